@@ -95,8 +95,7 @@ class PartnerSampler:
         volume only very sick partners) stays unequal."""
         eligible = self._eligible().astype(np.float32)
         for _ in range(steps):
-            mass = (self.weights * self.counts).astype(np.float32)
-            per_row = self.counts / (eligible @ mass)
-            share = eligible.T @ per_row.astype(np.float32)  # draws per unit of weight
-            self.weights = 1 / np.maximum(share, 1e-12)
-            self.weights /= self.weights.mean()
+            per_row = self.counts / (eligible @ (self.weights * self.counts).astype(np.float32))
+            share = eligible.T @ per_row.astype(np.float32)  # expected draws of a volume per unit of weight, [P]
+            # Bounded, as a pattern that the rule gives to nobody would otherwise grow without end.
+            self.weights = np.clip(1 / np.maximum(share, 1e-3), 1e-3, 1e3)

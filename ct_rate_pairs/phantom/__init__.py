@@ -1,0 +1,12 @@
+"""A phantom cohort in CT-RATE's tree: synthetic thoraces with all 18 abnormalities, their reports, labels and metadata.
+
+Nothing here comes from a patient, so the cohort may be published and serves the demo and the tests. It knows where each
+finding is, which a real cohort never does: [`Scan.region`] gives the mask, and a scan without a finding is rendered by leaving
+its label out.
+"""
+
+from .cohort import write_cohort
+from .scan import Scan
+
+
+__all__ = ["Scan", "write_cohort"]

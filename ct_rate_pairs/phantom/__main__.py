@@ -1,0 +1,60 @@
+"""`python -m ct_rate_pairs.phantom`: writes a phantom cohort in CT-RATE's tree."""
+
+import argparse
+
+from .cohort import write_cohort
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m ct_rate_pairs.phantom",
+        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own tree "
+        "(DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with "
+        'load_dataset("ct_rate_pairs", data_dir=DIR).',
+        epilog="example: python -m ct_rate_pairs.phantom --out /tmp/phantom --scans 200 --seed 0\n"
+        "full size: --scans 2 --shape 512 512 300 --spacing 0.68 0.68 1.0",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="folder to write to; made if it is not there")
+    add("--scans", type=int, required=True, metavar="N", help="scans in the training split; patients may have two")
+    add("--seed", type=int, default=0, metavar="S", help="the same seed writes the same bytes (default: %(default)s)")
+    add(
+        "--valid-scans",
+        type=int,
+        metavar="M",
+        help="scans in the official validation set, on top of N (default: N / 10)",
+    )
+    add(
+        "--shape",
+        type=int,
+        nargs=3,
+        default=(84, 84, 40),
+        metavar=("X", "Y", "Z"),
+        help="voxels along x, y, z (default: 84 84 40)",
+    )
+    add(
+        "--spacing",
+        type=float,
+        nargs=3,
+        default=(4.0, 4.0, 8.0),
+        metavar=("X", "Y", "Z"),
+        help="mm a voxel (default: 4 4 8); shape x spacing is the field of view, and must hold a thorax: 320 x 260 x 290 mm",
+    )
+    add(
+        "--reconstructions",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="share of scans with a second, sharp reconstruction (default: %(default)s)",
+    )
+    add("--workers", type=int, metavar="W", help="processes (default: one a core)")
+    args = parser.parse_args()
+    try:
+        write_cohort(**vars(args))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""One patient's normal thorax: where everything lies, and its Hounsfield units painted into a slab."""
+
+import numpy as np
+
+from .skeleton import paint_skeleton
+from .slab import Slab, along, draw_waves, texture, uniform
+from .vessels import AIRWAYS, GREAT_VESSELS, OESOPHAGUS, draw_lung_tree, paint_lung_tree
+
+
+SIDES = ("right", "left")
+LOBES = {"right": ("upper", "middle", "lower"), "left": ("upper", "lower")}
+
+# A thorax of average size, which every position in this package refers to: half the inner width and depth of the rib
+# cage, and the height from the lung apex to the right diaphragm's dome, in mm.
+AVERAGE = (120.0, 85.0, 185.0)
+SMALLEST_FIELD_OF_VIEW = (320.0, 260.0, 290.0)
+
+
+def check_field_of_view(field_of_view):
+    """Raise a `ValueError` where a field of view (x, y, z in mm) cannot hold a thorax."""
+    if any(size < least for size, least in zip(field_of_view, SMALLEST_FIELD_OF_VIEW, strict=True)):
+        raise ValueError(
+            f"a field of view of {tuple(field_of_view)} mm cannot hold a thorax: shape x spacing must be at least "
+            f"{SMALLEST_FIELD_OF_VIEW} mm along x, y, z. Raise the spacing or the shape."
+        )
+
+
+class Anatomy:
+    """
+    The normal anatomy of one patient, drawn from the patient's own stream. It knows nothing of findings.
+
+    Args:
+        rng (`np.random.Generator`):
+            The patient's stream.
+        field_of_view (`tuple[float, float, float]`):
+            Millimetres along x, y, z. The thorax keeps its size in mm and is centred.
+
+    Raises:
+        ValueError: The field of view cannot hold a thorax.
+    """
+
+    def __init__(self, rng: np.random.Generator, field_of_view):
+        check_field_of_view(field_of_view)
+        self.half_width = uniform(rng, 113, 126)
+        self.half_depth = uniform(rng, 78, 90)
+        self.height = uniform(rng, 172, 196)
+        self.fat = uniform(rng, 6, 22)
+        self.scale = tuple(
+            size / average
+            for size, average in zip((self.half_width, self.half_depth, self.height), AVERAGE, strict=True)
+        )
+        self.top = uniform(rng, 12, 22) + (field_of_view[2] - 320) / 3 * (field_of_view[2] > 320)
+        # Depths of the ten planes that a model is shown, superior first: every finding is placed so as to meet one.
+        self.planes = self.top - field_of_view[2] * (np.arange(10) + 0.5) / 10
+        self.heart_size = uniform(rng, 0.92, 1.02)
+        self.heart_turn = uniform(rng, -0.72, -0.5)
+        self.lung_hu = uniform(rng, -860, -820)
+        self.blood_hu = uniform(rng, 40, 60)
+        self.bone_hu = uniform(rng, 190, 290)
+        self.rib_phase = uniform(rng, 0, 26)
+        self.fissure = uniform(rng, -8, 8)
+        self.calibre = uniform(rng, 0.9, 1.1)
+        self.lung_texture = draw_waves(rng, 2, 50, 160)
+        self.soft_texture = draw_waves(rng, 2, 25, 60)
+        self.gas = uniform(rng, 12, 22)
+        self.trees = {side: draw_lung_tree(rng, side, self) for side in SIDES}
+
+    # --- where things are -------------------------------------------------------------------------------------------
+
+    def at(self, points) -> np.ndarray:
+        """Points `[..., 3]` of the average thorax in this patient, mm."""
+        return np.asarray(points, np.float32) * np.array(self.scale, np.float32)
+
+    def cage(self, x, y, z) -> np.ndarray:
+        """Squared distance from the thorax's axis in units of the inner chest wall (below 1: inside the rib cage)."""
+        depth = np.clip(-z, 0, 95) / 95
+        narrowing = 0.45 + 0.55 * (1 - (1 - depth) ** 2)
+        centre = -3 + 22 * (1 - narrowing)
+        return (x / (self.half_width * narrowing)) ** 2 + ((y - centre) / (self.half_depth * narrowing)) ** 2
+
+    def body(self, x, y, depth) -> np.ndarray:
+        """Body outline (below 1: inside) at `depth` mm below the skin."""
+        wide, deep = self.half_width + 16 + self.fat - depth, self.half_depth + 18 + 0.8 * self.fat - depth
+        return np.abs(x / wide) ** 2.3 + np.abs((y - 6) / deep) ** 2.3
+
+    def diaphragm(self, x, y) -> np.ndarray:
+        """Height z of the diaphragm's two domes, the right one higher."""
+        x, y = x / self.scale[0], y / self.scale[1]
+        right = -self.height - 46 * ((x + 60) / 75) ** 2 - 48 * ((y + 12) / 85) ** 2
+        left = -self.height - 11 - 46 * ((x - 60) / 75) ** 2 - 48 * ((y + 12) / 85) ** 2
+        return np.maximum(right, left)
+
+    def side(self, side, x, y, z) -> np.ndarray:
+        """Mask of one lung with its fissures closed, heart not yet taken out; broadcasts over x, y, z in mm."""
+        sign = -1.0 if side == "right" else 1.0
+        lateral = sign * x / self.scale[0]
+        inner = np.interp(
+            y / self.scale[1], (-90, -60, -25, 0, 25, 45, 62, 90), (5, 12, 27, 30, 24, 23, 25, 34)
+        ).astype(np.float32)
+        apex = -0.009 * ((lateral - 46) ** 2 + (y - 12) ** 2)
+        inside = (self.cage(x, y, z) < 1) & (z < apex) & (z > self.diaphragm(x, y))
+        return inside & (lateral > inner)
+
+    def is_lower(self, y, z) -> np.ndarray:
+        """Below and behind the oblique fissure."""
+        return z / self.scale[2] < self.fissure - 125 + y / self.scale[1]
+
+    def lobe(self, side, lobe, y, z) -> np.ndarray:
+        """Whether y, z are in a lobe; `lobe` "" stands for the whole lung."""
+        if lobe == "":
+            return (y < np.inf) & (z < np.inf)
+        lower = self.is_lower(y, z)
+        if lobe == "lower":
+            return lower
+        if side == "left":
+            return ~lower
+        middle = z / self.scale[2] < self.fissure - 108
+        return ~lower & (middle if lobe == "middle" else ~middle)
+
+    def heart(self, scale):
+        """Centre, radii and turn of the heart, `scale` times its normal size."""
+        centre = self.at((17 + 26 * (scale - 1), -22 + 8 * (scale - 1), -143 + 6 * (scale - 1)))
+        radii = [scale * self.heart_size * r * s for r, s in zip((60, 44, 50), self.scale, strict=True)]
+        return centre.tolist(), radii, self.heart_turn
+
+    def draw_point(self, rng, side, lobe, margin, jitter):
+        """
+        A place in a lobe, away from the chest wall and from any heart, near one of the ten planes.
+
+        Args:
+            rng (`np.random.Generator`): The finding's stream.
+            side, lobe (`str`): Where.
+            margin (`float`): Least distance from the chest wall and the diaphragm, about, in mm.
+            jitter (`float`): Largest distance from the nearest plane, in mm.
+
+        Returns:
+            `tuple[float, float, float]`: x, y, z in mm.
+        """
+        count = 1500
+        x = rng.uniform(15, self.half_width, count) * (-1 if side == "right" else 1)
+        y = rng.uniform(-self.half_depth, self.half_depth, count)
+        z = rng.choice(self.planes[(self.planes < 0) & (self.planes > -self.height - 60)], count)
+        z = z + rng.uniform(-jitter, jitter, count)
+        shrunk = 1 - margin / self.half_depth
+        (hx, hy, hz), radii, _ = self.heart(1.5)
+        clear = ((x - hx) / radii[0]) ** 2 + ((y - hy) / radii[1]) ** 2 + ((z - hz) / radii[2]) ** 2 > 0.8
+        inside = self.side(side, x, y, z - 0.6 * margin) & self.lobe(side, lobe, y, z)
+        good = np.flatnonzero(inside & clear & (self.cage(x, y, z) < shrunk**2))
+        return float(x[good[0]]), float(y[good[0]]), float(z[good[0]])
+
+    # --- painting ---------------------------------------------------------------------------------------------------
+
+    def slab(self, shape, spacing, first=0, last=None, heart_scale=1.0, effusion=0.0) -> Slab:
+        """
+        A slab with the normal anatomy in it.
+
+        Args:
+            shape, spacing, first, last: As for [`Slab`].
+            heart_scale (`float`, *optional*, defaults to `1.0`): Size of the heart over its normal size.
+            effusion (`float`, *optional*, defaults to `0.0`): Thickness of fluid in the pericardium in mm.
+        """
+        slab = Slab(shape, spacing, self.top, first, last)
+        hu, x, y, z = slab.hu, slab.x, slab.y, slab.z
+        np.copyto(hu, -105, where=self.body(x, y, 0) < 1)
+        muscle = self.body(x, y, self.fat) < 1
+        np.copyto(hu, 50, where=np.broadcast_to(muscle, hu.shape))
+        cage = self.cage(x, y, z)
+        inside = (cage < 1) & (z < 0)
+        np.copyto(hu, -115, where=inside)
+        self._paint_abdomen(slab, inside)
+        slab.lung = self.side("right", x, y, z) | self.side("left", x, y, z)
+        ventral = self.lung_hu + 45 * texture(self.lung_texture, x, y, z) / 2 + 0.35 * y
+        np.copyto(hu, ventral, where=slab.lung)
+        fissure = np.abs(z / self.scale[2] - (self.fissure - 125 + y / self.scale[1])) < 1.5
+        np.copyto(hu, -700, where=fissure & slab.lung)
+        self._paint_heart(slab, inside, heart_scale, effusion)
+        paint_skeleton(slab, self, cage)
+        self._paint_mediastinum(slab)
+        for side in SIDES:
+            paint_lung_tree(slab, self.trees[side], self.lung_hu)
+        return slab
+
+    def _paint_abdomen(self, slab, inside):
+        x, y, z = slab.x, slab.y, slab.z
+        below = inside & (z < self.diaphragm(x, y) - 3)
+        dome = -self.height
+        # The liver fills the right side under its dome and tapers to the right and to the feet.
+        np.copyto(slab.hu, 60, where=below & (x < 25 - 0.006 * (dome - z) ** 2 - 0.15 * y))
+        left = self.scale[0]
+        for centre, radii, value in (
+            ((50 * left, -22, dome - 52), (42, 40, 46), 30),  # stomach
+            ((50 * left, -22 - 40 + self.gas, dome - 44), (30, self.gas, 30), -950),  # its bubble of gas, in front
+            ((82 * left, 40, dome - 62), (26, 34, 42), 52),  # spleen
+            ((46 * left, 48, dome - 112), (22, 22, 48), 35),  # kidneys
+            ((-46 * left, 48, dome - 118), (22, 22, 48), 35),
+        ):
+            box, r2 = slab.ellipsoid(centre, radii)
+            np.copyto(slab.hu[box], value, where=(r2 < 1) & below[box])
+
+    def _paint_heart(self, slab, inside, scale, effusion):
+        centre, radii, turn = self.heart(scale)
+        fat = 6.0 if effusion else 0.0  # the epicardial fat shows as a dark line only where fluid lies outside it
+        box, r2 = slab.ellipsoid(centre, [r + fat + effusion for r in radii], turn)
+        x, y, z = slab.coordinates(box)
+        room = inside[box] & (z > self.diaphragm(x, y) - 10)
+        hu, shell = slab.hu[box], (r2 < 1) & room
+        slab.lung[box] &= ~shell
+        if effusion:
+            np.copyto(hu, 4, where=shell)
+            np.copyto(hu, -120, where=room & (r2 < ((radii[0] + fat) / (radii[0] + fat + effusion)) ** 2))
+        np.copyto(hu, self.blood_hu, where=room & (r2 < (radii[0] / (radii[0] + fat + effusion)) ** 2))
+
+    def _paint_mediastinum(self, slab):
+        flat, lung = slab.hu.reshape(-1), slab.lung.reshape(-1)
+        size = self.calibre
+        tubes = [(path, radius * size, self.blood_hu) for path, radius in GREAT_VESSELS.values()]
+        tubes.append((*OESOPHAGUS, 35.0))
+        tubes += [(path, radius + 2.0, 20.0) for path, radius in AIRWAYS]
+        tubes += [(path, radius, -1000.0) for path, radius in AIRWAYS]
+        for path, radius, value in tubes:
+            voxels = slab.sweep(along(self.at(path), radius / 2), radius)
+            flat[voxels] = value
+            lung[voxels] = False

@@ -1,0 +1,232 @@
+"""Writes a phantom cohort as CT-RATE's tree: `.nii.gz` volumes in HU, and its four kinds of CSV."""
+
+import csv
+import multiprocessing
+import os
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from tqdm import tqdm
+
+from ..labels import LABELS
+from .anatomy import check_field_of_view
+from .prevalence import draw_labels
+from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report
+from .scan import Scan, stream
+
+
+# Folder names of the two splits: volumes, reports, labels, metadata, excluded volumes. CT-RATE spells them unevenly.
+SPLITS = (
+    ("train", "train_reports.csv", "train_predicted_labels.csv", "train_metadata.csv", "no_chest_train.txt"),
+    ("valid", "validation_reports.csv", "valid_predicted_labels.csv", "validation_metadata.csv", "no_chest_valid.txt"),
+)
+REPORT_COLUMNS = ("VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN")
+METADATA_COLUMNS = (
+    *("VolumeName", "Manufacturer", "SeriesDescription", "ManufacturerModelName", "PatientSex", "PatientAge"),
+    *("ReconstructionDiameter", "DistanceSourceToDetector", "DistanceSourceToPatient", "GantryDetectorTilt"),
+    *("TableHeight", "RotationDirection", "ExposureTime", "XRayTubeCurrent", "Exposure", "FilterType"),
+    *("GeneratorPower", "FocalSpots", "ConvolutionKernel", "PatientPosition", "RevolutionTime"),
+    *("SingleCollimationWidth", "TotalCollimationWidth", "TableSpeed", "TableFeedPerRotation", "SpiralPitchFactor"),
+    *("DataCollectionCenterPatient", "ReconstructionTargetCenterPatient", "ExposureModulationType", "CTDIvol"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "Rows", "Columns", "XYSpacing", "RescaleIntercept", "RescaleSlope", "RescaleType"),
+    *("NumberofSlices", "ZSpacing", "StudyDate"),
+)
+SECOND_SCAN_SHARE = 0.15  # of patients
+PATIENT_KEYS, REPORT_KEYS = 100, 101  # streams of a patient and of a scan beside those that draw the voxels
+CHUNK = 8  # scans a worker takes at a time
+
+
+class Plan(NamedTuple):
+    """One scan that is to be written: everything else follows from the seed."""
+
+    split: int
+    patient: int
+    scan: int
+    labels: tuple[int, ...]
+    reconstructions: int
+
+    def name(self, reconstruction) -> str:
+        """CT-RATE's VolumeName: split, patient, scan, reconstruction."""
+        return f"{self.stem}_{reconstruction}.nii.gz"
+
+    @property
+    def stem(self) -> str:
+        """The scan's folder: `train_1_a`."""
+        return f"{SPLITS[self.split][0]}_{self.patient}_{'abc'[self.scan - 1]}"
+
+
+def plan_cohort(scans, seed=0, split=0, reconstructions=0.25) -> list[Plan]:
+    """
+    Decide the patients, scans, labels and reconstructions of one split.
+
+    Args:
+        scans (`int`):
+            Number of scans. About 15 % of the patients have two.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the cohort.
+        split (`int`, *optional*, defaults to `0`):
+            0 for training, 1 for the official validation set.
+        reconstructions (`float`, *optional*, defaults to `0.25`):
+            Share of scans with a second reconstruction.
+    """
+    plans, patient = [], 0
+    while len(plans) < scans:
+        patient += 1
+        rng = stream(seed, split, patient, 0, PATIENT_KEYS)
+        count = min(2 if rng.random() < SECOND_SCAN_SHARE else 1, scans - len(plans))
+        for number, labels in enumerate(draw_labels(rng, 2)[:count], start=1):
+            second = rng.random() < reconstructions
+            plans.append(Plan(split, patient, number, tuple(labels.tolist()), 2 if second else 1))
+    return plans
+
+
+def write_volume(path, volume, spacing):
+    """
+    Write a `.nii.gz` whose array axes run toward the patient's left, back and head, as CT-RATE's do.
+
+    Args:
+        path (`Path`): Where to.
+        volume (`np.ndarray`): int16 HU `[x, y, z]`.
+        spacing (`tuple[float, float, float]`): mm along x, y, z.
+    """
+    affine = np.diag(
+        [-spacing[0], -spacing[1], spacing[2], 1.0]
+    )  # NIfTI's world runs to the right... left, front, head
+    affine[:3, 3] = [spacing[0] * (volume.shape[0] - 1) / 2, spacing[1] * (volume.shape[1] - 1) / 2, 0]
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    with open(path, "wb") as file, igzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream_out:
+        image.to_file_map({"header": nib.FileHolder(fileobj=stream_out), "image": nib.FileHolder(fileobj=stream_out)})
+
+
+def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[list], list[list]]:
+    """
+    Write one scan's volumes.
+
+    Returns:
+        Rows, one a volume, of the reports CSV, the labels CSV and the metadata CSV.
+    """
+    field_of_view = [count * size for count, size in zip(shape, spacing, strict=True)]
+    scan = Scan(seed, (plan.split, plan.patient, plan.scan), plan.labels, field_of_view)
+    rng = stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
+    findings, impression = write_report(rng, scan.findings)
+    clinical = CLINICAL_INFORMATION[int(rng.integers(len(CLINICAL_INFORMATION)))]
+    technique = TECHNIQUE.format(thickness=f"{spacing[2]:g}")
+
+    split = SPLITS[plan.split][0]
+    folder = Path(out) / "dataset" / f"{split}_fixed" / f"{split}_{plan.patient}" / plan.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    reports, labels, metadata = [], [], []
+    for reconstruction in range(1, plan.reconstructions + 1):
+        # The second reconstruction has a sharp kernel and somewhat thicker slices over the same field of view.
+        slices = shape[2] if reconstruction == 1 else round(0.8 * shape[2])
+        kernel = "soft" if reconstruction == 1 else "sharp"
+        thickness = field_of_view[2] / slices
+        name = plan.name(reconstruction)
+        volume = scan.render((shape[0], shape[1], slices), reconstruction, kernel)
+        write_volume(folder / name, volume, (spacing[0], spacing[1], thickness))
+        reports.append([name, clinical, technique, findings, impression])
+        labels.append([name, *plan.labels])
+        metadata.append(_metadata(name, plan, seed, kernel, volume.shape, (spacing[0], spacing[1], thickness)))
+    return reports, labels, metadata
+
+
+def _metadata(name, plan, seed, kernel, shape, spacing) -> list:
+    rng = stream(seed, plan.split, plan.patient, 0, REPORT_KEYS)  # the patient's, so that all scans agree
+    values = {
+        "VolumeName": name,
+        "Manufacturer": ("Phantom One", "Phantom Two")[int(rng.integers(2))],
+        "SeriesDescription": "Thorax soft tissue" if kernel == "soft" else "Thorax lung",
+        "ManufacturerModelName": "ct_rate_pairs.phantom",
+        "PatientSex": ("F", "M")[int(rng.integers(2))],
+        "PatientAge": f"{int(rng.integers(18, 92)):03d}Y",
+        "ReconstructionDiameter": round(shape[0] * spacing[0], 1),
+        "ConvolutionKernel": kernel,
+        "PatientPosition": "FFS",
+        "ImageOrientationPatient": "[1, 0, 0, 0, 1, 0]",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": shape[1],
+        "Columns": shape[0],
+        "XYSpacing": f"[{spacing[0]:g}, {spacing[1]:g}]",
+        # As in CT-RATE these belong to the stored DICOM values: the fixed files are HU already.
+        "RescaleIntercept": -1024,
+        "RescaleSlope": 1,
+        "RescaleType": "HU",
+        "NumberofSlices": shape[2],
+        "ZSpacing": f"{spacing[2]:g}",
+        "StudyDate": 20200101 + plan.scan,
+    }
+    return [values.get(column, "") for column in METADATA_COLUMNS]
+
+
+def _write_csv(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def write_cohort(
+    out,
+    scans,
+    seed=0,
+    valid_scans=None,
+    shape=(84, 84, 40),
+    spacing=(4.0, 4.0, 8.0),
+    reconstructions=0.25,
+    workers=None,
+):
+    """
+    Write a phantom cohort under `out/dataset`. The same arguments write the same bytes, whatever the number of workers.
+
+    Args:
+        out (`str` or `Path`):
+            Folder, made if need be. Files of the same names are overwritten.
+        scans (`int`):
+            Scans of the training split. Some patients have two scans, some scans two reconstructions.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of everything.
+        valid_scans (`int`, *optional*):
+            Scans of the official validation set, on top of `scans`. A tenth of `scans`, at least one, by default.
+        shape (`tuple[int, int, int]`, *optional*, defaults to `(84, 84, 40)`):
+            Voxels along x, y, z.
+        spacing (`tuple[float, float, float]`, *optional*, defaults to `(4.0, 4.0, 8.0)`):
+            Millimetres a voxel along x, y, z.
+        reconstructions (`float`, *optional*, defaults to `0.25`):
+            Share of scans with a second reconstruction (sharp kernel, thicker slices).
+        workers (`int`, *optional*):
+            Processes. One a core by default.
+
+    Raises:
+        ValueError: `shape` times `spacing` cannot hold a thorax, or `scans` is not positive.
+    """
+    if scans < 1:
+        raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
+    valid_scans = max(1, scans // 10) if valid_scans is None else valid_scans
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    check_field_of_view([count * size for count, size in zip(shape, spacing, strict=True)])
+    plans = plan_cohort(scans, seed, 0, reconstructions) + plan_cohort(valid_scans, seed, 1, reconstructions)
+    write = partial(write_scan, out=out, seed=seed, shape=tuple(shape), spacing=tuple(spacing))
+    progress = partial(tqdm, total=len(plans), desc="writing phantom scans", unit="scan")
+    if workers == 1:
+        written = list(progress(map(write, plans)))
+    else:
+        # Fresh processes: forking one that has started threads (torch, for one) may hang.
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            written = list(progress(pool.imap(write, plans, chunksize=CHUNK)))
+
+    root = Path(out) / "dataset"
+    for split, (_, reports_csv, labels_csv, metadata_csv, no_chest) in enumerate(SPLITS):
+        mine = [rows for plan, rows in zip(plans, written, strict=True) if plan.split == split]
+        reports, labels, metadata = ([row for rows in mine for row in rows[kind]] for kind in range(3))
+        _write_csv(root / "radiology_text_reports" / reports_csv, REPORT_COLUMNS, reports)
+        _write_csv(root / "multi_abnormality_labels" / labels_csv, ("VolumeName", *LABELS), labels)
+        _write_csv(root / "metadata" / metadata_csv, METADATA_COLUMNS, metadata)
+        (root / "metadata" / no_chest).write_text("", encoding="utf-8")  # every phantom volume shows the chest

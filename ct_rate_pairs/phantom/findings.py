@@ -1,0 +1,260 @@
+"""What a finding is, and the findings outside the lung: heart, great vessels, lymph nodes, oesophagus, foreign material."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .anatomy import Anatomy
+from .slab import Slab, along, uniform
+from .vessels import AORTA, AORTA_RADIUS, HILA, SUPERIOR_VENA_CAVA
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One abnormality of one scan, as the report states it and as it is painted.
+
+    Attributes:
+        label (`str`): One of CT-RATE's 18 names.
+        region (`Callable[[Slab], np.ndarray]`): Mask `[Z, Y, X]` of the region that the report names. Switching the
+            finding off changes no voxel outside it.
+        paint (`Callable[[Slab], None]`): Paints the finding into a slab that holds the anatomy.
+        side (`str`, *optional*, defaults to `""`): `"right"`, `"left"`, `"both"`, or `""` where there is no side.
+        lobe (`str`, *optional*, defaults to `""`): `"upper"`, `"middle"`, `"lower"`, or `""` for all of the side.
+        size (`int`, *optional*, defaults to `0`): The size that the report gives, in mm; percent for the heart.
+        detail (`str`, *optional*, defaults to `""`): Further words for the report: stations, kind of device, vessel.
+        heart_scale (`float`, *optional*, defaults to `1.0`): Only cardiomegaly: the heart is anatomy, drawn this large.
+        effusion (`float`, *optional*, defaults to `0.0`): Only pericardial effusion: fluid about the heart, in mm.
+    """
+
+    label: str
+    region: Callable[[Slab], np.ndarray]
+    paint: Callable[[Slab], None] = lambda slab: None
+    side: str = ""
+    lobe: str = ""
+    size: int = 0
+    detail: str = ""
+    heart_scale: float = 1.0
+    effusion: float = 0.0
+
+
+def even(mm) -> int:
+    """Sizes are reported in even millimetres."""
+    return 2 * round(mm / 2)
+
+
+def near_plane(anatomy: Anatomy, z, farthest=16.5) -> float:
+    """The height of the nearest of the ten planes, if it is at most `farthest` mm away; else `z` itself."""
+    plane = float(anatomy.planes[np.argmin(np.abs(anatomy.planes - z))])
+    return plane if abs(plane - z) <= farthest else z
+
+
+def ellipsoids(slab: Slab, places) -> np.ndarray:
+    """Mask of several ellipsoids, given as (centre, radii, turn)."""
+    mask = slab.mask()
+    for centre, radii, turn in places:
+        box, r2 = slab.ellipsoid(centre, radii, turn)
+        mask[box] |= r2 < 1
+    return mask
+
+
+def replace(slab: Slab, box, inside, value):
+    """Paint a mediastinal finding over fat and lung, leaving vessels, airways' walls and bone, and end the lung there."""
+    # Airways are air too, and no lung: -990 tells them from lung, which is brighter.
+    where = inside & (slab.hu[box] < 0) & (slab.hu[box] > -990)
+    np.copyto(slab.hu[box], value, where=where)
+    slab.lung[box] &= ~where
+
+
+def cardiomegaly(anatomy: Anatomy, rng) -> Finding:
+    scale = uniform(rng, 1.3, 1.45)
+    _, radii, turn = anatomy.heart(scale)
+    half_width = np.hypot(radii[0] * np.cos(turn), radii[1] * np.sin(turn))
+    ratio = round(100 * float(half_width) / (anatomy.half_width + 4))
+    return Finding("Cardiomegaly", _about_heart(anatomy, scale, 34), size=ratio, heart_scale=scale)
+
+
+def pericardial_effusion(anatomy: Anatomy, rng) -> Finding:
+    thickness = even(uniform(rng, 10, 18))
+    # The region holds for the largest heart, because cardiomegaly moves the fluid outward.
+    return Finding("Pericardial effusion", _about_heart(anatomy, 1.45, 34), size=thickness, effusion=float(thickness))
+
+
+def _about_heart(anatomy: Anatomy, scale, margin):
+    centre, radii, turn = anatomy.heart(scale)
+    normal, normal_radii, _ = anatomy.heart(1.0)
+    places = [(c, [r + margin for r in rs], turn) for c, rs in ((centre, radii), (normal, normal_radii))]
+    return lambda slab: ellipsoids(slab, places)
+
+
+def coronary_calcification(anatomy: Anatomy, rng, heart_scale) -> Finding:
+    """Calcium along the coronary arteries, on the heart's surface, so it moves with the size of the heart."""
+    centre, radii, turn = anatomy.heart(heart_scale)
+    # Longitude on the heart's surface (0: toward the apex, pi / 2: in front) at the heart's top and at its equator.
+    courses = {"left anterior descending": (1.3, 0.7), "circumflex": (-0.5, -0.7), "right coronary": (2.4, 2.7)}
+    names = list(courses)
+    chosen = [names[0], names[1 + int(rng.integers(2))]] if rng.random() < 0.7 else [names[int(rng.integers(3))]]
+    radius, value = uniform(rng, 3.5, 5.0), uniform(rng, 1000, 1400)
+    shift, extent = uniform(rng, -0.15, 0.15), uniform(rng, 0.12, 0.22)
+    heights = (anatomy.planes - centre[2]) / radii[2]
+    plaques = []
+    for name in chosen:
+        top, equator = courses[name]
+        for height in heights[(heights > -0.45) & (heights < 0.8)]:  # a plaque near each plane through the arteries
+            longitude = equator + (top - equator) * max(float(height), 0.0) + shift + np.linspace(-extent, extent, 9)
+            ring = 0.94 * np.sqrt(1 - height**2)
+            level = np.full(9, 0.94 * height * radii[2] + uniform(rng, -2, 2))
+            local_x, local_y = ring * np.cos(longitude) * radii[0], -ring * np.sin(longitude) * radii[1]
+            cos, sin = np.cos(turn), np.sin(turn)
+            plaques.append(
+                np.stack([cos * local_x - sin * local_y, sin * local_x + cos * local_y, level], axis=1) + centre
+            )
+    points = np.concatenate(plaques)
+
+    def paint(slab):
+        slab.hu.reshape(-1)[slab.sweep(points, radius)] = value
+
+    detail = " and ".join(chosen)
+    return Finding("Coronary artery wall calcification", _about_heart(anatomy, heart_scale, 12), paint, detail=detail)
+
+
+def arterial_calcification(anatomy: Anatomy, rng) -> Finding:
+    path = along(anatomy.at(AORTA), 2.0)
+    path = path[(path[:, 2] > -anatomy.height - 60)]
+    on_plane = np.abs(path[:, 2][:, None] - anatomy.planes).min(axis=1) < 3
+    # The report says which part has most plaques; each plane through the descending aorta may have one.
+    parts = {"arch": path[:, 2] > -62, "descending aorta": (path[:, 2] < -62) & (path[:, 1] > 10)}
+    detail = "arch" if rng.random() < 0.5 else "descending aorta"
+    count = int(rng.integers(6, 10))
+    wanted = np.flatnonzero(on_plane & parts["descending aorta"])
+    chosen = np.concatenate([rng.choice(wanted, 6), rng.choice(np.flatnonzero(parts[detail]), count)])
+    radius = AORTA_RADIUS * anatomy.calibre
+    places = []
+    for point in path[chosen]:
+        angle, reach = uniform(rng, 0, 2 * np.pi), uniform(rng, 0.4, 1.1)
+        arc = angle + np.linspace(0, reach, 6)
+        ring = np.stack([radius * np.cos(arc), radius * np.sin(arc), np.zeros(6)], axis=1)
+        places.append(along(point + ring, 1.5))
+    points, value = np.concatenate(places), uniform(rng, 900, 1400)
+    thick = uniform(rng, 3.5, 4.5)
+
+    def paint(slab):
+        slab.hu.reshape(-1)[slab.sweep(points, thick)] = value
+
+    def region(slab):
+        mask = slab.mask()
+        mask.reshape(-1)[slab.sweep(path, radius + 8.0)] = True
+        return mask
+
+    return Finding("Arterial wall calcification", region, paint, detail=detail)
+
+
+def hiatal_hernia(anatomy: Anatomy, rng) -> Finding:
+    size = even(uniform(rng, 38, 60))
+    radius = size / 2
+    x, y, _ = anatomy.at((6, 20, 0)).tolist()
+    z = near_plane(anatomy, -anatomy.height + 8) + uniform(rng, -8, 8)
+    centre = (x + uniform(rng, -10, 14), y + uniform(rng, -3, 5), z)
+    level = uniform(rng, -0.5, 0.3) * radius
+
+    def paint(slab):
+        box, r2 = slab.ellipsoid(centre, (radius, 0.85 * radius, 1.1 * radius))
+        _, y, _ = slab.coordinates(box)
+        where = (r2 < 1) & (slab.hu[box] < 70) & (slab.hu[box] > -990)
+        slab.lung[box] &= ~where
+        np.copyto(slab.hu[box], 45, where=where)
+        np.copyto(slab.hu[box], -920, where=where & (r2 < 0.55) & (y - centre[1] < level))  # gas over fluid
+
+    def region(slab):
+        return ellipsoids(slab, [((x, y, z), (52, 44, 60), 0.0)])
+
+    return Finding("Hiatal hernia", region, paint, size=size)
+
+
+STATIONS = {
+    "right paratracheal": (-22, 6, -52),
+    "prevascular": (8, -46, -62),
+    "aortopulmonary": (34, -4, -66),
+    "subcarinal": (4, 10, -108),
+    "right hilar": (-46, 0, -100),
+    "left hilar": (50, 2, -98),
+}
+
+
+def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
+    names = sorted(rng.permutation(len(STATIONS))[: int(rng.integers(2, 5))].tolist())
+    stations = [list(STATIONS)[i] for i in names]
+    nodes = []
+    for station in stations:
+        x, y, z = anatomy.at(STATIONS[station]).tolist()
+        for _ in range(2):
+            radius = uniform(rng, 10, 17)
+            place = (x + uniform(rng, -8, 8), y + uniform(rng, -9, 9), near_plane(anatomy, z) + uniform(rng, -6, 6))
+            nodes.append((place, (radius, 0.9 * radius, 1.15 * radius), uniform(rng, -0.8, 0.8)))
+    size, value = even(2 * max(radii[0] for _, radii, _ in nodes)), uniform(rng, 95, 120)
+
+    def paint(slab):
+        for centre, radii, turn in nodes:
+            box, r2 = slab.ellipsoid(centre, radii, turn)
+            replace(slab, box, r2 < 1, value)
+
+    def region(slab):
+        wide, deep, tall = anatomy.scale
+        x, y = np.abs(slab.x) < 80 * wide, np.abs(slab.y + 12 * deep) < 62 * deep
+        return x & y & (np.abs(slab.z + 85 * tall) < 75 * tall)
+
+    detail = ", ".join(stations[:-1]) + " and " + stations[-1]
+    return Finding("Lymphadenopathy", region, paint, size=size, detail=detail)
+
+
+def medical_material(anatomy: Anatomy, rng) -> Finding:
+    kind = ("port catheter", "pacemaker", "sternotomy wires")[int(rng.integers(3))]
+    side = "" if kind == "sternotomy wires" else ("right" if rng.random() < 0.5 else "left")
+    sign = -1 if side == "right" else 1
+    wide = anatomy.half_width
+    tubes, device = [], []
+    if side:
+        x = sign * uniform(rng, 0.5, 0.68) * wide
+        z = near_plane(anatomy, -62) + uniform(rng, -5, 5)
+        surface = 1 - (abs(x) / (wide + 14)) ** 2.3
+        y = 6 - (anatomy.half_depth + 10) * surface ** (1 / 2.3)  # in front of the ribs, under the skin
+        radii = (13, 9, 13) if kind == "port catheter" else (22, 10, 20)
+        device.append(((x, y, z), radii, sign * 0.5))
+        cava = anatomy.at(SUPERIOR_VENA_CAVA).tolist()
+        course = [(x, y, z), (sign * 50, y + 12, 0), (sign * 30, -20, 4), *cava]
+        if kind == "pacemaker":
+            course += anatomy.at([(-14, -30, -140), (18, -46, -170)]).tolist()
+        tubes.append((along(course, 1.5), 2.2))
+    else:
+        for level in np.arange(-50, -165, -19.0):
+            z = near_plane(anatomy, float(level), 8)
+            depth = min(-z, 95) / 95
+            narrow = 0.45 + 0.55 * (1 - (1 - depth) ** 2)
+            front = -3 + 22 * (1 - narrow) - 1.08 * anatomy.half_depth * narrow
+            turn = np.linspace(0, 2 * np.pi, 25)
+            loop = np.stack([13 * np.cos(turn), front + 7 * np.sin(turn), z + 5 * np.cos(turn)], axis=1)
+            tubes.append((along(loop, 1.5), 2.2))
+    value = uniform(rng, 2200, 3000)
+
+    def paint(slab):
+        flat, lung = slab.hu.reshape(-1), slab.lung.reshape(-1)
+        for points, radius in tubes:
+            voxels = slab.sweep(points, radius)
+            flat[voxels[~lung[voxels]]] = value
+        for centre, radii, turn in device:
+            box, r2 = slab.ellipsoid(centre, radii, turn)
+            np.copyto(slab.hu[box], value, where=(r2 < 1) & ~slab.lung[box])
+
+    def region(slab):
+        """The front of the chest wall on the device's side, and the front of the mediastinum."""
+        wall = (slab.y < -0.1 * anatomy.half_depth) & (sign * slab.x > 0)
+        middle = (np.abs(slab.x) < 60) & (slab.y < 20)
+        return (wall | middle) & (slab.z < 15) & (slab.z > -anatomy.height) & ~slab.lung
+
+    return Finding("Medical material", region, paint, side=side, detail=kind)
+
+
+def hilum(anatomy: Anatomy, side) -> np.ndarray:
+    """Where a lung's bronchi and vessels enter, mm."""
+    return anatomy.at(HILA[side])

@@ -1,0 +1,231 @@
+"""Reports in CT-RATE's manner: a fixed order of regions, long sentences that most reports share, then an impression."""
+
+from ..labels import LABELS
+from .findings import Finding
+
+
+NOT_GIVEN = "Not given."
+NOT_GIVEN_SHARE = 0.03
+DOMINANT_SHARE = 0.8  # of reports that use the first wording of a sentence
+
+# What is said where nothing is found. The first wording is the common one.
+AIRWAYS = (
+    "Trachea and both main bronchi are open and no occlusive pathology was observed in the lumen.",
+    "Trachea, both main bronchi are open.",
+)
+VESSELS = (
+    "Mediastinal main vascular structures are normal.",
+    "Calibration of mediastinal major vascular structures is natural.",
+)
+HEART = ("Heart contour and size are normal.", "The size and contour of the heart are natural.")
+AORTA = ("Thoracic aorta diameter is normal.", "Calibration of the thoracic aorta is natural.")
+PERICARDIUM = (
+    "Pericardial effusion or thickening was not observed.",
+    "No pericardial effusion was detected.",
+)
+OESOPHAGUS = (
+    "Thoracic esophagus calibration was normal and no significant tumoral wall thickening was detected.",
+    "No pathological wall thickening was observed in the thoracic esophagus.",
+)
+NODES = (
+    "No enlarged lymph nodes in prevascular, pre-paratracheal, subcarinal or bilateral hilar-axillary pathological "
+    "dimensions were detected.",
+    "No lymph node was observed in the mediastinum in pathological size and appearance.",
+)
+CLEAR_LUNG = (
+    "When examined in the lung parenchyma window, aeration of both lung parenchyma is normal and no nodular or "
+    "infiltrative lesion is detected.",
+    "In the examination of both lung parenchyma, no mass, nodule or infiltration was detected.",
+)
+LUNG = (
+    "When examined in the lung parenchyma window, no mass lesion with distinguishable borders was detected in both lungs.",
+    "In the examination of both lung parenchyma, no mass was detected.",
+)
+PLEURA = ("Pleural effusion or thickening was not detected.", "No pleural effusion was observed.")
+ABDOMEN = (
+    "Upper abdominal organs included in the sections are normal.",
+    "No pathology was observed in the upper abdominal sections.",
+)
+LIVER = (
+    "No space-occupying lesion was detected in the liver that entered the cross-sectional area.",
+    "The liver in the sections is natural.",
+)
+ADRENALS = (
+    "Bilateral adrenal glands were normal and no space-occupying lesion was detected.",
+    "Both adrenal glands are natural.",
+)
+BONES = (
+    "Bone structures in the study area are natural and vertebral corpus heights are preserved.",
+    "No lytic or destructive lesion was detected in the bones.",
+)
+CLEAR_IMPRESSION = (
+    "Thorax CT examination within normal limits.",
+    "No pathology was detected in the thorax CT examination.",
+)
+
+# What is said of a finding, by label: {where} is "the right lung upper lobe" and the like, {size} is in mm.
+POSITIVE = {
+    "Medical material": ("A {detail} is observed{side}.", "There is a {detail}{side}."),
+    "Cardiomegaly": (
+        "Heart size is increased and the cardiothoracic ratio is {size} percent.",
+        "Cardiomegaly is observed with a cardiothoracic ratio of {size} percent.",
+    ),
+    "Arterial wall calcification": (
+        "Calcific plaques are observed in the aortic wall, more prominent in the {detail}.",
+        "There are calcific atheroma plaques in the thoracic aorta, most in the {detail}.",
+    ),
+    "Coronary artery wall calcification": (
+        "Calcific plaques are observed in the coronary arteries at the level of the {detail}.",
+        "There are calcific atheroma plaques in the coronary arteries, most in the {detail}.",
+    ),
+    "Pericardial effusion": (
+        "Pericardial effusion measuring {size} mm in its thickest part is observed.",
+        "There is a pericardial effusion reaching {size} mm in thickness.",
+    ),
+    "Hiatal hernia": (
+        "Hiatal hernia measuring {size} mm is observed at the lower end of the esophagus.",
+        "There is a sliding type hiatal hernia of {size} mm.",
+    ),
+    "Lymphadenopathy": (
+        "Enlarged lymph nodes are observed in the {detail} areas and the largest measures {size} mm.",
+        "There are lymphadenopathies up to {size} mm in the {detail} areas.",
+    ),
+    "Emphysema": ("Emphysematous changes are observed in {where}.", "There is emphysema in {where}."),
+    "Mosaic attenuation pattern": (
+        "Mosaic attenuation pattern is observed in both lungs.",
+        "There is a mosaic attenuation pattern in both lung parenchyma.",
+    ),
+    "Lung opacity": (
+        "Ground glass opacity reaching {size} mm in diameter is observed in {where}.",
+        "There are ground glass density increases up to {size} mm in {where}.",
+    ),
+    "Interlobular septal thickening": (
+        "Interlobular septal thickenings are observed in {where}.",
+        "There are thickenings of the interlobular septa in {where}.",
+    ),
+    "Pulmonary fibrotic sequela": (
+        "Fibrotic sequelae changes are observed in {where}.",
+        "There are pleuroparenchymal sequelae bands in {where}.",
+    ),
+    "Peribronchial thickening": (
+        "Peribronchial thickening is observed in {where}.",
+        "There are increases in peribronchial wall thickness in {where}.",
+    ),
+    "Consolidation": (
+        "Consolidation with air bronchograms measuring {size} mm is observed in {where}.",
+        "There is a consolidation area of {size} mm with air bronchograms in {where}.",
+    ),
+    "Bronchiectasis": ("Bronchiectasis is observed in {where}.", "There are bronchiectatic changes in {where}."),
+    "Atelectasis": ("Atelectasis is observed in {where}.", "There are linear atelectatic changes in {where}."),
+    "Lung nodule": (
+        "A nodule measuring {size} mm is observed in {where}.",
+        "There is a nodule of {size} mm in {where}.",
+    ),
+    "Pleural effusion": (
+        "Pleural effusion measuring {size} mm in its thickest part is observed {pleura}.",
+        "There is a pleural effusion reaching {size} mm in thickness {pleura}.",
+    ),
+}
+SEVERAL_NODULES = (
+    "Nodules are observed in {where} and the largest measures {size} mm.",
+    "There are several nodules up to {size} mm in {where}.",
+)
+IMPRESSIONS = {
+    "Medical material": "{Detail}{side}.",
+    "Cardiomegaly": "Cardiomegaly.",
+    "Arterial wall calcification": "Calcific plaques in the aortic wall.",
+    "Coronary artery wall calcification": "Calcific plaques in the coronary arteries.",
+    "Pericardial effusion": "Pericardial effusion.",
+    "Hiatal hernia": "Hiatal hernia.",
+    "Lymphadenopathy": "Mediastinal lymphadenopathy.",
+    "Emphysema": "Emphysema in {where}.",
+    "Mosaic attenuation pattern": "Mosaic attenuation pattern.",
+    "Lung opacity": "Ground glass opacity in {where}.",
+    "Interlobular septal thickening": "Interlobular septal thickening in {where}.",
+    "Pulmonary fibrotic sequela": "Fibrotic sequelae changes in {where}.",
+    "Peribronchial thickening": "Peribronchial thickening in {where}.",
+    "Consolidation": "Consolidation in {where}.",
+    "Bronchiectasis": "Bronchiectasis in {where}.",
+    "Atelectasis": "Atelectasis in {where}.",
+    "Lung nodule": "Nodule in {where}.",
+    "Pleural effusion": "Pleural effusion {pleura}.",
+}
+LUNG_LABELS = (
+    *("Lung nodule", "Lung opacity", "Consolidation", "Atelectasis", "Emphysema", "Bronchiectasis"),
+    *("Peribronchial thickening", "Interlobular septal thickening", "Pulmonary fibrotic sequela"),
+    "Mosaic attenuation pattern",
+)
+CLINICAL_INFORMATION = (
+    *("Not given.", "Cough.", "Shortness of breath.", "Pneumonia?", "Chest pain.", "Control."),
+    *("Nodule follow-up.", "Fever and cough.", "Malignancy screening."),
+)
+TECHNIQUE = "Images were taken in the axial plane with a section thickness of {thickness} mm without contrast."
+
+
+def where(finding: Finding) -> str:
+    """The side and lobe in words: "the right lung upper lobe", "both lungs", "the lower lobes of both lungs"."""
+    if finding.side == "both":
+        return f"the {finding.lobe} lobes of both lungs" if finding.lobe else "both lungs"
+    return f"the {finding.side} lung {finding.lobe} lobe" if finding.lobe else f"the {finding.side} lung"
+
+
+def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
+    """
+    Report one scan.
+
+    Args:
+        rng (`np.random.Generator`):
+            The report's own stream, which chooses the wordings.
+        findings (`dict[str, Finding]`):
+            The present findings by label: sides, lobes and sizes are theirs.
+
+    Returns:
+        `tuple[str, str]`: the findings section and the impression; now and then one impression is `Not given.`.
+    """
+
+    def say(wordings) -> str:
+        common = rng.random() < DOMINANT_SHARE
+        return wordings[0] if common else wordings[int(rng.integers(1, len(wordings)))]
+
+    def state(label) -> str:
+        finding = findings[label]
+        several = label == "Lung nodule" and finding.detail == "several"
+        return fill(say(SEVERAL_NODULES if several else POSITIVE[label]), finding)
+
+    def state_or(label, negative) -> list[str]:
+        return [state(label) if label in findings else say(negative)]
+
+    parts = [say(AIRWAYS), say(VESSELS)]
+    parts += state_or("Cardiomegaly", HEART)
+    parts += [say(AORTA)]
+    parts += [
+        state(label)
+        for label in ("Arterial wall calcification", "Coronary artery wall calcification", "Medical material")
+        if label in findings
+    ]
+    parts += state_or("Pericardial effusion", PERICARDIUM)
+    parts += state_or("Hiatal hernia", OESOPHAGUS)
+    parts += state_or("Lymphadenopathy", NODES)
+    in_lung = [label for label in LUNG_LABELS if label in findings]
+    parts += [say(LUNG if in_lung else CLEAR_LUNG), *(state(label) for label in in_lung)]
+    parts += state_or("Pleural effusion", PLEURA)
+    parts += [say(ABDOMEN), say(LIVER), say(ADRENALS), say(BONES)]
+
+    impression = " ".join(fill(IMPRESSIONS[label], findings[label]) for label in LABELS if label in findings)
+    if not impression:
+        impression = say(CLEAR_IMPRESSION)
+    if rng.random() < NOT_GIVEN_SHARE:
+        impression = NOT_GIVEN
+    return " ".join(parts), impression
+
+
+def fill(wording: str, finding: Finding) -> str:
+    """Put a finding's place and size into a sentence."""
+    return wording.format(
+        where=where(finding),
+        size=finding.size,
+        detail=finding.detail,
+        Detail=finding.detail.capitalize(),
+        side=f" on the {finding.side} chest wall" if finding.side in ("right", "left") else "",
+        pleura="on both sides" if finding.side == "both" else f"on the {finding.side} side",
+    )

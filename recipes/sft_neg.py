@@ -1,0 +1,134 @@
+"""
+Fine-tune a vision-language model on chest-CT reports with negative pairs, then measure it and write its card.
+
+Run bare, this is the paper's heterogeneous run on CT-RATE (`recipes/configs/heter.yaml`):
+
+    accelerate launch recipes/sft_neg.py
+
+On the phantom, without a GPU or a download (`make demo` does both):
+
+    python -m ct_rate_pairs.phantom --out phantom --scans 2000
+    accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml
+
+Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
+"""
+
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import ModelConfig, TrlParser, get_peft_config
+
+import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
+from ct_rate_pairs.eval.evaluation import evaluate_reports
+from ct_rate_pairs.eval.figures import plot_losses
+from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+@dataclass
+class DataArguments:
+    """Where the scans come from, and which negatives they get."""
+
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Local CT-RATE tree or phantom cohort; CT-RATE on the Hub by default."}
+    )
+    negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss or heter."})
+    num_slices: int = field(default=10, metadata={"help": "Axial slices a volume."})
+    spacing: list[float] = field(
+        default_factory=lambda: [0.75, 0.75, 1.5], metadata={"help": "Spacing in mm after resampling: x y z."}
+    )
+    min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
+    partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
+    streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
+    on_error: str = field(default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."})
+    eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
+    max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
+
+
+def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
+    if args.beta > 0 and data_args.negative == "none":
+        raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+    options = {
+        name: getattr(data_args, name)
+        for name in (
+            "data_dir", "negative", "num_slices", "spacing", "min_label_distance", "partner_sampling", "on_error"
+        )
+    }  # fmt: skip
+    index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
+    train, test = index["train"], index["test"]
+    if data_args.negative == "heter":
+        partners = train.format["format_kwargs"]["transform"].partners["train"].statistics()
+        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
+    reports = [message["content"] for turn in train.with_format(None)["completion"] for message in turn]
+    labels = train.with_format("numpy", columns=["labels"])["labels"][:]
+
+    from_scratch = model_args.model_name_or_path == "tiny"
+    if from_scratch:
+        model, processor = make_tiny_qwen(reports, seed=args.seed)
+    else:
+        model = AutoModelForImageTextToText.from_pretrained(
+            model_args.model_name_or_path, revision=model_args.model_revision, dtype=model_args.dtype or "auto"
+        )
+        processor = AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    collator = PairCollator(processor)
+
+    if data_args.streaming:
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        args.max_steps = int(args.num_train_epochs * len(train) / batch)
+        train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
+        train = train.shuffle(seed=args.seed, buffer_size=1)
+    trainer = NegativeSFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=index["validation"] if args.eval_strategy != "no" else None,
+        data_collator=collator,
+        processing_class=processor,
+        peft_config=get_peft_config(model_args),
+        callbacks=[NewNegativesEachEpoch()],
+    )
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    minutes = (time.monotonic() - start) / 60
+    trainer.save_model()
+    processor.save_pretrained(args.output_dir)
+    if not trainer.is_world_process_zero():
+        return
+
+    scans = test.select(range(min(data_args.eval_scans or len(test), len(test))))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    results = evaluate_reports(
+        model, collator, scans, reports, labels, args.output_dir, max_new_tokens=data_args.max_new_tokens
+    )
+    plot_losses(trainer.state.log_history, Path(args.output_dir) / "figures" / "losses.png", args)
+    write_model_card(
+        args.output_dir,
+        results,
+        args,
+        phantom=from_scratch,
+        negative=data_args.negative,
+        num_train=len(index["train"]),
+        num_test=len(scans),
+        steps=trainer.state.global_step,
+        hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        minutes=minutes,
+        base_model=None if from_scratch else model_args.model_name_or_path,
+        num_slices=data_args.num_slices,
+        spacing=tuple(data_args.spacing),
+        min_label_distance=data_args.min_label_distance,
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    if "--config" not in sys.argv and "-h" not in sys.argv and "--help" not in sys.argv:
+        sys.argv += ["--config", str(Path(__file__).parent / "configs" / "heter.yaml")]
+    main(*TrlParser((DataArguments, NegativeSFTConfig, ModelConfig)).parse_args_and_config())

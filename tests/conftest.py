@@ -1,0 +1,31 @@
+"""Shared fixtures."""
+
+import os
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
+
+from pathlib import Path
+
+import pytest
+from ct_rate_tree import write_tree
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """Keep the tests' indexes out of the user's cache, and old ones out of the tests."""
+    import datasets.config
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory) -> Path:
+    """A tree to read only."""
+    return write_tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture
+def own_tree(tmp_path) -> Path:
+    """A tree that the test may damage."""
+    return write_tree(tmp_path)

@@ -1,0 +1,140 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ct_rate_pairs.eval.loss_gap import derange_by_patient, loss_gap, shuffle_volumes
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+REPORTS = [
+    "Cardiomegaly is observed. No pleural effusion.",
+    "The heart is normal. A nodule is observed in the right upper lobe of the lung.",
+    "Emphysema in both lungs.",
+]
+
+
+def make_images(rng, size=(56, 56)):
+    return [Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8), "L") for _ in range(4)]
+
+
+def make_row(seed, report, volume=None, size=(56, 56)):
+    rng = np.random.default_rng(seed)
+    return {
+        "volume": volume or f"train_{seed}_a_1.nii.gz",
+        "images": make_images(rng, size),
+        "negative_images": make_images(rng, size),
+        "negative_volume": "train_99_a_1.nii.gz",
+        "label_distance": 12,
+        "prompt": [{"role": "user", "content": "Write the report."}],
+        "completion": [{"role": "assistant", "content": report}],
+        "labels": [0] * 18,
+        "slice_mm": [0.0, 30.0, 60.0, 90.0],
+    }
+
+
+@pytest.fixture(scope="module")
+def model_and_collator():
+    model, processor = make_tiny_qwen(REPORTS, seed=0)
+    return model, PairCollator(processor)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [make_row(seed, report) for seed, report in enumerate(REPORTS)]
+
+
+def plain_loss(model, collator, row):
+    """Sum and number of a report's token losses from plain logits, without any padding."""
+    batch = collator([row | {"negative_images": []}])
+    labels = batch.pop("labels")
+    logits = model.eval()(**batch).logits
+    losses = F.cross_entropy(logits[0, :-1], labels[0, 1:], ignore_index=-100, reduction="sum")
+    return losses.item(), (labels != -100).sum().item()
+
+
+def test_losses_follow_the_definition_on_plain_logits(model_and_collator, rows):
+    model, collator = model_and_collator
+    gap = loss_gap(model, collator, rows, batch_size=2, progress=False)
+    pos = [plain_loss(model, collator, row) for row in rows]
+    neg = [plain_loss(model, collator, row | {"images": row["negative_images"]}) for row in rows]
+    counts = [count for _, count in pos]
+    assert len(set(counts)) == 3  # or a mean over pairs would pass for one over tokens
+    assert gap["loss_pos"] == pytest.approx(sum(total for total, _ in pos) / sum(counts), rel=1e-5)
+    assert gap["loss_neg"] == pytest.approx(sum(total for total, _ in neg) / sum(counts), rel=1e-5)
+    expected = [(n - p) / count for (p, count), (n, _) in zip(pos, neg, strict=True)]
+    assert gap["pair_gaps"] == pytest.approx(expected, abs=1e-5)
+    assert gap["loss_gap"] == pytest.approx(np.average(expected, weights=counts), abs=1e-5)
+    assert gap["gap_positive_share"] == np.mean(np.array(expected) > 0)
+
+
+def test_volume_and_negative_exchanged_turn_the_gap_round(model_and_collator, rows):
+    model, collator = model_and_collator
+    exchanged = [row | {"images": row["negative_images"], "negative_images": row["images"]} for row in rows]
+    gap = loss_gap(model, collator, rows, progress=False)
+    other = loss_gap(model, collator, iter(exchanged), progress=False)
+    assert max(map(abs, gap["pair_gaps"])) > 1e-4  # the tiny model does see its scans
+    assert other["pair_gaps"] == pytest.approx([-value for value in gap["pair_gaps"]], abs=1e-6)
+
+
+def test_a_negative_equal_to_the_volume_has_no_gap(model_and_collator, rows):
+    model, collator = model_and_collator
+    same = [row | {"negative_images": row["images"]} for row in rows]
+    gap = loss_gap(model, collator, same, progress=False)
+    assert gap["loss_gap"] == 0 and gap["gap_positive_share"] == 0
+
+
+def test_losses_are_measured_in_evaluation_mode_and_the_mode_is_restored(model_and_collator, rows):
+    model, collator = model_and_collator
+    model.train()
+    modes = []
+    hook = model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    loss_gap(model, collator, rows, progress=False)
+    hook.remove()
+    assert modes and not any(modes)
+    assert model.training
+
+
+def test_rows_without_negatives_are_refused_by_name(model_and_collator, rows):
+    model, collator = model_and_collator
+    with pytest.raises(ValueError, match=r'train_1_a_1\.nii\.gz has no negative.*negative="gauss"'):
+        loss_gap(model, collator, [rows[0], rows[1] | {"negative_images": []}], progress=False)
+    with pytest.raises(ValueError, match="no rows"):
+        loss_gap(model, collator, [], progress=False)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=40), st.integers(0, 99))
+def test_every_volume_is_swapped_for_one_of_another_patient(patients, seed):
+    volumes = [f"valid_{patient}_{'abc'[index % 3]}_1.nii.gz" for index, patient in enumerate(patients)]
+    if max(Counter(patients).values()) * 2 > len(patients):
+        with pytest.raises(ValueError, match="belong to patient valid_"):
+            derange_by_patient(volumes, seed)
+        return
+    order = derange_by_patient(volumes, seed)
+    assert sorted(order) == list(range(len(volumes)))
+    assert all(patients[index] != patients[partner] for index, partner in enumerate(order))
+    assert order == derange_by_patient(volumes, seed)
+
+
+def test_the_draw_depends_on_the_seed():
+    volumes = [f"valid_{patient}_a_1.nii.gz" for patient in range(20)]
+    assert derange_by_patient(volumes, 0) != derange_by_patient(volumes, 1)
+
+
+def test_shuffling_changes_images_alone_and_fits_them_to_the_row():
+    large = make_row(0, "One.", size=(60, 56))  # 56 wide, 60 high
+    small = make_row(1, "Two.", size=(56, 52))
+    shuffled = list(shuffle_volumes([large, small]))
+    for row, other, new in ((large, small, shuffled[0]), (small, large, shuffled[1])):
+        assert {key: new[key] for key in new if key != "images"} == {key: row[key] for key in row if key != "images"}
+        assert {image.size for image in new["images"]} == {row["images"][0].size}
+        assert len(new["images"]) == len(other["images"])
+    padded = np.asarray(shuffled[0]["images"][1])  # 52 x 56 in 56 x 60
+    assert (padded[2:-2, 2:-2] == np.asarray(small["images"][1])).all()
+    assert not padded[:2].any() and not padded[-2:].any() and not padded[:, :2].any() and not padded[:, -2:].any()
+    assert (np.asarray(shuffled[1]["images"][1]) == np.asarray(large["images"][1])[2:-2, 2:-2]).all()

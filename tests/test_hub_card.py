@@ -1,0 +1,119 @@
+import io
+import re
+import subprocess
+import sys
+from contextlib import redirect_stdout
+
+import pytest
+from huggingface_hub import ModelCard
+
+from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+KEYS = ("coverage", "precision_micro", "f1_micro", "accuracy", "bleu1", "bleu4", "rouge_l")
+
+
+@pytest.fixture
+def results():
+    scores = {key: 0.9 - 0.1 * index for index, key in enumerate(KEYS)} | {"labeler": "rules", "recipe": "lower"}
+    trivial = dict.fromkeys(KEYS, 0.1) | {"labeler": "rules", "recipe": "lower"}
+    return {
+        "model": scores | {"loss_gap": 0.4321},
+        "shuffled": trivial | {"coverage": 0.25},
+        "all_negative": trivial | {"coverage": 0.0, "precision_micro": None},
+        "most_common": trivial,
+        "all_positive": trivial | {"coverage": 1.0},
+    }
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    (tmp_path / "my-run").mkdir()
+    return tmp_path / "my-run"
+
+
+def write(run_dir, results, beta=0.1, **overrides):
+    config = NegativeSFTConfig(
+        output_dir=run_dir,
+        bf16=False,
+        beta=beta,
+        max_negative_loss=0.35,
+        negative_start_ratio=0.7,
+        negative_warmup_ratio=0.05,
+    )
+    facts = {
+        "phantom": True,
+        "negative": "heter",
+        "num_train": 2000,
+        "num_test": 150,
+        "steps": 1200,
+        "hardware": "2 CPU cores",
+        "minutes": 4.2,
+    }
+    return write_model_card(run_dir, results, config, **facts | overrides)
+
+
+def table_of(text):
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return {row[0].strip(" *"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_metadata_survives_the_round_trip(run_dir, results):
+    data = ModelCard.load(write(run_dir, results)).data
+    assert (data.library_name, data.pipeline_tag, data.language) == ("transformers", "image-text-to-text", "en")
+    assert data.model_name == "my-run" and data.license == "apache-2.0"
+    assert data.datasets is None and data.base_model is None and "phantom" in data.tags
+    values = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert values == {key: round(results["model"][key], 4) for key in (*KEYS, "loss_gap")}
+
+
+def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
+    card = ModelCard.load(write(run_dir, results, phantom=False, base_model="Qwen/Qwen2.5-VL-3B-Instruct"))
+    assert card.data.license == "cc-by-nc-sa-4.0" and card.data.datasets == ["ibrahimhamamci/CT-RATE"]
+    assert card.data.base_model == "Qwen/Qwen2.5-VL-3B-Instruct" and "phantom" not in card.data.tags
+    assert "phantom" not in card.text.lower() and "gated" in card.text
+    compile(re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1], "card", "exec")
+
+
+def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir, results):
+    table = table_of(ModelCard.load(write(run_dir, results)).text)
+    assert table["this model"] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.300", "0.432"]
+    assert table["all-negative report"][:2] == ["0.000", "-"] and table["all-positive report"][0] == "1.000"
+    assert table["most common training report"][0] == "0.100"
+    assert table["this model, volumes shuffled between patients"][0] == "0.250"
+    del results["shuffled"]
+    text = ModelCard.load(write(run_dir, results)).text
+    assert "shuffled" not in text
+
+
+def test_the_loss_and_the_limits_are_stated(run_dir, results):
+    text = ModelCard.load(write(run_dir, results, window=(-900, 500), spacing=(0.75, 0.75, 3.0))).text
+    table = table_of(text)
+    assert "[-900, 500]" in text and "0.75 x 0.75 x 3 mm" in text
+    assert table["alpha, beta"] == ["1, 0.1"] and table["cap"] == ["0.35 nats a token"]
+    assert table["beta's ramp"] == ["0 for 70% of steps, linear over 5%"]
+    assert "Not a medical device" in text and "hallucinate" in text and "not a patient" in text
+    assert str(run_dir.parent) not in text
+
+
+def test_a_baseline_is_not_called_constrained(run_dir, results):
+    assert "visual evidence" in ModelCard.load(write(run_dir, results)).text
+    text = ModelCard.load(write(run_dir, results, beta=0.0, negative="none")).text
+    assert "visual evidence" not in text and "without its negative constraint" in text
+
+
+@pytest.mark.slow
+def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
+    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "12", "--seed", "0"]
+    subprocess.run(command, cwd=run_dir, check=True, capture_output=True)
+    model, processor = make_tiny_qwen(["Trachea and both main bronchi are open."], seed=0)
+    model.save_pretrained(run_dir)
+    processor.save_pretrained(run_dir)
+    code = re.search(r"```python\n(.*?)```", ModelCard.load(write(run_dir, results)).text, re.DOTALL)[1]
+    monkeypatch.chdir(run_dir)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(code, "card", "exec"), {})
+    assert printed.getvalue().strip()

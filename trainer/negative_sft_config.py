@@ -1,0 +1,106 @@
+"""Configuration of the trainer that learns from pairs."""
+
+from dataclasses import dataclass, field
+
+from trl import SFTConfig
+
+
+@dataclass
+class NegativeSFTConfig(SFTConfig):
+    r"""
+    Configuration class for the [`NegativeSFTTrainer`].
+
+    This class includes only the parameters that are specific to training with negatives. For a full list of training
+    arguments, please refer to the [`~trl.SFTConfig`] and [`~transformers.TrainingArguments`] documentation.
+
+    Parameters:
+        alpha (`float`, *optional*, defaults to `1.0`):
+            Weight of the loss on the volume.
+        beta (`float`, *optional*, defaults to `0.1`):
+            Weight of the loss on the negative, which is maximised up to the cap (the paper's equation 4). `0.0` is
+            plain supervised fine-tuning and needs no negatives.
+        max_negative_loss (`float`, *optional*, defaults to `0.2`):
+            Cap of a pair's negative loss, in nats a token (section 7.3). A pair at or past it no longer drives the
+            model. Most tokens of a report are template and cost about nothing, so a mean of 0.2 is already far above
+            that of a fitted volume. The paper gives no value: the default is provisional.
+        negative_start_ratio (`float`, *optional*, defaults to `0.0`):
+            Share of the training steps before the negative's weight leaves 0. A model that cannot read a volume yet
+            only unlearns language from negatives. A fraction, such as 0.7 of the steps.
+        negative_warmup_ratio (`float`, *optional*, defaults to `0.0`):
+            Share of the training steps over which the negative's weight then grows linearly from 0 to `beta`.
+
+    > [!NOTE]
+    > These parameters have default values different from [`~trl.SFTConfig`]:
+    > - `max_length`: Defaults to `None` instead of `1024`, which would cut visual tokens.
+    > - `remove_unused_columns`: Defaults to `False` instead of `True`, which would drop the negatives.
+    """
+
+    max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Maximum length of the tokenized sequence. Must stay `None`: a cut would take visual tokens."
+        },
+    )
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "Whether to remove columns the model's forward does not name. Must stay `False`."},
+    )
+    alpha: float = field(default=1.0, metadata={"help": "Weight of the loss on the volume."})
+    beta: float = field(
+        default=0.1,
+        metadata={
+            "help": "Weight of the loss on the negative, which is maximised up to the cap. `0.0` is plain supervised "
+            "fine-tuning and needs no negatives."
+        },
+    )
+    max_negative_loss: float = field(
+        default=0.2,
+        metadata={
+            "help": "Cap of a pair's negative loss, in nats a token. A pair at or past it no longer drives the model. "
+            "Provisional default: the paper gives no value."
+        },
+    )
+    negative_start_ratio: float = field(
+        default=0.0,
+        metadata={"help": "Share of the training steps before the negative's weight leaves 0."},
+    )
+    negative_warmup_ratio: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the training steps over which the negative's weight then grows linearly to `beta`."
+        },
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("alpha", "beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
+                    "negative, so the minus sign is already there."
+                )
+        if self.max_negative_loss <= 0:
+            raise ValueError(
+                f"`max_negative_loss` must be above 0 nats a token, got {self.max_negative_loss}. To train without "
+                "negatives, set `beta=0`."
+            )
+        for name in ("negative_start_ratio", "negative_warmup_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is a share of the training steps, from 0 to 1, got {getattr(self, name)}.")
+        if self.negative_start_ratio + self.negative_warmup_ratio > 1:
+            raise ValueError(
+                f"`negative_start_ratio` ({self.negative_start_ratio}) and `negative_warmup_ratio` "
+                f"({self.negative_warmup_ratio}) add up to more than 1: `beta` would never be reached. Lower one."
+            )
+        if self.max_length is not None:
+            raise ValueError(
+                f"`max_length` must be None, got {self.max_length}: the collator does not truncate, since a cut would "
+                "take visual tokens. For less memory, lower `num_slices` or the in-plane resolution of the dataset."
+            )
+        if self.remove_unused_columns:
+            raise ValueError("`remove_unused_columns` must be False: it would drop `negative_images` and `slice_mm`.")
+        if self.loss_type != "nll" or self.label_smoothing_factor > 0:
+            raise ValueError(
+                "The two losses of a pair are plain token cross-entropies: use `loss_type='nll'` and "
+                "`label_smoothing_factor=0`."
+            )

@@ -1,0 +1,165 @@
+"""
+A tiny Qwen2.5-VL from scratch: the real architecture, chat template, processor and video path, two million weights.
+
+It needs no download, so it is the embedded default of the phantom demo and of the tests. The real model's geometry
+(patch 14, temporal patch 2, merge 2, 112-pixel windows, 2 position ids a second) is kept; only widths, depths and the
+vocabulary are small.
+"""
+
+import json
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+# Qwen2.5-VL's own template, word for word.
+CHAT_TEMPLATE = (
+    "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}"
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}"
+    "{% set image_count.value = image_count.value + 1 %}"
+    "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}"
+    "{% set video_count.value = video_count.value + 1 %}"
+    "{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}"
+    "<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SYSTEM_TURN = "system\nYou are a helpful assistant.\nuser\nassistant\n"
+
+
+def make_tiny_qwen(
+    texts: list[str],
+    vocab_size: int = 1024,
+    seed: int = 0,
+    *,
+    hidden_size: int = 128,
+    num_layers: int = 4,
+    vision_depth: int = 2,
+) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """
+    Make an untrained tiny Qwen2.5-VL and its processor.
+
+    Args:
+        texts (`list[str]`):
+            What the tokenizer is trained on: the reports and the prompts of the training split.
+        vocab_size (`int`, *optional*, defaults to `1024`):
+            Largest vocabulary, the 256 bytes and the 7 special tokens included. Reports repeat a few hundred words, so
+            the default gives most of them one token, and short sequences are what a CPU needs.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the weights. The global random state is left as it was.
+        hidden_size (`int`, *optional*, defaults to `128`):
+            Width of the text model and of the vision tower; a multiple of 128, for heads of 32.
+        num_layers (`int`, *optional*, defaults to `4`):
+            Layers of the text model.
+        vision_depth (`int`, *optional*, defaults to `2`):
+            Layers of the vision tower. The last one attends over the whole frame pair, the others inside 112-pixel
+            windows (the paper's section 5).
+
+    Returns:
+        `tuple`: a [`~transformers.Qwen2_5_VLForConditionalGeneration`] in float32 on the CPU and a
+        [`~transformers.Qwen2_5_VLProcessor`]. Both save and load with `save_pretrained` and `from_pretrained`.
+    """
+    tokenizer = train_tokenizer(texts, vocab_size)
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28),
+        tokenizer=tokenizer,
+        # Slices already have their final size ("no further down-sampling", section 5), so the processor never resizes.
+        video_processor=Qwen2VLVideoProcessor(
+            do_resize=False, do_sample_frames=False, min_pixels=28 * 28, cap_pixels_per_frame=False
+        ),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+    heads = hidden_size // 32
+    token_id = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": hidden_size,
+            "intermediate_size": 3 * hidden_size,
+            "num_hidden_layers": num_layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "max_position_embeddings": 4096,
+            # 16 rotary frequencies a head, shared between depth, height and width as 16:24:24 are in the real model.
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "bos_token_id": token_id("<|endoftext|>"),
+            "eos_token_id": token_id("<|im_end|>"),
+            "pad_token_id": token_id("<|endoftext|>"),
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": vision_depth,
+            "hidden_size": hidden_size,
+            "intermediate_size": 2 * hidden_size,
+            "num_heads": heads,
+            "out_hidden_size": hidden_size,
+            "fullatt_block_indexes": [vision_depth - 1],
+            "tokens_per_second": 2,  # as in the released checkpoints; the class's default of 4 is not
+        },
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=token_id("<|im_end|>"), pad_token_id=token_id("<|endoftext|>")
+    )
+    return model, processor
+
+
+def train_tokenizer(texts: list[str], vocab_size: int) -> Qwen2Tokenizer:
+    """Train a byte-level BPE with Qwen's pre-tokenizer and special tokens on `texts`."""
+    bpe = Tokenizer(models.BPE())
+    qwen = Qwen2Tokenizer().backend_tokenizer
+    bpe.normalizer, bpe.pre_tokenizer = qwen.normalizer, qwen.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([*texts, SYSTEM_TURN], trainer)
+    learnt = json.loads(bpe.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(merge) for merge in learnt["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS),
+    )
