@@ -116,9 +116,7 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
     def reader(self) -> RowReader:
         """Reads the rows of every split."""
         source = LocalSource(self.config.data_dir) if self.config.data_dir else HubSource(self.token)
-        return RowReader(
-            self.config, source, read_tables(source, self.config.validation_size, self.config.on_error)
-        )
+        return RowReader(self.config, source, read_tables(source, self.config.validation_size, self.config.on_error))
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         return [
@@ -131,12 +129,15 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
         for i, name in enumerate(volumes):
             split, line = self.reader.where[name]
             record = self.reader.tables[split].iloc[line]
-            yield i, {
-                "volume": name,
-                "prompt": [{"role": "user", "content": PROMPT}],
-                "completion": [{"role": "assistant", "content": record["completion"]}],
-                **record[["labels", "age", "sex"]],
-            }
+            yield (
+                i,
+                {
+                    "volume": name,
+                    "prompt": [{"role": "user", "content": PROMPT}],
+                    "completion": [{"role": "assistant", "content": record["completion"]}],
+                    **record[["labels", "age", "sex"]],
+                },
+            )
 
     def as_dataset(self, split=None, in_memory=False):
         dataset = super().as_dataset(split, in_memory)

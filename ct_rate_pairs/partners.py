@@ -49,7 +49,9 @@ class PartnerSampler:
             candidates = np.flatnonzero(others & (distances == distances[others].max()))
         weights = self.weights[self.pattern_of[candidates]]
         cumulative = np.cumsum(weights)
-        partner = candidates[min(np.searchsorted(cumulative, rng.random() * cumulative[-1], "right"), len(weights) - 1)]
+        partner = candidates[
+            min(np.searchsorted(cumulative, rng.random() * cumulative[-1], "right"), len(weights) - 1)
+        ]
         return int(partner), int(distances[partner])
 
     def statistics(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """
 The rule labeler: the 18 labels that a report states, read sentence by sentence with negation by clause.
 
-A finding counts where one of its terms (`report_terms.TERMS`) stands outside the reach of a negation. A possible finding
-("may be compatible with", "?") counts, as CT-RATE's own labels have it; an unchanged one counts too.
+A finding counts where one of its terms (`report_terms.TERMS`) stands outside the reach of a negation. A possible
+finding ("may be compatible with", "?") counts, as CT-RATE's own labels have it; an unchanged one counts too.
 """
 
 import re
@@ -14,7 +14,8 @@ from .report_terms import STEMS, TERMS
 
 # It starts with one character class, which `re` searches for fast.
 SENTENCE_END = re.compile(
-    r"[.;!?\r\n\"“”•·](?:(?<=[.;!])[.;!]*(?:\s+|$)|(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])|(?<=[\r\n\"“”•·]))"
+    r"[.;!?\r\n\"“”•·](?:(?<=[.;!])[.;!]*(?:\s+|$)|(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
+    r"|(?<=[\r\n\"“”•·]))"
 )
 
 VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|not|can|cannot|could)\b")
@@ -46,7 +47,7 @@ EXCEPTION = re.compile(r"\b(?:other than|except(?: for)?|apart from|aside from|b
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of a report without their end marks; quotation marks and bullets, CT-RATE's list marks, end one too."""
+    """A report's sentences without their end marks. Quotation marks and bullets, CT-RATE's list marks, end one too."""
     return [sentence.strip() for sentence in SENTENCE_END.split(text) if len(sentence) > 2]
 
 
@@ -94,7 +95,11 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
 
 # Label index, stems and compiled (pattern, also, unless) of each of its terms.
 _TABLE = [
-    (index, STEMS[label].split(), [tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]])
+    (
+        index,
+        STEMS[label].split(),
+        [tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]],
+    )
     for index, label in enumerate(LABELS)
 ]
 

@@ -11,8 +11,8 @@ class Term(NamedTuple):
         pattern (`str`):
             The words that state the finding. They count where no negation reaches them.
         also (`str`, *optional*, defaults to `""`):
-            Words that must stand in the same sentence, such as the organ: `calcif` says nothing of the coronary arteries
-            until `coronar` is there.
+            Words that must stand in the same sentence, such as the organ: `calcif` says nothing of the coronary
+            arteries until `coronar` is there.
         unless (`str`, *optional*, defaults to `""`):
             Words that must not stand in the same clause, such as another organ: a thyroid nodule is no lung nodule.
     """
@@ -28,16 +28,18 @@ ARTERY = (
 )
 # Organs whose nodules are no lung nodules.
 OTHER_ORGAN = (
-    r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|goit|"
-    r"peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|trache|"
-    r"\bpleural nodul|in the pleura|pericard"
+    r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|"
+    r"goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|"
+    r"trache|\bpleural nodul|in the pleura|pericard"
 )
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
 
 TERMS: dict[str, tuple[Term, ...]] = {
     "Medical material": (
         Term(r"catheter|pacemaker|electrode|\bicd\b|nasogastric|cannula|\btubes?\b|prosthe|sternotomy|valve replace"),
-        Term(r"\bport\b|metal|\bclips?\b|\bscrews?\b|\bgraft|fixator|silicone|\bcoils?\b|\bdrains?\b|\bwires?\b|\bpeg\b"),
+        Term(
+            r"\bport\b|metal|\bclips?\b|\bscrews?\b|\bgraft|fixator|silicone|\bcoils?\b|\bdrains?\b|\bwires?\b|\bpeg\b"
+        ),
         Term(r"\bsutures?\b|surgical material|operation material|stabiliz|\bdevices?\b|\bstent(?:s|ed|ing)?\b"),
     ),
     "Arterial wall calcification": (
@@ -46,7 +48,9 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Cardiomegaly": (
         Term(r"cardiomegal|enlarged heart|(?:large|larger|big) heart|enlargement of the heart"),
-        Term(r"\bheart\b[^,]{0,45}(?:increas|large|bigger|upper limit)|increase\w* (?:in )?(?:the )?(?:heart|cardiac)"),
+        Term(
+            r"\bheart\b[^,]{0,45}(?:increas|large|bigger|upper limit)|increase\w* (?:in )?(?:the )?(?:heart|cardiac)"
+        ),
         Term(r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(?:increas|high|above|favor of the heart)"),
     ),
     "Pericardial effusion": (Term(r"effusion|fluid", also=r"pericardi"), Term(r"hydropericard|hemopericard")),
@@ -55,11 +59,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Hiatal hernia": (
         Term(r"hiat\w* herni|sliding|siliding"),
-        Term(r"herni", unless=r"inguinal|umbilical|incision|bochdalek|dis[ck]|abdominal wall|hernia sac|morgagni|fatty"),
+        Term(
+            r"herni", unless=r"inguinal|umbilical|incision|bochdalek|dis[ck]|abdominal wall|hernia sac|morgagni|fatty"
+        ),
     ),
-    "Lymphadenopathy": (
-        Term(r"(?<!intrapulmonary )(?<!subpleural )lymph ?-?nod|\blaps?\b|lymphaden|adenopath"),
-    ),
+    "Lymphadenopathy": (Term(r"(?<!intrapulmonary )(?<!subpleural )lymph ?-?nod|\blaps?\b|lymphaden|adenopath"),),
     "Emphysema": (Term(r"emphysem|\bbull(?:a|ae|as|ous)\b|\bblebs?\b"),),
     "Atelectasis": (
         Term(r"(?<!fibro)(?<!fibro-)(?<!fibro )atelec"),
@@ -99,13 +103,16 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
 }
 
-# A sentence that states a label holds one of these strings, parted by spaces. They spare most sentences the regular expressions above.
+# A sentence that states a label holds one of these strings, parted by spaces. They spare most sentences the regular
+# expressions above.
 STEMS: dict[str, str] = {
-    "Medical material": "cathet pacemaker electrode icd nasogastric cannula tube prosthe sternotomy valve port metal clip screw "
-    "graft fixator silicone coil drain wire peg sutur material stabiliz device stent",
+    "Medical material": (
+        "cathet pacemaker electrode icd nasogastric cannula tube prosthe sternotomy valve port metal clip screw graft "
+        "fixator silicone coil drain wire peg sutur material stabiliz device stent"
+    ),
     "Arterial wall calcification": "calcif athero",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
-    "Pericardial effusion": "pericardi",
+    "Pericardial effusion": "pericard",
     "Coronary artery wall calcification": "coronar lad descending",
     "Hiatal hernia": "herni sliding siliding",
     "Lymphadenopathy": "lymph lap adenopath",

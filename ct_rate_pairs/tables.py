@@ -101,7 +101,9 @@ def _read_official(source: LocalSource | HubSource, split: str, on_error: str) -
     ).astype({"age": object, "sex": object})
     without_text = table["completion"] == ""
     if without_text.any():
-        logger.warning("%d scans of %s have neither findings nor impression: left out.", without_text.sum(), reports_file)
+        logger.warning(
+            "%d scans of %s have neither findings nor impression: left out.", without_text.sum(), reports_file
+        )
     return table[~without_text].reset_index(drop=True)
 
 

@@ -85,9 +85,9 @@ class Volume:
         planes = [int((i + 0.5) * depth / num_slices) for i in range(num_slices)]
         hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
         _check_hu(self.name, hu)
-        hu = F.interpolate(
-            torch.from_numpy(hu)[:, None], size=(height, width), mode="bilinear", align_corners=False
-        )[:, 0].numpy()  # [num_slices, H, W]
+        hu = F.interpolate(torch.from_numpy(hu)[:, None], size=(height, width), mode="bilinear", align_corners=False)[
+            :, 0
+        ].numpy()  # [num_slices, H, W]
         low, high = window
         slices = (hu.clip(low, high) - low) * np.float32(2 / (high - low)) - np.float32(1)
         gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, close to spacing[2]
@@ -189,9 +189,7 @@ def read_slices(
 def fit(slices: np.ndarray, height: int, width: int) -> np.ndarray:
     """Centre-crop `slices` of shape `[S, h, w]`, or pad them with air, to `[S, height, width]`."""
     fitted = np.full((len(slices), height, width), AIR, dtype=slices.dtype)
-    (to_y, from_y), (to_x, from_x) = (
-        _centre(n, m) for n, m in ((height, slices.shape[1]), (width, slices.shape[2]))
-    )
+    (to_y, from_y), (to_x, from_x) = (_centre(n, m) for n, m in ((height, slices.shape[1]), (width, slices.shape[2])))
     fitted[:, to_y, to_x] = slices[:, from_y, from_x]
     return fitted
 

@@ -55,9 +55,7 @@ def evaluate_reports(
     labels = np.array([row["labels"] for row in rows])
 
     generated = generate_reports(model, collator, rows, max_new_tokens=max_new_tokens)
-    from_others = generate_reports(
-        model, collator, list(shuffle_volumes(rows)), max_new_tokens=max_new_tokens
-    )
+    from_others = generate_reports(model, collator, list(shuffle_volumes(rows)), max_new_tokens=max_new_tokens)
     results = {
         "model": score_reports(generated, references, labels),
         "shuffled": score_reports(from_others, references, labels),

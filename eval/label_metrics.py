@@ -33,13 +33,15 @@ def check_labels(rows: Sequence[Sequence[int]], names: Sequence[str], what: str)
         raise ValueError(f"`{what}` is empty: there is no report to score.")
     for index, row in enumerate(rows):
         if len(row) != len(names):
-            raise ValueError(f"`{what}` row {index} has {len(row)} labels; {len(names)} are expected: {', '.join(names)}.")
+            raise ValueError(
+                f"`{what}` row {index} has {len(row)} labels; {len(names)} are expected: {', '.join(names)}."
+            )
     values = np.asarray(rows)  # [N, L]
     wrong = np.argwhere((values != 0) & (values != 1))
     if len(wrong):
         row, column = wrong[0]
         raise ValueError(
-            f"`{what}` row {row}, label {names[column]!r}: {values[row, column]!r} is neither 0 nor 1; "
+            f"`{what}` row {row}, label {names[column]!r}: {values[row, column].item()!r} is neither 0 nor 1; "
             "threshold probabilities first."
         )
     return values.astype(np.int64)
@@ -51,8 +53,8 @@ def check_pair(
     """Both sides through [`check_labels`]; unequal numbers of rows raise a `ValueError`."""
     if len(predictions) != len(references):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in the same "
-            "order."
+            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in "
+            "the same order."
         )
     return check_labels(predictions, names, "predictions"), check_labels(references, names, "references")
 
@@ -70,7 +72,7 @@ def mean_known(values: Sequence[float | None]) -> float | None:
 
 def coverage(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], names: Sequence[str]
-) -> dict[str, float | None | dict]:
+) -> dict[str, float | dict | None]:
     r"""
     Coverage, the paper's measure of a report: the share of the reference's positive labels that the report states too,
     \\(\sum_{n,l} y_{nl} \hat{y}_{nl} / \sum_{n,l} y_{nl}\\). It is the micro-averaged recall; false positives cost
@@ -122,7 +124,7 @@ def precision_recall_f1(hits: int, predicted: int, support: int) -> dict[str, fl
 
 def label_accuracy(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], names: Sequence[str]
-) -> dict[str, float | None | dict]:
+) -> dict[str, float | dict | None]:
     """
     Agreement of label vectors: accuracy, and precision, recall and F1.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.report_labels import label_report
 
 
@@ -28,4 +29,4 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
         raise ValueError(f"Unknown labeler {labeler!r}; choose `labeler='rules'`.")
     if isinstance(texts, str):
         raise ValueError("`texts` is one string; pass a list of reports, for a lone one `[report]`.")
-    return np.array([label_report(text) for text in texts], dtype=np.int8).reshape(len(texts), -1)
+    return np.array([label_report(text) for text in texts], dtype=np.int8).reshape(len(texts), len(LABELS))

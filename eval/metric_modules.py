@@ -38,7 +38,11 @@ def metric_files(name: str) -> dict[str, bytes]:
         `__init__.py`.
     """
     package = Path(ct_rate_pairs.__file__).parent
-    paths = [_EVAL / "metrics" / name / f"{name}.py", _EVAL / "label_metrics.py", *(package / file for file in _SIBLINGS)]
+    paths = [
+        _EVAL / "metrics" / name / f"{name}.py",
+        _EVAL / "label_metrics.py",
+        *(package / file for file in _SIBLINGS),
+    ]
     return {"__init__.py": b"", **{path.name: path.read_bytes() for path in paths}}
 
 
@@ -99,7 +103,7 @@ def register_metrics() -> None:
             install_metric(name, modules_cache())
     except OSError as error:
         warnings.warn(
-            f"evaluate.load will not find {', '.join(METRICS)}: {error}. Point HF_MODULES_CACHE at a folder that can be "
-            "written to, and import ct_rate_pairs again.",
+            f"evaluate.load will not find {', '.join(METRICS)}: {error}. Point HF_MODULES_CACHE at a folder that "
+            "can be written to, and import ct_rate_pairs again.",
             stacklevel=3,
         )

@@ -77,7 +77,9 @@ def format_table(rows: dict[str, dict]) -> str:
         cells.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in cells
     ]
     lines.insert(1, "-" * len(lines[0]))

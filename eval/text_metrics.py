@@ -1,4 +1,4 @@
-"""Word overlap of generated and reference reports, under a named recipe: BLEU-1 of the same text is .51 or .63 by recipe."""
+"""Word overlap of generated and reference reports under a named recipe: BLEU-1 of one text is .51 or .63 by recipe."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ def tokenize_lower(text: str) -> str:
     return " ".join(TOKEN.findall(text.lower()))
 
 
-def text_scores(predictions: Sequence[str], references: Sequence[str], recipe: str = "lower") -> dict[str, float | str]:
+def text_scores(
+    predictions: Sequence[str], references: Sequence[str], recipe: str = "lower"
+) -> dict[str, float | str]:
     """
     BLEU-1 to BLEU-4 and ROUGE-L of generated reports, by pycocoevalcap.
 
@@ -40,8 +42,8 @@ def text_scores(predictions: Sequence[str], references: Sequence[str], recipe: s
         raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'`.")
     if len(predictions) != len(references):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in the same "
-            "order."
+            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in "
+            "the same order."
         )
     if len(references) == 0:
         raise ValueError("`references` is empty: there is no report to score.")
@@ -49,7 +51,9 @@ def text_scores(predictions: Sequence[str], references: Sequence[str], recipe: s
     truths = {index: [tokenize_lower(text)] for index, text in enumerate(references)}
     for index, (truth,) in truths.items():
         if not truth:
-            raise ValueError(f"`references` row {index} is an empty report: leave it out together with its prediction.")
+            raise ValueError(
+                f"`references` row {index} is an empty report: leave it out together with its prediction."
+            )
     bleu, _ = Bleu(4).compute_score(truths, hypotheses, verbose=0)
     rouge, _ = Rouge().compute_score(truths, hypotheses)
     return {**{f"bleu{n}": float(score) for n, score in enumerate(bleu, 1)}, "rouge_l": float(rouge), "recipe": recipe}

@@ -1,9 +1,11 @@
 """The model card of a run: metadata, data, loss, results beside the trivial rows, and how to load it."""
 
+import json
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ct_rate_pairs.builder import CTRatePairsConfig
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 
@@ -108,7 +110,7 @@ from ct_rate_pairs.trainer import PairCollator
 folder = "."  # this folder, or its name on the Hub
 model = AutoModelForImageTextToText.from_pretrained(folder)
 collator = PairCollator(AutoProcessor.from_pretrained(folder))
-rows = load_dataset("ct_rate_pairs", negative="none", split="test", streaming=True{data_dir})
+rows = load_dataset("ct_rate_pairs", negative="none", split="test", streaming=True{options})
 print(generate_reports(model, collator, rows.take(1))[0])"""
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
@@ -128,7 +130,7 @@ PHANTOM = {
     "license": "apache-2.0",
     "datasets": None,
     "dataset_type": "ct_rate_pairs",
-    "data_dir": ', data_dir="phantom"',
+    "data_dir": "phantom",
     "cohort": "the synthetic phantom cohort of `ct-rate-pairs`",
     "warning": "It has only ever seen computer-drawn phantoms, and says nothing about a patient.",
     "limits": """\
@@ -147,7 +149,7 @@ REAL = {
     "license": "cc-by-nc-sa-4.0",
     "datasets": [CT_RATE],
     "dataset_type": CT_RATE,
-    "data_dir": "",
+    "data_dir": None,
     "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})'s official validation set",
     "warning": "Its reports have not been checked by a radiologist.",
     "limits": """\
@@ -219,7 +221,8 @@ def write_model_card(
         minutes (`float`):
             Training time.
         base_model (`str`, *optional*):
-            Hub id of the model that training started from; without one the card says "from scratch".
+            Model that training started from; without one the card says "from scratch". Only a Hub id is named, a local
+            folder is not.
         num_slices (`int`, *optional*, defaults to `10`):
             Slices a scan.
         spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
@@ -235,6 +238,18 @@ def write_model_card(
     run_dir = Path(run_dir)
     cohort = PHANTOM if phantom else REAL
     scores = results["model"]
+    # The quick start names what differs from the builder's defaults, or the model would see slices unlike its own.
+    defaults = CTRatePairsConfig()
+    chosen = {"data_dir": cohort["data_dir"], "num_slices": num_slices, "spacing": spacing, "window": window}
+    options = "".join(
+        f", {name}={json.dumps(value)}" for name, value in chosen.items() if value != getattr(defaults, name)
+    )
+    if base_model is None:
+        base = "none, trained from scratch"
+    elif Path(base_model).is_dir():
+        base, base_model = "a local checkpoint", None  # the Hub would take a local path for a repository
+    else:
+        base = f"[{base_model}](https://huggingface.co/{base_model})"
     data = ModelCardData(
         model_name=run_dir.resolve().name,
         library_name="transformers",
@@ -268,7 +283,7 @@ def write_model_card(
         reading=SHUFFLED * ("shuffled" in results),
         labeler=scores["labeler"],
         recipe=scores["recipe"],
-        quick_start=QUICK_START.format(data_dir=cohort["data_dir"]),
+        quick_start=QUICK_START.format(options=options),
         negative=negative,
         negative_text=NEGATIVES[negative].format(min_label_distance=min_label_distance),
         num_train=num_train,
@@ -279,7 +294,7 @@ def write_model_card(
         config=config,
         steps=steps,
         batch=config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,
-        base=f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "none, trained from scratch",
+        base=base,
         lr_scheduler=config.lr_scheduler_type.value,
         hardware=hardware,
         minutes=minutes,

@@ -48,7 +48,9 @@ class DataArguments:
     min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
     partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
     streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
-    on_error: str = field(default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."})
+    on_error: str = field(
+        default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."}
+    )
     eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
 

@@ -57,7 +57,9 @@ def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, negative):
             assert (row["negative_volume"], row["label_distance"]) == ("", 0)
         for column in ("images", "negative_images"):
             assert [image.tobytes() for image in row[column]] == [image.tobytes() for image in twin[column]]
-        assert {k: v for k, v in row.items() if "images" not in k} == {k: v for k, v in twin.items() if "images" not in k}
+        assert {k: v for k, v in row.items() if "images" not in k} == {
+            k: v for k, v in twin.items() if "images" not in k
+        }
 
 
 def test_noise_is_clipped_standard_normal(tree):
@@ -116,7 +118,9 @@ def test_the_first_streamed_row_opens_two_volumes_at_most(tree, monkeypatch):
 
 def test_validation_patients_are_held_out_and_the_official_validation_is_the_test_split(tree):
     splits = load(tree, validation_size=0.3)
-    train, validation, test = (set(splits[name].with_format(None)["volume"]) for name in ("train", "validation", "test"))
+    train, validation, test = (
+        set(splits[name].with_format(None)["volume"]) for name in ("train", "validation", "test")
+    )
     assert validation and not train & validation
     assert len(train | validation) == 12 and all(name.startswith("valid_") for name in test)
     assert set(load(tree, validation_size=0.3, split="validation").with_format(None)["volume"]) == validation
@@ -194,7 +198,9 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
     with pytest.raises(VolumeError, match="train_5_a_1"):
         list(load(own_tree, "none", split="train+validation", streaming=True))
     with caplog.at_level(logging.WARNING):
-        streamed = [row["volume"] for row in load(own_tree, "none", split="train+validation", streaming=True, on_error="skip")]
+        streamed = [
+            row["volume"] for row in load(own_tree, "none", split="train+validation", streaming=True, on_error="skip")
+        ]
     assert "train_5_a_1.nii.gz" not in streamed and len(streamed) == 11
     assert "1 so far" in caplog.text and "train_5_a_1" in caplog.text
     for negative in ("none", "heter"):
@@ -217,6 +223,11 @@ def test_the_literal_use_from_an_empty_folder(tree, tmp_path):
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf")}
     (tmp_path / "empty").mkdir()
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "empty",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.stdout.strip().endswith("10"), run.stderr

@@ -5,10 +5,12 @@ import sys
 from contextlib import redirect_stdout
 
 import pytest
+import torch
+from datasets import load_dataset
 from huggingface_hub import ModelCard
 
 from ct_rate_pairs.hub import write_model_card
-from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -77,6 +79,13 @@ def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
     compile(re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1], "card", "exec")
 
 
+def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
+    (run_dir / "base").mkdir()
+    card = ModelCard.load(write(run_dir, results, base_model=str(run_dir / "base")))
+    assert card.data.base_model is None
+    assert table_of(card.text)["base model"] == ["a local checkpoint"] and str(run_dir) not in card.text
+
+
 def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir, results):
     table = table_of(ModelCard.load(write(run_dir, results)).text)
     assert table["this model"] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.300", "0.432"]
@@ -106,14 +115,31 @@ def test_a_baseline_is_not_called_constrained(run_dir, results):
 
 @pytest.mark.slow
 def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
-    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "12", "--seed", "0"]
-    subprocess.run(command, cwd=run_dir, check=True, capture_output=True)
-    model, processor = make_tiny_qwen(["Trachea and both main bronchi are open."], seed=0)
+    monkeypatch.chdir(run_dir)
+    phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
+    subprocess.run(phantom, check=True, capture_output=True)
+    options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6}
+    rows = load_dataset("ct_rate_pairs", negative="none", split="test", streaming=True, **options)
+    report = "Cardiomegaly is observed."
+    row = next(iter(rows)) | {"completion": [{"role": "assistant", "content": report}]}
+    model, processor = make_tiny_qwen([report], seed=0)
+    batch = PairCollator(processor)([row])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(40):  # learns the one report by heart, so that the code has something to print
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
     model.save_pretrained(run_dir)
     processor.save_pretrained(run_dir)
-    code = re.search(r"```python\n(.*?)```", ModelCard.load(write(run_dir, results)).text, re.DOTALL)[1]
-    monkeypatch.chdir(run_dir)
+
+    code = re.search(
+        r"```python\n(.*?)```",
+        ModelCard.load(write(run_dir, results, spacing=options["spacing"], num_slices=6)).text,
+        re.DOTALL,
+    )[1]
     printed = io.StringIO()
+    names = {}
     with redirect_stdout(printed):
-        exec(compile(code, "card", "exec"), {})
-    assert printed.getvalue().strip()
+        exec(compile(code, "card", "exec"), names)
+    assert printed.getvalue().strip() == report
+    assert next(iter(names["rows"]))["slice_mm"] == row["slice_mm"]  # the slices that the model was trained on

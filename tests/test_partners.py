@@ -41,8 +41,7 @@ def test_uniform_draws_reach_every_partner_equally():
 def test_balanced_draws_use_the_volumes_more_evenly():
     labels, patients = cohort(300, 1, 0.3)
     shares = {
-        sampling: PartnerSampler(labels, patients, 8, sampling).statistics()
-        for sampling in ("uniform", "balanced")
+        sampling: PartnerSampler(labels, patients, 8, sampling).statistics() for sampling in ("uniform", "balanced")
     }
     served = "share_of_volumes_that_serve_half_of_the_draws"
     assert shares["balanced"][served] > 1.3 * shares["uniform"][served]

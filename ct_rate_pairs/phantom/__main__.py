@@ -8,8 +8,8 @@ from .cohort import write_cohort
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m ct_rate_pairs.phantom",
-        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own tree "
-        "(DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with "
+        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own "
+        "tree (DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with "
         'load_dataset("ct_rate_pairs", data_dir=DIR).',
         epilog="example: python -m ct_rate_pairs.phantom --out /tmp/phantom --scans 200 --seed 0\n"
         "full size: --scans 2 --shape 512 512 300 --spacing 0.68 0.68 1.0",
@@ -39,7 +39,7 @@ def main():
         nargs=3,
         default=(4.0, 4.0, 8.0),
         metavar=("X", "Y", "Z"),
-        help="mm a voxel (default: 4 4 8); shape x spacing is the field of view, and must hold a thorax: 320 x 260 x 290 mm",
+        help="mm a voxel (default: 4 4 8); shape x spacing must hold a thorax: at least 320 x 260 x 290 mm",
     )
     add(
         "--reconstructions",

@@ -125,7 +125,7 @@ class Anatomy:
 
     def draw_point(self, rng, side, lobe, margin, jitter):
         """
-        A place in a lobe, away from the chest wall and from any heart, near one of the ten planes.
+        A place in a lobe, away from the chest wall, the fissures and any heart, near one of the ten planes.
 
         Args:
             rng (`np.random.Generator`): The finding's stream.
@@ -142,15 +142,18 @@ class Anatomy:
         z = rng.choice(self.planes[(self.planes < 0) & (self.planes > -self.height - 60)], count)
         z = z + rng.uniform(-jitter, jitter, count)
         shrunk = 1 - margin / self.half_depth
-        (hx, hy, hz), radii, _ = self.heart(1.5)
-        clear = ((x - hx) / radii[0]) ** 2 + ((y - hy) / radii[1]) ** 2 + ((z - hz) / radii[2]) ** 2 > 0.8
-        inside = self.side(side, x, y, z - 0.6 * margin) & self.lobe(side, lobe, y, z)
+        # Places that an enlarged heart with fluid about it, or a hiatal hernia, may take from the lung.
+        (hx, hy, hz), radii, _ = self.heart(1.45)
+        clear = sum(((p - c) / (r + 8)) ** 2 for p, c, r in zip((x, y, z), (hx, hy, hz), radii, strict=True)) > 1
+        clear &= (x / 42) ** 2 + ((y - 20) / 36) ** 2 + ((z + self.height - 8) / 48) ** 2 > 1
+        lobes = self.lobe(side, lobe, y, z - 5) & self.lobe(side, lobe, y, z + 5)  # off the fissures
+        inside = self.side(side, x, y, z - 0.6 * margin) & lobes
         good = np.flatnonzero(inside & clear & (self.cage(x, y, z) < shrunk**2))
         return float(x[good[0]]), float(y[good[0]]), float(z[good[0]])
 
     # --- painting ---------------------------------------------------------------------------------------------------
 
-    def slab(self, shape, spacing, first=0, last=None, heart_scale=1.0, effusion=0.0) -> Slab:
+    def slab(self, shape, spacing, first=0, last=None, *, heart_scale=1.0, effusion=0.0) -> Slab:
         """
         A slab with the normal anatomy in it.
 

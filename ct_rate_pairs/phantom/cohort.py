@@ -94,9 +94,7 @@ def write_volume(path, volume, spacing):
         volume (`np.ndarray`): int16 HU `[x, y, z]`.
         spacing (`tuple[float, float, float]`): mm along x, y, z.
     """
-    affine = np.diag(
-        [-spacing[0], -spacing[1], spacing[2], 1.0]
-    )  # NIfTI's world runs to the right... left, front, head
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # NIfTI's world runs right, front, head
     affine[:3, 3] = [spacing[0] * (volume.shape[0] - 1) / 2, spacing[1] * (volume.shape[1] - 1) / 2, 0]
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
@@ -132,11 +130,13 @@ def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[
         write_volume(folder / name, volume, (spacing[0], spacing[1], thickness))
         reports.append([name, clinical, technique, findings, impression])
         labels.append([name, *plan.labels])
-        metadata.append(_metadata(name, plan, seed, kernel, volume.shape, (spacing[0], spacing[1], thickness)))
+        metadata.append(
+            _metadata(name, plan, seed, kernel=kernel, shape=volume.shape, spacing=(spacing[0], spacing[1], thickness))
+        )
     return reports, labels, metadata
 
 
-def _metadata(name, plan, seed, kernel, shape, spacing) -> list:
+def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
     rng = stream(seed, plan.split, plan.patient, 0, REPORT_KEYS)  # the patient's, so that all scans agree
     values = {
         "VolumeName": name,
@@ -177,6 +177,7 @@ def write_cohort(
     out,
     scans,
     seed=0,
+    *,
     valid_scans=None,
     shape=(84, 84, 40),
     spacing=(4.0, 4.0, 8.0),
@@ -184,7 +185,7 @@ def write_cohort(
     workers=None,
 ):
     """
-    Write a phantom cohort under `out/dataset`. The same arguments write the same bytes, whatever the number of workers.
+    Write a phantom cohort under `out/dataset`. The same arguments write the same bytes with any number of workers.
 
     Args:
         out (`str` or `Path`):

@@ -1,4 +1,4 @@
-"""What a finding is, and the findings outside the lung: heart, great vessels, lymph nodes, oesophagus, foreign material."""
+"""What a finding is, and those outside the lung: heart, vessels, lymph nodes, oesophagus, foreign material."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Finding:
         lobe (`str`, *optional*, defaults to `""`): `"upper"`, `"middle"`, `"lower"`, or `""` for all of the side.
         size (`int`, *optional*, defaults to `0`): The size that the report gives, in mm; percent for the heart.
         detail (`str`, *optional*, defaults to `""`): Further words for the report: stations, kind of device, vessel.
-        heart_scale (`float`, *optional*, defaults to `1.0`): Only cardiomegaly: the heart is anatomy, drawn this large.
-        effusion (`float`, *optional*, defaults to `0.0`): Only pericardial effusion: fluid about the heart, in mm.
+        heart_scale (`float`, *optional*, defaults to `1.0`): Cardiomegaly: the heart is anatomy, drawn this large.
+        effusion (`float`, *optional*, defaults to `0.0`): Pericardial effusion: fluid about the heart, in mm.
     """
 
     label: str
@@ -60,7 +60,7 @@ def ellipsoids(slab: Slab, places) -> np.ndarray:
 
 
 def replace(slab: Slab, box, inside, value):
-    """Paint a mediastinal finding over fat and lung, leaving vessels, airways' walls and bone, and end the lung there."""
+    """Paint a mediastinal finding over fat and lung, sparing vessels, airways and bone, and end the lung there."""
     # Airways are air too, and no lung: -990 tells them from lung, which is brighter.
     where = inside & (slab.hu[box] < 0) & (slab.hu[box] > -990)
     np.copyto(slab.hu[box], value, where=where)

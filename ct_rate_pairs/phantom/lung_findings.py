@@ -23,9 +23,9 @@ def in_lobe(anatomy: Anatomy, slab, box, side, lobe) -> np.ndarray:
     return slab.lung[box] & half & anatomy.lobe(side, lobe, y, z)
 
 
-def paint_tubes(anatomy, slab, side, lobe, tubes, value):
-    """Paint (points, radius) tubes in a lobe."""
-    flat, mask = slab.hu.reshape(-1), lobe_mask(anatomy, slab, side, lobe).reshape(-1)
+def paint_tubes(anatomy, slab, place, tubes, value):
+    """Paint (points, radius) tubes in a place: side and lobe."""
+    flat, mask = slab.hu.reshape(-1), lobe_mask(anatomy, slab, *place).reshape(-1)
     for points, radius in tubes:
         voxels = slab.sweep(points, radius)
         flat[voxels[mask[voxels]]] = value
@@ -48,7 +48,7 @@ def sides_of(side) -> tuple[str, ...]:
 def nodule(anatomy, rng, place) -> Finding:
     side, lobe = place
     small = rng.random() < 0.15  # a small nodule may lie between the ten planes
-    largest = uniform(rng, 4, 5.5) if small else uniform(rng, 10, 28)
+    largest = uniform(rng, 4, 5.5) if small else uniform(rng, 12, 28)
     count, value = int(rng.integers(1, 4)), uniform(rng, 30, 70)
     balls = []
     for diameter in [largest, *(uniform(rng, 0.6, 0.9) * largest for _ in range(count - 1))]:
@@ -153,7 +153,7 @@ def emphysema(anatomy, rng) -> Finding:
         holes += [(centres[:50], uniform(rng, 5, 7)), (centres[50:100], uniform(rng, 8, 10)), (centres[100:], 13.0)]
 
     def paint(slab):
-        paint_tubes(anatomy, slab, side, lobe, holes, -990.0)
+        paint_tubes(anatomy, slab, (side, lobe), holes, -990.0)
 
     return Finding("Emphysema", region_of(anatomy, side, lobe), paint, side, lobe)
 
@@ -201,8 +201,8 @@ def peribronchial_thickening(anatomy, rng) -> Finding:
     wall, lumen = uniform(rng, 7.5, 9), uniform(rng, 3.0, 3.6)
 
     def paint(slab):
-        paint_tubes(anatomy, slab, side, "", [(np.concatenate(walls), wall)], 20.0)
-        paint_tubes(anatomy, slab, side, "", [(np.concatenate(walls), lumen)], -960.0)
+        paint_tubes(anatomy, slab, (side, ""), [(np.concatenate(walls), wall)], 20.0)
+        paint_tubes(anatomy, slab, (side, ""), [(np.concatenate(walls), lumen)], -960.0)
 
     return Finding("Peribronchial thickening", region_of(anatomy, side, ""), paint, side)
 
@@ -217,8 +217,8 @@ def bronchiectasis(anatomy, rng, place) -> Finding:
         tubes.append((along((centre - tilt, centre + tilt), 2.0), uniform(rng, 6.0, 8.0)))
 
     def paint(slab):
-        paint_tubes(anatomy, slab, side, lobe, [(points, radius + 4.0) for points, radius in tubes], 10.0)
-        paint_tubes(anatomy, slab, side, lobe, tubes, -995.0)
+        paint_tubes(anatomy, slab, (side, lobe), [(points, radius + 4.0) for points, radius in tubes], 10.0)
+        paint_tubes(anatomy, slab, (side, lobe), tubes, -995.0)
 
     return Finding("Bronchiectasis", region_of(anatomy, side, lobe), paint, side, lobe)
 
@@ -229,14 +229,14 @@ def fibrotic_sequela(anatomy, rng) -> Finding:
     streaks = []
     for one in sides_of(side):
         centre = np.array(anatomy.draw_point(rng, one, "upper", 8, 8.0))
-        for _ in range(int(rng.integers(7, 11))):
+        for _ in range(int(rng.integers(9, 14))):
             start = centre + rng.uniform(-1, 1, 3) * (12, 12, 8)
             end = start + uniform(rng, 26, 48) * _unit(rng.normal(0, 1, 3) * (1, 1, 0.6))
-            streaks.append((along((start, (start + end) / 2 + rng.normal(0, 4, 3), end), 1.5), uniform(rng, 2.8, 4.2)))
-    value = uniform(rng, 40, 120)
+            streaks.append((along((start, (start + end) / 2 + rng.normal(0, 4, 3), end), 1.5), uniform(rng, 3.2, 4.6)))
+    value = uniform(rng, 130, 220)  # scars hold some calcium
 
     def paint(slab):
-        paint_tubes(anatomy, slab, side, "upper", streaks, value)
+        paint_tubes(anatomy, slab, (side, "upper"), streaks, value)
 
     return Finding("Pulmonary fibrotic sequela", region_of(anatomy, side, "upper"), paint, side, "upper")
 

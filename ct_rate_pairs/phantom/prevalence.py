@@ -19,7 +19,8 @@ THRESHOLDS = (
 )
 
 # Tetrachoric correlations of the latent normals in percent, row i against labels 0..i-1. Each one solves
-# P(both latent normals exceed their thresholds) = (volumes with both labels) / 47,149; the matrix is positive definite.
+# P(both latent normals exceed their thresholds) = (volumes with both labels) / 47,149; the matrix is positive
+# definite.
 TETRACHORIC = (
     (),
     (31,),
@@ -63,7 +64,7 @@ def draw_labels(rng: np.random.Generator, scans: int = 1) -> np.ndarray:
         rng (`np.random.Generator`):
             The patient's own stream.
         scans (`int`, *optional*, defaults to `1`):
-            How many scans of the patient, first to last. Each has CT-RATE's prevalence; neighbours resemble each other.
+            How many scans of the patient, first to last. Each has CT-RATE's prevalence; neighbours are alike.
 
     Returns:
         `np.ndarray`: int8 `[scans, 18]`, official label order.

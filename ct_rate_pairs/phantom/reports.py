@@ -1,4 +1,4 @@
-"""Reports in CT-RATE's manner: a fixed order of regions, long sentences that most reports share, then an impression."""
+"""Reports in CT-RATE's manner: a fixed order of regions, sentences that most reports share, an impression."""
 
 from ..labels import LABELS
 from .findings import Finding
@@ -10,8 +10,8 @@ DOMINANT_SHARE = 0.8  # of reports that use the first wording of a sentence
 
 # What is said where nothing is found. The first wording is the common one.
 AIRWAYS = (
-    "Trachea and both main bronchi are open and no occlusive pathology was observed in the lumen.",
-    "Trachea, both main bronchi are open.",
+    "Trachea and both main bronchi are open.",
+    "No occlusive pathology was observed in the trachea and both main bronchi.",
 )
 VESSELS = (
     "Mediastinal main vascular structures are normal.",
@@ -24,12 +24,11 @@ PERICARDIUM = (
     "No pericardial effusion was detected.",
 )
 OESOPHAGUS = (
-    "Thoracic esophagus calibration was normal and no significant tumoral wall thickening was detected.",
+    "Thoracic esophagus calibration was normal and no significant wall thickening was detected.",
     "No pathological wall thickening was observed in the thoracic esophagus.",
 )
 NODES = (
-    "No enlarged lymph nodes in prevascular, pre-paratracheal, subcarinal or bilateral hilar-axillary pathological "
-    "dimensions were detected.",
+    "No enlarged lymph nodes were detected in prevascular, paratracheal, subcarinal or bilateral hilar areas.",
     "No lymph node was observed in the mediastinum in pathological size and appearance.",
 )
 CLEAR_LUNG = (
@@ -38,7 +37,7 @@ CLEAR_LUNG = (
     "In the examination of both lung parenchyma, no mass, nodule or infiltration was detected.",
 )
 LUNG = (
-    "When examined in the lung parenchyma window, no mass lesion with distinguishable borders was detected in both lungs.",
+    "When examined in the lung parenchyma window, no mass lesion was detected.",
     "In the examination of both lung parenchyma, no mass was detected.",
 )
 PLEURA = ("Pleural effusion or thickening was not detected.", "No pleural effusion was observed.")
@@ -47,15 +46,15 @@ ABDOMEN = (
     "No pathology was observed in the upper abdominal sections.",
 )
 LIVER = (
-    "No space-occupying lesion was detected in the liver that entered the cross-sectional area.",
+    "No space-occupying lesion was detected in the liver.",
     "The liver in the sections is natural.",
 )
 ADRENALS = (
-    "Bilateral adrenal glands were normal and no space-occupying lesion was detected.",
+    "Bilateral adrenal glands were normal.",
     "Both adrenal glands are natural.",
 )
 BONES = (
-    "Bone structures in the study area are natural and vertebral corpus heights are preserved.",
+    "Bone structures are natural and vertebral corpus heights are preserved.",
     "No lytic or destructive lesion was detected in the bones.",
 )
 CLEAR_IMPRESSION = (

@@ -62,9 +62,9 @@ class Scan:
 
     Attributes:
         anatomy ([`Anatomy`]): Shared by all scans of the patient.
-        findings (`dict[str, Finding]`): The present ones by label, in the order of painting. What a finding looks like
-            depends on its own stream only, never on which others are present (coronary calcium sits on the heart's surface,
-            and so follows its size).
+        findings (`dict[str, Finding]`): The present ones by label, in the order of painting. What a finding looks
+            like depends on its own stream only, never on which others are present (coronary calcium sits on the
+            heart's surface, and so follows its size).
     """
 
     def __init__(self, seed, name, labels, field_of_view):
@@ -121,7 +121,7 @@ class Scan:
 
     def _slab(self, shape, first, last):
         spacing = [size / count for size, count in zip(self.field_of_view, shape, strict=True)]
-        return self.anatomy.slab(shape, spacing, first, last, self.heart_scale, self.effusion)
+        return self.anatomy.slab(shape, spacing, first, last, heart_scale=self.heart_scale, effusion=self.effusion)
 
     def region(self, label, shape) -> np.ndarray:
         """The region that the report names for a present finding, bool `[x, y, z]`."""

@@ -1,15 +1,17 @@
 """A slab of voxels, and the shapes that are painted into it: everything is placed in millimetres of the patient."""
 
+from itertools import pairwise
+
 import numpy as np
 
 
 class Slab:
     """
-    A run of slices of a volume with the patient's coordinates. Arrays are `[z, y, x]`, so that a NIfTI file, whose first
-    axis runs fastest, holds them as they lie in memory.
+    A run of slices of a volume with the patient's coordinates. Arrays are `[z, y, x]`: a NIfTI file, whose first axis
+    runs fastest, holds them as they lie in memory.
 
-    Coordinates are millimetres toward the patient's left (x), back (y) and head (z), as CT-RATE's axes run. x and y are 0
-    in the middle of the field of view, z is 0 at the lung apex: below it z is negative.
+    Coordinates are millimetres toward the patient's left (x), back (y) and head (z), as CT-RATE's axes run. x and y
+    are 0 in the middle of the field of view, z is 0 at the lung apex: below it z is negative.
 
     Args:
         shape (`tuple[int, int, int]`):
@@ -47,7 +49,7 @@ class Slab:
         self.lung = np.zeros(counts[::-1], bool)  # [Z, Y, X]
 
     def box(self, low, high) -> tuple[slice, slice, slice]:
-        """The part of the slab (as a `[z, y, x]` index, perhaps empty) from corner `low` to corner `high`, x, y, z in mm."""
+        """Index `[z, y, x]` (perhaps empty) of the part between the corners `low` and `high`, x, y, z in mm."""
         index = []
         for axis in (2, 1, 0):
             start = int(np.ceil((low[axis] - self.origin[axis]) / self.spacing[axis]))
@@ -62,7 +64,7 @@ class Slab:
 
     def ellipsoid(self, centre, radii, angle=0.0):
         """
-        Box about an ellipsoid and, in it, the squared distance from its centre in units of its radii (below 1: inside).
+        Box about an ellipsoid and, in it, the squared distance from its centre in units of its radii (inside: < 1).
 
         Args:
             centre (`tuple[float, float, float]`): x, y, z in mm.
@@ -84,7 +86,7 @@ class Slab:
 
     def sweep(self, points, radius) -> np.ndarray:
         """
-        Flat indices (into `hu.reshape(-1)`, some more than once) of the voxels that a ball swept through `points` covers.
+        Flat indices (into `hu.reshape(-1)`, some repeated) of the voxels that a ball swept through `points` covers.
 
         Args:
             points (`np.ndarray`): `[N, 3]`, x, y, z in mm, at most about half a radius apart.
@@ -123,7 +125,7 @@ def along(path, step) -> np.ndarray:
     """Points every `step` mm along a path of corners `[M, 3]`, as `[N, 3]` float32."""
     path = np.asarray(path, np.float32)
     pieces = []
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in pairwise(path):
         count = max(2, int(np.ceil(np.linalg.norm(end - start) / step)) + 1)
         pieces.append(start + np.linspace(0, 1, count, dtype=np.float32)[:, None] * (end - start))
     return np.concatenate(pieces)
@@ -135,7 +137,7 @@ def uniform(rng, low, high) -> float:
 
 
 def draw_waves(rng, count, shortest, longest) -> np.ndarray:
-    """Wave numbers (1/mm) and phases of `count` standing waves, `[count, 2, 3]`: a smooth texture that costs three cosines."""
+    """Wave numbers (1/mm) and phases of `count` standing waves, `[count, 2, 3]`: a smooth texture that is cheap."""
     lengths = rng.uniform(shortest, longest, size=(count, 3))
     return np.stack([2 * np.pi / lengths, rng.uniform(0, 2 * np.pi, size=(count, 3))], axis=1).astype(np.float32)
 

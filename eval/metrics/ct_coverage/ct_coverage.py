@@ -9,13 +9,12 @@ from .report_labels import label_report
 from .report_terms import TERMS
 
 
-# `evaluate` fetches from the Hub only the siblings that this script itself imports, so it names all of them, one a
-# line.
+# From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.
 __all__ = ["TERMS", "CTCoverage"]
 
 _DESCRIPTION = """
-Coverage = positive labels of the reference that the prediction states too / positive labels of the reference, over the 18
-labels of CT-RATE. It is the micro-averaged recall: false positives cost nothing, so read it beside precision.
+Coverage = positive labels of the reference that the prediction states too / positive labels of the reference, over the
+18 labels of CT-RATE. It is the micro-averaged recall: false positives cost nothing, so read it beside precision.
 """
 
 _INPUTS = """
@@ -33,7 +32,8 @@ class CTCoverage(evaluate.Metric):
     """Thin wrapper: texts to labels, labels to [`coverage`]."""
 
     def _info(self):
-        text, vector = datasets.Value("string"), datasets.List(datasets.Value("int64"))
+        # Floats, as integers would cut a probability of 0.9 to 0 unseen.
+        text, vector = datasets.Value("string"), datasets.List(datasets.Value("float64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation="",

@@ -9,8 +9,7 @@ from .report_labels import label_report
 from .report_terms import TERMS
 
 
-# `evaluate` fetches from the Hub only the siblings that this script itself imports, so it names all of them, one a
-# line.
+# From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.
 __all__ = ["TERMS", "CTLabelAccuracy"]
 
 _DESCRIPTION = """
@@ -34,7 +33,8 @@ class CTLabelAccuracy(evaluate.Metric):
     """Thin wrapper: texts to labels, labels to [`label_accuracy`]."""
 
     def _info(self):
-        text, vector = datasets.Value("string"), datasets.List(datasets.Value("int64"))
+        # Floats, as integers would cut a probability of 0.9 to 0 unseen.
+        text, vector = datasets.Value("string"), datasets.List(datasets.Value("float64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation="",

@@ -1,0 +1,157 @@
+"""`evaluate.load("ct_coverage")` from an empty folder, without the network, and with several processes at once."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import evaluate
+import numpy as np
+import pytest
+
+from ct_rate_pairs.eval import coverage, label_accuracy, label_reports
+from ct_rate_pairs.eval.metric_modules import METRICS, install_metric, metric_files, modules_cache, register_metrics
+from ct_rate_pairs.labels import LABELS
+
+
+PREDICTIONS = ["Heart size is increased.", "There is consolidation. No effusion was detected."]
+REFERENCES = ["Heart size is increased. There is bilateral pleural effusion.", "There is bronchiectasis."]
+
+
+def run(code: str, folder, **environment) -> str:
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=METRICS)
+def metric(request, tmp_path_factory):
+    """The metric as a Space holds it: its files alone in a folder of its name."""
+    folder = tmp_path_factory.mktemp("space") / request.param
+    folder.mkdir()
+    for file, text in metric_files(request.param).items():
+        (folder / file).write_bytes(text)
+    return evaluate.load(str(folder))
+
+
+def test_metric_takes_texts_and_vectors_alike(metric):
+    plain = {"ct_coverage": coverage, "ct_label_accuracy": label_accuracy}[metric.name]
+    vectors = [label_reports(texts) for texts in (PREDICTIONS, REFERENCES)]
+    expected = plain(*vectors, LABELS)
+    for predictions in (PREDICTIONS, vectors[0], vectors[0].tolist()):
+        for references in (REFERENCES, vectors[1], vectors[1].tolist()):
+            texts = predictions is PREDICTIONS or references is REFERENCES
+            result = metric.compute(predictions=predictions, references=references)
+            assert result == {**expected, "labeler": "rules" if texts else None}
+
+
+def test_metric_names_bad_vectors(metric):
+    with pytest.raises(ValueError, match=r"label 'Medical material': 0\.9"):
+        metric.compute(predictions=np.full((1, 18), 0.9), references=np.zeros((1, 18)))
+    with pytest.raises(ValueError, match="row 0 has 17 labels"):
+        metric.compute(predictions=np.zeros((1, 17)), references=np.zeros((1, 18)))
+
+
+def test_shipped_files_import_only_numpy_evaluate_and_each_other():
+    for name in METRICS:
+        files = metric_files(name)
+        lines = [line for text in files.values() for line in text.decode().splitlines()]
+        roots = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+        siblings = {f".{file.removesuffix('.py')}" for file in files}
+        assert roots <= siblings | {"datasets", "evaluate", "numpy", "re", "functools", "collections.abc", "typing"}
+        # evaluate fetches what the script itself imports and looks no further
+        script = files[f"{name}.py"].decode()
+        assert all(f"from {sibling} import" in script for sibling in siblings - {f".{name}", ".__init__"})
+
+
+def test_literal_use_from_an_empty_folder_without_the_network(tmp_path):
+    cwd = tmp_path / "empty"
+    cwd.mkdir()
+    code = """
+import ct_rate_pairs
+from ct_rate_pairs.eval.metric_modules import register_metrics
+register_metrics()
+import evaluate
+texts = {"predictions": ["Consolidation."], "references": ["Consolidation. Emphysema."]}
+a = evaluate.load("ct_coverage").compute(**texts)
+b = evaluate.load("ct_label_accuracy").compute(**texts)
+print(a["coverage"], b["precision_micro"], b["labeler"])
+"""
+    out = run(code, cwd, HF_HOME=str(tmp_path / "hf"), HF_MODULES_CACHE=str(tmp_path / "modules"))
+    assert out.split() == ["0.5", "1.0", "rules"]
+    assert not any(cwd.iterdir())
+
+
+# The file alone, so that eight interpreters need not load torch; the files it ships are the same.
+INSTALL_ALONE = """
+import importlib.util, sys, types
+package, eval_file, cache = sys.argv[1:]
+sys.modules["ct_rate_pairs"] = types.SimpleNamespace(__file__=package)
+spec = importlib.util.spec_from_file_location("metric_modules", eval_file)
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+for name in module.METRICS:
+    script = module.install_metric(name, module.Path(cache))
+    assert {path.name: path.read_bytes() for path in script.parent.iterdir()} == module.metric_files(name)
+"""
+
+
+def test_eight_processes_install_at_once(tmp_path):
+    package = sys.modules["ct_rate_pairs"].__file__
+    eval_file = sys.modules["ct_rate_pairs.eval.metric_modules"].__file__
+    command = [sys.executable, "-c", INSTALL_ALONE, package, eval_file, str(tmp_path)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(8)))
+    assert [result.stderr for result in done] == [""] * 8
+    for name in METRICS:
+        folders = list((tmp_path / "evaluate_modules" / "metrics" / f"evaluate-metric--{name}").iterdir())
+        assert [len(folder.name) for folder in folders] == [64]
+
+
+def test_lost_race_keeps_the_winner(tmp_path, monkeypatch):
+    script = install_metric("ct_coverage", tmp_path)
+    before = script.stat().st_ino
+    real, calls = type(script).exists, []
+
+    def absent_at_first(path):
+        calls.append(path)
+        return len(calls) > 1 and real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(script), "exists", absent_at_first)
+        assert install_metric("ct_coverage", tmp_path) == script
+    assert script.stat().st_ino == before
+    assert len(list(script.parent.parent.iterdir())) == 1
+
+
+def test_stale_version_does_not_win(tmp_path):
+    script = install_metric("ct_coverage", tmp_path)
+    stale = script.parent.with_name("0" * 64) / script.name
+    stale.parent.mkdir()
+    stale.write_text("")
+    later = time.time() + 100
+    os.utime(stale, (later, later))
+    install_metric("ct_coverage", tmp_path)
+    assert script.stat().st_mtime > stale.stat().st_mtime
+
+
+def test_second_registration_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
+    register_metrics()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    register_metrics()
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_cache_that_cannot_be_written_warns_and_names_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="HF_MODULES_CACHE"):
+        register_metrics()
+
+
+def test_cache_folder_is_where_evaluate_looks():
+    assert modules_cache() == evaluate.config.HF_MODULES_CACHE
