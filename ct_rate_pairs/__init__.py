@@ -1,4 +1,7 @@
-"""CT-RATE as training pairs: importing this package registers the builder `ct_rate_pairs` and the `evaluate` metrics."""
+"""
+CT-RATE as training pairs: importing this package registers the builder `ct_rate_pairs` and the `evaluate`
+metrics.
+"""
 
 from .labels import LABELS
 from .registration import register_builder

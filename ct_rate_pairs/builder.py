@@ -54,7 +54,8 @@ class CTRatePairsConfig(datasets.BuilderConfig):
 
     Args:
         data_dir (`str`, *optional*):
-            A local tree with CT-RATE's layout (a copy, or a phantom cohort). The gated repository on the Hub by default.
+            A local tree with CT-RATE's layout (a copy, or a phantom cohort). The gated repository on the Hub by
+            default.
         negative (`str`, *optional*, defaults to `"none"`):
             `"none"`, `"gauss"` (noise, paper section 7.1) or `"heter"` (a volume of other labels, section 7.2).
         num_slices (`int`, *optional*, defaults to `10`):
@@ -99,12 +100,12 @@ class CTRatePairsConfig(datasets.BuilderConfig):
 
 class CTRatePairs(datasets.GeneratorBasedBuilder):
     """
-    Rows of the columns `volume`, `images` (`num_slices` grey images, superior first), `negative_images` (as many and of the
-    same size; empty without negatives), `negative_volume`, `label_distance`, `prompt` and `completion` (TRL's
+    Rows of the columns `volume`, `images` (`num_slices` grey images, superior first), `negative_images` (as many and
+    of the same size; empty without negatives), `negative_volume`, `label_distance`, `prompt` and `completion` (TRL's
     conversational form), `labels`, `slice_mm` (depth of each slice below the first), `age` and `sex`.
 
-    Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are read
-    when a row is taken: nothing is downloaded or frozen ahead of its use.
+    Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are
+    read when a row is taken: nothing is downloaded or frozen ahead of its use.
     """
 
     BUILDER_CONFIG_CLASS = CTRatePairsConfig
@@ -162,7 +163,10 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
 
 
 class PairExamplesIterable(ExamplesIterable):
-    """One shard a volume. Shuffling, which `datasets` does once an epoch, also renews the key of the negatives' draw."""
+    """
+    One shard a volume. Shuffling, which `datasets` does once an epoch, also renews the key of the negatives'
+    draw.
+    """
 
     def shuffle_data_sources(self, generator: np.random.Generator) -> "PairExamplesIterable":
         draw_key = int(deepcopy(generator).integers(1 << 62))

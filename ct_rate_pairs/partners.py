@@ -9,8 +9,8 @@ class PartnerSampler:
     """
     Draws, for a volume, another patient's volume of the same split whose labels differ enough.
 
-    Where no volume differs by `min_label_distance`, the farthest there are take its place. Distances are computed between
-    label patterns, of which CT-RATE has 6,514, not between its 47,149 volumes.
+    Where no volume differs by `min_label_distance`, the farthest there are take its place. Distances are computed
+    between label patterns, of which CT-RATE has 6,514, not between its 47,149 volumes.
 
     Args:
         labels (`np.ndarray`):
@@ -20,8 +20,8 @@ class PartnerSampler:
         min_label_distance (`int`, *optional*, defaults to `10`):
             How many of the 18 labels must differ.
         sampling (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"` over all partners far enough (the paper), or `"balanced"`: weighted so that every volume serves as
-            equally often as the distance rule allows.
+            `"uniform"` over all partners far enough (the paper), or `"balanced"`: weighted so that every volume
+            serves as equally often as the distance rule allows.
     """
 
     def __init__(

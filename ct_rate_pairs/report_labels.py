@@ -43,7 +43,9 @@ NOT_A_NEGATION = re.compile(
     r"|\bno (?:\w+ )?(?:increase|decrease|reduction)s?(?: \w+){0,3} (?:sizes?|numbers?|dimensions?)\b"
     r"|\black of (?:\w+ )?(?:contrast|material)\b"
 )
-EXCEPTION = re.compile(r"\b(?:other than|except(?: for)?|apart from|aside from|besides)\b")
+EXCEPTION = re.compile(
+    r"\b(?:other than|except(?: for)?|apart from|aside from|besides)\b(?! (?:this|these|that|those|the above))"
+)
 
 
 def split_sentences(text: str) -> list[str]:

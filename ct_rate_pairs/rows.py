@@ -1,4 +1,7 @@
-"""From a line of the index to a row: reads the slices and draws the negative (the row's contract is in `builder.py`)."""
+"""
+From a line of the index to a row: reads the slices and draws the negative (the row's contract is in
+`builder.py`).
+"""
 
 import logging
 
@@ -19,8 +22,8 @@ PROMPT = "Write the findings and the impression of this chest CT."
 
 class RowReader:
     """
-    Reads rows of any split. Each negative is drawn from (`seed`, draw key, volume) and from nothing else, so that workers,
-    ranks and restarts change nothing. The draw key is the epoch.
+    Reads rows of any split. Each negative is drawn from (`seed`, draw key, volume) and from nothing else, so that
+    workers, ranks and restarts change nothing. The draw key is the epoch.
 
     Called with a batch of the Arrow index it serves as the transform of a map-style dataset; `set_epoch` then reaches
     persistent workers too, through shared memory.

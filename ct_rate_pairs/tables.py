@@ -24,11 +24,12 @@ class TableError(ValueError):
 
 def read_tables(source: LocalSource | HubSource, validation_size: float, on_error: str) -> dict[str, pd.DataFrame]:
     """
-    Read the splits `train`, `validation` (carved out of CT-RATE's train by patient) and `test` (its official validation
-    set).
+    Read the splits `train`, `validation` (carved out of CT-RATE's train by patient) and `test` (its official
+    validation set).
 
     Returns:
-        `dict[str, pd.DataFrame]`: columns `volume`, `path` (relative to the source), `patient`, `completion`, `labels`,
+        `dict[str, pd.DataFrame]`: columns `volume`, `path` (relative to the source), `patient`, `completion`,
+        `labels`,
         `age` and `sex`; one row a scan, in the order of the label table.
 
     Raises:
@@ -116,7 +117,8 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     for column in ("VolumeName", *columns):
         if column not in table.columns:
             raise TableError(
-                f"{file} has no column '{column}' (it has: {', '.join(table.columns[:20])}). CT-RATE's own file has it: "
+                f"{file} has no column '{column}' (it has: {', '.join(table.columns[:20])}). CT-RATE's own file has "
+                f"it: "
                 "download it again, or write the phantom anew."
             )
     duplicated = table["VolumeName"].duplicated()
@@ -131,7 +133,8 @@ def _check_labels(labels: pd.DataFrame, file: Path) -> None:
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise TableError(
-            f"{file}, row {row + 2}: column '{LABELS[column]}' of {labels.index[row]} holds {labels[LABELS[column]].iloc[row]}, but "
+            f"{file}, row {row + 2}: column '{LABELS[column]}' of {labels.index[row]} holds "
+            f"{labels[LABELS[column]].iloc[row]}, but "
             "a label is 0 or 1."
         )
 

@@ -67,18 +67,20 @@ class Volume:
         clip to `window` and map it to [-1, 1] (paper, section 6.2).
 
         Returns:
-            `tuple[np.ndarray, list[float]]`: float32 slices of shape `[num_slices, H, W]`, superior first, and the depth
-            of each below the first in mm.
+            `tuple[np.ndarray, list[float]]`: float32 slices of shape `[num_slices, H, W]`, superior first, and the
+            depth of each below the first in mm.
 
         Raises:
             `VolumeError`: for fewer resampled planes than `num_slices`, or values that cannot be HU of a chest.
         """
         depth, height, width = (
-            int(n * own / target) for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1])
+            int(n * own / target)
+            for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
         )
         if depth < num_slices or min(height, width) < 1:
             raise VolumeError(
-                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} x "
+                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
+                f"x "
                 f"{width} at {tuple(spacing)} mm, but {num_slices} slices are asked for. Check the file's spacing, or "
                 "pass a smaller `num_slices` or a finer `spacing`."
             )
@@ -180,8 +182,8 @@ def read_slices(
             HU that become -1 and 1.
 
     Returns:
-        `np.ndarray`: float32 of shape `[num_slices, H, W]` in [-1, 1]: superior first, anterior up, the patient's right on
-        the left.
+        `np.ndarray`: float32 of shape `[num_slices, H, W]` in [-1, 1]: superior first, anterior up, the patient's
+        right on the left.
     """
     return read_volume(path).slices(num_slices, spacing, window)[0]
 
@@ -206,11 +208,13 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
     lowest, soft_tissue = float(hu.min()), float(np.percentile(hu[:, ::4, ::4], 99))
     if soft_tissue < -200:
         raise VolumeError(
-            f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was probably "
+            f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was "
+            f"probably "
             "rescaled twice: `*_fixed` files are HU already, through their NIfTI header."
         )
     if lowest > -500:
         raise VolumeError(
-            f"{name}: the lowest value is {lowest:.0f} HU, so there is no air in this chest. The volume was probably never "
+            f"{name}: the lowest value is {lowest:.0f} HU, so there is no air in this chest. The volume was probably "
+            f"never "
             "rescaled: use the `*_fixed` files, whose NIfTI header yields HU."
         )

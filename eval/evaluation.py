@@ -1,4 +1,7 @@
-"""A trained model and the held-out scans -> `predictions.jsonl`, `results.json`, the sheet of reports and the table."""
+"""
+A trained model and the held-out scans -> `predictions.jsonl`, `results.json`, the sheet of reports and the
+table.
+"""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +32,8 @@ def evaluate_reports(
     """
     Write reports for held-out scans at temperature 0 and score them beside the trivial rows (paper, section 7.4).
 
-    The row `shuffled` is the same model shown another patient's volume: a model that looks at the scan must lose by it.
+    The row `shuffled` is the same model shown another patient's volume: a model that looks at the scan must lose by
+    it.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):

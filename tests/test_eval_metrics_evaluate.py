@@ -73,8 +73,6 @@ def test_literal_use_from_an_empty_folder_without_the_network(tmp_path):
     cwd.mkdir()
     code = """
 import ct_rate_pairs
-from ct_rate_pairs.eval.metric_modules import register_metrics
-register_metrics()
 import evaluate
 texts = {"predictions": ["Consolidation."], "references": ["Consolidation. Emphysema."]}
 a = evaluate.load("ct_coverage").compute(**texts)

@@ -19,6 +19,7 @@ from ct_rate_pairs.phantom.cohort import plan_cohort
 from ct_rate_pairs.phantom.prevalence import POSITIVE_VOLUMES, TRAIN_VOLUMES, draw_labels
 from ct_rate_pairs.phantom.reports import NOT_GIVEN, write_report
 from ct_rate_pairs.phantom.scan import stream
+from ct_rate_pairs.report_labels import label_report
 
 
 FIELD_OF_VIEW = (336.0, 336.0, 320.0)
@@ -156,15 +157,20 @@ def test_slabs_do_not_show(monkeypatch):
     assert np.abs(whole.astype(int) - in_slabs).max() > 1  # the noise, which is drawn slab by slab
 
 
-def test_the_command_writes_a_cohort_and_refuses_a_field_of_view_without_a_thorax(tmp_path):
+def test_the_command_writes_a_cohort(tmp_path):
     command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", str(tmp_path), "--scans", "2", "--workers", "1"]
-    size = ["--shape", "24", "24", "12", "--spacing", "14", "14"]
-    done = subprocess.run([*command, *size, "26.7"], capture_output=True, text=True, check=False)
+    size = ["--shape", "24", "24", "12", "--spacing", "14", "14", "26.7"]
+    done = subprocess.run([*command, *size], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "dataset" / "train_fixed").rglob("*_1.nii.gz"))) == 2
-    refused = subprocess.run([*command, *size, "10"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "cannot hold a thorax" in refused.stderr
+
+
+def test_a_field_of_view_without_a_thorax_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot hold a thorax.*at least \(320"):
+        write_cohort(tmp_path, 1, shape=(64, 64, 32), spacing=(3.0, 3.0, 5.0))
+    with pytest.raises(ValueError, match="at least one scan"):
+        write_cohort(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
 
 
 # --- findings -------------------------------------------------------------------------------------------------------
@@ -333,6 +339,11 @@ def test_every_positive_label_is_stated_and_no_negative_one(reports):
             assert any(re.search(TERMS[label], s) for s in said) == bool(present), (label, findings)
             if impression != NOT_GIVEN and scan.labels.any():
                 assert bool(re.search(TERMS[label], summed)) == bool(present), (label, impression)
+
+
+def test_the_rule_labeler_reads_the_labels_back(reports):
+    for scan, findings, _ in reports:
+        assert label_report(findings) == scan.labels.tolist(), findings
 
 
 def test_reports_tell_the_findings_sides_lobes_and_sizes(reports):

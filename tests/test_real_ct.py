@@ -66,8 +66,8 @@ def test_dataset_collator_one_step_and_a_report(thorax_tree, tmp_path):
     )
     collator = PairCollator(processor)
     args = NegativeSFTConfig(
-        tmp_path, max_steps=1, per_device_train_batch_size=1, use_cpu=True, bf16=False, report_to="none", save_strategy="no",
-        logging_steps=1, gradient_checkpointing=False,
+        tmp_path, max_steps=1, per_device_train_batch_size=1, use_cpu=True, bf16=False, report_to="none",
+        save_strategy="no", logging_steps=1, gradient_checkpointing=False,
     )  # fmt: skip
     before = [parameter.detach().clone() for parameter in model.parameters()]
     trainer = NegativeSFTTrainer(

@@ -58,6 +58,7 @@ def test_plain_sentence_states_its_label_alone_in_the_official_order(index):
         "The pleural effusion has resolved.",
         "A nodule, which was observed in the previous examination, was not detected in the current examination.",
         "Mediastinal main vascular structures, heart contour, size are normal.",
+        "Apart from this, consolidation was not observed.",
         "Heart size is normal.",
         "The interlobular septa are normal.",
         "Aeration of both lung parenchyma is normal and no nodular or infiltrative lesion is detected.",

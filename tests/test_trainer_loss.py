@@ -19,7 +19,9 @@ def test_pair_cross_entropy_is_the_mean_over_each_report():
 
     assert tokens.tolist() == [7, 3, 1]
     for row in range(3):
-        torch.testing.assert_close(cross_entropy[row], F.cross_entropy(logits[row][mask[row]], targets[row][mask[row]]))
+        torch.testing.assert_close(
+            cross_entropy[row], F.cross_entropy(logits[row][mask[row]], targets[row][mask[row]])
+        )
 
 
 def test_gradient_stops_exactly_at_the_cap():

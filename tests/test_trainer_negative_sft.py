@@ -222,7 +222,9 @@ def test_splitting_a_step_into_micro_batches_changes_nothing(tmp_path):
             gradient_accumulation_steps=accumulation,
         )
         trainer.train()
-        runs.append((weights_of(trainer), [logged(trainer, key) for key in ("loss", "loss_pos", "loss_neg", "margin")]))
+        runs.append(
+            (weights_of(trainer), [logged(trainer, key) for key in ("loss", "loss_pos", "loss_neg", "margin")])
+        )
     start = dict(make_model()[0].named_parameters())
     assert any((runs[0][0][name] - start[name]).abs().max() > 1e-3 for name in start)  # it has moved at all
     for weights, logs in runs[1:]:

@@ -6,8 +6,8 @@ from transformers import TrainerCallback
 
 class NewNegativesEachEpoch(TrainerCallback):
     """
-    Passes the epoch to the row reader of a map-style `ct_rate_pairs` dataset, workers included. A streamed dataset gets its
-    epoch from `accelerate`.
+    Passes the epoch to the row reader of a map-style `ct_rate_pairs` dataset, workers included. A streamed dataset
+    gets its epoch from `accelerate`.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):

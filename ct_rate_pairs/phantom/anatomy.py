@@ -185,7 +185,7 @@ class Anatomy:
 
     def _paint_abdomen(self, slab, inside):
         x, y, z = slab.x, slab.y, slab.z
-        below = inside & (z < self.diaphragm(x, y) - 3)
+        below = inside & (z < self.diaphragm(x, y))
         dome = -self.height
         # The liver fills the right side under its dome and tapers to the right and to the feet.
         np.copyto(slab.hu, 60, where=below & (x < 25 - 0.006 * (dome - z) ** 2 - 0.15 * y))
