@@ -15,9 +15,8 @@ REPO_ID = "ibrahimhamamci/CT-RATE"
 
 ACCESS_HELP = (
     f"CT-RATE is a gated dataset. Accept its terms at https://huggingface.co/datasets/{REPO_ID}, then run `hf auth "
-    f"login` "
-    "on this machine. For a copy on disk pass `data_dir=` (the folder that holds `dataset/`). To try everything "
-    "without "
+    "login` on this machine. For a copy on disk pass `data_dir=` (the folder that holds `dataset/`). To try "
+    "everything without "
     "CT-RATE, write a phantom cohort with `python -m ct_rate_pairs.phantom --out phantom --scans 200` and pass "
     "`data_dir='phantom'`; for training: `accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml`."
 )
@@ -35,8 +34,7 @@ class LocalSource:
         if not (self.root / "dataset").is_dir():
             raise FileNotFoundError(
                 f"{self.root} holds no folder `dataset/`. Pass the root of a CT-RATE copy as `data_dir`, or write a "
-                f"phantom "
-                f"there: `python -m ct_rate_pairs.phantom --out {self.root} --scans 200`."
+                f"phantom there: `python -m ct_rate_pairs.phantom --out {self.root} --scans 200`."
             )
 
     def file(self, path: str) -> Path:

@@ -118,8 +118,7 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         if column not in table.columns:
             raise TableError(
                 f"{file} has no column '{column}' (it has: {', '.join(table.columns[:20])}). CT-RATE's own file has "
-                f"it: "
-                "download it again, or write the phantom anew."
+                "it: download it again, or write the phantom anew."
             )
     duplicated = table["VolumeName"].duplicated()
     if duplicated.any():
@@ -134,8 +133,7 @@ def _check_labels(labels: pd.DataFrame, file: Path) -> None:
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise TableError(
             f"{file}, row {row + 2}: column '{LABELS[column]}' of {labels.index[row]} holds "
-            f"{labels[LABELS[column]].iloc[row]}, but "
-            "a label is 0 or 1."
+            f"{labels[LABELS[column]].iloc[row]}, but a label is 0 or 1."
         )
 
 

@@ -80,9 +80,8 @@ class Volume:
         if depth < num_slices or min(height, width) < 1:
             raise VolumeError(
                 f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
-                f"x "
-                f"{width} at {tuple(spacing)} mm, but {num_slices} slices are asked for. Check the file's spacing, or "
-                "pass a smaller `num_slices` or a finer `spacing`."
+                f"x {width} at {tuple(spacing)} mm, but {num_slices} slices are asked for. Check the file's spacing, "
+                "or pass a smaller `num_slices` or a finer `spacing`."
             )
         planes = [int((i + 0.5) * depth / num_slices) for i in range(num_slices)]
         hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
@@ -209,12 +208,10 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
     if soft_tissue < -200:
         raise VolumeError(
             f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was "
-            f"probably "
-            "rescaled twice: `*_fixed` files are HU already, through their NIfTI header."
+            "probably rescaled twice: `*_fixed` files are HU already, through their NIfTI header."
         )
     if lowest > -500:
         raise VolumeError(
             f"{name}: the lowest value is {lowest:.0f} HU, so there is no air in this chest. The volume was probably "
-            f"never "
-            "rescaled: use the `*_fixed` files, whose NIfTI header yields HU."
+            "never rescaled: use the `*_fixed` files, whose NIfTI header yields HU."
         )

@@ -133,4 +133,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     if "--config" not in sys.argv and "-h" not in sys.argv and "--help" not in sys.argv:
         sys.argv += ["--config", str(Path(__file__).parent / "configs" / "heter.yaml")]
+    if not torch.accelerator.is_available():
+        sys.argv += ["--use_cpu", "true"]  # else bf16 is refused before the data's own errors can be seen
     main(*TrlParser((DataArguments, NegativeSFTConfig, ModelConfig)).parse_args_and_config())

@@ -54,6 +54,13 @@ def test_all_negative_scores_zero_and_never_nan():
     assert result["accuracy"] == pytest.approx(6 / 9)
 
 
+def test_macro_means_leave_out_labels_that_never_occur():
+    result = label_accuracy([[1, 0, 1]], [[1, 0, 0]], NAMES)
+    assert result["per_label"]["c"]["precision"] == result["per_label"]["c"]["f1"] == 0.0
+    assert [result[f"{key}_macro"] for key in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
+    assert result["precision_micro"] == 0.5
+
+
 def test_without_any_positive_the_result_is_none():
     zeros = [[0, 0, 0]]
     assert coverage(zeros, zeros, NAMES)["coverage"] is None

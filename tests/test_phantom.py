@@ -196,12 +196,14 @@ def test_a_finding_switched_off_changes_its_region_only_and_shows_on_one_of_the_
     assert sorted(seen)[1] >= 4
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), patient=st.integers(1, 10**5), label=st.sampled_from(LABELS))
-def test_no_finding_leaves_its_region_even_when_all_are_there(seed, patient, label):
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6), patient=st.integers(1, 10**5))
+def test_no_finding_leaves_its_region_even_when_all_are_there(seed, patient):
     scan = Scan(seed, (0, patient, 1), ALL, FIELD_OF_VIEW)
-    absent = Scan(seed, (0, patient, 1), without(ALL, label), FIELD_OF_VIEW)
-    assert not ((scan.render(COARSE) != absent.render(COARSE)) & ~scan.region(label, COARSE)).any()
+    present = scan.render(COARSE)
+    for label in LABELS:
+        absent = Scan(seed, (0, patient, 1), without(ALL, label), FIELD_OF_VIEW).render(COARSE)
+        assert not ((present != absent) & ~scan.region(label, COARSE)).any(), label
 
 
 def test_most_nodules_are_large_enough_for_a_plane():
