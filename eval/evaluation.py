@@ -5,6 +5,7 @@ table.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ def evaluate_reports(
     train_labels: np.ndarray,
     run_dir: str | Path,
     *,
+    batch_size: int = 8,
     max_new_tokens: int = 1200,
 ) -> dict[str, dict]:
     """
@@ -46,6 +48,8 @@ def evaluate_reports(
             The training split, for the trivial rows.
         run_dir (`str` or `Path`):
             Folder to write to.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Scans at a time.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
             Longest report in tokens.
 
@@ -58,14 +62,15 @@ def evaluate_reports(
     references = [row["completion"][0]["content"] for row in rows]
     labels = np.array([row["labels"] for row in rows])
 
-    generated = generate_reports(model, collator, rows, max_new_tokens=max_new_tokens)
-    from_others = generate_reports(model, collator, list(shuffle_volumes(rows)), max_new_tokens=max_new_tokens)
+    write_reports = partial(generate_reports, model, collator, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    generated = write_reports(rows)
+    from_others = write_reports(list(shuffle_volumes(rows)))
     results = {
         "model": score_reports(generated, references, labels),
         "shuffled": score_reports(from_others, references, labels),
     }
     if rows[0]["negative_images"]:
-        gaps = loss_gap(model, collator, rows)
+        gaps = loss_gap(model, collator, rows, batch_size=batch_size)
         results["model"] |= {name: value for name, value in gaps.items() if name != "pair_gaps"}
     for name, report in trivial_reports(train_reports, train_labels).items():
         results[name] = score_reports([report] * len(rows), references, labels)

@@ -29,6 +29,7 @@ import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.eval.evaluation import evaluate_reports
 from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.phantom.cohort import MARKER
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -108,14 +109,21 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
     scans = test.select(range(min(data_args.eval_scans or len(test), len(test))))
     model = trainer.accelerator.unwrap_model(trainer.model)
     results = evaluate_reports(
-        model, collator, scans, reports, labels, args.output_dir, max_new_tokens=data_args.max_new_tokens
+        model,
+        collator,
+        scans,
+        reports,
+        labels,
+        args.output_dir,
+        batch_size=args.per_device_eval_batch_size,
+        max_new_tokens=data_args.max_new_tokens,
     )
     plot_losses(trainer.state.log_history, Path(args.output_dir) / "figures" / "losses.png", args)
     write_model_card(
         args.output_dir,
         results,
         args,
-        phantom=from_scratch,
+        phantom=data_args.data_dir is not None and (Path(data_args.data_dir) / MARKER).exists(),
         negative=data_args.negative,
         num_train=len(index["train"]),
         num_test=len(scans),

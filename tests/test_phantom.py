@@ -360,3 +360,10 @@ def test_reports_tell_the_findings_sides_lobes_and_sizes(reports):
                 assert f"the {finding.side} lung {finding.lobe} lobe" in stated[0]
                 checked += 1
     assert checked > 200
+
+
+def test_a_folder_with_another_cohort_is_refused(tmp_path):
+    write_cohort(tmp_path, 1, valid_scans=1, workers=1)
+    write_cohort(tmp_path, 1, valid_scans=1, workers=1)  # the same again is no harm
+    with pytest.raises(ValueError, match="other arguments"):
+        write_cohort(tmp_path, 2, valid_scans=1, workers=1)

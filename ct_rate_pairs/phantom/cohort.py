@@ -1,6 +1,7 @@
 """Writes a phantom cohort as CT-RATE's tree: `.nii.gz` volumes in HU, and its four kinds of CSV."""
 
 import csv
+import json
 import multiprocessing
 import os
 from functools import partial
@@ -24,6 +25,7 @@ SPLITS = (
     ("train", "train_reports.csv", "train_predicted_labels.csv", "train_metadata.csv", "no_chest_train.txt"),
     ("valid", "validation_reports.csv", "valid_predicted_labels.csv", "validation_metadata.csv", "no_chest_valid.txt"),
 )
+MARKER = "phantom.json"  # holds a cohort's arguments, and tells a phantom from patients
 REPORT_COLUMNS = ("VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN")
 METADATA_COLUMNS = (
     *("VolumeName", "Manufacturer", "SeriesDescription", "ManufacturerModelName", "PatientSex", "PatientAge"),
@@ -165,6 +167,17 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
     return [values.get(column, "") for column in METADATA_COLUMNS]
 
 
+def _claim(out, arguments):
+    """Mark `out` as the phantom cohort of these arguments."""
+    marker = out / MARKER
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) != arguments:
+        raise ValueError(
+            f"{out} holds a phantom cohort of other arguments (see {marker}): choose another, or remove it."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps(arguments), encoding="utf-8")
+
+
 def _write_csv(path, columns, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -206,13 +219,25 @@ def write_cohort(
             Processes. One a core by default.
 
     Raises:
-        ValueError: `shape` times `spacing` cannot hold a thorax, or `scans` is not positive.
+        ValueError: `shape` times `spacing` cannot hold a thorax, `scans` is not positive, or `out` holds another
+            cohort, whose volumes would stay between the new ones.
     """
     if scans < 1:
         raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
     valid_scans = max(1, scans // 10) if valid_scans is None else valid_scans
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     check_field_of_view([count * size for count, size in zip(shape, spacing, strict=True)])
+    _claim(
+        Path(out),
+        {
+            "scans": scans,
+            "valid_scans": valid_scans,
+            "seed": seed,
+            "shape": list(shape),
+            "spacing": list(spacing),
+            "reconstructions": reconstructions,
+        },
+    )
     plans = plan_cohort(scans, seed, 0, reconstructions) + plan_cohort(valid_scans, seed, 1, reconstructions)
     write = partial(write_scan, out=out, seed=seed, shape=tuple(shape), spacing=tuple(spacing))
     progress = partial(tqdm, total=len(plans), desc="writing phantom scans", unit="scan")
