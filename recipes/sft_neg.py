@@ -30,6 +30,7 @@ from ct_rate_pairs.eval.evaluation import evaluate_reports
 from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.phantom.cohort import MARKER
+from ct_rate_pairs.rows import PROMPT
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -75,7 +76,7 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
 
     from_scratch = model_args.model_name_or_path == "tiny"
     if from_scratch:
-        model, processor = make_tiny_qwen(reports, seed=args.seed)
+        model, processor = make_tiny_qwen([*reports, PROMPT], seed=args.seed)
     else:
         model = AutoModelForImageTextToText.from_pretrained(
             model_args.model_name_or_path, revision=model_args.model_revision, dtype=model_args.dtype or "auto"

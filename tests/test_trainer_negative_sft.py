@@ -176,7 +176,8 @@ def test_negative_pushes_its_report_away(tmp_path):
 def test_capped_pairs_leave_the_gradient_exactly_alone(tmp_path):
     trainer = make_trainer(tmp_path, beta=0.5)
     without, _ = gradients(make_trainer(tmp_path, beta=0.0), ROWS[:2])
-    negative, _ = plain_cross_entropies(trainer, ROWS[:2], "negative_pixel_values_videos")
+    with torch.no_grad():
+        negative, _ = plain_cross_entropies(trainer, ROWS[:2], "negative_pixel_values_videos")
 
     trainer.args.max_negative_loss = float(negative.min()) / 2
     found, _ = gradients(trainer, ROWS[:2])
@@ -189,7 +190,8 @@ def test_capped_pairs_leave_the_gradient_exactly_alone(tmp_path):
 
 def test_capped_pair_beside_an_uncapped_one_adds_nothing(tmp_path):
     trainer = make_trainer(tmp_path, beta=0.5)
-    negative, _ = plain_cross_entropies(trainer, ROWS[:2], "negative_pixel_values_videos")
+    with torch.no_grad():
+        negative, _ = plain_cross_entropies(trainer, ROWS[:2], "negative_pixel_values_videos")
     capped, free = negative.argmax(), negative.argmin()
     trainer.args.max_negative_loss = float(negative.mean())
     together, _ = gradients(trainer, ROWS[:2], num_items=torch.tensor(40))

@@ -151,7 +151,7 @@ class NegativeSFTTrainer(SFTTrainer):
             warmup_ratio=args.negative_warmup_ratio,
         )
 
-    def _negative(self, model, inputs: dict[str, Any], beta: float, scale: torch.Tensor) -> "NegativeTerm":
+    def _negative(self, model, inputs: dict[str, Any], beta: float, scale: torch.Tensor) -> NegativeTerm:
         """Score the negatives and, in training, add the gradient of `-beta * L_neg`."""
         # The gradients wait for the volumes' backward, which is the one that synchronises the processes.
         with self.accelerator.no_sync(model):
@@ -163,22 +163,15 @@ class NegativeSFTTrainer(SFTTrainer):
                 self.accelerator.backward(-beta * loss)
         return NegativeTerm(loss.detach(), cross_entropy.detach(), tokens, capped)
 
-    def _add_to_sums(self, positive_sum: torch.Tensor, tokens: torch.Tensor, negative: "NegativeTerm | None") -> None:
-        if negative is None:
-            new = (positive_sum, tokens, *[0.0] * 5)
-        else:
-            negative_sum = (negative.cross_entropy * negative.tokens).sum()
-            new = (
-                positive_sum,
-                tokens,
-                positive_sum,
-                negative_sum,
-                tokens,
-                negative.capped.sum(),
-                len(negative.capped),
-            )
+    def _add_to_sums(self, positive_sum: torch.Tensor, tokens: torch.Tensor, negative: NegativeTerm | None) -> None:
         mode = "train" if self.model.training else "eval"
-        self._sums[mode] += torch.stack([torch.as_tensor(x, device=self.args.device).float() for x in new])
+        paired = [0.0] * 5
+        if negative is not None:
+            negative_sum = (negative.cross_entropy * negative.tokens).sum()
+            paired = [positive_sum, negative_sum, tokens, negative.capped.sum(), len(negative.capped)]
+        # On the device, without waiting for it
+        new = [torch.as_tensor(value, device=tokens.device).float() for value in (positive_sum, tokens, *paired)]
+        self._sums[mode] += torch.stack(new)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
