@@ -16,7 +16,7 @@ $(VENV)/installed: pyproject.toml
 # One thread trains and one worker reads: on two cores more threads only wait for each other.
 # Phantom cohort -> training -> reports -> table, card and figures under runs/phantom. No GPU, no download.
 demo: venv
-	$(BIN)/python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 2000 --valid-scans 100 --reconstructions 0 --seed 0
+	$(BIN)/python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 3000 --valid-scans 100 --reconstructions 0 --seed 0
 	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --cpu \
 		recipes/sft_neg.py --config recipes/configs/phantom.yaml
 

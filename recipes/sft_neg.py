@@ -31,7 +31,7 @@ from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.phantom.cohort import MARKER
 from ct_rate_pairs.rows import PROMPT
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
+from ct_rate_pairs.trainer import MuonAdamW, NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -98,6 +98,10 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
+        # From scratch, AdamW alone takes several times the steps; a released model is fine-tuned with it, as in the paper.
+        optimizer_cls_and_kwargs=(lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
+        if from_scratch
+        else None,
     )
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)

@@ -29,17 +29,17 @@ def main():
         "--shape",
         type=int,
         nargs=3,
-        default=(84, 84, 40),
+        default=(84, 56, 40),
         metavar=("X", "Y", "Z"),
-        help="voxels along x, y, z (default: 84 84 40)",
+        help="voxels along x, y, z (default: 84 56 40)",
     )
     add(
         "--spacing",
         type=float,
         nargs=3,
-        default=(4.0, 4.0, 8.0),
+        default=(4.5, 4.5, 6.5),
         metavar=("X", "Y", "Z"),
-        help="mm a voxel (default: 4 4 8); shape x spacing must hold a thorax: at least 320 x 260 x 290 mm",
+        help="mm a voxel (default: 4.5 4.5 6.5); shape x spacing must hold a thorax: at least 320 x 250 x 250 mm",
     )
     add(
         "--reconstructions",

@@ -13,7 +13,7 @@ LOBES = {"right": ("upper", "middle", "lower"), "left": ("upper", "lower")}
 # A thorax of average size, which every position in this package refers to: half the inner width and depth of the rib
 # cage, and the height from the lung apex to the right diaphragm's dome, in mm.
 AVERAGE = (120.0, 85.0, 185.0)
-SMALLEST_FIELD_OF_VIEW = (320.0, 260.0, 290.0)
+SMALLEST_FIELD_OF_VIEW = (320.0, 250.0, 250.0)
 
 
 def check_field_of_view(field_of_view):
@@ -41,20 +41,20 @@ class Anatomy:
 
     def __init__(self, rng: np.random.Generator, field_of_view):
         check_field_of_view(field_of_view)
-        self.half_width = uniform(rng, 113, 126)
-        self.half_depth = uniform(rng, 78, 90)
-        self.height = uniform(rng, 172, 196)
-        self.fat = uniform(rng, 6, 22)
+        self.half_width = uniform(rng, 115, 124)
+        self.half_depth = uniform(rng, 80, 88)
+        self.height = uniform(rng, 178, 190)
+        self.fat = uniform(rng, 6, 14)
         self.scale = tuple(
             size / average
             for size, average in zip((self.half_width, self.half_depth, self.height), AVERAGE, strict=True)
         )
-        self.top = uniform(rng, 12, 22) + (field_of_view[2] - 320) / 3 * (field_of_view[2] > 320)
+        self.top = uniform(rng, 13, 19) + (field_of_view[2] - 320) / 3 * (field_of_view[2] > 320)
         # Depths of the ten planes that a model is shown, superior first: every finding is placed so as to meet one.
         self.planes = self.top - field_of_view[2] * (np.arange(10) + 0.5) / 10
-        self.heart_size = uniform(rng, 0.92, 1.02)
-        self.heart_turn = uniform(rng, -0.72, -0.5)
-        self.lung_hu = uniform(rng, -860, -820)
+        self.heart_size = uniform(rng, 0.94, 1.0)
+        self.heart_turn = uniform(rng, -0.68, -0.54)
+        self.lung_hu = uniform(rng, -800, -770)
         self.blood_hu = uniform(rng, 40, 60)
         self.bone_hu = uniform(rng, 190, 290)
         self.rib_phase = uniform(rng, 0, 26)
@@ -145,7 +145,7 @@ class Anatomy:
         # Places that an enlarged heart with fluid about it, or a hiatal hernia, may take from the lung.
         (hx, hy, hz), radii, _ = self.heart(1.45)
         clear = sum(((p - c) / (r + 8)) ** 2 for p, c, r in zip((x, y, z), (hx, hy, hz), radii, strict=True)) > 1
-        clear &= (x / 42) ** 2 + ((y - 20) / 36) ** 2 + ((z + self.height - 8) / 48) ** 2 > 1
+        clear &= (x / 46) ** 2 + ((y - 20) / 38) ** 2 + ((z + self.height - 8) / 50) ** 2 > 1
         lobes = self.lobe(side, lobe, y, z - 5) & self.lobe(side, lobe, y, z + 5)  # off the fissures
         inside = self.side(side, x, y, z - 0.6 * margin) & lobes
         good = np.flatnonzero(inside & clear & (self.cage(x, y, z) < shrunk**2))

@@ -192,8 +192,8 @@ def write_cohort(
     seed=0,
     *,
     valid_scans=None,
-    shape=(84, 84, 40),
-    spacing=(4.0, 4.0, 8.0),
+    shape=(84, 56, 40),
+    spacing=(4.5, 4.5, 6.5),
     reconstructions=0.25,
     workers=None,
 ):
@@ -209,9 +209,9 @@ def write_cohort(
             Seed of everything.
         valid_scans (`int`, *optional*):
             Scans of the official validation set, on top of `scans`. A tenth of `scans`, at least one, by default.
-        shape (`tuple[int, int, int]`, *optional*, defaults to `(84, 84, 40)`):
+        shape (`tuple[int, int, int]`, *optional*, defaults to `(84, 56, 40)`):
             Voxels along x, y, z.
-        spacing (`tuple[float, float, float]`, *optional*, defaults to `(4.0, 4.0, 8.0)`):
+        spacing (`tuple[float, float, float]`, *optional*, defaults to `(4.5, 4.5, 6.5)`):
             Millimetres a voxel along x, y, z.
         reconstructions (`float`, *optional*, defaults to `0.25`):
             Share of scans with a second reconstruction (sharp kernel, thicker slices).

@@ -95,7 +95,7 @@ def coronary_calcification(anatomy: Anatomy, rng, heart_scale) -> Finding:
     courses = {"left anterior descending": (1.3, 0.7), "circumflex": (-0.5, -0.7), "right coronary": (2.4, 2.7)}
     names = list(courses)
     chosen = [names[0], names[1 + int(rng.integers(2))]] if rng.random() < 0.7 else [names[int(rng.integers(3))]]
-    radius, value = uniform(rng, 3.5, 5.0), uniform(rng, 1000, 1400)
+    radius, value = uniform(rng, 5.0, 6.5), uniform(rng, 1000, 1400)
     shift, extent = uniform(rng, -0.15, 0.15), uniform(rng, 0.12, 0.22)
     heights = (anatomy.planes - centre[2]) / radii[2]
     plaques = []
@@ -137,7 +137,7 @@ def arterial_calcification(anatomy: Anatomy, rng) -> Finding:
         ring = np.stack([radius * np.cos(arc), radius * np.sin(arc), np.zeros(6)], axis=1)
         places.append(along(point + ring, 1.5))
     points, value = np.concatenate(places), uniform(rng, 900, 1400)
-    thick = uniform(rng, 3.5, 4.5)
+    thick = uniform(rng, 4.5, 6.0)
 
     def paint(slab):
         slab.hu.reshape(-1)[slab.sweep(points, thick)] = value
@@ -151,12 +151,12 @@ def arterial_calcification(anatomy: Anatomy, rng) -> Finding:
 
 
 def hiatal_hernia(anatomy: Anatomy, rng) -> Finding:
-    size = even(uniform(rng, 38, 60))
+    size = even(uniform(rng, 72, 110))
     radius = size / 2
     x, y, _ = anatomy.at((6, 20, 0)).tolist()
     z = near_plane(anatomy, -anatomy.height + 8) + uniform(rng, -8, 8)
     centre = (x + uniform(rng, -10, 14), y + uniform(rng, -3, 5), z)
-    level = uniform(rng, -0.5, 0.3) * radius
+    level = uniform(rng, -0.1, 0.4) * radius
 
     def paint(slab):
         box, r2 = slab.ellipsoid(centre, (radius, 0.85 * radius, 1.1 * radius))
@@ -164,10 +164,10 @@ def hiatal_hernia(anatomy: Anatomy, rng) -> Finding:
         where = (r2 < 1) & (slab.hu[box] < 70) & (slab.hu[box] > -990)
         slab.lung[box] &= ~where
         np.copyto(slab.hu[box], 45, where=where)
-        np.copyto(slab.hu[box], -920, where=where & (r2 < 0.55) & (y - centre[1] < level))  # gas over fluid
+        np.copyto(slab.hu[box], -920, where=where & (r2 < 0.75) & (y - centre[1] < level))  # gas over fluid
 
     def region(slab):
-        return ellipsoids(slab, [((x, y, z), (52, 44, 60), 0.0)])
+        return ellipsoids(slab, [((x, y, z), (74, 58, 76), 0.0)])
 
     return Finding("Hiatal hernia", region, paint, size=size)
 
@@ -189,7 +189,7 @@ def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
     for station in stations:
         x, y, z = anatomy.at(STATIONS[station]).tolist()
         for _ in range(2):
-            radius = uniform(rng, 10, 17)
+            radius = uniform(rng, 17, 25)
             place = (x + uniform(rng, -8, 8), y + uniform(rng, -9, 9), near_plane(anatomy, z) + uniform(rng, -6, 6))
             nodes.append((place, (radius, 0.9 * radius, 1.15 * radius), uniform(rng, -0.8, 0.8)))
     size, value = even(2 * max(radii[0] for _, radii, _ in nodes)), uniform(rng, 95, 120)
@@ -201,8 +201,8 @@ def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
 
     def region(slab):
         wide, deep, tall = anatomy.scale
-        x, y = np.abs(slab.x) < 80 * wide, np.abs(slab.y + 12 * deep) < 62 * deep
-        return x & y & (np.abs(slab.z + 85 * tall) < 75 * tall)
+        x, y = np.abs(slab.x) < 94 * wide, np.abs(slab.y + 12 * deep) < 74 * deep
+        return x & y & (np.abs(slab.z + 85 * tall) < 88 * tall)
 
     detail = ", ".join(stations[:-1]) + " and " + stations[-1]
     return Finding("Lymphadenopathy", region, paint, size=size, detail=detail)
@@ -219,13 +219,13 @@ def medical_material(anatomy: Anatomy, rng) -> Finding:
         z = near_plane(anatomy, -62) + uniform(rng, -5, 5)
         surface = 1 - (abs(x) / (wide + 14)) ** 2.3
         y = 6 - (anatomy.half_depth + 10) * surface ** (1 / 2.3)  # in front of the ribs, under the skin
-        radii = (13, 9, 13) if kind == "port catheter" else (22, 10, 20)
+        radii = (20, 13, 20) if kind == "port catheter" else (28, 14, 26)
         device.append(((x, y, z), radii, sign * 0.5))
         cava = anatomy.at(SUPERIOR_VENA_CAVA).tolist()
         course = [(x, y, z), (sign * 50, y + 12, 0), (sign * 30, -20, 4), *cava]
         if kind == "pacemaker":
             course += anatomy.at([(-14, -30, -140), (18, -46, -170)]).tolist()
-        tubes.append((along(course, 1.5), 2.2))
+        tubes.append((along(course, 1.5), 4.5))
     else:
         for level in np.arange(-50, -165, -19.0):
             z = near_plane(anatomy, float(level), 8)
@@ -234,7 +234,7 @@ def medical_material(anatomy: Anatomy, rng) -> Finding:
             front = -3 + 22 * (1 - narrow) - 1.08 * anatomy.half_depth * narrow
             turn = np.linspace(0, 2 * np.pi, 25)
             loop = np.stack([13 * np.cos(turn), front + 7 * np.sin(turn), z + 5 * np.cos(turn)], axis=1)
-            tubes.append((along(loop, 1.5), 2.2))
+            tubes.append((along(loop, 1.5), 4.5))
     value = uniform(rng, 2200, 3000)
 
     def paint(slab):

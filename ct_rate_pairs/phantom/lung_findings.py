@@ -48,10 +48,10 @@ def sides_of(side) -> tuple[str, ...]:
 def nodule(anatomy, rng, place) -> Finding:
     side, lobe = place
     small = rng.random() < 0.15  # a small nodule may lie between the ten planes
-    largest = uniform(rng, 4, 5.5) if small else uniform(rng, 12, 28)
-    count, value = int(rng.integers(1, 4)), uniform(rng, 30, 70)
+    largest = uniform(rng, 4, 5.5) if small else uniform(rng, 18, 30)
+    count, value = (1 if small or rng.random() < 0.4 else int(rng.integers(3, 7))), uniform(rng, 30, 70)
     balls = []
-    for diameter in [largest, *(uniform(rng, 0.6, 0.9) * largest for _ in range(count - 1))]:
+    for diameter in [largest, *(uniform(rng, 0.7, 0.95) * largest for _ in range(count - 1))]:
         radius = diameter / 2
         centre = anatomy.draw_point(rng, side, lobe, radius, 14.0 if small else 0.3 * radius)
         balls.append((centre, radius))
@@ -70,14 +70,14 @@ def nodule(anatomy, rng, place) -> Finding:
 def opacity(anatomy, rng, place) -> Finding:
     side, lobe = place
     patches = []
-    for _ in range(int(rng.integers(1, 4))):
-        radii = [uniform(rng, 26, 40), uniform(rng, 24, 36), uniform(rng, 26, 40)]
-        patches.append((anatomy.draw_point(rng, side, lobe, 12, 10.0), radii, uniform(rng, 320, 400)))
+    for _ in range(int(rng.integers(3, 5))):
+        radii = [uniform(rng, 36, 52), uniform(rng, 32, 46), uniform(rng, 34, 50)]
+        patches.append((anatomy.draw_point(rng, side, lobe, 12, 10.0), radii, uniform(rng, 360, 440)))
 
     def paint(slab):
         for centre, radii, amount in patches:
             box, r2 = slab.ellipsoid(centre, radii)
-            haze = amount * np.minimum(1, 2 * np.maximum(0, 1 - r2))
+            haze = amount * np.minimum(1, 3 * np.maximum(0, 1 - r2))
             # Patches do not add up: ground glass stays clearly below soft tissue.
             where = (haze > 0) & in_lobe(anatomy, slab, box, side, lobe)
             np.copyto(slab.hu[box], np.maximum(slab.hu[box], anatomy.lung_hu + haze), where=where)
@@ -89,7 +89,7 @@ def opacity(anatomy, rng, place) -> Finding:
 def consolidation(anatomy, rng, place) -> Finding:
     side, lobe = place
     centre = anatomy.draw_point(rng, side, lobe, 14, 10.0)
-    radius, ragged = uniform(rng, 30, 44), draw_waves(rng, 2, 18, 30)
+    radius, ragged = uniform(rng, 36, 52), draw_waves(rng, 2, 18, 30)
     gate = hilum(anatomy, side)
     ends = np.array(centre) + rng.uniform(-0.8, 0.8, (6, 3)) * radius
     bronchi = [(along((gate, (gate + np.array(centre)) / 2, end), 1.5), 2.6) for end in ends]
@@ -124,7 +124,7 @@ def atelectasis(anatomy, rng) -> Finding:
             # In the axial plane the plate points from the wall to the hilum.
             gate = hilum(anatomy, one)
             angle = float(np.arctan2(centre[1] - gate[1], centre[0] - gate[0])) + uniform(rng, -0.4, 0.4)
-            radii = (uniform(rng, 34, 48), uniform(rng, 6.5, 9), uniform(rng, 24, 34))
+            radii = (uniform(rng, 34, 48), uniform(rng, 11, 15), uniform(rng, 26, 38))
             plates.append((one, centre, radii, angle))
 
     def paint(slab):
@@ -150,7 +150,7 @@ def emphysema(anatomy, rng) -> Finding:
             ],
             axis=1,
         )
-        holes += [(centres[:50], uniform(rng, 5, 7)), (centres[50:100], uniform(rng, 8, 10)), (centres[100:], 13.0)]
+        holes += [(centres[:50], uniform(rng, 7, 9)), (centres[50:100], uniform(rng, 10, 13)), (centres[100:], 18.0)]
 
     def paint(slab):
         paint_tubes(anatomy, slab, (side, lobe), holes, -990.0)
@@ -159,13 +159,13 @@ def emphysema(anatomy, rng) -> Finding:
 
 
 def mosaic(anatomy, rng) -> Finding:
-    waves, threshold = draw_waves(rng, 3, 38, 60), uniform(rng, -0.15, 0.15)
+    waves, threshold = draw_waves(rng, 3, 38, 60), uniform(rng, -0.2, 0.1)
 
     def paint(slab):
         bright = texture(waves, slab.x, slab.y, slab.z) > threshold
         lung = slab.lung & (slab.hu < -600)
-        slab.hu[lung & bright] += 150
-        slab.hu[lung & ~bright] -= 80
+        slab.hu[lung & bright] += 220
+        slab.hu[lung & ~bright] -= 60
 
     return Finding("Mosaic attenuation pattern", region_of(anatomy, "both", ""), paint, "both")
 
@@ -173,7 +173,7 @@ def mosaic(anatomy, rng) -> Finding:
 def septal_thickening(anatomy, rng) -> Finding:
     side = draw_sides(rng, 0.5)
     lobe = ("upper", "lower", "lower")[int(rng.integers(3))]
-    mesh, turn, thick = uniform(rng, 17, 22), uniform(rng, 0, np.pi), 4.2
+    mesh, turn, thick = uniform(rng, 17, 22), uniform(rng, 0, np.pi), 5.0
     wobble = draw_waves(rng, 2, 40, 80)
     value = uniform(rng, -250, -100)
 
@@ -198,7 +198,7 @@ def peribronchial_thickening(anatomy, rng) -> Finding:
         for front, down in ((-0.9, 0.5), (-0.3, 0.9), (0.6, 0.6), (0.8, -0.4), (0.2, -0.9), (-0.5, -0.8)):
             way = np.array((sign * uniform(rng, 0.6, 1.1), front, down)) + rng.normal(0, 0.15, 3)
             walls.append(along((gate, gate + uniform(rng, 42, 60) * _unit(way)), 1.5))
-    wall, lumen = uniform(rng, 7.5, 9), uniform(rng, 3.0, 3.6)
+    wall, lumen = uniform(rng, 11, 13), uniform(rng, 4.0, 5.0)
 
     def paint(slab):
         paint_tubes(anatomy, slab, (side, ""), [(np.concatenate(walls), wall)], 20.0)
@@ -211,13 +211,13 @@ def bronchiectasis(anatomy, rng, place) -> Finding:
     side, lobe = place
     middle = np.array(anatomy.draw_point(rng, side, lobe, 18, 10.0))
     tubes = []
-    for _ in range(int(rng.integers(7, 11))):
+    for _ in range(int(rng.integers(14, 20))):
         centre = middle + rng.uniform(-1, 1, 3) * (30, 30, 8)
         tilt = np.array((uniform(rng, -6, 6), uniform(rng, -6, 6), uniform(rng, 14, 22)))
-        tubes.append((along((centre - tilt, centre + tilt), 2.0), uniform(rng, 6.0, 8.0)))
+        tubes.append((along((centre - tilt, centre + tilt), 2.0), uniform(rng, 5.0, 7.0)))
 
     def paint(slab):
-        paint_tubes(anatomy, slab, (side, lobe), [(points, radius + 4.0) for points, radius in tubes], 10.0)
+        paint_tubes(anatomy, slab, (side, lobe), [(points, radius + 5.5) for points, radius in tubes], 10.0)
         paint_tubes(anatomy, slab, (side, lobe), tubes, -995.0)
 
     return Finding("Bronchiectasis", region_of(anatomy, side, lobe), paint, side, lobe)
@@ -229,10 +229,10 @@ def fibrotic_sequela(anatomy, rng) -> Finding:
     streaks = []
     for one in sides_of(side):
         centre = np.array(anatomy.draw_point(rng, one, "upper", 8, 8.0))
-        for _ in range(int(rng.integers(9, 14))):
-            start = centre + rng.uniform(-1, 1, 3) * (12, 12, 8)
-            end = start + uniform(rng, 26, 48) * _unit(rng.normal(0, 1, 3) * (1, 1, 0.6))
-            streaks.append((along((start, (start + end) / 2 + rng.normal(0, 4, 3), end), 1.5), uniform(rng, 3.2, 4.6)))
+        for _ in range(int(rng.integers(20, 28))):
+            start = centre + rng.uniform(-1, 1, 3) * (20, 20, 10)
+            end = start + uniform(rng, 30, 52) * _unit(rng.normal(0, 1, 3) * (1, 1, 0.6))
+            streaks.append((along((start, (start + end) / 2 + rng.normal(0, 4, 3), end), 1.5), uniform(rng, 6, 8)))
     value = uniform(rng, 130, 220)  # scars hold some calcium
 
     def paint(slab):

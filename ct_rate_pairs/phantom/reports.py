@@ -1,14 +1,16 @@
 """Reports in CT-RATE's manner: a fixed order of regions, sentences that most reports share, an impression."""
 
+import zlib
+
 from ..labels import LABELS
 from .findings import Finding
 
 
 NOT_GIVEN = "Not given."
 NOT_GIVEN_SHARE = 0.03
-DOMINANT_SHARE = 0.8  # of reports that use the first wording of a sentence
+READERS = 5  # radiologists who dictate the reports; one of them prefers the second wording of a sentence
 
-# What is said where nothing is found. The first wording is the common one.
+# What is said where nothing is found: the common wording, and the other.
 AIRWAYS = (
     "Trachea and both main bronchi are open.",
     "No occlusive pathology was observed in the trachea and both main bronchi.",
@@ -44,14 +46,6 @@ PLEURA = ("Pleural effusion or thickening was not detected.", "No pleural effusi
 ABDOMEN = (
     "Upper abdominal organs included in the sections are normal.",
     "No pathology was observed in the upper abdominal sections.",
-)
-LIVER = (
-    "No space-occupying lesion was detected in the liver.",
-    "The liver in the sections is natural.",
-)
-ADRENALS = (
-    "Bilateral adrenal glands were normal.",
-    "Both adrenal glands are natural.",
 )
 BONES = (
     "Bone structures are natural and vertebral corpus heights are preserved.",
@@ -137,17 +131,17 @@ IMPRESSIONS = {
     "Pericardial effusion": "Pericardial effusion.",
     "Hiatal hernia": "Hiatal hernia.",
     "Lymphadenopathy": "Mediastinal lymphadenopathy.",
-    "Emphysema": "Emphysema in {where}.",
+    "Emphysema": "Emphysema.",
     "Mosaic attenuation pattern": "Mosaic attenuation pattern.",
-    "Lung opacity": "Ground glass opacity in {where}.",
-    "Interlobular septal thickening": "Interlobular septal thickening in {where}.",
-    "Pulmonary fibrotic sequela": "Fibrotic sequelae changes in {where}.",
-    "Peribronchial thickening": "Peribronchial thickening in {where}.",
-    "Consolidation": "Consolidation in {where}.",
-    "Bronchiectasis": "Bronchiectasis in {where}.",
-    "Atelectasis": "Atelectasis in {where}.",
-    "Lung nodule": "Nodule in {where}.",
-    "Pleural effusion": "Pleural effusion {pleura}.",
+    "Lung opacity": "Ground glass opacity.",
+    "Interlobular septal thickening": "Interlobular septal thickening.",
+    "Pulmonary fibrotic sequela": "Fibrotic sequelae changes.",
+    "Peribronchial thickening": "Peribronchial thickening.",
+    "Consolidation": "Consolidation.",
+    "Bronchiectasis": "Bronchiectasis.",
+    "Atelectasis": "Atelectasis.",
+    "Lung nodule": "Nodule.",
+    "Pleural effusion": "Pleural effusion.",
 }
 LUNG_LABELS = (
     *("Lung nodule", "Lung opacity", "Consolidation", "Atelectasis", "Emphysema", "Bronchiectasis"),
@@ -174,7 +168,7 @@ def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
 
     Args:
         rng (`np.random.Generator`):
-            The report's own stream, which chooses the wordings.
+            The report's own stream, which chooses the reader, and so the wordings.
         findings (`dict[str, Finding]`):
             The present findings by label: sides, lobes and sizes are theirs.
 
@@ -182,9 +176,11 @@ def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
         `tuple[str, str]`: the findings section and the impression; now and then one impression is `Not given.`.
     """
 
+    reader = int(rng.integers(READERS))
+
     def say(wordings) -> str:
-        common = rng.random() < DOMINANT_SHARE
-        return wordings[0] if common else wordings[int(rng.integers(1, len(wordings)))]
+        # A reader has habits: which of them words this sentence in the other way, the sentence itself decides.
+        return wordings[zlib.crc32(wordings[0].encode()) % READERS == reader]
 
     def state(label) -> str:
         finding = findings[label]
@@ -208,7 +204,7 @@ def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
     in_lung = [label for label in LUNG_LABELS if label in findings]
     parts += [say(LUNG if in_lung else CLEAR_LUNG), *(state(label) for label in in_lung)]
     parts += state_or("Pleural effusion", PLEURA)
-    parts += [say(ABDOMEN), say(LIVER), say(ADRENALS), say(BONES)]
+    parts += [say(ABDOMEN), say(BONES)]
 
     impression = " ".join(fill(IMPRESSIONS[label], findings[label]) for label in LABELS if label in findings)
     if not impression:

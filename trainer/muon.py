@@ -1,0 +1,53 @@
+"""Muon for the weight matrices, AdamW for the rest: what lets a tiny model learn from scratch in minutes."""
+
+import torch
+from torch import nn
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """
+    Muon on the matrices of the hidden layers, AdamW on embeddings, norms, biases and convolutions.
+
+    A vision-language model from scratch first sits on a plateau, where it recites the template, because what tells two
+    scans apart is a small part of the gradient. Muon gives every direction of a matrix's update the same size and
+    leaves the plateau several times sooner than AdamW. It is for training from scratch: fine-tuning a released model
+    keeps AdamW, as the paper does.
+
+    Args:
+        model (`torch.nn.Module`):
+            The model. Its input embeddings, tied to the head or not, are left to AdamW.
+        lr (`float`, *optional*, defaults to `2e-3`):
+            Learning rate of both: Muon's updates are scaled to the size of AdamW's.
+        weight_decay (`float`, *optional*, defaults to `0.01`):
+            Weight decay of both.
+
+    Example:
+
+    ```python
+    >>> trainer = NegativeSFTTrainer(..., optimizer_cls_and_kwargs=(lambda: MuonAdamW, {"lr": 2e-3}))
+    ```
+    """
+
+    def __init__(self, model: nn.Module, lr: float = 2e-3, weight_decay: float = 0.01):
+        vocabulary = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+        matrices, others = [], []
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                (matrices if parameter.ndim == 2 and id(parameter) not in vocabulary else others).append(parameter)
+        self.muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Take one step. `closure`, if given, evaluates the loss first and has it returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # The groups and the state are this optimizer's, which the scheduler changes and a checkpoint restores.
+        (muon_group, adamw_group), state = self.param_groups, self.state
+        for optimizer, group in ((self.muon, muon_group), (self.adamw, adamw_group)):
+            optimizer.param_groups, optimizer.state = [group], state
+            optimizer.step()
+        return loss
