@@ -209,8 +209,8 @@ def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
 
 
 def medical_material(anatomy: Anatomy, rng) -> Finding:
-    kind = ("port catheter", "pacemaker", "sternotomy wires")[int(rng.integers(3))]
-    side = "" if kind == "sternotomy wires" else ("right" if rng.random() < 0.5 else "left")
+    kind = ("port catheter", "pacemaker", "row of sternotomy wires")[int(rng.integers(3))]
+    side = "" if kind == "row of sternotomy wires" else ("right" if rng.random() < 0.5 else "left")
     sign = -1 if side == "right" else 1
     wide = anatomy.half_width
     tubes, device = [], []
