@@ -40,10 +40,17 @@ class PartnerSampler:
         if sampling == "balanced":
             self._balance()
 
-    def draw(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Returns `(partner, distance)`: the index of the drawn volume and in how many labels it differs."""
+    def draw(self, index: int, rng: np.random.Generator, without: Sequence[int] = ()) -> tuple[int, int]:
+        """
+        Returns `(partner, distance)`: the index of the drawn volume and in how many labels it differs.
+
+        The volumes in `without` are passed over; a `LookupError` says that none of another patient is left.
+        """
         distances = self._distances(self.pattern_of[index])[self.pattern_of]  # [N]
         others = self.patients != self.patients[index]
+        others[list(without)] = False
+        if not others.any():
+            raise LookupError(f"no volume of another patient is left for volume {index}")
         candidates = np.flatnonzero(others & (distances >= self.min_label_distance))
         if not len(candidates):
             candidates = np.flatnonzero(others & (distances == distances[others].max()))

@@ -23,7 +23,8 @@ PROMPT = "Write the findings and the impression of this chest CT."
 class RowReader:
     """
     Reads rows of any split. Each negative is drawn from (`seed`, draw key, volume) and from nothing else, so that
-    workers, ranks and restarts change nothing. The draw key is the epoch.
+    workers, ranks and restarts change nothing. The draw key is the epoch; a stream makes one of its epoch and of the
+    seed that it is shuffled with.
 
     Called with a batch of the Arrow index it serves as the transform of a map-style dataset; `set_epoch` then reaches
     persistent workers too, through shared memory.
@@ -95,13 +96,22 @@ class RowReader:
             return np.empty((0, *shape[1:]), dtype=np.float32), "", 0
         if self.config.negative == "gauss":
             return rng.standard_normal(shape, dtype=np.float32).clip(-1, 1), "", 0
+        unreadable: list[int] = []
         while True:
-            partner, distance = self.partners[split].draw(i, rng)
+            try:
+                partner, distance = self.partners[split].draw(i, rng, without=unreadable)
+            except LookupError as error:
+                name = self.tables[split]["volume"][i]
+                raise VolumeError(
+                    f"{name}: none of the {len(unreadable)} volumes that could be its negative in the split "
+                    f"'{split}' can be read. Repair them, or pass negative='gauss'."
+                ) from error
             record = self.tables[split].iloc[partner]
             try:
                 slices, _ = self._slices(record["path"])
             except VolumeError as error:
-                self._skip(error)  # and draw another
+                self._skip(error)
+                unreadable.append(partner)
             else:
                 return fit(slices, *shape[1:]), record["volume"], distance
 
@@ -111,9 +121,12 @@ class RowReader:
 
     def _skip(self, error: VolumeError) -> None:
         if self.config.on_error == "raise":
-            raise error
-        self.skipped.append(str(error))
-        logger.warning("Skipped a volume (%d so far in this process): %s", len(self.skipped), error)
+            raise VolumeError(
+                f"{error} To leave such volumes out, counted and named, pass on_error='skip'."
+            ) from error
+        if str(error) not in self.skipped:
+            self.skipped.append(str(error))
+            logger.warning("Skipped a volume (%d so far in this process): %s", len(self.skipped), error)
 
 
 def _to_images(slices: np.ndarray) -> list[Image.Image]:

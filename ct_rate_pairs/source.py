@@ -18,7 +18,8 @@ ACCESS_HELP = (
     "login` on this machine. For a copy on disk pass `data_dir=` (the folder that holds `dataset/`). To try "
     "everything without "
     "CT-RATE, write a phantom cohort with `python -m ct_rate_pairs.phantom --out phantom --scans 200` and pass "
-    "`data_dir='phantom'`; for training: `accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml`."
+    "`data_dir='phantom'`; for training: `accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml "
+    "--data_dir phantom`."
 )
 
 

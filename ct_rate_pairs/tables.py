@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from .source import HubSource, LocalSource
 logger = logging.getLogger(__name__)
 
 NOT_GIVEN = "Not given."
+VOLUME_NAME = r"[a-z]+_\d+_[a-z]+_\d+\.nii\.gz"  # split, patient, scan, reconstruction
 # folder of the volumes, and the stems of the tables: CT-RATE says `valid` here and `validation` there
 _OFFICIAL = {"train": ("train_fixed", "train", "train"), "test": ("valid_fixed", "valid", "validation")}
 
@@ -120,6 +122,13 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
                 f"{file} has no column '{column}' (it has: {', '.join(table.columns[:20])}). CT-RATE's own file has "
                 "it: download it again, or write the phantom anew."
             )
+    named = table["VolumeName"].astype(str).str.fullmatch(VOLUME_NAME)
+    if not named.all():
+        row = int(np.flatnonzero(~named)[0])
+        raise TableError(
+            f"{file}, row {row + 2}: '{table['VolumeName'][row]}' is not a CT-RATE volume name "
+            "(split_patient_scan_reconstruction.nii.gz, such as train_12_a_1.nii.gz). Correct or remove the row."
+        )
     duplicated = table["VolumeName"].duplicated()
     if duplicated.any():
         row = int(np.flatnonzero(duplicated)[0])
@@ -133,7 +142,8 @@ def _check_labels(labels: pd.DataFrame, file: Path) -> None:
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise TableError(
             f"{file}, row {row + 2}: column '{LABELS[column]}' of {labels.index[row]} holds "
-            f"{labels[LABELS[column]].iloc[row]}, but a label is 0 or 1."
+            f"{labels[LABELS[column]].iloc[row]}, but a label is 0 or 1. Correct or "
+            "remove the row."
         )
 
 
@@ -147,8 +157,6 @@ def _report(message: str, volumes: list[str], on_error: str) -> None:
 
 def _path(folder: str, name: str) -> str:
     parts = name.removesuffix(".nii.gz").split("_")
-    if len(parts) != 4 or "/" in name or ".." in name:
-        raise TableError(f"'{name}' is not a CT-RATE volume name (split_patient_scan_reconstruction.nii.gz).")
     return f"dataset/{folder}/{'_'.join(parts[:2])}/{'_'.join(parts[:3])}/{name}"
 
 
@@ -163,7 +171,7 @@ def _completion(findings: str, impression: str) -> str:
 
 def _age(age: str) -> int | None:
     """DICOM's age string, `036Y`."""
-    return int(age[:3]) if isinstance(age, str) and age.endswith("Y") else None
+    return int(age[:-1]) if isinstance(age, str) and re.fullmatch(r"\d{1,3}Y", age) else None
 
 
 def _uniform_hash(patient: str) -> float:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import batched
+from ct_rate_pairs.tables import patient_of
 from ct_rate_pairs.trainer import PairCollator
 
 
@@ -126,7 +127,7 @@ def derange_by_patient(volumes: Sequence[str], seed: int = 0) -> list[int]:
     """
     by_patient = defaultdict(list)
     for index, volume in enumerate(volumes):
-        by_patient["_".join(volume.split("_")[:2])].append(index)
+        by_patient[patient_of(volume)].append(index)
     largest = max(by_patient, key=lambda patient: len(by_patient[patient]))
     shift = len(by_patient[largest])
     if 2 * shift > len(volumes):

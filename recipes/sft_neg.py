@@ -8,7 +8,7 @@ Run bare, this is the paper's heterogeneous run on CT-RATE (`recipes/configs/het
 On the phantom, without a GPU or a download (`make demo` does both):
 
     python -m ct_rate_pairs.phantom --out phantom --scans 2000
-    accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml
+    accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml --data_dir phantom
 
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.eval.evaluation import evaluate_reports
@@ -67,6 +67,9 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         )
     }  # fmt: skip
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
+    for split in ("train", "test", *(("validation",) if args.eval_strategy != "no" else ())):
+        if not len(index.get(split, ())):
+            raise ValueError(f"{data_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
     train, test = index["train"], index["test"]
     if data_args.negative == "heter":
         partners = train.format["format_kwargs"]["transform"].partners["train"].statistics()
@@ -79,14 +82,19 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         model, processor = make_tiny_qwen([*reports, PROMPT], seed=args.seed)
     else:
         model = AutoModelForImageTextToText.from_pretrained(
-            model_args.model_name_or_path, revision=model_args.model_revision, dtype=model_args.dtype or "auto"
+            model_args.model_name_or_path,
+            revision=model_args.model_revision,
+            dtype=model_args.dtype or "auto",
+            attn_implementation=model_args.attn_implementation,
+            quantization_config=get_quantization_config(model_args),
         )
         processor = AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
     collator = PairCollator(processor)
 
     if data_args.streaming:
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        args.max_steps = int(args.num_train_epochs * len(train) / batch)
+        if args.max_steps <= 0:
+            args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
         train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
         train = train.shuffle(seed=args.seed, buffer_size=1)
     trainer = NegativeSFTTrainer(
@@ -131,7 +139,7 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         phantom=data_args.data_dir is not None and (Path(data_args.data_dir) / MARKER).exists(),
         negative=data_args.negative,
         num_train=len(index["train"]),
-        num_test=len(scans),
+        num_test=results["model"]["n"],
         steps=trainer.state.global_step,
         hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         minutes=minutes,

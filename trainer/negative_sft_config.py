@@ -25,7 +25,7 @@ class NegativeSFTConfig(SFTConfig):
             that of a fitted volume. The paper gives no value: the default is provisional.
         negative_start_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps before the negative's weight leaves 0. A model that cannot read a volume yet
-            only unlearns language from negatives; the phantom demo waits for 0.7 of its steps.
+            only unlearns language from negatives; the phantom demo waits for 0.8 of its steps.
         negative_warmup_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps over which the negative's weight then grows linearly from 0 to `beta`.
 

@@ -67,6 +67,7 @@ def make_tiny_qwen(
     hidden_size: int = 128,
     num_layers: int = 2,
     vision_depth: int = 2,
+    vision_hidden_size: int = 64,
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """
     Make an untrained tiny Qwen2.5-VL and its processor.
@@ -80,12 +81,14 @@ def make_tiny_qwen(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights. The global random state is left as it was.
         hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the text model and of the vision tower; a multiple of 32, the width of a head.
+            Width of the text model; a multiple of 32, the width of a head.
         num_layers (`int`, *optional*, defaults to `2`):
             Layers of the text model. From scratch, two learn to look at the scan sooner than four.
         vision_depth (`int`, *optional*, defaults to `2`):
             Layers of the vision tower. The last one attends over the whole frame pair, the others inside 112-pixel
             windows (the paper's section 5).
+        vision_hidden_size (`int`, *optional*, defaults to `64`):
+            Width of the vision tower; a multiple of 32 too.
 
     Returns:
         `tuple`: a [`~transformers.Qwen2_5_VLForConditionalGeneration`] in float32 on the CPU and a
@@ -122,9 +125,9 @@ def make_tiny_qwen(
         },
         vision_config={
             "depth": vision_depth,
-            "hidden_size": hidden_size,
-            "intermediate_size": 2 * hidden_size,
-            "num_heads": heads,
+            "hidden_size": vision_hidden_size,
+            "intermediate_size": 2 * vision_hidden_size,
+            "num_heads": vision_hidden_size // 32,
             "out_hidden_size": hidden_size,
             "fullatt_block_indexes": [vision_depth - 1],
             "tokens_per_second": 2,  # as in the released checkpoints; the class's default of 4 is not

@@ -225,7 +225,7 @@ def write_cohort(
     if scans < 1:
         raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
     valid_scans = max(1, scans // 10) if valid_scans is None else valid_scans
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = os.cpu_count() if workers is None else workers
     check_field_of_view([count * size for count, size in zip(shape, spacing, strict=True)])
     _claim(
         Path(out),
