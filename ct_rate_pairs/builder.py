@@ -71,9 +71,11 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         validation_size (`float`, *optional*, defaults to `0.05`):
             Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the negatives. With the epoch and the volume's name it determines every draw.
+            Seed of the negatives. With the epoch and the volume's name (for a stream, its shuffling seed too) it
+            determines every draw. A stream that is not shuffled keeps its negatives in every epoch.
         on_error (`str`, *optional*, defaults to `"raise"`):
-            `"raise"`, or `"skip"`: leave a bad volume out, with a warning that names and counts it.
+            `"raise"`, or `"skip"`: leave a bad volume out, with a warning that names and counts it. A map-style
+            dataset owes a row for every index, so there the next readable volume takes its place.
     """
 
     negative: str = "none"
@@ -105,7 +107,7 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
     conversational form), `labels`, `slice_mm` (depth of each slice below the first), `age` and `sex`.
 
     Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are
-    read when a row is taken: nothing is downloaded or frozen ahead of its use.
+    read when a row is taken: no volume is downloaded, and no noise frozen, ahead of its use.
     """
 
     BUILDER_CONFIG_CLASS = CTRatePairsConfig

@@ -1,4 +1,6 @@
-"""Makes `load_dataset("ct_rate_pairs")` find the builder: the only place that touches private parts of `datasets`.
+"""Makes `load_dataset("ct_rate_pairs")` find the builder.
+
+This module and `builder.py` are the only ones that touch private parts of `datasets`.
 
 `datasets` 4 dropped loading scripts; what is left is its table of packaged modules. Its own route for those would
 scan the current folder for data files when no `data_dir` is given, so the module is answered here instead.

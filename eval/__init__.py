@@ -1,6 +1,6 @@
 """
 A model -> reports -> numbers. What needs a model (`ct_rate_pairs.eval.generate`, `ct_rate_pairs.eval.loss_gap`) is
-imported from its own module, so that scoring texts never loads torch.
+imported from its own module.
 """
 
 from ct_rate_pairs.eval.label_metrics import coverage, label_accuracy

@@ -5,7 +5,7 @@ Hub.
 `evaluate` looks for `evaluate-metric/NAME` on the Hub and, there being none, takes the most recently modified folder
 with a 64-character name under `HF_MODULES_CACHE/evaluate_modules/metrics/evaluate-metric--NAME` (read in evaluate
 0.4.6, `loading.py`). Such a folder holds the script and the plain modules it imports, flat; the same files make a
-Space. This module imports nothing heavy, as `import ct_rate_pairs` runs it.
+Space.
 """
 
 import hashlib

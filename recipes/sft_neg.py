@@ -97,6 +97,8 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
             args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
         train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
         train = train.shuffle(seed=args.seed, buffer_size=1)
+    # From scratch, AdamW alone takes several times the steps; a released model keeps it, as in the paper.
+    muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
         args=args,
@@ -106,10 +108,7 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
-        # From scratch, AdamW alone takes several times the steps; a released model is fine-tuned with it, as in the paper.
-        optimizer_cls_and_kwargs=(lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
-        if from_scratch
-        else None,
+        optimizer_cls_and_kwargs=muon if from_scratch else None,
     )
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import httpx2
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ import pytest
 from ct_rate_tree import SPACING, write_tree
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import GatedRepoError
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.source import CTRateAccessError
+from ct_rate_pairs.source import CTRateAccessError, HubSource
 from ct_rate_pairs.tables import TableError
 from ct_rate_pairs.volume import VolumeError, fit, read_slices
 
@@ -174,6 +176,8 @@ def test_bad_tables_are_named_with_the_remedy(own_tree):
     assert "no column 'Lung nodule'" in error_of(own_tree) and str(labels) in error_of(own_tree)
     labels.write_text(whole.replace(",1,", ",7,", 1))
     assert "row 2" in error_of(own_tree) and "0 or 1" in error_of(own_tree)
+    labels.write_text(whole.replace("train_2_a_1.nii.gz", "train_2_a.nii.gz"))
+    assert f"{labels}, row 3: 'train_2_a.nii.gz' is not a CT-RATE volume name" in error_of(own_tree)
     labels.write_text("")
     assert "not a readable CSV" in error_of(own_tree)
     labels.write_text(whole[: whole.rindex("train_12")])
@@ -207,6 +211,24 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
         rows = load(own_tree, negative, split="train+validation", on_error="skip", min_label_distance=1)
         taken = [(row["volume"], row["negative_volume"]) for row in rows]
         assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
+
+
+def test_a_row_whose_partners_are_all_bad_says_so(own_tree):
+    rows = load(own_tree, "heter", split="train", on_error="skip", validation_size=0.0)
+    for number in range(2, 13):
+        bad = path_of(own_tree, f"train_{number}_a_1.nii.gz")
+        bad.write_bytes(bad.read_bytes()[:500])
+    with pytest.raises(VolumeError, match="train_1_a_1.*that could be its negative"):
+        rows[0]
+
+
+def test_terms_that_are_not_accepted_are_told_apart_from_a_dead_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise GatedRepoError("403", response=httpx2.Response(403, request=httpx2.Request("GET", "https://hf.co")))
+
+    monkeypatch.setattr("ct_rate_pairs.source.hf_hub_download", refuse)
+    with pytest.raises(CTRateAccessError, match=r"^CT-RATE is a gated dataset. Accept its terms.*hf auth login"):
+        HubSource().file("dataset/metadata/train_metadata.csv")
 
 
 def test_without_access_the_error_says_how_to_get_it():

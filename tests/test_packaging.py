@@ -1,5 +1,6 @@
 """The wheel: an explicit list of packages silently drops what it does not name."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -32,3 +33,31 @@ def test_the_wheel_holds_every_module(tmp_path):
     }
     assert "ct_rate_pairs/eval/metrics/ct_coverage/ct_coverage.py" in modules
     assert not modules - packed
+
+    # What is installed works without the checkout: the dataset and the metrics are registered from the wheel.
+    installed = tmp_path / "installed"
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(installed),
+    ]
+    subprocess.run([*install, str(next(tmp_path.glob("*.whl")))], check=True)
+    code = (
+        "import ct_rate_pairs, evaluate; print(ct_rate_pairs.__file__); "
+        "print(evaluate.load('ct_coverage').compute(predictions=['A nodule.'], references=['Nodules.'])['coverage'])"
+    )
+    used = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed), "HF_HOME": str(tmp_path / "hf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert used.stdout.split() == [str(installed / "ct_rate_pairs" / "__init__.py"), "1.0"], used.stderr

@@ -28,7 +28,7 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
         "-m",
         "ct_rate_pairs.phantom",
         "--out",
-        "phantom",
+        "runs/phantom_cohort",  # where the config looks
         "--scans",
         "24",
         "--valid-scans",
@@ -36,7 +36,7 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
     ]
     subprocess.run(phantom, cwd=tmp_path, check=True, capture_output=True)
     run = launch(
-        *("--config", str(CONFIGS / "phantom.yaml"), "--data_dir", "phantom", "--output_dir", "run"),
+        *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run"),
         *("--max_steps", "3", "--logging_steps", "1", "--eval_scans", "4", "--max_new_tokens", "12"),
         cwd=tmp_path,
     )
