@@ -98,6 +98,8 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         ):
             if value not in allowed:
                 raise ValueError(f"{option}={value!r} is unknown: choose one of {', '.join(map(repr, allowed))}.")
+        if self.num_slices < 2:
+            raise ValueError(f"num_slices={self.num_slices}: the depth between slices needs at least two of them.")
 
 
 class CTRatePairs(datasets.GeneratorBasedBuilder):

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 
+class NoPartnerError(LookupError):
+    """No volume of another patient is left to draw."""
+
+
 class PartnerSampler:
     """
     Draws, for a volume, another patient's volume of the same split whose labels differ enough.
@@ -44,13 +48,16 @@ class PartnerSampler:
         """
         Returns `(partner, distance)`: the index of the drawn volume and in how many labels it differs.
 
-        The volumes in `without` are passed over; a `LookupError` says that none of another patient is left.
+        The volumes in `without` are passed over.
+
+        Raises:
+            `NoPartnerError`: no volume of another patient is left.
         """
         distances = self._distances(self.pattern_of[index])[self.pattern_of]  # [N]
         others = self.patients != self.patients[index]
         others[list(without)] = False
         if not others.any():
-            raise LookupError(f"no volume of another patient is left for volume {index}")
+            raise NoPartnerError
         candidates = np.flatnonzero(others & (distances >= self.min_label_distance))
         if not len(candidates):
             candidates = np.flatnonzero(others & (distances == distances[others].max()))

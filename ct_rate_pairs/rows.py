@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .partners import PartnerSampler
+from .partners import NoPartnerError, PartnerSampler
 from .source import HubSource, LocalSource
 from .volume import VolumeError, fit
 
@@ -100,7 +100,7 @@ class RowReader:
         while True:
             try:
                 partner, distance = self.partners[split].draw(i, rng, without=unreadable)
-            except LookupError as error:
+            except NoPartnerError as error:
                 name = self.tables[split]["volume"][i]
                 raise VolumeError(
                     f"{name}: none of the {len(unreadable)} volumes that could be its negative in the split "

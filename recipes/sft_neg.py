@@ -36,8 +36,8 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 @dataclass
-class DataArguments:
-    """Where the scans come from, and which negatives they get."""
+class RecipeArguments:
+    """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     data_dir: str | None = field(
         default=None, metadata={"help": "Local CT-RATE tree or phantom cohort; CT-RATE on the Hub by default."}
@@ -55,13 +55,14 @@ class DataArguments:
     )
     eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
+    muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
 
 
-def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
-    if args.beta > 0 and data_args.negative == "none":
+def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
+    if args.beta > 0 and recipe_args.negative == "none":
         raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
     options = {
-        name: getattr(data_args, name)
+        name: getattr(recipe_args, name)
         for name in (
             "data_dir", "negative", "num_slices", "spacing", "min_label_distance", "partner_sampling", "on_error"
         )
@@ -69,9 +70,9 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
     for split in ("train", "test", *(("validation",) if args.eval_strategy != "no" else ())):
         if not len(index.get(split, ())):
-            raise ValueError(f"{data_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
+            raise ValueError(f"{recipe_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
     train, test = index["train"], index["test"]
-    if data_args.negative == "heter":
+    if recipe_args.negative == "heter":
         partners = train.format["format_kwargs"]["transform"].partners["train"].statistics()
         print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
     reports = [message["content"] for turn in train.with_format(None)["completion"] for message in turn]
@@ -91,13 +92,12 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         processor = AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
     collator = PairCollator(processor)
 
-    if data_args.streaming:
+    if recipe_args.streaming:
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         if args.max_steps <= 0:
             args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
         train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
         train = train.shuffle(seed=args.seed, buffer_size=1)
-    # From scratch, AdamW alone takes several times the steps; a released model keeps it, as in the paper.
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
@@ -108,7 +108,7 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
-        optimizer_cls_and_kwargs=muon if from_scratch else None,
+        optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -118,7 +118,7 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
     if not trainer.is_world_process_zero():
         return
 
-    scans = test.select(range(min(data_args.eval_scans or len(test), len(test))))
+    scans = test.select(range(min(recipe_args.eval_scans or len(test), len(test))))
     model = trainer.accelerator.unwrap_model(trainer.model)
     results = evaluate_reports(
         model,
@@ -128,24 +128,24 @@ def main(data_args: DataArguments, args: NegativeSFTConfig, model_args: ModelCon
         labels,
         args.output_dir,
         batch_size=args.per_device_eval_batch_size,
-        max_new_tokens=data_args.max_new_tokens,
+        max_new_tokens=recipe_args.max_new_tokens,
     )
     plot_losses(trainer.state.log_history, Path(args.output_dir) / "figures" / "losses.png", args)
     write_model_card(
         args.output_dir,
         results,
         args,
-        phantom=data_args.data_dir is not None and (Path(data_args.data_dir) / MARKER).exists(),
-        negative=data_args.negative,
+        phantom=recipe_args.data_dir is not None and (Path(recipe_args.data_dir) / MARKER).exists(),
+        negative=recipe_args.negative,
         num_train=len(index["train"]),
         num_test=results["model"]["n"],
         steps=trainer.state.global_step,
         hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         minutes=minutes,
         base_model=None if from_scratch else model_args.model_name_or_path,
-        num_slices=data_args.num_slices,
-        spacing=tuple(data_args.spacing),
-        min_label_distance=data_args.min_label_distance,
+        num_slices=recipe_args.num_slices,
+        spacing=tuple(recipe_args.spacing),
+        min_label_distance=recipe_args.min_label_distance,
     )
 
 
@@ -155,4 +155,4 @@ if __name__ == "__main__":
         sys.argv += ["--config", str(Path(__file__).parent / "configs" / "heter.yaml")]
     if not torch.accelerator.is_available():
         sys.argv += ["--use_cpu", "true"]  # else bf16 is refused before the data's own errors can be seen
-    main(*TrlParser((DataArguments, NegativeSFTConfig, ModelConfig)).parse_args_and_config())
+    main(*TrlParser((RecipeArguments, NegativeSFTConfig, ModelConfig)).parse_args_and_config())

@@ -190,6 +190,7 @@ def test_bad_tables_are_named_with_the_remedy(own_tree):
 def test_unknown_options_are_refused(tree):
     assert "'none', 'gauss', 'heter'" in error_of(tree, negative="other")
     assert "on_error" in error_of(tree, on_error="ignore")
+    assert "at least two" in error_of(tree, num_slices=1)
 
 
 def test_a_folder_without_a_tree_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Muon for the weight matrices, AdamW for the rest: what lets a tiny model learn from scratch in minutes."""
+"""Muon for the weight matrices, AdamW for the rest: for a model that learns from scratch."""
 
 import torch
 from torch import nn
@@ -8,10 +8,11 @@ class MuonAdamW(torch.optim.Optimizer):
     """
     Muon on the matrices of the hidden layers, AdamW on embeddings, norms, biases and convolutions.
 
-    A vision-language model from scratch first sits on a plateau, where it recites the template, because what tells two
-    scans apart is a small part of the gradient. Muon gives every direction of a matrix's update the same size and
-    leaves the plateau several times sooner than AdamW. It is for training from scratch: fine-tuning a released model
-    keeps AdamW, as the paper does.
+    A vision-language model from scratch first recites the template, because what tells two scans apart is a small part
+    of the gradient. Muon gives every direction of a matrix's update the same size. On the phantom demo it reached
+    Coverage 0.66 and a loss gap of 0.20 nats a token, where AdamW reached 0.60 and 0.12 (1,700 steps each, one seed:
+    `recipes/sft_neg.py --config recipes/configs/phantom.yaml`, and with `--muon false --learning_rate 1e-3`).
+    Fine-tuning a released model keeps AdamW, as the paper does.
 
     Args:
         model (`torch.nn.Module`):

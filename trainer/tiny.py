@@ -1,5 +1,6 @@
 """
-A tiny Qwen2.5-VL from scratch: the real architecture, chat template, processor and video path, a million weights.
+A tiny Qwen2.5-VL from scratch: the real architecture, chat template, processor and video path, less than a million
+weights.
 
 It needs no download, so it is the embedded default of the phantom demo and of the tests. The real model's geometry
 (patch 14, temporal patch 2, merge 2, 112-pixel windows, 2 position ids a second) is kept; only widths, depths and the
@@ -83,7 +84,7 @@ def make_tiny_qwen(
         hidden_size (`int`, *optional*, defaults to `128`):
             Width of the text model; a multiple of 32, the width of a head.
         num_layers (`int`, *optional*, defaults to `2`):
-            Layers of the text model. From scratch, two learn to look at the scan sooner than four.
+            Layers of the text model.
         vision_depth (`int`, *optional*, defaults to `2`):
             Layers of the vision tower. The last one attends over the whole frame pair, the others inside 112-pixel
             windows (the paper's section 5).

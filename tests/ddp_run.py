@@ -1,0 +1,23 @@
+"""One process of a two-process run, started by torchrun: trains as the test does alone; rank 0 saves the outcome."""
+
+import os
+import sys
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from test_trainer_negative_sft import make_trainer
+
+
+def main(out, cap):
+    trainer = make_trainer(out, per_device_train_batch_size=2, max_negative_loss=float(cap), ddp_backend="gloo")
+    assert trainer.accelerator.num_processes == 2
+    trainer.train()
+    if trainer.is_world_process_zero():
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        torch.save({"log": trainer.state.log_history, "weights": weights}, f"{out}/run.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
