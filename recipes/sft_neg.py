@@ -115,6 +115,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     minutes = (time.monotonic() - start) / 60
     trainer.save_model()
     processor.save_pretrained(args.output_dir)
+    trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
     if not trainer.is_world_process_zero():
         return
 

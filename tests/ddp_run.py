@@ -17,6 +17,7 @@ def main(out, cap):
     if trainer.is_world_process_zero():
         weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
         torch.save({"log": trainer.state.log_history, "weights": weights}, f"{out}/run.pt")
+    trainer.accelerator.end_training()  # left to the interpreter's exit, gloo's threads sometimes abort it
 
 
 if __name__ == "__main__":
