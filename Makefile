@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test quality
+.PHONY: venv demo test quality bench-data
 
 venv: $(VENV)/installed
 
@@ -27,6 +27,12 @@ $(THORAX): $(VENV)/installed
 
 test: venv $(THORAX)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+# What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
+bench-data: venv $(THORAX)
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/bench_index.py
+	$(BIN)/python benchmarks/bench_data.py
 
 quality: venv
 	$(BIN)/ruff check .

@@ -1,23 +1,23 @@
 """The `datasets` builder: `load_dataset("ct_rate_pairs", negative="heter", data_dir=...)`."""
 
 import io
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import datasets
-import numpy as np
+import pyarrow as pa
 from datasets import Features, Image, List, Value
-from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 from PIL import Image as PILImage
 
 from .labels import LABELS
-from .rows import PROMPT, RowReader
-from .source import HubSource, LocalSource
-from .tables import read_tables
+from .rows import RowReader
+from .settings import VolumeSettings, one_of
+from .stream import PairExamplesIterable
+from .texts import LANGUAGES, TARGETS
 
 
-NEGATIVES = ("none", "gauss", "heter")
+NEGATIVES = ("none", "gauss", "heter", "hard")
+_SETTINGS = tuple(field.name for field in fields(VolumeSettings))
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 INDEX_FEATURES = Features(
@@ -52,22 +52,32 @@ class CTRatePairsConfig(datasets.BuilderConfig):
     """
     Options of `load_dataset("ct_rate_pairs", ...)`.
 
+    `files`, `reconstructions`, `num_slices`, `spacing`, `window` and `z_range` are described in
+    [`~ct_rate_pairs.settings.VolumeSettings`], which has their defaults; a prepared copy has its own.
+
     Args:
         data_dir (`str`, *optional*):
-            A local tree with CT-RATE's layout (a copy, or a phantom cohort). The gated repository on the Hub by
-            default.
+            A tree with CT-RATE's layout (a copy, or a phantom cohort), or a prepared copy. The gated repository on
+            the Hub by default.
         negative (`str`, *optional*, defaults to `"none"`):
-            `"none"`, `"gauss"` (noise, paper section 7.1) or `"heter"` (a volume of other labels, section 7.2).
-        num_slices (`int`, *optional*, defaults to `10`):
-            Axial planes a volume.
-        spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
-            Voxel size after resampling, in mm as x, y, z (paper, section 6.2).
-        window (`tuple[float, float]`, *optional*, defaults to `(-1000, 1000)`):
-            HU that become black and white.
+            `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a volume of other labels, section 7.2) or
+            `"hard"` (a volume of nearly the same labels that lacks a finding of the report).
+        slices (`str`, *optional*, defaults to `"uniform"`):
+            `"uniform"`: the middle plane of each of `num_slices` bins of the depth; `"jitter"`: in the split `train`
+            a random plane of each bin, a new one each epoch.
         min_label_distance (`int`, *optional*, defaults to `10`):
-            In how many of the 18 labels a partner must differ; where none does, the farthest serve.
+            In how many of the 18 labels a heter partner must differ; where none does, the farthest serve.
+        max_label_distance (`int`, *optional*, defaults to `3`):
+            In how many labels a hard partner may differ.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
             `"uniform"` (the paper) or `"balanced"`, see [`~ct_rate_pairs.partners.PartnerSampler`].
+        target (`str`, *optional*, defaults to `"findings+impression"`):
+            What the completion holds: `"findings+impression"`, `"findings"` or `"impression"`. A scan without it is
+            left out.
+        prompt (`str`, *optional*, defaults to `"en"`):
+            Language of the prompt: `"en"` or `"zh"`.
+        prompt_metadata (`bool`, *optional*, defaults to `False`):
+            Tell age and sex in the prompt.
         validation_size (`float`, *optional*, defaults to `0.05`):
             Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
         seed (`int`, *optional*, defaults to `0`):
@@ -78,34 +88,44 @@ class CTRatePairsConfig(datasets.BuilderConfig):
             dataset owes a row for every index, so there the next readable volume takes its place.
     """
 
+    files: str | None = None
+    reconstructions: str | None = None
+    num_slices: int | None = None
+    spacing: tuple[float, float, float] | None = None
+    window: str | tuple | None = None
+    z_range: tuple[float, float] | None = None
     negative: str = "none"
-    num_slices: int = 10
-    spacing: tuple[float, float, float] = (0.75, 0.75, 1.5)
-    window: tuple[float, float] = (-1000, 1000)
+    slices: str = "uniform"
     min_label_distance: int = 10
+    max_label_distance: int = 3
     partner_sampling: str = "uniform"
+    target: str = "findings+impression"
+    prompt: str = "en"
+    prompt_metadata: bool = False
     validation_size: float = 0.05
     seed: int = 0
     on_error: str = "raise"
 
     def __post_init__(self):
         super().__post_init__()
-        self.spacing, self.window = tuple(self.spacing), tuple(self.window)
-        for option, value, allowed in (
-            ("negative", self.negative, NEGATIVES),
-            ("partner_sampling", self.partner_sampling, ("uniform", "balanced")),
-            ("on_error", self.on_error, ("raise", "skip")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{option}={value!r} is unknown: choose one of {', '.join(map(repr, allowed))}.")
-        if self.num_slices < 2:
-            raise ValueError(f"num_slices={self.num_slices}: the depth between slices needs at least two of them.")
+        one_of("negative", self.negative, NEGATIVES)
+        one_of("slices", self.slices, ("uniform", "jitter"))
+        one_of("partner_sampling", self.partner_sampling, ("uniform", "balanced"))
+        one_of("target", self.target, TARGETS)
+        one_of("prompt", self.prompt, LANGUAGES)
+        one_of("on_error", self.on_error, ("raise", "skip"))
+        VolumeSettings(**self.settings)
+
+    @property
+    def settings(self) -> dict:
+        """The fields of `VolumeSettings` that were given."""
+        return {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
 
 
-class CTRatePairs(datasets.GeneratorBasedBuilder):
+class CTRatePairs(datasets.ArrowBasedBuilder):
     """
-    Rows of the columns `volume`, `images` (`num_slices` grey images, superior first), `negative_images` (as many and
-    of the same size; empty without negatives), `negative_volume`, `label_distance`, `prompt` and `completion` (TRL's
+    Rows of the columns `volume`, `images` (`num_slices` images, superior first), `negative_images` (as many and of the
+    same size; empty without negatives), `negative_volume`, `label_distance`, `prompt` and `completion` (TRL's
     conversational form), `labels`, `slice_mm` (depth of each slice below the first), `age` and `sex`.
 
     Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are
@@ -120,29 +140,25 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
     @cached_property
     def reader(self) -> RowReader:
         """Reads the rows of every split."""
-        source = LocalSource(self.config.data_dir) if self.config.data_dir else HubSource(self.token)
-        return RowReader(self.config, source, read_tables(source, self.config.validation_size, self.config.on_error))
+        return RowReader(self.config, self.token)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         return [
-            datasets.SplitGenerator(name, gen_kwargs={"volumes": table["volume"].tolist()})
+            datasets.SplitGenerator(name, gen_kwargs={"volumes": table.index.tolist(), "split": name})
             for name, table in self.reader.tables.items()
             if len(table)
         ]
 
-    def _generate_examples(self, volumes: list[str]):
-        for i, name in enumerate(volumes):
-            split, line = self.reader.where[name]
-            record = self.reader.tables[split].iloc[line]
-            yield (
-                i,
-                {
-                    "volume": name,
-                    "prompt": [{"role": "user", "content": PROMPT}],
-                    "completion": [{"role": "assistant", "content": record["completion"]}],
-                    **record[["labels", "age", "sex"]],
-                },
-            )
+    def _generate_tables(self, volumes: list[str], split: str):
+        texts = self.reader.tables[split][["findings", "impression", "age", "sex"]]
+        for start in range(0, len(volumes), 1000):
+            part = volumes[start : start + 1000]
+            labels = self.reader.labels[split][texts.index.get_indexer(part)].tolist()
+            rows = [
+                {"volume": name, "labels": positive, **self.reader.texts(*text)}
+                for name, positive, text in zip(part, labels, texts.loc[part].itertuples(index=False), strict=True)
+            ]
+            yield start, pa.Table.from_pylist(rows, INDEX_FEATURES.arrow_schema)
 
     def as_dataset(self, split=None, in_memory=False):
         dataset = super().as_dataset(split, in_memory)
@@ -154,8 +170,10 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
         self.info.features = ROW_FEATURES
         return super().as_streaming_dataset(split, base_path)
 
-    def _get_examples_iterable_for_split(self, split_generator: datasets.SplitGenerator) -> "PairExamplesIterable":
-        return PairExamplesIterable(self._stream_rows, {**split_generator.gen_kwargs, "draw_key": 0})
+    def _get_examples_iterable_for_split(self, split_generator: datasets.SplitGenerator) -> PairExamplesIterable:
+        return PairExamplesIterable(
+            self._stream_rows, {"volumes": split_generator.gen_kwargs["volumes"], "draw_key": 0}
+        )
 
     def _stream_rows(self, volumes: list[str], draw_key: int):
         for name in volumes:
@@ -164,26 +182,6 @@ class CTRatePairs(datasets.GeneratorBasedBuilder):
                 for column in ("images", "negative_images"):
                     row[column] = [{"bytes": _bmp(image), "path": None} for image in row[column]]
                 yield name, row
-
-
-class PairExamplesIterable(ExamplesIterable):
-    """
-    One shard a volume. Shuffling, which `datasets` does once an epoch, also renews the key of the negatives'
-    draw.
-    """
-
-    def shuffle_data_sources(self, generator: np.random.Generator) -> "PairExamplesIterable":
-        draw_key = int(deepcopy(generator).integers(1 << 62))
-        kwargs = _shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key})
-        return PairExamplesIterable(self.generate_examples_fn, kwargs)
-
-    def shard_data_sources(self, num_shards: int, index: int, contiguous=True) -> "PairExamplesIterable":
-        indices = self.split_shard_indices_by_worker(num_shards, index, contiguous=contiguous)
-        volumes = [self.kwargs["volumes"][i] for i in indices]
-        return PairExamplesIterable(self.generate_examples_fn, {**self.kwargs, "volumes": volumes})
-
-    def reshard_data_sources(self) -> "PairExamplesIterable":
-        return self  # a volume cannot be split further
 
 
 def _bmp(image: PILImage.Image) -> bytes:

@@ -1,6 +1,6 @@
 """Makes `load_dataset("ct_rate_pairs")` find the builder.
 
-This module and `builder.py` are the only ones that touch private parts of `datasets`.
+This module, `builder.py` and `stream.py` are the only ones that touch private parts of `datasets`.
 
 `datasets` 4 dropped loading scripts; what is left is its table of packaged modules. Its own route for those would
 scan the current folder for data files when no `data_dir` is given, so the module is answered here instead.
@@ -13,7 +13,7 @@ from datasets.data_files import DataFilesDict
 from datasets.load import DatasetModule, PackagedDatasetModuleFactory
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-from .source import HubSource, LocalSource
+from .source import open_source
 
 
 NAME = "ct_rate_pairs"
@@ -29,9 +29,8 @@ def register_builder() -> None:
     def get_module(factory: PackagedDatasetModuleFactory) -> DatasetModule:
         if factory.name != NAME:
             return packaged_module(factory)
-        source = LocalSource(factory.data_dir) if factory.data_dir else HubSource()
         # The cached index is keyed by this hash: a cohort written anew must not serve the old one.
-        hash = hashlib.sha256(json.dumps(["1", source.fingerprint()]).encode()).hexdigest()[:16]
+        hash = hashlib.sha256(json.dumps(["1", open_source(factory.data_dir).fingerprint()]).encode()).hexdigest()[:16]
         return DatasetModule("ct_rate_pairs.builder", hash, {"dataset_name": NAME, "data_files": DataFilesDict()})
 
     PackagedDatasetModuleFactory.get_module = get_module

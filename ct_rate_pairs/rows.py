@@ -1,23 +1,31 @@
 """
-From a line of the index to a row: reads the slices and draws the negative (the row's contract is in
-`builder.py`).
+From a line of the index to a row: reads the slices and draws the negative (the row's contract is in `builder.py`).
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
+from .labels import LABELS
 from .partners import NoPartnerError, PartnerSampler
-from .source import HubSource, LocalSource
-from .volume import VolumeError, fit
+from .prepared_source import PreparedSource
+from .source import open_source
+from .tables import read_tables
+from .texts import write_completion, write_prompt
+from .volume import VolumeError, air_value, fit, to_uint8
+
+
+if TYPE_CHECKING:
+    from .builder import CTRatePairsConfig
 
 
 logger = logging.getLogger(__name__)
 
-PROMPT = "Write the findings and the impression of this chest CT."
+_PLANES = 1  # tells the draw of the planes from that of the negative
 
 
 class RowReader:
@@ -27,26 +35,71 @@ class RowReader:
     seed that it is shuffled with.
 
     Called with a batch of the Arrow index it serves as the transform of a map-style dataset; `set_epoch` then reaches
-    persistent workers too, through shared memory.
+    persistent workers too, through shared memory. Pickled, for a spawned worker or a fingerprint, it is its
+    arguments: the tables are read again.
+
+    Args:
+        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
+            The options of the dataset.
+        token (`str`, *optional*):
+            Access token for the Hub; the stored one of `hf auth login` by default.
+        epoch (`torch.Tensor`, *optional*):
+            The epoch in shared memory, of the reader that this one is a copy of.
+
+    Raises:
+        `ValueError`: when a prepared copy does not have what `config` asks for.
     """
 
-    def __init__(self, config, source: LocalSource | HubSource, tables: dict[str, pd.DataFrame]):
+    def __init__(self, config: "CTRatePairsConfig", token: str | None = None, epoch: torch.Tensor | None = None):
         self.config = config
-        self.source = source
+        self.token = token
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_() if epoch is None else epoch
+        self.source = source = open_source(config.data_dir, token, **config.settings)
+        if config.slices == "jitter" and isinstance(source, PreparedSource):
+            raise ValueError(
+                f"slices='jitter' needs whole volumes, but {source.root} is a prepared copy, whose planes are fixed. "
+                "Use slices='uniform', or the source that the copy was prepared from."
+            )
+        tables = read_tables(source, config)
         self.skipped: list[str] = []
-        self.tables = tables
-        self.where = {name: (split, i) for split, table in tables.items() for i, name in enumerate(table["volume"])}
+        self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
+        self.tables = {split: table.drop(columns=list(LABELS)) for split, table in tables.items()}
+        self.air = to_uint8(air_value(source.settings.window))
         self.partners = {
             split: PartnerSampler(
-                np.stack(table["labels"]), table["patient"], config.min_label_distance, config.partner_sampling
+                self.labels[split],
+                table["patient"],
+                config.min_label_distance,
+                config.partner_sampling,
+                hard=config.negative == "hard",
+                max_label_distance=config.max_label_distance,
             )
             for split, table in tables.items()
-            if config.negative == "heter" and len(table)
+            if config.negative in ("heter", "hard") and len(table)
         }
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __reduce__(self):
+        return RowReader, (self.config, self.token, self._epoch)
+
+    def where(self, name: str) -> tuple[str, int]:
+        """Split of the volume `name`, and its line in the split's table."""
+        return next((split, table.index.get_loc(name)) for split, table in self.tables.items() if name in table.index)
+
+    def texts(self, findings: str, impression: str, age: int, sex: str) -> dict:
+        """The columns `prompt`, `completion`, `age` and `sex`; absent values are NaN or NA in the tables."""
+        age, sex = (None if pd.isna(value) else value for value in (age, sex))
+        told = {"age": age, "sex": sex} if self.config.prompt_metadata else {}
+        prompt = write_prompt(self.config.target, self.config.prompt, **told)
+        completion = write_completion(findings, impression, self.config.target)
+        return {
+            "prompt": [{"role": "user", "content": prompt}],
+            "completion": [{"role": "assistant", "content": completion}],
+            "age": age,
+            "sex": sex,
+        }
 
     def set_epoch(self, epoch: int) -> None:
-        """New negatives for the rows read from now on."""
+        """New negatives, and new planes under jitter, for the rows read from now on."""
         self._epoch.fill_(epoch)
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
@@ -55,33 +108,34 @@ class RowReader:
 
     def read(self, name: str, draw_key: int = 0) -> dict | None:
         """The row of the volume `name`; `None` for a bad volume under `on_error="skip"`."""
-        split, i = self.where[name]
-        record = self.tables[split].iloc[i]
+        split, i = self.where(name)
+        scan = self.tables[split].iloc[i]
+        draw = [self.config.seed, draw_key, int.from_bytes(name.encode(), "big")]
+        fractions = None
+        if self.config.slices == "jitter" and split == "train":
+            fractions = np.random.default_rng([*draw, _PLANES]).random(self.source.settings.num_slices)
         try:
-            slices, slice_mm = self._slices(record["path"])
+            slices, slice_mm = self.source.read_slices(scan, fractions)
         except VolumeError as error:
             self._skip(error)
             return None
-        rng = np.random.default_rng([self.config.seed, draw_key, int.from_bytes(name.encode(), "big")])
-        negative, partner, distance = self._negative(split, i, slices.shape, rng)
+        rng = np.random.default_rng(draw)
+        negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions)
         return {
             "volume": name,
-            "images": _to_images(slices),
-            "negative_images": _to_images(negative),
+            "images": [Image.fromarray(plane) for plane in slices],
+            "negative_images": [Image.fromarray(plane) for plane in negative],
             "negative_volume": partner,
             "label_distance": distance,
-            "prompt": [{"role": "user", "content": PROMPT}],
-            "completion": [{"role": "assistant", "content": record["completion"]}],
-            "labels": list(record["labels"]),
+            **self.texts(scan["findings"], scan["impression"], scan["age"], scan["sex"]),
+            "labels": self.labels[split][i].tolist(),
             "slice_mm": slice_mm,
-            "age": record["age"],
-            "sex": record["sex"],
         }
 
     def _readable_row(self, name: str, draw_key: int) -> dict:
         """A map-style dataset owes a row for every index: a skipped volume's place goes to the next readable one."""
-        split, start = self.where[name]
-        names = self.tables[split]["volume"]
+        split, start = self.where(name)
+        names = self.tables[split].index
         for step in range(len(names)):
             row = self.read(names[(start + step) % len(names)], draw_key)
             if row is not None:
@@ -89,35 +143,31 @@ class RowReader:
         raise VolumeError(f"None of the {len(names)} volumes of the split '{split}' can be read.")
 
     def _negative(
-        self, split: str, i: int, shape: tuple[int, int, int], rng: np.random.Generator
+        self, split: str, i: int, shape: tuple[int, ...], rng: np.random.Generator, fractions: np.ndarray | None
     ) -> tuple[np.ndarray, str, int]:
-        """Slices `[S, H, W]` of the negative, the partner's name and its label distance."""
+        """The negative's slices, uint8 of the volume's `shape`, the partner's name and its label distance."""
         if self.config.negative == "none":
-            return np.empty((0, *shape[1:]), dtype=np.float32), "", 0
+            return np.empty((0, *shape[1:]), dtype=np.uint8), "", 0
         if self.config.negative == "gauss":
-            return rng.standard_normal(shape, dtype=np.float32).clip(-1, 1), "", 0
+            return to_uint8(rng.standard_normal(shape, dtype=np.float32).clip(-1, 1)), "", 0
         unreadable: list[int] = []
         while True:
             try:
                 partner, distance = self.partners[split].draw(i, rng, without=unreadable)
             except NoPartnerError as error:
-                name = self.tables[split]["volume"][i]
+                name = self.tables[split].index[i]
                 raise VolumeError(
                     f"{name}: none of the {len(unreadable)} volumes that could be its negative in the split "
                     f"'{split}' can be read. Repair them, or pass negative='gauss'."
                 ) from error
-            record = self.tables[split].iloc[partner]
+            scan = self.tables[split].iloc[partner]
             try:
-                slices, _ = self._slices(record["path"])
+                slices, _ = self.source.read_slices(scan, fractions)
             except VolumeError as error:
                 self._skip(error)
                 unreadable.append(partner)
             else:
-                return fit(slices, *shape[1:]), record["volume"], distance
-
-    def _slices(self, path: str) -> tuple[np.ndarray, list[float]]:
-        volume = self.source.read_volume(path)
-        return volume.slices(self.config.num_slices, self.config.spacing, self.config.window)
+                return fit(slices, *shape[1:3], air=self.air), scan.name, distance
 
     def _skip(self, error: VolumeError) -> None:
         if self.config.on_error == "raise":
@@ -127,8 +177,3 @@ class RowReader:
         if str(error) not in self.skipped:
             self.skipped.append(str(error))
             logger.warning("Skipped a volume (%d so far in this process): %s", len(self.skipped), error)
-
-
-def _to_images(slices: np.ndarray) -> list[Image.Image]:
-    """8-bit grey images from [-1, 1]: processors take them, and bf16 inputs keep no more than 8 bits."""
-    return [Image.fromarray(plane) for plane in np.rint((slices + 1) * 127.5).astype(np.uint8)]

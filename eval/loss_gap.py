@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval.generate import batched
-from ct_rate_pairs.tables import patient_of
 from ct_rate_pairs.trainer import PairCollator
 
 

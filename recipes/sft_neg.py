@@ -29,8 +29,6 @@ import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.eval.evaluation import evaluate_reports
 from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.hub import write_model_card
-from ct_rate_pairs.phantom.cohort import MARKER
-from ct_rate_pairs.rows import PROMPT
 from ct_rate_pairs.trainer import MuonAdamW, NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -40,14 +38,18 @@ class RecipeArguments:
     """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     data_dir: str | None = field(
-        default=None, metadata={"help": "Local CT-RATE tree or phantom cohort; CT-RATE on the Hub by default."}
+        default=None,
+        metadata={"help": "CT-RATE tree, phantom cohort or prepared copy; CT-RATE on the Hub by default."},
     )
-    negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss or heter."})
-    num_slices: int = field(default=10, metadata={"help": "Axial slices a volume."})
-    spacing: list[float] = field(
-        default_factory=lambda: [0.75, 0.75, 1.5], metadata={"help": "Spacing in mm after resampling: x y z."}
+    negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss, heter or hard."})
+    num_slices: int | None = field(default=None, metadata={"help": "Axial slices a volume; 10 by default."})
+    spacing: list[float] | None = field(
+        default=None, metadata={"help": "Spacing in mm after resampling, x y z; 0.75 0.75 1.5 by default."}
     )
+    window: str | None = field(default=None, metadata={"help": "paper (the default), or rgb: three windows."})
+    slices: str = field(default="uniform", metadata={"help": "uniform, or jitter: random planes, as augmentation."})
     min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
+    max_label_distance: int = field(default=3, metadata={"help": "Labels in which a hard partner differs at most."})
     partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
     streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
     on_error: str = field(
@@ -64,7 +66,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     options = {
         name: getattr(recipe_args, name)
         for name in (
-            "data_dir", "negative", "num_slices", "spacing", "min_label_distance", "partner_sampling", "on_error"
+            "data_dir", "negative", "num_slices", "spacing", "window", "slices", "min_label_distance",
+            "max_label_distance", "partner_sampling", "on_error",
         )
     }  # fmt: skip
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
@@ -72,15 +75,17 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         if not len(index.get(split, ())):
             raise ValueError(f"{recipe_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
     train, test = index["train"], index["test"]
-    if recipe_args.negative == "heter":
-        partners = train.format["format_kwargs"]["transform"].partners["train"].statistics()
+    reader = train.format["format_kwargs"]["transform"]
+    if recipe_args.negative in ("heter", "hard"):
+        partners = reader.partners["train"].statistics()
         print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
-    reports = [message["content"] for turn in train.with_format(None)["completion"] for message in turn]
+    texts = train.with_format(None)
+    reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))
     labels = train.with_format("numpy", columns=["labels"])["labels"][:]
 
     from_scratch = model_args.model_name_or_path == "tiny"
     if from_scratch:
-        model, processor = make_tiny_qwen([*reports, PROMPT], seed=args.seed)
+        model, processor = make_tiny_qwen([*reports, *prompts], seed=args.seed)
     else:
         model = AutoModelForImageTextToText.from_pretrained(
             model_args.model_name_or_path,
@@ -98,6 +103,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
             args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
         train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
         train = train.shuffle(seed=args.seed, buffer_size=1)
+        args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
@@ -136,7 +142,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         args.output_dir,
         results,
         args,
-        phantom=recipe_args.data_dir is not None and (Path(recipe_args.data_dir) / MARKER).exists(),
+        phantom=reader.source.is_phantom,
         negative=recipe_args.negative,
         num_train=len(index["train"]),
         num_test=results["model"]["n"],
@@ -144,8 +150,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         minutes=minutes,
         base_model=None if from_scratch else model_args.model_name_or_path,
-        num_slices=recipe_args.num_slices,
-        spacing=tuple(recipe_args.spacing),
+        num_slices=reader.source.settings.num_slices,
+        spacing=reader.source.settings.spacing,
         min_label_distance=recipe_args.min_label_distance,
     )
 

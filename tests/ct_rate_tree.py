@@ -10,20 +10,29 @@ from ct_rate_pairs import LABELS
 
 
 SPACING = (4.0, 4.0, 8.0)  # mm as x, y, z
-TREE = (("train_fixed", "train", "train", "train"), ("valid_fixed", "valid", "validation", "valid"))
+STEMS = (("train", "train"), ("valid", "validation"))  # of the folders and of the tables
 
 
-def write_tree(root: Path, scans: int = 12, shape: tuple[int, int, int] = (24, 20, 20), seed: int = 0) -> Path:
-    """A CT-RATE tree of `scans` patients a split: random HU, balanced random labels, numbered findings."""
+def write_tree(
+    root: Path, scans: int = 12, shape: tuple[int, int, int] = (24, 20, 20), seed: int = 0, files: str = "fixed"
+) -> Path:
+    """
+    A CT-RATE tree of `scans` patients a split: random HU, balanced random labels, numbered findings. The original
+    files hold HU + 1024 and no spacing: the metadata table has both.
+    """
     rng = np.random.default_rng(seed)
-    for folder, short, long, prefix in TREE:
-        names = [f"{prefix}_{i}_a_1.nii.gz" for i in range(1, scans + 1)]
+    for short, long in STEMS:
+        folder = f"{short}_fixed" if files == "fixed" else short
+        names = [f"{short}_{i}_a_1.nii.gz" for i in range(1, scans + 1)]
         for name in names:
             parts = name.removesuffix(".nii.gz").split("_")
             place = root / "dataset" / folder / "_".join(parts[:2]) / "_".join(parts[:3])
             place.mkdir(parents=True, exist_ok=True)
             hu = rng.integers(-1000, 400, shape, dtype=np.int16)
-            nib.save(nib.Nifti1Image(hu, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])), place / name)
+            if files == "fixed":
+                nib.save(nib.Nifti1Image(hu, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])), place / name)
+            else:
+                nib.save(nib.Nifti1Image(hu + np.int16(1024), np.diag([-1, -1, 1, 1])), place / name)
         for table in ("multi_abnormality_labels", "radiology_text_reports", "metadata"):
             (root / "dataset" / table).mkdir(exist_ok=True)
         labels = pd.DataFrame(rng.integers(0, 2, (scans, 18)), columns=list(LABELS))
@@ -37,7 +46,15 @@ def write_tree(root: Path, scans: int = 12, shape: tuple[int, int, int] = (24, 2
             "Impressions_EN": ["Not given.", *(f"Impression {i}." for i in range(1, scans))],
         }
         pd.DataFrame(reports).to_csv(root / f"dataset/radiology_text_reports/{long}_reports.csv", index=False)
-        metadata = {"VolumeName": names, "PatientAge": "036Y", "PatientSex": "F"}
+        metadata = {
+            "VolumeName": names,
+            "PatientAge": "036Y",
+            "PatientSex": "F",
+            "RescaleSlope": 1,
+            "RescaleIntercept": -1024,
+            "XYSpacing": f"[{SPACING[0]}, {SPACING[1]}]",
+            "ZSpacing": SPACING[2],
+        }
         pd.DataFrame(metadata).to_csv(root / f"dataset/metadata/{long}_metadata.csv", index=False)
         (root / f"dataset/metadata/no_chest_{short}.txt").write_text("")
     return root

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import httpx2
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -13,17 +12,16 @@ import pytest
 from ct_rate_tree import SPACING, write_tree
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
-from huggingface_hub.errors import GatedRepoError
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.source import CTRateAccessError, HubSource
-from ct_rate_pairs.tables import TableError
+from ct_rate_pairs.csv_tables import TableError
+from ct_rate_pairs.hub_source import CTRateAccessError
 from ct_rate_pairs.volume import VolumeError, fit, read_slices
 
 
 def load(tree, negative="heter", **options):
-    return load_dataset("ct_rate_pairs", negative=negative, data_dir=str(tree), spacing=SPACING, **options)
+    return load_dataset("ct_rate_pairs", negative=negative, data_dir=str(tree), **{"spacing": SPACING, **options})
 
 
 def pixels(images) -> np.ndarray:
@@ -82,22 +80,6 @@ def test_a_partner_of_another_size_is_fitted(own_tree):
     assert len(sizes) == 2
 
 
-def epoch_of(dataset, epoch):
-    dataset.set_epoch(epoch)
-    return {row["volume"]: pixels(row["negative_images"]).tobytes() for row in dataset}
-
-
-def test_streamed_negatives_are_new_each_epoch_and_the_same_for_any_number_of_workers(tree):
-    stream = load(tree, "gauss", split="train", streaming=True).shuffle(seed=3, buffer_size=1)
-    first, second = epoch_of(stream, 0), epoch_of(stream, 1)
-    assert first.keys() == second.keys() and all(first[name] != second[name] for name in first)
-    assert epoch_of(stream, 1) == second
-    stream.set_epoch(1)
-    for workers in (1, 2, 3):
-        loader = DataLoader(stream, batch_size=None, num_workers=workers)
-        assert {row["volume"]: pixels(row["negative_images"]).tobytes() for row in loader} == second
-
-
 def test_map_style_negatives_follow_the_epoch_into_persistent_workers(tree):
     rows = load(tree, "gauss", split="train")
     reader = rows.format["format_kwargs"]["transform"]
@@ -107,15 +89,6 @@ def test_map_style_negatives_follow_the_epoch_into_persistent_workers(tree):
         reader.set_epoch(epoch)
         seen.append([pixels(row["negative_images"]).tobytes() for row in loader])
     assert seen[0] == seen[2] and all(a != b for a, b in zip(seen[0], seen[1], strict=True))
-
-
-def test_the_first_streamed_row_opens_two_volumes_at_most(tree, monkeypatch):
-    opened = []
-    monkeypatch.setattr("ct_rate_pairs.source.read_volume", lambda path: opened.append(path) or real(path))
-    from ct_rate_pairs.volume import read_volume as real
-
-    next(iter(load(tree, split="train", streaming=True)))
-    assert len(opened) == 2
 
 
 def test_validation_patients_are_held_out_and_the_official_validation_is_the_test_split(tree):
@@ -150,6 +123,65 @@ def test_one_reconstruction_a_scan(own_tree):
         pd.concat([twin, table]).to_csv(file, index=False)
     names = load(own_tree, "none", split="test").with_format(None)["volume"]
     assert "valid_3_a_1.nii.gz" in names and "valid_3_a_2.nii.gz" not in names and len(names) == 12
+    names = load(own_tree, "none", split="test", reconstructions="all").with_format(None)["volume"]
+    assert {"valid_3_a_1.nii.gz", "valid_3_a_2.nii.gz"} <= set(names) and len(names) == 13
+
+
+def test_original_files_become_hu_and_millimetres_by_the_metadata_table(tmp_path):
+    fixed, original = (write_tree(tmp_path / files, files=files) for files in ("fixed", "original"))
+    for row, twin in zip(load(fixed, split="test"), load(original, split="test", files="original"), strict=True):
+        assert row["slice_mm"] == twin["slice_mm"] and row["negative_volume"] == twin["negative_volume"]
+        np.testing.assert_array_equal(pixels(row["images"]), pixels(twin["images"]))
+        np.testing.assert_array_equal(pixels(row["negative_images"]), pixels(twin["negative_images"]))
+    metadata = original / "dataset/metadata/validation_metadata.csv"
+    metadata.write_text(metadata.read_text().replace("[4.0, 4.0]", "4.0", 1))
+    assert f"{metadata}, row of valid_1_a_1.nii.gz" in error_of(original, files="original")
+    metadata.write_text(metadata.read_text().replace("RescaleSlope", "Slope"))
+    assert "no column 'RescaleSlope'" in error_of(original, files="original")
+
+
+def test_the_target_decides_what_is_taught_and_asked(tree):
+    impressions = load(tree, "none", split="test", target="impression", prompt="zh").with_format(None)
+    assert impressions[0]["completion"][0]["content"] == "Impression 1."  # scan 0 has none: it is left out
+    assert len(impressions) == 11 and impressions[0]["prompt"][0]["content"] == "请写出这份胸部 CT 的诊断印象。"
+    findings = load(tree, "none", split="test", target="findings", prompt_metadata=True)
+    assert findings[0]["completion"][0]["content"] == "Finding 0."
+    assert findings[0]["prompt"][0]["content"].startswith("Age: 36, Sex: female.")
+
+
+def test_jitter_takes_new_planes_each_epoch_in_training_alone_and_the_partner_shares_them(tree):
+    uniform, jitter = (load(tree, "heter", slices=slices, validation_size=0.3) for slices in ("uniform", "jitter"))
+    reader = jitter["train"].format["format_kwargs"]["transform"]
+    epochs = []
+    for epoch in (0, 1, 0):
+        reader.set_epoch(epoch)
+        epochs.append(jitter["train"][0])
+    assert pixels(epochs[0]["images"]).tobytes() == pixels(epochs[2]["images"]).tobytes()
+    assert epochs[0]["slice_mm"] != epochs[1]["slice_mm"]
+    assert epochs[0]["negative_volume"] == uniform["train"][0]["negative_volume"]  # planes and partners: two draws
+    depths = np.array(epochs[1]["slice_mm"]) + 1e-6
+    assert (np.diff(depths) > 0).all()
+    for split in ("validation", "test"):
+        assert pixels(jitter[split][0]["images"]).tobytes() == pixels(uniform[split][0]["images"]).tobytes()
+
+
+def test_rgb_windows_and_a_range_of_the_depth(tree):
+    row = load(tree, "gauss", split="train", window="rgb", z_range=(0.2, 0.8), num_slices=5)[0]
+    assert {image.mode for image in (*row["images"], *row["negative_images"])} == {"RGB"}
+    whole = load(tree, "none", split="train", num_slices=5)[0]
+    assert row["slice_mm"][-1] < 0.8 * whole["slice_mm"][-1]
+
+
+def test_hard_negatives_lack_a_finding_and_share_most_labels(tree):
+    for row in load(tree, "hard", split="train", max_label_distance=9):
+        _, partner = row["labels"], labels_of(tree, row["negative_volume"])
+        assert row["label_distance"] == sum(a != b for a, b in zip(row["labels"], partner, strict=True)) <= 9
+        assert any(a > b for a, b in zip(row["labels"], partner, strict=True))
+
+
+def labels_of(tree, volume):
+    labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
+    return labels.loc[volume, list(LABELS)].tolist()
 
 
 def test_no_chest_volumes_are_left_out(own_tree):
@@ -191,6 +223,9 @@ def test_unknown_options_are_refused(tree):
     assert "'none', 'gauss', 'heter'" in error_of(tree, negative="other")
     assert "on_error" in error_of(tree, on_error="ignore")
     assert "at least two" in error_of(tree, num_slices=1)
+    for option in ("files", "reconstructions", "slices", "target", "prompt", "window"):
+        assert option in error_of(tree, **{option: "other"})
+    assert "z_range" in error_of(tree, z_range=(0.5, 0.4)) and "spacing" in error_of(tree, spacing=(1, 1))
 
 
 def test_a_folder_without_a_tree_is_refused(tmp_path):
@@ -221,15 +256,6 @@ def test_a_row_whose_partners_are_all_bad_says_so(own_tree):
         bad.write_bytes(bad.read_bytes()[:500])
     with pytest.raises(VolumeError, match="train_1_a_1.*that could be its negative"):
         rows[0]
-
-
-def test_terms_that_are_not_accepted_are_told_apart_from_a_dead_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise GatedRepoError("403", response=httpx2.Response(403, request=httpx2.Request("GET", "https://hf.co")))
-
-    monkeypatch.setattr("ct_rate_pairs.source.hf_hub_download", refuse)
-    with pytest.raises(CTRateAccessError, match=r"^CT-RATE is a gated dataset. Accept its terms.*hf auth login"):
-        HubSource().file("dataset/metadata/train_metadata.csv")
 
 
 def test_without_access_the_error_says_how_to_get_it():

@@ -14,6 +14,7 @@ from isal import igzip
 from tqdm import tqdm
 
 from ..labels import LABELS
+from ..tree_source import PHANTOM_MARKER
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
 from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report
@@ -25,7 +26,6 @@ SPLITS = (
     ("train", "train_reports.csv", "train_predicted_labels.csv", "train_metadata.csv", "no_chest_train.txt"),
     ("valid", "validation_reports.csv", "valid_predicted_labels.csv", "validation_metadata.csv", "no_chest_valid.txt"),
 )
-MARKER = "phantom.json"  # holds a cohort's arguments, and tells a phantom from patients
 REPORT_COLUMNS = ("VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN")
 METADATA_COLUMNS = (
     *("VolumeName", "Manufacturer", "SeriesDescription", "ManufacturerModelName", "PatientSex", "PatientAge"),
@@ -168,8 +168,8 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
 
 
 def _claim(out, arguments):
-    """Mark `out` as the phantom cohort of these arguments."""
-    marker = out / MARKER
+    """Mark `out` as the phantom cohort of these arguments: the marker also tells a phantom from patients."""
+    marker = out / PHANTOM_MARKER
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) != arguments:
         raise ValueError(
             f"{out} holds a phantom cohort of other arguments (see {marker}): choose another, or remove it."

@@ -1,0 +1,165 @@
+"""From a NIfTI file to a `Volume`: the header and its guards, the voxels inflated once, the axes turned."""
+
+import io
+import logging
+import zlib
+from pathlib import Path
+
+import deflate
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from .slicing import Volume, VolumeError
+
+
+logger = logging.getLogger(__name__)
+
+GZIP_MAGIC = b"\x1f\x8b"
+# Slices superior first, rows anterior first, columns from the patient's right: the array axes as (x, y, z).
+_DISPLAY = axcodes2ornt(("L", "P", "I"))
+_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
+_MOST_TILT = 20.0  # degrees from the body's axes
+
+
+def read_volume(
+    source: str | Path | bytes,
+    name: str | None = None,
+    rescale: tuple[float, float] | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Volume:
+    """
+    Read a `.nii.gz` or `.nii`, and turn it to display order by its affine.
+
+    Args:
+        source (`str`, `Path` or `bytes`):
+            The file, or its bytes.
+        name (`str`, *optional*):
+            Name of the file in messages; its path by default.
+        rescale (`tuple[float, float]`, *optional*):
+            Slope and intercept to HU, for CT-RATE's original files, whose header lacks them.
+        spacing (`tuple[float, float, float]`, *optional*):
+            Voxel size in mm as x, y, z (left-right, front-back, head-feet), for the same files.
+
+    Returns:
+        [`~ct_rate_pairs.volume.Volume`]: with the voxels still as they are stored.
+
+    Raises:
+        `VolumeError`: when the file is missing, damaged, no NIfTI volume, tilted, or of an impossible size, or when
+        header and `rescale` would both rescale it.
+    """
+    name = name or str(source)
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
+    header = _read_header(name, data)
+    shape, dtype = _check_layout(name, header)
+    offset = int(header["vox_offset"])
+    size = offset + int(np.prod(shape)) * dtype.itemsize
+    if data[:2] == GZIP_MAGIC:
+        data = _inflate(name, data, size)
+    if len(data) < size:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
+        )
+    stored = np.frombuffer(data, dtype, int(np.prod(shape)), offset).reshape(shape, order="F")
+
+    turn = ornt_transform(_orientation(name, header), _DISPLAY)
+    stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
+    if spacing is None:
+        unit = _MM[header.get_xyzt_units()[0]]
+        zooms = [float(zoom) * unit for zoom in header.get_zooms()]
+        spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
+    _check_spacing(name, stored.shape[::-1], spacing)
+    slope, intercept = header.get_slope_inter()
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if rescale is not None:
+        if (slope, intercept) != (1.0, 0.0):
+            raise VolumeError(
+                f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
+                f"metadata table would once more (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass files='fixed'."
+            )
+        slope, intercept = rescale
+    return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
+
+
+def _read_header(name: str, data: bytes) -> nib.Nifti1Header:
+    """From the first bytes alone, so that nothing is inflated that could not be used."""
+    start = data[:4096]
+    if data[:2] == GZIP_MAGIC:
+        try:
+            start = zlib.decompressobj(31).decompress(start, 1024)
+        except zlib.error as error:
+            raise _damaged(name, error) from error
+        if len(start) < nib.Nifti1Header.sizeof_hdr:
+            raise _damaged(name, "it ends within the header")
+    kind = nib.Nifti2Header if nib.Nifti2Header.may_contain_header(start) else nib.Nifti1Header
+    try:
+        return kind.from_fileobj(io.BytesIO(start))
+    except (WrapStructError, HeaderDataError, ImageFileError) as error:
+        raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+
+
+def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and data type of the voxels, once they are those of a single volume."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise VolumeError(
+            f"{name}: a volume has three dimensions, this file has shape {shape}. Split a series into its volumes."
+        )
+    if dtype.kind not in "iuf":
+        raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number a voxel. Convert the file.")
+    return shape, dtype
+
+
+def _inflate(name: str, data: bytes, size: int) -> bytes:
+    """
+    Inflate once, checksums included. libdeflate is the fastest, but needs to know the size: the header and the
+    stream's own last bytes have to agree on it, which those of several members (bgzip) or a damaged file do not.
+    """
+    try:
+        if int.from_bytes(data[-4:], "little") == size % 2**32:
+            return deflate.gzip_decompress(data, size)
+        return igzip.decompress(data)
+    except (EOFError, deflate.DeflateError, isal_zlib.IsalError, zlib.error, igzip.BadGzipFile) as error:
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, cause: Exception | str) -> VolumeError:
+    return VolumeError(f"{name}: the gzip stream is truncated or damaged ({cause}). Download the file again.")
+
+
+def _orientation(name: str, header: nib.Nifti1Header) -> np.ndarray:
+    """`[3, 2]` in nibabel's form. Volumes whose planes would not be axial are refused."""
+    directions = header.get_best_affine()[:3, :3]
+    lengths = np.linalg.norm(directions, axis=0)
+    if not np.isfinite(directions).all() or not lengths.all():
+        logger.warning("%s: the affine holds NaN or zeros; taking the axes as left, posterior, superior.", name)
+        return axcodes2ornt(("L", "P", "S"))
+    orientation = io_orientation(header.get_best_affine())
+    cosines = [abs(directions[int(axis), i]) / lengths[i] for i, axis in enumerate(orientation[:, 0])]
+    tilt = float(np.degrees(np.arccos(np.clip(min(cosines), 0, 1))))
+    if tilt > _MOST_TILT:
+        raise VolumeError(
+            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's (at most {_MOST_TILT:.0f}), so its "
+            "planes are not axial. Resample it to an axial grid, or leave it out."
+        )
+    return orientation
+
+
+def _check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    for axis, count, size in zip("xyz", shape, spacing, strict=True):
+        if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
+            raise VolumeError(
+                f"{name}: {count} voxels of {size:g} mm along {axis} cannot be a chest (voxels of {_VOXEL_MM[0]:g} to "
+                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing: the "
+                "file's voxel size in the header, or the metadata table's for files='original'."
+            )

@@ -1,0 +1,68 @@
+"""The dataset card of a prepared copy: what it was made from and how."""
+
+import json
+
+
+CARD = """---
+pretty_name: CT-RATE slices, prepared by ct-rate-pairs
+license: {license}
+task_categories:
+- image-to-text
+tags:
+- medical
+- chest-ct
+- ct-rate-pairs
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+  - split: test
+    path: data/test-*.parquet
+---
+# Prepared copy for ct-rate-pairs
+
+{kind}
+
+{train} + {test} scans (CT-RATE's training and validation split), {megabytes:.2f} MB a scan, {gigabytes:.2f} GB in all;
+{bad} bad volumes were left out and are listed in `bad_volumes.csv`{missing}.
+
+```python
+import ct_rate_pairs
+from datasets import load_dataset
+
+dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir="...")  # this folder
+```
+`load_dataset` on the folder itself shows the slices, reports and labels without negatives and splits.
+
+## How it was made
+`python -m ct_rate_pairs.prepare`, ct-rate-pairs {package}, from `{source}`:
+
+```json
+{settings}
+```
+Slices are 8-bit PNG, superior first, anterior up, the patient's right on the image's left; `slice_mm` is the depth of
+each below the first. HU outside the window are clipped. `labels` are CT-RATE's 18, in its order.
+"""
+
+PATIENTS = (
+    "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0: its volumes and reports, and what\n"
+    "is derived from them here, may not be redistributed. Everyone who needs a copy prepares one."
+)
+PHANTOM = "The scans are synthetic (`python -m ct_rate_pairs.phantom`): a phantom is not a patient."
+
+
+def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
+    """The README of a prepared copy, from its `prepared.json`, its rows a split, and [`prepare`]'s summary."""
+    return CARD.format(
+        license="apache-2.0" if provenance["phantom"] else "cc-by-nc-sa-4.0",
+        kind=PHANTOM if provenance["phantom"] else PATIENTS,
+        **rows,
+        megabytes=summary["bytes"] / 1e6 / max(1, summary["rows"]),
+        gigabytes=summary["bytes"] / 1e9,
+        bad=summary["bad"],
+        missing=f"; {summary['missing']} files are still to be written" if summary["missing"] else "",
+        package=provenance["ct_rate_pairs"],
+        source=provenance["source"],
+        settings=json.dumps(provenance["settings"], indent=2),
+    )

@@ -1,0 +1,62 @@
+"""What decides which volumes are read and how each becomes slices. A prepared copy fixes all of it."""
+
+from dataclasses import dataclass
+
+from .volume import windows_of
+
+
+FILES = ("fixed", "original")
+RECONSTRUCTIONS = ("first", "all")
+
+
+@dataclass(frozen=True)
+class VolumeSettings:
+    """
+    From CT-RATE's files to slices.
+
+    Args:
+        files (`str`, *optional*, defaults to `"fixed"`):
+            `"fixed"`: the volumes under `train_fixed` and `valid_fixed`, HU and geometry by their NIfTI header;
+            `"original"`: those under `train` and `valid`, which take both from the metadata table.
+        reconstructions (`str`, *optional*, defaults to `"first"`):
+            `"first"` of each scan, or `"all"`: they share one report.
+        num_slices (`int`, *optional*, defaults to `10`):
+            Axial planes a volume.
+        spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
+            Voxel size after resampling, in mm as x, y, z (paper, section 6.2).
+        window (`str` or `tuple`, *optional*, defaults to `"paper"`):
+            HU that become black and white: `"paper"` (-1000 to 1000), `"rgb"` (lung, soft tissue and bone as the
+            three channels), a pair, or three pairs.
+        z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
+            Share of the depth, from the top, that the planes are spread over.
+    """
+
+    files: str = "fixed"
+    reconstructions: str = "first"
+    num_slices: int = 10
+    spacing: tuple[float, float, float] = (0.75, 0.75, 1.5)
+    window: str | tuple = "paper"
+    z_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        one_of("files", self.files, FILES)
+        one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
+        if self.num_slices < 2:
+            raise ValueError(f"num_slices={self.num_slices}: the depth between slices needs at least two of them.")
+        if len(self.spacing) != 3 or min(self.spacing) <= 0:
+            raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
+        if len(self.z_range) != 2 or not 0 <= self.z_range[0] < self.z_range[1] <= 1:
+            raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
+        windows_of(self.window)
+        # YAML and JSON give lists: as tuples of floats equal settings compare equal
+        object.__setattr__(self, "spacing", tuple(map(float, self.spacing)))
+        object.__setattr__(self, "z_range", tuple(map(float, self.z_range)))
+        if not isinstance(self.window, str):
+            pairs = windows_of(self.window)
+            object.__setattr__(self, "window", pairs if len(pairs) > 1 else pairs[0])
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise a `ValueError` that names the choices, unless `value` is one of them."""
+    if value not in allowed:
+        raise ValueError(f"{option}={value!r} is unknown: choose one of {', '.join(map(repr, allowed))}.")

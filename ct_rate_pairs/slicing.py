@@ -1,0 +1,207 @@
+"""The volume maths: planes, resampling, windows, and the guards on what can be HU of a chest.
+
+Only the planes asked for are computed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+AIR = -1.0  # value of air in the normalised space of the paper's window
+AIR_HU = -1000.0
+
+Window = str | tuple[float, float] | tuple[tuple[float, float], ...]
+# HU that become black and white. Air is black in all of them.
+WINDOWS = {
+    "paper": ((-1000.0, 1000.0),),
+    "rgb": ((-1000.0, 200.0), (-160.0, 240.0), (-200.0, 1000.0)),  # lung, soft tissue, bone
+}
+
+
+class VolumeError(ValueError):
+    """A volume that cannot become an example: unreadable, or not a chest CT in HU. The message names the file."""
+
+
+@dataclass
+class Volume:
+    """
+    A volume in memory, in display order.
+
+    Args:
+        name (`str`):
+            Name of the file, for messages.
+        stored (`np.ndarray`):
+            Stored values of shape `[Z, Y, X]`: superior first, anterior first, patient's right first. A view, still in
+            the file's own data type.
+        spacing (`tuple[float, float, float]`):
+            Voxel size in mm as x, y, z.
+        slope (`float`), intercept (`float`):
+            `HU = stored * slope + intercept`.
+    """
+
+    name: str
+    stored: np.ndarray
+    spacing: tuple[float, float, float]
+    slope: float
+    intercept: float
+
+    def slices(
+        self,
+        num_slices: int = 10,
+        spacing: tuple[float, float, float] = (0.75, 0.75, 1.5),
+        window: Window = "paper",
+        z_range: tuple[float, float] = (0.0, 1.0),
+        fractions: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, list[float]]:
+        """
+        Resample to `spacing` (trilinear, `align_corners=False`), take the planes `floor((i + 0.5) * D / num_slices)`,
+        clip to `window` and map it to [-1, 1] (paper, section 6.2).
+
+        Args:
+            num_slices (`int`, *optional*, defaults to `10`):
+                Number of planes.
+            spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
+                Voxel size to resample to, in mm as x, y, z.
+            window (`str` or `tuple`, *optional*, defaults to `"paper"`):
+                HU that become -1 and 1: `"paper"` (-1000, 1000), `"rgb"` (lung, soft tissue and bone as channels), a
+                pair, or three pairs.
+            z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
+                Share of the depth, from the top, that the planes are spread over.
+            fractions (`np.ndarray`, *optional*):
+                Where in its bin each plane lies, `[num_slices]` in [0, 1); the middle (0.5) by default.
+
+        Returns:
+            `tuple[np.ndarray, list[float]]`: float32 slices of shape `[num_slices, H, W]`, or `[num_slices, H, W, 3]`
+            for three windows, superior first, and the depth of each below the first in mm.
+
+        Raises:
+            `VolumeError`: for fewer resampled planes than `num_slices`, or values that cannot be HU of a chest.
+        """
+        depth, height, width = (
+            int(n * own / target)
+            for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
+        )
+        planes = choose_planes(depth, num_slices, z_range, fractions)
+        if len(set(planes)) < num_slices or min(height, width) < 1:
+            raise VolumeError(
+                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
+                f"x {width} at {tuple(spacing)} mm, but {num_slices} slices are asked for, from the share {z_range} "
+                "of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer `spacing`."
+            )
+        hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
+        _check_hu(self.name, hu)
+        hu = F.interpolate(torch.from_numpy(hu)[:, None], size=(height, width), mode="bilinear", align_corners=False)[
+            :, 0
+        ].numpy()  # [num_slices, H, W]
+        channels = [
+            (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+            for low, high in windows_of(window)
+        ]
+        gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, close to spacing[2]
+        slices = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+        return slices, [(plane - planes[0]) * gap for plane in planes]
+
+    def _planes_hu(self, planes: list[int], depth: int) -> np.ndarray:
+        """HU at the `planes` of a grid of `depth` planes, by linear interpolation between the stored planes."""
+        count = self.stored.shape[0]
+        hu = np.empty((len(planes), *self.stored.shape[1:]), dtype=np.float32)
+        for i, plane in enumerate(planes):
+            position = min(max((plane + 0.5) * count / depth - 0.5, 0.0), count - 1.0)
+            below, weight = int(position), position - int(position)
+            hu[i] = self.stored[below]
+            if weight:
+                hu[i] += np.float32(weight) * (self.stored[below + 1].astype(np.float32) - hu[i])
+        hu *= np.float32(self.slope)
+        hu += np.float32(self.intercept)
+        return hu
+
+
+def choose_planes(
+    depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0), fractions: np.ndarray | None = None
+) -> list[int]:
+    """
+    The planes `floor((z0 + (i + 0.5) / S * (z1 - z0)) * D)`, `i = 0..S-1`: the middles of `S` bins of the depth. With
+    `fractions`, plane `i` lies at the share `f_i` of its bin, whose edges are then rounded down to whole planes, so
+    that no plane is of two bins.
+    """
+    low, high = z_range
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"z_range={z_range}: give two shares of the depth, 0 <= low < high <= 1.")
+    if fractions is None and z_range == (0.0, 1.0):
+        return [(2 * i + 1) * depth // (2 * num_slices) for i in range(num_slices)]  # the contract, in whole numbers
+    if fractions is None:
+        shares = low + (np.arange(num_slices) + 0.5) / num_slices * (high - low)
+        return (shares * depth).astype(int).tolist()
+    edges = (np.linspace(low, high, num_slices + 1) * depth + 1e-9).astype(int)
+    return (edges[:-1] + (fractions * np.diff(edges)).astype(int)).tolist()
+
+
+def windows_of(window: Window) -> tuple[tuple[float, float], ...]:
+    """
+    The one or three (low, high) pairs that `window` stands for.
+
+    Raises:
+        `ValueError`: when it is none of the forms that [`Volume.slices`] takes.
+    """
+    if isinstance(window, str) and window in WINDOWS:
+        return WINDOWS[window]
+    if not isinstance(window, str):
+        pairs = np.atleast_2d(np.asarray(window, dtype=float))
+        if pairs.shape in ((1, 2), (3, 2)) and (pairs[:, 0] < pairs[:, 1]).all():
+            return tuple((float(low), float(high)) for low, high in pairs)
+    raise ValueError(
+        f"window={window!r}: choose one of {', '.join(map(repr, WINDOWS))}, a pair (low, high) of HU, or three pairs."
+    )
+
+
+def air_value(window: Window) -> np.ndarray:
+    """What air (-1000 HU) is in the normalised space of each channel of `window`: a scalar, or of shape `[3]`."""
+    values = [2 * (np.clip(AIR_HU, low, high) - low) / (high - low) - 1 for low, high in windows_of(window)]
+    return np.float32(values[0] if len(values) == 1 else values)
+
+
+def to_uint8(slices: np.ndarray) -> np.ndarray:
+    """8-bit values of [-1, 1]: processors take them, and bf16 inputs keep no more than 8 bits."""
+    return np.rint((slices + 1) * 127.5).astype(np.uint8)
+
+
+def fit(slices: np.ndarray, height: int, width: int, air: float | np.ndarray | None = None) -> np.ndarray:
+    """
+    Centre-crop `slices` of shape `[S, h, w]` or `[S, h, w, 3]`, or pad them with `air`, to `height` and `width`. Air
+    is the darkest value by default: -1 for floats, 0 for uint8.
+    """
+    if air is None:
+        air = 0 if slices.dtype == np.uint8 else AIR
+    fitted = np.empty((len(slices), height, width, *slices.shape[3:]), dtype=slices.dtype)
+    fitted[:] = air
+    (to_y, from_y), (to_x, from_x) = (_centre(n, m) for n, m in ((height, slices.shape[1]), (width, slices.shape[2])))
+    fitted[:, to_y, to_x] = slices[:, from_y, from_x]
+    return fitted
+
+
+def _centre(to: int, of: int) -> tuple[slice, slice]:
+    size = min(to, of)
+    return slice((to - size) // 2, (to - size) // 2 + size), slice((of - size) // 2, (of - size) // 2 + size)
+
+
+def _check_hu(name: str, hu: np.ndarray) -> None:
+    """Rescaling twice, or not at all, is the best-known silent bug of CT-RATE users: the values give it away."""
+    if not np.isfinite(hu).all():
+        raise VolumeError(f"{name}: the volume holds NaN or infinite values.")
+    sample = hu[:, ::4, ::4]
+    soft_tissue = float(np.percentile(sample, 99))
+    if soft_tissue < -200:
+        raise VolumeError(
+            f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was "
+            "probably rescaled twice: `*_fixed` files are HU already, through their NIfTI header."
+        )
+    # What lies lower is padding around the field of view (-1024, -2048, -3024), which rescaling may have passed by.
+    air_and_lung = float(np.mean((sample > -1020) & (sample < -500)))
+    if air_and_lung < 0.005:
+        raise VolumeError(
+            f"{name}: only {air_and_lung:.2%} of the voxels lie between -1020 and -500 HU, so there is no air in this "
+            "chest. The volume was probably never rescaled: use the `*_fixed` files, whose NIfTI header yields HU."
+        )

@@ -1,0 +1,35 @@
+"""Prompts and completions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ct_rate_pairs.texts import LANGUAGES, TARGETS, write_completion, write_prompt
+
+
+@given(
+    st.sampled_from(["Not given.", "Not given", "not given.", " Not given. ", "", "  ", None, float("nan")]),
+    st.sampled_from(TARGETS),
+)
+def test_an_absent_section_is_never_taught(absent, target):
+    assert write_completion(absent, absent, target) == ""
+    assert "given" not in write_completion(absent, "Nodule.", target)
+    assert "given" not in write_completion("Nodule.", absent, target)
+
+
+def test_each_target_holds_its_sections():
+    assert write_completion(" Nodule. ", "Check it.") == "Findings: Nodule.\nImpression: Check it."
+    assert write_completion("Nodule.", None) == "Findings: Nodule."
+    assert write_completion("Nodule.", "Check it.", "findings") == "Nodule."
+    assert write_completion("Nodule.", "Check it.", "impression") == "Check it."
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_prompts_differ_by_target_and_tell_age_and_sex_where_known(language):
+    assert len({write_prompt(target, language) for target in TARGETS}) == len(TARGETS)
+    task = write_prompt("findings", language)
+    assert write_prompt("findings", language, 36, "F") != task and "36" in write_prompt("findings", language, 36, "F")
+    for known in ({"age": 36}, {"sex": "M"}):
+        assert write_prompt("findings", language, **known).endswith("\n" + task)
+    assert write_prompt("findings", "en", 36, "F").startswith("Age: 36, Sex: female.")
+    assert write_prompt("findings", "zh", 36, "F").startswith("年龄：36 岁，性别：女。")
