@@ -44,13 +44,17 @@ THORAX = Path(".venv/thorax/cxr.nii.gz")
 
 
 def naive_slices(path: Path) -> np.ndarray:
-    """As CT-RATE's published preprocessing: all voxels as floats, the whole volume resampled, then windowed."""
-    image = nib.load(path)
-    volume = torch.from_numpy(image.get_fdata().transpose(2, 1, 0)[None, None].astype(np.float32))
-    size = [int(n * own / new) for n, own, new in zip(SHAPE[::-1], VOXEL[::-1], SPACING[::-1], strict=True)]
-    volume = F.interpolate(volume, size=size, mode="trilinear", align_corners=False)[0, 0].numpy()
-    planes = [int((i + 0.5) * size[0] / 10) for i in range(10)]
-    return volume.clip(-1000, 1000)[planes] / 1000
+    """
+    The steps of CT-RATE's published preprocessing (CT-CLIP's `nii_img_to_tensor`), one by one: all voxels as float64,
+    rescaled, the whole volume resampled, clipped, and only then made smaller. The ten planes are picked at the end.
+    """
+    slope, intercept = 1.0, 0.0
+    hu = slope * nib.load(path).get_fdata() + intercept
+    volume = torch.tensor(hu.transpose(2, 0, 1))[None, None]
+    size = [int(n * own / new) for n, own, new in zip(volume.shape[2:], VOXEL[::-1], SPACING[::-1], strict=True)]
+    volume = F.interpolate(volume, size=size, mode="trilinear", align_corners=False).numpy()[0, 0]
+    volume = (np.clip(volume, -1000, 1000) / 1000).astype(np.float32)
+    return volume[[int((i + 0.5) * size[0] / 10) for i in range(10)]]
 
 
 def monai_slices() -> Callable[[Path], np.ndarray] | None:
@@ -208,6 +212,10 @@ def main(out: Path, scans: int, rounds: int) -> None:
             f"prepared copy: {megabytes:.2f} MB a scan ({kind}): {megabytes * CT_RATE_SCANS / 1e3:.0f} GB for CT-RATE"
         )
     print(f"as JSON: {out}/bench_data.json")
+    print(
+        f"naive / our slices: inflating alone is {seconds['slices: naive'] / fastest:.1f} times faster than the naive "
+        "way on this machine: no reader of\nthe whole, checked file can beat that."
+    )
     print(
         "heter / none on a prepared copy: a heter row holds twice the pixels, and decoding pixels is nearly all that\n"
         "is left to do there. It cannot come near 1.3 without leaving pixels undecoded, which only moves the cost."

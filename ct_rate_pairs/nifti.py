@@ -1,11 +1,12 @@
-"""From a NIfTI file to a `Volume`: the header and its guards, the voxels inflated once, the axes turned."""
+"""From a NIfTI file to a `Volume`: the header and its guards, the voxels inflated once, in place, the axes turned."""
 
 import io
 import logging
+import math
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
-import deflate
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
@@ -24,6 +25,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 _DISPLAY = axcodes2ornt(("L", "P", "I"))
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
+_MOST_VOXELS = 2**32  # 1,024 x 1,024 x 4,096: a damaged header must not ask for all memory
 _MOST_TILT = 20.0  # degrees from the body's axes
 
 
@@ -55,20 +57,17 @@ def read_volume(
     """
     name = name or str(source)
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            # Straight into the array of voxels: neither the file nor what it inflates to is ever held beside it.
+            header, stored = _read(name, igzip.IGzipFile(fileobj=file) if zipped else file)
+    except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
+        raise VolumeError(
+            f"{name}: the gzip stream is truncated or damaged ({error}). Download the file again."
+        ) from error
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
-    header = _read_header(name, data)
-    shape, dtype = _check_layout(name, header)
-    offset = int(header["vox_offset"])
-    size = offset + int(np.prod(shape)) * dtype.itemsize
-    if data[:2] == GZIP_MAGIC:
-        data = _inflate(name, data, size)
-    if len(data) < size:
-        raise VolumeError(
-            f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
-        )
-    stored = np.frombuffer(data, dtype, int(np.prod(shape)), offset).reshape(shape, order="F")
 
     turn = ornt_transform(_orientation(name, header), _DISPLAY)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
@@ -89,21 +88,30 @@ def read_volume(
     return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
-def _read_header(name: str, data: bytes) -> nib.Nifti1Header:
-    """From the first bytes alone, so that nothing is inflated that could not be used."""
-    start = data[:4096]
-    if data[:2] == GZIP_MAGIC:
-        try:
-            start = zlib.decompressobj(31).decompress(start, 1024)
-        except zlib.error as error:
-            raise _damaged(name, error) from error
-        if len(start) < nib.Nifti1Header.sizeof_hdr:
-            raise _damaged(name, "it ends within the header")
-    kind = nib.Nifti2Header if nib.Nifti2Header.may_contain_header(start) else nib.Nifti1Header
+def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Header and stored voxels. Nothing is read that could not be used; what is used is read to its checksum."""
+    start = file.read(nib.Nifti1Header.sizeof_hdr)
+    kind = nib.Nifti1Header
+    if nib.Nifti2Header.sizeof_hdr in (int.from_bytes(start[:4], order) for order in ("little", "big")):
+        kind = nib.Nifti2Header
+        start += file.read(kind.sizeof_hdr - len(start))
     try:
-        return kind.from_fileobj(io.BytesIO(start))
+        header = kind(start)
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
         raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+    shape, dtype = _check_layout(name, header)
+    file.read(int(header["vox_offset"]) - len(start))  # extensions
+    stored = np.empty(shape, dtype, order="F")
+    left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
+    while left and (count := file.readinto(left)):
+        left = left[count:]
+    if left:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
+        )
+    while file.read(1 << 20):  # a gzip stream is checked at its end
+        pass
+    return header, stored
 
 
 def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
@@ -115,26 +123,11 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
         raise VolumeError(
             f"{name}: a volume has three dimensions, this file has shape {shape}. Split a series into its volumes."
         )
+    if math.prod(shape) > _MOST_VOXELS:
+        raise VolumeError(f"{name}: the header promises {shape} voxels, more than any CT has. Download it again.")
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number a voxel. Convert the file.")
     return shape, dtype
-
-
-def _inflate(name: str, data: bytes, size: int) -> bytes:
-    """
-    Inflate once, checksums included. libdeflate is the fastest, but needs to know the size: the header and the
-    stream's own last bytes have to agree on it, which those of several members (bgzip) or a damaged file do not.
-    """
-    try:
-        if int.from_bytes(data[-4:], "little") == size % 2**32:
-            return deflate.gzip_decompress(data, size)
-        return igzip.decompress(data)
-    except (EOFError, deflate.DeflateError, isal_zlib.IsalError, zlib.error, igzip.BadGzipFile) as error:
-        raise _damaged(name, error) from error
-
-
-def _damaged(name: str, cause: Exception | str) -> VolumeError:
-    return VolumeError(f"{name}: the gzip stream is truncated or damaged ({cause}). Download the file again.")
 
 
 def _orientation(name: str, header: nib.Nifti1Header) -> np.ndarray:

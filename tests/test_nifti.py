@@ -74,9 +74,17 @@ def test_a_flipped_byte_is_refused_in_one_member_and_in_several(tmp_path):
                 read_volume(tmp_path / name)
 
 
-def test_a_header_cut_off_is_a_damaged_file(tmp_path):
+def test_a_header_of_impossible_size_asks_for_no_memory(tmp_path):
+    data = bytearray(save(tmp_path / "v.nii", marked_volume(), AFFINE).read_bytes())
+    data[42:48] = np.int16([32000, 32000, 32000]).tobytes()  # dim[1..3]
+    (tmp_path / "v.nii").write_bytes(data)
+    with pytest.raises(VolumeError, match=r"v\.nii.*more than any CT"):
+        read_volume(tmp_path / "v.nii")
+
+
+def test_a_file_that_ends_within_the_header_is_no_nifti(tmp_path):
     (tmp_path / "v.nii.gz").write_bytes(gzip.compress(b"x" * 100))
-    with pytest.raises(VolumeError, match=r"v\.nii\.gz.*ends within the header"):
+    with pytest.raises(VolumeError, match=r"v\.nii\.gz.*not a NIfTI"):
         read_volume(tmp_path / "v.nii.gz")
 
 
