@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from .labels import LABELS
 from .rows import RowReader
 from .settings import VolumeSettings, one_of
+from .source import open_source
 from .stream import PairExamplesIterable
 from .texts import LANGUAGES, TARGETS
 
@@ -80,9 +81,12 @@ class CTRatePairsConfig(datasets.BuilderConfig):
             Tell age and sex in the prompt.
         validation_size (`float`, *optional*, defaults to `0.05`):
             Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
+            Partners come from a row's own split, whatever `select`, `filter` or `train_test_split` leave of it: to
+            hold patients out, use this.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the negatives. With the epoch and the volume's name (for a stream, its shuffling seed too) it
-            determines every draw. A stream that is not shuffled keeps its negatives in every epoch.
+            determines every draw. A new epoch comes with `set_epoch`: of a stream; of a map-style dataset's reader
+            (`NewNegativesEachEpoch` does it in training). `repeat` repeats the negatives, too.
         on_error (`str`, *optional*, defaults to `"raise"`):
             `"raise"`, or `"skip"`: leave a bad volume out, with a warning that names and counts it. A map-style
             dataset owes a row for every index, so there the next readable volume takes its place.
@@ -114,6 +118,13 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         one_of("target", self.target, TARGETS)
         one_of("prompt", self.prompt, LANGUAGES)
         one_of("on_error", self.on_error, ("raise", "skip"))
+        if not 0 <= self.validation_size < 1:
+            raise ValueError(f"validation_size={self.validation_size}: give a share of the patients, 0 <= size < 1.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: give a whole number, 0 or more.")
+        for name in ("min_label_distance", "max_label_distance"):
+            if not 1 <= getattr(self, name) <= len(LABELS):
+                raise ValueError(f"{name}={getattr(self, name)}: choose 1 to {len(LABELS)}, the number of labels.")
         VolumeSettings(**self.settings)
 
     @property
@@ -140,13 +151,20 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     @cached_property
     def reader(self) -> RowReader:
         """Reads the rows of every split."""
-        return RowReader(self.config, self.token)
+        source = open_source(self.config.data_dir, self.token, **self.config.settings)
+        return RowReader(self.config, source)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+        tables = {name: table for name, table in self.reader.tables.items() if len(table)}
+        if not tables:
+            raise ValueError(
+                f"{self.config.data_dir or 'CT-RATE'} holds no volume that its tables name, for "
+                f"files={self.reader.source.settings.files!r}. `fixed` ones lie under dataset/train_fixed and "
+                "dataset/valid_fixed, `original` ones under dataset/train and dataset/valid."
+            )
         return [
             datasets.SplitGenerator(name, gen_kwargs={"volumes": table.index.tolist(), "split": name})
-            for name, table in self.reader.tables.items()
-            if len(table)
+            for name, table in tables.items()
         ]
 
     def _generate_tables(self, volumes: list[str], split: str):

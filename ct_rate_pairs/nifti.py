@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import zlib
+from itertools import permutations
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,9 +24,10 @@ logger = logging.getLogger(__name__)
 GZIP_MAGIC = b"\x1f\x8b"
 # Slices superior first, rows anterior first, columns from the patient's right: the array axes as (x, y, z).
 _DISPLAY = axcodes2ornt(("L", "P", "I"))
-_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_MM = {1: 1000.0, 3: 0.001}  # a metre and a micron, by their codes in NIfTI; whatever else is written means mm
 _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
-_MOST_VOXELS = 2**32  # 1,024 x 1,024 x 4,096: a damaged header must not ask for all memory
+_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 of 16 bits: a damaged header must not ask for all memory
+_MOST_EXTENSION = 2**24  # bytes between header and voxels
 _MOST_TILT = 20.0  # degrees from the body's axes
 
 
@@ -42,7 +44,7 @@ def read_volume(
         source (`str`, `Path` or `bytes`):
             The file, or its bytes.
         name (`str`, *optional*):
-            Name of the file in messages; its path by default.
+            Name of the file in messages; its path by default. Give one with bytes.
         rescale (`tuple[float, float]`, *optional*):
             Slope and intercept to HU, for CT-RATE's original files, whose header lacks them.
         spacing (`tuple[float, float, float]`, *optional*):
@@ -55,7 +57,7 @@ def read_volume(
         `VolumeError`: when the file is missing, damaged, no NIfTI volume, tilted, or of an impossible size, or when
         header and `rescale` would both rescale it.
     """
-    name = name or str(source)
+    name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
@@ -72,12 +74,15 @@ def read_volume(
     turn = ornt_transform(_orientation(name, header), _DISPLAY)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     if spacing is None:
-        unit = _MM[header.get_xyzt_units()[0]]
+        unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
         zooms = [float(zoom) * unit for zoom in header.get_zooms()]
         spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
     _check_spacing(name, stored.shape[::-1], spacing)
-    slope, intercept = header.get_slope_inter()
-    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise VolumeError(f"{name}: the header is damaged ({error}). Download the file again.") from error
+    slope, intercept = (1.0, 0.0) if slope is None else (slope, intercept)
     if rescale is not None:
         if (slope, intercept) != (1.0, 0.0):
             raise VolumeError(
@@ -100,7 +105,12 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
         raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
     shape, dtype = _check_layout(name, header)
-    file.read(int(header["vox_offset"]) - len(start))  # extensions
+    extension = float(header["vox_offset"]) - len(start)
+    if not 0 <= extension <= _MOST_EXTENSION:
+        raise VolumeError(
+            f"{name}: the header is damaged (voxels from byte {header['vox_offset']}). Download the file again."
+        )
+    file.read(int(extension))
     stored = np.empty(shape, dtype, order="F")
     left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
     while left and (count := file.readinto(left)):
@@ -123,8 +133,10 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
         raise VolumeError(
             f"{name}: a volume has three dimensions, this file has shape {shape}. Split a series into its volumes."
         )
-    if math.prod(shape) > _MOST_VOXELS:
-        raise VolumeError(f"{name}: the header promises {shape} voxels, more than any CT has. Download it again.")
+    if math.prod(shape) * dtype.itemsize > _MOST_BYTES:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
+        )
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number a voxel. Convert the file.")
     return shape, dtype
@@ -137,15 +149,15 @@ def _orientation(name: str, header: nib.Nifti1Header) -> np.ndarray:
     if not np.isfinite(directions).all() or not lengths.all():
         logger.warning("%s: the affine holds NaN or zeros; taking the axes as left, posterior, superior.", name)
         return axcodes2ornt(("L", "P", "S"))
-    orientation = io_orientation(header.get_best_affine())
-    cosines = [abs(directions[int(axis), i]) / lengths[i] for i, axis in enumerate(orientation[:, 0])]
-    tilt = float(np.degrees(np.arccos(np.clip(min(cosines), 0, 1))))
+    cosines = np.abs(directions) / lengths  # [body's axis, array's axis]
+    straightest = max(cosines[axes, [0, 1, 2]].min() for axes in permutations(range(3)))
+    tilt = np.degrees(np.arccos(min(straightest, 1.0)))
     if tilt > _MOST_TILT:
         raise VolumeError(
             f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's (at most {_MOST_TILT:.0f}), so its "
             "planes are not axial. Resample it to an axial grid, or leave it out."
         )
-    return orientation
+    return io_orientation(header.get_best_affine())
 
 
 def _check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:

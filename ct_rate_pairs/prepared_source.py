@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from .csv_tables import patient_of
 from .labels import LABELS
 from .settings import VolumeSettings
+from .volume import VolumeError
 
 
 PROVENANCE = "prepared.json"
+_TEXTS = ("volume", "findings", "impression", "age", "sex", "labels")
 
 
 class PreparedSource:
@@ -38,7 +41,10 @@ class PreparedSource:
 
     def __init__(self, root: str | Path, **settings):
         self.root = Path(root).expanduser().resolve()
-        self.provenance = json.loads((self.root / PROVENANCE).read_text())
+        try:
+            self.provenance = json.loads((self.root / PROVENANCE).read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy anew.") from error
         self.settings = VolumeSettings(**self.provenance["settings"])
         own = asdict(self.settings)
         for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():
@@ -69,26 +75,41 @@ class PreparedSource:
         """The official split `"train"` or `"test"`, as [`~ct_rate_pairs.csv_tables.read_scans`] gives it."""
         parts = []
         for file in self.shards(split):
-            part = pq.read_table(
-                file, columns=["volume", "findings", "impression", "age", "sex", "labels"]
-            ).to_pandas()
+            try:
+                part = pq.read_table(file, columns=list(_TEXTS)).to_pandas()
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(
+                    f"{file} is damaged ({error}). Remove it, and run the command that prepared the copy again."
+                ) from error
             parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))
-        scans = pd.concat(parts, ignore_index=True)
-        labels = pd.DataFrame(np.stack(scans.pop("labels")), columns=list(LABELS), dtype=np.int8)
+        scans = pd.concat([pd.DataFrame(columns=[*_TEXTS, "path", "row_group"]), *parts], ignore_index=True)
+        labels = pd.DataFrame(
+            np.array(scans.pop("labels").tolist(), np.int8).reshape(-1, len(LABELS)), columns=list(LABELS)
+        )
         scans = scans.assign(patient=scans["volume"].map(patient_of), age=scans["age"].astype("Int16"), **labels)
         return scans.set_index("volume")
 
     def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
         """Slices of one line of a table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and their depths."""
         assert fractions is None, "the planes of a prepared copy are fixed"
-        group = _open(self.root / scan["path"]).read_row_group(scan["row_group"], columns=["images", "slice_mm"])
-        images = group["images"].chunk(0).flatten().field("bytes")
-        slices = np.stack([np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in images])
+        try:
+            file = self.root / scan["path"]
+            shard = _open(file, file.stat().st_mtime_ns)
+            group = shard.read_row_group(scan["row_group"], columns=["images", "slice_mm"])
+            images = group["images"].chunk(0).flatten().field("bytes")
+            slices = np.stack([np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in images])
+        except (pa.ArrowInvalid, OSError) as error:  # Pillow's errors are OSErrors, too
+            raise VolumeError(
+                f"{scan.name}: its slices in {file} cannot be read ({error}). Remove the file, "
+                "and run the command that prepared the copy again."
+            ) from error
         return slices, group["slice_mm"][0].as_py()
 
     def fingerprint(self) -> str:
-        """Changes whenever the copy is prepared anew."""
-        return f"{self.root} {json.dumps(self.provenance, sort_keys=True)}"
+        """Changes whenever a shard does."""
+        files = [file for split in self.provenance["shards"] for file in self.shards(split)]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return f"{self.root} {json.dumps([self.provenance, stats], sort_keys=True)}"
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -97,5 +118,6 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 @lru_cache(maxsize=256)
-def _open(file: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(file, memory_map=True)
+def _open(file: Path, modified: int) -> pq.ParquetFile:
+    """Kept open; `modified` tells a file from one that has taken its place."""
+    return pq.ParquetFile(file)  # not mapped into memory: a file cut short would then kill the process

@@ -13,7 +13,7 @@ from PIL import Image
 from .labels import LABELS
 from .partners import NoPartnerError, PartnerSampler
 from .prepared_source import PreparedSource
-from .source import open_source
+from .source import Source
 from .tables import read_tables
 from .texts import write_completion, write_prompt
 from .volume import VolumeError, air_value, fit, to_uint8
@@ -41,8 +41,8 @@ class RowReader:
     Args:
         config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
             The options of the dataset.
-        token (`str`, *optional*):
-            Access token for the Hub; the stored one of `hf auth login` by default.
+        source ([`~ct_rate_pairs.source.Source`]):
+            Where the scans come from.
         epoch (`torch.Tensor`, *optional*):
             The epoch in shared memory, of the reader that this one is a copy of.
 
@@ -50,11 +50,10 @@ class RowReader:
         `ValueError`: when a prepared copy does not have what `config` asks for.
     """
 
-    def __init__(self, config: "CTRatePairsConfig", token: str | None = None, epoch: torch.Tensor | None = None):
+    def __init__(self, config: "CTRatePairsConfig", source: Source, epoch: torch.Tensor | None = None):
         self.config = config
-        self.token = token
+        self.source = source
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_() if epoch is None else epoch
-        self.source = source = open_source(config.data_dir, token, **config.settings)
         if config.slices == "jitter" and isinstance(source, PreparedSource):
             raise ValueError(
                 f"slices='jitter' needs whole volumes, but {source.root} is a prepared copy, whose planes are fixed. "
@@ -65,25 +64,37 @@ class RowReader:
         self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
         self.tables = {split: table.drop(columns=list(LABELS)) for split, table in tables.items()}
         self.air = to_uint8(air_value(source.settings.window))
-        self.partners = {
-            split: PartnerSampler(
-                self.labels[split],
-                table["patient"],
-                config.min_label_distance,
-                config.partner_sampling,
-                hard=config.negative == "hard",
-                max_label_distance=config.max_label_distance,
-            )
-            for split, table in tables.items()
-            if config.negative in ("heter", "hard") and len(table)
-        }
+        self._partners: dict[str, PartnerSampler] = {}
 
     def __reduce__(self):
-        return RowReader, (self.config, self.token, self._epoch)
+        return RowReader, (self.config, self.source, self._epoch)
+
+    def partners(self, split: str) -> PartnerSampler:
+        """The sampler of a split, made when it is first needed: a split that is not read may be too small for one."""
+        if split not in self._partners:
+            patients = self.tables[split]["patient"].tolist()
+            if len(set(patients)) < 2:
+                raise ValueError(
+                    f"negative={self.config.negative!r} needs volumes of at least two patients, but the split "
+                    f"'{split}' has {len(set(patients))}. Use negative='gauss', a larger `validation_size`, or more "
+                    "scans."
+                )
+            self._partners[split] = PartnerSampler(
+                self.labels[split],
+                patients,
+                self.config.min_label_distance,
+                self.config.partner_sampling,
+                hard=self.config.negative == "hard",
+                max_label_distance=self.config.max_label_distance,
+            )
+        return self._partners[split]
 
     def where(self, name: str) -> tuple[str, int]:
         """Split of the volume `name`, and its line in the split's table."""
-        return next((split, table.index.get_loc(name)) for split, table in self.tables.items() if name in table.index)
+        for split, table in self.tables.items():
+            if name in table.index:
+                return split, table.index.get_loc(name)
+        raise KeyError(f"{name} is not in the tables (any more): load the dataset again.")
 
     def texts(self, findings: str, impression: str, age: int, sex: str) -> dict:
         """The columns `prompt`, `completion`, `age` and `sex`; absent values are NaN or NA in the tables."""
@@ -103,7 +114,14 @@ class RowReader:
         self._epoch.fill_(epoch)
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        rows = [self._readable_row(name, int(self._epoch)) for name in batch["volume"]]
+        if "volume" not in batch:  # `select_columns`, or `filter(input_columns=...)`: no row is asked for
+            return batch
+        rows = []
+        for i, name in enumerate(batch["volume"]):
+            row = self._readable_row(name, int(self._epoch))
+            own = {column: values[i] for column, values in batch.items()}
+            # What `map` or `add_column` put into the index counts, unless another volume had to take its place.
+            rows.append(row | own if row["volume"] == name else own | row)
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     def read(self, name: str, draw_key: int = 0) -> dict | None:
@@ -153,7 +171,7 @@ class RowReader:
         unreadable: list[int] = []
         while True:
             try:
-                partner, distance = self.partners[split].draw(i, rng, without=unreadable)
+                partner, distance = self.partners(split).draw(i, rng, without=unreadable)
             except NoPartnerError as error:
                 name = self.tables[split].index[i]
                 raise VolumeError(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .volume import windows_of
 
 
@@ -41,11 +43,12 @@ class VolumeSettings:
     def __post_init__(self):
         one_of("files", self.files, FILES)
         one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
-        if self.num_slices < 2:
-            raise ValueError(f"num_slices={self.num_slices}: the depth between slices needs at least two of them.")
-        if len(self.spacing) != 3 or min(self.spacing) <= 0:
+        if not isinstance(self.num_slices, int) or self.num_slices < 2:
+            raise ValueError(f"num_slices={self.num_slices!r}: the depth between slices needs at least two of them.")
+        spacing, z_range = np.array(self.spacing, dtype=float), np.array(self.z_range, dtype=float)
+        if spacing.shape != (3,) or not (spacing > 0).all():
             raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
-        if len(self.z_range) != 2 or not 0 <= self.z_range[0] < self.z_range[1] <= 1:
+        if z_range.shape != (2,) or not 0 <= z_range[0] < z_range[1] <= 1:
             raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
         windows_of(self.window)
         # YAML and JSON give lists: as tuples of floats equal settings compare equal

@@ -123,20 +123,21 @@ def choose_planes(
     depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0), fractions: np.ndarray | None = None
 ) -> list[int]:
     """
-    The planes `floor((z0 + (i + 0.5) / S * (z1 - z0)) * D)`, `i = 0..S-1`: the middles of `S` bins of the depth. With
-    `fractions`, plane `i` lies at the share `f_i` of its bin, whose edges are then rounded down to whole planes, so
-    that no plane is of two bins.
+    The planes `floor((z0 + (i + f_i) / S * (z1 - z0)) * D)`, `i = 0..S-1`: one in each of `S` bins of the depth, at
+    its share `f_i`, the middle by default. Where two bins meet within a plane, `fractions` reach it from the lower bin
+    only, so that no plane is drawn twice.
     """
     low, high = z_range
     if not 0 <= low < high <= 1:
         raise ValueError(f"z_range={z_range}: give two shares of the depth, 0 <= low < high <= 1.")
-    if fractions is None and z_range == (0.0, 1.0):
-        return [(2 * i + 1) * depth // (2 * num_slices) for i in range(num_slices)]  # the contract, in whole numbers
-    if fractions is None:
-        shares = low + (np.arange(num_slices) + 0.5) / num_slices * (high - low)
-        return (shares * depth).astype(int).tolist()
-    edges = (np.linspace(low, high, num_slices + 1) * depth + 1e-9).astype(int)
-    return (edges[:-1] + (fractions * np.diff(edges)).astype(int)).tolist()
+    # Over the whole depth, halves times whole numbers are divided once, last: no middle is rounded below its plane.
+    bins = np.arange(num_slices) + (0.5 if fractions is None else fractions)
+    first, span = low * depth, (high - low) * depth
+    planes = (first + bins * span / num_slices).astype(int)
+    if fractions is not None:
+        starts = (first + np.arange(num_slices) * span / num_slices + 1e-9).astype(int)
+        planes = np.maximum(np.minimum(planes, [*(starts[1:] - 1), depth - 1]), starts)
+    return planes.tolist()
 
 
 def windows_of(window: Window) -> tuple[tuple[float, float], ...]:

@@ -22,7 +22,9 @@ class PairExamplesIterable(ExamplesIterable):
             yield from rows
 
     def shuffle_data_sources(self, generator: np.random.Generator) -> "PairExamplesIterable":
-        draw_key = int(deepcopy(generator).integers(1 << 62))
+        # Over the key so far, as an epoch's generator may be the very one that the seed gave.
+        keys = [self.kwargs["draw_key"], int(deepcopy(generator).integers(1 << 62))]
+        draw_key = int(np.random.default_rng(keys).integers(1 << 62))
         kwargs = _shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key})
         return PairExamplesIterable(self.generate_examples_fn, kwargs)
 

@@ -179,6 +179,35 @@ def test_hard_negatives_lack_a_finding_and_share_most_labels(tree):
         assert any(a > b for a, b in zip(row["labels"], partner, strict=True))
 
 
+def test_a_split_too_small_for_partners_does_not_stop_the_others(tree):
+    rows = load(tree, "heter", validation_size=0.0001)
+    assert rows["train"][0]["negative_volume"]
+    single = load(tree, "heter", validation_size=next(size for size in np.arange(0.01, 1, 0.01) if len_of(tree, size)))
+    assert single["train"][0]["negative_volume"]
+    with pytest.raises(ValueError, match="the split 'validation' has 1.*validation_size"):
+        single["validation"][0]
+
+
+def len_of(tree, size) -> bool:
+    return len(load(tree, "none", validation_size=float(size)).get("validation", ())) == 1
+
+
+def test_what_map_and_columns_do_to_the_index_is_kept(tree):
+    rows = load(tree, "none", split="test")
+    asked = rows.map(lambda row: {"prompt": [{"role": "user", "content": "Mine."}], "n": len(row["labels"])})
+    assert (asked[0]["prompt"][0]["content"], asked[0]["n"]) == ("Mine.", 18) and len(asked[0]["images"]) == 10
+    assert rows.add_column("weight", list(range(len(rows))))[3]["weight"] == 3
+    assert list(rows.select_columns(["labels"])[0]) == ["labels"]
+    with_nodules = rows.filter(lambda labels: labels[9] == 1, input_columns=["labels"])
+    assert 0 < len(with_nodules) < len(rows) and all(row["labels"][9] == 1 for row in with_nodules)
+
+
+def test_a_volume_that_is_gone_from_the_tables_is_an_error_and_no_end_of_the_rows(tree):
+    reader = load(tree, "none", split="test").format["format_kwargs"]["transform"]
+    with pytest.raises(KeyError, match="valid_99_a_1.*load the dataset again"):
+        reader({"volume": ["valid_99_a_1.nii.gz"]})
+
+
 def labels_of(tree, volume):
     labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
     return labels.loc[volume, list(LABELS)].tolist()
@@ -225,7 +254,14 @@ def test_unknown_options_are_refused(tree):
     assert "at least two" in error_of(tree, num_slices=1)
     for option in ("files", "reconstructions", "slices", "target", "prompt", "window"):
         assert option in error_of(tree, **{option: "other"})
-    assert "z_range" in error_of(tree, z_range=(0.5, 0.4)) and "spacing" in error_of(tree, spacing=(1, 1))
+    assert "z_range" in error_of(tree, z_range=(0.5, 0.4))
+    for option, value in (
+        ("spacing", (1, 1)), ("spacing", 4.5), ("spacing", (1, 1, float("nan"))), ("num_slices", 10.5),
+        ("validation_size", 1.0), ("validation_size", -0.1), ("seed", -1), ("seed", None),
+        ("min_label_distance", 0), ("max_label_distance", 19),
+    ):  # fmt: skip
+        assert f"{option}=" in error_of(tree, **{option: value})
+    assert "dataset/train_fixed" in error_of(tree, files="original")
 
 
 def test_a_folder_without_a_tree_is_refused(tmp_path):

@@ -5,6 +5,8 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_volume import marked_volume, save
 
 from ct_rate_pairs.volume import VolumeError, read_slices, read_volume
@@ -80,6 +82,50 @@ def test_a_header_of_impossible_size_asks_for_no_memory(tmp_path):
     (tmp_path / "v.nii").write_bytes(data)
     with pytest.raises(VolumeError, match=r"v\.nii.*more than any CT"):
         read_volume(tmp_path / "v.nii")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "cause"),
+    [
+        (108, np.nan, "voxels from byte nan"),  # vox_offset
+        (108, 0, "voxels from byte 0"),
+        (108, 1e20, "voxels from byte 1"),
+        (116, np.nan, "intercept nan"),  # scl_inter
+    ],
+)
+def test_damaged_numbers_in_the_header_are_refused(place, value, cause):
+    data = bytearray(nib.Nifti1Image(marked_volume(), AFFINE).to_bytes())
+    data[112:116] = np.float32(1).tobytes()  # scl_slope
+    data[place : place + 4] = np.float32(value).tobytes()
+    with pytest.raises(VolumeError, match=rf"v\.nii: the header is damaged.*{cause}.*Download"):
+        read_volume(bytes(data), "v.nii")
+
+
+@given(st.integers(0, 347), st.binary(min_size=1, max_size=8), st.booleans())
+def test_whatever_its_header_holds_a_volume_is_read_or_refused(place, junk, zipped):
+    data = bytearray(nib.Nifti1Image(marked_volume(), AFFINE).to_bytes())
+    data[place : place + len(junk)] = junk
+    try:
+        volume = read_volume(gzip.compress(data, 1) if zipped else bytes(data), "v.nii")
+    except VolumeError as error:
+        assert str(error).startswith("v.nii: ")
+    else:
+        assert np.isfinite([*volume.spacing, volume.slope, volume.intercept]).all()
+
+
+def test_bytes_without_a_name_are_not_spelt_out_in_the_message():
+    with pytest.raises(VolumeError, match="volume given as bytes: not a NIfTI") as raised:
+        read_volume(b"x" * 10_000)
+    assert len(str(raised.value)) < 200
+
+
+def test_axes_that_point_the_same_way_are_refused(tmp_path):
+    affine = AFFINE.copy()
+    affine[:3, 1] = affine[:3, 0]
+    image = nib.Nifti1Image(marked_volume(), None)
+    image.header.set_sform(affine, code=1)
+    with pytest.raises(VolumeError, match=r"v\.nii: its axes are tilted by 90"):
+        read_volume(image.to_bytes(), "v.nii")
 
 
 def test_a_file_that_ends_within_the_header_is_no_nifti(tmp_path):

@@ -2,20 +2,21 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from ct_rate_tree import SPACING
 from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.source import open_source
+from ct_rate_pairs.volume import VolumeError
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,46 @@ def test_bad_volumes_are_left_out_listed_and_remembered_by_finished_shards(own_t
     assert len(names) == 11 and "train_5_a_1.nii.gz" not in names
 
 
+def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(own_tree, tmp_path):
+    source, out = open_source(own_tree, spacing=SPACING), tmp_path / "copy"
+    prepare(source, out, shard_size=5, workers=1)
+    options = {"data_dir": str(out), "split": "train", "validation_size": 0.0}
+    assert len(load_dataset("ct_rate_pairs", **options)) == 12
+    shard = out / "data/train-00001-of-00003.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole.replace(b"IDAT", b"XDAT"))
+    with pytest.raises(VolumeError, match=rf"train_\d+_a_1.*{shard.name}.*prepared the copy again"):
+        list(load_dataset("ct_rate_pairs", **options))
+    assert len(list(load_dataset("ct_rate_pairs", streaming=True, on_error="skip", **options))) == 7
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((ValueError, DatasetGenerationError)) as caught:
+        load_dataset("ct_rate_pairs", **options)
+    assert f"{shard.name} is damaged" in f"{caught.value} {caught.value.__cause__}"
+    shard.unlink()
+    bad = next(own_tree.glob("dataset/*/*/*/train_7_a_1.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:500])
+    prepare(source, out, shard_size=5, workers=1)
+    assert len(list(load_dataset("ct_rate_pairs", **options))) == 11
+
+
+def test_a_copy_without_a_test_split_loads(own_tree, tmp_path):
+    for path in own_tree.glob("dataset/valid_fixed/*/*/*"):
+        path.write_bytes(path.read_bytes()[:500])
+    prepare(open_source(own_tree, spacing=SPACING), tmp_path / "copy", workers=1)
+    splits = load_dataset("ct_rate_pairs", data_dir=str(tmp_path / "copy"), validation_size=0.0)
+    assert set(splits) == {"train"} and splits["train"][0]["images"]
+
+
+def test_sizes_and_sources_that_make_no_sense_are_refused(tree, tmp_path):
+    source = open_source(tree, spacing=SPACING)
+    with pytest.raises(ValueError, match="shard_size=0"):
+        prepare(source, tmp_path, shard_size=0)
+    with pytest.raises(ValueError, match="shard_index=2"):
+        prepare(source, tmp_path, shard_index=2, num_shards=2)
+    with pytest.raises(ValueError, match="dataset/train_fixed"):
+        prepare(open_source(tree, files="original"), tmp_path)
+
+
 def test_jobs_share_the_shards(tree, tmp_path):
     source = open_source(tree, spacing=SPACING)
     first = prepare(source, tmp_path / "copy", shard_size=5, workers=1, shard_index=0, num_shards=2)
@@ -99,6 +140,19 @@ def test_jobs_share_the_shards(tree, tmp_path):
         load_dataset("ct_rate_pairs", data_dir=str(tmp_path / "copy"))
     second = prepare(source, tmp_path / "copy", shard_size=5, workers=1, shard_index=1, num_shards=2)
     assert second["missing"] == 0 and second["rows"] == 24
+
+
+def running_in_group(group: int) -> list[str]:
+    """Processes of a process group that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except FileNotFoundError:  # it has ended just now
+            continue
+        if int(of_group) == group and state != "Z":
+            found.append(stat.parent.name)
+    return found
 
 
 @pytest.mark.slow
@@ -110,13 +164,16 @@ def test_a_killed_run_goes_on_without_redoing_shards_or_leaving_half_of_one(tree
     deadline = time.monotonic() + 120
     while len(list(data.glob("*.parquet"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.005)
-    os.killpg(run.pid, signal.SIGKILL)
+    run.kill()  # the parent alone: its processes have to end by themselves
     run.wait()
+    while running_in_group(run.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     there = {file.name: file.stat().st_mtime_ns for file in data.glob("*.parquet")}
     assert len(there) >= 2
     for name in there:
         pq.ParquetFile(data / name).read()
-    (data / ".train-00011-of-00012.parquet.part").write_bytes(b"half a shard")
+    (data / ".train-00011-of-00012.parquet.4242.part").write_bytes(b"half a shard")
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "24 scans" in again.stdout and "going on from there" in again.stderr
     assert {name: (data / name).stat().st_mtime_ns for name in there} == there

@@ -46,7 +46,9 @@ def test_slices_equal_the_full_volume_resample_within_one_hu(tmp_path_factory, s
     assert np.abs(read_slices(path, spacing=target) * 1000 - whole[planes]).max() < 1
     if len(whole) >= 20:  # else some bins of the range are empty
         fractions = rng.random(10)
-        planes = choose_planes(len(whole), 10, (0.2, 0.8), fractions)
+        drawn, starts = ((0.2 + (np.arange(10) + f) / 10 * 0.6) * len(whole) + 1e-9 for f in (fractions, 0))
+        # a plane that two bins share is the lower one's
+        planes = [min(int(a), int(b) - 1) for a, b in zip(drawn, [*starts[1:], len(whole)], strict=True)]
         slices, _ = read_volume(path).slices(spacing=target, z_range=(0.2, 0.8), fractions=fractions)
         assert np.abs(slices * 1000 - whole[planes]).max() < 1
 
@@ -77,6 +79,9 @@ def test_any_storage_order_gives_superior_first_anterior_up_right_on_the_left(tm
 def test_planes_follow_the_contract(depth, count):
     planes = choose_planes(depth, count)
     assert planes == [math.floor(Fraction(2 * i + 1, 2 * count) * depth) for i in range(count)]
+    assert planes == choose_planes(depth, count, [0, 1])
+    if depth >= 2 * count:  # else a middle may lie in the plane that two bins share
+        assert planes == choose_planes(depth, count, fractions=np.full(count, 0.5))
 
 
 @given(

@@ -6,12 +6,13 @@ import io
 import json
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +80,17 @@ def prepare(
     """
     if not 0 <= shard_index < num_shards:
         raise ValueError(f"shard_index={shard_index} must be at least 0 and below num_shards={num_shards}.")
+    if shard_size < 1:
+        raise ValueError(f"shard_size={shard_size}: give a number of scans, 1 or more.")
     out = Path(out).expanduser()
     tables = {split: source.scans(split, on_error) for split in SPLITS}
-    counts = {split: -(-len(table) // shard_size) for split, table in tables.items()}
-    _write_provenance(source, out, shard_size, tables)
+    if not any(map(len, tables.values())):
+        raise ValueError(
+            f"{source.location} holds no volume that its tables name, for files={source.settings.files!r}: `fixed` "
+            "ones lie under dataset/train_fixed and dataset/valid_fixed, `original` ones under dataset/train and "
+            "dataset/valid."
+        )
+    counts = _write_provenance(source, out, shard_size, tables)["shards"]
 
     jobs = [
         (out / shard_name(split, i, counts[split]), tables[split].iloc[i * shard_size : (i + 1) * shard_size])
@@ -99,19 +107,22 @@ def prepare(
         ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _start, (source, on_error)) as pool,
         tqdm(total=total, initial=done, unit="scan", desc="preparing", smoothing=0.05) as bar,
     ):
-        queued: deque = deque()
-        for file, scans in owed:
-            queued.append((file, pool.map(_prepare_row, [scan for _, scan in scans.iterrows()])))
-            if len(queued) > 1:  # one file ahead, so that no process waits for the last scan of a file
+        try:
+            queued: deque = deque()
+            for file, scans in owed:
+                queued.append((file, pool.map(_prepare_row, [scan for _, scan in scans.iterrows()])))
+                if len(queued) > 1:  # one file ahead, so that no process waits for the last scan of a file
+                    _write_shard(*queued.popleft(), bar)
+            while queued:
                 _write_shard(*queued.popleft(), bar)
-        while queued:
-            _write_shard(*queued.popleft(), bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # else the files that are queued would still be read
+            raise
     return _summarise(out, [file for file, _ in jobs])
 
 
-def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]) -> None:
+def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]) -> dict:
     """`prepared.json`: what the copy is made from and how; an interrupted copy goes on only under the very same."""
-    counts = {split: -(-len(table) // shard_size) for split, table in tables.items()}
     rows = [pd.util.hash_pandas_object(table.astype(str)).to_numpy().tobytes() for table in tables.values()]
     provenance = {
         "source": source.location,
@@ -119,13 +130,15 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
         "phantom": source.is_phantom,
         "settings": asdict(source.settings),
         "shard_size": shard_size,
-        "shards": counts,
+        "shards": {split: -(-len(table) // shard_size) for split, table in tables.items()},
         "ct_rate_pairs": version("ct-rate-pairs"),
     }
     file = out / PROVENANCE
     out.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        foreign = [path for path in out.iterdir() if not path.name.startswith(".") and path.name != "data"]
+        # Another job may be starting in the same folder.
+        ours = ("data", PROVENANCE)
+        foreign = [path for path in out.iterdir() if not path.name.startswith(".") and path.name not in ours]
         if foreign:
             raise FileExistsError(f"{out} holds {foreign[0].name} and is no prepared copy: choose another folder.")
         _replace(file, json.dumps(provenance, indent=2).encode())
@@ -139,6 +152,7 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
             f"{out} was prepared with another {name}: {there.get(name)!r} there, {wanted[name]!r} now. Choose another "
             "folder, or remove this one."
         )
+    return there
 
 
 def _start(source: TreeSource, on_error: str) -> None:
@@ -146,6 +160,13 @@ def _start(source: TreeSource, on_error: str) -> None:
     global _source, _on_error
     _source, _on_error = source, on_error
     torch.set_num_threads(1)  # the processes share the cores already
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would outlive a parent that was killed."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _prepare_row(scan: pd.Series) -> dict | tuple[str, str]:
@@ -175,7 +196,9 @@ def png(plane: np.ndarray) -> bytes:
 
 def _write_shard(file: Path, rows: Iterator[dict | tuple[str, str]], bar: tqdm) -> None:
     """Under another name until it is whole: what is killed leaves no half shard."""
-    part = file.with_name(f".{file.name}.part")
+    for left in file.parent.glob(f".{file.name}.*.part"):  # of a run that was killed
+        left.unlink(missing_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     bad = []
     with pq.ParquetWriter(part, FEATURES.arrow_schema, compression="none", use_dictionary=False) as writer:
         for row in rows:
