@@ -31,6 +31,7 @@ REPORT_CHARACTERS = 1_300  # about 310 tokens
 MEASURE = """
 import json, logging, resource, sys, time
 import datasets
+import numpy as np
 from datasets import load_dataset
 import ct_rate_pairs
 from ct_rate_pairs.tree_source import LocalSource
@@ -44,10 +45,10 @@ dataset = load_dataset(
     "ct_rate_pairs", data_dir=sys.argv[1], negative="heter", reconstructions="all", partner_sampling=sys.argv[3],
     split="train+validation", download_mode="force_redownload",
 )
-reader = dataset.format["format_kwargs"]["transform"]
+sampler = dataset.format["format_kwargs"]["transform"].partners("train")
 seconds, memory = time.perf_counter() - start, peak() - before
 start = time.perf_counter()
-sampler, rng = reader.partners["train"], __import__("numpy").random.default_rng(0)
+rng = np.random.default_rng(0)
 for i in range(500):
     sampler.draw(i, rng)
 draw = (time.perf_counter() - start) / 500

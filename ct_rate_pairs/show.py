@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from .builder import NEGATIVES
 from .labels import LABELS
 from .rows import RowReader
+from .settings_arguments import add_settings, take_settings
 
 
 def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
@@ -80,13 +81,14 @@ def main():
     add("--split", default="train", help="train, validation or test (default: %(default)s)")
     add("--negative", choices=NEGATIVES, default="heter", help="kind of negative (default: %(default)s)")
     add("--slices", choices=("uniform", "jitter"), default="uniform", help="choice of planes (default: %(default)s)")
-    add("--window", help="paper (default) or rgb")
-    add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="mm (default: 0.75 0.75 1.5)")
+    add_settings(parser)
     add("--seed", type=int, default=0, help="of the choice of examples and of the negatives (default: %(default)s)")
     args = vars(parser.parse_args())
     count, out, seed = args.pop("n"), Path(args.pop("out")), args["seed"]
+    if count < 1 or out.suffix != ".png":
+        parser.error("give --n 1 or more, and an --out that ends in .png")
     try:
-        dataset = load_dataset("ct_rate_pairs", **{name: value for name, value in args.items() if value is not None})
+        dataset = load_dataset("ct_rate_pairs", **take_settings(args), **args)
         chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
         rows = [dataset[int(i)] for i in chosen]
     except (ValueError, OSError) as error:

@@ -77,7 +77,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     train, test = index["train"], index["test"]
     reader = train.format["format_kwargs"]["transform"]
     if recipe_args.negative in ("heter", "hard"):
-        partners = reader.partners["train"].statistics()
+        partners = reader.partners("train").statistics()
         print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
     texts = train.with_format(None)
     reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))

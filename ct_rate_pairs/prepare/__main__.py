@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..prepared_source import PreparedSource
-from ..settings import FILES, RECONSTRUCTIONS, VolumeSettings
+from ..settings_arguments import add_settings, take_settings
 from ..source import open_source
 from .shards import BAD_VOLUMES, prepare
 
@@ -26,12 +26,7 @@ def main():
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="folder of the prepared copy")
     add("--data-dir", metavar="SRC", help="CT-RATE tree or phantom cohort (default: CT-RATE on the Hub)")
-    add("--files", choices=FILES, help="fixed: HU by the headers (default); original: by the metadata table")
-    add("--reconstructions", choices=RECONSTRUCTIONS, help="of each scan (default: first)")
-    add("--num-slices", type=int, metavar="S", help="axial planes a volume (default: 10)")
-    add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="mm (default: 0.75 0.75 1.5)")
-    add("--window", nargs="+", metavar="W", help="paper (-1000 to 1000 HU; default), rgb, or two HU: low high")
-    add("--z-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="share of the depth (default: 0 1)")
+    add_settings(parser)
     add("--shard-size", type=int, default=200, metavar="N", help="scans a file (default: %(default)s)")
     add("--workers", type=int, metavar="W", help="processes (default: one a core)")
     add("--on-error", choices=("skip", "raise"), default="skip", help="at a bad volume (default: %(default)s)")
@@ -40,13 +35,8 @@ def main():
     args = vars(parser.parse_args())
 
     out, data_dir = args.pop("out"), args.pop("data_dir")
-    settings = {name: args.pop(name) for name in VolumeSettings.__dataclass_fields__}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if "window" in settings:
-        words = settings["window"]
-        settings["window"] = words[0] if len(words) == 1 else tuple(map(float, words))
     try:
-        source = open_source(data_dir, **settings)
+        source = open_source(data_dir, **take_settings(args))
         if isinstance(source, PreparedSource):
             parser.error(f"{data_dir} is a prepared copy already: give the tree that it was prepared from.")
         summary = prepare(source, out, **args)
