@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test quality bench-data
+.PHONY: venv demo test quality bench-data bench-train
 
 venv: $(VENV)/installed
 
@@ -33,6 +33,10 @@ bench-data: venv $(THORAX)
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/bench_index.py
 	$(BIN)/python benchmarks/bench_data.py
+
+# What a negative costs in training, as ratios to stock TRL.
+bench-train: venv
+	$(BIN)/python benchmarks/bench_train.py
 
 quality: venv
 	$(BIN)/ruff check .

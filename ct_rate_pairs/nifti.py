@@ -28,6 +28,7 @@ _MM = {1: 1000.0, 3: 0.001}  # a metre and a micron, by their codes in NIfTI; wh
 _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between header and voxels
+_PIECE = 2**19  # bytes: what is inflated at once is held twice, and stays within the cache
 _MOST_TILT = 20.0  # degrees from the body's axes
 
 
@@ -113,13 +114,13 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
     file.read(int(extension))
     stored = np.empty(shape, dtype, order="F")
     left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
-    while left and (count := file.readinto(left)):
+    while left and (count := file.readinto(left[:_PIECE])):
         left = left[count:]
     if left:
         raise VolumeError(
             f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
         )
-    while file.read(1 << 20):  # a gzip stream is checked at its end
+    while file.read(_PIECE):  # a gzip stream is checked at its end
         pass
     return header, stored
 

@@ -86,11 +86,13 @@ def loss_gap(
                         f"{row['volume']} has no negative, so there is no loss gap to measure. Load the dataset with "
                         'negative="gauss" or negative="heter".'
                     )
-            batch = {name: tensor.to(model.device) for name, tensor in collator(pairs).items()}
-            negative_pixels = batch.pop("negative_pixel_values_videos")
+            batch = collator(pairs)
+            del batch["volumes"]
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            negative_pixels = batch.pop(f"negative_{collator.pixels}")
             sum_pos, count = report_losses(model, batch)
             # Both volumes have one geometry, so text, grid and positions of the pair are the same.
-            sum_neg, _ = report_losses(model, batch | {"pixel_values_videos": negative_pixels})
+            sum_neg, _ = report_losses(model, batch | {collator.pixels: negative_pixels})
             sums_pos += sum_pos.tolist()
             sums_neg += sum_neg.tolist()
             counts += count.tolist()

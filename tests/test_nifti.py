@@ -65,6 +65,7 @@ def test_a_flipped_byte_is_refused_in_one_member_and_in_several(tmp_path):
     for name, data in (
         ("one.nii.gz", gzip.compress(raw)),
         ("two.nii.gz", gzip.compress(raw[:3000]) + gzip.compress(raw[3000:])),  # as bgzip writes
+        ("longer.nii.gz", gzip.compress(raw + bytes(1 << 21))),  # its checksum comes long after the last voxel
     ):
         (tmp_path / name).write_bytes(data)
         assert read_slices(tmp_path / name, 4, (2, 3, 4)).shape == (4, 16, 20)

@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_rate_pairs.trainer.loss import capped_cross_entropy, negative_weight, pair_cross_entropy
+from ct_rate_pairs.trainer.loss import (
+    capped_cross_entropy,
+    hinge,
+    info_nce,
+    logistic,
+    negative_weight,
+    pair_cross_entropy,
+    unlikelihood,
+)
 
 
 def test_pair_cross_entropy_is_the_mean_over_each_report():
@@ -35,6 +43,44 @@ def test_gradient_stops_exactly_at_the_cap():
 def test_capped_gradient_agrees_with_finite_differences():
     cross_entropy = torch.tensor([0.1, 0.3, 0.9], dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(lambda x: capped_cross_entropy(x, 0.5), cross_entropy)
+
+
+def pairs(*values):
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+def test_the_hinge_stops_exactly_at_its_margin():
+    positive, negative = pairs(0.1, 0.1, 0.1), pairs(0.3, 0.6, 0.9)
+    hinge(positive, negative, margin=0.5).sum().backward()
+    assert negative.grad.tolist() == [-1.0, 0.0, 0.0] and positive.grad.tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [hinge, logistic, info_nce])
+def test_gradients_of_the_losses_on_the_gap_agree_with_finite_differences(shape):
+    torch.autograd.gradcheck(lambda p, n: shape(p, n, 0.4), (pairs(0.1, 0.2, 0.3), pairs(0.2, 0.9, 0.35)))
+
+
+@given(st.floats(0, 5), st.floats(0, 5), st.floats(0.05, 2))
+def test_info_nce_over_one_pair_is_the_logistic_loss(positive, negative, temperature):
+    alone = [torch.tensor([value], dtype=torch.float64) for value in (positive, negative)]
+    torch.testing.assert_close(info_nce(*alone, temperature), logistic(*alone, temperature))
+
+
+def test_info_nce_compares_each_volume_with_all_negatives():
+    positive, negative = pairs(0.1, 0.5), pairs(0.7, 0.2)
+    for p, value in enumerate(info_nce(positive, negative, 0.3)):
+        scores = torch.stack([-positive[p], -negative[0], -negative[1]]) / 0.3
+        torch.testing.assert_close(value, -scores.log_softmax(0)[0])
+
+
+def test_unlikelihood_is_the_mean_of_its_tokens_and_stays_finite():
+    log_probs = torch.tensor([[0.9, 0.5, 0.3], [1.0, 1.0, 0.2]]).log().requires_grad_()
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    first, second = unlikelihood(log_probs, mask)
+    torch.testing.assert_close(first, -torch.tensor([0.1, 0.5]).log().mean())
+    assert torch.isfinite(second)
+    (first + second).backward()
+    assert torch.isfinite(log_probs.grad).all() and log_probs.grad[0, 2] == 0
 
 
 def test_weight_is_zero_then_ramps_then_stays():

@@ -123,19 +123,19 @@ def test_without_beta_it_is_stock_trl_to_the_bit(tmp_path):
     model, processor = make_model()
     stock = SFTTrainer(
         model=model,
-        args=SFTConfig(**options(tmp_path, max_steps=10, max_length=None, remove_unused_columns=False)),
+        args=SFTConfig(**options(tmp_path, max_steps=20, max_length=None, remove_unused_columns=False)),
         train_dataset=make_dataset(ROWS, negatives=False),
         data_collator=PairCollator(processor),
         processing_class=processor,
     )
     stock.model_accepts_loss_kwargs = True
     stock.train()
-    ours = make_trainer(tmp_path, negatives=False, beta=0.0, max_steps=10)
+    ours = make_trainer(tmp_path, negatives=False, beta=0.0, max_steps=20)
     ours.train()
-    with_unused_negatives = make_trainer(tmp_path, beta=0.0, max_steps=10)
+    with_unused_negatives = make_trainer(tmp_path, beta=0.0, max_steps=20)
     with_unused_negatives.train()
 
-    assert len(logged(stock, "loss")) == 10
+    assert len(logged(stock, "loss")) == 20
     for trainer in (ours, with_unused_negatives):
         assert logged(trainer, "loss") == logged(stock, "loss")
         assert_same(weights_of(trainer), weights_of(stock), rtol=0, atol=0)

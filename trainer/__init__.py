@@ -5,6 +5,14 @@ from .negative_sft_config import NegativeSFTConfig
 from .negative_sft_trainer import NegativeSFTTrainer
 from .new_negatives import NewNegativesEachEpoch
 from .pair_collator import PairCollator
+from .report_samples import WriteReportSamples
 
 
-__all__ = ["MuonAdamW", "NegativeSFTConfig", "NegativeSFTTrainer", "NewNegativesEachEpoch", "PairCollator"]
+__all__ = [
+    "MuonAdamW",
+    "NegativeSFTConfig",
+    "NegativeSFTTrainer",
+    "NewNegativesEachEpoch",
+    "PairCollator",
+    "WriteReportSamples",
+]

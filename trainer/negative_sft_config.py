@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 from trl import SFTConfig
 
 
+GAP_LOSSES = ("hinge", "logistic", "info_nce")  # these need both losses of a pair at once
+NEGATIVE_LOSSES = ("capped", "unlikelihood", *GAP_LOSSES)
+PAIR_MODES = ("sequential", "joint")
+
+
 @dataclass
 class NegativeSFTConfig(SFTConfig):
     r"""
@@ -19,10 +24,20 @@ class NegativeSFTConfig(SFTConfig):
         beta (`float`, *optional*, defaults to `0.1`):
             Weight of the loss on the negative, which is maximised up to the cap (the paper's equation 4). `0.0` is
             plain supervised fine-tuning and needs no negatives.
+        negative_loss (`str`, *optional*, defaults to `"capped"`):
+            Shape of the negative's term, see `trainer/loss.py`: `"capped"` (the paper's), `"unlikelihood"`, or one of
+            those that look at the gap between the two losses of a pair, `"hinge"`, `"logistic"` and `"info_nce"`.
+        negative_temperature (`float`, *optional*, defaults to `0.1`):
+            Nats a token that count as one unit of the gap in `"logistic"` and `"info_nce"`.
+        pair_mode (`str`, *optional*, defaults to `"sequential"`):
+            `"sequential"`: the negative's forward and backward, then the volume's; memory stays that of plain
+            fine-tuning, and a batch whose negatives are all at the cap skips a backward. `"joint"`: one forward over
+            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint.
         max_negative_loss (`float`, *optional*, defaults to `0.2`):
-            Cap of a pair's negative loss, in nats a token (section 7.3). A pair at or past it no longer drives the
-            model. Most tokens of a report are template and cost about nothing, so a mean of 0.2 is already far above
-            that of a fitted volume. The paper gives no value: the default is provisional.
+            Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for. A pair at
+            or past it no longer drives the model. Most tokens of a report are template and cost about nothing, so a
+            mean of 0.2 is already far above that of a fitted volume. The paper gives no value: the default is
+            provisional.
         negative_start_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps before the negative's weight leaves 0. A model that cannot read a volume yet
             only unlearns language from negatives; the phantom demo waits for 0.8 of its steps.
@@ -53,6 +68,24 @@ class NegativeSFTConfig(SFTConfig):
             "fine-tuning and needs no negatives."
         },
     )
+    negative_loss: str = field(
+        default="capped",
+        metadata={
+            "help": "Shape of the negative's term: capped (the paper's), unlikelihood, hinge, logistic or info_nce.",
+            "choices": list(NEGATIVE_LOSSES),
+        },
+    )
+    negative_temperature: float = field(
+        default=0.1, metadata={"help": "Nats a token that count as one unit of the gap in logistic and info_nce."}
+    )
+    pair_mode: str = field(
+        default="sequential",
+        metadata={
+            "help": "sequential: the negative is back-propagated before the volume, at the memory of plain "
+            "fine-tuning. joint: one forward over both.",
+            "choices": list(PAIR_MODES),
+        },
+    )
     max_negative_loss: float = field(
         default=0.2,
         metadata={
@@ -79,6 +112,7 @@ class NegativeSFTConfig(SFTConfig):
                     f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
                     "negative, so the minus sign is already there."
                 )
+        self._check_pairs()
         if self.max_negative_loss <= 0:
             raise ValueError(
                 f"`max_negative_loss` must be above 0 nats a token, got {self.max_negative_loss}. To train without "
@@ -104,3 +138,15 @@ class NegativeSFTConfig(SFTConfig):
                 "The two losses of a pair are plain token cross-entropies: use `loss_type='nll'` and "
                 "`label_smoothing_factor=0`."
             )
+
+    def _check_pairs(self) -> None:
+        for name, choices in (("negative_loss", NEGATIVE_LOSSES), ("pair_mode", PAIR_MODES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)}.")
+        if self.negative_loss in GAP_LOSSES and self.pair_mode != "joint":
+            raise ValueError(
+                f"`negative_loss={self.negative_loss!r}` compares the two losses of a pair, so both have to be there "
+                "at once: set `pair_mode='joint'`."
+            )
+        if self.negative_temperature <= 0:
+            raise ValueError(f"`negative_temperature` must be above 0 nats, got {self.negative_temperature}.")

@@ -1,24 +1,37 @@
 """Supervised fine-tuning that also makes a report unlikely where its visual evidence is absent."""
 
+import json
+import logging
+import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
+from peft import PeftModel
 from trl import SFTTrainer
 
-from .loss import capped_cross_entropy, negative_weight, pair_cross_entropy
-from .negative_sft_config import NegativeSFTConfig
+from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
+from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 
 
-NEGATIVE = "negative_pixel_values_videos"
+logger = logging.getLogger(__name__)
+
+NEGATIVE = "negative_"  # `negative_X` in a batch takes the place of `X` when the negatives are scored
+VOLUMES = "volumes"  # names of a batch's volumes, for messages
 REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `beta=0`.'
 # What is added up between two logs, over tokens or pairs; "paired" is what was also scored on a negative
-SUMS = ("positive", "tokens", "paired_positive", "negative", "paired_tokens", "capped", "pairs")
+SUMS = ("positive", "tokens", "volumes", "paired_positive", "negative", "paired_tokens", "capped", "pairs")
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss is NaN or infinite. The message names the step and the volumes of the batch."""
 
 
 class NegativeTerm(NamedTuple):
-    """The negatives of a batch: their loss, and cross-entropy, tokens and whether it is capped for each pair."""
+    """The negatives of a batch: their part of the loss, and for each pair cross-entropy, tokens and whether it still
+    drives the model."""
 
     loss: torch.Tensor  # []
     cross_entropy: torch.Tensor  # [B]
@@ -32,7 +45,8 @@ class NegativeSFTTrainer(SFTTrainer):
 
     It minimises `alpha * L_pos - beta * L_neg`. `L_pos` is the loss of [`~trl.SFTTrainer`]: the cross-entropy of the
     report given its volume. `L_neg` is the cross-entropy of the same report given the negative (noise, or a volume
-    with other labels), capped pair by pair at `max_negative_loss` nats a token. Both are sums over tokens divided by
+    with other labels), capped pair by pair at `max_negative_loss` nats a token; `negative_loss` puts another term in
+    its place. Both are sums over tokens divided by
     the number of report tokens of the whole optimizer step, so the way a step is split into micro-batches and
     processes does not matter. With `beta=0`, training is that of [`~trl.SFTTrainer`] bit for bit, given the same
     collator and `model_accepts_loss_kwargs`.
@@ -43,14 +57,17 @@ class NegativeSFTTrainer(SFTTrainer):
     - `loss_pos`: cross-entropy given the volumes, in nats a token.
     - `loss_neg`: cross-entropy given the negatives, in nats a token, without the cap.
     - `margin`: `loss_neg - loss_pos` on the same pairs. Near 0, the report owes nothing to the volume.
-    - `capped_share`: share of the pairs whose negative is at or past the cap.
+    - `capped_share`: share of the pairs whose negative is at or past the cap (for the hinge: the gap asked for).
     - `beta`: weight of the negative at the last step.
+    - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
     A training step whose weight is 0 spends nothing on negatives; if all steps since the last log are such, only
     `loss_pos` and `beta` are logged. Evaluation scores the negatives whenever a batch has them, and its loss always
     takes the full `beta`, so that evaluations before and after the ramp can be compared.
 
-    The negative has its own forward and backward ahead of the volume's, so memory stays that of plain fine-tuning.
+    With `pair_mode="sequential"` the negative has its own forward and backward ahead of the volume's, so memory stays
+    that of plain fine-tuning. With `pair_mode="joint"` one forward serves both, at twice the activations; the
+    gradients are the same. A joint step logs no entropy and token accuracy.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -62,7 +79,7 @@ class NegativeSFTTrainer(SFTTrainer):
 
     Raises:
         ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives.
-        NotImplementedError: if `beta` is above 0 under FSDP or DeepSpeed.
+        NonFiniteLossError: if a loss is NaN or infinite, before the weights take the step.
 
     Example:
 
@@ -86,15 +103,17 @@ class NegativeSFTTrainer(SFTTrainer):
         if args.beta > 0:
             self._check_columns(train_dataset, args.beta)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
-        if args.beta > 0 and self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise NotImplementedError(
-                f"Negatives under {self.accelerator.distributed_type} are not supported: their backward is skipped "
-                "rank by rank and must not step the optimizer. Use plain data parallelism (DDP), or set `beta=0`."
-            )
+        self.joint = args.pair_mode == "joint"
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if sharded and not self.joint and args.beta > 0:
+            # There a backward of its own would step the optimizer, or wait for ranks that skip theirs.
+            logger.warning("Under %s pairs are trained with pair_mode='joint'.", self.accelerator.distributed_type)
+            self.joint = True
         # Qwen2.5-VL's class says False. Trainer would then not count the tokens of the whole optimizer step, each
         # micro-batch would be averaged on its own, and how a batch is split would change the loss.
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
+        self._last_log = (time.monotonic(), 0)  # when, and tokens trained on by then
 
     @staticmethod
     def _check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
@@ -115,8 +134,10 @@ class NegativeSFTTrainer(SFTTrainer):
         """
         training = self.model.training
         beta = self._beta_of_this_step() if training else self.args.beta
-        positive = {name: value for name, value in inputs.items() if name != NEGATIVE}
-        if training and self.args.beta > 0 and NEGATIVE not in inputs:
+        volumes = inputs.get(VOLUMES)
+        negatives = {name.removeprefix(NEGATIVE): value for name, value in inputs.items() if name.startswith(NEGATIVE)}
+        positive = {name: value for name, value in inputs.items() if name != VOLUMES and not name.startswith(NEGATIVE)}
+        if training and self.args.beta > 0 and not negatives:
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
 
         tokens = (inputs["labels"][:, 1:] != -100).sum()
@@ -125,20 +146,23 @@ class NegativeSFTTrainer(SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             scale = scale * (self.accelerator.num_processes // self.get_tp_size())
 
-        negative = None
-        if NEGATIVE in inputs and (beta > 0 or not training):
-            negative = self._negative(model, {**positive, "pixel_values_videos": inputs[NEGATIVE]}, beta, scale)
-
-        outputs = None
-        loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
-        if return_outputs:
-            loss, outputs = loss
-        self._add_to_sums(loss.detach() / scale, tokens, negative)
+        scored = bool(negatives) and (beta > 0 or not training)
+        outputs, negative = None, None
+        if scored and training and self.joint:
+            loss, negative = self._joint(model, positive, negatives, scale)
+        else:
+            if scored:
+                negative = self._sequential(model, positive, positive | negatives, beta, scale)
+            loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
+            if return_outputs:
+                loss, outputs = loss
+        self._check_finite(loss, negative, volumes)
+        self._add_to_sums(loss.detach() / scale, tokens, len(inputs["labels"]), negative)
         self._metrics["train" if training else "eval"]["beta"] = [beta]
 
         loss = self.args.alpha * loss
         if negative is not None:
-            loss = loss - beta * negative.loss
+            loss = loss + beta * negative.loss
         return (loss, outputs) if return_outputs else loss
 
     def _beta_of_this_step(self) -> float:
@@ -151,27 +175,78 @@ class NegativeSFTTrainer(SFTTrainer):
             warmup_ratio=args.negative_warmup_ratio,
         )
 
-    def _negative(self, model, inputs: dict[str, Any], beta: float, scale: torch.Tensor) -> NegativeTerm:
-        """Score the negatives and, in training, add the gradient of `-beta * L_neg`."""
+    def _sequential(
+        self, model, positive: dict[str, Any], negative: dict[str, Any], beta: float, scale: torch.Tensor
+    ) -> NegativeTerm:
+        """Score the negatives and, in training, add the gradient of their term."""
         # The gradients wait for the volumes' backward, which is the one that synchronises the processes.
         with self.accelerator.no_sync(model):
-            outputs = model(**inputs, fused_lm_head=True)
-            cross_entropy, tokens = pair_cross_entropy(outputs.log_probs, outputs.label_mask)  # [B], [B]
-            capped = cross_entropy >= self.args.max_negative_loss  # [B]
-            loss = (capped_cross_entropy(cross_entropy, self.args.max_negative_loss) * tokens).sum() * scale
-            if self.model.training and not capped.all():
-                self.accelerator.backward(-beta * loss)
-        return NegativeTerm(loss.detach(), cross_entropy.detach(), tokens, capped)
+            outputs = model(**negative, fused_lm_head=True)
+            volumes = None
+            if self.args.negative_loss in GAP_LOSSES:  # in evaluation alone: training on a gap is joint
+                volumes, _ = pair_cross_entropy(*self._scores(model(**positive, fused_lm_head=True)))
+            term = self._term(volumes, *self._scores(outputs), scale)
+            if self.model.training and not term.capped.all():
+                self.accelerator.backward(beta * term.loss)
+        return term._replace(loss=term.loss.detach())
 
-    def _add_to_sums(self, positive_sum: torch.Tensor, tokens: torch.Tensor, negative: NegativeTerm | None) -> None:
+    def _joint(
+        self, model, positive: dict[str, Any], negatives: dict[str, Any], scale: torch.Tensor
+    ) -> tuple[torch.Tensor, NegativeTerm]:
+        """`L_pos` and the negatives' term, both with their graph, from one forward over volumes and negatives."""
+        both = {name: torch.cat([value, negatives.get(name, value)]) for name, value in positive.items()}
+        log_probs, mask = self._scores(model(**both, use_cache=False, fused_lm_head=True))  # [2B, T]
+        (log_probs, negative_log_probs), mask = log_probs.chunk(2), mask.chunk(2)[0]
+        cross_entropy, tokens = pair_cross_entropy(log_probs, mask)
+        return (cross_entropy * tokens).sum() * scale, self._term(cross_entropy, negative_log_probs, mask, scale)
+
+    @staticmethod
+    def _scores(outputs) -> tuple[torch.Tensor, torch.Tensor]:
+        return outputs.log_probs, outputs.label_mask
+
+    def _term(
+        self, positive: torch.Tensor | None, log_probs: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor
+    ) -> NegativeTerm:
+        """What is added to the loss with the weight `beta`; `positive` is the volumes' cross-entropy, `[B]`."""
+        args = self.args
+        negative, tokens = pair_cross_entropy(log_probs, mask)  # [B], [B]
+        capped = torch.zeros_like(negative, dtype=torch.bool)
+        match args.negative_loss:
+            case "capped":
+                capped = negative >= args.max_negative_loss
+                penalty = -capped_cross_entropy(negative, args.max_negative_loss)
+            case "hinge":
+                capped = negative - positive >= args.max_negative_loss
+                penalty = hinge(positive, negative, args.max_negative_loss)
+            case "logistic":
+                penalty = logistic(positive, negative, args.negative_temperature)
+            case "info_nce":
+                penalty = info_nce(positive, negative, args.negative_temperature)
+            case "unlikelihood":
+                penalty = unlikelihood(log_probs, mask)
+        return NegativeTerm((penalty * tokens).sum() * scale, negative.detach(), tokens, capped)
+
+    def _check_finite(self, loss: torch.Tensor, negative: NegativeTerm | None, volumes: list[str] | None) -> None:
+        """`logging_nan_inf_filter` would hide it, and the optimizer would spread it over all weights."""
+        for kind, value in (("volumes", loss), ("negatives", negative and negative.loss)):
+            if value is not None and not torch.isfinite(value):
+                raise NonFiniteLossError(
+                    f"Step {self.state.global_step + 1}: the loss on the {kind} is {value.item()}, in the batch of "
+                    f"{', '.join(volumes or ['unnamed volumes'])}. Look at these volumes; if they are sound, lower "
+                    "`learning_rate` or `max_grad_norm`, and resume from the last checkpoint."
+                )
+
+    def _add_to_sums(
+        self, positive_sum: torch.Tensor, tokens: torch.Tensor, volumes: int, negative: NegativeTerm | None
+    ) -> None:
         mode = "train" if self.model.training else "eval"
         paired = [0.0] * 5
         if negative is not None:
             negative_sum = (negative.cross_entropy * negative.tokens).sum()
             paired = [positive_sum, negative_sum, tokens, negative.capped.sum(), len(negative.capped)]
         # On the device, without waiting for it
-        new = [torch.as_tensor(value, device=tokens.device).float() for value in (positive_sum, tokens, *paired)]
-        self._sums[mode] += torch.stack(new)
+        sums = (positive_sum, tokens, volumes, *paired)
+        self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
@@ -185,7 +260,62 @@ class NegativeSFTTrainer(SFTTrainer):
             margin = (sums["negative"] - sums["paired_positive"]) / sums["paired_tokens"]
             self._metrics[mode]["margin"] = [margin]
             self._metrics[mode]["capped_share"] = [sums["capped"] / sums["pairs"]]
+        now, trained = time.monotonic(), self._total_train_tokens
+        if mode == "train" and sums["volumes"] > 0:
+            seconds = now - self._last_log[0]
+            self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / seconds]
+            self._metrics[mode]["tokens_per_second"] = [(trained - self._last_log[1]) / seconds]
+        self._last_log = (now, trained)
         super().log(logs, start_time)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write nothing: the card needs the evaluation's numbers, and TRL would overwrite it at each checkpoint."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """
+        Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` takes the last whole checkpoint of
+        `output_dir`: one that was being written when the process was killed is passed over.
+
+        Raises:
+            ValueError: if `resume_from_checkpoint` is `True` and `output_dir` has no whole checkpoint.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+            super()._load_best_model()
+        else:
+            self._load_weights(self.state.best_model_checkpoint)
+
+    def _load_weights(self, checkpoint: str) -> None:
+        # Trainer loads by name and not strictly, while Qwen2.5-VL's checkpoints are saved under the names of the
+        # release and not of the class: it would go on from the first weights, with a warning only (transformers
+        # issue 43701). `from_pretrained` knows both.
+        saved = type(self.model).from_pretrained(checkpoint, dtype="auto")
+        self.model.load_state_dict(saved.state_dict())
+
+
+def last_whole_checkpoint(output_dir: str) -> Path:
+    """
+    The checkpoint of the highest step whose `trainer_state.json`, which is written last, can be read to its end.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    folders = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    for folder in reversed(folders):
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            logger.warning("%s was left half written and is passed over.", folder)
+        else:
+            return folder
+    raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")
