@@ -102,7 +102,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         if args.max_steps <= 0:
             args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
         train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
-        train = train.shuffle(seed=args.seed, buffer_size=1)
+        # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
+        train = train.shuffle(seed=args.seed, buffer_size=1, max_buffer_input_shards=1)
         args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
@@ -117,7 +118,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    # On the command line "true" is a string, which Trainer would take for a path.
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint == "true" or args.resume_from_checkpoint)
     minutes = (time.monotonic() - start) / 60
     trainer.save_model()
     processor.save_pretrained(args.output_dir)

@@ -96,10 +96,12 @@ def test_the_first_row_opens_two_volumes_at_most(tree, opened):
     assert len(opened) == 2
 
 
+@pytest.mark.parametrize("interleaved", [1, 10])
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize("taken", [1, 4, 9])
-def test_a_restart_goes_on_with_the_same_rows_and_opens_no_earlier_volume(tree, epoch, taken, opened):
-    dataset = stream(tree).shuffle(seed=5, buffer_size=1)
+def test_a_restart_goes_on_with_the_same_rows_and_opens_no_earlier_volume(tree, epoch, taken, interleaved, opened):
+    shuffle = {"seed": 5, "buffer_size": 1, "max_buffer_input_shards": interleaved}
+    dataset = stream(tree).shuffle(**shuffle)
     dataset.set_epoch(epoch)
     rows, state = [], None
     for i, row in enumerate(dataset):
@@ -107,7 +109,7 @@ def test_a_restart_goes_on_with_the_same_rows_and_opens_no_earlier_volume(tree, 
         if i + 1 == taken:
             state = dataset.state_dict()
     opened.clear()
-    again = stream(tree).shuffle(seed=5, buffer_size=1)
+    again = stream(tree).shuffle(**shuffle)
     again.set_epoch(epoch)
     again.load_state_dict(state)
     assert [digest(row) for row in again] == rows[taken:]
