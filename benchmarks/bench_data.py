@@ -143,7 +143,7 @@ def main(out: Path, scans: int, rounds: int) -> None:
         return load_dataset("ct_rate_pairs", data_dir=str(source), negative=negative, **options)
 
     def workers(count):
-        loader = DataLoader(stream(cohort, "none").repeat(2), batch_size=None, num_workers=count)
+        loader = DataLoader(stream(cohort, "none").repeat(5), batch_size=None, num_workers=count)
         return lambda: sum(1 for _ in loader)
 
     streams = {name: stream(cohort, name) for name in ("none", "heter")}
@@ -161,8 +161,8 @@ def main(out: Path, scans: int, rounds: int) -> None:
         "prepared row: heter": (lambda: [read_all(prepared["heter"]) for _ in range(3)], 3 * scans),
         "prepared streamed row: none": (lambda: [read_all(prepared_streams["none"]) for _ in range(3)], 3 * scans),
         "prepared streamed row: heter": (lambda: [read_all(prepared_streams["heter"]) for _ in range(3)], 3 * scans),
-        "1 worker": (workers(1), 2 * scans),
-        "2 workers": (workers(2), 2 * scans),
+        "1 worker": (workers(1), 5 * scans),
+        "2 workers": (workers(2), 5 * scans),
     }
     if monai := monai_slices():
         tasks["slices: MONAI"] = (lambda: monai(path), 1)
