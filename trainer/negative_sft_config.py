@@ -32,7 +32,7 @@ class NegativeSFTConfig(SFTConfig):
         pair_mode (`str`, *optional*, defaults to `"sequential"`):
             `"sequential"`: the negative's forward and backward, then the volume's; memory stays that of plain
             fine-tuning, and a batch whose negatives are all at the cap skips a backward. `"joint"`: one forward over
-            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint.
+            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint (not run yet).
         max_negative_loss (`float`, *optional*, defaults to `0.2`):
             Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for. A pair at
             or past it no longer drives the model. Most tokens of a report are template and cost about nothing, so a
