@@ -25,11 +25,19 @@ from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
+import ct_rate_pairs
+from ct_rate_pairs.eval import coverage, label_reports
 from ct_rate_pairs.eval.evaluation import evaluate_reports
 from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.hub import write_model_card
-from ct_rate_pairs.trainer import MuonAdamW, NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
+from ct_rate_pairs.trainer import (
+    MuonAdamW,
+    NegativeSFTConfig,
+    NegativeSFTTrainer,
+    NewNegativesEachEpoch,
+    PairCollator,
+    WriteReportSamples,
+)
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -55,9 +63,17 @@ class RecipeArguments:
     on_error: str = field(
         default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."}
     )
+    validation_scans: int = field(
+        default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` judges checkpoints by."}
+    )
     eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
     muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
+
+
+def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
+    """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
+    return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
 
 
 def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
@@ -105,18 +121,31 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
         train = train.shuffle(seed=args.seed, buffer_size=1, max_buffer_input_shards=1)
         args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
+    validation = None
+    if args.eval_strategy != "no":
+        validation = index["validation"].select(range(min(recipe_args.validation_scans, len(index["validation"]))))
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
         args=args,
         train_dataset=train,
-        eval_dataset=index["validation"] if args.eval_strategy != "no" else None,
+        eval_dataset=validation,
         data_collator=collator,
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
+    if validation is not None:
+        trainer.add_callback(
+            WriteReportSamples(
+                trainer,
+                validation,
+                max_new_tokens=recipe_args.max_new_tokens,
+                score=validation_coverage,
+                num_scored=len(validation),
+            )
+        )
     start = time.monotonic()
     # On the command line "true" is a string, which Trainer would take for a path.
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint == "true" or args.resume_from_checkpoint)
@@ -129,6 +158,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
 
     scans = test.select(range(min(recipe_args.eval_scans or len(test), len(test))))
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process holds a share of the weights only
+        model = AutoModelForImageTextToText.from_pretrained(args.output_dir, dtype="auto").to(args.device)
     results = evaluate_reports(
         model,
         collator,

@@ -11,8 +11,10 @@ from test_trainer_negative_sft import make_trainer
 
 
 def main(out, cap):
-    trainer = make_trainer(out, per_device_train_batch_size=2, max_negative_loss=float(cap), ddp_backend="gloo")
-    assert trainer.accelerator.num_processes == 2
+    trainer = make_trainer(
+        out, per_device_train_batch_size=1, global_batch_size=4, max_negative_loss=float(cap), ddp_backend="gloo"
+    )
+    assert trainer.accelerator.num_processes == trainer.args.gradient_accumulation_steps == 2
     trainer.train()
     if trainer.is_world_process_zero():
         weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 
@@ -15,26 +16,25 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "recipes" / "configs"
 
 
-def launch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "1", "--cpu"]
+ONE_PROCESS = ("--num_processes", "1", "--cpu")
+
+
+def launch(*arguments: str, cwd: Path, launcher: tuple[str, ...] = ONE_PROCESS) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
     command += [str(ROOT / "recipes" / "sft_neg.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ.copy())
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+
+
+def write_cohort(folder: Path) -> None:
+    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "runs/phantom_cohort"]  # where the config looks
+    command += ["--scans", "24", "--valid-scans", "24"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 @pytest.mark.slow
 def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
-    phantom = [
-        sys.executable,
-        "-m",
-        "ct_rate_pairs.phantom",
-        "--out",
-        "runs/phantom_cohort",  # where the config looks
-        "--scans",
-        "24",
-        "--valid-scans",
-        "24",
-    ]
-    subprocess.run(phantom, cwd=tmp_path, check=True, capture_output=True)
+    write_cohort(tmp_path)
     run = launch(
         *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run"),
         *("--max_steps", "3", "--logging_steps", "1", "--eval_scans", "4", "--max_new_tokens", "12"),
@@ -51,6 +51,33 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
         assert (tmp_path / "run" / file).stat().st_size > 0
     AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
     AutoProcessor.from_pretrained(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path):
+    write_cohort(tmp_path)
+    run = launch(
+        *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run", "--global_batch_size", "8"),
+        *("--per_device_train_batch_size", "2", "--max_steps", "4", "--eval_scans", "2", "--max_new_tokens", "8"),
+        *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),
+        *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
+        *("--load_best_model_at_end", "true", "--validation_scans", "3"),
+        cwd=tmp_path,
+        launcher=("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0"),
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    coverages = [entry["eval_coverage"] for entry in state["log_history"] if "eval_coverage" in entry]
+    assert len(coverages) == 2 and state["best_metric"] == max(coverages)
+    assert state["epoch"] == pytest.approx(4 * 8 / 24, abs=0.4)  # eight pairs a step: both processes took their half
+    assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"step-000002.md", "step-000004.md"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero3"])
+def test_accelerate_knows_every_setting_of_its_configs(name):
+    config = load_config_from_file(str(ROOT / "recipes" / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type == {"fsdp2": "FSDP", "zero3": "DEEPSPEED"}.get(name, "MULTI_GPU")
+    assert config.use_cpu == (name == "cpu") and config.num_processes > 1
 
 
 @pytest.mark.slow
@@ -73,5 +100,6 @@ def test_beta_without_negatives_is_refused(tmp_path):
 def test_the_papers_settings(name, negative, beta, batch):
     config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert (config["negative"], config["beta"], config["per_device_train_batch_size"]) == (negative, beta, batch)
-    assert (config["learning_rate"], config["gradient_accumulation_steps"], config["num_train_epochs"]) == (2e-5, 8, 1)
+    accumulation = config["global_batch_size"] / (batch * 2)  # the paper's two GPUs
+    assert (config["learning_rate"], accumulation, config["num_train_epochs"]) == (2e-5, 8, 1)
     assert config["max_grad_norm"] > 0 and config["bf16"] and config["gradient_checkpointing"]

@@ -24,9 +24,17 @@ def test_defaults_keep_visual_tokens_and_negatives(tmp_path):
         ({"max_length": 512}, "visual tokens"),
         ({"remove_unused_columns": True}, "negative_images"),
         ({"loss_type": "dft"}, "loss_type='nll'"),
+        ({"global_batch_size": 3, "per_device_train_batch_size": 2}, "must be a multiple"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0"),
     ],
 )
 def test_wrong_setting_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         NegativeSFTConfig(output_dir=str(tmp_path), bf16=False, **options)
+
+
+def test_global_batch_size_sets_the_accumulation(tmp_path):
+    config = NegativeSFTConfig(
+        output_dir=str(tmp_path), bf16=False, global_batch_size=16, per_device_train_batch_size=2
+    )
+    assert config.gradient_accumulation_steps == 8

@@ -115,11 +115,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_volumes(t
     assert_same(weights_of(trainer), before, rtol=0, atol=0)
 
 
-def test_throughput_is_logged(tmp_path):
-    trainer = make_trainer(tmp_path, beta=0.3)
+@pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
+def test_throughput_is_logged(tmp_path, pair_mode):
+    trainer = make_trainer(tmp_path, beta=0.3, pair_mode=pair_mode)
     trainer.train()
-    assert len(logged(trainer, "volumes_per_second")) == len(logged(trainer, "tokens_per_second")) == 4
-    assert min(logged(trainer, "volumes_per_second")) > 0
+    volumes, tokens = logged(trainer, "volumes_per_second"), logged(trainer, "tokens_per_second")
+    assert len(volumes) == len(tokens) == 4 and min(volumes) > 0
+    batch = trainer.data_collator(ROWS[:2])
+    lengths = [sum(mask) for mask in batch["attention_mask"].tolist()]
+    for per_second, tokens_per_second in zip(volumes, tokens, strict=True):
+        assert 0.5 * min(lengths) < tokens_per_second / per_second < 2 * max(lengths)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class NegativeSFTConfig(SFTConfig):
         pair_mode (`str`, *optional*, defaults to `"sequential"`):
             `"sequential"`: the negative's forward and backward, then the volume's; memory stays that of plain
             fine-tuning, and a batch whose negatives are all at the cap skips a backward. `"joint"`: one forward over
-            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint (not run yet).
+            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint.
         max_negative_loss (`float`, *optional*, defaults to `0.2`):
             Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for. A pair at
             or past it no longer drives the model. Most tokens of a report are template and cost about nothing, so a
@@ -43,6 +43,9 @@ class NegativeSFTConfig(SFTConfig):
             only unlearns language from negatives; the phantom demo waits for 0.8 of its steps.
         negative_warmup_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps over which the negative's weight then grows linearly from 0 to `beta`.
+        global_batch_size (`int`, *optional*):
+            Pairs an optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
+            or 8 GPUs takes the same steps.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.SFTConfig`]:
@@ -104,8 +107,21 @@ class NegativeSFTConfig(SFTConfig):
         },
     )
 
+    global_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Pairs an optimizer step, over all processes. Sets `gradient_accumulation_steps`."},
+    )
+
     def __post_init__(self):
         super().__post_init__()
+        if self.global_batch_size is not None:
+            batch = self.per_device_train_batch_size * self.world_size
+            if self.global_batch_size < 1 or self.global_batch_size % batch:
+                raise ValueError(
+                    f"`global_batch_size` ({self.global_batch_size}) must be a multiple of what the processes take at "
+                    f"once: {self.world_size} x `per_device_train_batch_size` ({self.per_device_train_batch_size})."
+                )
+            self.gradient_accumulation_steps = self.global_batch_size // batch
         for name in ("alpha", "beta"):
             if getattr(self, name) < 0:
                 raise ValueError(

@@ -22,7 +22,9 @@ NEGATIVE = "negative_"  # `negative_X` in a batch takes the place of `X` when th
 VOLUMES = "volumes"  # names of a batch's volumes, for messages
 REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `beta=0`.'
 # What is added up between two logs, over tokens or pairs; "paired" is what was also scored on a negative
-SUMS = ("positive", "tokens", "volumes", "paired_positive", "negative", "paired_tokens", "capped", "pairs")
+SUMS = (
+    "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs"
+)  # fmt: skip
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -67,7 +69,8 @@ class NegativeSFTTrainer(SFTTrainer):
 
     With `pair_mode="sequential"` the negative has its own forward and backward ahead of the volume's, so memory stays
     that of plain fine-tuning. With `pair_mode="joint"` one forward serves both, at twice the activations; the
-    gradients are the same. A joint step logs no entropy and token accuracy.
+    gradients are the same. A joint step logs no entropy, token accuracy and `num_tokens`. Models sharded by FSDP or
+    DeepSpeed are always trained jointly.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -78,7 +81,8 @@ class NegativeSFTTrainer(SFTTrainer):
             The arguments of [`~trl.SFTTrainer`]; `data_collator` is a [`PairCollator`].
 
     Raises:
-        ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives.
+        ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model was
+            sharded at load time although it ties its embeddings.
         NonFiniteLossError: if a loss is NaN or infinite, before the weights take the step.
 
     Example:
@@ -103,17 +107,19 @@ class NegativeSFTTrainer(SFTTrainer):
         if args.beta > 0:
             self._check_columns(train_dataset, args.beta)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        if self.is_distributed_loading_by_transformers:
+            self._check_embeddings(self.model)
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        if sharded and not self.joint and args.beta > 0:
+        if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
             # There a backward of its own would step the optimizer, or wait for ranks that skip theirs.
-            logger.warning("Under %s pairs are trained with pair_mode='joint'.", self.accelerator.distributed_type)
+            logger.warning("A sharded model is trained with pair_mode='joint'.")
             self.joint = True
         # Qwen2.5-VL's class says False. Trainer would then not count the tokens of the whole optimizer step, each
         # micro-batch would be averaged on its own, and how a batch is split would change the loss.
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
-        self._last_log = (time.monotonic(), 0)  # when, and tokens trained on by then
+        self._last_log = time.monotonic()
 
     @staticmethod
     def _check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
@@ -123,6 +129,17 @@ class NegativeSFTTrainer(SFTTrainer):
         columns = train_dataset.column_names
         if columns is not None and "negative_images" not in columns:
             raise ValueError(f"`beta` is {beta}, but the training dataset has no column negative_images: {REMEDY}")
+
+    @staticmethod
+    def _check_embeddings(model: torch.nn.Module) -> None:
+        # Measured with transformers 5.23 and its own Trainer on two processes: from the second step on, each rank sees
+        # the other's half of a tied embedding as it was before training. The losses differ, and nothing else shows it.
+        if model.config.get_text_config().tie_word_embeddings:
+            raise ValueError(
+                "The model ties its input and output embeddings, and transformers trains such a model wrongly when "
+                "`from_pretrained(distributed_config=...)` shards it. Load it without, and shard it by accelerate: "
+                "`accelerate launch --config_file recipes/accelerate/fsdp2.yaml`."
+            )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
@@ -157,7 +174,8 @@ class NegativeSFTTrainer(SFTTrainer):
             if return_outputs:
                 loss, outputs = loss
         self._check_finite(loss, negative, volumes)
-        self._add_to_sums(loss.detach() / scale, tokens, len(inputs["labels"]), negative)
+        counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
+        self._add_to_sums(loss.detach() / scale, *counts, negative)
         self._metrics["train" if training else "eval"]["beta"] = [beta]
 
         loss = self.args.alpha * loss
@@ -237,7 +255,12 @@ class NegativeSFTTrainer(SFTTrainer):
                 )
 
     def _add_to_sums(
-        self, positive_sum: torch.Tensor, tokens: torch.Tensor, volumes: int, negative: NegativeTerm | None
+        self,
+        positive_sum: torch.Tensor,
+        tokens: torch.Tensor,
+        volumes: int,
+        attended: torch.Tensor,
+        negative: NegativeTerm | None,
     ) -> None:
         mode = "train" if self.model.training else "eval"
         paired = [0.0] * 5
@@ -245,7 +268,7 @@ class NegativeSFTTrainer(SFTTrainer):
             negative_sum = (negative.cross_entropy * negative.tokens).sum()
             paired = [positive_sum, negative_sum, tokens, negative.capped.sum(), len(negative.capped)]
         # On the device, without waiting for it
-        sums = (positive_sum, tokens, volumes, *paired)
+        sums = (positive_sum, tokens, volumes, attended, *paired)
         self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -260,12 +283,11 @@ class NegativeSFTTrainer(SFTTrainer):
             margin = (sums["negative"] - sums["paired_positive"]) / sums["paired_tokens"]
             self._metrics[mode]["margin"] = [margin]
             self._metrics[mode]["capped_share"] = [sums["capped"] / sums["pairs"]]
-        now, trained = time.monotonic(), self._total_train_tokens
+        now = time.monotonic()
         if mode == "train" and sums["volumes"] > 0:
-            seconds = now - self._last_log[0]
-            self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / seconds]
-            self._metrics[mode]["tokens_per_second"] = [(trained - self._last_log[1]) / seconds]
-        self._last_log = (now, trained)
+            self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / (now - self._last_log)]
+            self._metrics[mode]["tokens_per_second"] = [sums["attended"] / (now - self._last_log)]
+        self._last_log = now
         super().log(logs, start_time)
 
     def create_model_card(self, *args, **kwargs) -> None:
