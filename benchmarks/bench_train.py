@@ -44,10 +44,10 @@ TARGETS = {  # time and memory, as ratios to stock
 }
 
 
-def make_rows() -> list[dict]:
+def make_rows(number: int = BATCH, side: int = SIDE) -> list[dict]:
     """Rows of noise: what a step costs does not depend on what is on the slices."""
     rng = np.random.default_rng(0)
-    slices = lambda: [Image.fromarray(rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)) for _ in range(SLICES)]  # noqa: E731
+    slices = lambda: [Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)) for _ in range(SLICES)]  # noqa: E731
     return [
         {
             "volume": f"train_{i}_a_1.nii.gz",
@@ -58,7 +58,7 @@ def make_rows() -> list[dict]:
             "completion": [{"role": "assistant", "content": REPORT}],
             "slice_mm": [30.0 * k for k in range(SLICES)],
         }
-        for i in range(BATCH)
+        for i in range(number)
     ]
 
 

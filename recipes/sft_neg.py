@@ -59,6 +59,7 @@ class RecipeArguments:
     min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
     max_label_distance: int = field(default=3, metadata={"help": "Labels in which a hard partner differs at most."})
     partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
+    freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower's weights as they are."})
     streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
     on_error: str = field(
         default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."}
@@ -111,6 +112,8 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
             quantization_config=get_quantization_config(model_args),
         )
         processor = AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    if recipe_args.freeze_vision:
+        model.get_encoder("image").requires_grad_(False)
     collator = PairCollator(processor)
 
     if recipe_args.streaming:

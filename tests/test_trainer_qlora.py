@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from test_trainer_negative_sft import PROMPT, REPORTS, ROWS, logged, make_dataset, options, plain_cross_entropies
 from transformers import AutoModelForImageTextToText
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+Linear4bit = pytest.importorskip("bitsandbytes.nn", reason="pip install 'ct-rate-pairs[qlora]'").Linear4bit
 
 
 def test_four_bit_weights_stay_and_adapters_learn(tmp_path):
