@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from datasets import load_dataset
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import ct_rate_pairs
@@ -72,6 +72,20 @@ class RecipeArguments:
     muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
 
 
+def load_model(model_args: ModelConfig, texts: list[str], seed: int) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """What `--model_name_or_path` names; "tiny" is an untrained model whose vocabulary comes from `texts`."""
+    if model_args.model_name_or_path == "tiny":
+        return make_tiny_qwen(texts, seed=seed)
+    model = AutoModelForImageTextToText.from_pretrained(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        dtype=model_args.dtype or "auto",
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
+    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+
+
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
     """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
     return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
@@ -100,18 +114,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))
     labels = train.with_format("numpy", columns=["labels"])["labels"][:]
 
-    from_scratch = model_args.model_name_or_path == "tiny"
-    if from_scratch:
-        model, processor = make_tiny_qwen([*reports, *prompts], seed=args.seed)
-    else:
-        model = AutoModelForImageTextToText.from_pretrained(
-            model_args.model_name_or_path,
-            revision=model_args.model_revision,
-            dtype=model_args.dtype or "auto",
-            attn_implementation=model_args.attn_implementation,
-            quantization_config=get_quantization_config(model_args),
-        )
-        processor = AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    model, processor = load_model(model_args, [*reports, *prompts], args.seed)
     if recipe_args.freeze_vision:
         model.get_encoder("image").requires_grad_(False)
     collator = PairCollator(processor)
@@ -185,7 +188,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         steps=trainer.state.global_step,
         hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         minutes=minutes,
-        base_model=None if from_scratch else model_args.model_name_or_path,
+        base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
         num_slices=reader.source.settings.num_slices,
         spacing=reader.source.settings.spacing,
         min_label_distance=recipe_args.min_label_distance,
