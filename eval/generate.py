@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 
-import torch
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 
 def batched(rows: Iterable[dict], size: int) -> Iterator[list[dict]]:
@@ -17,7 +16,6 @@ def batched(rows: Iterable[dict], size: int) -> Iterator[list[dict]]:
         yield batch
 
 
-@torch.no_grad()
 def generate_reports(
     model: PreTrainedModel,
     collator: PairCollator,
@@ -28,10 +26,7 @@ def generate_reports(
     progress: bool = True,
 ) -> list[str]:
     """
-    Writes one report per row at temperature 0 (paper, section 8): the likeliest token each time, nothing drawn.
-
-    Sampling settings and the repetition penalty of the checkpoint's own generation config are left out on purpose:
-    Qwen2.5-VL ships a penalty of 1.05, which punishes exactly the sentences that normal reports share.
+    Writes one report per row, batch by batch ([`~ct_rate_pairs.trainer.generate_batch`]).
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -52,25 +47,10 @@ def generate_reports(
     Returns:
         `list[str]`: the reports in the rows' order, without special tokens and outer white space.
     """
-    generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=model.generation_config.pad_token_id,
-    )
-    tokenizer = collator.processor.tokenizer
-    was_training = model.training
-    model.eval()
     reports = []
     total = len(rows) if isinstance(rows, Sized) else None
     with tqdm(total=total, desc="Writing reports", unit="scan", disable=not progress) as bar:
         for batch in batched(rows, batch_size):
-            inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts(batch).items()}
-            tokens = model.generate(**inputs, generation_config=generation_config)  # [B, T_prompt + T_new]
-            texts = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            reports.extend(text.strip() for text in texts)
+            reports += generate_batch(model, collator, batch, max_new_tokens=max_new_tokens)
             bar.update(len(batch))
-    model.train(was_training)
     return reports

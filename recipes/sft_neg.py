@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from data_arguments import DataArguments
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
@@ -37,33 +38,18 @@ from ct_rate_pairs.trainer import (
     NewNegativesEachEpoch,
     PairCollator,
     WriteReportSamples,
+    save_row_settings,
 )
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 @dataclass
-class RecipeArguments:
+class RecipeArguments(DataArguments):
     """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
 
-    data_dir: str | None = field(
-        default=None,
-        metadata={"help": "CT-RATE tree, phantom cohort or prepared copy; CT-RATE on the Hub by default."},
-    )
-    negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss, heter or hard."})
-    num_slices: int | None = field(default=None, metadata={"help": "Axial slices a volume; 10 by default."})
-    spacing: list[float] | None = field(
-        default=None, metadata={"help": "Spacing in mm after resampling, x y z; 0.75 0.75 1.5 by default."}
-    )
-    window: str | None = field(default=None, metadata={"help": "paper (the default), or rgb: three windows."})
     slices: str = field(default="uniform", metadata={"help": "uniform, or jitter: random planes, as augmentation."})
-    min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
-    max_label_distance: int = field(default=3, metadata={"help": "Labels in which a hard partner differs at most."})
-    partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
     freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower's weights as they are."})
     streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
-    on_error: str = field(
-        default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."}
-    )
     validation_scans: int = field(
         default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` judges checkpoints by."}
     )
@@ -94,13 +80,7 @@ def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str
 def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
     if args.beta > 0 and recipe_args.negative == "none":
         raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
-    options = {
-        name: getattr(recipe_args, name)
-        for name in (
-            "data_dir", "negative", "num_slices", "spacing", "window", "slices", "min_label_distance",
-            "max_label_distance", "partner_sampling", "on_error",
-        )
-    }  # fmt: skip
+    options = recipe_args.dataset_options() | {"slices": recipe_args.slices}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
     for split in ("train", "test", *(("validation",) if args.eval_strategy != "no" else ())):
         if not len(index.get(split, ())):
@@ -158,6 +138,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     minutes = (time.monotonic() - start) / 60
     trainer.save_model()
     processor.save_pretrained(args.output_dir)
+    save_row_settings(reader, args.output_dir)
     trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
     if not trainer.is_world_process_zero():
         return

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import GenerationConfig, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTTrainer
+
+from .generation import generate_batch
 
 
 SAMPLE = "## {volume}\n\n### Reference\n\n{reference}\n\n### Generated\n\n{report}\n"
@@ -88,20 +89,8 @@ class WriteReportSamples(TrainerCallback):
             metrics.update(scores)
             self.trainer.log(scores)
 
-    @torch.no_grad()
     def _write_reports(self, batch_size: int) -> list[dict[str, Any]]:
         """`volume`, `reference`, `labels` and `report` of each scan, the same list in each process."""
-        model, collator = self.trainer.model, self.trainer.data_collator
-        generation_config = GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            use_cache=True,  # which training under gradient checkpointing has switched off in the model's own
-            repetition_penalty=1.0,  # Qwen2.5-VL's 1.05 would punish the sentences that normal reports share
-            eos_token_id=model.generation_config.eos_token_id,
-            pad_token_id=model.generation_config.pad_token_id,
-        )
-        was_training = model.training
-        model.eval()
         scans = []
         indices = list(range(len(self.dataset)))
         # With padding, all processes generate equally often: under sharding each needs the others.
@@ -109,14 +98,12 @@ class WriteReportSamples(TrainerCallback):
             for start in range(0, len(share), batch_size):
                 part = share[start : start + batch_size]
                 rows = [self.dataset[index] for index in part]
-                prompts = {name: tensor.to(model.device) for name, tensor in collator.prompts(rows).items()}
-                tokens = model.generate(**prompts, generation_config=generation_config)  # [B, T_prompt + T_new]
-                answers = tokens[:, prompts["input_ids"].shape[1] :]  # [B, T_new]
-                reports = collator.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+                reports = generate_batch(
+                    self.trainer.model, self.trainer.data_collator, rows, max_new_tokens=self.max_new_tokens
+                )
                 for index, row, report in zip(part, rows, reports, strict=True):
                     reference = row["completion"][0]["content"]
                     scan = {"volume": row["volume"], "reference": reference, "labels": row["labels"]}
-                    scans.append((index, scan | {"report": report.strip()}))
-        model.train(was_training)
+                    scans.append((index, scan | {"report": report}))
         by_index = dict(gather_object(scans))
         return [by_index[index] for index in indices]

@@ -1,0 +1,105 @@
+"""The file of predictions: interrupted and gone on with, by one process or two, and in the challenge's form."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from predictions_run import SCANS, main, make_scans
+from test_eval_generate import REPORTS
+from two_processes import TESTS, torchrun
+
+from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.predictions import (
+    read_predictions,
+    references_of,
+    write_challenge_file,
+    write_predictions,
+)
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+VOLUMES = [f"train_{seed}_a_1.nii.gz" for seed in range(SCANS)]
+
+
+@pytest.fixture(scope="module")
+def model_and_collator():
+    model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1)
+    return model, PairCollator(processor)
+
+
+@pytest.fixture(scope="module")
+def expected(model_and_collator):
+    """Each scan's report, written without a file."""
+    rows = [make_scans()[index] for index in range(SCANS)]
+    reports = generate_reports(*model_and_collator, rows, batch_size=1, max_new_tokens=40, progress=False)
+    return dict(zip(VOLUMES, reports, strict=True))
+
+
+def test_only_what_is_missing_is_written_and_a_line_cut_off_is_written_again(tmp_path, model_and_collator, expected):
+    path = tmp_path / "run" / "predictions.jsonl"
+    first = write_predictions(*model_and_collator, make_scans().select([0, 1, 2]), path, max_new_tokens=40)
+    assert first == {volume: expected[volume] for volume in VOLUMES[:3]}
+    lines = path.read_text().splitlines(keepends=True)
+    marked = json.dumps({"volume": VOLUMES[0], "report": "kept"}) + "\n"
+    path.write_text(marked + lines[1] + lines[2][:-9])
+    written = write_predictions(*model_and_collator, make_scans(), path, batch_size=2, max_new_tokens=40)
+    assert written == expected | {VOLUMES[0]: "kept"}
+    assert list(written) == VOLUMES
+    assert read_predictions(path) == written and path.read_text().startswith(marked + lines[1])
+
+
+@pytest.mark.slow
+def test_after_kill_9_a_rerun_by_two_processes_completes_the_file(tmp_path, expected):
+    path = tmp_path / "predictions.jsonl"
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([sys.executable, str(TESTS / "predictions_run.py"), str(path)], env=environment)
+    while run.poll() is None and (not path.exists() or path.read_text().count("\n") < 2):
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert 2 <= path.read_text().count("\n") < SCANS
+    before = path.read_text()
+    before = before[: before.rfind("\n") + 1]
+    torchrun("predictions_run.py", path)
+    assert path.read_text().startswith(before)
+    assert len(path.read_text().splitlines()) == SCANS
+    assert read_predictions(path) == expected
+    main(path)  # nothing is missing, so nothing is written
+    assert len(path.read_text().splitlines()) == SCANS
+
+
+def test_the_challenges_form_is_read_and_written(tmp_path):
+    predictions = {"valid_1_a_1.nii.gz": "A nodule — 4 mm.", "valid_2_a_1.nii.gz": ""}
+    write_challenge_file(predictions, tmp_path / "reports.json")
+    content = json.loads((tmp_path / "reports.json").read_text())
+    assert content["generated_reports"][0] == {"input_image_name": "valid_1_a_1", "report": "A nodule — 4 mm."}
+    assert read_predictions(tmp_path / "reports.json") == predictions
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"volume": "v", "report": "r"}\nnonsense\n', "line 2 is not JSON"),
+        ("a.jsonl", '{"volume": "v"}\n', "entry 1 needs texts"),
+        ("a.json", "{}", "no list `generated_reports`"),
+        ("a.json", '{"generated_reports": [{"report": "r"}]}', "entry 1 needs texts"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_predictions(tmp_path / name)
+
+
+def test_references_come_from_the_index_without_reading_a_scan():
+    scans = make_scans()
+    scans.set_transform(lambda batch: pytest.fail("a scan was read"))
+    references, labels = references_of(scans, [VOLUMES[4], VOLUMES[0]])
+    assert references == [REPORTS[1], REPORTS[0]] and labels == [[0] * 18] * 2
+    with pytest.raises(KeyError, match="train_99_a_1"):
+        references_of(scans, [VOLUMES[0], "train_99_a_1.nii.gz"])

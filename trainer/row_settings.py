@@ -1,0 +1,46 @@
+"""What a trained model was shown travels with it, so that it is shown the same again: slices, target and prompt."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from transformers.utils import cached_file
+
+from ct_rate_pairs.rows import RowReader
+
+
+FILE = "row_settings.json"
+_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
+_OF_THE_TEXT = ("target", "prompt", "prompt_metadata")
+
+
+def save_row_settings(reader: RowReader, folder: str | Path) -> None:
+    """
+    Writes `row_settings.json` beside a model.
+
+    Args:
+        reader ([`~ct_rate_pairs.rows.RowReader`]):
+            What the training rows were read with: the transform of the map-style dataset.
+        folder (`str` or `Path`):
+            The model's folder.
+    """
+    volume, text = dataclasses.asdict(reader.source.settings), dataclasses.asdict(reader.config)
+    settings = {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in _OF_THE_TEXT}
+    (Path(folder) / FILE).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:
+    """
+    Reads the options of `load_dataset("ct_rate_pairs", ...)` that a model was trained with.
+
+    Args:
+        name_or_path (`str`):
+            Folder of the model, or its name on the Hub.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+
+    Returns:
+        `dict`: the options; empty for a model that was not trained here.
+    """
+    path = cached_file(name_or_path, FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return json.loads(Path(path).read_text()) if path else {}
