@@ -1,11 +1,9 @@
 """
-A trained model and the held-out scans -> `predictions.jsonl`, `results.json`, the sheet of reports and the
-table.
+Held-out scans and their generated reports -> `results.json`, table and figures; with the model, also whether it looks.
 """
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,76 +11,217 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.baselines import trivial_reports
+from ct_rate_pairs.eval.evaluation_figures import calibration_error, plot_calibration, plot_gaps, plot_labels
 from ct_rate_pairs.eval.figures import plot_reports
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.loss_gap import loss_gap, shuffle_volumes
-from ct_rate_pairs.eval.results import format_table, score_reports
+from ct_rate_pairs.eval.labeler import label_reports
+from ct_rate_pairs.eval.lesion_size import nodule_coverage_by_size
+from ct_rate_pairs.eval.loss_gap import TooFewScansError, loss_gap, shuffle_volumes
+from ct_rate_pairs.eval.predictions import references_of, write_challenge_file
+from ct_rate_pairs.eval.report_diversity import report_diversity
+from ct_rate_pairs.eval.report_matching import report_matching
+from ct_rate_pairs.eval.results import format_looking, format_table, score_reports
 from ct_rate_pairs.trainer import PairCollator
 
 
-def evaluate_reports(
-    model: PreTrainedModel,
-    collator: PairCollator,
+def score_predictions(
+    predictions: dict[str, str],
     scans: Dataset,
     train_reports: Sequence[str],
     train_labels: np.ndarray,
-    run_dir: str | Path,
+    **options,
+) -> dict[str, dict]:
+    """
+    Scores generated reports beside the trivial rows (paper, section 7.4). No volume is read.
+
+    Args:
+        predictions (`dict[str, str]`):
+            VolumeName to generated report.
+        scans ([`~datasets.Dataset`]):
+            Rows of the split that holds these volumes: their references and labels.
+        train_reports (`Sequence[str]`), train_labels (`np.ndarray` of shape `[N, 18]`):
+            The training split, for the trivial rows.
+        options:
+            `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`score_reports`].
+
+    Returns:
+        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. That of the model
+        also has `unique_report_ratio`, `most_common_report_share`, the same of the references, and
+        `nodule_coverage_by_size`.
+
+    Raises:
+        `KeyError`: if a volume is not in the split.
+    """
+    volumes, generated = list(predictions), list(predictions.values())
+    references, labels = references_of(scans, volumes)
+    labels = np.array(labels)
+
+    def score(reports: Sequence[str]) -> dict:
+        return score_reports(reports, references, labels, volumes=volumes, **options)
+
+    model = score(generated) | report_diversity(generated)
+    model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
+    stated = label_reports(generated, options.get("labeler", "rules"))
+    model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
+    return {"model": model} | {
+        name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()
+    }
+
+
+def measure_looking(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    scans: Dataset,
     *,
     batch_size: int = 8,
     max_new_tokens: int = 1200,
-) -> dict[str, dict]:
+    seed: int = 0,
+) -> tuple[dict, dict[str, str]]:
     """
-    Write reports for held-out scans at temperature 0 and score them beside the trivial rows (paper, section 7.4).
-
-    The row `shuffled` is the same model shown another patient's volume: a model that looks at the scan must lose by
-    it.
+    Measures whether reports depend on the scan: loss gaps, report matching, and reports for swapped volumes.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]):
-            Trained model.
-        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            Turns rows into batches.
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
         scans ([`~datasets.Dataset`]):
-            Rows of a held-out split. A volume that `on_error="skip"` replaced by its neighbour counts once.
-        train_reports (`Sequence[str]`), train_labels (`np.ndarray` of shape `[N, 18]`):
-            The training split, for the trivial rows.
-        run_dir (`str` or `Path`):
-            Folder to write to.
+            Rows of a held-out split; each is read several times.
         batch_size (`int`, *optional*, defaults to `8`):
             Scans at a time.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
             Longest report in tokens.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of noise, options and swaps.
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: metrics under `model`, `shuffled`, `all_negative`,
-        `most_common` and `all_positive`.
+        `tuple`: `{"gaps": ..., "matching": {"random": ..., "hard": ...}}` as [`loss_gap`] and [`report_matching`] give
+        them, and VolumeName to the report that was written for another patient's volume. What too few scans do not
+        allow is left out, and said.
     """
-    run_dir = Path(run_dir)
-    rows = list({row["volume"]: row for row in scans}.values())
-    references = [row["completion"][0]["content"] for row in rows]
-    labels = np.array([row["labels"] for row in rows])
-
-    write_reports = partial(generate_reports, model, collator, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    generated = write_reports(rows)
-    (run_dir / "figures").mkdir(parents=True, exist_ok=True)
-    with open(run_dir / "predictions.jsonl", "w") as file:
-        for row, report in zip(rows, generated, strict=True):
-            file.write(json.dumps({"volume": row["volume"], "report": report}) + "\n")
-
-    results = {"model": score_reports(generated, references, labels)}
+    kinds = ["negative"] * bool(scans[0]["negative_images"]) + ["noise", "shuffled", "blank"]
+    looking, swapped = {}, {}
     try:
-        others = list(shuffle_volumes(rows))
-    except ValueError as error:  # a handful of scans, most of them of one patient: the other numbers still count
-        print(f"No row `shuffled`: {error}")
-    else:
-        results["shuffled"] = score_reports(write_reports(others), references, labels)
-    if rows[0]["negative_images"]:
-        gaps = loss_gap(model, collator, rows, batch_size=batch_size)
-        results["model"] |= {name: value for name, value in gaps.items() if name != "pair_gaps"}
-    for name, report in trivial_reports(train_reports, train_labels).items():
-        results[name] = score_reports([report] * len(rows), references, labels)
+        looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, seed=seed)
+        others = shuffle_volumes(scans, seed)
+        reports = generate_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
+    except TooFewScansError as error:
+        print(f"Neither loss gaps nor a row `shuffled`: {error}")
+    for difficulty in ("random", "hard"):
+        try:
+            matching = report_matching(model, collator, scans, difficulty=difficulty, seed=seed)
+        except TooFewScansError as error:
+            print(f"No {difficulty} report matching: {error}")
+        else:
+            looking.setdefault("matching", {})[difficulty] = matching
+    return looking, swapped
 
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    plot_reports(rows, generated, run_dir / "figures" / "reports.png")
-    print(f"\n{len(rows)} held-out scans, temperature 0\n{format_table(results)}")
+
+def evaluate_model(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    predictions: dict[str, str],
+    scans: Dataset,
+    out: str | Path,
+    *,
+    looking_scans: int = 200,
+    batch_size: int = 8,
+    max_new_tokens: int = 1200,
+    seed: int = 0,
+    **score,
+) -> dict[str, dict]:
+    """
+    Measures the reports that a model has written, and whether it looks, and writes it all to `out`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        predictions (`dict[str, str]`):
+            VolumeName to the model's report.
+        scans ([`~datasets.Dataset`]):
+            Rows of the split that holds these volumes.
+        out (`str` or `Path`):
+            Folder to write to, see [`write_results`].
+        looking_scans (`int`, *optional*, defaults to `200`):
+            How many of the scans [`measure_looking`] is given; 0 for none.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Scans at a time.
+        max_new_tokens (`int`, *optional*, defaults to `1200`):
+            Longest report in tokens.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of [`measure_looking`].
+        score:
+            `train_reports`, `train_labels` and the options of [`score_predictions`].
+
+    Returns:
+        `dict[str, dict]`: the contents of `results.json`.
+    """
+    results = score_predictions(predictions, scans, **score)
+    # A volume that cannot be read has no prediction of its own, and here no place either.
+    names = scans.with_format(None)["volume"]
+    readable = scans.select([index for index, volume in enumerate(names) if volume in predictions])
+    looking = {}
+    if looking_scans:
+        few = readable.select(range(min(looking_scans, len(readable))))
+        looking, swapped = measure_looking(
+            model, collator, few, batch_size=batch_size, max_new_tokens=max_new_tokens, seed=seed
+        )
+        if swapped:
+            shuffled = score_predictions(swapped, scans, **score)["model"]
+            results = {"model": results["model"], "shuffled": shuffled} | results
+    write_results(results, out, predictions=predictions, looking=looking)
+    plot_reports(
+        readable, (predictions[name] for name in names if name in predictions), Path(out) / "figures" / "reports.png"
+    )
     return results
+
+
+def write_results(results: dict[str, dict], out: str | Path, *, predictions: dict[str, str], looking: dict) -> None:
+    """
+    Writes `results.json`, `looking.json`, `generated_reports.json` and `figures/`, and prints the table.
+
+    Args:
+        results (`dict[str, dict]`):
+            Rows of metrics. The means of `looking` are added to the row `model`.
+        out (`str` or `Path`):
+            Folder.
+        predictions (`dict[str, str]`):
+            VolumeName to report.
+        looking (`dict`):
+            As from [`measure_looking`]; empty where no model was there.
+    """
+    out, figures = Path(out), Path(out) / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    write_challenge_file(predictions, out / "generated_reports.json")
+    model = results["model"]
+    plot_labels(model["per_label"], model["n"], figures / "labels.png")
+    if gaps := looking.get("gaps"):
+        model |= {name: value for name, value in gaps.items() if not name.startswith("pair_gaps")}
+        pairs = {
+            name.removeprefix("pair_gaps"): values for name, values in gaps.items() if name.startswith("pair_gaps")
+        }
+        plot_gaps(
+            {suffix.lstrip("_") or "negative": values for suffix, values in pairs.items()},
+            out / "figures" / "gaps.png",
+        )
+    if matching := looking.get("matching"):
+        model["matching"] = {difficulty: matching_summary(result) for difficulty, result in matching.items()}
+        result = matching.get("random") or matching["hard"]
+        plot_calibration(
+            result["confidence"], np.array(result["ranks"]["pmi"]) == 1, out / "figures" / "calibration.png"
+        )
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    if looking:
+        (out / "looking.json").write_text(json.dumps(looking) + "\n")
+    print(f"\n{model['n']} held-out scans, temperature 0\n{format_table(results)}\n{format_looking(model)}")
+
+
+def matching_summary(matching: dict) -> dict:
+    """What `results.json` keeps of a [`report_matching`]; the rest is in `looking.json`."""
+    certain = calibration_error(matching["confidence"], np.array(matching["ranks"]["pmi"]) == 1)
+    kept = ("top1", "mrr", "recall_at_2", "recall_at_3", "n", "num_options", "headline")
+    return {name: matching[name] for name in kept} | {
+        "top1_pmi": matching["rules"]["pmi"]["top1"],
+        "top1_chance": matching["chance"]["top1"],
+        "top1_text_only": matching["rules"]["text_only_mean"]["top1"],
+        "calibration_error_pmi": certain,
+    }

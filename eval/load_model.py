@@ -1,7 +1,11 @@
 """A model by name, from a folder or the Hub: whole, or an adapter with its base."""
 
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.trainer import PairCollator
 
@@ -33,3 +37,20 @@ def load_model(
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, revision=revision, dtype=dtype)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
     return model.eval().to(device), PairCollator(processor)
+
+
+def version_of(name_or_path: str, revision: str | None = None) -> str:
+    """
+    What tells two states of a model apart: the commit on the Hub, or when the weights of a folder were last written.
+
+    Raises:
+        `OSError`: if there is no such model.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return str(max((path.stat().st_mtime_ns for path in folder.glob("*.safetensors")), default=0))
+    for file in ("adapter_config.json", "config.json"):
+        path = cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if path:
+            return extract_commit_hash(path, None)
+    raise OSError(f"{name_or_path} is neither a folder nor a model on the Hub: it has no config.json.")

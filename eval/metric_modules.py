@@ -19,10 +19,18 @@ from pathlib import Path
 import ct_rate_pairs
 
 
-METRICS = ("ct_coverage", "ct_label_accuracy")
-
-_EVAL = Path(__file__).parent
-_SIBLINGS = ("labels.py", "report_labels.py", "report_terms.py")
+_EVAL, _PACKAGE = Path(__file__).parent, Path(ct_rate_pairs.__file__).parent
+_LABELS = (
+    *(_EVAL / file for file in ("bootstrap.py", "label_metrics.py", "metrics/label_inputs.py")),
+    *(_PACKAGE / file for file in ("labels.py", "report_labels.py", "report_terms.py")),
+)
+# The plain modules that lie beside each metric's script.
+METRICS = {
+    "ct_coverage": _LABELS,
+    "ct_label_accuracy": _LABELS,
+    "ct_crg": (*_LABELS, _EVAL / "crg.py"),
+    "ct_report_text": (_EVAL / "bootstrap.py", _EVAL / "text_metrics.py"),
+}
 
 
 def metric_files(name: str) -> dict[str, bytes]:
@@ -37,12 +45,7 @@ def metric_files(name: str) -> dict[str, bytes]:
         `dict[str, bytes]`: file name to contents: the script `NAME.py`, the plain modules beside it, and
         `__init__.py`.
     """
-    package = Path(ct_rate_pairs.__file__).parent
-    paths = [
-        _EVAL / "metrics" / name / f"{name}.py",
-        _EVAL / "label_metrics.py",
-        *(package / file for file in _SIBLINGS),
-    ]
+    paths = [_EVAL / "metrics" / name / f"{name}.py", *METRICS[name]]
     return {"__init__.py": b"", **{path.name: path.read_bytes() for path in paths}}
 
 

@@ -78,6 +78,7 @@ def write_predictions(
     batch_size: int = 8,
     max_new_tokens: int = 1200,
     num_workers: int = 0,
+    made_with: dict | None = None,
 ) -> dict[str, str]:
     """
     Writes a report for each scan that the file has none for yet, and appends it there.
@@ -101,11 +102,18 @@ def write_predictions(
             Longest report in tokens.
         num_workers (`int`, *optional*, defaults to `0`):
             Processes that read scans ahead while the model writes, for each process.
+        made_with (`dict`, *optional*):
+            What the reports depend on, such as the model's version and the slices. It is kept beside the file.
 
     Returns:
         `dict[str, str]`: VolumeName to report, of these scans alone, in their order.
+
+    Raises:
+        `ValueError`: if the file was begun with another `made_with`: one file must not hold two models' reports.
     """
     path, state = Path(path), PartialState()
+    if made_with is not None:
+        _check_origin(path, made_with, state)
     done = _resume(path, state)
     volumes: list[str] = scans.with_format(None)["volume"][:]
     missing = [index for index, volume in enumerate(volumes) if volume not in done]
@@ -130,6 +138,23 @@ def write_predictions(
             bar.update(min(step, bar.total - bar.n))
         bar.close()
     return {volume: done[volume] for volume in volumes if volume in done}
+
+
+def _check_origin(path: Path, made_with: dict, state: PartialState) -> None:
+    kept, made_with = path.with_suffix(".made_with.json"), json.loads(json.dumps(made_with))
+    if kept.exists() and path.exists():
+        before = json.loads(kept.read_text())
+        changed = sorted(name for name in before | made_with if before.get(name) != made_with.get(name))
+        if changed:
+            raise ValueError(
+                f"{path} was begun with other settings: "
+                + "; ".join(f"{name} {before.get(name)}, now {made_with.get(name)}" for name in changed)
+                + ". Choose another folder, or delete the file."
+            )
+    state.wait_for_everyone()
+    if state.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
 def _resume(path: Path, state: PartialState) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ct_rate_pairs.eval.crg import crg
 from ct_rate_pairs.eval.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.labeler import label_reports
 from ct_rate_pairs.eval.text_metrics import text_scores
@@ -16,6 +17,7 @@ COLUMNS = {
     "Precision": "precision_micro",
     "F1 micro": "f1_micro",
     "Accuracy": "accuracy",
+    "CRG": "crg",
     "BLEU-1": "bleu1",
     "BLEU-4": "bleu4",
     "ROUGE-L": "rouge_l",
@@ -23,7 +25,18 @@ COLUMNS = {
 }
 
 
-def score_reports(predictions: Sequence[str], references: Sequence[str], labels: np.ndarray) -> dict:
+def score_reports(
+    predictions: Sequence[str],
+    references: Sequence[str],
+    labels: np.ndarray,
+    *,
+    volumes: Sequence[str] | None = None,
+    ci: float | None = None,
+    labeler: str = "rules",
+    recipe: str = "lower",
+    meteor: bool = False,
+    bertscore_model: str | None = None,
+) -> dict:
     """
     Scores generated reports against reference reports and the data set's own labels.
 
@@ -31,31 +44,42 @@ def score_reports(predictions: Sequence[str], references: Sequence[str], labels:
         predictions (`Sequence[str]`):
             Generated reports.
         references (`Sequence[str]`):
-            Reference reports, one a prediction: for BLEU and ROUGE-L.
+            Reference reports, one a prediction: for the text metrics.
         labels (`np.ndarray` of shape `[N, 18]`):
             True labels in the official order: for all other numbers. They come from the data set and not from a
             labeler run over `references`, so a labeler's error on the reference cannot cancel its error on the
             prediction.
+        volumes (`Sequence[str]`, *optional*):
+            CT-RATE's volume names, from which the intervals take the patients.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals by patient; without it there are none.
+        labeler (`str`, *optional*, defaults to `"rules"`):
+            What reads the labels of `predictions`, see [`~ct_rate_pairs.eval.label_reports`].
+        recipe (`str`, *optional*, defaults to `"lower"`), meteor (`bool`, *optional*, defaults to `False`), \
+        bertscore_model (`str`, *optional*):
+            See [`~ct_rate_pairs.eval.text_scores`].
 
     Returns:
-        `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`] and
-        [`~ct_rate_pairs.eval.text_scores`], `n` (the number of reports), and the names that belong to the numbers:
-        `labeler` and `recipe`. Each row of `per_label` also holds the label's `coverage`. Ready for `json.dump`; a
-        number without a meaning is `None`.
+        `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`],
+        [`~ct_rate_pairs.eval.crg`] and [`~ct_rate_pairs.eval.text_scores`], `n` (the number of reports), and the names
+        that belong to the numbers: `labeler` and `recipe`. Each row of `per_label` also holds the label's `coverage`.
+        Ready for `json.dump`; a number without a meaning is `None`.
 
     Raises:
         `ValueError`: for no reports, unequal numbers of them, an empty reference, or labels of another shape or value.
     """
-    stated = label_reports(predictions, labeler="rules")
-    covered = coverage(stated, labels, LABELS)
-    agreement = label_accuracy(stated, labels, LABELS)
+    stated = label_reports(predictions, labeler=labeler)
+    by_patient = {"volumes": volumes, "ci": ci}
+    covered = coverage(stated, labels, LABELS, **by_patient)
+    agreement = label_accuracy(stated, labels, LABELS, **by_patient)
     return {
         **covered,
         **agreement,
-        **text_scores(predictions, references, recipe="lower"),
+        **crg(stated, labels, LABELS, **by_patient),
+        **text_scores(predictions, references, recipe, meteor=meteor, bertscore_model=bertscore_model, **by_patient),
         "per_label": {name: {**covered["per_label"][name], **agreement["per_label"][name]} for name in LABELS},
         "n": len(predictions),
-        "labeler": "rules",
+        "labeler": labeler,
     }
 
 
@@ -85,3 +109,32 @@ def format_table(rows: dict[str, dict]) -> str:
     lines.insert(1, "-" * len(lines[0]))
     named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in ("labeler", "recipe") if key in numbers}
     return "\n".join([*lines, ", ".join(sorted(named))])
+
+
+def format_looking(model: dict) -> str:
+    """
+    What was measured of looking, a line each: loss gaps, and report matching beside chance and the text alone.
+
+    Args:
+        model (`dict`):
+            The row `model` of `results.json`.
+
+    Returns:
+        `str`: the lines; empty where nothing was measured.
+    """
+    lines = []
+    gaps = {
+        title: model[f"loss_gap{suffix}"]
+        for title, suffix in (("negative", ""), ("noise", "_noise"), ("shuffled", "_shuffled"), ("blank", "_blank"))
+        if f"loss_gap{suffix}" in model
+    }
+    if gaps:
+        told = ", ".join(f"{title} {gap:.3f}" for title, gap in gaps.items())
+        lines.append(f"loss gap of the true report, nats a token: {told}")
+    for difficulty, scores in model.get("matching", {}).items():
+        lines.append(
+            f"report matching, {difficulty}, 1 of {scores['num_options']}: Top-1 {scores['top1']:.2f}, by mutual "
+            f"information {scores['top1_pmi']:.2f}; chance {scores['top1_chance']:.2f}, "
+            f"text alone {scores['top1_text_only']:.2f}"
+        )
+    return "\n".join(lines)

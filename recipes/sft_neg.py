@@ -28,8 +28,9 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import ct_rate_pairs
 from ct_rate_pairs.eval import coverage, label_reports
-from ct_rate_pairs.eval.evaluation import evaluate_reports
+from ct_rate_pairs.eval.evaluation import evaluate_model
 from ct_rate_pairs.eval.figures import plot_losses
+from ct_rate_pairs.eval.predictions import write_predictions
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.trainer import (
     MuonAdamW,
@@ -147,15 +148,19 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process holds a share of the weights only
         model = AutoModelForImageTextToText.from_pretrained(args.output_dir, dtype="auto").to(args.device)
-    results = evaluate_reports(
+    predictions = Path(args.output_dir) / "predictions.jsonl"
+    predictions.unlink(missing_ok=True)  # an earlier run's
+    sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
+    results = evaluate_model(
         model,
         collator,
+        write_predictions(model, collator, scans, predictions, **sizes),
         scans,
-        reports,
-        labels,
         args.output_dir,
-        batch_size=args.per_device_eval_batch_size,
-        max_new_tokens=recipe_args.max_new_tokens,
+        train_reports=reports,
+        train_labels=labels,
+        ci=0.95,
+        **sizes,
     )
     plot_losses(trainer.state.log_history, Path(args.output_dir) / "figures" / "losses.png", args)
     write_model_card(

@@ -25,7 +25,7 @@ def make_scans():
         chosen = [row for row in rows if row["volume"] in batch["volume"]]
         return {name: [row[name] for row in chosen] for name in rows[0]}
 
-    index = {name: [row[name] for row in rows] for name in ("volume", "completion", "labels")}
+    index = {name: [row[name] for row in rows] for name in ("volume", "prompt", "completion", "labels")}
     return Dataset.from_dict(index).with_transform(read)
 
 

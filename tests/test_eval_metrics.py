@@ -1,7 +1,6 @@
-"""Coverage, accuracy, text scores and the table: small cases by hand, and invariants."""
+"""Coverage, accuracy, all scores together and the table: small cases by hand, and invariants."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ct_rate_pairs.eval import coverage, format_table, label_accuracy, label_reports, score_reports, text_scores
+from ct_rate_pairs.eval import coverage, format_table, label_accuracy, label_reports, score_reports
 from ct_rate_pairs.labels import LABELS
 
 
@@ -130,42 +129,11 @@ def test_label_reports_checks_its_arguments():
     assert label_reports([]).shape == (0, 18)
 
 
-def test_bleu_and_rouge_by_hand():
-    result = text_scores(["The heart is large."], ["the heart is normal ."])
-    assert result["bleu1"] == pytest.approx(4 / 5)
-    assert result["bleu2"] == pytest.approx(math.sqrt(4 / 5 * 2 / 4))
-    assert result["rouge_l"] == pytest.approx(4 / 5)
-    assert result["recipe"] == "lower"
-    short = text_scores(["the heart"], ["the heart is normal ."])
-    assert short["bleu1"] == pytest.approx(math.exp(1 - 5 / 2))  # the brevity penalty
-    assert short["rouge_l"] == pytest.approx((1 + 1.44) * 1 * 0.4 / (0.4 + 1.44 * 1))
-
-
-def test_text_scores_of_equal_and_empty_texts():
-    reports = ["No pleural effusion, 5.5 mm nodule in the lingula.", "Heart size is normal."]
-    assert [text_scores(reports, reports)[key] for key in ("bleu1", "bleu4", "rouge_l")] == pytest.approx([1, 1, 1])
-    assert [text_scores(["", ""], reports)[key] for key in ("bleu1", "bleu4", "rouge_l")] == pytest.approx([0, 0, 0])
-    half = text_scores(["", reports[1]], reports)
-    assert half["rouge_l"] == pytest.approx(0.5)
-    assert 0 < half["bleu1"] < 1
-
-
-def test_text_scores_name_bad_input():
-    with pytest.raises(ValueError, match="row 1 is an empty report"):
-        text_scores(["a", "b"], ["a", " "])
-    with pytest.raises(ValueError, match="2 predictions for 1 references"):
-        text_scores(["a", "b"], ["a"])
-    with pytest.raises(ValueError, match="Unknown recipe 'vlm'"):
-        text_scores(["a"], ["a"], recipe="vlm")
-    with pytest.raises(ValueError, match="empty"):
-        text_scores([], [])
-
-
 def test_score_reports_is_one_json_dict_with_the_design_keys():
     texts = ["Heart size is increased.", "No pleural effusion was detected."]
     result = score_reports(["Normal.", texts[1]], texts, label_reports(texts))
     keys = ["coverage", "coverage_macro", "accuracy", "exact_match", "per_label", "labeler", "recipe", "n"]
-    keys += ["bleu1", "bleu2", "bleu3", "bleu4", "rouge_l"]
+    keys += ["crg", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "bertscore_f1"]
     keys += [f"{name}_{mean}" for name in ("precision", "recall", "f1") for mean in ("micro", "macro")]
     assert set(result) == set(keys)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -181,9 +149,9 @@ def test_table_shows_missing_numbers_as_a_dash():
         "all_negative": {"coverage": 0.0, "precision_micro": None, "labeler": "rules", "recipe": "lower"},
     }
     head, rule, model, trivial, names = format_table(rows).splitlines()
-    titles = ["Coverage", "Precision", "F1 micro", "Accuracy", "BLEU-1", "BLEU-4", "ROUGE-L", "loss gap"]
+    titles = ["Coverage", "Precision", "F1 micro", "Accuracy", "CRG", "BLEU-1", "BLEU-4", "ROUGE-L", "loss gap"]
     assert [head.index(title) for title in titles] == sorted(head.index(title) for title in titles)
-    assert model.split() == ["model", "0.500", "0.250", "-", "-", "-", "-", "-", "0.125"]
-    assert trivial.split() == ["all_negative", "0.000"] + ["-"] * 7
+    assert model.split() == ["model", "0.500", "0.250", *["-"] * 6, "0.125"]
+    assert trivial.split() == ["all_negative", "0.000"] + ["-"] * 8
     assert len(head) == len(rule) == len(model) == len(trivial)
     assert names == "labeler: rules, recipe: lower"

@@ -10,7 +10,8 @@ import evaluate
 import numpy as np
 import pytest
 
-from ct_rate_pairs.eval import coverage, label_accuracy, label_reports
+from ct_rate_pairs.eval import coverage, label_accuracy, label_reports, text_scores
+from ct_rate_pairs.eval.crg import crg
 from ct_rate_pairs.eval.metric_modules import METRICS, install_metric, metric_files, modules_cache, register_metrics
 from ct_rate_pairs.labels import LABELS
 
@@ -28,25 +29,41 @@ def run(code: str, folder, **environment) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module", params=METRICS)
-def metric(request, tmp_path_factory):
+LABEL_METRICS = {"ct_coverage": coverage, "ct_label_accuracy": label_accuracy, "ct_crg": crg}
+VOLUMES = ["valid_1_a_1.nii.gz", "valid_2_a_1.nii.gz"]
+
+
+def load_as_space(name: str, folder):
     """The metric as a Space holds it: its files alone in a folder of its name."""
-    folder = tmp_path_factory.mktemp("space") / request.param
-    folder.mkdir()
-    for file, text in metric_files(request.param).items():
-        (folder / file).write_bytes(text)
-    return evaluate.load(str(folder))
+    space = folder / name
+    space.mkdir()
+    for file, text in metric_files(name).items():
+        (space / file).write_bytes(text)
+    return evaluate.load(str(space))
+
+
+@pytest.fixture(scope="module", params=LABEL_METRICS)
+def metric(request, tmp_path_factory):
+    return load_as_space(request.param, tmp_path_factory.mktemp("space"))
 
 
 def test_metric_takes_texts_and_vectors_alike(metric):
-    plain = {"ct_coverage": coverage, "ct_label_accuracy": label_accuracy}[metric.name]
     vectors = [label_reports(texts) for texts in (PREDICTIONS, REFERENCES)]
-    expected = plain(*vectors, LABELS)
+    expected = LABEL_METRICS[metric.name](*vectors, LABELS)
     for predictions in (PREDICTIONS, vectors[0], vectors[0].tolist()):
         for references in (REFERENCES, vectors[1], vectors[1].tolist()):
             texts = predictions is PREDICTIONS or references is REFERENCES
             result = metric.compute(predictions=predictions, references=references)
             assert result == {**expected, "labeler": "rules" if texts else None}
+
+
+def test_metric_gives_intervals_by_patient(metric):
+    vectors = [label_reports(texts) for texts in (PREDICTIONS, REFERENCES)]
+    for volumes in (None, VOLUMES, VOLUMES[:1] * 2):
+        expected = LABEL_METRICS[metric.name](*vectors, LABELS, volumes=volumes, ci=0.9)
+        result = metric.compute(predictions=PREDICTIONS, references=REFERENCES, volumes=volumes, ci=0.9)
+        assert result == {**expected, "labeler": "rules"}
+        assert result["ci_level"] == 0.9
 
 
 def test_metric_names_bad_vectors(metric):
@@ -56,16 +73,27 @@ def test_metric_names_bad_vectors(metric):
         metric.compute(predictions=np.zeros((1, 17)), references=np.zeros((1, 18)))
 
 
-def test_shipped_files_import_only_numpy_evaluate_and_each_other():
+def test_text_metric_is_the_plain_function(tmp_path):
+    metric = load_as_space("ct_report_text", tmp_path)
+    texts = {"predictions": PREDICTIONS, "references": REFERENCES}
+    assert metric.compute(**texts) == text_scores(PREDICTIONS, REFERENCES)
+    options = {"recipe": "vlm3d", "volumes": VOLUMES, "ci": 0.95}
+    assert metric.compute(**texts, **options) == text_scores(PREDICTIONS, REFERENCES, **options)
+
+
+def test_shipped_files_import_only_each_other_and_what_the_script_asks_for():
+    allowed = {"datasets", "evaluate", "numpy", "pycocoevalcap"}
     for name in METRICS:
         files = metric_files(name)
         lines = [line for text in files.values() for line in text.decode().splitlines()]
         roots = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
         siblings = {f".{file.removesuffix('.py')}" for file in files}
-        assert roots <= siblings | {"datasets", "evaluate", "numpy", "re", "functools", "collections.abc", "typing"}
-        # evaluate fetches what the script itself imports and looks no further
+        packages = {root.split(".")[0] for root in roots - siblings} - sys.stdlib_module_names
+        assert packages <= allowed
+        # evaluate fetches what the script itself imports, and names what of it is not installed; it looks no further
         script = files[f"{name}.py"].decode()
         assert all(f"from {sibling} import" in script for sibling in siblings - {f".{name}", ".__init__"})
+        assert all(f"import {package}\n" in script for package in packages & {"pycocoevalcap", "evaluate"})
 
 
 def test_literal_use_from_an_empty_folder_without_the_network(tmp_path):
@@ -77,10 +105,12 @@ import evaluate
 texts = {"predictions": ["Consolidation."], "references": ["Consolidation. Emphysema."]}
 a = evaluate.load("ct_coverage").compute(**texts)
 b = evaluate.load("ct_label_accuracy").compute(**texts)
-print(a["coverage"], b["precision_micro"], b["labeler"])
+c = evaluate.load("ct_crg").compute(**texts)
+d = evaluate.load("ct_report_text").compute(**texts, recipe="vlm3d")
+print(a["coverage"], b["precision_micro"], b["labeler"], c["crg"], d["rouge_l"] > 0, d["recipe"])
 """
     out = run(code, cwd, HF_HOME=str(tmp_path / "hf"), HF_MODULES_CACHE=str(tmp_path / "modules"))
-    assert out.split() == ["0.5", "1.0", "rules"]
+    assert out.split() == ["0.5", "1.0", "rules", "0.5", "True", "vlm3d"]
     assert not any(cwd.iterdir())
 
 

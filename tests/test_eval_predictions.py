@@ -103,3 +103,17 @@ def test_references_come_from_the_index_without_reading_a_scan():
     assert references == [REPORTS[1], REPORTS[0]] and labels == [[0] * 18] * 2
     with pytest.raises(KeyError, match="train_99_a_1"):
         references_of(scans, [VOLUMES[0], "train_99_a_1.nii.gz"])
+
+
+def test_one_file_never_holds_the_reports_of_two_models(tmp_path, model_and_collator):
+    path = tmp_path / "predictions.jsonl"
+    write = lambda scans, **made_with: write_predictions(  # noqa: E731
+        *model_and_collator, scans, path, max_new_tokens=4, made_with=made_with
+    )
+    write(make_scans().select([0]), model="a", spacing=(1, 1, 2))
+    write(make_scans().select([0, 1]), model="a", spacing=[1, 1, 2])
+    with pytest.raises(ValueError, match="model a, now b"):
+        write(make_scans(), model="b", spacing=[1, 1, 2])
+    assert len(read_predictions(path)) == 2
+    path.unlink()
+    write(make_scans().select([0]), model="b", spacing=[1, 1, 2])

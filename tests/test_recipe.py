@@ -11,17 +11,22 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ct_rate_pairs.eval.predictions import read_predictions
+
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "recipes" / "configs"
 
 
 ONE_PROCESS = ("--num_processes", "1", "--cpu")
+TWO_PROCESSES = ("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0")
 
 
-def launch(*arguments: str, cwd: Path, launcher: tuple[str, ...] = ONE_PROCESS) -> subprocess.CompletedProcess:
+def launch(
+    *arguments: str, cwd: Path, launcher: tuple[str, ...] = ONE_PROCESS, recipe: str = "sft_neg"
+) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
-    command += [str(ROOT / "recipes" / "sft_neg.py"), *arguments]
+    command += [str(ROOT / "recipes" / f"{recipe}.py"), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
 
@@ -52,6 +57,43 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
     AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
     AutoProcessor.from_pretrained(tmp_path / "run")
 
+    # The same model, measured on its own by two processes: as it was trained, without being told the spacing.
+    cohort = ("--data_dir", "runs/phantom_cohort")
+    again = launch(
+        *("--model", "run", *cohort, "--scans", "4", "--max_new_tokens", "12", "--num_workers", "0"),
+        cwd=tmp_path,
+        launcher=TWO_PROCESSES,
+        recipe="evaluate_reports",
+    )
+    assert again.returncode == 0, again.stderr[-3000:]
+    evaluation = tmp_path / "run" / "evaluation"
+    assert read_predictions(evaluation / "predictions.jsonl") == read_predictions(tmp_path / "run/predictions.jsonl")
+    measured = json.loads((evaluation / "results.json").read_text())
+    assert measured["model"].keys() == results["model"].keys()
+    for name, value in measured["model"].items():
+        expected = results["model"][name]
+        assert value == (pytest.approx(expected, abs=1e-4) if isinstance(value, float) else expected)
+
+    # From the challenge's file alone, and one run against the other.
+    reports = ("--predictions", "run/evaluation/generated_reports.json", "--out", "theirs")
+    theirs = launch(*reports, *cohort, cwd=tmp_path, recipe="evaluate_reports")
+    assert theirs.returncode == 0, theirs.stderr[-3000:]
+    scored = json.loads((tmp_path / "theirs" / "results.json").read_text())
+    assert scored["model"]["bleu4"] == measured["model"]["bleu4"] and "loss_gap" not in scored["model"]
+    compared = launch("--first", "run", "--second", "theirs", *cohort, cwd=tmp_path, recipe="compare_runs")
+    assert compared.returncode != 0 and "predictions.jsonl" in compared.stderr
+    runs = ("--first", "run", "--second", "theirs/generated_reports.json", "--out", "compared.json")
+    compared = launch(*runs, *cohort, cwd=tmp_path, recipe="compare_runs")
+    assert compared.returncode == 0, compared.stderr[-3000:]
+    metrics = json.loads((tmp_path / "compared.json").read_text())["metrics"]
+    assert metrics["bleu1"]["difference"] == 0 and metrics["bleu1"]["p"] == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("--model", "a", "--predictions", "b")])
+def test_evaluation_needs_a_model_or_predictions(tmp_path, arguments):
+    run = launch(*arguments, cwd=tmp_path, recipe="evaluate_reports")
+    assert run.returncode != 0 and "Give either --model" in run.stderr
+
 
 @pytest.mark.slow
 def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path):
@@ -63,7 +105,7 @@ def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path)
         *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
         *("--load_best_model_at_end", "true", "--validation_scans", "3"),
         cwd=tmp_path,
-        launcher=("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0"),
+        launcher=TWO_PROCESSES,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())

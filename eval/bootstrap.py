@@ -1,0 +1,129 @@
+"""
+From statistics of single reports to the numbers of a whole set, and how far these would move with other patients.
+
+Every metric here is a function of sums over the reports: hits, n-gram matches, lengths. So a resample of the patients
+is a weighted sum, and all resamples together are one matrix product. This file needs numpy alone, as it is also
+shipped beside the `evaluate` modules.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def divide(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """`part / whole` elementwise, and `empty` where `whole` is 0. NaN stands for "no meaning" until [`known`]."""
+    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
+    return np.divide(part, whole, out=np.full(shape, empty), where=np.not_equal(whole, 0))
+
+
+def known(value: np.generic | np.ndarray) -> float | int | None:
+    """A Python number for `json.dump`; `None` for NaN."""
+    number = np.asarray(value).item()
+    return None if math.isnan(number) else number
+
+
+def patient_ids(volumes: Sequence[str] | None, reports: int) -> np.ndarray:
+    """
+    Numbers the patients of the reports.
+
+    Args:
+        volumes (`Sequence[str]`, *optional*):
+            CT-RATE's volume names, one a report: the first two parts name the patient, `train_1_a_1.nii.gz` ->
+            `train_1`. Without them each report is its own patient.
+        reports (`int`):
+            Number of reports.
+
+    Returns:
+        `np.ndarray`: int array of shape `[N]`, values 0 to the number of patients less one.
+
+    Raises:
+        `ValueError`: if there is not one name a report.
+    """
+    if volumes is None:
+        return np.arange(reports)
+    if len(volumes) != reports:
+        raise ValueError(f"{len(volumes)} `volumes` for {reports} reports: pass one volume name a report.")
+    # csv_tables.patient_of does the same; it is not shipped beside the metrics.
+    return np.unique(["_".join(volume.split("_")[:2]) for volume in volumes], return_inverse=True)[1]
+
+
+def resample(
+    statistics: dict[str, np.ndarray], patients: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """
+    Sums of the statistics over resamples of the patients, each drawn with replacement and with all of their reports.
+
+    Args:
+        statistics (`dict[str, np.ndarray]`):
+            Arrays of shape `[N, ...]`, one row a report.
+        patients (`np.ndarray` of shape `[N]`):
+            Number of each report's patient, from [`patient_ids`].
+        resamples (`int`, *optional*, defaults to `1000`):
+            How many times to draw as many patients as there are.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed. The same seed and patients give the same draws: two models scored on the same reports are compared
+            pair by pair.
+
+    Returns:
+        `dict[str, np.ndarray]`: for each statistic its sums, of shape `[resamples, ...]`.
+    """
+    size = patients.max() + 1
+    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
+    draws = draws.astype(float)  # [resamples, patients]; a float product runs in BLAS
+    sums = {}
+    for name, values in statistics.items():
+        by_patient = np.zeros((size, *values.shape[1:]))
+        np.add.at(by_patient, patients, values)
+        sums[name] = np.tensordot(draws, by_patient, axes=1)
+    return sums
+
+
+def interval(values: np.ndarray, ci: float) -> list[float] | None:
+    """The central `ci` of resampled values `[resamples]`, by percentiles; resamples without a value are left out."""
+    values = values[~np.isnan(values)]
+    return np.quantile(values, [(1 - ci) / 2, (1 + ci) / 2]).tolist() if len(values) else None
+
+
+def estimate(
+    statistics: dict[str, np.ndarray],
+    score: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    volumes: Sequence[str] | None = None,
+    ci: float | None = None,
+) -> dict[str, float | list[float] | None]:
+    """
+    Numbers of a set of reports, and their bootstrap intervals by patient.
+
+    Args:
+        statistics (`dict[str, np.ndarray]`):
+            Arrays of shape `[N, ...]`, one row a report.
+        score (`Callable`):
+            From the sums of the statistics, of shape `[...]` or `[resamples, ...]`, to named numbers of shape `[]` or
+            `[resamples]`, NaN where a number has no meaning.
+        volumes (`Sequence[str]`, *optional*):
+            CT-RATE's volume names, from which the intervals take the patients. Without them each report is its own
+            patient.
+        ci (`float`, *optional*):
+            Share of the resamples inside each interval, such as 0.95. Without it there are no intervals.
+
+    Returns:
+        `dict`: each number under its name, `None` where it has no meaning. With `ci` also `NAME_ci: [low, high]`, and
+        `ci_level`; an interval is `None` where its number is, or where there is but one patient.
+
+    Raises:
+        `ValueError`: if `ci` is not between 0 and 1, or there is not one volume name a report.
+    """
+    sums = {name: values.sum(axis=0) for name, values in statistics.items()}
+    numbers = {name: known(value) for name, value in score(sums).items()}
+    if ci is None:
+        return numbers
+    if not 0 < ci < 1:
+        raise ValueError(f"`ci={ci}` is not between 0 and 1: for 95 % pass `ci=0.95`.")
+    patients = patient_ids(volumes, len(next(iter(statistics.values()))))
+    lone = patients.max() == 0
+    intervals = {
+        f"{name}_ci": None if lone or numbers[name] is None else interval(values, ci)
+        for name, values in score(resample(statistics, patients)).items()
+    }
+    return {**numbers, **intervals, "ci_level": ci}

@@ -1,0 +1,108 @@
+"""
+Write reports with a model and measure them, or measure reports that are there.
+
+    accelerate launch recipes/evaluate_reports.py --model runs/heter --data_dir /path/to/CT-RATE
+    accelerate launch recipes/evaluate_reports.py --model USER/MODEL --revision heter --data_dir phantom --scans 100
+    python recipes/evaluate_reports.py --predictions generated.json --data_dir /path/to/CT-RATE --out runs/theirs
+
+Reports go to `predictions.jsonl` as they are written: after any interruption the same command goes on. Then come
+`results.json`, `generated_reports.json` (the VLM3D challenge's form), a table and figures, with the rows of three
+reports that never look at a scan. With a model, it is also measured whether it looks: loss gaps, report matching, and
+its Coverage with the volumes of other patients. From predictions alone neither a model nor a volume is read.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from data_arguments import DataArguments
+from datasets import load_dataset
+from trl import TrlParser
+
+import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
+from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions, write_results
+from ct_rate_pairs.eval.load_model import load_model, version_of
+from ct_rate_pairs.eval.predictions import read_predictions, write_predictions
+from ct_rate_pairs.trainer import read_row_settings
+
+
+@dataclass
+class EvaluationArguments(DataArguments):
+    """A model or a file of predictions, the scans, and what is measured."""
+
+    model: str | None = field(default=None, metadata={"help": "Model or adapter: folder, or name on the Hub."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
+    predictions: str | None = field(
+        default=None, metadata={"help": "Measure this file, .jsonl or the challenge's .json, without a model."}
+    )
+    out: str | None = field(default=None, metadata={"help": "Folder for all of it; MODEL/evaluation by default."})
+    split: str = field(default="test", metadata={"help": "test (CT-RATE's validation set), validation or train."})
+    scans: int = field(default=0, metadata={"help": "First scans of the split; 0: all."})
+    looking_scans: int = field(default=200, metadata={"help": "Scans to measure looking on; 0: none."})
+    batch_size: int = field(default=8, metadata={"help": "Scans at a time, in each process."})
+    max_new_tokens: int = field(default=1200, metadata={"help": "Longest report, in tokens."})
+    dtype: str = field(default="auto", metadata={"help": "Type of the weights; auto: as they were saved."})
+    num_workers: int = field(default=2, metadata={"help": "Processes that read scans ahead, for each process."})
+    recipe: str = field(default="lower", metadata={"help": "Of the text metrics: lower, or vlm3d (the challenge's)."})
+    labeler: str = field(default="rules", metadata={"help": "What reads the labels of generated reports."})
+    meteor: bool = field(default=False, metadata={"help": "METEOR too; it needs Java."})
+    bertscore_model: str | None = field(default=None, metadata={"help": "Encoder for BERTScore: name or folder."})
+    ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals by patient."})
+    seed: int = field(default=0, metadata={"help": "Of the negatives, options and shuffles."})
+
+
+def main(args: EvaluationArguments) -> None:
+    if (args.model is None) == (args.predictions is None):
+        raise ValueError("Give either --model, to write reports, or --predictions, to measure a file of them.")
+    trained_with = read_row_settings(args.model, args.revision) if args.model else {}
+    options = trained_with | args.dataset_options()
+    index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
+    scans = index[args.split]
+    first = range(min(args.scans or len(scans), len(scans)))
+    scans = scans.select(first)
+    train = index["train"].with_format(None).select_columns(["completion", "labels"])
+    score = {name: getattr(args, name) for name in ("recipe", "labeler", "meteor", "bertscore_model", "ci")}
+    score |= {"train_reports": [turns[0]["content"] for turns in train["completion"]]}
+    score |= {"train_labels": np.array(train["labels"])}
+
+    if args.predictions:
+        predictions = read_predictions(args.predictions)
+        out = args.out or Path(args.predictions).parent
+        write_results(score_predictions(predictions, scans, **score), out, predictions=predictions, looking={})
+        return
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    model, collator = load_model(args.model, args.revision, args.dtype, state.device)
+    out = Path(args.out or Path(args.model) / "evaluation")
+    version = {"model": args.model, "version": version_of(args.model, args.revision), "dtype": args.dtype}
+    sizes = {"batch_size": args.batch_size, "max_new_tokens": args.max_new_tokens}
+    predictions = write_predictions(
+        model,
+        collator,
+        scans,
+        out / "predictions.jsonl",
+        num_workers=args.num_workers,
+        made_with=version | options | {"split": args.split, "max_new_tokens": args.max_new_tokens},
+        **sizes,
+    )
+    state.wait_for_everyone()
+    state.destroy_process_group()  # the ranks part: what follows is the first one's
+    if state.is_main_process:
+        with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options).select(first)
+        evaluate_model(
+            model,
+            collator,
+            predictions,
+            with_negatives,
+            out,
+            looking_scans=args.looking_scans,
+            seed=args.seed,
+            **sizes,
+            **score,
+        )
+
+
+if __name__ == "__main__":
+    main(*TrlParser((EvaluationArguments,)).parse_args_and_config())

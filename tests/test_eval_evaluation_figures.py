@@ -1,0 +1,31 @@
+"""Figures of an evaluation, and the calibration error by hand."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ct_rate_pairs.eval.evaluation_figures import calibration_error, plot_calibration, plot_gaps, plot_labels
+
+
+def test_calibration_error_by_hand():
+    confidence = [0.95, 0.95, 0.55, 0.55]
+    assert calibration_error(confidence, [True, True, True, False]) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
+    assert calibration_error([1.0, 1.0], [True, True]) == 0
+    assert calibration_error([1.0], [False]) == 1
+
+
+def test_choices_as_certain_as_they_are_right_have_no_calibration_error():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.25, 1, 20000)
+    assert calibration_error(confidence, rng.random(20000) < confidence) < 0.02
+
+
+def test_figures_are_drawn_for_the_least_that_there_can_be(tmp_path):
+    row = {"recall": None, "precision": None, "support": 0}
+    plot_labels({"Lung nodule": row, "Emphysema": row | {"recall": 1.0, "support": 1}}, 1, tmp_path / "labels.png")
+    plot_gaps({"noise": [0.1], "blank": [-0.2]}, tmp_path / "gaps.png")
+    plot_gaps({"noise": [0.0, 0.0]}, tmp_path / "still.png")
+    plot_calibration([1.0], [True], tmp_path / "calibration.png")
+    for path in tmp_path.iterdir():
+        image = np.asarray(Image.open(path).convert("L"))
+        assert image.std() > 5  # something is drawn
