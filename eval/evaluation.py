@@ -20,7 +20,7 @@ from ct_rate_pairs.eval.loss_gap import TooFewScansError, loss_gap, shuffle_volu
 from ct_rate_pairs.eval.predictions import references_of, write_challenge_file
 from ct_rate_pairs.eval.report_diversity import report_diversity
 from ct_rate_pairs.eval.report_matching import report_matching
-from ct_rate_pairs.eval.results import format_looking, format_table, score_reports
+from ct_rate_pairs.eval.results import format_intervals, format_looking, format_table, score_reports
 from ct_rate_pairs.trainer import PairCollator
 
 
@@ -212,7 +212,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if looking:
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
-    print(f"\n{model['n']} held-out scans, temperature 0\n{format_table(results)}\n{format_looking(model)}")
+    told = [format_table(results), format_intervals(model), format_looking(model)]
+    print(f"\n{model['n']} held-out scans, temperature 0", *filter(None, told), sep="\n")
 
 
 def matching_summary(matching: dict) -> dict:

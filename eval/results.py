@@ -111,6 +111,16 @@ def format_table(rows: dict[str, dict]) -> str:
     return "\n".join([*lines, ", ".join(sorted(named))])
 
 
+def format_intervals(model: dict) -> str:
+    """One line: the bootstrap intervals by patient of the row `model` of `results.json`, of the table's columns."""
+    told = [
+        f"{title} {bounds[0]:.3f} to {bounds[1]:.3f}"
+        for title, key in COLUMNS.items()
+        if (bounds := model.get(f"{key}_ci"))
+    ]
+    return f"{model['ci_level']:.0%} intervals of model, by patient: {', '.join(told)}" if told else ""
+
+
 def format_looking(model: dict) -> str:
     """
     What was measured of looking, a line each: loss gaps, and report matching beside chance and the text alone.
