@@ -21,27 +21,45 @@ SENTENCE_END = re.compile(
 VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|not|can|cannot|could)\b")
 SUBJECTLESS = re.compile(r"(?:is|are|was|were|has|have|which|that)\b")
 BREAK = re.compile(
-    r"(?P<strong>,?\s(?:but|however|although|though|while|whereas|yet)\s|:\s)|\s*,\s*(?:(?:and|or)\s)?|\s(?:and|or)\s"
+    r"(?P<strong>,?\s(?:but|however|although|though|while|whereas|yet)\s|:\s(?!(?:no|none|absent|negative)$))"
+    r"|\s*,\s*(?:(?:and|or)\s)?|\s(?:and|or)\s"
 )
 
 SEEN = (
     r"observed|detected|seen|present|found|identified|noted|distinguished|visuali[sz]ed|available|encountered|evident|"
-    r"demonstrated|noticed|selected|determined|revealed|watched|depicted|shown|monitored|in question|included"
+    r"demonstrated|noticed|selected|determined|revealed|watched|depicted|shown|monitored|in question|included|visible|"
+    r"apparent|appreciated|recogni[sz]ed|documented|reported|exist"
 )
-NO = re.compile(r"\b(?:no|without|absence of|free of|free from|neither|nor|lack of|negative for|devoid of)\b")
+EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
+# These reach forward, to the end of their clause.
+NO = re.compile(
+    r"\b(?:no|without|absence of|free of|free from|neither|nor|lack of|negative for|devoid of|"
+    r"(?:do|does|did) not (?:show|have|contain|demonstrate|reveal|include|exhibit))\b"
+)
+# These reach over their whole clause. One `\b` before all words, as each costs time.
 NOT_SEEN = re.compile(
-    rf"\b(?:not|never|no longer) (?:been |be |clearly |significantly |obviously |definitely )?(?:{SEEN})\b"
-    r"(?! (?:in|on|at) (?:the |his |her |their )?(?:previous|prior|old|earlier|former))"
+    r"\b(?:"
+    rf"(?:not|never|no longer) (?:been |be |clearly |significantly |obviously |definitely )?(?:{SEEN})\b"
+    rf"(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
+    r"|(?:resolved|disappeared|vanished|absent|completely regressed)\b"
+    r"|(?:is|are|was|were|been|appears?|looks?) (?:completely |quite )?(?:in |of |within )?(?:a |the )?"
+    r"(?:removed|ruled out|excluded|normal|natural|preserved|unremarkable)\b"
+    r")"
     rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected": neither
-    r"|\b(?:resolved|disappeared|vanished|absent|completely regressed)\b"
-    r"|\b(?:is|are|was|were|appears?|appear|look|looks) (?:in |of |within )?(?:a |the )?(?:completely |quite )?"
-    r"(?:normal|natural|preserved|unremarkable)\b"
+    r"|: (?:no|none|absent|negative)$"
 )
-# These speak of a finding that is there: unchanged, or not told apart from another.
+# These speak of a finding that is there: unchanged, on its way out, or not told apart from another.
 NOT_A_NEGATION = re.compile(
-    r"\b(?:no|without)(?: \w+){0,3} (?:changes?|differences?|progression|regression|contrast)\b"
-    r"|\bno (?:\w+ )?(?:increase|decrease|reduction)s?(?: \w+){0,3} (?:sizes?|numbers?|dimensions?)\b"
-    r"|\black of (?:\w+ )?(?:contrast|material)\b"
+    r"\b(?:"
+    r"(?:no|without|not (?:show|demonstrate|reveal)) (?:(?:any|an?|obvious|clear|other|pathological|iv|oral|"
+    r"intravenous|significant|remarkable|statistically|marked|major|interval|size|dimensional|volume) ){0,3}"
+    r"(?:changes?|differences?|progression|regression|contrast)"
+    r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?: \w+){0,3} (?:sizes?|numbers?|dimensions?)"
+    r"|lack of (?:\w+ )?(?:contrast|material)"
+    r"|not (?:\w+ )?distinguished from|not (?:be |been )?(?:\w+ )?(?:excluded|ruled out|resolved|disappeared|removed)"
+    r"|(?:partially|partly|almost|nearly|incompletely|largely|mostly) (?:completely )?"
+    r"(?:resolved|disappeared|regressed|removed)"
+    r")\b"
 )
 EXCEPTION = re.compile(
     r"\b(?:other than|except(?: for)?|apart from|aside from|besides)\b(?! (?:this|these|that|those|the above))"
@@ -59,16 +77,18 @@ def split_clauses(sentence: str) -> list[str]:
     own: in "a, b and c were not observed" the three stay together, in "a is open and b was not detected" they part.
     "But" and its like always end one, and so does a "no" or "without" after a comma.
     """
-    clauses, clause, waiting, start, strong = [], [], [], 0, False
+    clauses, clause, waiting, start, strong, has_verb = [], [], [], 0, False, False
     for mark in [*BREAK.finditer(sentence), None]:
         piece = sentence[start : mark.start() if mark else len(sentence)]
         start = mark.end() if mark else start
+        piece_has_verb = bool(VERB.search(piece))
         if strong or (clause and NO.match(piece)):
             clauses.append(clause + waiting)
-            clause, waiting = [piece], []
-        elif not any(map(VERB.search, clause)) or (not waiting and SUBJECTLESS.match(piece)):
+            clause, waiting, has_verb = [piece], [], piece_has_verb
+        elif not has_verb or (not waiting and SUBJECTLESS.match(piece)):
             clause.append(piece)
-        elif VERB.search(piece):
+            has_verb = has_verb or piece_has_verb
+        elif piece_has_verb:
             # "x is seen, y and z were not": y waits for its verb. A piece with a place of its own is complete.
             complete = [i + 1 for i, part in enumerate(waiting) if " in " in part or " of " in part]
             cut = complete[-1] if complete else 0
@@ -83,39 +103,40 @@ def split_clauses(sentence: str) -> list[str]:
 
 def negated_spans(clause: str) -> list[tuple[int, int]]:
     """Stretches `(start, end)` of a lower-case clause in which a finding is said to be absent."""
+    forward, whole = list(NO.finditer(clause)), list(NOT_SEEN.finditer(clause))
+    if not forward and not whole:
+        return []
     known = [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
-    spans = []
-    for mark in NO.finditer(clause):
-        if not any(start <= mark.start() < end for start, end in known):
-            end = min((place for place in free if place > mark.start()), default=len(clause))
-            spans.append((mark.start(), end))
-    if NOT_SEEN.search(clause):
-        spans.append((0, min(free, default=len(clause))))
-    return spans
+    # "Apart from a nodule, the lungs are normal": what is excepted ends with the comma.
+    whole_start = clause.find(",") + 1 if 0 in free else 0
+    # Where a mark of negation begins, and where its reach does.
+    marks = [(mark.start(), mark.start()) for mark in forward] + [(mark.start(), whole_start) for mark in whole]
+    return [
+        (reach, min((place for place in free if place > reach), default=len(clause)))
+        for mark, reach in marks
+        if not any(start <= mark < end for start, end in known)
+    ]
 
 
-# Label index, stems and compiled (pattern, also, unless) of each of its terms.
-_TABLE = [
-    (
-        index,
-        STEMS[label].split(),
-        [tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]],
-    )
-    for index, label in enumerate(LABELS)
-]
+def surroundings(clause: str, start: int, end: int) -> str:
+    """What speaks of the finding at `clause[start:end]`: the clause or, in a list without a verb, its own item."""
+    if VERB.search(clause):
+        return clause
+    return clause[clause.rfind(",", 0, start) + 1 : end] + clause[end:].partition(",")[0]
+
+
+# Every stem with the index of its label, and the compiled (pattern, also, unless) of each label's terms.
+_STEMS = [(stem, index) for index, label in enumerate(LABELS) for stem in STEMS[label].split()]
+_TERMS = [[tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]] for label in LABELS]
 
 
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices in `LABELS` of the findings that one sentence states as present. Cached: most sentences come again."""
     sentence = " ".join(sentence.lower().split())
-    found = []
-    for index, stems, terms in _TABLE:
-        for stem in stems:
-            if stem in sentence:
-                found.extend((index, *term) for term in terms if term[0].search(sentence))
-                break
+    hinted = {index for stem, index in _STEMS if stem in sentence}
+    found = [(index, *term) for index in hinted for term in _TERMS[index] if term[0].search(sentence)]
     if not found:
         return ()
     stated = set()
@@ -124,10 +145,11 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
         for index, pattern, also, unless in found:
             if index in stated or not (marks := list(pattern.finditer(clause))):
                 continue
-            if (also and not also.search(sentence)) or (unless and unless.search(clause)):
-                continue
             spans = negated_spans(clause) if spans is None else spans
-            if any(not any(start <= mark.start() < end for start, end in spans) for mark in marks):
+            marks = [mark for mark in marks if not any(start <= mark.start() < end for start, end in spans)]
+            if not marks or (also and not also.search(sentence)):
+                continue
+            if not unless or not all(unless.search(surroundings(clause, *mark.span())) for mark in marks):
                 stated.add(index)
     return tuple(sorted(stated))
 

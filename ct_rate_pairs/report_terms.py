@@ -30,76 +30,107 @@ ARTERY = (
 OTHER_ORGAN = (
     r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|"
     r"goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|"
-    r"trache|\bpleural nodul|in the pleura|pericard"
+    r"trache|\bpleural nodul|in the pleura|pericardi(?:um|al\b)"
 )
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
 
 TERMS: dict[str, tuple[Term, ...]] = {
     "Medical material": (
-        Term(r"catheter|pacemaker|electrode|\bicd\b|nasogastric|cannula|\btubes?\b|prosthe|sternotomy|valve replace"),
+        Term(r"catheter|chemoport|tracheostom|gastrostom|nasogastric|pacemaker|electrode|defibrillator|pigtail"),
+        Term(r"\b(?:ports?|port-?a-?cath\w*|picc|cannulas?|cannulae|tubes?|peg|icd|devices?|stent(?:s|ed|ing)?)\b"),
+        Term(r"\b(?:coils?|grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|(?:cava|caval|ivc) filter)\b"),
+        Term(r"prosthe|arthroplast|vertebroplast|valve replace|silicone|metal|fixator|sternotomy"),
+        # Implants of a tumour lie on the peritoneum.
         Term(
-            r"\bport\b|metal|\bclips?\b|\bscrews?\b|\bgraft|fixator|silicone|\bcoils?\b|\bdrains?\b|\bwires?\b|\bpeg\b"
+            r"(?:surgical|fixation|stabili[sz]ation) (?:suture )?material|(?:breast|mammary|dental|cochlear) implant"
         ),
-        Term(r"\bsutures?\b|surgical material|operation material|stabiliz|\bdevices?\b|\bstent(?:s|ed|ing)?\b"),
     ),
     "Arterial wall calcification": (
-        Term(r"atherom|atheroscl", also=ARTERY),
-        Term(r"calcif", also=ARTERY, unless=r"lymph|nodul|pleura|pericard|valve|thyroid|kidney|trache|liver|annul"),
+        Term(r"atherom|atheroscl|arterioscl", also=ARTERY),
+        Term(rf"calcif[^,]*(?:{ARTERY})|(?:{ARTERY})[^,]*calcif", unless=r"lymph|valve|annul"),
     ),
     "Cardiomegaly": (
-        Term(r"cardiomegal|enlarged heart|(?:large|larger|big) heart|enlargement of the heart"),
+        Term(r"cardiomegal|(?:larger?|big) heart|enlarge\w* (?:of )?(?:the )?(?:heart|cardiac)"),
         Term(
-            r"\bheart\b[^,]{0,45}(?:increas|large|bigger|upper limit)|increase\w* (?:in )?(?:the )?(?:heart|cardiac)"
+            r"\b(?:heart|cardiac (?:size|silhouette|shadow|contour)s?)\b[^,]{0,45}"
+            r"(?:increas|large|bigger|upper limit|above normal)"
         ),
-        Term(r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(?:increas|high|above|favor of the heart)"),
+        Term(r"increase\w* (?:in )?(?:the )?(?:heart|cardiac)"),
+        Term(
+            r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(?:increas|high|above|greater|exceed|favor of the heart)"
+        ),
     ),
-    "Pericardial effusion": (Term(r"effusion|fluid", also=r"pericardi"), Term(r"hydropericard|hemopericard")),
+    "Pericardial effusion": (
+        Term(r"pericardi.*(?:effusion|fluid|liquid)|(?:effusion|fluid|liquid).*pericardi"),
+        Term(r"(?:hydro|hemo|haemo)pericard|tamponade"),
+    ),
     "Coronary artery wall calcification": (
-        Term(r"calcif|atherom|atheroscl|sclerotic plaque", also=r"coronar|\blad\b|left anterior descending"),
+        Term(
+            r"calcif|calcium|atherom|atheroscl|sclerotic plaque",
+            also=r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending",
+        ),
     ),
     "Hiatal hernia": (
-        Term(r"hiat\w* herni|sliding|siliding"),
+        Term(r"hiat\w* herni|sliding"),
+        # Of the diaphragm, those through the hiatus: Bochdalek's and Morgagni's lie elsewhere.
         Term(
-            r"herni", unless=r"inguinal|umbilical|incision|bochdalek|dis[ck]|abdominal wall|hernia sac|morgagni|fatty"
+            r"(?:diaphragm|esophag|gastric|stomach)\w*[^,]{0,40}herni|"
+            r"herni\w*[^,]{0,40}(?:stomach|gastric|fundus|esophag|hiat)",
+            unless=r"bochdalek|morgagni|fatty",
         ),
     ),
-    "Lymphadenopathy": (Term(r"(?<!intrapulmonary )(?<!subpleural )lymph ?-?nod|\blaps?\b|lymphaden|adenopath"),),
-    "Emphysema": (Term(r"emphysem|\bbull(?:a|ae|as|ous)\b|\bblebs?\b"),),
+    "Lymphadenopathy": (
+        # A lung's own lymph node is a small normal nodule, and "lymph node stations" names a place.
+        Term(
+            r"(?<!intrapulmonary )(?<!parenchymal )(?<!subpleural )lymph ?-?nod(?!\w* station)|"
+            r"\blaps?\b|lymphaden|adenopath|adenomegal",
+            unless=r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic",
+        ),
+    ),
+    "Emphysema": (Term(r"emphysem|\bbull(?:a|as|ae|ous)\b|\bblebs?\b"),),
     "Atelectasis": (
+        # "Fibroatelectatic" is CT-RATE's word for a scar.
         Term(r"(?<!fibro)(?<!fibro-)(?<!fibro )atelec"),
-        Term(r"\bcollaps", also=LUNG, unless=r"vertebra|trachea"),
+        Term(r"\bcollaps", also=LUNG, unless=r"vertebra|trache|fracture|corpus|\bveins?\b|vena|bladder"),
     ),
     "Lung nodule": (
-        Term(
-            r"(?<!centriacinar )(?<!centrilobular )nodules?\b|(?<!reticulo)nodular (?:lesion|formation|densities)",
-            unless=rf"{OTHER_ORGAN}|hypodense",
-        ),
+        Term(r"nodules?\b|(?<!reticulo)nodular (?:lesion|formation)", unless=rf"{OTHER_ORGAN}|hypodense"),
     ),
     "Lung opacity": (
-        Term(r"(?:ground|frosted)[- ]?glass(?! (?:density )?nodule)|crazy|(?<!nodular )opacit"),
+        # CT-RATE counts a ground-glass nodule as a nodule alone.
+        Term(r"(?:ground|frosted)[- ]?glass(?! (?:density )?nodule)|\bggos?\b|(?<!nodular )opaci[tf]"),
         Term(
             r"densit(?:y|ies) increas|increas\w* (?:in |of )?(?:\w+ )?densit",
             also=LUNG,
-            unless=rf"{OTHER_ORGAN}|sequel|fibro|consol|pleuro|pleural par|fatty",
+            unless=rf"{OTHER_ORGAN}|sequel|consol|\bpleur(?:o|a|al)[- ]?parenchym|fatty",
         ),
+        Term(r"linear (?:\w+ )?densit", also=LUNG, unless=OTHER_ORGAN),
     ),
     "Pulmonary fibrotic sequela": (
-        Term(r"sequel|fibro(?!id|aden)|pleuro-?parenchymal", unless=r"\bribs?\b|fracture|kidney|liver|spleen|lymph"),
+        Term(
+            r"sequel|fibro(?!id|aden|gland|cyst|ma\b|mas\b|lip|musc)|\bpleur(?:o|a|al)[- ]?parenchym",
+            unless=r"\bribs?\b|fracture|kidney|liver|spleen|lymph",
+        ),
         Term(r"\bbands?\b|\bscar", also=LUNG, unless=r"atelec"),
     ),
     "Pleural effusion": (
-        Term(r"pleur[^,.]*(?:effusion|fluid)|(?:effusion|fluid)[^,.]*pleur|hydro(?:pneumo)?thorax|hemothorax|empyema"),
+        Term(r"pleur[^,.]*(?:effusion|fluid|liquid)|(?:effusion|fluid|liquid)[^,.]*pleur"),
+        Term(r"(?:hydro|hemo|haemo|chylo|pyo)(?:pneumo)?thorax|empyema"),
         Term(r"effusion", unless=r"pericardi|joint|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi"),
     ),
     "Mosaic attenuation pattern": (Term(r"mosaic"),),
     "Peribronchial thickening": (
         Term(r"peribronch\w*[^,.]{0,60}(?:thick|cuff)|thick\w*[^,.]{0,40}peribronch|peribronch\w* sheath"),
     ),
+    # "Ground glass consolidation" is counted as an opacity.
     "Consolidation": (Term(r"(?<!glass )consolid"),),
-    "Bronchiectasis": (Term(r"bronchiec|bronchioec|ectasia[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\bectas"),),
+    "Bronchiectasis": (
+        Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\bectas|ectatic bronch"),
+        Term(r"bronchial dilat|dilat\w* (?:of (?:the )?)?bronchi\b|bronchi (?:is|are) dilat"),
+    ),
     "Interlobular septal thickening": (
-        Term(r"interlob\w*[^,.]{0,20}\bsept"),
-        Term(r"\b(?:inter)?sept(?:al|a|um)\b[^,.]{0,30}thick|thick\w*[^,.]{0,30}\bsept(?:al|a|um)\b", also=LUNG),
+        Term(r"interlob\w*[^,.]{0,20}\bsept|kerley"),
+        Term(r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}thick|thick\w*[^,.]{0,30}\bsept(?:al|ae?|um)\b", also=LUNG),
     ),
 }
 
@@ -107,24 +138,25 @@ TERMS: dict[str, tuple[Term, ...]] = {
 # expressions above.
 STEMS: dict[str, str] = {
     "Medical material": (
-        "cathet pacemaker electrode icd nasogastric cannula tube prosthe sternotomy valve port metal clip screw graft "
-        "fixator silicone coil drain wire peg sutur material stabiliz device stent"
+        "cathet port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
+        "graft nasogastric prosthe arthroplast valve filter drain pigtail silicone metal clip screw fixator wire "
+        "sutur sternotomy staple surgical fixation stabili implant vertebroplast"
     ),
-    "Arterial wall calcification": "calcif athero",
+    "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
-    "Pericardial effusion": "pericard",
-    "Coronary artery wall calcification": "coronar lad descending",
-    "Hiatal hernia": "herni sliding siliding",
-    "Lymphadenopathy": "lymph lap adenopath",
+    "Pericardial effusion": "pericard tamponade",
+    "Coronary artery wall calcification": "coronar lad lcx rca lmca circumflex descending",
+    "Hiatal hernia": "herni sliding",
+    "Lymphadenopathy": "lymph lap adenopath adenomegal",
     "Emphysema": "emphys bull bleb",
     "Atelectasis": "atelec collaps",
     "Lung nodule": "nodul",
-    "Lung opacity": "glass crazy opacit densit",
-    "Pulmonary fibrotic sequela": "sequel fibro parenchymal band scar",
-    "Pleural effusion": "effusion fluid thorax empyema",
+    "Lung opacity": "glass opaci densit ggo",
+    "Pulmonary fibrotic sequela": "sequel fibro parenchym band scar",
+    "Pleural effusion": "effusion fluid liquid thorax empyema",
     "Mosaic attenuation pattern": "mosaic",
     "Peribronchial thickening": "peribronch",
     "Consolidation": "consolid",
-    "Bronchiectasis": "bronchiec bronchioec ectas",
-    "Interlobular septal thickening": "sept",
+    "Bronchiectasis": "bronch",
+    "Interlobular septal thickening": "sept kerley",
 }

@@ -14,19 +14,33 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
 
     Args:
         texts (`Sequence[str]`):
-            Reports: findings, impression or both. An empty report states nothing.
+            Reports: findings, impression or both. An empty report states nothing to either labeler.
         labeler (`str`, *optional*, defaults to `"rules"`):
-            Name of the labeler; it belongs beside every number made with it. `"rules"` is
-            [`~ct_rate_pairs.report_labels.label_report`].
+            Name of the labeler, whole: it belongs beside every number made with it. `"rules"` is
+            [`~ct_rate_pairs.report_labels.label_report`]; `"radbert:CHECKPOINT"` is the RadBERT classifier of
+            CT-RATE, its weights in a file, a folder or a Hub repository, as
+            [`~ct_rate_pairs.eval.radbert.load_radbert`] takes them.
 
     Returns:
         `np.ndarray`: int8 array of shape `[N, 18]`, columns in the official order of `ct_rate_pairs.LABELS`.
 
     Raises:
         `ValueError`: for an unknown labeler, or for one string in place of a list of strings.
+        `OSError`: if there is no such checkpoint.
     """
-    if labeler != "rules":
-        raise ValueError(f"Unknown labeler {labeler!r}; choose `labeler='rules'`.")
     if isinstance(texts, str):
         raise ValueError("`texts` is one string; pass a list of reports, for a lone one `[report]`.")
-    return np.array([label_report(text) for text in texts], dtype=np.int8).reshape(len(texts), len(LABELS))
+    if labeler == "rules":
+        return np.array([label_report(text) for text in texts], dtype=np.int8).reshape(len(texts), len(LABELS))
+    name, _, checkpoint = labeler.partition(":")
+    if name != "radbert" or not checkpoint:
+        raise ValueError(
+            f"Unknown labeler {labeler!r}; choose 'rules', or 'radbert:CHECKPOINT' with a file, folder or Hub name."
+        )
+    # Here, as it brings in transformers, which takes seconds and the rules do without.
+    from ct_rate_pairs.eval.radbert import THRESHOLD, load_radbert, radbert_probabilities  # noqa: PLC0415
+
+    labels = radbert_probabilities(list(texts), *load_radbert(checkpoint)) >= THRESHOLD
+    # What the model makes of no text at all is chance.
+    labels[[not text.strip() for text in texts]] = False
+    return labels.astype(np.int8)

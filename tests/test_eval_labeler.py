@@ -1,0 +1,28 @@
+"""`label_reports`: named labelers, one row of 18 a report."""
+
+import numpy as np
+import pytest
+
+from ct_rate_pairs.eval import label_reports
+from ct_rate_pairs.report_labels import label_report
+
+
+def test_rules_give_one_row_of_eighteen_a_report():
+    reports = ["There is bilateral pleural effusion.", "", "A nodule is observed in the right lung."]
+    labels = label_reports(reports)
+    assert labels.dtype == np.int8
+    np.testing.assert_array_equal(labels, [label_report(report) for report in reports])
+    assert labels.sum(axis=1).tolist() == [1, 0, 1]
+    assert label_reports([]).shape == (0, 18)
+
+
+@pytest.mark.parametrize("labeler", ["chexbert", "radbert", "radbert:", "Rules", ""])
+def test_an_unknown_labeler_is_an_error_that_names_the_choices(labeler):
+    with pytest.raises(ValueError, match="'rules', or 'radbert:CHECKPOINT'"):
+        label_reports(["Normal."], labeler)
+
+
+@pytest.mark.parametrize("labeler", ["rules", "radbert:folder"])
+def test_one_string_is_not_taken_for_a_list_of_letters(labeler):
+    with pytest.raises(ValueError, match="pass a list of reports"):
+        label_reports("There is bilateral pleural effusion.", labeler)
