@@ -110,7 +110,7 @@ class RowReader:
         }
 
     def set_epoch(self, epoch: int) -> None:
-        """New negatives, and new planes under jitter, for the rows read from now on."""
+        """New negatives, and new planes under jitter, for the rows of the split `train` read from now on."""
         self._epoch.fill_(epoch)
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
@@ -118,7 +118,9 @@ class RowReader:
             return batch
         rows = []
         for i, name in enumerate(batch["volume"]):
-            row = self._readable_row(name, int(self._epoch))
+            # Held-out rows keep their negatives, so that evaluations in the course of training compare.
+            epoch = int(self._epoch) if self.where(name)[0] == "train" else 0
+            row = self._readable_row(name, epoch)
             own = {column: values[i] for column, values in batch.items()}
             # What `map` or `add_column` put into the index counts, unless another volume had to take its place.
             rows.append(row | own if row["volume"] == name else own | row)

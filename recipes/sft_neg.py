@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from data_arguments import DataArguments
-from datasets import load_dataset
+from datasets import IterableDataset, concatenate_datasets, load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
@@ -73,6 +73,24 @@ def load_model(model_args: ModelConfig, texts: list[str], seed: int) -> tuple[Pr
     return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
 
 
+def stream_epochs(args: NegativeSFTConfig, num_rows: int, options: dict) -> IterableDataset:
+    """
+    The training rows of all epochs as one stream, each epoch in its own order and with its own negatives.
+
+    In one pass, because Trainer finds its place again in a pass, but not in the epochs of a stream. It sets
+    `max_steps`, which Trainer needs.
+    """
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.max_steps <= 0:
+        args.max_steps = max(1, int(args.num_train_epochs * num_rows / batch))
+    args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
+    stream = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
+    # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
+    epochs = range(1 + args.max_steps * batch // num_rows)
+    shuffling = {"buffer_size": 1, "max_buffer_input_shards": 1}
+    return concatenate_datasets([stream.shuffle(seed=args.seed + epoch, **shuffling) for epoch in epochs])
+
+
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
     """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
     return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
@@ -101,13 +119,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     collator = PairCollator(processor)
 
     if recipe_args.streaming:
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if args.max_steps <= 0:
-            args.max_steps = max(1, int(args.num_train_epochs * len(train) / batch))
-        train = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
-        # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
-        train = train.shuffle(seed=args.seed, buffer_size=1, max_buffer_input_shards=1)
-        args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
+        train = stream_epochs(args, len(train), options)
     validation = None
     if args.eval_strategy != "no":
         validation = index["validation"].select(range(min(recipe_args.validation_scans, len(index["validation"]))))
@@ -138,33 +150,36 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint == "true" or args.resume_from_checkpoint)
     minutes = (time.monotonic() - start) / 60
     trainer.save_model()
-    processor.save_pretrained(args.output_dir)
-    save_row_settings(reader, args.output_dir)
+    out = Path(args.output_dir)
+    if trainer.is_world_process_zero():
+        processor.save_pretrained(out)
+        save_row_settings(reader, out)
+        (out / "predictions.jsonl").unlink(missing_ok=True)  # an earlier run's
+    trainer.accelerator.wait_for_everyone()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds a share of the weights only
+        model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").to(args.device)
+    scans = test.select(range(min(recipe_args.eval_scans or len(test), len(test))))
+    sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
+    predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", **sizes)
     trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
     if not trainer.is_world_process_zero():
         return
 
-    scans = test.select(range(min(recipe_args.eval_scans or len(test), len(test))))
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process holds a share of the weights only
-        model = AutoModelForImageTextToText.from_pretrained(args.output_dir, dtype="auto").to(args.device)
-    predictions = Path(args.output_dir) / "predictions.jsonl"
-    predictions.unlink(missing_ok=True)  # an earlier run's
-    sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
     results = evaluate_model(
         model,
         collator,
-        write_predictions(model, collator, scans, predictions, **sizes),
+        predictions,
         scans,
-        args.output_dir,
+        out,
         train_reports=reports,
         train_labels=labels,
         ci=0.95,
         **sizes,
     )
-    plot_losses(trainer.state.log_history, Path(args.output_dir) / "figures" / "losses.png", args)
+    plot_losses(trainer.state.log_history, out / "figures" / "losses.png", args)
     write_model_card(
-        args.output_dir,
+        out,
         results,
         args,
         phantom=reader.source.is_phantom,
@@ -183,7 +198,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    if "--config" not in sys.argv and "-h" not in sys.argv and "--help" not in sys.argv:
+    if not {"--config", "-h", "--help"} & {argument.split("=")[0] for argument in sys.argv}:
         sys.argv += ["--config", str(Path(__file__).parent / "configs" / "heter.yaml")]
     if not torch.accelerator.is_available():
         sys.argv += ["--use_cpu", "true"]  # else bf16 is refused before the data's own errors can be seen

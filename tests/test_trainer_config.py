@@ -25,6 +25,9 @@ def test_defaults_keep_visual_tokens_and_negatives(tmp_path):
         ({"remove_unused_columns": True}, "negative_images"),
         ({"loss_type": "dft"}, "loss_type='nll'"),
         ({"global_batch_size": 3, "per_device_train_batch_size": 2}, "must be a multiple"),
+        ({"global_batch_size": 16, "gradient_accumulation_steps": 4}, "Give one of the two"),
+        ({"assistant_only_loss": True}, "completion alone"),
+        ({"completion_only_loss": False}, "completion alone"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0"),
     ],
 )

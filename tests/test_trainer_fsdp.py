@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from test_trainer_negative_sft import ROWS, logged, make_dataset, make_model, make_trainer, options
+from test_trainer_negative_sft import ROWS, logged, make_dataset, make_model, options
 from two_processes import torchrun
 
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer.preconditions import check_embeddings
 
 
 def make_untied_model():
@@ -45,7 +46,7 @@ def test_two_sharded_processes_with_accumulation_equal_one(tmp_path, cap):
         torch.testing.assert_close(two["weights"][name], weight, rtol=0, atol=1e-4)
 
 
-def test_tied_embeddings_are_refused_where_transformers_shards_them(tmp_path):
-    trainer = make_trainer(tmp_path)
+def test_tied_embeddings_are_refused_where_transformers_shards_them():
     with pytest.raises(ValueError, match=r"ties its input and output embeddings.*fsdp2.yaml"):
-        trainer._check_embeddings(trainer.model)
+        check_embeddings(make_model()[0])
+    check_embeddings(make_untied_model()[0])

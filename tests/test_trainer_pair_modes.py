@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.utils import DistributedType
 from test_trainer_negative_sft import (
     ROWS,
     assert_same,
@@ -139,3 +140,53 @@ def test_throughput_is_logged(tmp_path, pair_mode):
 def test_options_that_do_not_go_together_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, **options)
+
+
+def test_a_batch_at_the_cap_skips_its_backward_and_a_mixed_one_does_not(tmp_path, monkeypatch):
+    backwards = []
+    for cap, expected in ((1e-6, 4), (100.0, 8), (5.6, None)):
+        trainer = make_trainer(tmp_path, beta=0.3, max_negative_loss=cap)
+        backwards.append(0)
+        real = trainer.accelerator.backward
+
+        def count(loss, real=real, **kwargs):
+            backwards[-1] += 1
+            real(loss, **kwargs)
+
+        monkeypatch.setattr(trainer.accelerator, "backward", count)
+        trainer.train()
+        full = sum(share == 1 for share in logged(trainer, "capped_share"))  # one batch a step
+        assert backwards[-1] == (8 - full if expected is None else expected)
+    assert 0 < full < 4
+
+
+def test_a_sharded_model_is_trained_jointly_and_that_is_said(tmp_path, monkeypatch, caplog):
+    kind = property(lambda self: DistributedType.DEEPSPEED)
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", kind)
+    trainer = make_trainer(tmp_path, beta=0.3)
+    assert trainer.joint and "pair_mode='joint'" in caplog.text
+
+
+def test_throughput_leaves_the_time_of_evaluations_out(tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 10))  # each look at the clock is ten seconds later
+    monkeypatch.setattr("ct_rate_pairs.trainer.negative_sft_trainer.time.monotonic", lambda: next(clock))
+    plain = make_trainer(tmp_path, beta=0.3)
+    plain.train()
+    evaluated = make_trainer(tmp_path, beta=0.3, eval_strategy="steps", eval_steps=1)
+    evaluated.train()
+    assert logged(plain, "volumes_per_second") == [0.2] * 4
+    # The look at the clock that starts an evaluation costs its ten seconds, the evaluation itself nothing.
+    assert logged(evaluated, "volumes_per_second") == [0.2] + [0.1] * 3
+
+
+def test_an_infinite_loss_on_a_negative_is_not_hidden_by_the_cap(tmp_path):
+    trainer = make_trainer(tmp_path, beta=0.3)
+    score = trainer._scores
+
+    def infinite(outputs):
+        log_probs, mask = score(outputs)
+        return log_probs - torch.inf, mask
+
+    trainer._scores = infinite
+    with pytest.raises(NonFiniteLossError, match="Step 1: the loss on the negatives is"):
+        trainer.train()

@@ -27,6 +27,8 @@ class NegativeSFTConfig(SFTConfig):
         negative_loss (`str`, *optional*, defaults to `"capped"`):
             Shape of the negative's term, see `trainer/loss.py`: `"capped"` (the paper's), `"unlikelihood"`, or one of
             those that look at the gap between the two losses of a pair, `"hinge"`, `"logistic"` and `"info_nce"`.
+            `"info_nce"` sets each volume against all negatives of its micro-batch: alone among the terms it depends on
+            `per_device_train_batch_size`, and with 1 it is `"logistic"`.
         negative_temperature (`float`, *optional*, defaults to `0.1`):
             Nats a token that count as one unit of the gap in `"logistic"` and `"info_nce"`.
         pair_mode (`str`, *optional*, defaults to `"sequential"`):
@@ -114,14 +116,7 @@ class NegativeSFTConfig(SFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.global_batch_size is not None:
-            batch = self.per_device_train_batch_size * self.world_size
-            if self.global_batch_size < 1 or self.global_batch_size % batch:
-                raise ValueError(
-                    f"`global_batch_size` ({self.global_batch_size}) must be a multiple of what the processes take at "
-                    f"once: {self.world_size} x `per_device_train_batch_size` ({self.per_device_train_batch_size})."
-                )
-            self.gradient_accumulation_steps = self.global_batch_size // batch
+        self._set_accumulation()
         for name in ("alpha", "beta"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -154,6 +149,28 @@ class NegativeSFTConfig(SFTConfig):
                 "The two losses of a pair are plain token cross-entropies: use `loss_type='nll'` and "
                 "`label_smoothing_factor=0`."
             )
+        if self.assistant_only_loss or self.completion_only_loss is False:
+            raise ValueError(
+                "The loss is always that of the completion alone: leave `assistant_only_loss` and "
+                "`completion_only_loss` as they are."
+            )
+
+    def _set_accumulation(self) -> None:
+        if self.global_batch_size is None:
+            return
+        batch = self.per_device_train_batch_size * self.world_size
+        if self.global_batch_size < 1 or self.global_batch_size % batch:
+            raise ValueError(
+                f"`global_batch_size` ({self.global_batch_size}) must be a multiple of what the processes take at "
+                f"once: {self.world_size} x `per_device_train_batch_size` ({self.per_device_train_batch_size})."
+            )
+        steps = self.global_batch_size // batch
+        if self.gradient_accumulation_steps not in (1, steps):
+            raise ValueError(
+                f"`global_batch_size` {self.global_batch_size} means `gradient_accumulation_steps` {steps} here, but "
+                f"{self.gradient_accumulation_steps} is given. Give one of the two."
+            )
+        self.gradient_accumulation_steps = steps
 
     def _check_pairs(self) -> None:
         for name, choices in (("negative_loss", NEGATIVE_LOSSES), ("pair_mode", PAIR_MODES)):

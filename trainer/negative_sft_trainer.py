@@ -14,13 +14,14 @@ from trl import SFTTrainer
 
 from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
+from .pair_collator import PairCollator
+from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
 
 
 logger = logging.getLogger(__name__)
 
 NEGATIVE = "negative_"  # `negative_X` in a batch takes the place of `X` when the negatives are scored
 VOLUMES = "volumes"  # names of a batch's volumes, for messages
-REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `beta=0`.'
 # What is added up between two logs, over tokens or pairs; "paired" is what was also scored on a negative
 SUMS = (
     "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs"
@@ -32,8 +33,8 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class NegativeTerm(NamedTuple):
-    """The negatives of a batch: their part of the loss, and for each pair cross-entropy, tokens and whether it still
-    drives the model."""
+    """The negatives of a batch: their part of the loss, and for each pair cross-entropy, tokens, and whether it has
+    reached the cap and no longer drives the model."""
 
     loss: torch.Tensor  # []
     cross_entropy: torch.Tensor  # [B]
@@ -63,6 +64,8 @@ class NegativeSFTTrainer(SFTTrainer):
     - `beta`: weight of the negative at the last step.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
+    Under several processes, evaluation fills up a last batch that does not divide with rows that then count twice.
+
     A training step whose weight is 0 spends nothing on negatives; if all steps since the last log are such, only
     `loss_pos` and `beta` are logged. Evaluation scores the negatives whenever a batch has them, and its loss always
     takes the full `beta`, so that evaluations before and after the ramp can be compared.
@@ -77,12 +80,17 @@ class NegativeSFTTrainer(SFTTrainer):
             Model to be trained, as for [`~trl.SFTTrainer`].
         args ([`NegativeSFTConfig`]):
             Configuration for this trainer.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Rows of `ct_rate_pairs`.
+        data_collator ([`PairCollator`]):
+            Makes batches of them. A row that does not fit (a negative of another size, or none) is met when its batch
+            is made, not before.
         kwargs:
-            The arguments of [`~trl.SFTTrainer`]; `data_collator` is a [`PairCollator`].
+            The other arguments of [`~trl.SFTTrainer`].
 
     Raises:
-        ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model was
-            sharded at load time although it ties its embeddings.
+        ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model sees no
+            images, or was sharded at load time although it ties its embeddings; with `push_to_hub`.
         NonFiniteLossError: if a loss is NaN or infinite, before the weights take the step.
 
     Example:
@@ -103,12 +111,22 @@ class NegativeSFTTrainer(SFTTrainer):
     ```
     """
 
-    def __init__(self, model, args: NegativeSFTConfig, *, train_dataset: Dataset | IterableDataset, **kwargs):
+    def __init__(
+        self,
+        model,
+        args: NegativeSFTConfig,
+        *,
+        train_dataset: Dataset | IterableDataset,
+        data_collator: PairCollator,
+        **kwargs,
+    ):
+        check_upload(args)
         if args.beta > 0:
-            self._check_columns(train_dataset, args.beta)
-        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+            check_columns(train_dataset, args.beta)
+        super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
+        check_vision(self.model, data_collator.pixels)
         if self.is_distributed_loading_by_transformers:
-            self._check_embeddings(self.model)
+            check_embeddings(self.model)
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
@@ -121,33 +139,13 @@ class NegativeSFTTrainer(SFTTrainer):
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
 
-    @staticmethod
-    def _check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
-        # A transform makes its columns on access, and a stream may not know its own: there the first batch tells.
-        if isinstance(train_dataset, Dataset) and train_dataset.format["type"] == "custom":
-            return
-        columns = train_dataset.column_names
-        if columns is not None and "negative_images" not in columns:
-            raise ValueError(f"`beta` is {beta}, but the training dataset has no column negative_images: {REMEDY}")
-
-    @staticmethod
-    def _check_embeddings(model: torch.nn.Module) -> None:
-        # Measured with transformers 5.23 and its own Trainer on two processes: from the second step on, each rank sees
-        # the other's half of a tied embedding as it was before training. The losses differ, and nothing else shows it.
-        if model.config.get_text_config().tie_word_embeddings:
-            raise ValueError(
-                "The model ties its input and output embeddings, and transformers trains such a model wrongly when "
-                "`from_pretrained(distributed_config=...)` shards it. Load it without, and shard it by accelerate: "
-                "`accelerate launch --config_file recipes/accelerate/fsdp2.yaml`."
-            )
-
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
         Compute the loss of a batch of pairs. In training, the negatives' part of the gradient is added on the way.
 
         Returns:
-            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`, whose graph is that of `L_pos` alone, and the
-            outputs on the volumes if `return_outputs`.
+            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`, and the outputs on the volumes if
+            `return_outputs`. Its graph is that of `L_pos` alone in a sequential step, of both in a joint one.
         """
         training = self.model.training
         beta = self._beta_of_this_step() if training else self.args.beta
@@ -246,7 +244,8 @@ class NegativeSFTTrainer(SFTTrainer):
 
     def _check_finite(self, loss: torch.Tensor, negative: NegativeTerm | None, volumes: list[str] | None) -> None:
         """`logging_nan_inf_filter` would hide it, and the optimizer would spread it over all weights."""
-        for kind, value in (("volumes", loss), ("negatives", negative and negative.loss)):
+        # The cap would hide an infinite loss on a negative.
+        for kind, value in (("volumes", loss), ("negatives", negative and negative.cross_entropy.sum())):
             if value is not None and not torch.isfinite(value):
                 raise NonFiniteLossError(
                     f"Step {self.state.global_step + 1}: the loss on the {kind} is {value.item()}, in the batch of "
@@ -267,7 +266,6 @@ class NegativeSFTTrainer(SFTTrainer):
         if negative is not None:
             negative_sum = (negative.cross_entropy * negative.tokens).sum()
             paired = [positive_sum, negative_sum, tokens, negative.capped.sum(), len(negative.capped)]
-        # On the device, without waiting for it
         sums = (positive_sum, tokens, volumes, attended, *paired)
         self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
 
@@ -283,12 +281,18 @@ class NegativeSFTTrainer(SFTTrainer):
             margin = (sums["negative"] - sums["paired_positive"]) / sums["paired_tokens"]
             self._metrics[mode]["margin"] = [margin]
             self._metrics[mode]["capped_share"] = [sums["capped"] / sums["pairs"]]
-        now = time.monotonic()
         if mode == "train" and sums["volumes"] > 0:
+            now = time.monotonic()
             self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / (now - self._last_log)]
             self._metrics[mode]["tokens_per_second"] = [sums["attended"] / (now - self._last_log)]
-        self._last_log = now
+            self._last_log = now
         super().log(logs, start_time)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        start = time.monotonic()
+        metrics = super().evaluate(*args, **kwargs)
+        self._last_log += time.monotonic() - start  # the throughput is that of training
+        return metrics
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write nothing: the card needs the evaluation's numbers, and TRL would overwrite it at each checkpoint."""
@@ -303,6 +307,7 @@ class NegativeSFTTrainer(SFTTrainer):
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
+        self._last_log = time.monotonic()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:

@@ -1,0 +1,55 @@
+"""What must hold before the first step of training; each check raises a `ValueError` with the remedy."""
+
+import inspect
+
+import torch
+from datasets import Dataset, IterableDataset
+from peft import PeftModel
+from transformers import TrainingArguments
+
+
+REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `beta=0`.'
+
+
+def check_upload(args: TrainingArguments) -> None:
+    """Refuses Trainer's own upload, which takes all files of the output folder."""
+    if args.push_to_hub:
+        raise ValueError(
+            "`push_to_hub` would upload training_args.bin, which holds the token, and the samples, which hold "
+            "reference reports. Publish the finished run with `python -m ct_rate_pairs.hub.publish`."
+        )
+
+
+def check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
+    """Refuses a dataset that is known to have no negatives."""
+    # A transform makes its columns on access, and a stream may not know its own: there the first batch tells.
+    if isinstance(train_dataset, Dataset) and train_dataset.format["type"] == "custom":
+        return
+    columns = train_dataset.column_names
+    if columns is not None and "negative_images" not in columns:
+        raise ValueError(f"`beta` is {beta}, but the training dataset has no column negative_images: {REMEDY}")
+
+
+def check_vision(model: torch.nn.Module, pixels: str) -> None:
+    """Refuses a model whose forward takes no `pixels`, such as `"pixel_values_videos"`."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if pixels not in inspect.signature(base.forward).parameters:
+        raise ValueError(
+            f"{type(base).__name__} takes no {pixels}: it would train on the text alone. Load an image-text-to-text "
+            "model, by `AutoModelForImageTextToText`."
+        )
+
+
+def check_embeddings(model: torch.nn.Module) -> None:
+    """
+    Refuses a model with tied embeddings that transformers has sharded at load time.
+
+    Measured with transformers 5.23 and its own Trainer on two processes: from the second step on, each rank sees the
+    other's half of a tied embedding as it was before training. The losses differ, and nothing else shows it.
+    """
+    if model.config.get_text_config().tie_word_embeddings:
+        raise ValueError(
+            "The model ties its input and output embeddings, and transformers trains such a model wrongly when "
+            "`from_pretrained(distributed_config=...)` shards it. Load it without, for DDP or for accelerate's own "
+            "sharding (recipes/accelerate/fsdp2.yaml)."
+        )
