@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Slices superior first, rows anterior first, columns from the patient's right: the array axes as (x, y, z).
-_DISPLAY = axcodes2ornt(("L", "P", "I"))
+DISPLAY = axcodes2ornt(("L", "P", "I"))
 _MM = {1: 1000.0, 3: 0.001}  # a metre and a micron, by their codes in NIfTI; whatever else is written means mm
 _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 of 16 bits: a damaged header must not ask for all memory
@@ -72,13 +72,13 @@ def read_volume(
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
 
-    turn = ornt_transform(_orientation(name, header), _DISPLAY)
+    turn = ornt_transform(orientation_of(name, header), DISPLAY)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     if spacing is None:
         unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
         zooms = [float(zoom) * unit for zoom in header.get_zooms()]
         spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
-    _check_spacing(name, stored.shape[::-1], spacing)
+    check_spacing(name, stored.shape[::-1], spacing)
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -143,7 +143,7 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
     return shape, dtype
 
 
-def _orientation(name: str, header: nib.Nifti1Header) -> np.ndarray:
+def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
     """`[3, 2]` in nibabel's form. Volumes whose planes would not be axial are refused."""
     directions = header.get_best_affine()[:3, :3]
     lengths = np.linalg.norm(directions, axis=0)
@@ -161,7 +161,7 @@ def _orientation(name: str, header: nib.Nifti1Header) -> np.ndarray:
     return io_orientation(header.get_best_affine())
 
 
-def _check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+def check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
     for axis, count, size in zip("xyz", shape, spacing, strict=True):
         if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
             raise VolumeError(
