@@ -1,11 +1,14 @@
-"""The model card of a run: metadata, data, loss, results beside the trivial rows, and how to load it."""
+"""
+The model card of a run: metadata, data, loss, results beside the trivial rows, whether it looks, and how to load it.
+Beside it, for machines: the training's settings, and the results in the Hub's own form.
+"""
 
 import json
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub.utils import yaml_dump
 
-from ct_rate_pairs.builder import CTRatePairsConfig
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 
@@ -25,6 +28,7 @@ METRICS = {
     "precision_micro": "Precision (micro)",
     "f1_micro": "F1 (micro)",
     "accuracy": "Accuracy",
+    "crg": "CRG",
     "bleu1": "BLEU-1",
     "bleu4": "BLEU-4",
     "rouge_l": "ROUGE-L",
@@ -50,11 +54,12 @@ On {num_test:,} held-out scans of {cohort}, of patients that were not trained on
 {table}
 
 The last three rows never look at a scan: numbers near theirs mean nothing.
-{reading}Coverage is the share of the reference's positive labels that the generated report states as positive.
+{reading}{intervals}
+Coverage is the share of the reference's positive labels that the generated report states as positive.
 Labels of generated reports come from the labeler `{labeler}`; BLEU and ROUGE follow the recipe `{recipe}`. The loss
 gap is the mean cross-entropy of the true report given its negative volume less that given its own, in nats a token.
 `results.json` holds every number, per label too.
-
+{looking}
 ## Use
 
 ```python
@@ -90,6 +95,7 @@ Loss `alpha * CE(volume, report) - beta * min(CE(negative volume, report), cap)`
 |---|---|
 | alpha, beta | {config.alpha:g}, {config.beta:g} |
 | cap | {config.max_negative_loss:g} nats a token |
+| form of the negative's term | {config.negative_loss} |
 | beta's ramp | 0 for {config.negative_start_ratio:.0%} of steps, linear over {config.negative_warmup_ratio:.0%} |
 | steps, batch | {steps:,} of {batch} |
 | learning rate | {config.learning_rate:g}, {lr_scheduler} |
@@ -99,19 +105,39 @@ Loss `alpha * CE(volume, report) - beta * min(CE(negative volume, report), cap)`
 | training time | {minutes:.1f} minutes |
 """
 
-QUICK_START = """\
+THIS_FOLDER = 'model_id, revision = ".", None  # this folder'  # publishing puts the name on the Hub in its place
+QUICK_START = f"""\
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import ct_rate_pairs  # registers the dataset
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_settings import read_row_settings
 
-folder = "."  # this folder, or its name on the Hub
-model = AutoModelForImageTextToText.from_pretrained(folder)
-collator = PairCollator(AutoProcessor.from_pretrained(folder))
-rows = load_dataset("ct_rate_pairs", negative="none", split="test", streaming=True{options})
+{THIS_FOLDER}
+model = AutoModelForImageTextToText.from_pretrained(model_id, revision=revision)
+collator = PairCollator(AutoProcessor.from_pretrained(model_id, revision=revision))
+slices = read_row_settings(model_id, revision)  # those that it was trained on
+rows = load_dataset("ct_rate_pairs", split="test", streaming=True{{options}}, **slices)
 print(generate_reports(model, collator, rows.take(1))[0])"""
+
+LOOKING = """
+## Does it look?
+
+How much dearer the true report becomes, in nats a token, when another volume takes the place of the scan's own. A
+model that does not look shows gaps of 0.
+
+{gaps}
+"""
+MATCHING = """
+Picking a scan's own report among others by its probability; `hard`: among reports of nearly the same labels. By mutual
+information: less what the text alone would get. Numbers near chance or the text alone mean that it does not look.
+
+{matching}
+"""
+# Suffix of the keys of a loss gap -> what the model saw.
+VOLUMES = {"": "its negative", "_noise": "noise", "_shuffled": "another patient's", "_blank": "air"}
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
 UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
@@ -124,13 +150,33 @@ NEGATIVES = {
     "  there is; cropped or padded with air to the volume's size.",
 }
 
+MATCHING_COLUMNS = {
+    "top1": "Top-1",
+    "top1_pmi": "by mutual information",
+    "top1_chance": "chance",
+    "top1_text_only": "text alone",
+}
+
+NOT_TOLD = (
+    "hub_token",
+    "output_dir",
+    "logging_dir",
+    "run_name",
+    "resume_from_checkpoint",
+    "chat_template_path",
+    "deepspeed",
+    "fsdp_config",
+    "local_rank",
+    "trackio_space_id",
+)
+
 # What the card says about each cohort.
 PHANTOM = {
     "name": "phantom",
     "license": "apache-2.0",
     "datasets": None,
     "dataset_type": "ct_rate_pairs",
-    "data_dir": "phantom",
+    "row_options": ', data_dir="phantom"',
     "cohort": "the synthetic phantom cohort of `ct-rate-pairs`",
     "warning": "It has only ever seen computer-drawn phantoms, and says nothing about a patient.",
     "limits": """\
@@ -149,7 +195,7 @@ REAL = {
     "license": "cc-by-nc-sa-4.0",
     "datasets": [CT_RATE],
     "dataset_type": CT_RATE,
-    "data_dir": None,
+    "row_options": "",
     "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})'s official validation set",
     "warning": "Its reports have not been checked by a radiologist.",
     "limits": """\
@@ -166,15 +212,54 @@ The rows come from CT-RATE, which is gated: accept its terms on the Hub and run 
 }
 
 
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    """Markdown; the first column is to the left, numbers to the right."""
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
 def results_table(results: dict[str, dict]) -> str:
-    """Markdown table of the model, the shuffled and the trivial rows of `results`; `-` where a metric is missing."""
-    lines = ["| | " + " | ".join(METRICS.values()) + " |", "|---|" + "---:|" * len(METRICS)]
+    """The model, the shuffled and the trivial rows of `results`; `-` where a metric is missing."""
+    rows = []
     for row, name in ROWS.items():
         if row in results:
             values = [results[row].get(key) for key in METRICS]
-            cells = ["-" if value is None else f"{value:.3f}" for value in values]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
+    return _table(["", *METRICS.values()], rows)
+
+
+def intervals_text(model: dict) -> str:
+    """The bootstrap intervals of the row `model`; empty where there are none."""
+    told = [
+        f"{name} {bounds[0]:.3f} to {bounds[1]:.3f}"
+        for key, name in METRICS.items()
+        if (bounds := model.get(f"{key}_ci"))
+    ]
+    return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
+
+
+def looking_text(model: dict) -> str:
+    """Loss gaps and report matching of the row `model`; empty where nothing was measured."""
+    gaps = [
+        [name, f"{model[f'loss_gap{suffix}']:.3f}", f"{model[f'gap_positive_share{suffix}']:.0%}"]
+        for suffix, name in VOLUMES.items()
+        if f"gap_positive_share{suffix}" in model
+    ]
+    matching = [
+        [f"{difficulty}, 1 of {scores['num_options']}", *(f"{scores[key]:.2f}" for key in MATCHING_COLUMNS)]
+        for difficulty, scores in model.get("matching", {}).items()
+    ]
+    text = ""
+    if gaps:
+        text += LOOKING.format(gaps=_table(["volume", "loss gap", "scans with a gap above 0"], gaps))
+    if matching:
+        text += MATCHING.format(matching=_table(["", *MATCHING_COLUMNS.values()], matching))
+    return text
+
+
+def training_settings(config: NegativeSFTConfig) -> dict:
+    """All training arguments but tokens, and what names places on this machine."""
+    return {name: value for name, value in config.to_dict().items() if name not in NOT_TOLD}
 
 
 def write_model_card(
@@ -196,16 +281,17 @@ def write_model_card(
     min_label_distance: int = 10,
 ) -> Path:
     """
-    Writes `README.md` of a run, a model card that the Hub reads, from numbers and settings alone.
+    Writes `README.md` of a run, a model card that the Hub reads, from numbers and settings alone; beside it
+    `training_config.json`, and for CT-RATE `.eval_results/ct_rate.yaml`.
 
-    No report text, path or token gets into it: CT-RATE's reports may not be passed on.
+    No report text, path or token gets into them: CT-RATE's reports may not be passed on.
 
     Args:
         run_dir (`str` or `Path`):
             Folder of the run, which holds the saved model and processor; its name becomes the model's.
         results (`dict[str, dict]`):
-            Contents of `results.json`: metrics under `model`, under `shuffled` where measured, and under each trivial
-            row.
+            Contents of `results.json`: metrics under `model`, with intervals and what was measured of looking, under
+            `shuffled` where measured, and under each trivial row.
         config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`]):
             Training arguments of the run.
         phantom (`bool`):
@@ -238,12 +324,7 @@ def write_model_card(
     run_dir = Path(run_dir)
     cohort = PHANTOM if phantom else REAL
     scores = results["model"]
-    # The quick start names what differs from the builder's defaults, or the model would see slices unlike its own.
-    defaults = CTRatePairsConfig()
-    chosen = {"data_dir": cohort["data_dir"], "num_slices": num_slices, "spacing": spacing, "window": window}
-    options = "".join(
-        f", {name}={json.dumps(value)}" for name, value in chosen.items() if value != getattr(defaults, name)
-    )
+    measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
     if base_model is None:
         base = "none, trained from scratch"
     elif Path(base_model).is_dir():
@@ -257,8 +338,9 @@ def write_model_card(
         language="en",
         license=cohort["license"],
         base_model=base_model,
+        base_model_relation=base_model and ("adapter" if (run_dir / "adapter_config.json").exists() else "finetune"),
         datasets=cohort["datasets"],
-        metrics=["ct_coverage", "ct_label_accuracy", "bleu", "rouge"],
+        metrics=["ct_coverage", "ct_label_accuracy", "ct_crg", "ct_report_text"],
         tags=["chest-ct", "radiology", "report-generation", "ct-rate-pairs", "trl"] + ["phantom"] * phantom,
         eval_results=[
             EvalResult(
@@ -268,11 +350,10 @@ def write_model_card(
                 dataset_name=cohort["name"],
                 dataset_split="test",
                 metric_type=key,
-                metric_name=name,
-                metric_value=round(scores[key], 4),
+                metric_name=METRICS[key],
+                metric_value=value,
             )
-            for key, name in METRICS.items()
-            if scores.get(key) is not None
+            for key, value in measured.items()
         ],
     )
     text = CARD.format(
@@ -281,9 +362,11 @@ def write_model_card(
         table=results_table(results),
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         reading=SHUFFLED * ("shuffled" in results),
+        intervals=intervals_text(scores),
+        looking=looking_text(scores),
         labeler=scores["labeler"],
         recipe=scores["recipe"],
-        quick_start=QUICK_START.format(options=options),
+        quick_start=QUICK_START.format(options=cohort["row_options"]),
         negative=negative,
         negative_text=NEGATIVES[negative].format(min_label_distance=min_label_distance),
         num_train=num_train,
@@ -302,4 +385,11 @@ def write_model_card(
     )
     card = ModelCard(text)
     card.save(run_dir / "README.md")
+    settings = json.dumps(training_settings(config), indent=2)
+    (run_dir / "training_config.json").write_text(settings + "\n")
+    if not phantom:  # the Hub's form needs a dataset on the Hub
+        notes = f"labeler {scores['labeler']}, recipe {scores['recipe']}, {num_test} scans"
+        entries = [EvalResultEntry(CT_RATE, key, value, notes=notes) for key, value in measured.items()]
+        (run_dir / ".eval_results").mkdir(exist_ok=True)
+        (run_dir / ".eval_results" / "ct_rate.yaml").write_text(yaml_dump(eval_result_entries_to_yaml(entries)))
     return run_dir / "README.md"
