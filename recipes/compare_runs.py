@@ -28,7 +28,9 @@ class ComparisonArguments(DataArguments):
     second: str = field(kw_only=True, metadata={"help": "The one to compare with it."})
     split: str = field(default="test", metadata={"help": "test (CT-RATE's validation set), validation or train."})
     recipe: str = field(default="lower", metadata={"help": "Of the text metrics: lower, or vlm3d (the challenge's)."})
-    labeler: str = field(default="rules", metadata={"help": "What reads the labels of generated reports."})
+    labeler: str = field(
+        default="rules", metadata={"help": "What reads generated reports: rules, or radbert:CHECKPOINT."}
+    )
     ci: float = field(default=0.95, metadata={"help": "Level of the intervals."})
     seed: int = field(default=0, metadata={"help": "Of the draws and swaps."})
     out: str | None = field(default=None, metadata={"help": "JSON file to write as well."})

@@ -46,7 +46,9 @@ class EvaluationArguments(DataArguments):
     dtype: str = field(default="auto", metadata={"help": "Type of the weights; auto: as they were saved."})
     num_workers: int = field(default=2, metadata={"help": "Processes that read scans ahead, for each process."})
     recipe: str = field(default="lower", metadata={"help": "Of the text metrics: lower, or vlm3d (the challenge's)."})
-    labeler: str = field(default="rules", metadata={"help": "What reads the labels of generated reports."})
+    labeler: str = field(
+        default="rules", metadata={"help": "What reads generated reports: rules, or radbert:CHECKPOINT."}
+    )
     meteor: bool = field(default=False, metadata={"help": "METEOR too; it needs Java."})
     bertscore_model: str | None = field(default=None, metadata={"help": "Encoder for BERTScore: name or folder."})
     ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals by patient."})
