@@ -148,6 +148,8 @@ NEGATIVES = {
     "gauss": "standard normal noise of the volume's size, clipped to the grey window, new in each epoch.",
     "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or the farthest\n"
     "  there is; cropped or padded with air to the volume's size.",
+    "hard": "a volume of another patient with nearly the same labels that lacks a finding of the report; cropped or\n"
+    "  padded with air to the volume's size.",
 }
 
 MATCHING_COLUMNS = {
@@ -297,7 +299,7 @@ def write_model_card(
         phantom (`bool`):
             Whether the cohort is the phantom; CT-RATE otherwise, with its licence.
         negative (`str`):
-            `"none"`, `"gauss"` or `"heter"`.
+            `"none"`, `"gauss"`, `"heter"` or `"hard"`.
         num_train (`int`), num_test (`int`):
             Scans trained on, and scans that the results are from.
         steps (`int`):

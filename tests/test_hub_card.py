@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import subprocess
 import sys
@@ -6,15 +7,18 @@ from contextlib import redirect_stdout
 
 import pytest
 import torch
+import yaml
 from datasets import load_dataset
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
+from ct_rate_pairs.eval.metric_modules import METRICS
 from ct_rate_pairs.hub import write_model_card
-from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator
+from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
-KEYS = ("coverage", "precision_micro", "f1_micro", "accuracy", "bleu1", "bleu4", "rouge_l")
+KEYS = ("coverage", "precision_micro", "f1_micro", "accuracy", "crg", "bleu1", "bleu4", "rouge_l")
+TOKEN = "hf_secretSECRETsecretSECRET"
 
 
 @pytest.fixture
@@ -44,6 +48,7 @@ def write(run_dir, results, beta=0.1, **overrides):
         max_negative_loss=0.35,
         negative_start_ratio=0.7,
         negative_warmup_ratio=0.05,
+        hub_token=TOKEN,
     )
     facts = {
         "phantom": True,
@@ -67,6 +72,7 @@ def test_metadata_survives_the_round_trip(run_dir, results):
     assert (data.library_name, data.pipeline_tag, data.language) == ("transformers", "image-text-to-text", "en")
     assert data.model_name == "my-run" and data.license == "apache-2.0"
     assert data.datasets is None and data.base_model is None and "phantom" in data.tags
+    assert set(data.metrics) == set(METRICS)
     values = {result.metric_type: result.metric_value for result in data.eval_results}
     assert values == {key: round(results["model"][key], 4) for key in (*KEYS, "loss_gap")}
 
@@ -74,9 +80,49 @@ def test_metadata_survives_the_round_trip(run_dir, results):
 def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
     card = ModelCard.load(write(run_dir, results, phantom=False, base_model="Qwen/Qwen2.5-VL-3B-Instruct"))
     assert card.data.license == "cc-by-nc-sa-4.0" and card.data.datasets == ["ibrahimhamamci/CT-RATE"]
-    assert card.data.base_model == "Qwen/Qwen2.5-VL-3B-Instruct" and "phantom" not in card.data.tags
+    assert card.data.base_model == "Qwen/Qwen2.5-VL-3B-Instruct" and card.data.base_model_relation == "finetune"
+    assert "phantom" not in card.data.tags
     assert "phantom" not in card.text.lower() and "gated" in card.text
     compile(re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1], "card", "exec")
+
+
+def test_ct_rate_s_results_are_there_in_the_hub_s_own_form(run_dir, results):
+    write(run_dir, results, phantom=False)
+    entries = parse_eval_result_entries(yaml.safe_load((run_dir / ".eval_results" / "ct_rate.yaml").read_text()))
+    assert {entry.task_id: entry.value for entry in entries} == {
+        key: round(results["model"][key], 4) for key in (*KEYS, "loss_gap")
+    }
+    assert {entry.dataset_id for entry in entries} == {"ibrahimhamamci/CT-RATE"}
+    assert entries[0].notes == "labeler rules, recipe lower, 150 scans"
+
+
+def test_the_phantom_has_no_dataset_on_the_hub_to_give_results_for(run_dir, results):
+    write(run_dir, results)
+    assert not (run_dir / ".eval_results").exists()
+
+
+def test_no_token_and_no_place_on_this_machine_is_written(run_dir, results):
+    write(run_dir, results, phantom=False, base_model="Qwen/Qwen2.5-VL-3B-Instruct")
+    settings = json.loads((run_dir / "training_config.json").read_text())
+    assert settings["max_negative_loss"] == 0.35 and settings["negative_loss"] == "capped"
+    for path in run_dir.rglob("*.*"):
+        if path.is_file():
+            text = path.read_text()
+            assert TOKEN not in text and str(run_dir.parent) not in text, path
+
+
+def test_intervals_and_looking_are_told_where_they_were_measured(run_dir, results):
+    assert "intervals" not in (text := write(run_dir, results).read_text()) and "Does it look" not in text
+    matching = {"num_options": 4, "top1": 0.58, "top1_pmi": 0.73, "top1_chance": 0.25, "top1_text_only": 0.21}
+    results["model"] |= {"coverage_ci": [0.8512, 0.9481], "crg_ci": [0.31, 0.52], "ci_level": 0.95}
+    results["model"] |= {"gap_positive_share": 0.97, "loss_gap_noise": 1.2898, "gap_positive_share_noise": 1.0}
+    results["model"] |= {"matching": {"hard": matching}}
+    text = write(run_dir, results).read_text()
+    assert "95% intervals of this model, by patient: Coverage 0.851 to 0.948, CRG 0.310 to 0.520." in text
+    table = table_of(text)
+    assert table["its negative"] == ["0.432", "97%"] and table["noise"] == ["1.290", "100%"]
+    assert "air" not in table and "another patient's" not in table
+    assert table["hard, 1 of 4"] == ["0.58", "0.73", "0.25", "0.21"]
 
 
 def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
@@ -88,7 +134,7 @@ def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
 
 def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir, results):
     table = table_of(ModelCard.load(write(run_dir, results)).text)
-    assert table["this model"] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.300", "0.432"]
+    assert table["this model"] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.300", "0.200", "0.432"]
     assert table["all-negative report"][:2] == ["0.000", "-"] and table["all-positive report"][0] == "1.000"
     assert table["most common training report"][0] == "0.100"
     assert table["this model, volumes shuffled between patients"][0] == "0.250"
@@ -118,10 +164,11 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     monkeypatch.chdir(run_dir)
     phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
     subprocess.run(phantom, check=True, capture_output=True)
-    options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6}
-    rows = load_dataset("ct_rate_pairs", negative="none", split="test", streaming=True, **options)
+    options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6, "prompt": "zh"}
+    rows = load_dataset("ct_rate_pairs", split="test", **options)
+    save_row_settings(rows.format["format_kwargs"]["transform"], run_dir)
     report = "Cardiomegaly is observed."
-    row = next(iter(rows)) | {"completion": [{"role": "assistant", "content": report}]}
+    row = rows[0] | {"completion": [{"role": "assistant", "content": report}]}
     model, processor = make_tiny_qwen([report], seed=0)
     batch = PairCollator(processor)([row])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -132,14 +179,11 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     model.save_pretrained(run_dir)
     processor.save_pretrained(run_dir)
 
-    code = re.search(
-        r"```python\n(.*?)```",
-        ModelCard.load(write(run_dir, results, spacing=options["spacing"], num_slices=6)).text,
-        re.DOTALL,
-    )[1]
+    code = re.search(r"```python\n(.*?)```", write(run_dir, results).read_text(), re.DOTALL)[1]
     printed = io.StringIO()
     names = {}
     with redirect_stdout(printed):
         exec(compile(code, "card", "exec"), names)
     assert printed.getvalue().strip() == report
-    assert next(iter(names["rows"]))["slice_mm"] == row["slice_mm"]  # the slices that the model was trained on
+    shown = next(iter(names["rows"]))  # what the model was trained on
+    assert shown["slice_mm"] == pytest.approx(row["slice_mm"]) and shown["prompt"] == row["prompt"]
