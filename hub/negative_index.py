@@ -1,0 +1,226 @@
+"""
+Which volume is the negative of which, as a small dataset on the Hub: names and numbers, neither scans nor reports.
+`python -m ct_rate_pairs.hub.negative_index REPO_ID` publishes it for CT-RATE.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ct_rate_pairs.builder import CTRatePairsConfig
+from ct_rate_pairs.rows import RowReader
+from ct_rate_pairs.source import open_source
+
+from .publish import HubRepository, PublishError
+
+
+SPLITS = ("train", "validation", "test")
+CT_RATE = "ibrahimhamamci/CT-RATE"
+RULES = {
+    "heter": "another patient's volume with at least {config.min_label_distance} of 18 labels different, or the "
+    "farthest there is",
+    "hard": "another patient's volume with at most {config.max_label_distance} of 18 labels different that lacks a "
+    "finding of the report, or the nearest that does",
+}
+COHORTS = {  # by whether it is the phantom
+    False: {
+        "license": "cc-by-nc-sa-4.0",
+        "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})",
+        "options": "",
+        "access": """\
+CT-RATE is gated: accept its terms on the Hub and run `hf auth login`. A volume's file is in its repository, such as
+`dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz` for `train_1_a_1.nii.gz`; in its tables `volume` and
+`partner` are the column `VolumeName`. The splits `train` and `validation` are parts of CT-RATE's train, by patient;
+`test` is its validation set. The licence is CT-RATE's own.""",
+    },
+    True: {
+        "license": "apache-2.0",
+        "cohort": "a synthetic phantom cohort of `ct-rate-pairs`",
+        "options": ', data_dir="phantom"',
+        "access": "The scans come from a phantom in the folder `phantom`: see `python -m ct_rate_pairs.phantom -h`.",
+    },
+}
+CARD = """\
+---
+license: {license}
+pretty_name: Negative partners of chest CTs
+size_categories:
+- {size}
+tags:
+- chest-ct
+- ct-rate-pairs
+configs:
+- config_name: default
+  data_files:
+{data_files}
+---
+
+# Which volume is the negative of which
+
+For each volume of {cohort} its negative partner under the rule `{config.negative}`: {rule}; drawn
+`{config.partner_sampling}`. It holds names and numbers alone: neither scans nor reports, nor any table of them.
+
+| column | meaning |
+|---|---|
+| `volume` | the volume's name |
+| `partner` | the name of the volume that serves as its negative, of the same split |
+| `distance` | in how many of the 18 labels the two differ |
+| `seed` | seed of the draw |
+
+| split | volumes | mean distance | volumes that serve | most draws of one |
+|---|---:|---:|---:|---:|
+{statistics}
+
+## How to join it to the scans
+
+```python
+from datasets import load_dataset
+
+import ct_rate_pairs  # registers the dataset of scans
+
+index = load_dataset("{repo_id}", split="{split}")
+partners = dict(zip(index["volume"], index["partner"]))
+rows = load_dataset("ct_rate_pairs", split="{split}", streaming=True{options})
+for row in rows.take(1):
+    print(row["volume"], "has the negative", partners[row["volume"]])
+```
+
+{access}
+
+The pairs are those of the first epoch of
+`load_dataset("ct_rate_pairs"{options}, negative="{config.negative}", seed={config.seed}{rule_options})`, which reads
+both volumes and draws new partners in each later epoch.
+"""
+
+
+def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)) -> dict[str, pd.DataFrame]:
+    """
+    Draws the partners of the first epoch; no volume is read.
+
+    Args:
+        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
+            Options of the dataset: `data_dir`, `negative` (`"heter"` or `"hard"`), `seed` and those of the rule.
+        splits (`Sequence[str]`, *optional*, defaults to `("train",)`):
+            Splits to draw in.
+
+    Returns:
+        `dict[str, pd.DataFrame]`: a table a split, with the columns `volume`, `partner`, `distance` and `seed`.
+
+    Raises:
+        `ValueError`: for a split with volumes of fewer than two patients.
+    """
+    reader = RowReader(config, open_source(config.data_dir, **config.settings))
+    return {split: _draw(reader, split) for split in splits}
+
+
+def _draw(reader: RowReader, split: str) -> pd.DataFrame:
+    partners, volumes, seed = reader.partners(split), list(reader.tables[split].index), reader.config.seed
+    drawn = [  # as `RowReader.read` draws in epoch 0
+        partners.draw(index, np.random.default_rng([seed, 0, int.from_bytes(volume.encode(), "big")]))
+        for index, volume in enumerate(volumes)
+    ]
+    return pd.DataFrame(
+        {
+            "volume": volumes,
+            "partner": [volumes[partner] for partner, _ in drawn],
+            "distance": np.array([distance for _, distance in drawn], dtype=np.int8),
+            "seed": seed,
+        }
+    )
+
+
+def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bool, repo_id: str) -> str:
+    rows = sum(len(table) for table in index.values())
+    sizes = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    statistics = [
+        f"| {split} | {len(table):,} | {table['distance'].mean():.2f} | {table['partner'].nunique():,} | "
+        f"{table['partner'].value_counts().iloc[0]:,} |"
+        for split, table in index.items()
+    ]
+    defaults = CTRatePairsConfig()
+    rule_options = "".join(
+        f", {name}={getattr(config, name)!r}"
+        for name in ("min_label_distance", "max_label_distance", "partner_sampling")
+        if getattr(config, name) != getattr(defaults, name)
+    )
+    return CARD.format(
+        **COHORTS[phantom],
+        size=next(size for limit, size in sizes.items() if rows < limit),
+        data_files="\n".join(f"  - split: {split}\n    path: data/{split}.parquet" for split in index),
+        config=config,
+        rule=RULES[config.negative].format(config=config),
+        statistics="\n".join(statistics),
+        repo_id=repo_id,
+        split=next(iter(index)),
+        rule_options=rule_options,
+    )
+
+
+def publish_negative_index(
+    repo_id: str,
+    config: CTRatePairsConfig,
+    splits: Sequence[str] = ("train",),
+    *,
+    private: bool = False,
+    token: str | None = None,
+) -> str:
+    """
+    Publishes the partners of the first epoch as a dataset with a card that says how to join them to the scans.
+
+    Args:
+        repo_id (`str`):
+            `USER/NAME` of the dataset; made where there is none.
+        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]), splits (`Sequence[str]`, *optional*):
+            See [`negative_index`].
+        private (`bool`, *optional*, defaults to `False`):
+            Makes it private from the first call on.
+        token (`str`, *optional*):
+            Token with the right to write; the one of `hf auth login` by default.
+
+    Returns:
+        `str`: the dataset's address.
+
+    Raises:
+        [`PublishError`]: if the Hub refuses.
+    """
+    index = negative_index(config, splits)
+    phantom = open_source(config.data_dir, **config.settings).is_phantom
+    hub = HubRepository(repo_id, kind="dataset", private=private, token=token)
+    files = {}
+    for split, table in index.items():
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False)
+        files[f"data/{split}.parquet"] = buffer.getvalue()
+    files["README.md"] = _card(index, config, phantom, hub.repo_id).encode()
+    hub.upload(files, last=["README.md"], ours=["data/*.parquet"])
+    return hub.url
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m ct_rate_pairs.hub.negative_index", description="Publish which volume is the negative of which."
+    )
+    parser.add_argument("repo_id", help="USER/NAME of the dataset on the Hub; made where there is none")
+    add = parser.add_argument
+    add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
+    add("--splits", nargs="+", choices=SPLITS, default=["train"], help="(default: train)")
+    add("--negative", choices=sorted(RULES), default="heter", help="the rule (default: %(default)s)")
+    add("--min-label-distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
+    add("--max-label-distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
+    add("--partner-sampling", choices=("uniform", "balanced"), default="uniform", help="(default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add("--private", action="store_true", help="make the dataset private from the first call on")
+    options = vars(parser.parse_args())
+    repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
+    try:
+        print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
+    except PublishError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

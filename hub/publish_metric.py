@@ -1,0 +1,174 @@
+"""
+A metric -> a Space, from which `evaluate.load("USER/ct_coverage")` runs it where only `evaluate` is installed:
+`python -m ct_rate_pairs.hub.publish_metric ct_coverage USER/ct_coverage`.
+"""
+
+import argparse
+import ast
+import sys
+
+from ct_rate_pairs.eval.metric_modules import METRICS, metric_files
+
+from .publish import HubRepository, PublishError
+
+
+TITLES = {
+    "ct_coverage": "CT coverage",
+    "ct_label_accuracy": "CT label accuracy",
+    "ct_crg": "CT CRG",
+    "ct_report_text": "CT report text",
+}
+# Not evaluate's `launch_gradio_widget`: it calls `gradio.inputs`, which gradio has no more since version 4.
+APP = """\
+import evaluate
+import gradio as gr
+
+
+metric = evaluate.load("{repo_id}")
+
+
+def compute(predictions, references):
+    return metric.compute(predictions=predictions.splitlines(), references=references.splitlines())
+
+
+gr.Interface(
+    compute,
+    [gr.Textbox(label="Generated reports, one a line", lines=4), gr.Textbox(label="Reference reports", lines=4)],
+    gr.JSON(),
+    title="{title}",
+    description={description!r},
+).launch()
+"""
+GRADIO = "6.31.0"
+REQUIREMENTS = ["datasets>=4", "evaluate>=0.4.6", "numpy"]
+CARD = """\
+---
+title: {title}
+emoji: 🫁
+colorFrom: blue
+colorTo: gray
+sdk: gradio
+sdk_version: {gradio}
+app_file: app.py
+pinned: false
+license: apache-2.0
+tags:
+- evaluate
+- metric
+- chest-ct
+- radiology
+description: >-
+{indented}
+---
+
+# {title}
+
+{description}
+
+## How to use
+
+```python
+import evaluate
+
+metric = evaluate.load("{repo_id}")
+print(metric.compute(predictions={predictions}, references={references}))
+```
+{packages}
+```
+{inputs}
+```
+{citation}
+The same metric comes with `ct-rate-pairs` as `evaluate.load("{name}")`.
+"""
+REPORTS = ["Heart size is increased."], ["Heart size is increased. There is emphysema."]
+
+
+def space_files(name: str, repo_id: str) -> dict[str, bytes]:
+    """
+    The files of a metric's Space.
+
+    Args:
+        name (`str`):
+            One of [`~ct_rate_pairs.eval.metric_modules.METRICS`].
+        repo_id (`str`):
+            `USER/NAME` of the Space.
+
+    Returns:
+        `dict[str, bytes]`: file name to contents: the metric's own flat files, `app.py`, `requirements.txt`,
+        `README.md`.
+    """
+    files = metric_files(name)
+    script = files[f"{name}.py"].decode()
+    description, inputs = (_constant(script, constant).strip() for constant in ("_DESCRIPTION", "_INPUTS"))
+    citation = _constant(script, "_CITATION").strip()
+    packages = ["pycocoevalcap"] if "import pycocoevalcap\n" in script else []
+    card = CARD.format(
+        title=TITLES[name],
+        name=name,
+        repo_id=repo_id,
+        gradio=GRADIO,
+        description=description,
+        indented="\n".join(f"  {line}" for line in description.splitlines()),
+        inputs=inputs,
+        citation=f"\n{citation}\n" if citation else "",
+        packages=f"\nNeeds `pip install evaluate {' '.join(packages)}`.\n" if packages else "",
+        predictions=REPORTS[0],
+        references=REPORTS[1],
+    )
+    return files | {
+        "app.py": APP.format(repo_id=repo_id, title=TITLES[name], description=description).encode(),
+        "requirements.txt": "".join(f"{package}\n" for package in REQUIREMENTS + packages).encode(),
+        "README.md": card.encode(),
+    }
+
+
+def _constant(script: str, name: str) -> str:
+    """The text that the script assigns to `name`; empty where it assigns none."""
+    for statement in ast.parse(script).body:
+        if isinstance(statement, ast.Assign) and statement.targets[0].id == name:
+            return ast.literal_eval(statement.value)
+    return ""
+
+
+def publish_metric(name: str, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+    """
+    Publishes a metric as a Space.
+
+    Args:
+        name (`str`):
+            One of [`~ct_rate_pairs.eval.metric_modules.METRICS`].
+        repo_id (`str`):
+            `USER/NAME` of the Space; made where there is none. `evaluate` asks for a script of the Space's name, so
+            that must be the metric's.
+        private (`bool`, *optional*, defaults to `False`):
+            Makes it private from the first call on.
+        token (`str`, *optional*):
+            Token with the right to write; the one of `hf auth login` by default.
+
+    Returns:
+        `str`: the Space's address.
+
+    Raises:
+        [`PublishError`]: for another name, or if the Hub refuses.
+    """
+    script = repo_id.rpartition("/")[2]
+    if script != name:
+        raise PublishError(f"evaluate.load looks for {script}.py in {repo_id}: name the Space {name}.")
+    hub = HubRepository(repo_id, kind="space", private=private, token=token)
+    hub.upload(space_files(name, hub.repo_id), last=["README.md"], ours=["*.py"])
+    return hub.url
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m ct_rate_pairs.hub.publish_metric", description="A metric as a Space.")
+    parser.add_argument("name", choices=sorted(METRICS), help="the metric")
+    parser.add_argument("repo_id", help="USER/NAME of the Space, with the metric's name")
+    parser.add_argument("--private", action="store_true", help="make the Space private from the first call on")
+    try:
+        print(publish_metric(**vars(parser.parse_args())))
+    except PublishError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,476 @@
+"""`ct_rate_pairs.hub.publish` against a Hub on loopback that does wrong on request."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from ct_rate_tree import SPACING
+from datasets import load_dataset
+from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
+
+from ct_rate_pairs.eval.load_model import load_model
+from ct_rate_pairs.hub import publish as publish_module
+from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.hub.guard import ForbiddenContentError
+from ct_rate_pairs.hub.publish import PublishError, PushCheckpoints, fetch_checkpoint, publish
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer.row_settings import read_row_settings
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+REPORT = "Findings: Heart size is increased. Calcific plaques are observed in the wall of the thoracic aorta and arch."
+REFERENCE = "Findings: " + " ".join(f"In lobe {i} a nodule of {i} mm is seen." for i in range(1, 8))
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+NIFTI = bytes(344) + b"n+1\0" + bytes(64)
+DICOM = bytes(128) + b"DICM" + bytes(64)
+PARQUET = b"PAR1" + bytes(64) + b"PAR1"
+NOW = {"Retry-After": "0"}
+PUBLISHED = {
+    ".gitattributes",
+    *("README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"),
+    *("predictions.jsonl", "processor_config.json", "results.json", "row_settings.json", "training_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "figures/labels.png", "figures/reports.png"),
+}
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    model, processor = make_tiny_qwen([REPORT], seed=0)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def write_run(folder: Path, model_dir: Path, *, phantom: bool = True, adapter: bool = False) -> Path:
+    """A finished run as the recipe leaves it, with what must stay at home; the weights are links."""
+    (folder / "figures").mkdir(parents=True)
+    (folder / "samples").mkdir()
+    (folder / "checkpoint-1").mkdir()
+    for file in model_dir.iterdir():
+        if not (adapter and file.name in ("model.safetensors", "config.json")):
+            (folder / file.name).symlink_to(file)
+    if adapter:
+        (folder / "adapter_model.safetensors").symlink_to(model_dir / "model.safetensors")
+        (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct"}')
+    row = {"coverage": 0.5, "coverage_ci": [0.4, 0.6], "ci_level": 0.95, "labeler": "rules", "recipe": "lower"}
+    results = {"model": row, "all_negative": row | {"coverage": 0.0}}
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "row_settings.json").write_text('{"num_slices": 6, "spacing": [4.0, 4.0, 8.0]}')
+    prediction = {"volume": "valid_1_a_1.nii.gz", "report": REPORT}
+    (folder / "predictions.jsonl").write_text(json.dumps(prediction) + "\n")
+    (folder / "figures" / "labels.png").write_bytes(PNG)
+    (folder / "figures" / "reports.png").write_bytes(PNG)
+    (folder / "training_args.bin").write_text(WRITE)
+    (folder / "checkpoint-1" / "model.safetensors").write_bytes(b"weights")
+    sample = f"## valid_1_a_1.nii.gz\n\n### Reference\n\n{REFERENCE}\n\n### Generated\n\n{REPORT}\n"
+    (folder / "samples" / "step-000001.md").write_text(sample)
+    config = NegativeSFTConfig(output_dir=folder, bf16=False, hub_token=WRITE, beta=0.1)
+    facts = {"negative": "heter", "num_train": 20, "num_test": 10, "steps": 1, "hardware": "2 CPU cores"}
+    base = "Qwen/Qwen2.5-VL-7B-Instruct" if adapter else None
+    write_model_card(folder, results, config, phantom=phantom, minutes=1.0, base_model=base, **facts)
+    return folder
+
+
+@pytest.fixture
+def run_dir(tmp_path, model_dir) -> Path:
+    return write_run(tmp_path / "run", model_dir)
+
+
+@pytest.fixture(scope="module")
+def server():
+    hub = WritableHub()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """The server, empty, with this process logged in as alice."""
+    server.repos.clear()
+    server.faults, server.log = [], []
+    server.connect(monkeypatch, WRITE, tmp_path / "hf")
+    return server
+
+
+def uploads(hub: WritableHub) -> int:
+    return sum(line.startswith("PUT /_lfs") for line in hub.log)
+
+
+def test_a_run_is_published_whole_private_from_the_first_call_and_without_a_token(hub, run_dir, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    address = publish(run_dir, "alice/heter", private=True, tag="v1", collection="alice/chest-ct")
+    repo = hub.repo("alice/heter")
+    assert address == f"{hub.url}/alice/heter/tree/v1"
+    assert next(line for line in hub.log if not line.startswith("GET")) == "POST /api/repos/create 200"
+    assert repo.private  # which nothing but its creation sets
+    assert set(repo.files()) == PUBLISHED
+    assert repo.tags["v1"] == repo.branches["main"]
+    assert hub.collections["alice/chest-ct"] == [{"id": "alice/heter", "type": "model"}]
+    stored = b"".join(data for files in repo.commits.values() for data in files.values())
+    printed = "".join(capfd.readouterr()) + caplog.text + "".join(hub.log)
+    assert WRITE.encode() not in stored and WRITE not in printed
+    assert str(run_dir).encode() not in stored and REFERENCE.encode() not in stored
+
+    info = HfApi().model_info("alice/heter")
+    assert info.library_name == "transformers" and info.pipeline_tag == "image-text-to-text" and "phantom" in info.tags
+    card = ModelCard.load("alice/heter")
+    assert 'model_id, revision = "alice/heter", "v1"' in card.text and "# this folder" not in card.text
+    settings = json.loads(repo.files()["training_config.json"])
+    assert settings["beta"] == 0.1 and "hub_token" not in settings and "output_dir" not in settings
+
+
+def test_what_is_published_loads_back_from_a_fresh_cache_with_the_same_weights(hub, run_dir, model_dir, tmp_path):
+    publish(run_dir, "alice/heter")
+    fresh = {"cache_dir": tmp_path / "fresh"}
+    loaded = AutoModelForImageTextToText.from_pretrained("alice/heter", **fresh).state_dict()
+    saved = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()
+    assert loaded.keys() == saved.keys() and all(torch.equal(loaded[name], saved[name]) for name in saved)
+    text = "Heart size is increased."
+    tokenizers = [AutoProcessor.from_pretrained(name, **fresh).tokenizer for name in ("alice/heter", str(model_dir))]
+    assert tokenizers[0](text).input_ids == tokenizers[1](text).input_ids
+    assert read_row_settings("alice/heter") == {"num_slices": 6, "spacing": [4.0, 4.0, 8.0]}
+
+
+def test_an_adapter_names_its_base_and_its_relation(hub, tmp_path, model_dir):
+    publish(write_run(tmp_path / "lora", model_dir, adapter=True), "alice/lora")
+    files = hub.repo("alice/lora").files()
+    assert {"adapter_model.safetensors", "adapter_config.json"} < set(files) and "model.safetensors" not in files
+    data = ModelCard.load("alice/lora").data
+    assert data.base_model == "Qwen/Qwen2.5-VL-7B-Instruct" and data.base_model_relation == "adapter"
+
+
+def test_the_slices_of_real_patients_stay_here(hub, tmp_path, model_dir):
+    publish(write_run(tmp_path / "real", model_dir, phantom=False), "alice/real")
+    files = hub.repo("alice/real").files()
+    assert set(files) == PUBLISHED - {"figures/reports.png"} | {".eval_results/ct_rate.yaml"}
+    assert ModelCard.load("alice/real").data.license == "cc-by-nc-sa-4.0"
+
+
+def test_a_variant_s_branch_holds_nothing_of_the_main_one(hub, run_dir, model_dir, tmp_path):
+    publish(write_run(tmp_path / "lora", model_dir, adapter=True), "alice/model")
+    hub.faults = [{"path": "/commit/heter", "status": 400}]
+    with pytest.raises(PublishError, match="400"):
+        publish(run_dir, "alice/model", revision="heter", tag="v1")
+    assert set(hub.repo("alice/model").files("heter")) == {".gitattributes"}
+    publish(run_dir, "alice/model", revision="heter", tag="v1")
+    repo = hub.repo("alice/model")
+    assert set(repo.files("heter")) == PUBLISHED and "adapter_config.json" in repo.files("main")
+    assert repo.tags["v1"] == repo.branches["heter"]
+
+
+def test_another_state_replaces_the_old_one_and_leaves_what_others_added(hub, run_dir, model_dir, tmp_path):
+    publish(write_run(tmp_path / "lora", model_dir, adapter=True), "alice/model", tag="v1")
+    HfApi().upload_file(path_or_fileobj=b"Be kind.", path_in_repo="LICENSE", repo_id="alice/model")
+    with pytest.raises(PublishError, match="tag v1 on another state"):
+        publish(run_dir, "alice/model", tag="v1")
+    assert set(hub.repo("alice/model").files()) == PUBLISHED | {"LICENSE"}
+
+
+def test_an_old_card_does_not_speak_for_new_results(hub, run_dir):
+    publish(run_dir, "alice/heter")
+    (run_dir / "results.json").write_text("{}")
+    hub.faults = [{"path": "/commit/", "status": 400, "after": 1}]
+    with pytest.raises(PublishError, match="400"):
+        publish(run_dir, "alice/heter")
+    assert hub.repo("alice/heter").files()["results.json"] == b"{}"
+    assert "README.md" not in hub.repo("alice/heter").files()
+
+
+def test_publishing_again_uploads_and_commits_nothing(hub, run_dir):
+    publish(run_dir, "alice/heter", tag="v1")
+    commits, sent = len(hub.repo("alice/heter").commits), uploads(hub)
+    publish(run_dir, "alice/heter", tag="v1")
+    assert (len(hub.repo("alice/heter").commits), uploads(hub)) == (commits, sent)
+
+
+# What is planted in a run of CT-RATE, and what the refusal says.
+FORBIDDEN = {
+    "volume": ("train_1_a_1.nii.gz", b"\x1f\x8b", "train_1_a_1.nii.gz: a scan or a table"),
+    "table": ("tables/train_reports.csv", b"VolumeName", "tables/train_reports.csv: a scan or a table"),
+    "NIfTI under another name": ("figures/labels.png", NIFTI, "figures/labels.png: NIfTI data"),
+    "DICOM under another name": ("figures/slice.png", DICOM, "figures/slice.png: DICOM data"),
+    "Parquet under another name": ("notes.txt", PARQUET, "notes.txt: Parquet data"),
+    "pickle under another name": ("model.safetensors", b"PK\3\4" + bytes(9), "model.safetensors: not what its name"),
+    "table under another name": ("merges.txt", b"VolumeName,Findings_EN\n", "merges.txt: the column Findings_EN"),
+    "reference in the predictions": (
+        "predictions.jsonl",
+        json.dumps({"volume": "v", "report": "r", "reference": "x"}).encode() + b"\n",
+        "predictions.jsonl line 1: volume, report, reference",
+    ),
+    "references as predictions": (
+        "predictions.jsonl",
+        json.dumps({"volume": "v", "report": REFERENCE}).encode() + b"\n",
+        "predictions.jsonl holds 1 reference reports among 1",
+    ),
+    "reference in the results": (
+        "results.json",
+        json.dumps({"model": {"worst": REFERENCE}}).encode(),
+        "results.json: quotes a reference report",
+    ),
+    "a text in the results": ("results.json", json.dumps({"worst": "word " * 70}).encode(), "results.json: a text"),
+    "token": ("training_config.json", json.dumps({"note": f"x {READ}"}).encode(), "training_config.json: a token"),
+    "token in the weights' header": (
+        "adapter_model.safetensors",
+        (text := json.dumps({"__metadata__": {"by": READ}}).encode()) and len(text).to_bytes(8, "little") + text,
+        "adapter_model.safetensors: a token",
+    ),
+    "home": (
+        "adapter_config.json",
+        b'{"base": "/home/ann/qwen"}',
+        "adapter_config.json: a path of this machine, /home",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORBIDDEN)
+def test_the_guard_refuses_before_any_request(hub, tmp_path, model_dir, case):
+    run_dir = write_run(tmp_path / "run", model_dir, phantom=False)
+    file, content, refusal = FORBIDDEN[case]
+    (run_dir / file).parent.mkdir(exist_ok=True)
+    (run_dir / file).unlink(missing_ok=True)
+    (run_dir / file).write_bytes(content)
+    with pytest.raises(ForbiddenContentError) as refused:
+        publish(run_dir, "alice/heter")
+    assert f"- {refusal}" in str(refused.value)
+    assert READ not in str(refused.value) and hub.log == []
+
+
+@pytest.mark.parametrize("quoted", [REFERENCE, REFERENCE[40:180]])
+def test_a_card_that_quotes_a_reference_report_is_refused(hub, tmp_path, model_dir, quoted):
+    run_dir = write_run(tmp_path / "run", model_dir, phantom=False)
+    (run_dir / "samples" / "step-000001.md").unlink()
+    with (run_dir / "README.md").open("a") as card:
+        card.write(f"\nAn example: {quoted}\n")
+    publish(run_dir, "alice/unknown")  # nobody can tell
+    with pytest.raises(ForbiddenContentError, match="README.md: quotes a reference report"):
+        publish(run_dir, "alice/heter", references=["Another one.", REFERENCE])
+
+
+def test_a_token_of_another_form_is_found_too(hub, run_dir, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "custom.token.value")
+    (run_dir / "row_settings.json").write_text('{"note": "custom.token.value"}')
+    with pytest.raises(ForbiddenContentError, match="row_settings.json: a token"):
+        publish(run_dir, "alice/heter")
+
+
+def test_an_unfinished_run_is_not_published(hub, run_dir):
+    (run_dir / "model.safetensors").unlink()
+    with pytest.raises(PublishError, match="no trained model"):
+        publish(run_dir, "alice/heter")
+    (run_dir / "README.md").unlink()
+    with pytest.raises(PublishError, match="no README.md: the recipe writes it"):
+        publish(run_dir, "alice/heter")
+    assert hub.log == []
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, "alice/heter", "No token: run `hf auth login`"),
+        ("hf_wrongWRONGwrongWRONG", "alice/heter", "does not know this token"),
+        ("hf_malformed MALFORMED", "alice/heter", "holds blanks or line ends"),
+        (READ, "alice/heter", "this token may not write there"),
+        (STRANGER, "alice/heter", "this token may not write there"),
+    ],
+)
+def test_a_token_that_does_not_fit_is_told_and_never_printed(
+    hub, run_dir, monkeypatch, tmp_path, capfd, token, repo_id, message
+):
+    hub.connect(monkeypatch, token, tmp_path / "other")
+    monkeypatch.setattr(sys, "argv", ["publish", str(run_dir), repo_id])
+    with pytest.raises(SystemExit) as end:
+        publish_module.main()
+    assert message in str(end.value) and not hub.repos
+    assert "hf_" not in str(end.value) + "".join(capfd.readouterr())
+
+
+def test_a_read_only_token_is_refused_by_a_repository_that_is_there(hub, run_dir, monkeypatch, tmp_path):
+    publish(run_dir, "alice/heter")
+    commits = len(hub.repo("alice/heter").commits)
+    hub.connect(monkeypatch, READ, tmp_path / "other")
+    (run_dir / "row_settings.json").write_text("{}")
+    with pytest.raises(PublishError, match="committing: this token may not write there"):
+        publish(run_dir, "alice/heter")
+    assert len(hub.repo("alice/heter").commits) == commits
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(hub, run_dir):
+    HfApi().create_repo("alice/heter")
+    with pytest.raises(PublishError, match="is there, and public"):
+        publish(run_dir, "alice/heter", private=True)
+    assert set(hub.repo("alice/heter").files()) == {".gitattributes"} and not uploads(hub)
+
+
+def test_limits_and_passing_faults_are_waited_out(hub, run_dir):
+    hub.faults = [
+        {"path": "/repos/create", "status": 429, "headers": NOW},
+        {"path": "/preupload/", "status": 429, "headers": NOW},
+        {"path": "/_lfs/", "status": 503, "headers": NOW},
+        {"path": "/commit/", "status": 429, "headers": NOW, "times": 2},
+        {"path": "/tag/", "status": 500, "headers": NOW},
+    ]
+    publish(run_dir, "alice/heter", tag="v1")
+    assert not [fault for fault in hub.faults if fault["times"]]
+    assert set(hub.repo("alice/heter").files("v1")) == PUBLISHED
+
+
+def test_a_failure_leaves_nothing_that_looks_whole_and_the_same_call_completes_it(hub, run_dir, monkeypatch):
+    monkeypatch.setattr(publish_module, "WAITS", ())
+    steps, sent = [], []
+    for fault in (
+        {"path": "/commit/", "status": 500},  # all is uploaded, and nothing to be seen
+        {"path": "/commit/", "status": 500, "after": 1},
+        {"path": "/tag/", "status": 429},
+    ):
+        hub.faults = [fault]
+        with pytest.raises(PublishError, match=r"(answered 500|limits the number).*Run the same command again"):
+            publish(run_dir, "alice/heter", tag="v1")
+        repo = hub.repo("alice/heter")
+        steps.append((set(repo.files()), "v1" in repo.tags))
+        sent.append(uploads(hub))
+    assert steps == [
+        ({".gitattributes"}, False),
+        (PUBLISHED - {"README.md"}, False),
+        (PUBLISHED, False),
+    ]
+    publish(run_dir, "alice/heter", tag="v1")
+    assert hub.repo("alice/heter").tags["v1"] == hub.repo("alice/heter").branches["main"]
+    assert sent == [sent[0]] * 3 and uploads(hub) == sent[0] > 0  # weights went up once
+
+
+def test_a_server_that_dies_and_returns_gets_the_rest(hub, run_dir, monkeypatch):
+    monkeypatch.setattr(publish_module, "WAITS", (0.2,) * 50)
+    hub.faults = [{"path": "/commit/", "die": True}]
+    rescue = threading.Timer(0.5, hub.start)
+    rescue.start()
+    publish(run_dir, "alice/heter", tag="v1")
+    rescue.join()
+    assert set(hub.repo("alice/heter").files("v1")) == PUBLISHED
+
+
+def test_a_server_that_stays_away_is_named(hub, run_dir, monkeypatch):
+    monkeypatch.setattr(publish_module, "WAITS", (0.01,))
+    hub.stop()
+    try:
+        with pytest.raises(PublishError, match=rf"{hub.url} does not answer \(ConnectError\). Run the same command"):
+            publish(run_dir, "alice/heter")
+    finally:
+        hub.start()
+
+
+def test_a_cut_download_resumes(hub, run_dir, model_dir):
+    publish(run_dir, "alice/heter")
+    hub.faults = [{"path": "/_cdn/", "method": "GET", "cut": 100_000}]
+    path = hf_hub_download("alice/heter", "model.safetensors")
+    assert Path(path).read_bytes() == (model_dir / "model.safetensors").read_bytes()
+    assert sum(line.startswith("GET /_cdn/") for line in hub.log) == 2
+
+
+def test_gates_and_missing_revisions_are_named_when_loading(hub, run_dir, monkeypatch, tmp_path):
+    publish(run_dir, "alice/heter")
+    hub.repo("alice/heter").gated = True
+    with pytest.raises(OSError, match="nope is not a valid git identifier"):
+        load_model("alice/heter", revision="nope")
+    for number, token in enumerate((None, STRANGER)):
+        hub.connect(monkeypatch, token, tmp_path / str(number))
+        with pytest.raises(OSError, match="gated repo"):
+            load_model("alice/heter")
+    hub.connect(monkeypatch, "hf_wrongWRONGwrongWRONG", tmp_path / "wrong")
+    with pytest.raises(OSError) as refused:
+        load_model("alice/heter")
+    assert "hf_wrong" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub, run_dir, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | client_environment(hub.url, WRITE, tmp_path / "one")
+    environment["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
+    command = [sys.executable, "-m", "ct_rate_pairs.hub.publish", str(run_dir), "alice/heter", "--private"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{hub.url}/alice/heter/tree/main\n" and "Warning" not in done.stderr
+    assert WRITE not in done.stdout + done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
+    subprocess.run(phantom, check=True, capture_output=True, cwd=tmp_path / "elsewhere")
+    card = hub.repo("alice/heter").files()["README.md"].decode()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    environment["HF_HOME"] = str(tmp_path / "two")
+    run = subprocess.run(
+        [sys.executable, "-c", code + "\nprint(len(next(iter(rows))['images']))"],
+        cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "6"  # slices, as the run's settings say
+
+
+def make_trainer(tree: Path, out: Path, **options) -> NegativeSFTTrainer:
+    rows = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", spacing=SPACING, negative="gauss")
+    model, processor = make_tiny_qwen(["Finding 1. Impression 1."], hidden_size=32, num_layers=2, vision_depth=1)
+    args = NegativeSFTConfig(
+        output_dir=out,
+        per_device_train_batch_size=2,
+        save_steps=2,
+        learning_rate=1e-3,
+        lr_scheduler_type="constant",  # so that a run may end early
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        hub_token=WRITE,
+        max_steps=6,
+        **options,
+    )
+    return NegativeSFTTrainer(
+        model=model, args=args, train_dataset=rows, data_collator=PairCollator(processor), processing_class=processor
+    )
+
+
+@pytest.mark.slow
+def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tree, tmp_path, caplog):
+    whole = make_trainer(tree, tmp_path / "whole")
+    whole.train()
+
+    # The machine is lost after step 4, whose checkpoint the Hub would not take: it has that of step 2.
+    lost = make_trainer(tree, tmp_path / "lost", save_total_limit=1)
+    lost.add_callback(PushCheckpoints("alice/run"))
+    lost.args.max_steps = 4
+    hub.faults = [{"path": "/commit/last-checkpoint", "status": 403, "after": 2}]
+    lost.train()
+    assert "Checkpoint 4 is not on the Hub. alice/run, committing: this token may not write" in caplog.text
+    repo = hub.repo("alice/run")
+    assert repo.private and set(repo.files("main")) == {".gitattributes"}
+    files = repo.files("last-checkpoint")
+    assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} < set(files)
+    assert not {"training_args.bin", "README.md"} & set(files)
+    stored = b"".join(files.values())
+    assert WRITE.encode() not in stored and str(tmp_path).encode() not in stored
+
+    found = fetch_checkpoint("alice/run", tmp_path / "found")
+    assert found == str(tmp_path / "found" / "checkpoint-2")
+    resumed = make_trainer(tree, tmp_path / "found")
+    resumed.train(resume_from_checkpoint=found)
+    weights = whole.model.state_dict()
+    assert resumed.state.global_step == 6
+    assert all(torch.equal(weight, weights[name]) for name, weight in resumed.model.state_dict().items())
+
+
+def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):
+    api = HfApi()
+    api.create_repo("alice/run")
+    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
+    api.upload_file(path_or_fileobj=b"1", path_in_repo="optimizer.pt", repo_id="alice/run", revision="last-checkpoint")
+    with pytest.raises(PublishError, match=r"not finished: it has no trainer_state\.json"):
+        fetch_checkpoint("alice/run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
