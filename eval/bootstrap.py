@@ -80,6 +80,12 @@ def resample(
     return sums
 
 
+def check_level(ci: float) -> None:
+    """Raises a `ValueError` for a level that is not between 0 and 1."""
+    if not 0 < ci < 1:
+        raise ValueError(f"`ci={ci}` is not between 0 and 1: for 95 % pass `ci=0.95`.")
+
+
 def interval(values: np.ndarray, ci: float) -> list[float] | None:
     """The central `ci` of resampled values `[resamples]`, by percentiles; resamples without a value are left out."""
     values = values[~np.isnan(values)]
@@ -118,8 +124,7 @@ def estimate(
     numbers = {name: known(value) for name, value in score(sums).items()}
     if ci is None:
         return numbers
-    if not 0 < ci < 1:
-        raise ValueError(f"`ci={ci}` is not between 0 and 1: for 95 % pass `ci=0.95`.")
+    check_level(ci)
     patients = patient_ids(volumes, len(next(iter(statistics.values()))))
     lone = patients.max() == 0
     intervals = {

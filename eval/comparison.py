@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ct_rate_pairs.eval.bootstrap import interval, known, patient_ids, resample
+from ct_rate_pairs.eval.bootstrap import check_level, interval, known, patient_ids, resample
 from ct_rate_pairs.eval.crg import crg_score
 from ct_rate_pairs.eval.label_metrics import accuracy_scores, coverage_scores, label_statistics
 from ct_rate_pairs.eval.labeler import label_reports
-from ct_rate_pairs.eval.text_metrics import overlap_scores, overlap_statistics, prepare
+from ct_rate_pairs.eval.text_metrics import overlap_scores, prepare, text_statistics
 from ct_rate_pairs.labels import LABELS
 
 
@@ -21,6 +21,8 @@ def compare_reports(
     *,
     labeler: str = "rules",
     recipe: str = "lower",
+    meteor: bool = False,
+    bertscore_model: str | None = None,
     ci: float = 0.95,
     seed: int = 0,
 ) -> dict[str, dict]:
@@ -32,7 +34,8 @@ def compare_reports(
             The reports of each run.
         references (`Sequence[str]`), labels (`np.ndarray` of shape `[N, 18]`), volumes (`Sequence[str]`):
             Reference reports, true labels and volume names of the scans.
-        labeler (`str`, *optional*, defaults to `"rules"`), recipe (`str`, *optional*, defaults to `"lower"`):
+        labeler (`str`, *optional*, defaults to `"rules"`), recipe (`str`, *optional*, defaults to `"lower"`), \
+        meteor (`bool`, *optional*, defaults to `False`), bertscore_model (`str`, *optional*):
             As for [`~ct_rate_pairs.eval.score_reports`].
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the intervals.
@@ -46,7 +49,8 @@ def compare_reports(
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
         # "reports", a one a report, is in both halves
         found = label_statistics(label_reports(reports, labeler), labels, LABELS)
-        return found | overlap_statistics(*prepare(reports, references, recipe))
+        prepared = prepare(reports, references, recipe)
+        return found | text_statistics(*prepared, meteor=meteor, bertscore_model=bertscore_model)[0]
 
     def score(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return coverage_scores(sums) | accuracy_scores(sums) | crg_score(sums) | overlap_scores(sums)
@@ -90,8 +94,13 @@ def compare(
 
     Returns:
         `dict`: for each number `first`, `second`, their `difference` (second less first), its interval `ci` and `p`;
-        `None` where a number has no meaning.
+        `None` where a number has no meaning, and for the interval of a lone patient.
+
+    Raises:
+        `ValueError`: if `ci` is not between 0 and 1.
     """
+    check_level(ci)
+    lone = patients.max() == 0
     values = [score({name: array.sum(axis=0) for name, array in run.items()}) for run in (first, second)]
     draws = [score(resample(run, patients, resamples, seed)) for run in (first, second)]
     swapped = [score(sums) for sums in _swap(first, second, patients, resamples, seed)]
@@ -105,7 +114,7 @@ def compare(
             "first": known(values[0][name]),
             "second": known(values[1][name]),
             "difference": known(difference),
-            "ci": interval(draws[1][name] - draws[0][name], ci),
+            "ci": None if lone else interval(draws[1][name] - draws[0][name], ci),
             "p": None if np.isnan(difference) else (1 + int(as_large.sum())) / (1 + len(as_large)),
         }
     return result

@@ -11,13 +11,15 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.baselines import trivial_reports
+from ct_rate_pairs.eval.comparison import compare_reports
 from ct_rate_pairs.eval.evaluation_figures import calibration_error, plot_calibration, plot_gaps, plot_labels
 from ct_rate_pairs.eval.figures import plot_reports
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.labeler import label_reports
 from ct_rate_pairs.eval.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.loss_gap import TooFewScansError, loss_gap, shuffle_volumes
-from ct_rate_pairs.eval.predictions import references_of, write_challenge_file
+from ct_rate_pairs.eval.predictions import references_of, select_volumes, write_challenge_file
+from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.report_diversity import report_diversity
 from ct_rate_pairs.eval.report_matching import report_matching
 from ct_rate_pairs.eval.results import format_intervals, format_looking, format_table, score_reports
@@ -45,19 +47,22 @@ def score_predictions(
             `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`score_reports`].
 
     Returns:
-        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. That of the model
-        also has `unique_report_ratio`, `most_common_report_share`, the same of the references, and
+        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`, each with `scans`,
+        the [`fingerprint`] of these scans and references: numbers compare where it is the same. That of the model also
+        has `unique_report_ratio`, `most_common_report_share`, the same of the references, and
         `nodule_coverage_by_size`.
 
     Raises:
         `KeyError`: if a volume is not in the split.
     """
-    volumes, generated = list(predictions), list(predictions.values())
-    references, labels = references_of(scans, volumes)
-    labels = np.array(labels)
+    # In the split's order, so that equal sets of scans have equal fingerprints.
+    scans = select_volumes(scans, predictions)
+    volumes, references, labels = references_of(scans)
+    generated = [predictions[volume] for volume in volumes]
+    measured = fingerprint(scans)
 
     def score(reports: Sequence[str]) -> dict:
-        return score_reports(reports, references, labels, volumes=volumes, **options)
+        return score_reports(reports, references, labels, volumes=volumes, **options) | {"scans": measured}
 
     model = score(generated) | report_diversity(generated)
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
@@ -75,6 +80,7 @@ def measure_looking(
     *,
     batch_size: int = 8,
     max_new_tokens: int = 1200,
+    ci: float | None = None,
     seed: int = 0,
 ) -> tuple[dict, dict[str, str]]:
     """
@@ -89,6 +95,8 @@ def measure_looking(
             Scans at a time.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
             Longest report in tokens.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals by patient; without it there are none.
         seed (`int`, *optional*, defaults to `0`):
             Seed of noise, options and swaps.
 
@@ -100,7 +108,7 @@ def measure_looking(
     kinds = ["negative"] * bool(scans[0]["negative_images"]) + ["noise", "shuffled", "blank"]
     looking, swapped = {}, {}
     try:
-        looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, seed=seed)
+        looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, ci=ci, seed=seed)
         others = shuffle_volumes(scans, seed)
         reports = generate_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
         swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
@@ -108,7 +116,7 @@ def measure_looking(
         print(f"Neither loss gaps nor a row `shuffled`: {error}")
     for difficulty in ("random", "hard"):
         try:
-            matching = report_matching(model, collator, scans, difficulty=difficulty, seed=seed)
+            matching = report_matching(model, collator, scans, difficulty=difficulty, ci=ci, seed=seed)
         except TooFewScansError as error:
             print(f"No {difficulty} report matching: {error}")
         else:
@@ -153,26 +161,46 @@ def evaluate_model(
             `train_reports`, `train_labels` and the options of [`score_predictions`].
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`.
+        `dict[str, dict]`: the contents of `results.json`: the rows of [`score_predictions`]; `shuffled`, the reports
+        written for other patients' volumes, on the scans of `looking_scans`; and where these are not all,
+        `unshuffled`, the model's own reports on them.
     """
     results = score_predictions(predictions, scans, **score)
     # A volume that cannot be read has no prediction of its own, and here no place either.
-    names = scans.with_format(None)["volume"]
-    readable = scans.select([index for index, volume in enumerate(names) if volume in predictions])
+    readable = select_volumes(scans, predictions)
     looking = {}
     if looking_scans:
         few = readable.select(range(min(looking_scans, len(readable))))
         looking, swapped = measure_looking(
-            model, collator, few, batch_size=batch_size, max_new_tokens=max_new_tokens, seed=seed
+            model,
+            collator,
+            few,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            ci=score.get("ci"),
+            seed=seed,
         )
         if swapped:
-            shuffled = score_predictions(swapped, scans, **score)["model"]
-            results = {"model": results["model"], "shuffled": shuffled} | results
+            own = {volume: predictions[volume] for volume in swapped}
+            rows = {"model": results["model"]}
+            if len(own) < len(predictions):
+                rows["unshuffled"] = score_predictions(own, few, **score)["model"]
+            rows["shuffled"] = score_predictions(swapped, few, **score)["model"]
+            results = rows | results
+            looking["coverage_change"] = coverage_change(
+                own, swapped, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
+            )
     write_results(results, out, predictions=predictions, looking=looking)
-    plot_reports(
-        readable, (predictions[name] for name in names if name in predictions), Path(out) / "figures" / "reports.png"
-    )
+    written = (predictions[volume] for volume in readable.with_format(None)["volume"])
+    plot_reports(readable, written, Path(out) / "figures" / "reports.png")
     return results
+
+
+def coverage_change(own: dict[str, str], swapped: dict[str, str], scans: Dataset, *, labeler: str, ci: float) -> dict:
+    """By how much Coverage changes when the same model is shown other patients' volumes, see [`compare_reports`]."""
+    volumes, references, labels = references_of(select_volumes(scans, own))
+    reports = ([run[volume] for volume in volumes] for run in (own, swapped))
+    return compare_reports(*reports, references, labels, volumes, labeler=labeler, ci=ci)["coverage"]
 
 
 def write_results(results: dict[str, dict], out: str | Path, *, predictions: dict[str, str], looking: dict) -> None:
@@ -203,6 +231,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
             {suffix.lstrip("_") or "negative": values for suffix, values in pairs.items()},
             out / "figures" / "gaps.png",
         )
+    if change := looking.get("coverage_change"):
+        model["coverage_change_shuffled"] = change
     if matching := looking.get("matching"):
         model["matching"] = {difficulty: matching_summary(result) for difficulty, result in matching.items()}
         result = matching.get("random") or matching["hard"]
@@ -213,16 +243,17 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     if looking:
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
     told = [format_table(results), format_intervals(model), format_looking(model)]
-    print(f"\n{model['n']} held-out scans, temperature 0", *filter(None, told), sep="\n")
+    print("", *filter(None, told), f"written to {out}", sep="\n")
 
 
 def matching_summary(matching: dict) -> dict:
     """What `results.json` keeps of a [`report_matching`]; the rest is in `looking.json`."""
     certain = calibration_error(matching["confidence"], np.array(matching["ranks"]["pmi"]) == 1)
-    kept = ("top1", "mrr", "recall_at_2", "recall_at_3", "n", "num_options", "headline")
-    return {name: matching[name] for name in kept} | {
-        "top1_pmi": matching["rules"]["pmi"]["top1"],
-        "top1_chance": matching["chance"]["top1"],
-        "top1_text_only": matching["rules"]["text_only_mean"]["top1"],
-        "calibration_error_pmi": certain,
-    }
+    others = {"pmi": matching["rules"]["pmi"], "text_only": matching["rules"]["text_only_mean"]}
+    scores = {name: matching[name] for name in matching["chance"]}
+    for rule, of_rule in (others | {"chance": matching["chance"]}).items():
+        scores |= {f"{name}_{rule}": of_rule[name] for name in matching["chance"]}
+    if "ci_level" in matching:
+        scores |= {"top1_ci": matching["top1_ci"], "top1_pmi_ci": others["pmi"]["top1_ci"]}
+    kept = {name: matching[name] for name in ("n", "num_options", "headline")}
+    return scores | kept | {"calibration_error_pmi": certain}

@@ -1,5 +1,6 @@
 """A model by name, from a folder or the Hub: whole, or an adapter with its base."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -8,6 +9,9 @@ from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.trainer import PairCollator
+
+
+CONFIGS = ("adapter_config.json", "config.json")
 
 
 def load_model(
@@ -39,18 +43,27 @@ def load_model(
     return model.eval().to(device), PairCollator(processor)
 
 
+def is_model_folder(name_or_path: str) -> bool:
+    """Whether this is a folder that holds a model or an adapter; else it can only be a name on the Hub."""
+    return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
+
+
 def version_of(name_or_path: str, revision: str | None = None) -> str:
     """
-    What tells two states of a model apart: the commit on the Hub, or when the weights of a folder were last written.
+    What tells a model from every other one: its name and commit on the Hub, or a hash of the weights in its folder,
+    wherever that lies and whenever it was copied there. Hashing takes about a second a gigabyte.
 
     Raises:
         `OSError`: if there is no such model.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        return str(max((path.stat().st_mtime_ns for path in folder.glob("*.safetensors")), default=0))
-    for file in ("adapter_config.json", "config.json"):
+    if is_model_folder(name_or_path):
+        digest = hashlib.sha256()
+        for path in sorted(Path(name_or_path).glob("*.safetensors")):
+            with path.open("rb") as weights:
+                digest.update(path.name.encode() + hashlib.file_digest(weights, "sha256").digest())
+        return f"sha256:{digest.hexdigest()[:16]}"
+    for file in CONFIGS:
         path = cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False)
         if path:
-            return extract_commit_hash(path, None)
-    raise OSError(f"{name_or_path} is neither a folder nor a model on the Hub: it has no config.json.")
+            return f"{name_or_path}@{extract_commit_hash(path, None)}"
+    raise OSError(f"{name_or_path} is neither a model's folder nor a model on the Hub: it has no config.json.")

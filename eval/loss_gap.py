@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.csv_tables import patient_of
+from ct_rate_pairs.eval.bootstrap import estimate
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.volume import to_uint8
@@ -59,6 +60,7 @@ def loss_gap(
     volumes: Sequence[str] = ("negative",),
     seed: int = 0,
     batch_size: int = 8,
+    ci: float | None = None,
     progress: bool = True,
 ) -> dict:
     r"""
@@ -87,6 +89,8 @@ def loss_gap(
             Seed of the noise and of the shuffling. No result depends on `batch_size`.
         batch_size (`int`, *optional*, defaults to `8`):
             Reports a forward pass.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals of the gaps, by patient; without it there are none.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
@@ -95,7 +99,7 @@ def loss_gap(
         volume its own four. For the negative: `loss_neg`, the same mean given it, not capped; `loss_gap`, this less
         `loss_pos`; `gap_positive_share`, the share of reports that their own volume makes likelier; `pair_gaps`, each
         report's gap in nats a token, in the rows' order. For the noise: `loss_noise`, `loss_gap_noise`,
-        `gap_positive_share_noise` and `pair_gaps_noise`, and so on.
+        `gap_positive_share_noise` and `pair_gaps_noise`, and so on. With `ci` also `loss_gap_ci`, and so on.
 
     Raises:
         `ValueError`: if there is no row at all, or an unknown name in `volumes`; for `"negative"`, if a row has none;
@@ -117,6 +121,7 @@ def loss_gap(
     was_training = model.training
     model.eval()
     counts: list[int] = []
+    measured: list[str] = []  # VolumeNames
     sums: dict[str, list[float]] = {name: [] for name in ("own", *volumes)}  # nats a report
     total = len(rows) if isinstance(rows, Sized) else None
     with tqdm(total=total, desc="Loss gap", unit="report", disable=not progress) as bar:
@@ -133,6 +138,7 @@ def loss_gap(
             losses, count = report_losses(model, batch)
             sums["own"] += losses.tolist()
             counts += count.tolist()
+            measured += [row["volume"] for row in pairs]
             for name in volumes:
                 if name == "negative":
                     pixels = negative_pixels
@@ -155,11 +161,17 @@ def loss_gap(
         suffix = "" if name == "negative" else f"_{name}"
         result |= {
             "loss_neg" if name == "negative" else f"loss_{name}": float(other.sum() / tokens.sum()),
-            f"loss_gap{suffix}": float((other - own).sum() / tokens.sum()),
             f"gap_positive_share{suffix}": float((gaps > 0).mean()),
             f"pair_gaps{suffix}": gaps.tolist(),
         }
+        change = {f"loss_gap{suffix}": other - own, "tokens": tokens}
+        result |= estimate(change, gap_per_token, measured, ci)
     return result
+
+
+def gap_per_token(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """From the sums of `tokens` and of one gap, to that gap in nats a token."""
+    return {name: nats / sums["tokens"] for name, nats in sums.items() if name != "tokens"}
 
 
 def check_negatives(rows: Sequence[dict]) -> None:

@@ -29,10 +29,10 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
         one, and the trivial rows' values, which are the same for all runs of one split.
 
     Raises:
-        `ValueError`: if the runs were not measured on as many reports, by the same labeler and recipe.
+        `ValueError`: if the runs were not measured on the same scans and references, by the same labeler and recipe.
     """
     models = {name: results["model"] for name, results in runs.items()}
-    for key in ("n", "labeler", "recipe"):
+    for key in ("n", "scans", "labeler", "recipe"):
         values = {name: model[key] for name, model in models.items()}
         if len(set(values.values())) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in values.items())

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -12,7 +13,24 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.eval.provenance import check_provenance, provenance_path
 from ct_rate_pairs.trainer import PairCollator, generate_batch
+
+
+def find_predictions(name: str | Path) -> Path:
+    """
+    The predictions that a name stands for: a file, or a run's folder with `predictions.jsonl` in it or in its
+    `evaluation/`.
+
+    Raises:
+        `FileNotFoundError`: if there are none.
+    """
+    path = Path(name)
+    candidates = [path / folder / "predictions.jsonl" for folder in ("", "evaluation")] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"There are no predictions: no file {' nor '.join(map(str, candidates))}.")
 
 
 def read_predictions(path: str | Path) -> dict[str, str]:
@@ -22,36 +40,69 @@ def read_predictions(path: str | Path) -> dict[str, str]:
     Args:
         path (`str` or `Path`):
             `.jsonl` with `volume` and `report` a line, or `.json` in the form of the VLM3D challenge: a list
-            `generated_reports` of `input_image_name` and `report`. A last line that was cut off by a kill is left out.
+            `generated_reports` of `input_image_name` and `report`, alone or within the list of jobs that the
+            challenge's server keeps (`outputs`, `value`). A last line that a kill cut off is left out, and said.
 
     Returns:
         `dict[str, str]`: VolumeName (`valid_1_a_1.nii.gz`) to report, in the file's order.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
-        `ValueError`: for a line or entry without these fields, with the line's number.
+        `ValueError`: for a line or entry without these fields, or a volume that occurs twice, with the entry's number.
     """
     path = Path(path)
-    if path.suffix == ".json":
-        entries = json.loads(path.read_text()).get("generated_reports")
-        if entries is None:
-            raise ValueError(f"{path} has no list `generated_reports`, as the VLM3D challenge's files have.")
-        rows = [{"volume": entry.get("input_image_name"), "report": entry.get("report")} for entry in entries]
-    else:
-        lines = path.read_text().split("\n")
-        rows = []
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last line end is empty, or was cut off
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not JSON ({error}): repair or remove it.") from error
+    rows = _challenge_rows(path) if path.suffix == ".json" else _lines(path)
     predictions = {}
     for number, row in enumerate(rows, 1):
-        volume, report = row.get("volume"), row.get("report")
+        volume, report = (row.get("volume"), row.get("report")) if isinstance(row, dict) else (None, None)
         if not isinstance(volume, str) or not isinstance(report, str):
             raise ValueError(f"{path} entry {number} needs texts for the volume and the report, got {row}.")
-        predictions[volume if volume.endswith(".nii.gz") else f"{volume}.nii.gz"] = report
+        volume = f"{volume.removesuffix('.nii.gz').removesuffix('.mha')}.nii.gz"
+        if volume in predictions:
+            raise ValueError(f"{path} entry {number} is a second report for {volume}: keep one of them.")
+        predictions[volume] = report
     return predictions
+
+
+def _challenge_rows(path: Path) -> list[dict]:
+    content = json.loads(path.read_text())
+    if isinstance(content, list):
+        outputs = [output for job in content for output in (job.get("outputs") or ())]
+        contents = [output["value"] for output in outputs if isinstance(output.get("value"), dict)]
+    else:
+        contents = [content]
+    found = [content["generated_reports"] for content in contents if "generated_reports" in content]
+    if not found:
+        raise ValueError(f"{path} has no list `generated_reports`, as the VLM3D challenge's files have.")
+    return [
+        {"volume": entry.get("input_image_name"), "report": entry.get("report")}
+        for entries in found
+        for entry in entries
+    ]
+
+
+def _lines(path: Path) -> list:
+    *lines, last = path.read_text().split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number} is not JSON ({error}): repair or remove it.") from error
+    if last and _is_whole(last):
+        rows.append(json.loads(last))
+    elif last:
+        print(f"{path} line {len(lines) + 1} was cut off and is left out.")
+    return rows
+
+
+def _is_whole(line: str | bytes) -> bool:
+    """Whether a last line without a line end is all there: a part of an object is never JSON."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def write_challenge_file(predictions: dict[str, str], path: str | Path) -> None:
@@ -78,7 +129,7 @@ def write_predictions(
     batch_size: int = 8,
     max_new_tokens: int = 1200,
     num_workers: int = 0,
-    made_with: dict | None = None,
+    provenance: dict | None = None,
 ) -> dict[str, str]:
     """
     Writes a report for each scan that the file has none for yet, and appends it there.
@@ -102,19 +153,18 @@ def write_predictions(
             Longest report in tokens.
         num_workers (`int`, *optional*, defaults to `0`):
             Processes that read scans ahead while the model writes, for each process.
-        made_with (`dict`, *optional*):
-            What the reports depend on, such as the model's version and the slices. It is kept beside the file.
+        provenance (`dict`, *optional*):
+            What the reports depend on, from [`~ct_rate_pairs.eval.provenance.describe_provenance`]. It is kept beside
+            the file.
 
     Returns:
         `dict[str, str]`: VolumeName to report, of these scans alone, in their order.
 
     Raises:
-        `ValueError`: if the file was begun with another `made_with`: one file must not hold two models' reports.
+        `ValueError`: if the file was begun with another `provenance`: one file must not hold two models' reports.
     """
     path, state = Path(path), PartialState()
-    if made_with is not None:
-        _check_origin(path, made_with, state)
-    done = _resume(path, state)
+    done = _resume(path, provenance, state)
     volumes: list[str] = scans.with_format(None)["volume"][:]
     missing = [index for index, volume in enumerate(volumes) if volume not in done]
     if missing:
@@ -140,30 +190,22 @@ def write_predictions(
     return {volume: done[volume] for volume in volumes if volume in done}
 
 
-def _check_origin(path: Path, made_with: dict, state: PartialState) -> None:
-    kept, made_with = path.with_suffix(".made_with.json"), json.loads(json.dumps(made_with))
-    if kept.exists() and path.exists():
-        before = json.loads(kept.read_text())
-        changed = sorted(name for name in before | made_with if before.get(name) != made_with.get(name))
-        if changed:
-            raise ValueError(
-                f"{path} was begun with other settings: "
-                + "; ".join(f"{name} {before.get(name)}, now {made_with.get(name)}" for name in changed)
-                + ". Choose another folder, or delete the file."
-            )
+def _resume(path: Path, provenance: dict | None, state: PartialState) -> dict[str, str]:
+    """What the file holds, the same in all processes, after a line that was cut off has been taken out of it."""
+    if provenance is not None and path.exists() and path.stat().st_size:
+        check_provenance(path, provenance)
     state.wait_for_everyone()
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(made_with, indent=2) + "\n")
-
-
-def _resume(path: Path, state: PartialState) -> dict[str, str]:
-    """What the file holds, the same in all processes, after a line that was cut off has been taken out of it."""
-    if state.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.truncate(path, whole)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if content[whole:] and _is_whole(content[whole:]):
+            path.write_bytes(content + b"\n")
+        else:
+            path.touch()
+            os.truncate(path, whole)
+        if provenance is not None:
+            provenance_path(path).write_text(json.dumps(provenance, indent=2) + "\n")
     state.wait_for_everyone()
     done = read_predictions(path)
     state.wait_for_everyone()  # none reads what another has begun to append
@@ -178,20 +220,25 @@ def _append(path: Path, reports: dict[str, str]) -> None:
         os.fsync(file.fileno())
 
 
-def references_of(scans: Dataset, volumes: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+def select_volumes(scans: Dataset, volumes: Collection[str]) -> Dataset:
     """
-    The reference reports and label rows of `volumes`, from the dataset's index: no scan is read.
+    Those of `scans` that are among `volumes`, in the order of `scans`. No scan is read.
 
     Raises:
-        `KeyError`: for a volume that is not among `scans`.
+        `ValueError`: for a volume that is not among `scans`.
     """
-    texts = scans.with_format(None).select_columns(["volume", "completion", "labels"])
-    rows = {volume: index for index, volume in enumerate(texts["volume"])}
-    missing = [volume for volume in volumes if volume not in rows]
+    names = scans.with_format(None)["volume"][:]
+    missing = [volume for volume in volumes if volume not in set(names)]
     if missing:
-        raise KeyError(
-            f"{len(missing)} of {len(volumes)} predictions are for volumes that the split does not have, such as "
-            f"{missing[0]}: choose the split, the data_dir and `reconstructions` that they were made from."
+        raise ValueError(
+            f"{len(missing)} of {len(volumes)} predictions are for volumes that are not among these {len(names)} "
+            f"scans, such as {missing[0]}: choose the split and the data_dir that they were made from."
         )
-    chosen = texts.select([rows[volume] for volume in volumes])
-    return [turns[0]["content"] for turns in chosen["completion"]], chosen["labels"][:]
+    return scans.select([index for index, volume in enumerate(names) if volume in volumes])
+
+
+def references_of(scans: Dataset) -> tuple[list[str], list[str], np.ndarray]:
+    """VolumeNames, reference reports and labels, int `[N, 18]`, from the dataset's index: no scan is read."""
+    texts = scans.with_format(None).select_columns(["volume", "completion", "labels"])
+    reports = [turns[0]["content"] for turns in texts["completion"]]
+    return texts["volume"][:], reports, np.array(texts["labels"][:])

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.csv_tables import patient_of
+from ct_rate_pairs.eval.bootstrap import estimate
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.loss_gap import TooFewScansError, blank_slices, check_volume, volume_names
 from ct_rate_pairs.eval.report_diversity import collapse_text
@@ -117,14 +118,18 @@ def ranks_of_correct(losses: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return 1 + ((losses < own) | ((losses == own) & before)).sum(axis=1)
 
 
-def rank_scores(ranks: np.ndarray, num_options: int) -> dict[str, float]:
+def rank_scores(
+    ranks: np.ndarray, num_options: int, volumes: Sequence[str] | None = None, ci: float | None = None
+) -> dict[str, float | list[float] | None]:
     r"""
     Top-1, the mean reciprocal rank \\(\frac{1}{N} \sum_n 1 / r_n\\), and Recall@k, the share of ranks up to `k`, for
-    `k` from 2 to `num_options - 1` (Recall@1 is Top-1, and the last one is 1).
+    `k` from 2 to `num_options - 1` (Recall@1 is Top-1, and the last one is 1); with `ci` their intervals by patient,
+    as [`~ct_rate_pairs.eval.bootstrap.estimate`] gives them.
     """
     ranks = np.asarray(ranks)
-    recall = {f"recall_at_{k}": float((ranks <= k).mean()) for k in range(2, num_options)}
-    return {"top1": float((ranks == 1).mean()), "mrr": float((1 / ranks).mean()), **recall}
+    values = {"top1": ranks == 1, "mrr": 1 / ranks} | {f"recall_at_{k}": ranks <= k for k in range(2, num_options)}
+    statistics = {name: value.astype(float) for name, value in values.items()} | {"questions": np.ones(len(ranks))}
+    return estimate(statistics, lambda sums: {name: sums[name] / sums["questions"] for name in values}, volumes, ci)
 
 
 def report_tokens(collator: PairCollator, rows: Sequence[dict]) -> list[torch.Tensor]:
@@ -204,6 +209,7 @@ def report_matching(
     num_false: int = 3,
     difficulty: str = "random",
     seed: int = 0,
+    ci: float | None = None,
     progress: bool = True,
 ) -> dict:
     r"""
@@ -237,11 +243,14 @@ def report_matching(
             Which false reports: `"random"` or `"hard"`, see [`draw_options`].
         seed (`int`, *optional*, defaults to `0`):
             Seed of the options, and of the patients whose volumes `pmi` looks at.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals by patient; without it there are none.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline; `rules`, the same of each rule; `chance`, the same
+        `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline, and with `ci` their intervals, `top1_ci`, ...;
+        `rules`, the same of each rule; `chance`, the same
         of guessing; `ranks`, for each rule the rank of each true report; `confidence`, how probable each choice by
         `pmi` is: \\(p(text \mid volume) / p(text)\\), normalised over the options; `volumes`, whose ranks these are;
         `n`, `num_options`, `difficulty`, `seed` and `headline`, the headline's rule. Ready for `json.dump`.
@@ -282,7 +291,7 @@ def report_matching(
     }
     ranks = {rule: ranks_of_correct(values, options.correct) for rule, values in by_rule.items()}
     num_options = num_false + 1
-    rules = {rule: rank_scores(of_rule, num_options) for rule, of_rule in ranks.items()}
+    rules = {rule: rank_scores(of_rule, num_options, volumes, ci) for rule, of_rule in ranks.items()}
     return {
         **rules["mean"],
         "headline": "mean",

@@ -13,6 +13,7 @@ from ct_rate_pairs.labels import LABELS
 
 # Column titles of the table and the keys they show.
 COLUMNS = {
+    "scans": "n",
     "Coverage": "coverage",
     "Precision": "precision_micro",
     "F1 micro": "f1_micro",
@@ -98,7 +99,7 @@ def format_table(rows: dict[str, dict]) -> str:
     cells = [["", *COLUMNS]]
     for name, numbers in rows.items():
         values = [numbers.get(key) for key in COLUMNS.values()]
-        cells.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
+        cells.append([name, *map(_cell, values)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
@@ -133,18 +134,34 @@ def format_looking(model: dict) -> str:
         `str`: the lines; empty where nothing was measured.
     """
     lines = []
+    if change := model.get("coverage_change_shuffled"):
+        lines.append(
+            f"Coverage with other patients' volumes: {change['first']:.3f} -> {change['second']:.3f}, "
+            f"{change['difference']:+.3f}{_bounds(change['ci'])}, p {change['p']:.3f}"
+        )
     gaps = {
-        title: model[f"loss_gap{suffix}"]
+        title: f"{model[f'loss_gap{suffix}']:.3f}{_bounds(model.get(f'loss_gap{suffix}_ci'))}"
         for title, suffix in (("negative", ""), ("noise", "_noise"), ("shuffled", "_shuffled"), ("blank", "_blank"))
         if f"loss_gap{suffix}" in model
     }
     if gaps:
-        told = ", ".join(f"{title} {gap:.3f}" for title, gap in gaps.items())
+        told = ", ".join(f"{title} {gap}" for title, gap in gaps.items())
         lines.append(f"loss gap of the true report, nats a token: {told}")
     for difficulty, scores in model.get("matching", {}).items():
         lines.append(
-            f"report matching, {difficulty}, 1 of {scores['num_options']}: Top-1 {scores['top1']:.2f}, by mutual "
-            f"information {scores['top1_pmi']:.2f}; chance {scores['top1_chance']:.2f}, "
-            f"text alone {scores['top1_text_only']:.2f}"
+            f"report matching, {difficulty}, 1 of {scores['num_options']}: Top-1 {scores['top1']:.2f}"
+            f"{_bounds(scores.get('top1_ci'))}, by mutual information {scores['top1_pmi']:.2f}"
+            f"{_bounds(scores.get('top1_pmi_ci'))}; chance {scores['top1_chance']:.2f}, text alone "
+            f"{scores['top1_text_only']:.2f}"
         )
     return "\n".join(lines)
+
+
+def _bounds(ci: list[float] | None) -> str:
+    return f" [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else ""
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

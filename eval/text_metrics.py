@@ -111,16 +111,33 @@ def text_scores(
         `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
         `FileNotFoundError`: for `meteor=True` without Java.
     """
-    hypotheses, truths = prepare(predictions, references, recipe)
-    statistics = overlap_statistics(hypotheses, truths)
-    result = {"meteor": None, "bertscore_f1": None, "recipe": recipe}
+    statistics, named = text_statistics(
+        *prepare(predictions, references, recipe),
+        meteor=meteor,
+        bertscore_model=bertscore_model,
+        bertscore_layer=bertscore_layer,
+    )
+    asked = estimate(statistics, overlap_scores, volumes, ci)
+    return {"meteor": None, "bertscore_f1": None, "recipe": recipe, **named, **asked}
+
+
+def text_statistics(
+    hypotheses: Sequence[str],
+    truths: Sequence[str],
+    *,
+    meteor: bool = False,
+    bertscore_model: str | None = None,
+    bertscore_layer: int | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What each prepared report adds to the sums of [`overlap_scores`]; and `bertscore_hash`, where there is one."""
+    statistics, named = overlap_statistics(hypotheses, truths), {}
     if meteor:
         statistics["meteor"] = meteor_statistics(hypotheses, truths)
     if bertscore_model is not None:
-        statistics["bertscore"], result["bertscore_hash"] = bertscore_f1(
+        statistics["bertscore"], named["bertscore_hash"] = bertscore_f1(
             hypotheses, truths, bertscore_model, bertscore_layer
         )
-    return {**result, **estimate(statistics, overlap_scores, volumes, ci)}
+    return statistics, named
 
 
 def overlap_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> dict[str, np.ndarray]:

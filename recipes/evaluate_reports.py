@@ -13,8 +13,8 @@ its Coverage with the volumes of other patients. From predictions alone neither 
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from data_arguments import DataArguments
@@ -23,8 +23,10 @@ from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions, write_results
-from ct_rate_pairs.eval.load_model import load_model, version_of
-from ct_rate_pairs.eval.predictions import read_predictions, write_predictions
+from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.predictions import read_predictions, references_of, write_predictions
+from ct_rate_pairs.eval.provenance import check_references, describe_provenance, row_settings_of
+from ct_rate_pairs.eval.results import score_reports
 from ct_rate_pairs.trainer import read_row_settings
 
 
@@ -37,9 +39,17 @@ class EvaluationArguments(DataArguments):
     predictions: str | None = field(
         default=None, metadata={"help": "Measure this file, .jsonl or the challenge's .json, without a model."}
     )
-    out: str | None = field(default=None, metadata={"help": "Folder for all of it; MODEL/evaluation by default."})
-    split: str = field(default="test", metadata={"help": "test (CT-RATE's validation set), validation or train."})
-    scans: int = field(default=0, metadata={"help": "First scans of the split; 0: all."})
+    out: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder for all of it. By default MODEL/evaluation, runs/USER-MODEL for one on the Hub, and "
+            "NAME_evaluation beside a file NAME.jsonl of predictions."
+        },
+    )
+    split: Literal["test", "validation", "train"] = field(
+        default="test", metadata={"help": "test is CT-RATE's validation set."}
+    )
+    scans: int = field(default=0, metadata={"help": "First scans of the split to write reports for; 0: all."})
     looking_scans: int = field(default=200, metadata={"help": "Scans to measure looking on; 0: none."})
     batch_size: int = field(default=8, metadata={"help": "Scans at a time, in each process."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest report, in tokens."})
@@ -55,38 +65,61 @@ class EvaluationArguments(DataArguments):
     seed: int = field(default=0, metadata={"help": "Of the negatives, options and shuffles."})
 
 
+def output_folder(args: EvaluationArguments) -> Path:
+    """Where the results go: beside what they are of, and never over what a run or a user put there."""
+    if args.out:
+        return Path(args.out)
+    if args.predictions:
+        path = Path(args.predictions)
+        return path.with_name(f"{path.stem}_evaluation")
+    if is_model_folder(args.model):
+        return Path(args.model) / "evaluation"
+    name = args.model.replace("/", "-") + (f"-{args.revision}" if args.revision else "")
+    return Path("runs") / name
+
+
 def main(args: EvaluationArguments) -> None:
     if (args.model is None) == (args.predictions is None):
         raise ValueError("Give either --model, to write reports, or --predictions, to measure a file of them.")
-    trained_with = read_row_settings(args.model, args.revision) if args.model else {}
-    options = trained_with | args.dataset_options()
+    if args.predictions and args.scans:
+        raise ValueError("--scans is for --model: of a file of predictions all are measured.")
+    kept = row_settings_of(args.predictions) if args.predictions else read_row_settings(args.model, args.revision)
+    options = kept | args.dataset_options()
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
-    scans = index[args.split]
-    first = range(min(args.scans or len(scans), len(scans)))
-    scans = scans.select(first)
-    train = index["train"].with_format(None).select_columns(["completion", "labels"])
+    split = index[args.split]
+    train = index["train"]
     score = {name: getattr(args, name) for name in ("recipe", "labeler", "meteor", "bertscore_model", "ci")}
-    score |= {"train_reports": [turns[0]["content"] for turns in train["completion"]]}
-    score |= {"train_labels": np.array(train["labels"])}
+    # A dry run: what is misspelt or missing (Java, an encoder) is to fail now, not after a night of writing.
+    volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
+    score_reports(references, references, labels, volumes=volumes, **score)
+    _, score["train_reports"], score["train_labels"] = references_of(train)
+    out = output_folder(args)
 
     if args.predictions:
         predictions = read_predictions(args.predictions)
-        out = args.out or Path(args.predictions).parent
-        write_results(score_predictions(predictions, scans, **score), out, predictions=predictions, looking={})
+        check_references(args.predictions, split, args.split)
+        print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
+        write_results(score_predictions(predictions, split, **score), out, predictions=predictions, looking={})
         return
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     model, collator = load_model(args.model, args.revision, args.dtype, state.device)
-    out = Path(args.out or Path(args.model) / "evaluation")
-    version = {"model": args.model, "version": version_of(args.model, args.revision), "dtype": args.dtype}
+    provenance = describe_provenance(
+        version_of(args.model, args.revision),
+        split,
+        split=args.split,
+        dtype=str(model.dtype),
+        max_new_tokens=args.max_new_tokens,
+    )
+    first = range(min(args.scans or len(split), len(split)))
     sizes = {"batch_size": args.batch_size, "max_new_tokens": args.max_new_tokens}
     predictions = write_predictions(
         model,
         collator,
-        scans,
+        split.select(first),
         out / "predictions.jsonl",
         num_workers=args.num_workers,
-        made_with=version | options | {"split": args.split, "max_new_tokens": args.max_new_tokens},
+        provenance=provenance,
         **sizes,
     )
     state.wait_for_everyone()

@@ -33,12 +33,12 @@ def make_rows(number):
     return [row | {"negative_images": rows[-1 - seed]["images"]} for seed, row in enumerate(rows)]
 
 
-def evaluate(rows, out):
+def evaluate(rows, out, **options):
     model, processor = make_tiny_qwen(TEXTS, hidden_size=32, num_layers=1, vision_depth=1)
     collator, scans = PairCollator(processor), make_scans(rows)
     predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", max_new_tokens=4)
     training = {"train_reports": TEXTS, "train_labels": np.zeros((5, 18), np.int8)}
-    return evaluate_model(model, collator, predictions, scans, out, max_new_tokens=4, ci=0.95, **training)
+    return evaluate_model(model, collator, predictions, scans, out, max_new_tokens=4, ci=0.95, **training, **options)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,13 @@ def test_looking_is_measured_and_its_details_kept(run):
         scores = model["matching"][difficulty]
         assert scores["top1"] == np.mean(np.array(details["matching"][difficulty]["ranks"]["mean"]) == 1)
         assert scores["top1_chance"] == 0.25 and 0 <= scores["calibration_error_pmi"] <= 1
+        low, high = scores["top1_ci"]
+        assert low <= scores["top1"] <= high
+        assert scores["mrr_chance"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    low, high = model["loss_gap_shuffled_ci"]
+    assert low <= model["loss_gap_shuffled"] <= high
+    change = model["coverage_change_shuffled"]
+    assert change["first"] == model["coverage"] and change["second"] == results["shuffled"]["coverage"]
     assert 0 < model["unique_report_ratio"] <= 1 and model["reference_unique_report_ratio"] == 1
     assert model["nodule_coverage_by_size"]["no size"]["support"] + model["nodule_coverage_by_size"]["3-6 mm"][
         "support"
@@ -88,9 +95,20 @@ def test_scans_of_one_patient_give_all_numbers_that_need_no_other(tmp_path, caps
     assert "Neither loss gaps nor a row `shuffled`" in printed and "No hard report matching" in printed
 
 
+def test_shuffled_reports_are_compared_with_the_models_own_on_the_same_scans(tmp_path, capsys):
+    results = evaluate(make_rows(5), tmp_path, looking_scans=4)
+    assert list(results)[:3] == ["model", "unshuffled", "shuffled"]
+    assert [results[row]["n"] for row in ("model", "unshuffled", "shuffled")] == [5, 4, 4]
+    assert results["unshuffled"]["scans"] == results["shuffled"]["scans"] != results["model"]["scans"]
+    assert results["model"]["coverage_change_shuffled"]["first"] == results["unshuffled"]["coverage"]
+    assert "Coverage with other patients' volumes" in capsys.readouterr().out
+
+
 def test_predictions_are_scored_without_reading_a_scan():
     scans = make_scans(make_rows(5))
     scans.set_transform(lambda batch: pytest.fail("a scan was read"))
     predictions = {f"train_{seed}_a_1.nii.gz": TEXTS[seed] for seed in (4, 1)}
     results = score_predictions(predictions, scans, TEXTS, np.zeros((5, 18), np.int8))
     assert results["model"]["bleu4"] == pytest.approx(1) and results["model"]["n"] == 2
+    backwards = dict(reversed(predictions.items()))
+    assert score_predictions(backwards, scans, TEXTS, np.zeros((5, 18), np.int8)) == results

@@ -1,6 +1,6 @@
 """A model by its folder: whole, or an adapter with its base."""
 
-import os
+import shutil
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from test_eval_generate import REPORTS, make_row
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.load_model import load_model, version_of
+from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -53,9 +53,18 @@ def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
     assert write(loaded, collator) == expected != plain
 
 
-def test_new_weights_in_a_folder_are_another_version(base):
+def test_new_weights_are_another_version_and_a_copy_is_not(base, tmp_path):
     folder = base[2]
     before = version_of(str(folder))
-    assert version_of(str(folder)) == before
-    os.utime(folder / "model.safetensors", (1, 1))
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy)  # with new times
+    assert version_of(f"{tmp_path}/copy/") == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     assert version_of(str(folder)) != before
+
+
+def test_a_folder_of_results_is_no_model(tmp_path):
+    (tmp_path / "user" / "model" / "evaluation").mkdir(parents=True)
+    assert not is_model_folder(str(tmp_path / "user" / "model"))
+    with pytest.raises(OSError, match="neither a model's folder"):
+        version_of(str(tmp_path / "user" / "model"))

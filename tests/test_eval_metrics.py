@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ct_rate_pairs.eval import coverage, format_table, label_accuracy, label_reports, score_reports
+from ct_rate_pairs.eval.metrics.label_inputs import read_labels
 from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.report_labels import label_report
 
 
 NAMES = ("a", "b", "c")
@@ -145,13 +147,37 @@ def test_score_reports_is_one_json_dict_with_the_design_keys():
 
 def test_table_shows_missing_numbers_as_a_dash():
     rows = {
-        "model": {"coverage": 0.5, "precision_micro": 0.25, "loss_gap": 0.125, "labeler": "rules", "recipe": "lower"},
+        "model": {
+            "n": 7,
+            "coverage": 0.5,
+            "precision_micro": 0.25,
+            "loss_gap": 0.125,
+            "labeler": "rules",
+            "recipe": "lower",
+        },
         "all_negative": {"coverage": 0.0, "precision_micro": None, "labeler": "rules", "recipe": "lower"},
     }
     head, rule, model, trivial, names = format_table(rows).splitlines()
-    titles = ["Coverage", "Precision", "F1 micro", "Accuracy", "CRG", "BLEU-1", "BLEU-4", "ROUGE-L", "loss gap"]
+    titles = [
+        "scans",
+        "Coverage",
+        "Precision",
+        "F1 micro",
+        "Accuracy",
+        "CRG",
+        "BLEU-1",
+        "BLEU-4",
+        "ROUGE-L",
+        "loss gap",
+    ]
     assert [head.index(title) for title in titles] == sorted(head.index(title) for title in titles)
-    assert model.split() == ["model", "0.500", "0.250", *["-"] * 6, "0.125"]
-    assert trivial.split() == ["all_negative", "0.000"] + ["-"] * 8
+    assert model.split() == ["model", "7", "0.500", "0.250", *["-"] * 6, "0.125"]
+    assert trivial.split() == ["all_negative", "-", "0.000"] + ["-"] * 8
     assert len(head) == len(rule) == len(model) == len(trivial)
     assert names == "labeler: rules, recipe: lower"
+
+
+@pytest.mark.parametrize(("predictions", "references"), [([], []), ([], [[0] * 18])])
+def test_the_evaluate_modules_say_that_there_are_no_reports(predictions, references):
+    with pytest.raises(ValueError, match="no reports"):
+        read_labels(predictions, references, label_report)

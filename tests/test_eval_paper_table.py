@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def results(value, **changes):
-    row = dict.fromkeys(PAPER_METRICS.values(), value) | {"n": 7, "labeler": "rules", "recipe": "lower"} | changes
+    row = dict.fromkeys(PAPER_METRICS.values(), value)
+    row |= {"n": 7, "scans": "a1", "labeler": "rules", "recipe": "lower"} | changes
     trivial = {name: row | {"coverage": 0.0} for name in ("all_negative", "most_common", "all_positive")}
     return {"model": row, **trivial}
 
@@ -23,9 +24,10 @@ def results(value, **changes):
 def test_runs_stand_side_by_side_with_their_intervals_and_the_trivial_rows(tmp_path):
     files = []
     for name, value in (("origin", 0.25), ("gauss", 0.5), ("heter", 0.75)):
-        path = tmp_path / f"{name}.json"
+        path = tmp_path / name / "results.json"
+        path.parent.mkdir()
         path.write_text(json.dumps(results(value, coverage_ci=[value - 0.1, value + 0.1], accuracy=None)))
-        files.append(str(path))
+        files.append(str(path if name == "origin" else path.parent))
     command = [sys.executable, str(ROOT / "recipes" / "table1.py"), *files, "--out", str(tmp_path / "table")]
     subprocess.run(command, check=True, capture_output=True)
     with open(tmp_path / "table.csv") as file:
@@ -39,7 +41,7 @@ def test_runs_stand_side_by_side_with_their_intervals_and_the_trivial_rows(tmp_p
     assert markdown[5] == f"| {' | '.join(lines[4])} |" and set(markdown[1]) == set("| -:")
 
 
-@pytest.mark.parametrize(("key", "value"), [("n", 8), ("labeler", "radbert"), ("recipe", "vlm3d")])
+@pytest.mark.parametrize(("key", "value"), [("n", 8), ("scans", "b2"), ("labeler", "radbert"), ("recipe", "vlm3d")])
 def test_runs_that_were_measured_differently_are_not_set_side_by_side(key, value):
     with pytest.raises(ValueError, match=f"differ in `{key}` .Origin.*Heter: {value}"):
         paper_table({"Origin": results(0.5), "Heter": results(0.5, **{key: value})})

@@ -14,11 +14,14 @@ from two_processes import TESTS, torchrun
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.predictions import (
+    find_predictions,
     read_predictions,
     references_of,
+    select_volumes,
     write_challenge_file,
     write_predictions,
 )
+from ct_rate_pairs.eval.provenance import provenance_path
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -88,6 +91,9 @@ def test_the_challenges_form_is_read_and_written(tmp_path):
         ("a.jsonl", '{"volume": "v"}\n', "entry 1 needs texts"),
         ("a.json", "{}", "no list `generated_reports`"),
         ("a.json", '{"generated_reports": [{"report": "r"}]}', "entry 1 needs texts"),
+        ("a.json", '[{"outputs": [{"value": 3}]}]', "no list `generated_reports`"),
+        ("a.jsonl", '["v", "r"]\n', "entry 1 needs texts"),
+        ("a.jsonl", '{"volume": "v", "report": "a"}\n{"volume": "v.nii.gz", "report": "b"}\n', "entry 2 is a second"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(tmp_path, name, content, message):
@@ -96,24 +102,63 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path, name, content, message
         read_predictions(tmp_path / name)
 
 
+def test_the_file_that_the_challenges_server_keeps_is_read(tmp_path):
+    def job(*entries):
+        reports = [{"input_image_name": name, "report": report} for name, report in entries]
+        interface = {"socket": {"slug": "chest-ct"}, "value": {"generated_reports": reports}}
+        return {"pk": "1", "inputs": [], "outputs": [{"value": "a path"}, interface]}
+
+    (tmp_path / "a.json").write_text(json.dumps([job(("valid_1_a_1.mha", "A.")), job(("valid_2_a_1", "B."))]))
+    assert read_predictions(tmp_path / "a.json") == {"valid_1_a_1.nii.gz": "A.", "valid_2_a_1.nii.gz": "B."}
+
+
+def test_a_whole_last_line_without_a_line_end_counts_and_one_cut_off_is_said(
+    tmp_path, model_and_collator, expected, capsys
+):
+    path = tmp_path / "predictions.jsonl"
+    lines = [json.dumps({"volume": volume, "report": "kept"}) for volume in VOLUMES[:2]]
+    path.write_text("\n".join(lines))
+    assert list(read_predictions(path)) == VOLUMES[:2] and not capsys.readouterr().out
+    written = write_predictions(*model_and_collator, make_scans().select([0, 1, 2]), path, max_new_tokens=40)
+    assert written == {VOLUMES[0]: "kept", VOLUMES[1]: "kept", VOLUMES[2]: expected[VOLUMES[2]]}
+    path.write_text(lines[0] + "\n" + lines[1][:-1])
+    assert list(read_predictions(path)) == VOLUMES[:1]
+    assert "line 2 was cut off" in capsys.readouterr().out
+
+
+def test_a_runs_folder_stands_for_its_predictions(tmp_path):
+    with pytest.raises(FileNotFoundError, match="evaluation/predictions.jsonl"):
+        find_predictions(tmp_path)
+    file = tmp_path / "evaluation" / "predictions.jsonl"
+    file.parent.mkdir()
+    file.touch()
+    assert find_predictions(tmp_path) == find_predictions(file) == file
+    (tmp_path / "predictions.jsonl").touch()
+    assert find_predictions(tmp_path) == tmp_path / "predictions.jsonl"
+
+
 def test_references_come_from_the_index_without_reading_a_scan():
     scans = make_scans()
     scans.set_transform(lambda batch: pytest.fail("a scan was read"))
-    references, labels = references_of(scans, [VOLUMES[4], VOLUMES[0]])
-    assert references == [REPORTS[1], REPORTS[0]] and labels == [[0] * 18] * 2
-    with pytest.raises(KeyError, match="train_99_a_1"):
-        references_of(scans, [VOLUMES[0], "train_99_a_1.nii.gz"])
+    volumes, references, labels = references_of(select_volumes(scans, [VOLUMES[4], VOLUMES[0]]))
+    assert volumes == [VOLUMES[0], VOLUMES[4]] and references == [REPORTS[0], REPORTS[1]]
+    assert labels.tolist() == [[0] * 18] * 2
+    with pytest.raises(ValueError, match="train_99_a_1"):
+        select_volumes(scans, [VOLUMES[0], "train_99_a_1.nii.gz"])
 
 
 def test_one_file_never_holds_the_reports_of_two_models(tmp_path, model_and_collator):
     path = tmp_path / "predictions.jsonl"
-    write = lambda scans, **made_with: write_predictions(  # noqa: E731
-        *model_and_collator, scans, path, max_new_tokens=4, made_with=made_with
+    write = lambda scans, **provenance: write_predictions(  # noqa: E731
+        *model_and_collator, scans, path, max_new_tokens=4, provenance=provenance
     )
     write(make_scans().select([0]), model="a", spacing=(1, 1, 2))
     write(make_scans().select([0, 1]), model="a", spacing=[1, 1, 2])
     with pytest.raises(ValueError, match="model a, now b"):
         write(make_scans(), model="b", spacing=[1, 1, 2])
     assert len(read_predictions(path)) == 2
+    provenance_path(path).unlink()
+    with pytest.raises(ValueError, match="predictions.provenance.json, which tells what made them, is missing"):
+        write(make_scans(), model="a", spacing=[1, 1, 2])
     path.unlink()
     write(make_scans().select([0]), model="b", spacing=[1, 1, 2])

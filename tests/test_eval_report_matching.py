@@ -109,6 +109,12 @@ def test_a_model_that_cannot_tell_the_options_apart_scores_chance():
     assert rank_scores(ranks, 4)["top1"] == 0.25
 
 
+def test_intervals_of_matching_take_a_patients_questions_together():
+    ranks, volumes = [1] * 10 + [2] * 10, [f"valid_{i // 10}_{i}_1" for i in range(20)]
+    scores = rank_scores(ranks, 4, volumes, ci=0.9)
+    assert scores["top1"] == 0.5 and scores["top1_ci"] == [0, 1] and scores["mrr_ci"] == [0.5, 1]
+
+
 @pytest.mark.parametrize("make", [make_tiny_qwen, make_tiny_qwen3, make_tiny_gemma3])
 def test_options_that_share_one_reading_of_the_volume_lose_what_whole_dialogues_do(make):
     model, processor = make(FOUR)

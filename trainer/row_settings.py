@@ -12,6 +12,13 @@ from ct_rate_pairs.rows import RowReader
 FILE = "row_settings.json"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
 _OF_THE_TEXT = ("target", "prompt", "prompt_metadata")
+ROW_SETTINGS = _OF_THE_VOLUME + _OF_THE_TEXT
+
+
+def row_settings(reader: RowReader) -> dict:
+    """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and asked for."""
+    volume, text = dataclasses.asdict(reader.source.settings), dataclasses.asdict(reader.config)
+    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in _OF_THE_TEXT}
 
 
 def save_row_settings(reader: RowReader, folder: str | Path) -> None:
@@ -24,9 +31,7 @@ def save_row_settings(reader: RowReader, folder: str | Path) -> None:
         folder (`str` or `Path`):
             The model's folder.
     """
-    volume, text = dataclasses.asdict(reader.source.settings), dataclasses.asdict(reader.config)
-    settings = {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in _OF_THE_TEXT}
-    (Path(folder) / FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    (Path(folder) / FILE).write_text(json.dumps(row_settings(reader), indent=2) + "\n")
 
 
 def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:

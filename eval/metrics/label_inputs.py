@@ -20,6 +20,8 @@ def read_labels(
     predictions: list, references: list, label_report: Callable[[str], list[int]]
 ) -> tuple[list, list, str | None]:
     """Label vectors of both sides, texts read by `label_report`; and the labeler's name, `None` without any text."""
+    if not len(predictions) or not len(references):
+        raise ValueError("There are no reports: `predictions` and `references` need at least one row each.")
     texts = [isinstance(rows[0], str) for rows in (predictions, references)]
     predictions, references = (
         [label_report(row) for row in rows] if text else rows
