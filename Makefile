@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test quality bench-data bench-train
+.PHONY: venv demo test quality bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -43,6 +43,14 @@ bench-data: venv $(THORAX)
 bench-train: venv
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_train_gpu.py
+
+# The paper's table 1 on the phantom, three seeds a row. Finished runs are kept: the same command goes on.
+study-small: venv
+	$(BIN)/python recipes/study.py --config recipes/configs/study_small.yaml --out runs/study
+
+# All rows, as many as fit in the config's hours; the rest is marked "not run", and the same command goes on.
+study: venv
+	$(BIN)/python recipes/study.py --config recipes/configs/study.yaml --out runs/study
 
 quality: venv
 	$(BIN)/ruff check .

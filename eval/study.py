@@ -24,6 +24,7 @@ from ct_rate_pairs.tree_source import PHANTOM_MARKER
 
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders of a study, and what a row's `data_dir` may say
+SPLITS = ("train_fixed", "valid_fixed")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
 
 # Key of a number -> its column's title. The first table of a row is the paper's five figures and F1.
@@ -45,7 +46,8 @@ LOOKING_METRICS = {
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS
-ONE_DECIMAL = ("words", "minutes", "cpu_minutes")
+ONE_DECIMAL = ("words", *COST_METRICS)
+DIFFERENCES = REPORT_METRICS | {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
 
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom
 T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
@@ -186,13 +188,13 @@ def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
             Seed of the derangement by patient, see [`~ct_rate_pairs.eval.loss_gap.derange_by_patient`].
     """
     cohort, out = Path(cohort).resolve(), Path(out)
-    volumes = {split: sorted((cohort / "dataset" / split).glob("*/*/*.nii.gz")) for split in _SPLITS}
+    volumes = {split: sorted((cohort / "dataset" / split).glob("*/*/*.nii.gz")) for split in SPLITS}
     train = volumes["train_fixed"]
     sources = {
         "train_fixed": [train[place] for place in derange_by_patient([path.name for path in train], seed)],
         "valid_fixed": volumes["valid_fixed"],
     }
-    for split in _SPLITS:
+    for split in SPLITS:
         for place, source in zip(volumes[split], sources[split], strict=True):
             link = out / place.relative_to(cohort)
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -203,9 +205,6 @@ def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
     for path in sorted(tables, key=lambda path: path.name == LAST_WRITTEN.name):  # that one says: whole
         (out / path.relative_to(cohort)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, out / path.relative_to(cohort))
-
-
-_SPLITS = ("train_fixed", "valid_fixed")
 
 
 def run_folder(out: str | Path, run: Run) -> Path:
@@ -251,13 +250,9 @@ def read_losses(folder: Path) -> list[dict]:
 
 
 def read_gaps(folder: Path) -> dict[str, list[float]]:
-    """Kind of the other volume to each report's loss gap in nats a token; empty where too few scans were there."""
-    looking = json.loads((folder / "looking.json").read_text()) if (folder / "looking.json").exists() else {}
-    return {
-        name.removeprefix("pair_gaps").lstrip("_") or "negative": values
-        for name, values in looking.get("gaps", {}).items()
-        if name.startswith("pair_gaps")
-    }
+    """Kind of the other volume (`shuffled`, `noise`, ...) to each report's loss gap in nats a token."""
+    gaps = json.loads((folder / "looking.json").read_text())["gaps"]
+    return {name.removeprefix("pair_gaps_"): values for name, values in gaps.items() if name.startswith("pair_gaps_")}
 
 
 def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -328,11 +323,11 @@ def _over_seeds(runs: Iterable[dict[str, float]]) -> dict[str, dict]:
 
 
 def write_tables(summary: dict[str, dict], out: str | Path) -> None:
-    """Writes `NAME.md` and `NAME.csv` for each table, and `summary.json` with all numbers, to `out`."""
+    """Writes `NAME.md`, `NAME.csv` and `NAME.json`, which has all of [`summarise`], for each table to `out`."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     for name, table in summary.items():
+        (out / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
         (out / f"{name}.md").write_text(format_markdown(table))
         with open(out / f"{name}.csv", "w", newline="") as file:
             csv.writer(file).writerows(format_csv(name, table))
@@ -359,8 +354,7 @@ def format_markdown(table: dict) -> str:
         _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
     ]
     if differences:
-        both = {key: title for key, title in METRICS.items() if key not in COST_METRICS}
-        parts += [f"Difference to {first}, seed by seed.", _grid(both, differences)]
+        parts += [f"Difference to {first}, seed by seed.", _grid(DIFFERENCES, differences)]
     parts += ["Cost of a run, training and evaluation.", _grid(COST_METRICS, measured)]
     failures = {name: error for row in rows.values() for name, error in row["failures"].items()}
     if failures:
@@ -390,7 +384,7 @@ def _cell(key: str, metrics: dict[str, dict]) -> str:
         return "-"
     digits = 1 if key in ONE_DECIMAL else 3
     estimate = metrics[key]
-    spread = f" ± {estimate['half_width']:.{digits}f}" if estimate["half_width"] else ""
+    spread = "" if estimate["half_width"] is None else f" ± {estimate['half_width']:.{digits}f}"
     return f"{estimate['mean']:.{digits}f}{spread}"
 
 

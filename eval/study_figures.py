@@ -1,20 +1,27 @@
 """Figures of a study: metrics against a setting, losses of the report with and without its volume, loss gaps."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ct_rate_pairs.eval.figures import NEGATIVE, POSITIVE
 from ct_rate_pairs.eval.study import METRICS, Study, Table, read_gaps, read_losses, run_folder
 
 
-# Colours that stay apart for colour-blind readers
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 KINDS = {"none": "Origin", "gauss": "Gauss", "heter": "Heter", "hard": "Hard"}
+COLORS = {
+    "none": "#6b6b6b",
+    "gauss": "#d55e00",
+    "heter": "#0072b2",
+    "hard": "#009e73",
+}  # apart for colour-blind readers
+GAP_TITLES = {"shuffled": "another patient's volume", "noise": "noise"}
 SETTING_METRICS = ("coverage", "f1_micro", "bleu4", "top1", "loss_gap_shuffled", "words")
 SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats a token", "num_slices": "slices"}
 
@@ -49,9 +56,9 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
             continue
         losses = {title: list(map(read_losses, of)) for title, of in folders.items()}
         plot_loss_curves(losses, figures / f"{name}_losses.png")
-        gaps = {title: list(map(read_gaps, of)) for title, of in folders.items()}
-        if any(run for runs in gaps.values() for run in runs):
-            plot_gap_histograms(gaps, figures / f"{name}_gaps.png")
+        plot_gap_histograms(
+            {title: list(map(read_gaps, of)) for title, of in folders.items()}, figures / f"{name}_gaps.png"
+        )
         if table.against:
             plot_against(table, rows, figures / f"{name}_{table.against}.png")
 
@@ -62,8 +69,8 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
 
     Args:
         table ([`~ct_rate_pairs.eval.study.Table`]):
-            Its `against` is the setting. Its values stand at equal distances, an infinite one as "none". At `beta` 0
-            there are no negatives, so that row is the start of every line.
+            Its `against` is the setting. Its values stand at equal distances, an infinite one as "none". A single row
+            without negatives is the start of every line where `beta` is varied, and elsewhere a level to compare with.
         rows (`Mapping[str, Mapping]`):
             The table's rows in the summary; rows without a finished run are left out.
         path (`str` or `Path`):
@@ -71,25 +78,39 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
     """
     settings = {row.title: row.runs[0].settings for row in table.rows}
     values = sorted({of[table.against] for of in settings.values()})
-    kinds = [kind for kind in KINDS if any(of["negative"] == kind for of in settings.values())]
+    lines = {
+        kind: [title for title, of in settings.items() if of["negative"] == kind]
+        for kind in KINDS
+        if any(of["negative"] == kind for of in settings.values())
+    }
+    level = lines.pop("none") if len(lines["none"]) == 1 else []
     if table.against == "beta":
-        kinds = [kind for kind in kinds if kind != "none"]
+        lines, level = {kind: level + titles for kind, titles in lines.items()}, []
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     for axes, metric in zip(figure.subplots(2, 3).flat, SETTING_METRICS, strict=True):
-        for kind in kinds:
+        measured = {title: row["metrics"][metric] for title, row in rows.items() if metric in row["metrics"]}
+        for place, (kind, titles) in enumerate(lines.items()):
             points = [
-                (values.index(of[table.against]), rows[title]["metrics"][metric])
-                for title, of in settings.items()
-                if (of["negative"] == kind or (table.against == "beta" and of["beta"] == 0))
-                and metric in rows[title]["metrics"]
+                (values.index(settings[title][table.against]), measured[title])
+                for title in titles
+                if title in measured
             ]
-            if points:
-                points.sort(key=lambda point: point[0])
-                place = np.array([x for x, _ in points]) + 0.06 * (kinds.index(kind) - (len(kinds) - 1) / 2)
-                mean = [estimate["mean"] for _, estimate in points]
-                spread = [estimate["half_width"] or 0.0 for _, estimate in points]
-                color = COLORS[list(KINDS).index(kind)]
-                axes.errorbar(place, mean, spread, fmt="o-", color=color, capsize=3, linewidth=1.4, label=KINDS[kind])
+            points.sort(key=lambda point: point[0])
+            # Side by side, so that no bar hides another
+            shift = 0.06 * (place - (len(lines) - 1) / 2)
+            axes.errorbar(
+                [x + shift for x, _ in points],
+                [estimate["mean"] for _, estimate in points],
+                [estimate["half_width"] or 0.0 for _, estimate in points],
+                fmt="o-",
+                color=COLORS[kind],
+                capsize=3,
+                linewidth=1.4,
+                label=KINDS[kind],
+            )
+        for title in level:
+            if title in measured:
+                axes.axhline(measured[title]["mean"], color=COLORS["none"], linestyle="--", linewidth=1.2, label=title)
         axes.set_xticks(range(len(values)), [f"{value:g}" if np.isfinite(value) else "none" for value in values])
         axes.set(xlim=(-0.4, len(values) - 0.6), xlabel=SETTING_TITLES[table.against], title=METRICS[metric])
         _clear(axes)
@@ -109,30 +130,40 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
         path (`str` or `Path`):
             Image file to write.
     """
-    figure, panels = _panels(len(histories))
+    columns = min(len(histories), 4)
+    lines = -(-len(histories) // columns)
+    figure = Figure(figsize=(max(5.5, 3.0 * columns), 1.2 + 2.5 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    curves = (("loss_pos", "given its own volume", POSITIVE), ("loss_neg", "given its negative", NEGATIVE))
     for axes, (title, runs) in zip(panels, histories.items(), strict=False):
-        for key, name, color in (("loss_pos", "own volume", POSITIVE), ("loss_neg", "negative", NEGATIVE)):
+        for key, _, color in curves:
             for run in runs:
                 points = [(entry["step"], entry[key]) for entry in run if key in entry]
-                if points:
-                    axes.plot(*zip(*points, strict=True), color=color, linewidth=1, alpha=0.8, label=name)
-                    name = None  # noqa: PLW2901 (one entry of the legend for all seeds)
+                axes.plot([x for x, _ in points], [y for _, y in points], color=color, linewidth=1, alpha=0.8)
         # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_title(title, fontsize=10)
+        axes.set_title(textwrap.fill(title, 30), fontsize=9)
         _clear(axes)
-    panels[0].legend(frameon=False, fontsize=9)
-    figure.supxlabel("step")
-    figure.supylabel("cross-entropy of the true report (nats a token)")
+    for axes in panels[len(histories) :]:
+        axes.axis("off")
+    figure.legend(
+        handles=[Line2D([], [], color=color, label=name) for _, name, color in curves],
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel("loss of the true report (nats a token)", fontsize=10)
     figure.savefig(path, dpi=130)
 
 
 def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path) -> None:
     """
-    Draws how much less likely each true report is given another volume, all rows in one panel a kind of volume.
+    Draws how much less likely each true report is given another volume: a histogram a row, above one another.
 
     Args:
         gaps (`Mapping[str, Sequence[Mapping[str, Sequence[float]]]]`):
@@ -141,43 +172,30 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
         path (`str` or `Path`):
             Image file to write.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    shown = (("shuffled", "another patient's volume"), ("noise", "noise"))
-    for axes, (kind, name) in zip(figure.subplots(1, 2), shown, strict=True):
-        pooled = {
-            title: np.concatenate([run[kind] for run in runs if run]) for title, runs in gaps.items() if any(runs)
-        }
-        everything = np.concatenate(list(pooled.values()))
-        low, high = min(0.0, np.quantile(everything, 0.005)), np.quantile(everything, 0.995)
-        bins = np.linspace(low, max(high, low + 1e-3), 41)
-        for index, (title, values) in enumerate(pooled.items()):
-            axes.hist(
-                np.clip(values, bins[0], bins[-1]),
-                bins,
-                histtype="step",
-                density=True,
-                linewidth=1.5,
-                color=COLORS[index % len(COLORS)],
-                linestyle="-" if index < len(COLORS) else "--",
-                label=f"{title}: mean {values.mean():.3f}",
-            )
+    figure = Figure(figsize=(10, 1.4 + 0.7 * len(gaps)), layout="constrained")
+    titles = list(gaps)
+    for axes, (kind, name) in zip(figure.subplots(1, 2, sharey=True), GAP_TITLES.items(), strict=True):
+        pooled = [np.concatenate([run[kind] for run in runs]) for runs in gaps.values()]
+        # One row that has diverged would press all others into a bin.
+        far = [np.quantile(values, 0.995) for values in pooled]
+        low, high = min(0.0, np.quantile(np.concatenate(pooled), 0.005)), min(max(far), 3 * np.median(far))
+        bins = np.linspace(low, max(high, 1e-3), 51)
+        for place, values in enumerate(pooled):
+            counts, _ = np.histogram(np.clip(values, bins[0], bins[-1]), bins)
+            base = len(titles) - 1 - place  # the first row on top
+            axes.stairs(base + 0.85 * counts / counts.max(), bins, baseline=base, fill=True, color=POSITIVE, alpha=0.5)
+            mean = values.mean()
+            axes.plot(np.clip([mean, mean], bins[0], bins[-1]), [base, base + 0.85], color="black", linewidth=1.2)
+            axes.text(1.01, base + 0.3, f"{mean:.3f}", transform=axes.get_yaxis_transform(), fontsize=9)
         axes.axvline(0, color="black", linewidth=1, linestyle=":")
-        axes.set(xlabel="loss gap of the true report (nats a token)", yticks=[])
+        axes.set_yticks([len(titles) - 1 - place for place in range(len(titles))], titles)
+        axes.set_xlabel("loss gap of the true report (nats a token)")
         axes.set_title(f"Under {name}", fontsize=11)
         _clear(axes)
-        axes.legend(frameon=False, fontsize=8)
-    figure.suptitle("0: the volume does not matter")
+    figure.suptitle(
+        "Dotted, 0: the volume does not matter. Black, and at the right: the mean over scans and seeds", fontsize=11
+    )
     figure.savefig(path, dpi=130)
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 4)
-    lines = -(-count // columns)
-    figure = Figure(figsize=(max(5.5, 3.0 * columns), 1.0 + 2.6 * lines), layout="constrained")
-    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for axes in panels[count:]:
-        axes.axis("off")
-    return figure, panels
 
 
 def _clear(axes: Axes) -> None:
