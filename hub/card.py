@@ -59,11 +59,19 @@ Coverage is the share of the reference's positive labels that the generated repo
 Labels of generated reports come from the labeler `{labeler}`; BLEU and ROUGE follow the recipe `{recipe}`. The loss
 gap is the mean cross-entropy of the true report given its negative volume less that given its own, in nats a token.
 `results.json` holds every number, per label too.
-{looking}
+{looking}{confidence}
 ## Use
 
+With `ct-rate-pairs` installed. From a scan (`.nii.gz`, `.nii` or `.mha` in HU, a folder or `.zip` of DICOM files):
+
 ```python
-{quick_start}
+{scan_start}
+```
+
+By transformers alone, model or pipeline, from a row of the dataset; both print the same report:
+
+```python
+{row_start}
 ```
 
 {data_access}
@@ -106,21 +114,34 @@ Loss `alpha * CE(volume, report) - beta * min(CE(negative volume, report), cap)`
 """
 
 THIS_FOLDER = 'model_id, revision = ".", None  # this folder'  # publishing puts the name on the Hub in its place
-QUICK_START = f"""\
+SCAN_START = f"""\
+from ct_rate_pairs.hub import load_reporter
+
+{THIS_FOLDER}
+report = load_reporter(model_id, revision).report("scan.nii.gz")
+print(report.text)
+for finding in report.findings:
+    if finding.stated:
+        print(finding.label, finding.confidence, "slices", finding.slices)"""
+ROW_START = f"""\
 from datasets import load_dataset
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 import ct_rate_pairs  # registers the dataset
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.row_settings import read_row_settings
+from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
+from ct_rate_pairs.trainer import PairCollator, read_row_settings
 
 {THIS_FOLDER}
+slices = read_row_settings(model_id, revision)  # those that it was trained on
+row = next(iter(load_dataset("ct_rate_pairs", split="test", streaming=True{{options}}, **slices)))
+
 model = AutoModelForImageTextToText.from_pretrained(model_id, revision=revision)
 collator = PairCollator(AutoProcessor.from_pretrained(model_id, revision=revision))
-slices = read_row_settings(model_id, revision)  # those that it was trained on
-rows = load_dataset("ct_rate_pairs", split="test", streaming=True{{options}}, **slices)
-print(generate_reports(model, collator, rows.take(1))[0])"""
+print(generate_reports(model, collator, [row], max_new_tokens=1200)[0])
+
+pipe = pipeline("image-text-to-text", model_id, revision=revision)
+print(pipe(**pipeline_inputs(row, pipe.processor))[0]["generated_text"])"""
 
 LOOKING = """
 ## Does it look?
@@ -136,6 +157,26 @@ information: less what the text alone would get. Numbers near chance or the text
 
 {matching}
 """
+CONFIDENCE = """
+## Confidence
+
+How probable each of the 18 labels is: the probability of the finding's sentences, calibrated on {n} scans of the
+validation split by a temperature and a bias a label. Measured there, on patients that the calibration had not seen:
+
+{table}
+
+Prevalence is each label's share, told of every scan: it is calibrated, and says nothing of the scan.
+"""
+CONFIDENCE_ROWS = {
+    "calibrated": "**calibrated**",
+    "uncalibrated": "the model's own probabilities",
+    "prevalence": "prevalence",
+}
+CONFIDENCE_COLUMNS = {
+    "ece": "Calibration error",
+    "brier": "Brier score",
+    "nll": "Log-likelihood, negative (nats)",
+}
 # Suffix of the keys of a loss gap -> what the model saw.
 VOLUMES = {"": "its negative", "_noise": "noise", "_shuffled": "another patient's", "_blank": "air"}
 
@@ -189,7 +230,7 @@ PHANTOM = {
 Synthetic: thorax volumes drawn with up to 18 kinds of findings, their prevalence and co-occurrence after CT-RATE's
 published label counts, with templated reports. No patient data.""",
     "data_access": """\
-The rows come from a phantom in the folder `phantom`; write one with
+The rows come from a phantom in the folder `phantom`, and a scan may be any `.nii.gz` of it; write one with
 `python -m ct_rate_pairs.phantom --out phantom --scans 40 --seed 0`.""",
 }
 REAL = {
@@ -259,6 +300,17 @@ def looking_text(model: dict) -> str:
     return text
 
 
+def confidence_text(run_dir: Path) -> str:
+    """What the confidences of `confidence.json` are worth; empty where there is none."""
+    if not (run_dir / "confidence.json").is_file():
+        return ""
+    measured = json.loads((run_dir / "confidence.json").read_text())["measured"]
+    rows = [
+        [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
+    ]
+    return CONFIDENCE.format(n=measured["n"], table=_table(["", *CONFIDENCE_COLUMNS.values()], rows))
+
+
 def training_settings(config: NegativeSFTConfig) -> dict:
     """All training arguments but tokens, and what names places on this machine."""
     return {name: value for name, value in config.to_dict().items() if name not in NOT_TOLD}
@@ -290,7 +342,8 @@ def write_model_card(
 
     Args:
         run_dir (`str` or `Path`):
-            Folder of the run, which holds the saved model and processor; its name becomes the model's.
+            Folder of the run, which holds the saved model and processor, and `confidence.json` where confidences were
+            fitted; its name becomes the model's.
         results (`dict[str, dict]`):
             Contents of `results.json`: metrics under `model`, with intervals and what was measured of looking, under
             `shuffled` where measured, and under each trivial row.
@@ -366,9 +419,11 @@ def write_model_card(
         reading=SHUFFLED * ("shuffled" in results),
         intervals=intervals_text(scores),
         looking=looking_text(scores),
+        confidence=confidence_text(run_dir),
         labeler=scores["labeler"],
         recipe=scores["recipe"],
-        quick_start=QUICK_START.format(options=cohort["row_options"]),
+        scan_start=SCAN_START,
+        row_start=ROW_START.format(options=cohort["row_options"]),
         negative=negative,
         negative_text=NEGATIVES[negative].format(min_label_distance=min_label_distance),
         num_train=num_train,

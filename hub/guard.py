@@ -32,7 +32,14 @@ PROCESSOR = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-RESULTS = ("row_settings.json", "training_config.json", "results.json", "predictions.jsonl", "figures/*.png")
+RESULTS = (
+    "row_settings.json",
+    "training_config.json",
+    "results.json",
+    "confidence.json",
+    "predictions.jsonl",
+    "figures/*.png",
+)
 CARD = ("README.md", ".eval_results/*.yaml")
 ALLOWED = (*MODEL, *VOCABULARY, *PROCESSOR, *RESULTS, *CARD)
 PIXELS = "figures/reports.png"  # slices beside reference reports: of the phantom only

@@ -6,13 +6,14 @@ next, and the tag last: a repository without a card is not whole yet, and the sa
 
 While a run trains, [`PushCheckpoints`] keeps its last checkpoint on a branch, and [`fetch_checkpoint`] brings it to
 another machine to resume from. Trainer's own `push_to_hub` must stay off: it uploads the folder as it is, with the
-token in `training_args.bin` and the reference reports in `samples/`.
+token in `training_args.bin` and the reference reports in `samples/`. [`take_over_push`] turns it into this module's.
 """
 
 import argparse
 import json
 import logging
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -24,7 +25,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # HTTPError: of whichever httpx the client is on
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from .card import THIS_FOLDER
 from .guard import ALLOWED, CARD, ForbiddenContentError, publishable_files
@@ -33,7 +34,7 @@ from .guard import ALLOWED, CARD, ForbiddenContentError, publishable_files
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses that may be gone at another try
 WAITS = (1, 2, 4, 8)  # seconds between tries; the Hub's own `Retry-After` comes first
 
-LAST_CHECKPOINT = "last-checkpoint"  # the branch
+LAST_CHECKPOINT = "last-checkpoint"  # the branch, and what `resume_from_checkpoint` calls it, as in Trainer
 STATE = "trainer_state.json"  # Trainer writes it last, and so does the branch
 NOT_OF_A_CHECKPOINT = ("training_args.bin", "README.md")  # a pickle that holds the token; a card that is not ours
 
@@ -90,6 +91,8 @@ class HubRepository:
             ),
         )
         self.repo_id, self.url = url.repo_id, str(url)
+        # One that is there already was not created, so the token is yet to be looked at.
+        self._ask("asking to write", lambda: self.api.auth_check(self.repo_id, repo_type=kind, write=True))
         info = self._ask("reading the repository", lambda: self.api.repo_info(self.repo_id, repo_type=kind))
         if private and not info.private:
             raise PublishError(
@@ -274,6 +277,45 @@ def publish(
     return f"{hub.url}/tree/{tag or revision}"
 
 
+def take_over_push(args: TrainingArguments) -> dict:
+    """
+    Turns Trainer's own pushing off, and gives what its options say as those of [`publish`].
+
+    Args:
+        args ([`~transformers.TrainingArguments`]):
+            Of the run: `push_to_hub` is set to `False`; `hub_model_id` (the output folder's name by default),
+            `hub_private_repo`, `hub_revision` and `hub_token` are read.
+
+    Returns:
+        `dict`: `repo_id`, `private`, `revision` and `token`.
+    """
+    args.push_to_hub = False
+    return {
+        "repo_id": args.hub_model_id or Path(args.output_dir).resolve().name,
+        "private": bool(args.hub_private_repo),
+        "revision": args.hub_revision or "main",
+        "token": args.hub_token,
+    }
+
+
+def publish_or_tell_how(
+    run_dir: str | Path, repo_id: str, *, private: bool = False, revision: str = "main", **options
+) -> str:
+    """
+    [`publish`] at the end of a run: where it fails, whatever for, the error also gives the command to do it later.
+
+    Raises:
+        `Exception`: as [`publish`], with the command as its note.
+    """
+    command = ["python", "-m", "ct_rate_pairs.hub.publish", str(run_dir), repo_id, *["--private"] * private]
+    command += ["--revision", revision] if revision != "main" else []
+    try:
+        return publish(run_dir, repo_id, private=private, revision=revision, **options)
+    except Exception as error:
+        error.add_note(f"The run is finished, and whole in {run_dir}. To publish it later:\n    {shlex.join(command)}")
+        raise
+
+
 class PushCheckpoints(TrainerCallback):
     """
     Keeps the last checkpoint of a run on the branch `last-checkpoint`, whole or not at all. Training waits for the
@@ -284,6 +326,9 @@ class PushCheckpoints(TrainerCallback):
             `USER/NAME` on the Hub; made where there is none, which is tried before the first step.
         private (`bool`, *optional*, defaults to `True`):
             Makes it private from the first call on.
+        revision (`str`, *optional*, defaults to `"main"`):
+            Branch that the run will be published to. One other than `"main"` becomes part of the checkpoints' branch,
+            `last-checkpoint-heter`: variants in one repository keep apart.
         token (`str`, *optional*):
             Token with the right to write; the one of `hf auth login` by default.
 
@@ -295,12 +340,13 @@ class PushCheckpoints(TrainerCallback):
     ```
     """
 
-    def __init__(self, repo_id: str, *, private: bool = True, token: str | None = None):
-        self.repository = {"repo_id": repo_id, "private": private, "token": token}
+    def __init__(self, repo_id: str, *, private: bool = True, revision: str = "main", token: str | None = None):
+        branch = checkpoint_branch(revision)
+        self.repository = {"repo_id": repo_id, "private": private, "revision": branch, "token": token}
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            self.hub = HubRepository(**self.repository, revision=LAST_CHECKPOINT)
+            self.hub = HubRepository(**self.repository)
 
     def on_save(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
@@ -319,7 +365,11 @@ class PushCheckpoints(TrainerCallback):
             logger.warning("Checkpoint %d is not on the Hub. %s", state.global_step, error)
 
 
-def fetch_checkpoint(repo_id: str, output_dir: str | Path, token: str | None = None) -> str:
+def checkpoint_branch(revision: str) -> str:
+    return LAST_CHECKPOINT if revision == "main" else f"{LAST_CHECKPOINT}-{revision}"
+
+
+def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "main", token: str | None = None) -> str:
     """
     Brings the checkpoint that [`PushCheckpoints`] keeps to `output_dir`.
 
@@ -328,6 +378,8 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, token: str | None = N
             `USER/NAME` on the Hub.
         output_dir (`str` or `Path`):
             Folder of the run; the checkpoint becomes `checkpoint-STEP` in it.
+        revision (`str`, *optional*, defaults to `"main"`):
+            Branch that the run will be published to, as for [`PushCheckpoints`].
         token (`str`, *optional*):
             Token with the right to read; the one of `hf auth login` by default.
 
@@ -338,7 +390,7 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, token: str | None = N
         [`PublishError`]: if the upload of the checkpoint was not finished.
         `huggingface_hub.errors.HfHubHTTPError`: if there is no such repository or no checkpoint in it.
     """
-    fetched = Path(snapshot_download(repo_id, revision=LAST_CHECKPOINT, token=token))
+    fetched = Path(snapshot_download(repo_id, revision=checkpoint_branch(revision), token=token))
     if not (fetched / STATE).is_file():
         raise PublishError(f"The upload of a checkpoint to {repo_id} was not finished: it has no {STATE}.")
     folder = Path(output_dir) / f"checkpoint-{json.loads((fetched / STATE).read_text())['global_step']}"

@@ -11,6 +11,8 @@ On the phantom, without a GPU or a download (`make demo` does both):
     accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml --data_dir phantom
 
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
+`--push_to_hub true --hub_model_id USER/NAME` publishes the run at its end. With `--hub_strategy checkpoint` the Hub
+keeps its last checkpoint too, and `--resume_from_checkpoint last-checkpoint` goes on from there on another machine.
 """
 
 import logging
@@ -21,17 +23,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate.utils import broadcast_object_list
 from data_arguments import DataArguments
-from datasets import IterableDataset, concatenate_datasets, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets, load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.trainer_utils import HubStrategy
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import ct_rate_pairs
+from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval import coverage, label_reports
 from ct_rate_pairs.eval.evaluation import evaluate_model
 from ct_rate_pairs.eval.figures import plot_losses
+from ct_rate_pairs.eval.load_model import version_of
 from ct_rate_pairs.eval.predictions import write_predictions
+from ct_rate_pairs.eval.provenance import describe_provenance
 from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.hub.confidence import fit_confidence
+from ct_rate_pairs.hub.guard import ForbiddenContentError
+from ct_rate_pairs.hub.publish import (
+    LAST_CHECKPOINT,
+    HubRepository,
+    PublishError,
+    PushCheckpoints,
+    fetch_checkpoint,
+    publish_or_tell_how,
+    take_over_push,
+)
+from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.trainer import (
     MuonAdamW,
     NegativeSFTConfig,
@@ -54,6 +73,10 @@ class RecipeArguments(DataArguments):
     validation_scans: int = field(
         default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` judges checkpoints by."}
     )
+    confidence_scans: int = field(
+        default=0,
+        metadata={"help": "Scans of the validation split that the findings' confidences are fitted on; 0: none."},
+    )
     eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
     muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
@@ -73,6 +96,30 @@ def load_model(model_args: ModelConfig, texts: list[str], seed: int) -> tuple[Pr
     return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
 
 
+def load_splits(recipe_args: RecipeArguments, args: NegativeSFTConfig, options: dict) -> DatasetDict:
+    """The dataset, after a look at whether it has the scans that this run will ask it for."""
+    index = load_dataset("ct_rate_pairs", **options)
+    validates = args.eval_strategy != "no" or recipe_args.confidence_scans
+    for split in ("train", "test", *(("validation",) if validates else ())):
+        if not len(index.get(split, ())):
+            raise ValueError(f"{recipe_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
+    if recipe_args.confidence_scans:
+        volumes = first(index["validation"], recipe_args.confidence_scans).with_format(None)["volume"]
+        if (patients := len({patient_of(volume) for volume in volumes})) < 5:
+            raise ValueError(
+                f"Confidences are fitted on 5 patients at least, but confidence_scans={recipe_args.confidence_scans} "
+                f"takes {patients} of the split 'validation': raise it, or pass --confidence_scans 0 for none."
+            )
+    if recipe_args.negative in ("heter", "hard"):
+        partners = index["train"].format["format_kwargs"]["transform"].partners("train").statistics()
+        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
+    return index
+
+
+def first(scans: Dataset, number: int) -> Dataset:
+    return scans.select(range(min(number, len(scans))))
+
+
 def stream_epochs(args: NegativeSFTConfig, num_rows: int, options: dict) -> IterableDataset:
     """
     The training rows of all epochs as one stream, each epoch in its own order and with its own negatives.
@@ -84,52 +131,32 @@ def stream_epochs(args: NegativeSFTConfig, num_rows: int, options: dict) -> Iter
     if args.max_steps <= 0:
         args.max_steps = max(1, int(args.num_train_epochs * num_rows / batch))
     args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
-    stream = load_dataset("ct_rate_pairs", seed=args.seed, split="train", streaming=True, **options)
+    stream = load_dataset("ct_rate_pairs", split="train", streaming=True, **options)
     # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
     epochs = range(1 + args.max_steps * batch // num_rows)
     shuffling = {"buffer_size": 1, "max_buffer_input_shards": 1}
     return concatenate_datasets([stream.shuffle(seed=args.seed + epoch, **shuffling) for epoch in epochs])
 
 
-def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
-    """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
-    return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
-
-
-def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
-    if args.beta > 0 and recipe_args.negative == "none":
-        raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
-    options = recipe_args.dataset_options() | {"slices": recipe_args.slices}
-    index = load_dataset("ct_rate_pairs", seed=args.seed, **options)
-    for split in ("train", "test", *(("validation",) if args.eval_strategy != "no" else ())):
-        if not len(index.get(split, ())):
-            raise ValueError(f"{recipe_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
-    train, test = index["train"], index["test"]
-    reader = train.format["format_kwargs"]["transform"]
-    if recipe_args.negative in ("heter", "hard"):
-        partners = reader.partners("train").statistics()
-        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
-    texts = train.with_format(None)
-    reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))
-    labels = train.with_format("numpy", columns=["labels"])["labels"][:]
-
-    model, processor = load_model(model_args, [*reports, *prompts], args.seed)
-    if recipe_args.freeze_vision:
-        model.get_encoder("image").requires_grad_(False)
-    collator = PairCollator(processor)
-
-    if recipe_args.streaming:
-        train = stream_epochs(args, len(train), options)
-    validation = None
-    if args.eval_strategy != "no":
-        validation = index["validation"].select(range(min(recipe_args.validation_scans, len(index["validation"]))))
+def make_trainer(
+    recipe_args: RecipeArguments,
+    args: NegativeSFTConfig,
+    model_args: ModelConfig,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    index: DatasetDict,
+    options: dict,
+) -> NegativeSFTTrainer:
+    """The trainer on the split `train`; where an `eval_strategy` asks for it, on `validation` too."""
+    validates = args.eval_strategy != "no"
+    validation = first(index["validation"], recipe_args.validation_scans) if validates else None
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
         args=args,
-        train_dataset=train,
+        train_dataset=stream_epochs(args, len(index["train"]), options) if recipe_args.streaming else index["train"],
         eval_dataset=validation,
-        data_collator=collator,
+        data_collator=PairCollator(processor),
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
@@ -145,27 +172,76 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
                 num_scored=len(validation),
             )
         )
-    start = time.monotonic()
+    return trainer
+
+
+def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
+    """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
+    return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
+
+
+def resume_from(args: NegativeSFTConfig, hub: dict) -> str | bool | None:
+    """What `--resume_from_checkpoint` stands for; `last-checkpoint` is the one on the Hub, as Trainer calls it."""
+    if args.resume_from_checkpoint == LAST_CHECKPOINT:
+        place = {name: hub[name] for name in ("repo_id", "revision", "token")}
+        fetched = [fetch_checkpoint(output_dir=args.output_dir, **place) if args.process_index == 0 else None]
+        return broadcast_object_list(fetched)[0]
     # On the command line "true" is a string, which Trainer would take for a path.
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint == "true" or args.resume_from_checkpoint)
-    minutes = (time.monotonic() - start) / 60
+    return args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
+
+
+def save_run(trainer: NegativeSFTTrainer, processor: ProcessorMixin, reader: RowReader) -> Path:
+    """Saves the model and what belongs to it, and removes what an earlier run in this folder measured of its own."""
+    out = Path(trainer.args.output_dir)
     trainer.save_model()
-    out = Path(args.output_dir)
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
         save_row_settings(reader, out)
-        (out / "predictions.jsonl").unlink(missing_ok=True)  # an earlier run's
+        for earlier in ("predictions.jsonl", "confidence.json"):
+            (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    return out
+
+
+def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
+    if args.beta > 0 and recipe_args.negative == "none":
+        raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+    pushing, hub = args.push_to_hub, take_over_push(args)
+    if pushing and args.process_index == 0:
+        HubRepository(**hub)  # a token that may not write is told of now, not after the training
+    options = recipe_args.dataset_options() | {"slices": recipe_args.slices, "seed": args.seed}
+    index = load_splits(recipe_args, args, options)
+    reader = index["train"].format["format_kwargs"]["transform"]
+    texts = index["train"].with_format(None)
+    reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))
+
+    model, processor = load_model(model_args, [*reports, *prompts], args.seed)
+    if recipe_args.freeze_vision:
+        model.get_encoder("image").requires_grad_(False)
+    trainer = make_trainer(recipe_args, args, model_args, model, processor, index, options)
+    if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+        trainer.add_callback(PushCheckpoints(**hub))
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=resume_from(args, hub))
+    minutes = (time.monotonic() - start) / 60
+    out = save_run(trainer, processor, reader)
+
+    model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds a share of the weights only
         model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").to(args.device)
-    scans = test.select(range(min(recipe_args.eval_scans or len(test), len(test))))
+    test = index["test"]
+    scans = first(test, recipe_args.eval_scans or len(test))
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
-    predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", **sizes)
+    made_with = {"split": "test", "dtype": "auto", "max_new_tokens": recipe_args.max_new_tokens}
+    provenance = describe_provenance(version_of(str(out)), test, **made_with)
+    predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", provenance=provenance, **sizes)
     trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
     if not trainer.is_world_process_zero():
         return
 
+    if recipe_args.confidence_scans:
+        validation = load_dataset("ct_rate_pairs", split="validation", **options | {"negative": "none"})
+        fit_confidence(model, collator, first(validation, recipe_args.confidence_scans), **sizes).save(out)
     results = evaluate_model(
         model,
         collator,
@@ -173,7 +249,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         scans,
         out,
         train_reports=reports,
-        train_labels=labels,
+        train_labels=texts.with_format("numpy", columns=["labels"])["labels"][:],
         ci=0.95,
         **sizes,
     )
@@ -194,6 +270,12 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         spacing=reader.source.settings.spacing,
         min_label_distance=recipe_args.min_label_distance,
     )
+    if pushing:
+        references = [turns[0]["content"] for turns in scans.with_format(None)["completion"]]
+        try:
+            print("Published:", publish_or_tell_how(out, **hub, references=references))
+        except (ForbiddenContentError, PublishError) as error:
+            sys.exit("\n".join([str(error), *error.__notes__]))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +63,10 @@ def write(run_dir, results, beta=0.1, **overrides):
     return write_model_card(run_dir, results, config, **facts | overrides)
 
 
+def code_blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
 def table_of(text):
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return {row[0].strip(" *"): [cell.strip() for cell in row[1:]] for row in rows}
@@ -83,7 +88,8 @@ def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
     assert card.data.base_model == "Qwen/Qwen2.5-VL-3B-Instruct" and card.data.base_model_relation == "finetune"
     assert "phantom" not in card.data.tags
     assert "phantom" not in card.text.lower() and "gated" in card.text
-    compile(re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1], "card", "exec")
+    for block in code_blocks(card.text):
+        compile(block, "card", "exec")
 
 
 def test_ct_rate_s_results_are_there_in_the_hub_s_own_form(run_dir, results):
@@ -125,6 +131,18 @@ def test_intervals_and_looking_are_told_where_they_were_measured(run_dir, result
     assert table["hard, 1 of 4"] == ["0.58", "0.73", "0.25", "0.21"]
 
 
+def test_the_calibration_error_is_told_where_confidences_were_fitted(run_dir, results):
+    assert "Confidence" not in write(run_dir, results).read_text()
+    errors = {"ece": 0.0209, "brier": 0.11, "nll": 0.344}
+    measured = {"calibrated": errors, "uncalibrated": errors | {"ece": 0.0604}, "prevalence": errors | {"brier": 0.17}}
+    (run_dir / "confidence.json").write_text(json.dumps({"measured": measured | {"n": 100, "folds": 5}}))
+    text = write(run_dir, results).read_text()
+    assert "calibrated on 100 scans" in text
+    table = table_of(text)
+    assert table["calibrated"] == ["0.021", "0.110", "0.344"]
+    assert table["the model's own probabilities"][0] == "0.060" and table["prevalence"][1] == "0.170"
+
+
 def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
     (run_dir / "base").mkdir()
     card = ModelCard.load(write(run_dir, results, base_model=str(run_dir / "base")))
@@ -159,6 +177,14 @@ def test_a_baseline_is_not_called_constrained(run_dir, results):
     assert "visual evidence" not in text and "without its negative constraint" in text
 
 
+def run(code: str, names: dict) -> str:
+    """What a block of code prints; its names are left in `names`."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(code, "card", "exec"), names)
+    return printed.getvalue()
+
+
 @pytest.mark.slow
 def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     monkeypatch.chdir(run_dir)
@@ -179,11 +205,10 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     model.save_pretrained(run_dir)
     processor.save_pretrained(run_dir)
 
-    code = re.search(r"```python\n(.*?)```", write(run_dir, results).read_text(), re.DOTALL)[1]
-    printed = io.StringIO()
+    of_a_scan, of_a_row = code_blocks(write(run_dir, results).read_text())
     names = {}
-    with redirect_stdout(printed):
-        exec(compile(code, "card", "exec"), names)
-    assert printed.getvalue().strip() == report
-    shown = next(iter(names["rows"]))  # what the model was trained on
-    assert shown["slice_mm"] == pytest.approx(row["slice_mm"]) and shown["prompt"] == row["prompt"]
+    assert run(of_a_row, names).splitlines() == [report, report]  # by the model and by the pipeline
+    assert names["row"]["slice_mm"] == pytest.approx(row["slice_mm"]) and names["row"]["prompt"] == row["prompt"]
+    Path("scan.nii.gz").symlink_to(next(Path("phantom").rglob(row["volume"])))
+    text, finding = run(of_a_scan, {}).splitlines()
+    assert text == report and finding.startswith("Cardiomegaly None slices [")

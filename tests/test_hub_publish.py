@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,14 +15,21 @@ import torch
 from ct_rate_tree import SPACING
 from datasets import load_dataset
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerState
 from writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
 
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.hub import publish as publish_module
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.hub.guard import ForbiddenContentError
-from ct_rate_pairs.hub.publish import PublishError, PushCheckpoints, fetch_checkpoint, publish
+from ct_rate_pairs.hub.publish import (
+    PublishError,
+    PushCheckpoints,
+    fetch_checkpoint,
+    publish,
+    publish_or_tell_how,
+    take_over_push,
+)
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.row_settings import read_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -193,6 +201,15 @@ def test_publishing_again_uploads_and_commits_nothing(hub, run_dir):
     assert (len(hub.repo("alice/heter").commits), uploads(hub)) == (commits, sent)
 
 
+def test_confidences_go_up_and_a_later_run_without_takes_them_away(hub, run_dir):
+    (run_dir / "confidence.json").write_text('{"openings": {"Cardiomegaly": ["Heart size is increased"]}}')
+    publish(run_dir, "alice/heter")
+    assert set(hub.repo("alice/heter").files()) == PUBLISHED | {"confidence.json"}
+    (run_dir / "confidence.json").unlink()
+    publish(run_dir, "alice/heter")
+    assert set(hub.repo("alice/heter").files()) == PUBLISHED
+
+
 # What is planted in a run of CT-RATE, and what the refusal says.
 FORBIDDEN = {
     "volume": ("train_1_a_1.nii.gz", b"\x1f\x8b", "train_1_a_1.nii.gz: a scan or a table"),
@@ -218,6 +235,11 @@ FORBIDDEN = {
         "results.json: quotes a reference report",
     ),
     "a text in the results": ("results.json", json.dumps({"worst": "word " * 70}).encode(), "results.json: a text"),
+    "reference in the confidences": (
+        "confidence.json",
+        json.dumps({"openings": {"Lung nodule": [REFERENCE[10:120]]}}).encode(),
+        "confidence.json: quotes a reference report",
+    ),
     "token": ("training_config.json", json.dumps({"note": f"x {READ}"}).encode(), "training_config.json: a token"),
     "token in the weights' header": (
         "adapter_model.safetensors",
@@ -299,7 +321,7 @@ def test_a_read_only_token_is_refused_by_a_repository_that_is_there(hub, run_dir
     commits = len(hub.repo("alice/heter").commits)
     hub.connect(monkeypatch, READ, tmp_path / "other")
     (run_dir / "row_settings.json").write_text("{}")
-    with pytest.raises(PublishError, match="committing: this token may not write there"):
+    with pytest.raises(PublishError, match="asking to write: this token may not write there"):
         publish(run_dir, "alice/heter")
     assert len(hub.repo("alice/heter").commits) == commits
 
@@ -404,14 +426,45 @@ def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub
     phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
     subprocess.run(phantom, check=True, capture_output=True, cwd=tmp_path / "elsewhere")
     card = hub.repo("alice/heter").files()["README.md"].decode()
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
     environment["HF_HOME"] = str(tmp_path / "two")
     run = subprocess.run(
-        [sys.executable, "-c", code + "\nprint(len(next(iter(rows))['images']))"],
+        [sys.executable, "-c", code + "\nprint(len(row['images']))"],
         cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "6"  # slices, as the run's settings say
+
+
+def test_trainer_s_options_for_the_hub_become_ours(tmp_path):
+    options = {"output_dir": tmp_path / "heter", "bf16": False, "push_to_hub": True, "hub_token": WRITE}
+    args = NegativeSFTConfig(**options)
+    assert take_over_push(args) == {"repo_id": "heter", "private": False, "revision": "main", "token": WRITE}
+    assert not args.push_to_hub
+    args = NegativeSFTConfig(**options, hub_model_id="alice/ct", hub_private_repo=True, hub_revision="gauss")
+    assert take_over_push(args) == {"repo_id": "alice/ct", "private": True, "revision": "gauss", "token": WRITE}
+
+
+@pytest.mark.parametrize("problem", ["refused", "forbidden", "unknown"])
+def test_a_push_that_fails_at_the_end_says_how_to_do_it_later(hub, run_dir, monkeypatch, problem):
+    if problem == "refused":
+        hub.faults = [{"path": "/commit/heter", "status": 403}]
+    elif problem == "forbidden":
+        (run_dir / "scan.nii.gz").write_bytes(NIFTI)
+    else:
+        monkeypatch.setattr(publish_module, "HubRepository", None)  # an error that nobody has thought of
+    with pytest.raises((PublishError, ForbiddenContentError, TypeError)) as failed:
+        publish_or_tell_how(run_dir, "alice/ct", private=True, revision="heter", token=WRITE)
+    (note,) = failed.value.__notes__
+    assert note.startswith(f"The run is finished, and whole in {run_dir}.") and WRITE not in note
+    later = shlex.split(note.splitlines()[-1])
+    monkeypatch.undo()
+    hub.connect(monkeypatch, WRITE, run_dir.parent / "later")
+    (run_dir / "scan.nii.gz").unlink(missing_ok=True)
+    monkeypatch.setattr(sys, "argv", later[2:])
+    publish_module.main()
+    assert later[:3] == ["python", "-m", "ct_rate_pairs.hub.publish"] and hub.repo("alice/ct").private
+    assert set(hub.repo("alice/ct").files("heter")) == PUBLISHED
 
 
 def make_trainer(tree: Path, out: Path, **options) -> NegativeSFTTrainer:
@@ -464,6 +517,20 @@ def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tr
     weights = whole.model.state_dict()
     assert resumed.state.global_step == 6
     assert all(torch.equal(weight, weights[name]) for name, weight in resumed.model.state_dict().items())
+
+
+def test_variants_in_one_repository_keep_their_checkpoints_apart(hub, tmp_path):
+    for revision, step in (("main", 2), ("gauss", 4)):
+        folder = tmp_path / "run" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        callback = PushCheckpoints("alice/ct", revision=revision)
+        state = TrainerState(global_step=step, is_world_process_zero=True)
+        callback.on_train_begin(None, state, None)
+        callback.on_save(NegativeSFTConfig(output_dir=tmp_path / "run", bf16=False), state, None)
+    assert set(hub.repo("alice/ct").branches) == {"main", "last-checkpoint", "last-checkpoint-gauss"}
+    assert fetch_checkpoint("alice/ct", tmp_path / "new", revision="gauss") == str(tmp_path / "new" / "checkpoint-4")
+    assert fetch_checkpoint("alice/ct", tmp_path / "new") == str(tmp_path / "new" / "checkpoint-2")
 
 
 def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):

@@ -43,6 +43,7 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
     run = launch(
         *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run"),
         *("--max_steps", "3", "--logging_steps", "1", "--eval_scans", "4", "--max_new_tokens", "12"),
+        *("--confidence_scans", "0"),
         cwd=tmp_path,
     )
     assert run.returncode == 0, run.stderr[-3000:]
@@ -103,7 +104,7 @@ def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path)
         *("--per_device_train_batch_size", "2", "--max_steps", "4", "--eval_scans", "2", "--max_new_tokens", "8"),
         *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),
         *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
-        *("--load_best_model_at_end", "true", "--validation_scans", "3"),
+        *("--load_best_model_at_end", "true", "--validation_scans", "3", "--confidence_scans", "0"),
         cwd=tmp_path,
         launcher=TWO_PROCESSES,
     )
@@ -127,6 +128,14 @@ def test_run_bare_without_access_it_says_how_to_get_it(tmp_path):
     run = launch(cwd=tmp_path)
     assert run.returncode != 0
     assert "hf auth login" in run.stderr and "recipes/configs/phantom.yaml" in run.stderr
+
+
+@pytest.mark.slow
+def test_too_few_patients_for_confidences_are_told_before_the_training(tmp_path):
+    write_cohort(tmp_path)
+    run = launch("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run", cwd=tmp_path)
+    assert run.returncode != 0 and "pass --confidence_scans 0" in run.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -282,6 +282,9 @@ class WritableHub:
                 paths = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body).get("paths", [])
                 files = repo.files(rev)
                 return JSONResponse([repo.entry(path, files[path]) for path in paths if path in files])
+            case ["auth-check", "write"]:
+                self.find(request, kind, repo_id, write=True)
+                return Response()
             case ["preupload", rev]:
                 repo = self.find(request, kind, repo_id, write=True)
                 return JSONResponse({"files": preupload(repo, rev, (await request.json())["files"])})

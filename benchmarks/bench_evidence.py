@@ -1,0 +1,99 @@
+"""
+Whether evidence slices show what they are evidence of: `python benchmarks/bench_evidence.py MODEL PHANTOM`.
+
+On the phantom it is known where each finding is: the planes in which a scan changes when the finding is switched off.
+For each true positive of the test split, a finding that a report states and that is there, the slice with the most
+evidence either meets it or not. Printed is the share that does, by label and in all, beside chance (a slice drawn at
+random): of all true positives, which DESIGN section 12 asks to be at least .70; of those whose finding lies in at most
+half of the slices; and of those whose evidence names a slice at all (`top_slices`), which is what a reader is told.
+How far the confidence can be trusted on the test split follows if the model has one (`confidence.json`), beside the
+prevalence of each label in the validation split, told of every scan.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from datasets import load_dataset
+from tqdm.auto import tqdm
+
+from ct_rate_pairs import LABELS
+from ct_rate_pairs.hub.confidence import errors
+from ct_rate_pairs.hub.evidence import slice_evidence, top_slices
+from ct_rate_pairs.hub.reporter import load_reporter
+from ct_rate_pairs.phantom import Scan
+from ct_rate_pairs.slicing import choose_planes
+from ct_rate_pairs.trainer import read_row_settings
+
+
+CHANGED_HU, CHANGED_VOXELS = 40, 3  # of a slice that a finding meets
+
+
+def planted(row: dict, cohort: dict) -> dict[int, np.ndarray]:
+    """Index in `LABELS` of each finding of a phantom scan -> whether each slice meets it, bool `[S]`."""
+    split, patient, scan = row["volume"].split("_")[:3]
+    name = (("train", "valid").index(split), int(patient), "abc".index(scan) + 1)
+    shape = cohort["shape"]
+    size = [count * spacing for count, spacing in zip(shape, cohort["spacing"], strict=True)]
+    planes = choose_planes(shape[2], len(row["images"]))
+
+    def slices(labels):
+        voxels = Scan(cohort["seed"], name, labels, size).render(tuple(shape))  # [x, y, z], toward the head
+        return voxels[:, :, ::-1][:, :, planes].astype(int)
+
+    here = slices(row["labels"])
+    meets = {}
+    for index in np.flatnonzero(row["labels"]):
+        without = slices([value * (place != index) for place, value in enumerate(row["labels"])])
+        meets[int(index)] = (np.abs(here - without) > CHANGED_HU).sum(axis=(0, 1)) >= CHANGED_VOXELS
+    return meets
+
+
+def print_hits(hits: list[tuple[int, bool, float, bool]]) -> None:
+    """True positives as (label, hit, chance, whether a slice is named), as a Markdown table of `n`, hits / chance."""
+    table = np.array(hits, dtype=float)
+    print("| finding | true positives | in at most half of the slices | with a slice named |")
+    print("|---|---|---|---|")
+    for name, own in [*((label, table[table[:, 0] == i]) for i, label in enumerate(LABELS)), ("all", table)]:
+        parts = (own, own[own[:, 2] <= 0.5], own[own[:, 3] == 1])
+        cells = [f"{len(p)}: {p[:, 1].mean():.2f} / {p[:, 2].mean():.2f}" if len(p) else "0" for p in parts]
+        print("|", " | ".join([name, *cells]), "|")
+
+
+def main(model: str, data_dir: str, split: str, scans: int) -> None:
+    cohort = json.loads((Path(data_dir) / "phantom.json").read_text())
+    reporter = load_reporter(model)
+    splits = load_dataset("ct_rate_pairs", data_dir=data_dir, negative="none", **read_row_settings(model))
+    known = splits["validation"].with_format("numpy", columns=["labels"])["labels"][:]
+    rows = splits[split]
+    rows = rows.select(range(min(scans or len(rows), len(rows))))
+    hits, probabilities, labels = [], [], []
+    for row in tqdm(rows, desc="Reporting", unit="scan"):
+        report = reporter.write(row)
+        if reporter.confidence:
+            own = reporter.confidence.probabilities(reporter.model, reporter.collator, row, report)
+            probabilities.append(own)
+            labels.append(row["labels"])
+        meets = planted(row, cohort)
+        for label, evidence in slice_evidence(reporter.model, reporter.collator, row, report).items():
+            here = meets.get(label, np.zeros(1))
+            if here.any():
+                hits.append((label, here[np.argmax(evidence)], here.mean(), bool(top_slices(evidence))))
+    print(f"{len(rows)} scans of the split '{split}'")
+    print_hits(hits)
+    if reporter.confidence:
+        prevalence = (known.sum(axis=0) + 1) / (len(known) + 2)
+        print("confidence on these scans:", errors(np.array(probabilities), np.array(labels)))
+        print("prevalence on these scans:", errors(np.tile(prevalence, (len(labels), 1)), np.array(labels)))
+        print("when it was fitted:", reporter.confidence.measured)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model trained on the phantom: a folder, such as runs/phantom")
+    parser.add_argument("data_dir", help="the phantom cohort, such as runs/phantom_cohort")
+    parser.add_argument("--split", default="test", help="split to report (default: %(default)s)")
+    parser.add_argument("--scans", type=int, default=0, help="scans to report; 0, the default, is all")
+    args = parser.parse_args()
+    main(args.model, args.data_dir, args.split, args.scans)

@@ -1,0 +1,165 @@
+"""Which slices a stated finding rests on: how much less likely its sentence is where they are replaced by noise."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.generate import batched
+from ct_rate_pairs.eval.loss_gap import noise_slices
+from ct_rate_pairs.report_labels import SENTENCE_END, label_sentence
+from ct_rate_pairs.trainer import PairCollator
+
+
+HEADING = re.compile(r"\s*(?:Findings|Impression):\s*")  # as `ct_rate_pairs.texts.write_completion` writes them
+REACHES = (1, 2)  # slices above and below that are replaced as well
+LEAST_EVIDENCE = float(np.log(2))  # nats: noise there makes the sentence half as likely as noise elsewhere does
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """
+    One sentence of a report.
+
+    Args:
+        start (`int`), end (`int`):
+            Where it stands in the report, without a heading ahead of it and with its end mark.
+        text (`str`):
+            Its words.
+        labels (`tuple[int, ...]`):
+            Indices in `LABELS` of the findings that it states.
+    """
+
+    start: int
+    end: int
+    text: str
+    labels: tuple[int, ...]
+
+
+def report_sentences(report: str) -> list[Sentence]:
+    """The sentences of a report in their order, parted and labelled as the rule labeler does."""
+    sentences, start = [], 0
+    for end, next_start in [*(mark.span() for mark in SENTENCE_END.finditer(report)), (len(report), len(report))]:
+        labels = label_sentence(report[start:end].strip())
+        if heading := HEADING.match(report, start, end):
+            start = heading.end()
+        text = report[start : end + 1 if report[end:next_start].startswith((".", ";", "!", "?")) else end].strip()
+        if text:
+            start = report.index(text, start)
+            sentences.append(Sentence(start, start + len(text), text, labels))
+        start = next_start
+    return sentences
+
+
+def stating_sentences(report: str) -> dict[int, Sentence]:
+    """The first sentence that states each finding of a report: index in `LABELS` to sentence."""
+    stated: dict[int, Sentence] = {}
+    for sentence in report_sentences(report):
+        for label in sentence.labels:
+            stated.setdefault(label, sentence)
+    return stated
+
+
+def tokens_of(collator: PairCollator, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text, and the characters `(start, end)` that each stands for."""
+    encoding = collator.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoding["input_ids"], encoding["offset_mapping"]
+
+
+def token_span(offsets: list[tuple[int, int]], sentence: Sentence) -> slice:
+    """The tokens of a sentence, by the `offsets` of the report's tokens."""
+    inside = [index for index, (start, end) in enumerate(offsets) if end > sentence.start and start < sentence.end]
+    return slice(inside[0], inside[-1] + 1)
+
+
+@torch.no_grad()
+def token_log_probs(model: PreTrainedModel, collator: PairCollator, rows: list[dict]) -> torch.Tensor:
+    """Log-probability of each token of the rows' reports, which are all the same report; float32 `[B, T]`."""
+    batch = collator(rows)
+    del batch["volumes"]
+    labels = batch.pop("labels")
+    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    # The logits over prompt and visual tokens are the largest thing in memory, and none of them is needed.
+    answer = labels[:, (labels[0] != -100).nonzero()[0] :].to(model.device)  # [B, T]
+    logits = model(**inputs, logits_to_keep=answer.shape[1] + 1).logits[:, :-1]  # [B, T, V]
+    return -F.cross_entropy(logits.transpose(1, 2).float(), answer, reduction="none").cpu()
+
+
+def mixed_slices(row: dict) -> list[Image.Image]:
+    """The row's slices, the pixels of each in random order, the same at every call: noise as bright as the slice."""
+    rng = np.random.default_rng(0)
+    arrays = [np.asarray(image) for image in row["images"]]
+    return [
+        Image.fromarray(rng.permutation(array.reshape(-1, *array.shape[2:])).reshape(array.shape)) for array in arrays
+    ]
+
+
+def slice_evidence(
+    model: PreTrainedModel, collator: PairCollator, row: dict, report: str, *, batch_size: int = 4
+) -> dict[int, list[float]]:
+    r"""
+    Measures which slices each stated finding rests on.
+
+    Slice `i` is replaced by noise together with the slices next to it, once one and once two above and below: the
+    model may merge slices in pairs, and a finding rarely ends between two slices. What the log-probability of the first
+    sentence that states the finding loses by that is the slice's drop,
+    \\(d_i = \log p(s \mid v, r_{<s}) - \frac{1}{4} \sum_j \log p(s \mid v^{(i, j)}, r_{<s})\\), with \\(r_{<s}\\) the
+    report ahead of the sentence and \\(v^{(i, j)}\\) the volume with noise `j` there. Noise anywhere disturbs the model,
+    so the evidence is \\(d_i - median(d)\\): 0 for a sentence that does not depend on where the noise is.
+
+    There are two kinds of noise. The negative of training (`negative="gauss"`) is about as bright as soft tissue, and
+    so may look like what it should hide: an opacity, an effusion. So the slices' own pixels, mixed, take turns with it.
+    Of 362 true positives of a phantom's validation split, the top slice met 60 % with the first kind alone, 67 % with
+    both, and with both reaches some 3 % more.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model in evaluation mode.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into its inputs.
+        row (`dict`):
+            The scan: `volume`, from which the noise is drawn, `images`, `slice_mm` and `prompt`.
+        report (`str`):
+            Its report.
+        batch_size (`int`, *optional*, defaults to `4`):
+            Volumes a forward pass. The `S` slices make `1 + 4 * S` volumes in all.
+
+    Returns:
+        `dict[int, list[float]]`: index in `LABELS` of each stated finding to the evidence of the `S` slices, in nats.
+    """
+    stated = stating_sentences(report)
+    if not stated:
+        return {}
+    row = row | {"completion": [{"role": "assistant", "content": report}], "negative_images": []}
+    images = row["images"]
+    volumes = [row]
+    for noise, reach in product((noise_slices(row), mixed_slices(row)), REACHES):
+        for centre in range(len(images)):
+            replaced = slice(max(centre - reach, 0), centre + reach + 1)
+            noisy = list(images)
+            noisy[replaced] = noise[replaced]
+            volumes.append(row | {"images": noisy})
+    log_probs = torch.cat([token_log_probs(model, collator, batch) for batch in batched(volumes, batch_size)])
+    _, offsets = tokens_of(collator, report)
+    evidence = {}
+    for label, sentence in stated.items():
+        own, *others = log_probs[:, token_span(offsets, sentence)].sum(dim=1).tolist()  # 1 + 4 S
+        drops = own - np.reshape(others, (-1, len(images))).mean(axis=0)  # [S]
+        evidence[label] = (drops - np.median(drops)).tolist()
+    return evidence
+
+
+def top_slices(evidence: list[float]) -> list[int]:
+    """
+    The slices that a finding rests on, the best first, counted from 1: those whose evidence is at least log 2, and at
+    least half of the best one's. None where no slice stands out: the finding is seen all over, or is not read off the
+    slices at all.
+    """
+    order = sorted(range(len(evidence)), key=lambda index: -evidence[index])
+    least = max(LEAST_EVIDENCE, max(evidence) / 2)
+    return [index + 1 for index in order if evidence[index] >= least]

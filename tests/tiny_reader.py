@@ -1,0 +1,119 @@
+"""A tiny model that has really learnt to read: each third of a scan's depth shows one finding, or does not.
+
+So the slices that a finding rests on are known. It takes some seconds to train, once a session.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from PIL import Image
+
+from ct_rate_pairs.eval.loss_gap import noise_slices
+from ct_rate_pairs.hub.confidence import fit_confidence
+from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.texts import write_prompt
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.volume import Volume, to_uint8
+
+
+# The thirds from the top; slices 1 and 2, 3 and 4, 5 and 6.
+FINDINGS = ("Emphysema", "Cardiomegaly", "Pleural effusion")
+STATED = ("Emphysema is seen in both lungs.", "Cardiomegaly is seen.", "Pleural effusion is seen on the left.")
+DENIED = ("No emphysema is seen.", "The heart is normal.", "No pleural effusion is seen.")
+COMBINATIONS = [tuple(number >> bit & 1 for bit in range(3)) for number in range(8)]
+INDICES = [LABELS.index(finding) for finding in FINDINGS]
+SETTINGS = {
+    "num_slices": 6,
+    "spacing": [4.0, 4.0, 8.0],
+    "window": "paper",
+    "z_range": [0.0, 1.0],
+    "target": "findings",
+    "prompt": "en",
+    "prompt_metadata": False,
+}
+AFFINE = np.diag([-4.0, -4.0, 8.0, 1.0])  # [X, Y, K]: patient's right first, front first, feet first
+
+
+def make_voxels(shown: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """HU `[28, 28, 12]` of a scan that shows those of the three findings."""
+    voxels = np.random.default_rng(seed).integers(-900, -800, (28, 28, 12), dtype=np.int16)
+    voxels[:, -4:] = 40  # a back, without which it is no patient
+    for third, here in enumerate(reversed(shown)):
+        if here:
+            voxels[6:20, 6:20, 4 * third : 4 * third + 4] += 1200
+    return voxels
+
+
+def write_report(shown: tuple[int, ...]) -> str:
+    return " ".join((STATED if here else DENIED)[third] for third, here in enumerate(shown))
+
+
+def make_row(shown: tuple[int, ...], seed: int = 0) -> dict:
+    """A row as the dataset would make it."""
+    stored = make_voxels(shown, seed).transpose(2, 1, 0)[::-1]
+    grid = {name: SETTINGS[name] for name in ("num_slices", "spacing")}
+    slices, slice_mm = Volume("a scan", stored, (4.0, 4.0, 8.0), 1.0, 0.0).slices(**grid)
+    labels = [0] * len(LABELS)
+    for index, here in zip(INDICES, shown, strict=True):
+        labels[index] = here
+    return {
+        "volume": f"valid_{seed + 1}_a_1.nii.gz",
+        "images": [Image.fromarray(plane) for plane in to_uint8(slices)],
+        "negative_images": [],
+        "slice_mm": slice_mm,
+        "prompt": [{"role": "user", "content": write_prompt("findings")}],
+        "completion": [{"role": "assistant", "content": write_report(shown)}],
+        "labels": labels,
+    }
+
+
+def under_noise(row: dict, shown: tuple[int, ...], third: int, seed: int) -> dict:
+    """The row with a third of its slices turned to noise, and a report that does not state what they showed."""
+    images, noise = list(row["images"]), noise_slices(row, seed)
+    images[2 * third : 2 * third + 2] = noise[2 * third : 2 * third + 2]
+    left = tuple(here and place != third for place, here in enumerate(shown))
+    return row | {"images": images, "completion": [{"role": "assistant", "content": write_report(left)}]}
+
+
+@cache
+def train_reader(steps: int = 150) -> tuple:
+    """The model in evaluation mode, and its collator."""
+    texts = [write_prompt("findings"), *STATED, *DENIED, *map(write_report, COMBINATIONS)]
+    model, processor = make_tiny_qwen(texts, hidden_size=64, num_layers=2, vision_depth=1, vision_hidden_size=32)
+    collator = PairCollator(processor)
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.train()
+    for step in range(steps):
+        rows = []
+        for shown in COMBINATIONS:
+            row = make_row(shown, seed=step)
+            rows.append(under_noise(row, shown, int(rng.integers(3)), step) if rng.random() < 0.4 else row)
+        batch = collator(rows)
+        del batch["volumes"]
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval(), collator
+
+
+def save_reader(folder: Path) -> Path:
+    """The model as a run leaves it, with what it is shown and its confidence."""
+    model, collator = train_reader()
+    model.save_pretrained(folder)
+    collator.processor.save_pretrained(folder)
+    (folder / "row_settings.json").write_text(json.dumps(SETTINGS))
+    rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
+    fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
+    return folder
+
+
+def save_nifti(path: Path, shown: tuple[int, ...], seed: int = 1000) -> Path:
+    nib.save(nib.Nifti1Image(make_voxels(shown, seed), AFFINE), path)
+    return path
