@@ -45,6 +45,7 @@ FILE = "confidence.json"
 MOST_OPENINGS = 24  # a label
 LONGEST_OPENING = 11  # words: a file that is published must not hold whole sentences of a report
 NEGLIGIBLE = 1e-5  # openings whose first token is less probable are not followed further
+FOLDS = 5  # parts of the patients, for the errors in `measured`
 AT_ONCE = 8  # openings a forward pass: each takes a copy of the cache
 
 
@@ -141,20 +142,27 @@ def stating_logits(
     tokens, offsets = tokens_of(collator, report)
 
     inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts([row]).items()}
+    # The report's positions follow the prompt's last one, as in training and in `generate`. Left to itself, a forward
+    # pass with a cache counts on from the volume's depth where that reaches further.
+    start = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))[..., -1:] + 1  # [..., 1, 1]
     output = model(**inputs, use_cache=True, logits_to_keep=1)
     cache, read = output.past_key_values, 0
     not_stated = np.zeros(len(LABELS))  # log-probability
     for place in sorted(places):
         reach = sum(end <= place for _, end in offsets)
         if reach > read:
-            # Without a mask the model counts positions on from the volume's.
             ahead = torch.tensor([tokens[read:reach]], device=model.device)
-            output = model(input_ids=ahead, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            places_ahead = start + torch.arange(read, reach, device=model.device)
+            output = model(
+                input_ids=ahead, position_ids=places_ahead, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
             read = reach
         due = {index: texts for index, texts in ways.items() if place <= last.get(index, len(report))}
         texts = sorted({text for texts in due.values() for text in texts})
         branches = [tokens_of(collator, f" {text}" if place else text)[0] for text in texts]
-        probability = dict(zip(texts, branch_probabilities(model, cache, output.logits[0, -1], branches), strict=True))
+        probability = dict(
+            zip(texts, branch_probabilities(model, cache, start + read, output.logits[0, -1], branches), strict=True)
+        )
         for index, texts in due.items():
             not_stated[index] += np.log1p(-min(sum(probability[text] for text in texts), 1 - NEGLIGIBLE))
     stated = np.clip(-np.expm1(not_stated), NEGLIGIBLE, 1 - NEGLIGIBLE)
@@ -167,8 +175,10 @@ def boundary(report: str, start: int) -> int:
     return len(report[:start].rstrip())
 
 
-def branch_probabilities(model: PreTrainedModel, cache, logits: torch.Tensor, branches: list[list[int]]) -> np.ndarray:
-    """Probability of each way to go on from `cache`, whose next token has the `logits` `[V]`; `[O]`."""
+def branch_probabilities(
+    model: PreTrainedModel, cache, position: torch.Tensor, logits: torch.Tensor, branches: list[list[int]]
+) -> np.ndarray:
+    """Probability of each way to go on from `cache`, `[O]`; the next token has `position` and `logits` `[V]`."""
     following = logits.float().log_softmax(dim=-1).cpu()
     log_probs = following[[branch[0] for branch in branches]].double()
     likely = [i for i, branch in enumerate(branches) if len(branch) > 1 and log_probs[i] > np.log(NEGLIGIBLE)]
@@ -178,7 +188,10 @@ def branch_probabilities(model: PreTrainedModel, cache, logits: torch.Tensor, br
         inputs = pad_sequence([text[:-1] for text in texts], batch_first=True)  # [B, K], padding is not scored
         copy = deepcopy(cache)  # a forward pass writes to it
         copy.batch_repeat_interleave(len(texts))
-        output = model(input_ids=inputs.to(model.device), past_key_values=copy).logits  # [B, K, V]
+        positions = position + torch.arange(inputs.shape[1], device=model.device)  # [..., 1, K]
+        positions = positions.expand(*positions.shape[:-2], *inputs.shape)
+        inputs = inputs.to(model.device)
+        output = model(input_ids=inputs, position_ids=positions, past_key_values=copy).logits  # [B, K, V]
         losses = F.cross_entropy(output.transpose(1, 2).float().cpu(), targets, reduction="none").sum(dim=1)
         log_probs[chosen] -= losses
     return log_probs.exp().numpy()
@@ -239,7 +252,6 @@ def fit_confidence(
     *,
     batch_size: int = 16,
     max_new_tokens: int = 1200,
-    folds: int = 5,
     progress: bool = True,
 ) -> Confidence:
     """
@@ -259,22 +271,23 @@ def fit_confidence(
             Scans generated at once.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
             Longest report in tokens.
-        folds (`int`, *optional*, defaults to `5`):
-            Parts of the patients, for the errors in `measured`.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show progress bars.
 
+    Returns:
+        [`Confidence`]
+
     Raises:
-        `ValueError`: for rows of fewer patients than `folds`.
+        `ValueError`: for rows of fewer than 5 patients.
     """
     index = rows.with_format(None) if isinstance(rows, Dataset) else rows
     patients, part = np.unique([patient_of(row["volume"]) for row in index], return_inverse=True)
-    if len(patients) < folds:
+    if len(patients) < FOLDS:
         raise ValueError(
-            f"The confidence is fitted on scans of {len(patients)} patients, but judging it takes at least {folds}: "
+            f"The confidence is fitted on scans of {len(patients)} patients, but judging it takes at least {FOLDS}: "
             "use a larger validation split."
         )
-    fold = part % folds  # [N]
+    fold = part % FOLDS  # [N]
     labels = np.array([row["labels"] for row in index], dtype=np.int64)  # [N, 18]
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     reports = generate_reports(model, collator, rows, **sizes, progress=progress)
@@ -282,7 +295,7 @@ def fit_confidence(
     scored = tqdm(zip(rows, reports, strict=True), "Scoring findings", len(reports), unit="scan", disable=not progress)
     logits = np.array([stating_logits(model, collator, row, report, openings) for row, report in scored])
     calibrated, prevalence = np.empty(labels.shape), np.empty(labels.shape)
-    for held_out in range(folds):
+    for held_out in range(FOLDS):
         rest = fold != held_out
         calibrated[~rest] = calibrate(logits[~rest], *fit_calibration(logits[rest], labels[rest]))
         prevalence[~rest] = (labels[rest].sum(axis=0) + 1) / (rest.sum() + 2)
@@ -292,6 +305,6 @@ def fit_confidence(
         "calibrated": errors(calibrated, labels),
         "prevalence": errors(prevalence, labels),
         "n": len(labels),
-        "folds": folds,
+        "folds": FOLDS,
     }
     return Confidence(openings, temperature, bias, measured)

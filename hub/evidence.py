@@ -106,16 +106,16 @@ def slice_evidence(
     Measures which slices each stated finding rests on.
 
     Slice `i` is replaced by noise together with the slices next to it, once one and once two above and below: the
-    model may merge slices in pairs, and a finding rarely ends between two slices. What the log-probability of the first
-    sentence that states the finding loses by that is the slice's drop,
+    model may merge slices in pairs, and a finding rarely ends between two slices. What the log-probability of the
+    first sentence that states the finding loses by that is the slice's drop,
     \\(d_i = \log p(s \mid v, r_{<s}) - \frac{1}{4} \sum_j \log p(s \mid v^{(i, j)}, r_{<s})\\), with \\(r_{<s}\\) the
-    report ahead of the sentence and \\(v^{(i, j)}\\) the volume with noise `j` there. Noise anywhere disturbs the model,
-    so the evidence is \\(d_i - median(d)\\): 0 for a sentence that does not depend on where the noise is.
+    report ahead of the sentence and \\(v^{(i, j)}\\) the volume with noise `j` there. Noise anywhere disturbs the
+    model, so the evidence is \\(d_i - median(d)\\): 0 for a sentence that does not depend on where the noise is.
 
     There are two kinds of noise. The negative of training (`negative="gauss"`) is about as bright as soft tissue, and
-    so may look like what it should hide: an opacity, an effusion. So the slices' own pixels, mixed, take turns with it.
-    Of 362 true positives of a phantom's validation split, the top slice met 60 % with the first kind alone, 67 % with
-    both, and with both reaches some 3 % more.
+    so may look like what it should hide: an opacity, an effusion. So the slices' own pixels, mixed, take turns with
+    it. Of 362 true positives in a phantom's validation split, the top slice met the finding in 60 % with the first
+    kind alone and in 67 % with both, one slice above and below; `benchmarks/bench_evidence.py` measures it.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):

@@ -20,6 +20,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from writable_hub import READ, WRITE, WritableHub, client_environment
 
 from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.load_model import version_of
+from ct_rate_pairs.eval.provenance import read_provenance
 from ct_rate_pairs.hub import load_reporter, write_model_card
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
@@ -147,6 +149,7 @@ def test_a_recipe_s_run_comes_back_bit_for_bit_and_to_the_letter(hub, folder, pu
 
     assert_equal(weights("alice/phantom"), weights(published))
     written = predictions(Path(hf_hub_download("alice/phantom", "predictions.jsonl")).read_text())
+    assert read_provenance(published / "predictions.jsonl")["weights"] == version_of(str(published))
     reporter, local = load_reporter("alice/phantom"), load_reporter(published)
     assert len(written) == 3
     for volume, text in written.items():

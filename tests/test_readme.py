@@ -46,15 +46,8 @@ def run(command: list[str] | str, folder: Path, hub: WritableHub, home: str) -> 
     """What a command prints; a text is one for the shell."""
     environment = os.environ | client_environment(hub.url, WRITE, folder / home)
     environment |= {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        shell=isinstance(command, str),
-    )
+    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, shell=isinstance(command, str), check=False, **options)
     assert done.returncode == 0, f"{command}: {done.stderr[-3000:]}"
     return done.stdout
 
@@ -82,9 +75,8 @@ def test_publish_a_run_as_printed(hub, published):
 @pytest.mark.slow
 def test_use_a_released_model_as_printed(hub, folder, published):
     code, command, _ = blocks("README.md", "Use a released model")
-    shown = run(
-        [sys.executable, "-c", code + "\nprint([f.confidence is None for f in report.findings])"], folder, hub, "user"
-    )
+    code += "\nprint([finding.confidence is None for finding in report.findings])"
+    shown = run([sys.executable, "-c", code], folder, hub, "user")
     assert shown.splitlines()[-1] == str([False] * 18)
     told = run(command, folder, hub, "user")
     report = json.loads((folder / "report" / "report.json").read_text())
