@@ -9,9 +9,10 @@ class Term(NamedTuple):
 
     Args:
         pattern (`str`):
-            The words that state the finding. They count where no negation reaches them.
+            The words that state the finding. They count where no negation reaches them. Where they begin with the
+            organ, a group marks the finding itself: in "pleural thickening without effusion" a negation parts them.
         also (`str`, *optional*, defaults to `""`):
-            Words that must stand in the same sentence, such as the organ: `calcif` says nothing of the coronary
+            Words that must stand in the same clause, such as the organ: `calcif` says nothing of the coronary
             arteries until `coronar` is there.
         unless (`str`, *optional*, defaults to `""`):
             Words that must not stand in the same clause, such as another organ: a thyroid nodule is no lung nodule.
@@ -23,15 +24,19 @@ class Term(NamedTuple):
 
 
 ARTERY = (
-    r"aort(?!ic valve|opulm|o-?pulm)|aorta|\barch\b|iliac|carotid|supra-?aort|arterial|"
-    r"(?<!coronary )(?<!descending )(?:vascular|vessel|arter(?:y|ies)\b)"
+    r"aort(?!ic valve|opulm|o-?pulm)|aorta|\barch\b|iliac|carotid|supra-?aort|"
+    r"(?<!coronary )(?<!descending )(?<!splenic )(?<!hepatic )(?<!renal )(?<!mesenteric )"
+    r"(?:vascular|vessel|arter(?:y|ies|ial)\b)"
 )
+CORONARY = r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending"
 # Organs whose nodules are no lung nodules.
 OTHER_ORGAN = (
     r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|"
     r"goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|"
     r"trache|\bpleural nodul|in the pleura|pericardi(?:um|al\b)"
 )
+# Nodes of the abdomen, and nodes that are called normal.
+OTHER_NODE = r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|(?:is|are|was|were) not (?:\w+ly )?enlarged"
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
 
 TERMS: dict[str, tuple[Term, ...]] = {
@@ -47,27 +52,25 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Arterial wall calcification": (
         Term(r"atherom|atheroscl|arterioscl", also=ARTERY),
-        Term(rf"calcif[^,]*(?:{ARTERY})|(?:{ARTERY})[^,]*calcif", unless=r"lymph|valve|annul"),
+        Term(rf"calcif[^,]*(?:{ARTERY})|(?:{ARTERY})(?:[^,]|, coronary)*(calcif)", unless=r"lymph|valve|annul"),
     ),
     "Cardiomegaly": (
-        Term(r"cardiomegal|(?:larger?|big) heart|enlarge\w* (?:of )?(?:the )?(?:heart|cardiac)"),
+        Term(r"cardiomegal|cardiac enlarge|(?:larger?|big) heart|enlarge\w* (?:of )?(?:the )?(?:heart|cardiac)"),
         Term(
             r"\b(?:heart|cardiac (?:size|silhouette|shadow|contour)s?)\b[^,]{0,45}"
-            r"(?:increas|large|bigger|upper limit|above normal)"
+            r"(increas|large|bigger|above (?:the |normal)|exceed)"
         ),
         Term(r"increase\w* (?:in )?(?:the )?(?:heart|cardiac)"),
-        Term(
-            r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(?:increas|high|above|greater|exceed|favor of the heart)"
-        ),
+        Term(r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(increas|high|above|greater|exceed|favor of the heart)"),
     ),
     "Pericardial effusion": (
-        Term(r"pericardi.*(?:effusion|fluid|liquid)|(?:effusion|fluid|liquid).*pericardi"),
+        Term(r"pericardi.*(effusion|fluid|liquid)|(?:effusion|fluid|liquid).*pericardi", unless=r"physiologic"),
         Term(r"(?:hydro|hemo|haemo)pericard|tamponade"),
     ),
     "Coronary artery wall calcification": (
         Term(
             r"calcif|calcium|atherom|atheroscl|sclerotic plaque",
-            also=r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending",
+            also=CORONARY,
         ),
     ),
     "Hiatal hernia": (
@@ -84,7 +87,12 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(
             r"(?<!intrapulmonary )(?<!parenchymal )(?<!subpleural )lymph ?-?nod(?!\w* station)|"
             r"\blaps?\b|lymphaden|adenopath|adenomegal",
-            unless=r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic",
+            unless=OTHER_NODE,
+        ),
+        Term(
+            r"(?:mediastinal|hilar|axillary|subcarinal|paratracheal|prevascular|supraclavicular|mammary|enlarged) "
+            r"nodes?\b",
+            unless=OTHER_NODE,
         ),
     ),
     "Emphysema": (Term(r"emphysem|\bbull(?:a|as|ae|ous)\b|\bblebs?\b"),),
@@ -94,6 +102,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"\bcollaps", also=LUNG, unless=r"vertebra|trache|fracture|corpus|\bveins?\b|vena|bladder"),
     ),
     "Lung nodule": (
+        Term(r"(?:lung|pulmonary) (?:micro)?nodul"),
         Term(r"nodules?\b|(?<!reticulo)nodular (?:lesion|formation)", unless=rf"{OTHER_ORGAN}|hypodense"),
     ),
     "Lung opacity": (
@@ -104,7 +113,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
             also=LUNG,
             unless=rf"{OTHER_ORGAN}|sequel|consol|\bpleur(?:o|a|al)[- ]?parenchym|fatty",
         ),
-        Term(r"linear (?:\w+ )?densit", also=LUNG, unless=OTHER_ORGAN),
+        Term(r"(?:linear (?:\w+ )?|consolidative |acinar |dependent )densit", also=LUNG, unless=OTHER_ORGAN),
     ),
     "Pulmonary fibrotic sequela": (
         Term(
@@ -114,23 +123,24 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"\bbands?\b|\bscar", also=LUNG, unless=r"atelec"),
     ),
     "Pleural effusion": (
-        Term(r"pleur[^,.]*(?:effusion|fluid|liquid)|(?:effusion|fluid|liquid)[^,.]*pleur"),
+        Term(r"pleur[^,.]{0,60}(effusion|fluid|liquid)|(?:effusion|fluid|liquid)[^,.]{0,60}pleur"),
         Term(r"(?:hydro|hemo|haemo|chylo|pyo)(?:pneumo)?thorax|empyema"),
         Term(r"effusion", unless=r"pericardi|joint|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi"),
     ),
     "Mosaic attenuation pattern": (Term(r"mosaic"),),
     "Peribronchial thickening": (
-        Term(r"peribronch\w*[^,.]{0,60}(?:thick|cuff)|thick\w*[^,.]{0,40}peribronch|peribronch\w* sheath"),
+        Term(r"peribronch\w*(?:(?! and )[^,.]){0,60}(thick|cuff)|peribronch\w* and (?:\w+ ){1,2}(thick)"),
+        Term(r"thick\w*[^,.]{0,40}peribronch|peribronch\w* sheath"),
     ),
     # "Ground glass consolidation" is counted as an opacity.
     "Consolidation": (Term(r"(?<!glass )consolid"),),
     "Bronchiectasis": (
-        Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\bectas|ectatic bronch"),
-        Term(r"bronchial dilat|dilat\w* (?:of (?:the )?)?bronchi\b|bronchi (?:is|are) dilat"),
+        Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\b(ectas)|ectatic bronch"),
+        Term(r"bronchial dilat|dilat\w* (?:of (?:the )?)?bronchi\b|bronchi (?:is|are) (dilat)"),
     ),
     "Interlobular septal thickening": (
-        Term(r"interlob\w*[^,.]{0,20}\bsept|kerley"),
-        Term(r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}thick|thick\w*[^,.]{0,30}\bsept(?:al|ae?|um)\b", also=LUNG),
+        Term(r"interlob\w*[^,.]{0,20}\bsept|kerley", unless=r"not (?:\w+ly )?(?:thick|promin)"),
+        Term(r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}(thick)|thick\w*[^,.]{0,30}\bsept(?:al|ae?|um)\b", also=LUNG),
     ),
 }
 
@@ -147,7 +157,7 @@ STEMS: dict[str, str] = {
     "Pericardial effusion": "pericard tamponade",
     "Coronary artery wall calcification": "coronar lad lcx rca lmca circumflex descending",
     "Hiatal hernia": "herni sliding",
-    "Lymphadenopathy": "lymph lap adenopath adenomegal",
+    "Lymphadenopathy": "lymph lap adenopath adenomegal node",
     "Emphysema": "emphys bull bleb",
     "Atelectasis": "atelec collaps",
     "Lung nodule": "nodul",

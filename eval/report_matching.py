@@ -154,6 +154,9 @@ def option_losses(
     # The prompt's last token predicts the report's first, so it goes with the reports.
     along_text = {name for name, tensor in prompt.items() if tensor.shape == tokens.shape}
     volume = {name: tensor[:, :-1] if name in along_text else tensor for name, tensor in prompt.items()}
+    # As in training and in `generate`, a report's positions follow its prompt's. A forward pass with a cache, left to
+    # itself, counts on from the volume's depth where that reaches further.
+    last = model._prepare_position_ids_for_generation(tokens, dict(prompt))[..., -1:]  # [..., 1, 1]
     cache = model(**volume, use_cache=True, logits_to_keep=1).past_key_values
     losses = []
     for batch in batched(options, OPTIONS_AT_ONCE):
@@ -161,8 +164,10 @@ def option_losses(
         text = torch.cat([tokens[:, -1:].expand(len(batch), 1), labels.clamp(min=0)], dim=1)
         read = deepcopy(cache)  # a forward pass writes to it
         read.batch_repeat_interleave(len(batch))
-        # Without a mask the model counts positions on from the volume's. Padding lies behind what is scored.
-        logits = model(input_ids=text, past_key_values=read).logits[:, :-1]  # [B, K, V]
+        positions = last + torch.arange(text.shape[1], device=text.device)
+        positions = positions.expand(*positions.shape[:-2], *text.shape)
+        # No mask: padding lies behind what is scored.
+        logits = model(input_ids=text, position_ids=positions, past_key_values=read).logits[:, :-1]  # [B, K, V]
         losses.append(F.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none").sum(dim=1))
     return torch.cat(losses)
 

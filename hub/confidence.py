@@ -88,16 +88,7 @@ def load_confidence(name_or_path: str, revision: str | None = None) -> Confidenc
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
-    """
-    The openings of each label, see the top of the module.
-
-    Args:
-        reports (`Sequence[str]`):
-            Reports of one model, or of one hospital.
-
-    Returns:
-        `dict[str, list[str]]`: label to its openings, the commonest first.
-    """
+    """The openings of each label in the reports of one model, the commonest first; see the top of the module."""
     sentences = [sentence for report in reports for sentence in report_sentences(report)]
     always: dict[str, set[int]] = {}  # beginning -> what all sentences that begin so state
     for text, labels in {(sentence.text, sentence.labels) for sentence in sentences}:
@@ -208,11 +199,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     Against over-confidence from few scans the labels count as \\((n_1 + 1) / (n_1 + 2)\\) and
     \\(1 / (n_0 + 2)\\) instead of 1 and 0, as Platt has it. So a label that no scan has, or all have, fits too.
 
-    Args:
-        logits (`np.ndarray` of shape `[N, 18]`):
-            Log-odds before calibration.
-        labels (`np.ndarray` of shape `[N, 18]`):
-            True labels, 0 or 1.
+    `logits` are the log-odds before calibration, `labels` the true labels, 0 or 1; `[N, 18]` each.
     """
     x, y = torch.from_numpy(logits), torch.from_numpy(labels)
     positives = y.sum(dim=0)

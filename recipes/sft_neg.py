@@ -232,7 +232,7 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
     test = index["test"]
     scans = first(test, recipe_args.eval_scans or len(test))
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
-    made_with = {"split": "test", "dtype": "auto", "max_new_tokens": recipe_args.max_new_tokens}
+    made_with = {"split": "test", "dtype": str(model.dtype), "max_new_tokens": recipe_args.max_new_tokens}
     provenance = describe_provenance(version_of(str(out)), test, **made_with)
     predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", provenance=provenance, **sizes)
     trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there

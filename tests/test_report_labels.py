@@ -419,6 +419,176 @@ def test_neighbours_of_a_label_are_read_as_the_manual_labels_do(text):
     assert stated(text) <= {"Pulmonary fibrotic sequela"}
 
 
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("Heart is not enlarged.", set()),
+        ("Heart not enlarged.", set()),
+        ("The cardiac silhouette does not appear enlarged.", set()),
+        ("The size of the heart has not increased.", set()),
+        ("The cardiothoracic index is not increased.", set()),
+        ("Mediastinal nodes are not enlarged.", set()),
+        ("Mediastinal and hilar lymph nodes are not pathologically enlarged.", set()),
+        ("Bronchi are not dilated.", set()),
+        ("The interlobular septa are not thickened.", set()),
+        ("Peribronchial structures are not thickened.", set()),
+        ("The right lower lobe is not consolidated.", set()),
+        ("The aorta is not calcified.", set()),
+        ("The nodule is not enlarged compared with the prior scan.", {"Lung nodule"}),
+        ("The nodule is not calcified.", {"Lung nodule"}),
+        ("The pleural effusion has not increased.", {"Pleural effusion"}),
+        ("Pleural effusion is not accompanied by atelectasis.", {"Pleural effusion"}),
+        ("The pacemaker is in place, the heart is not enlarged.", {"Medical material"}),
+    ],
+)
+def test_not_before_a_word_denies_that_word_alone(text, labels):
+    assert stated(text) == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("No consolidation, 5 mm nodule in the right lower lobe.", {"Lung nodule"}),
+        ("Without effusion, a nodule in the left lung is seen.", {"Lung nodule"}),
+        ("Without evidence of interstitial disease, mild bronchiectasis is noted.", {"Bronchiectasis"}),
+        ("No effusion, emphysema is seen.", {"Emphysema"}),
+        ("No effusion or nodule, coronary calcifications are present.", {"Coronary artery wall calcification"}),
+        ("There is no consolidation, multiple nodules in both lungs.", {"Lung nodule"}),
+        ("No effusion, no consolidation, a 4 mm nodule.", {"Lung nodule"}),
+        ("Emphysema without nodule, small pleural effusion.", {"Emphysema", "Pleural effusion"}),
+        ("Pleural effusion was not detected, 5 mm nodule in the lingula.", {"Lung nodule"}),
+        ("No new consolidation, and the known nodule is stable.", {"Lung nodule"}),
+        ("No enlarged nodes; however, a 1.5 cm axillary node is present.", {"Lymphadenopathy"}),
+        ("Consolidation is present in the right, absent in the left lung.", {"Consolidation"}),
+        ("The right pleural effusion has resolved, and the left effusion persists.", {"Pleural effusion"}),
+        ("The effusion has resolved but consolidation remains.", {"Consolidation"}),
+        ("The consolidation is stable, the nodule resolved.", {"Consolidation"}),
+        ("Resolved consolidation, residual band atelectasis.", {"Atelectasis"}),
+        ("Ground glass areas of the previous examination disappeared, and nodules persist.", {"Lung nodule"}),
+        ("No consolidation, a 5 mm nodule is seen, stable or slightly smaller.", {"Lung nodule"}),
+    ],
+)
+def test_a_statement_after_a_denial_and_its_comma_counts(text, labels):
+    assert stated(text) == labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No effusion, consolidation, nodule or mass is seen.",
+        "No pleural effusion, a mass or a nodule.",
+        "No consolidation, small effusion or nodule is present.",
+        "No effusion, consolidation, nodule is seen.",
+        "No free fluid, loculated effusion was detected in the pleural space.",
+        "No nodule, mass, infiltration was detected in both lung parenchyma.",
+        "No obvious finding of active infiltration, consolidation, and mass was detected.",
+        "The lungs are clear without focal consolidation, effusion, or pneumothorax.",
+        "There is no lymphadenopathy in the mediastinum, the hila or the axillae.",
+        "No nodule larger than 0,5 cm, consolidation or effusion was observed.",
+    ],
+)
+def test_a_list_under_one_denial_is_denied_to_its_end(text):
+    assert stated(text) == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Interval resolution of the consolidation in the left lower lobe.",
+        "Complete clearing of the ground-glass opacities.",
+        "The previously seen pleural effusion has completely cleared.",
+        "Consolidation areas observed in the previous examination regressed completely.",
+        "The pleural effusion observed in the previous examination shows total regression.",
+        "While there was pleural effusion in the previous examination, it was not detected in this examination.",
+        "There was pleural effusion in the previous examination.",
+        "In the previous examination of the patient, there is consolidation in the left lung.",
+        "Interval removal of the left chest tube.",
+        "Consolidation is unlikely.",
+        "It is unlikely that this represents consolidation.",
+        "Consolidation is less likely.",
+        "The findings do not suggest consolidation.",
+        "The findings are not in favor of consolidation.",
+        "Not consistent with emphysema.",
+        "There is nothing to suggest consolidation.",
+        "Low likelihood of consolidation.",
+        "Evaluate for pleural effusion.",
+        "Rule out consolidation.",
+        "CT was requested to exclude consolidation.",
+        "Indication: Pleural effusion.",
+        "Clinical history: Emphysema, follow up of a nodule.",
+        "Pneumothorax or pleural effusion: not detected.",
+        "Pleural effusion (-).",
+    ],
+)
+def test_what_is_gone_unlikely_or_only_asked_for_is_absent(text):
+    assert stated(text) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("Near complete resolution of the left pleural effusion.", {"Pleural effusion"}),
+        ("The ground-glass opacities have nearly cleared.", {"Lung opacity"}),
+        ("The ground-glass opacities have not cleared.", {"Lung opacity"}),
+        ("Resolution of the left effusion with persistent right pleural effusion.", {"Pleural effusion"}),
+        ("Malignancy is unlikely in this pulmonary nodule.", {"Lung nodule"}),
+        ("A nodule is seen that is unlikely to be malignant.", {"Lung nodule"}),
+        ("Opacity, unlikely consolidation.", {"Lung opacity"}),
+        ("We cannot rule out consolidation.", {"Consolidation"}),
+        ("CT cannot exclude early emphysema.", {"Emphysema"}),
+        ("Atelectasis rather than consolidation.", {"Atelectasis"}),
+        ("The opacity represents atelectasis instead of consolidation.", {"Lung opacity", "Atelectasis"}),
+        ("Pleural effusion was observed on the right, and it was not detected on the left.", {"Pleural effusion"}),
+        ("Consolidation, absent on the prior scan, is now seen.", {"Consolidation"}),
+        ("There was effusion in the previous examination, and it has decreased.", {"Pleural effusion"}),
+        ("In the previous examination, there was consolidation, which has decreased.", {"Consolidation"}),
+        ("There is a nodule of 5 mm (4 mm in the previous examination).", {"Lung nodule"}),
+        ("There are nodules also observed in the previous examination.", {"Lung nodule"}),
+        ("Image no 45 shows ground glass density in the right lung.", {"Lung opacity"}),
+    ],
+)
+def test_what_is_partly_gone_or_not_excluded_is_present(text, labels):
+    assert stated(text) == labels
+
+
+AORTIC, CORONARY = "Arterial wall calcification", "Coronary artery wall calcification"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("Cardiac enlargement.", {"Cardiomegaly"}),
+        ("Heart: Mildly enlarged.", {"Cardiomegaly"}),
+        ("Heart size is at the upper limit of normal.", set()),
+        ("The cardiothoracic ratio is above the upper limit of normal.", {"Cardiomegaly"}),
+        ("Pleural thickening without effusion.", set()),
+        ("Pericardial thickening without effusion is seen.", set()),
+        ("Pericardial fluid is at physiological limits.", set()),
+        ("Pleural and pericardial effusion.", {"Pleural effusion", "Pericardial effusion"}),
+        ("Pleura: No effusion or pneumothorax.", set()),
+        ("Pleura: Small right effusion.", {"Pleural effusion"}),
+        ("Thyroid: 9 mm nodule in the right lobe.", set()),
+        ("Thyroid nodules and pulmonary nodules are seen.", {"Lung nodule"}),
+        ("Mediastinum: Enlarged subcarinal node measuring 1.6 cm.", {"Lymphadenopathy"}),
+        ("Splenic artery calcification.", set()),
+        ("Calcified plaques in the abdominal aorta and the splenic artery.", {AORTIC}),
+        ("Coronary arterial calcification.", {CORONARY}),
+        ("Aortic and coronary calcifications.", {AORTIC, CORONARY}),
+        ("Coronary and aortic calcification.", {AORTIC, CORONARY}),
+        ("Calcified plaques without significant stenosis in the aortic arch.", {AORTIC}),
+        ("Aortic calcification is seen, coronary calcification is not.", {AORTIC}),
+        ("No calcification was observed in the coronary arteries, atheroma plaques are seen in the aorta.", {AORTIC}),
+        ("Aortic valve calcification without coronary calcification.", set()),
+        ("Stent in the LAD without coronary calcification.", {"Medical material"}),
+        ("Peribronchial and interlobular septal thickening.", {LABELS[14], LABELS[17]}),
+        ("Consolidative density is observed in the left lung.", {"Consolidation", "Lung opacity"}),
+        ("Peribronchial ground glass densities and wall thickening were observed.", {"Lung opacity"}),
+    ],
+)
+def test_a_finding_belongs_to_its_organ_through_lists_headings_and_denials(text, labels):
+    assert stated(text) == labels
+
+
 NORMAL = [
     "The trachea and main bronchi are open.",
     "Both adrenal glands look normal.",
