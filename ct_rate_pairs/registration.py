@@ -8,6 +8,7 @@ scan the current folder for data files when no `data_dir` is given, so the modul
 
 import hashlib
 import json
+from pathlib import Path
 
 from datasets.data_files import DataFilesDict
 from datasets.load import DatasetModule, PackagedDatasetModuleFactory
@@ -29,8 +30,11 @@ def register_builder() -> None:
     def get_module(factory: PackagedDatasetModuleFactory) -> DatasetModule:
         if factory.name != NAME:
             return packaged_module(factory)
-        # The cached index is keyed by this hash: a cohort written anew must not serve the old one.
-        hash = hashlib.sha256(json.dumps(["1", open_source(factory.data_dir).fingerprint()]).encode()).hexdigest()[:16]
+        # The cached index is keyed by this hash: a cohort written anew, or questions worded anew, must not serve an
+        # old one.
+        code = [file.read_text() for file in sorted(Path(__file__).parent.glob("*.py"))]
+        key = json.dumps([code, open_source(factory.data_dir).fingerprint()])
+        hash = hashlib.sha256(key.encode()).hexdigest()[:16]
         return DatasetModule("ct_rate_pairs.builder", hash, {"dataset_name": NAME, "data_files": DataFilesDict()})
 
     PackagedDatasetModuleFactory.get_module = get_module

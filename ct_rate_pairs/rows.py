@@ -3,6 +3,7 @@ From a line of the index to a row: reads the slices and draws the negative (the 
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ from .partners import NoPartnerError, PartnerSampler
 from .prepared_source import PreparedSource
 from .source import Source
 from .tables import read_tables
-from .texts import write_completion, write_prompt
+from .tasks import Matching, Questions, ReportWriting, open_task
+from .texts import tell_patient
 from .volume import VolumeError, air_value, fit, to_uint8
 
 
@@ -25,14 +27,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PLANES = 1  # tells the draw of the planes from that of the negative
+# These tell the draw of the planes, and those of the negatives of a volume's further rows, from its first negative's.
+_PLANES, _FURTHER = 1, 4
 
 
 class RowReader:
     """
-    Reads rows of any split. Each negative is drawn from (`seed`, draw key, volume) and from nothing else, so that
-    workers, ranks and restarts change nothing. The draw key is the epoch; a stream makes one of its epoch and of the
-    seed that it is shuffled with.
+    Reads rows of any split. Each negative, question and choice of options is drawn from (`seed`, draw key, volume) and
+    from nothing else, so that workers, ranks and restarts change nothing. The draw key is the epoch; a stream makes
+    one of its epoch and of the seed that it is shuffled with.
 
     Called with a batch of the Arrow index it serves as the transform of a map-style dataset; `set_epoch` then reaches
     persistent workers too, through shared memory. Pickled, for a spawned worker or a fingerprint, it is its
@@ -63,8 +66,12 @@ class RowReader:
         self.skipped: list[str] = []
         self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
         self.tables = {split: table.drop(columns=list(LABELS)) for split, table in tables.items()}
+        self._patients = {
+            split: table[["age", "sex"]].astype(object).to_numpy().tolist() for split, table in tables.items()
+        }
         self.air = to_uint8(air_value(source.settings.window))
         self._partners: dict[str, PartnerSampler] = {}
+        self._tasks: dict[str, ReportWriting | Questions | Matching] = {}
 
     def __reduce__(self):
         return RowReader, (self.config, self.source, self._epoch)
@@ -89,6 +96,25 @@ class RowReader:
             )
         return self._partners[split]
 
+    def task(self, split: str) -> ReportWriting | Questions | Matching:
+        """What is asked of a split, made when it is first needed: questions take the reading of all reports."""
+        if split not in self._tasks:
+            table = self.tables[split]
+            reports = list(zip(table["findings"], table["impression"], strict=True))
+            self._tasks[split] = open_task(
+                self.config, split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist()
+            )
+        return self._tasks[split]
+
+    def lines(self, split: str) -> list[tuple[str, int]]:
+        """The rows of a split: a volume's name, and which of the volume's rows it is."""
+        rows_of = self.task(split).rows_of.tolist()
+        return [
+            (name, number)
+            for name, rows in zip(self.tables[split].index, rows_of, strict=True)
+            for number in range(rows)
+        ]
+
     def where(self, name: str) -> tuple[str, int]:
         """Split of the volume `name`, and its line in the split's table."""
         for split, table in self.tables.items():
@@ -96,38 +122,50 @@ class RowReader:
                 return split, table.index.get_loc(name)
         raise KeyError(f"{name} is not in the tables (any more): load the dataset again.")
 
-    def texts(self, findings: str, impression: str, age: int, sex: str) -> dict:
-        """The columns `prompt`, `completion`, `age` and `sex`; absent values are NaN or NA in the tables."""
-        age, sex = (None if pd.isna(value) else value for value in (age, sex))
+    def texts(self, split: str, i: int, number: int = 0, draw_key: int = 0) -> dict:
+        """
+        The columns `prompt`, `completion`, those of the task, `age` and `sex` of the row `number` of a split's volume
+        `i`. Absent values are NaN or NA in the tables. Held-out splits ask the same in every epoch.
+        """
+        asked = self.task(split).ask(i, number, self._text_key(split, draw_key))
+        age, sex = (None if pd.isna(value) else value for value in self._patients[split][i])
         told = {"age": age, "sex": sex} if self.config.prompt_metadata else {}
-        prompt = write_prompt(self.config.target, self.config.prompt, **told)
-        completion = write_completion(findings, impression, self.config.target)
         return {
-            "prompt": [{"role": "user", "content": prompt}],
-            "completion": [{"role": "assistant", "content": completion}],
+            "prompt": [{"role": "user", "content": tell_patient(asked.prompt, self.config.prompt, **told)}],
+            "completion": [{"role": "assistant", "content": asked.completion}],
+            **asked.columns,
             "age": age,
             "sex": sex,
         }
 
+    @staticmethod
+    def _text_key(split: str, draw_key: int) -> int:
+        return draw_key if split == "train" else 0
+
     def set_epoch(self, epoch: int) -> None:
-        """New negatives, and new planes under jitter, for the rows of the split `train` read from now on."""
+        """New negatives and questions, and planes under jitter, for the rows of `train` that are read from now on."""
         self._epoch.fill_(epoch)
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         if "volume" not in batch:  # `select_columns`, or `filter(input_columns=...)`: no row is asked for
             return batch
         rows = []
-        for i, name in enumerate(batch["volume"]):
+        numbers = batch.get("question_number", [0] * len(batch["volume"]))
+        for i, (name, number) in enumerate(zip(batch["volume"], numbers, strict=True)):
+            split, line = self.where(name)
             # Held-out rows keep their negatives, so that evaluations in the course of training compare.
-            epoch = int(self._epoch) if self.where(name)[0] == "train" else 0
-            row = self._readable_row(name, epoch)
+            epoch = int(self._epoch) if split == "train" else 0
+            row = self._readable_row(name, epoch, number)
             own = {column: values[i] for column, values in batch.items()}
+            if epoch:  # the index has the texts of the first epoch
+                first = self.texts(split, line, number)
+                own = {column: value for column, value in own.items() if column not in first or value != first[column]}
             # What `map` or `add_column` put into the index counts, unless another volume had to take its place.
             rows.append(row | own if row["volume"] == name else own | row)
         return {column: [row[column] for row in rows] for column in rows[0]}
 
-    def read(self, name: str, draw_key: int = 0) -> dict | None:
-        """The row of the volume `name`; `None` for a bad volume under `on_error="skip"`."""
+    def read(self, name: str, draw_key: int = 0, number: int = 0) -> dict | None:
+        """The row `number` of the volume `name`; `None` for a bad volume under `on_error="skip"`."""
         split, i = self.where(name)
         scan = self.tables[split].iloc[i]
         draw = [self.config.seed, draw_key, int.from_bytes(name.encode(), "big")]
@@ -139,33 +177,43 @@ class RowReader:
         except VolumeError as error:
             self._skip(error)
             return None
-        rng = np.random.default_rng(draw)
-        negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions)
+        rng = np.random.default_rng([*draw, _FURTHER, number] if number else draw)
+        unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
+        negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions, unfit)
         return {
             "volume": name,
             "images": [Image.fromarray(plane) for plane in slices],
             "negative_images": [Image.fromarray(plane) for plane in negative],
             "negative_volume": partner,
             "label_distance": distance,
-            **self.texts(scan["findings"], scan["impression"], scan["age"], scan["sex"]),
+            **self.texts(split, i, number, draw_key),
             "labels": self.labels[split][i].tolist(),
             "slice_mm": slice_mm,
         }
 
-    def _readable_row(self, name: str, draw_key: int) -> dict:
+    def _readable_row(self, name: str, draw_key: int, number: int) -> dict:
         """A map-style dataset owes a row for every index: a skipped volume's place goes to the next readable one."""
         split, start = self.where(name)
-        names = self.tables[split].index
-        for step in range(len(names)):
-            row = self.read(names[(start + step) % len(names)], draw_key)
+        names, rows_of = self.tables[split].index, self.task(split).rows_of
+        for i in (np.arange(len(names)) + start) % len(names):
+            row = self.read(names[i], draw_key, min(number, rows_of[i] - 1)) if rows_of[i] else None
             if row is not None:
                 return row
         raise VolumeError(f"None of the {len(names)} volumes of the split '{split}' can be read.")
 
     def _negative(
-        self, split: str, i: int, shape: tuple[int, ...], rng: np.random.Generator, fractions: np.ndarray | None
+        self,
+        split: str,
+        i: int,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+        fractions: np.ndarray | None,
+        unfit: Sequence[int],
     ) -> tuple[np.ndarray, str, int]:
-        """The negative's slices, uint8 of the volume's `shape`, the partner's name and its label distance."""
+        """
+        The negative's slices, uint8 of the volume's `shape`, the partner's name and its label distance. Volumes that
+        are `unfit` as the row's partner are passed over.
+        """
         if self.config.negative == "none":
             return np.empty((0, *shape[1:]), dtype=np.uint8), "", 0
         if self.config.negative == "gauss":
@@ -173,7 +221,7 @@ class RowReader:
         unreadable: list[int] = []
         while True:
             try:
-                partner, distance = self.partners(split).draw(i, rng, without=unreadable)
+                partner, distance = self.partners(split).draw(i, rng, without=[*unfit, *unreadable])
             except NoPartnerError as error:
                 name = self.tables[split].index[i]
                 raise VolumeError(

@@ -8,8 +8,8 @@ from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 
 class PairExamplesIterable(ExamplesIterable):
     """
-    One shard a volume: any number of workers and ranks gets its share, and resuming reads nothing again. Shuffling,
-    which `datasets` does once an epoch, also renews the key of the negatives' draw.
+    One shard a row (`volumes` names them): any number of workers and ranks gets its share, and resuming reads nothing
+    again. Shuffling, which `datasets` does once an epoch, also renews the key of the draws.
     """
 
     def __iter__(self):

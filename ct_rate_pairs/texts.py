@@ -1,5 +1,8 @@
 """What is asked and what is answered: prompts, and completions from a report's sections."""
 
+from typing import NamedTuple
+
+
 NOT_GIVEN = "not given"  # CT-RATE's mark of an absent section
 
 PROMPTS = {
@@ -24,16 +27,29 @@ _PATIENT = {
 _SEX = {"en": {"M": "male", "F": "female"}, "zh": {"M": "男", "F": "女"}}
 
 
+class Asked(NamedTuple):
+    """What a row asks, what the answer is, and the columns that only its task has."""
+
+    prompt: str
+    completion: str
+    columns: dict
+
+
 def write_prompt(
     target: str = "findings+impression", language: str = "en", age: int | None = None, sex: str | None = None
 ) -> str:
     """The user's turn; `age` in years and `sex` (`"M"` or `"F"`), where given, are told ahead of the task."""
+    return tell_patient(PROMPTS[language][target], language, age, sex)
+
+
+def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex: str | None = None) -> str:
+    """A prompt with what is known of the patient on a line ahead of it."""
     words = _PATIENT[language]
     known = [words["age"].format(age)] if age is not None else []
     if sex is not None:
         known.append(words["sex"].format(_SEX[language].get(sex, sex)))
     patient = words["separator"].join(known) + words["end"] if known else ""
-    return "\n".join(filter(None, (patient, PROMPTS[language][target])))
+    return "\n".join(filter(None, (patient, prompt)))
 
 
 def write_completion(findings: str | None, impression: str | None, target: str = "findings+impression") -> str:

@@ -2,12 +2,14 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
+from ct_rate_pairs.eval.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
 
 
@@ -15,7 +17,11 @@ CONFIGS = ("adapter_config.json", "config.json")
 
 
 def load_model(
-    name_or_path: str, revision: str | None = None, dtype: str = "auto", device: torch.device | str = "cpu"
+    name_or_path: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: torch.device | str = "cpu",
+    slices_as: Literal["slices", "montage"] = "slices",
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
     Loads an image-text-to-text model of transformers for evaluation, and the collator that feeds it.
@@ -30,6 +36,9 @@ def load_model(
             Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
             Where the model goes.
+        slices_as (`str`, *optional*, defaults to `"slices"`):
+            `"slices"`: a video or an image each, as the family takes them; `"montage"`: one picture a volume, see
+            [`~ct_rate_pairs.eval.montage.MontageCollator`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
@@ -40,7 +49,42 @@ def load_model(
     """
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, revision=revision, dtype=dtype)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
-    return model.eval().to(device), PairCollator(processor)
+    return model.eval().to(device), {"slices": PairCollator, "montage": MontageCollator}[slices_as](processor)
+
+
+def check_model(
+    model: PreTrainedModel, collator: PairCollator, row: dict, max_new_tokens: int, *, with_losses: bool
+) -> None:
+    """
+    Tries a model's processor on one row, before a night of writing reports.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        row (`dict`):
+            Any row of the split.
+        max_new_tokens (`int`):
+            Longest report in tokens.
+        with_losses (`bool`):
+            Whether reports will also be scored, not only written.
+
+    Raises:
+        `ValueError`: if slices, prompt and report do not fit into the model's context, in which it would write on
+            without a word, and nonsense; or if its chat template does not let an answer be told from its prompt.
+    """
+    length = collator.prompts([row])["input_ids"].shape[1]
+    context = model.config.get_text_config().max_position_embeddings
+    if length + max_new_tokens > context:
+        raise ValueError(
+            f"{row['volume']} takes {length} tokens, and with {max_new_tokens} for the report that is more than this "
+            f"model's context of {context}. Give it one picture a volume (--slices_as montage), fewer slices "
+            "(--num_slices) or shorter reports (--max_new_tokens)."
+        )
+    if with_losses:
+        try:
+            collator([row])
+        except ValueError as error:
+            raise ValueError(f"{error} To measure its reports alone, pass --looking_scans 0.") from error
 
 
 def is_model_folder(name_or_path: str) -> bool:

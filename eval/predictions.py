@@ -164,7 +164,7 @@ def write_predictions(
         `ValueError`: if the file was begun with another `provenance`: one file must not hold two models' reports.
     """
     path, state = Path(path), PartialState()
-    done = _resume(path, provenance, state)
+    done = resume_predictions(path, provenance, state)
     volumes: list[str] = scans.with_format(None)["volume"][:]
     missing = [index for index, volume in enumerate(volumes) if volume not in done]
     if missing:
@@ -184,14 +184,20 @@ def write_predictions(
             new = {volume: report for volume, report in written.items() if volume not in done}
             done |= new
             if state.is_main_process:
-                _append(path, new)
+                append_predictions(path, new)
             bar.update(min(step, bar.total - bar.n))
         bar.close()
     return {volume: done[volume] for volume in volumes if volume in done}
 
 
-def _resume(path: Path, provenance: dict | None, state: PartialState) -> dict[str, str]:
-    """What the file holds, the same in all processes, after a line that was cut off has been taken out of it."""
+def resume_predictions(path: Path, provenance: dict | None, state: PartialState) -> dict[str, str]:
+    """
+    Makes the file ready to be appended to: a line that was cut off is taken out. Returns what it holds, the same in
+    all processes.
+
+    Raises:
+        `ValueError`: if it was begun with another `provenance`.
+    """
     if provenance is not None and path.exists() and path.stat().st_size:
         check_provenance(path, provenance)
     state.wait_for_everyone()
@@ -212,7 +218,8 @@ def _resume(path: Path, provenance: dict | None, state: PartialState) -> dict[st
     return done
 
 
-def _append(path: Path, reports: dict[str, str]) -> None:
+def append_predictions(path: Path, reports: dict[str, str]) -> None:
+    """Appends reports to the file, and waits until they are on the disk."""
     lines = [json.dumps({"volume": volume, "report": report}) + "\n" for volume, report in reports.items()]
     with open(path, "a") as file:
         file.writelines(lines)

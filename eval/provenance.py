@@ -55,7 +55,7 @@ def read_provenance(predictions: str | Path) -> dict:
 def row_settings_of(predictions: str | Path) -> dict:
     """The options of `load_dataset("ct_rate_pairs", ...)` that a file of predictions was written under."""
     before = read_provenance(predictions)
-    return {name: before[name] for name in ROW_SETTINGS if name in before}
+    return {name: value for name, value in before.items() if name in ROW_SETTINGS}
 
 
 def check_provenance(predictions: str | Path, provenance: dict) -> None:

@@ -4,11 +4,15 @@ Write reports with a model and measure them, or measure reports that are there.
     accelerate launch recipes/evaluate_reports.py --model runs/heter --data_dir /path/to/CT-RATE
     accelerate launch recipes/evaluate_reports.py --model USER/MODEL --revision heter --data_dir phantom --scans 100
     python recipes/evaluate_reports.py --predictions generated.json --data_dir /path/to/CT-RATE --out runs/theirs
+    python recipes/evaluate_reports.py --model openai:NAME --endpoint http://127.0.0.1:8000/v1 --i-have-deidentified
 
 Reports go to `predictions.jsonl` as they are written: after any interruption the same command goes on. Then come
 `results.json`, `generated_reports.json` (the VLM3D challenge's form), a table and figures, with the rows of three
 reports that never look at a scan. With a model, it is also measured whether it looks: loss gaps, report matching, and
 its Coverage with the volumes of other patients. From predictions alone neither a model nor a volume is read.
+
+`--model` is any image-text-to-text model of transformers, or `openai:NAME` at an OpenAI-compatible `--endpoint`, of
+which only the reports can be measured (`docs/other_models.md`).
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +22,20 @@ from typing import Literal
 import torch
 from accelerate import PartialState
 from data_arguments import DataArguments
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
+from ct_rate_pairs.eval.endpoint import (
+    PREFIX,
+    Endpoint,
+    EndpointError,
+    count_failures,
+    format_failures,
+    write_endpoint_predictions,
+)
 from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions, write_results
-from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import check_model, is_model_folder, load_model, version_of
 from ct_rate_pairs.eval.predictions import read_predictions, references_of, write_predictions
 from ct_rate_pairs.eval.provenance import check_references, describe_provenance, row_settings_of
 from ct_rate_pairs.eval.results import score_reports
@@ -34,7 +46,10 @@ from ct_rate_pairs.trainer import read_row_settings
 class EvaluationArguments(DataArguments):
     """A model or a file of predictions, the scans, and what is measured."""
 
-    model: str | None = field(default=None, metadata={"help": "Model or adapter: folder, or name on the Hub."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Model or adapter: folder, or name on the Hub; or openai:NAME, a model at the endpoint."},
+    )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
     predictions: str | None = field(
         default=None, metadata={"help": "Measure this file, .jsonl or the challenge's .json, without a model."}
@@ -63,6 +78,17 @@ class EvaluationArguments(DataArguments):
     bertscore_model: str | None = field(default=None, metadata={"help": "Encoder for BERTScore: name or folder."})
     ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals by patient."})
     seed: int = field(default=0, metadata={"help": "Of the negatives, options and shuffles."})
+    slices_as: Literal["slices", "montage"] = field(
+        default="slices", metadata={"help": "slices: a video or an image each; montage: one picture a volume."}
+    )
+    endpoint: str | None = field(
+        default=None,
+        metadata={"help": "Base of an OpenAI-compatible API; its key, if any, is read from OPENAI_API_KEY."},
+    )
+    concurrency: int = field(default=4, metadata={"help": "Requests to the endpoint at a time."})
+    i_have_deidentified: bool = field(
+        default=False, metadata={"help": "That slices and prompts may be sent to the endpoint."}
+    )
 
 
 def output_folder(args: EvaluationArguments) -> Path:
@@ -74,8 +100,20 @@ def output_folder(args: EvaluationArguments) -> Path:
         return path.with_name(f"{path.stem}_evaluation")
     if is_model_folder(args.model):
         return Path(args.model) / "evaluation"
-    name = args.model.replace("/", "-") + (f"-{args.revision}" if args.revision else "")
+    name = args.model.replace("/", "-").replace(":", "-") + (f"-{args.revision}" if args.revision else "")
     return Path("runs") / name
+
+
+def make_endpoint(args: EvaluationArguments) -> Endpoint | None:
+    """Who is asked for reports; `None` where the model is one that can be loaded."""
+    if not args.model or not args.model.startswith(PREFIX):
+        return None
+    if not args.endpoint:
+        raise ValueError(
+            "--model openai:NAME needs --endpoint: the base of its API, such as http://127.0.0.1:8000/v1."
+        )
+    name = args.model.removeprefix(PREFIX)
+    return Endpoint(args.endpoint, name, deidentified=args.i_have_deidentified, slices_as=args.slices_as)
 
 
 def main(args: EvaluationArguments) -> None:
@@ -83,7 +121,11 @@ def main(args: EvaluationArguments) -> None:
         raise ValueError("Give either --model, to write reports, or --predictions, to measure a file of them.")
     if args.predictions and args.scans:
         raise ValueError("--scans is for --model: of a file of predictions all are measured.")
-    kept = row_settings_of(args.predictions) if args.predictions else read_row_settings(args.model, args.revision)
+    endpoint = make_endpoint(args)
+    if args.predictions:
+        kept = row_settings_of(args.predictions)
+    else:
+        kept = {} if endpoint else read_row_settings(args.model, args.revision)
     options = kept | args.dataset_options()
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = index[args.split]
@@ -102,8 +144,14 @@ def main(args: EvaluationArguments) -> None:
         write_results(score_predictions(predictions, split, **score), out, predictions=predictions, looking={})
         return
 
+    first = range(min(args.scans or len(split), len(split)))
+    if endpoint:
+        evaluate_endpoint(args, endpoint, split, split.select(first), out, score)
+        return
+
     state = PartialState(cpu=not torch.accelerator.is_available())
-    model, collator = load_model(args.model, args.revision, args.dtype, state.device)
+    model, collator = load_model(args.model, args.revision, args.dtype, state.device, args.slices_as)
+    check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
     provenance = describe_provenance(
         version_of(args.model, args.revision),
         split,
@@ -111,7 +159,8 @@ def main(args: EvaluationArguments) -> None:
         dtype=str(model.dtype),
         max_new_tokens=args.max_new_tokens,
     )
-    first = range(min(args.scans or len(split), len(split)))
+    if args.slices_as != "slices":
+        provenance["slices_as"] = args.slices_as
     sizes = {"batch_size": args.batch_size, "max_new_tokens": args.max_new_tokens}
     predictions = write_predictions(
         model,
@@ -137,6 +186,29 @@ def main(args: EvaluationArguments) -> None:
             **sizes,
             **score,
         )
+
+
+def evaluate_endpoint(
+    args: EvaluationArguments, endpoint: Endpoint, split: Dataset, scans: Dataset, out: Path, score: dict
+) -> None:
+    """Of a model that is served elsewhere only the reports can be measured."""
+    sizes = {"max_new_tokens": args.max_new_tokens}
+    provenance = describe_provenance(f"{args.model}@{endpoint.url}", split, split=args.split, dtype="served", **sizes)
+    predictions, failures = write_endpoint_predictions(
+        endpoint,
+        scans,
+        out / "predictions.jsonl",
+        concurrency=args.concurrency,
+        provenance=provenance | {"slices_as": args.slices_as},
+        **sizes,
+    )
+    print(format_failures(failures, len(scans), out))
+    if not predictions:
+        raise EndpointError("There is no report to measure.")
+    results = score_predictions(predictions, split, **score)
+    results["model"]["failures"] = count_failures(failures)
+    write_results(results, out, predictions=predictions, looking={})
+    print("Not measured: loss gaps, report matching, shuffled volumes. They need a model that can be loaded.")
 
 
 if __name__ == "__main__":

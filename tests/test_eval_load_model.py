@@ -1,4 +1,4 @@
-"""A model by its folder: whole, or an adapter with its base."""
+"""A model by its folder: whole, or an adapter with its base; of every family that the docs name."""
 
 import shutil
 
@@ -6,11 +6,27 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from test_eval_generate import REPORTS, make_row
+from tiny_models import make, make_tiny_gemma3, make_tiny_qwen3
+from transformers import (
+    CLIPImageProcessor,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    LlavaProcessor,
+)
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import check_model, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.loss_gap import loss_gap
+from ct_rate_pairs.eval.montage import MontageCollator
+from ct_rate_pairs.eval.report_matching import option_losses, report_tokens
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
 
 
 ROW = make_row(0, REPORTS[0])
@@ -68,3 +84,147 @@ def test_a_folder_of_results_is_no_model(tmp_path):
     assert not is_model_folder(str(tmp_path / "user" / "model"))
     with pytest.raises(OSError, match="neither a model's folder"):
         version_of(str(tmp_path / "user" / "model"))
+
+
+TEXTS = [*REPORTS, "Write the report.", "USER: ASSISTANT:"]
+TEXT_MODEL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
+VISION_MODEL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+# Those of llava-hf/llava-1.5-7b-hf and llava-hf/llava-onevision-qwen2-7b-ov-hf, without the marks of generation.
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' ' }}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+ONEVISION_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
+    "{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_tiny_llava():
+    """LLaVA 1.5: CLIP, 16 tokens an image, and a context that a dozen slices fill, as in the real one."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=LLAVA_TEMPLATE,
+    )
+    text = {"model_type": "llama", "vocab_size": len(tokenizer), "max_position_embeddings": 250}
+    vision = {"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14, "projection_dim": 32}
+    config = LlavaConfig(
+        text_config=TEXT_MODEL | text,
+        vision_config=VISION_MODEL | vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )
+    return with_ends(make(LlavaForConditionalGeneration, config), tokenizer), processor
+
+
+def make_tiny_onevision():
+    """LLaVA-OneVision: SigLIP, and a video processor that resizes to squares, so slices go in as images."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
+    tokenizer.add_tokens(["<image>", "<video>"], special_tokens=True)
+    grid = [[28, 28], [56, 56]]
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size={"height": 28, "width": 28}, image_grid_pinpoints=grid),
+        video_processor=LlavaOnevisionVideoProcessor(size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        num_image_tokens=4,
+        vision_feature_select_strategy="full",
+        chat_template=ONEVISION_TEMPLATE,
+    )
+    vision = {"model_type": "siglip_vision_model", "image_size": 28, "patch_size": 14, "vision_use_head": False}
+    config = LlavaOnevisionConfig(
+        text_config=TEXT_MODEL | {"model_type": "qwen2", "vocab_size": len(tokenizer)},
+        vision_config=VISION_MODEL | vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=grid,
+    )
+    return with_ends(make(LlavaOnevisionForConditionalGeneration, config), tokenizer), processor
+
+
+def with_ends(model, tokenizer):
+    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
+    return model
+
+
+FAMILIES = {
+    "qwen2.5-vl": lambda: make_tiny_qwen(TEXTS, hidden_size=32, num_layers=1, vision_depth=1),
+    "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
+    "gemma3": lambda: make_tiny_gemma3(TEXTS),
+    "llava": make_tiny_llava,
+    "llava-onevision": make_tiny_onevision,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    for part in FAMILIES[request.param]():
+        part.save_pretrained(folder)
+    return request.param, str(folder)
+
+
+ROWS = [make_row(seed, report) for seed, report in enumerate(REPORTS)]
+
+
+@pytest.mark.parametrize("slices_as", ["slices", "montage"])
+def test_every_family_writes_reports_and_is_measured(family, slices_as):
+    name, folder = family
+    model, collator = load_model(folder, slices_as=slices_as)
+    assert collator.takes_video == (slices_as == "slices" and name.startswith("qwen"))
+    assert len(generate_reports(model, collator, ROWS, max_new_tokens=4, progress=False)) == len(ROWS)
+    if name == "llava-onevision":  # its template writes a blank after "assistant" only where an answer follows
+        with pytest.raises(ValueError, match="chat template.*--looking_scans 0"):
+            check_model(model, collator, ROWS[0], 4, with_losses=True)
+        check_model(model, collator, ROWS[0], 4, with_losses=False)
+        return
+    check_model(model, collator, ROWS[0], 4, with_losses=True)
+    gaps = loss_gap(model, collator, ROWS, volumes=("noise", "blank"), progress=False)
+    assert all(gap != 0 for gap in gaps["pair_gaps_noise"] + gaps["pair_gaps_blank"])
+    prompt = collator.prompts(ROWS[:1])
+    with torch.no_grad():
+        losses = option_losses(model, prompt, report_tokens(collator, ROWS))
+    assert losses[0] / len(report_tokens(collator, ROWS[:1])[0]) == pytest.approx(
+        loss_gap(model, collator, ROWS[:1], volumes=("noise",), progress=False)["loss_pos"], rel=1e-3
+    )
+
+
+def test_a_montage_is_one_image_told_of_in_the_prompt_and_its_negative_another():
+    _, processor = make_tiny_gemma3(TEXTS)
+    collator = MontageCollator(processor)
+    negative = ROWS[1]["images"]
+    batch = collator([ROWS[0] | {"negative_images": negative, "negative_volume": "b"}])
+    assert batch["pixel_values"].shape == batch["negative_pixel_values"].shape == (1, 3, 28, 28)
+    as_images = collator.prompts([ROWS[0] | {"images": negative}])
+    assert torch.equal(batch["negative_pixel_values"], as_images["pixel_values"])
+    assert not torch.equal(batch["negative_pixel_values"], batch["pixel_values"])
+    told = processor.tokenizer.decode(as_images["input_ids"][0])
+    assert "4 axial slices of one chest CT in one picture" in told and "Write the report." in told
+    assert len(ROWS[0]["images"]) == 4  # the row is left as it was
+
+
+def test_slices_that_do_not_fit_into_the_context_are_refused():
+    model, processor = make_tiny_llava()
+    row = ROWS[0] | {"images": ROWS[0]["images"] * 3, "slice_mm": [30.0 * place for place in range(12)]}
+    with pytest.raises(ValueError, match=r"takes \d+ tokens.* context of 250.*--slices_as montage"):
+        check_model(model, PairCollator(processor), row, 60, with_losses=False)
+    check_model(model, MontageCollator(processor), row, 60, with_losses=False)

@@ -115,7 +115,8 @@ def test_intervals_of_matching_take_a_patients_questions_together():
     assert scores["top1"] == 0.5 and scores["top1_ci"] == [0, 1] and scores["mrr_ci"] == [0.5, 1]
 
 
-@pytest.mark.parametrize("gap", [30.0, 120.0])  # mm; at the wider one the volume reaches deeper than the prompt is long
+# in mm; at the wider one the volume reaches deeper than the prompt is long
+@pytest.mark.parametrize("gap", [30.0, 120.0])
 @pytest.mark.parametrize("make", [make_tiny_qwen, make_tiny_qwen3, make_tiny_gemma3])
 def test_options_that_share_one_reading_of_the_volume_lose_what_whole_dialogues_do(make, gap):
     model, processor = make(FOUR)

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import compare_runs
 import evaluate_reports
+from test_eval_endpoint import LoopbackEndpoint, error
 
 from ct_rate_pairs.eval.predictions import write_challenge_file
 from ct_rate_pairs.eval.provenance import describe_provenance, provenance_path
@@ -70,6 +71,7 @@ def test_predictions_for_other_references_are_refused(tmp_path, tree):
     [
         ({"model": "user/model"}, "runs/user-model"),
         ({"model": "user/model", "revision": "heter"}, "runs/user-model-heter"),
+        ({"model": "openai:user/model"}, "runs/openai-user-model"),
         ({"model": "here"}, "here/evaluation"),
         ({"model": "here/"}, "here/evaluation"),
         ({"predictions": "a/theirs.json"}, "a/theirs_evaluation"),
@@ -93,6 +95,39 @@ def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, op
     arguments = evaluate_reports.EvaluationArguments(model=str(tmp_path), data_dir=str(tree), **option)
     with pytest.raises(ValueError, match=message):
         evaluate_reports.main(arguments)
+
+
+def ask(endpoint, out, tree, **options):
+    arguments = {"model": "openai:some/model", "endpoint": endpoint, "i_have_deidentified": True, "scans": 4}
+    arguments |= {"data_dir": str(tree), "out": str(out), **options}
+    evaluate_reports.main(evaluate_reports.EvaluationArguments(**arguments))
+
+
+def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_path, tree, capsys):
+    refused = error(400, "blocked", "content_filter")
+    with LoopbackEndpoint(refused) as server:
+        ask(server.url, tmp_path, tree, concurrency=1)
+        told = capsys.readouterr().out
+        assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
+        model = json.loads((tmp_path / "results.json").read_text())["model"]
+        assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
+        assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
+        ask(server.url, tmp_path, tree, concurrency=1)
+        assert len(server.bodies) == 5  # the one that was missing
+        with pytest.raises(ValueError, match="slices_as slices, now montage"):
+            ask(server.url, tmp_path, tree, slices_as="montage")
+    model = json.loads((tmp_path / "results.json").read_text())["model"]
+    assert model["n"] == 4 and model["failures"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"i_have_deidentified": False}, "Then pass --i-have-deidentified"), ({"endpoint": None}, "needs --endpoint")],
+)
+def test_no_slice_leaves_the_machine_unasked(tmp_path, tree, options, message):
+    with pytest.raises(ValueError, match=message):
+        ask(**{"endpoint": "http://127.0.0.1:1/v1", "out": tmp_path / "out", "tree": tree} | options)
+    assert not (tmp_path / "out").exists()
 
 
 def compare(first, second, tree, **options):

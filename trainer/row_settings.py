@@ -12,13 +12,19 @@ from ct_rate_pairs.rows import RowReader
 FILE = "row_settings.json"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
 _OF_THE_TEXT = ("target", "prompt", "prompt_metadata")
-ROW_SETTINGS = _OF_THE_VOLUME + _OF_THE_TEXT
+_OF_THE_TASK = {
+    "report": (),
+    "vqa": ("task", "questions_per_volume", "question_types"),
+    "matching": ("task", "options", "num_false", "difficulty"),
+}
+ROW_SETTINGS = {*_OF_THE_VOLUME, *_OF_THE_TEXT, *_OF_THE_TASK["vqa"], *_OF_THE_TASK["matching"]}
 
 
 def row_settings(reader: RowReader) -> dict:
     """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and asked for."""
     volume, text = dataclasses.asdict(reader.source.settings), dataclasses.asdict(reader.config)
-    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in _OF_THE_TEXT}
+    of_the_text = _OF_THE_TEXT + _OF_THE_TASK[text["task"]]
+    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in of_the_text}
 
 
 def save_row_settings(reader: RowReader, folder: str | Path) -> None:

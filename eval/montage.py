@@ -1,0 +1,73 @@
+"""A volume as one picture: for models that take a single image, or whose context cannot hold one image a slice."""
+
+import math
+
+from PIL import Image
+from transformers import ProcessorMixin
+
+from ct_rate_pairs.trainer import PairCollator
+
+
+def montage(slices: list[Image.Image]) -> Image.Image:
+    """
+    Lays slices out in a grid, left to right and top to bottom, with a row at least as long as there are rows.
+
+    Args:
+        slices (`list[PIL.Image.Image]`):
+            Slices of one size and mode.
+
+    Returns:
+        `PIL.Image.Image`: the picture, in the mode of the slices; empty places are air, which is black.
+    """
+    columns = math.ceil(math.sqrt(len(slices)))
+    rows = math.ceil(len(slices) / columns)
+    width, height = slices[0].size
+    picture = Image.new(slices[0].mode, (columns * width, rows * height))
+    for place, image in enumerate(slices):
+        picture.paste(image, (place % columns * width, place // columns * height))
+    return picture
+
+
+def with_layout(row: dict, as_montage: bool) -> list[dict]:
+    """The row's prompt, after what a model that was not trained on such rows has to be told of the slices."""
+    slices, depths = row["images"], row["slice_mm"]
+    gap_mm = (depths[-1] - depths[0]) / (len(depths) - 1)
+    order = "in one picture, left to right and top to bottom" if as_montage else "in this order"
+    layout = (
+        f"{len(slices)} axial slices of one chest CT {order}, from the top of the chest downwards, {gap_mm:.0f} mm "
+        "apart. The patient's right is on the left of a slice."
+    )
+    *before, question = row["prompt"]
+    return [*before, question | {"content": f"{layout}\n{question['content']}"}]
+
+
+class MontageCollator(PairCollator):
+    """
+    [`~ct_rate_pairs.trainer.PairCollator`] that hands over one picture a volume, as an image, whatever the family,
+    and tells in the prompt how the slices lie in it.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]):
+            Processor of an image-text-to-text model.
+    """
+
+    def __init__(self, processor: ProcessorMixin):
+        super().__init__(processor)
+        self.takes_video = False
+        self.pixels = "pixel_values"
+
+    def __call__(self, rows: list[dict]) -> dict:
+        return super().__call__([as_montage(row) for row in rows])
+
+    def prompts(self, rows: list[dict]) -> dict:
+        return super().prompts([as_montage(row) for row in rows])
+
+
+def as_montage(row: dict) -> dict:
+    """The row with one picture in the place of its slices, one in that of its negative's, and the layout told."""
+    pictures = {
+        name: [montage(row[name])] if row[name] else []
+        for name in ("images", "negative_images")
+        if name in row  # a row to generate from may have no negative
+    }
+    return row | pictures | {"prompt": with_layout(row, as_montage=True)}

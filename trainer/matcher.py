@@ -1,0 +1,331 @@
+"""
+A dual encoder: a scan and a report become vectors of one space, whose cosine says how well they match.
+
+The light baseline beside a vision-language model. It reads each report on its own and writes none.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils import ModelOutput
+
+
+IMAGE_TOWERS = ("cnn3d", "clip_middle_slice", "clip_all_slices")
+LARGEST_SCALE = math.log(100)  # CLIP's: "to prevent scaling the logits by more than 100" (section 2.5)
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class MatcherConfig(PreTrainedConfig):
+    """
+    Configuration of a [`MatcherModel`].
+
+    Args:
+        image_tower (`str`, *optional*, defaults to `"cnn3d"`):
+            `"cnn3d"`: [`Simple3DCNN`] on the stack of slices. `"clip_middle_slice"` (stage 1) or `"clip_all_slices"`
+            (stage 2, mean over the slices): a CLIP vision model.
+        image_size (`tuple[int, int]`, *optional*, defaults to `(480, 480)`):
+            Height and width in pixels that slices are cropped or padded with air to, about their centre. Nothing is
+            resampled, so a millimetre stays a millimetre (CT-CLIP does so too); CLIP then resizes to its own square.
+        num_channels (`int`, *optional*, defaults to `1`):
+            1 for one window, 3 for `window="rgb"`.
+        cnn_widths (`tuple[int, ...]`, *optional*, defaults to `(32, 64, 128, 256)`):
+            Channels of the CNN's blocks, multiples of 8. Each block halves height and width.
+        cnn_grid (`tuple[int, int, int]`, *optional*, defaults to `(5, 3, 3)`):
+            Depth, height and width of the grid that the CNN pools into, so that sides and lobes stay apart.
+        projection_dim (`int`, *optional*, defaults to `512`):
+            Length of the vectors.
+        logit_scale_init_value (`float`, *optional*, defaults to `2.6592`):
+            Logarithm of the inverse temperature at the start, 1 / 0.07 as CLIP's.
+        text_config (`dict` or [`~transformers.BertConfig`], *optional*):
+            The text tower.
+        vision_config (`dict` or [`~transformers.CLIPVisionConfig`], *optional*):
+            The image tower, where it is CLIP's.
+
+    Raises:
+        ValueError: for an unknown `image_tower`.
+    """
+
+    model_type = "ct_matcher"
+    sub_configs: ClassVar = {"text_config": BertConfig, "vision_config": CLIPVisionConfig}
+
+    image_tower: str = "cnn3d"
+    image_size: list[int] | tuple[int, ...] = (480, 480)
+    num_channels: int = 1
+    cnn_widths: list[int] | tuple[int, ...] = (32, 64, 128, 256)
+    cnn_grid: list[int] | tuple[int, ...] = (5, 3, 3)
+    projection_dim: int = 512
+    logit_scale_init_value: float = 2.6592
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.image_tower not in IMAGE_TOWERS:
+            raise ValueError(f"image_tower={self.image_tower!r}: choose one of {', '.join(IMAGE_TOWERS)}.")
+        for name, config_class in self.sub_configs.items():
+            part = getattr(self, name)
+            if not isinstance(part, PreTrainedConfig):
+                setattr(self, name, config_class(**part or {}))
+        super().__post_init__(**kwargs)
+
+
+class Simple3DCNN(nn.Module):
+    """
+    3D convolutions on the stack of slices, `[B, C, S, H, W]` -> `[B, D]`.
+
+    Slices lie far apart (30 mm on CT-RATE) and pixels close together, so blocks halve the plane and leave the depth
+    as it is. The mean over a grid cell is followed by its maximum: a finding is a spot that the mean dilutes.
+    """
+
+    def __init__(self, config: MatcherConfig):
+        super().__init__()
+        channels = (config.num_channels, *config.cnn_widths)
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv3d(before, after, kernel_size=3, stride=(1, 2, 2), padding=1),
+                    nn.GroupNorm(after // 8, after),  # unlike batch norm the same in training and in evaluation
+                    nn.GELU(),
+                )
+                for before, after in pairwise(channels)
+            )
+        )
+        self.mean = nn.AdaptiveAvgPool3d(tuple(config.cnn_grid))
+        self.maximum = nn.AdaptiveMaxPool3d(tuple(config.cnn_grid))
+        self.out_features = 2 * config.cnn_widths[-1] * math.prod(config.cnn_grid)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        features = self.blocks(pixel_values)  # [B, C, S, H / 2^blocks, W / 2^blocks]
+        return torch.cat([self.mean(features), self.maximum(features)], dim=1).flatten(1)
+
+
+class CLIPSlices(nn.Module):
+    """A CLIP vision model on the middle slice, or on all of them with the mean of what it says of each."""
+
+    def __init__(self, config: MatcherConfig, clip: CLIPVisionModel | None = None):
+        super().__init__()
+        self.clip = clip or CLIPVisionModel(config.vision_config)
+        self.middle_only = config.image_tower == "clip_middle_slice"
+        self.side = config.vision_config.image_size
+        self.out_features = config.vision_config.hidden_size
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if self.middle_only:
+            middle = pixel_values.shape[2] // 2
+            pixel_values = pixel_values[:, :, middle : middle + 1]
+        batch = len(pixel_values)
+        slices = pixel_values.transpose(1, 2).flatten(0, 1).expand(-1, 3, -1, -1)  # [B * S, 3, H, W]
+        slices = F.interpolate(slices, size=(self.side, self.side), mode="bilinear", antialias=True)
+        mean, std = (slices.new_tensor(of_clip)[:, None, None] for of_clip in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+        pooled = self.clip(((slices + 1) / 2 - mean) / std).pooler_output  # [B * S, D]
+        return pooled.unflatten(0, (batch, -1)).mean(dim=1)
+
+
+@dataclass
+class MatcherOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.Tensor` of shape `[]`, *optional*):
+            [`contrastive_loss`] of the batch.
+        logits_per_image (`torch.Tensor` of shape `[B, B]`):
+            Cosines of each scan (row) and each report (column), over the temperature.
+        image_embeds, text_embeds (`torch.Tensor` of shape `[B, D]`):
+            Vectors of length 1.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+
+
+def contrastive_loss(logits: torch.Tensor, same_text: torch.Tensor | None = None) -> torch.Tensor:
+    r"""
+    CLIP's loss: each scan has to find its report in the batch, and each report its scan; the mean of both
+    cross-entropies.
+
+    Args:
+        logits (`torch.Tensor` of shape `[B, B]`):
+            Scores of scans (rows) and reports (columns); pairs lie on the diagonal.
+        same_text (`torch.Tensor` of shape `[B, B]`, *optional*):
+            Where two of the batch's reports are one text. A healthy scan fits every healthy scan's report, so such a
+            pair counts neither as a match nor as a negative.
+
+    Returns:
+        `torch.Tensor`: the loss in nats; guessing costs \\(\log B\\).
+    """
+    if same_text is not None:
+        others = same_text & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(others, -torch.inf)
+    pairs = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+class MatcherModel(PreTrainedModel):
+    """
+    Dual encoder of chest CTs and reports.
+
+    Age and sex go through an MLP and are added to the vector of the scan. The temperature is learned and clipped as
+    CLIP's.
+
+    Args:
+        config ([`MatcherConfig`]):
+            Configuration.
+        text_model ([`~transformers.BertModel`], *optional*), vision_model ([`~transformers.CLIPVisionModel`], \
+        *optional*):
+            Pretrained towers, of the configuration's `text_config` and `vision_config`; untrained ones by default.
+
+    Example:
+
+    ```python
+    >>> from ct_rate_pairs.trainer.matcher import MatcherModel
+    >>> from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+
+    >>> model = MatcherModel.from_pretrained("runs/matcher")
+    >>> collator = MatcherCollator.from_pretrained("runs/matcher")
+    >>> model(**collator(rows)).logits_per_image  # [B, B]
+    ```
+    """
+
+    config_class = MatcherConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+
+    def __init__(
+        self,
+        config: MatcherConfig,
+        text_model: BertModel | None = None,
+        vision_model: CLIPVisionModel | None = None,
+    ):
+        super().__init__(config)
+        if config.image_tower == "cnn3d":
+            self.vision_model = Simple3DCNN(config)
+        else:
+            self.vision_model = CLIPSlices(config, vision_model)
+        self.text_model = text_model or BertModel(config.text_config, add_pooling_layer=False)
+        self.visual_projection = nn.Linear(self.vision_model.out_features, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.metadata_mlp = nn.Sequential(nn.Linear(4, 32), nn.GELU(), nn.Linear(32, config.projection_dim))
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.post_init()
+
+    def embed_images(self, pixel_values: torch.Tensor, metadata: torch.Tensor) -> torch.Tensor:
+        """Scans `[B, C, S, H, W]` in [-1, 1] and their `metadata` `[B, 4]` -> vectors of length 1, `[B, D]`."""
+        projected = self.visual_projection(self.vision_model(pixel_values))
+        return F.normalize(projected + self.metadata_mlp(metadata), dim=-1)
+
+    def embed_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Texts, `[B, T]` -> vectors of length 1, `[B, D]`; the mean over the tokens stands for the text."""
+        states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, T, D]
+        mask = attention_mask[..., None].to(states.dtype)
+        return F.normalize(self.text_projection((states * mask).sum(dim=1) / mask.sum(dim=1)), dim=-1)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        metadata: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        same_text: torch.Tensor | None = None,
+        return_loss: bool = True,
+    ) -> MatcherOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `[B, C, S, H, W]`):
+                Slices in [-1, 1], superior first.
+            metadata (`torch.Tensor` of shape `[B, 4]`):
+                Age in centuries, whether it is known, whether male, whether female.
+            input_ids, attention_mask (`torch.Tensor` of shape `[B, T]`):
+                The reports.
+            same_text (`torch.Tensor` of shape `[B, B]`, *optional*):
+                See [`contrastive_loss`].
+            return_loss (`bool`, *optional*, defaults to `True`):
+                Whether the scans are those of the reports, in order.
+        """
+        if self.training:
+            with torch.no_grad():  # of the value, not of the gradient: a clamped scale could never come down again
+                self.logit_scale.clamp_(0, LARGEST_SCALE)
+        images = self.embed_images(pixel_values, metadata)
+        texts = self.embed_texts(input_ids, attention_mask)
+        logits = self.logit_scale.exp() * images @ texts.T
+        loss = contrastive_loss(logits, same_text) if return_loss else None
+        return MatcherOutput(loss=loss, logits_per_image=logits, image_embeds=images, text_embeds=texts)
+
+
+def make_tiny_matcher(
+    texts: list[str],
+    image_size: tuple[int, int],
+    *,
+    vocab_size: int = 1024,
+    seed: int = 0,
+    **config,
+) -> tuple[MatcherModel, BertTokenizer]:
+    """
+    Make an untrained small matcher with its tokenizer: no download, and minutes on a CPU.
+
+    Args:
+        texts (`list[str]`):
+            What the WordPiece vocabulary is learnt from: the reports of the training split.
+        image_size (`tuple[int, int]`):
+            Height and width of the slices in pixels.
+        vocab_size (`int`, *optional*, defaults to `1024`):
+            Largest vocabulary.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the weights. The global random state is left as it was.
+        config:
+            Options of [`MatcherConfig`] that differ from those of the small model.
+
+    Returns:
+        `tuple`: a [`MatcherModel`] in float32 on the CPU and a [`~transformers.BertTokenizer`].
+    """
+    tokenizer = train_wordpiece(texts, vocab_size)
+    small = {
+        "image_size": tuple(image_size),
+        "cnn_widths": (8, 16, 32, 64),
+        "projection_dim": 128,
+        "text_config": {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        "vision_config": {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 7,
+        },
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MatcherModel(MatcherConfig(**small | config)), tokenizer
+
+
+def train_wordpiece(texts: list[str], vocab_size: int) -> BertTokenizer:
+    """Learn a lower-case WordPiece vocabulary, BERT's special tokens first, from `texts`."""
+    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    wordpiece.normalizer, wordpiece.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    wordpiece.train_from_iterator(texts, trainer)
+    return BertTokenizer(vocab=wordpiece.get_vocab())

@@ -1,0 +1,139 @@
+"""Rows of the dataset -> batches of a dual encoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ct_rate_pairs.report_labels import split_sentences
+
+from .matcher import MatcherConfig
+
+
+class MatcherCollator:
+    """
+    Data collator that turns rows of `ct_rate_pairs` into batches of a [`~ct_rate_pairs.trainer.matcher.MatcherModel`].
+
+    A batch's other reports are each scan's negatives. With `partners`, a row's negative comes into the batch as a pair
+    of its own: its slices with its own report. Of `negative="hard"` these two pairs have nearly the same labels and
+    different texts, so each is the other's hard negative, for the scan and for the report.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the text tower.
+        config ([`~ct_rate_pairs.trainer.matcher.MatcherConfig`]):
+            Configuration of the model: size of the slices, longest text. What is longer is cut at its end.
+        partners (`Mapping[str, dict]`, *optional*):
+            VolumeName to `completion`, `age` and `sex` of the volumes that may be a negative. Without it negatives
+            are left out.
+        keep_sentences (`float`, *optional*, defaults to `1.0`):
+            Share of a report's sentences that [`~MatcherCollator.__call__`] keeps, drawn anew each time. Short texts
+            (a prompt, an impression) are then nothing new to a model trained on reports, and no report is learnt by
+            heart.
+
+    Raises:
+        ValueError: if `keep_sentences` is not above 0 and at most 1; if a row has no negative, or noise for one, where
+            partners were given; if slices have another number of channels than the model.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: MatcherConfig,
+        partners: Mapping[str, dict] | None = None,
+        keep_sentences: float = 1.0,
+    ):
+        if not 0 < keep_sentences <= 1:
+            raise ValueError(f"keep_sentences={keep_sentences} is a share of the sentences: above 0 and at most 1.")
+        self.tokenizer = tokenizer
+        self.config = config
+        self.partners = partners
+        self.keep_sentences = keep_sentences
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, **kwargs) -> "MatcherCollator":
+        """The collator of a saved model."""
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        return cls(tokenizer, MatcherConfig.from_pretrained(name_or_path), **kwargs)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        Collate a training batch.
+
+        Args:
+            rows (`list[dict]`):
+                Rows of the dataset.
+
+        Returns:
+            `dict[str, torch.Tensor]`: the arguments of `MatcherModel.forward`, of `B` pairs: one a row, or two with
+            `partners`.
+        """
+        if self.partners is not None:
+            rows = [*rows, *map(self._partner, rows)]
+        reports = [row["completion"][-1]["content"] for row in rows]
+        shown = [self._some_sentences(report) for report in reports]
+        # Of two shown texts that are equal neither is wrong, and of two reports that are equal neither part is.
+        same_text = equal(reports) | equal(shown)
+        return {**self.images(rows), **self.texts(shown), "same_text": same_text}
+
+    def images(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`pixel_values` `[B, C, S, H, W]` in [-1, 1] and `metadata` `[B, 4]` of `B` rows."""
+        return {
+            "pixel_values": torch.stack([self._stack(row) for row in rows]),
+            "metadata": torch.tensor([describe(row["age"], row["sex"]) for row in rows], dtype=torch.float32),
+        }
+
+    def texts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` `[B, T]` of `B` texts."""
+        longest = self.config.text_config.max_position_embeddings
+        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def _partner(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["negative_volume"] not in self.partners:
+            raise ValueError(
+                f"{row['volume']}: its negative {row['negative_volume'] or '(none, or noise)'} has no report here. "
+                'Hard negatives need negative="hard", and `partners` of the same split.'
+            )
+        return self.partners[row["negative_volume"]] | {
+            "volume": row["negative_volume"],
+            "images": row["negative_images"],
+        }
+
+    def _stack(self, row: dict[str, Any]) -> torch.Tensor:
+        height, width = self.config.image_size
+        planes = []
+        for image in row["images"]:
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            planes.append(np.asarray(image.crop((left, top, left + width, top + height))))  # beyond borders: 0, air
+        stack = torch.from_numpy(np.stack(planes)).float() / 127.5 - 1  # [S, H, W] or [S, H, W, 3]
+        stack = stack[None] if stack.ndim == 3 else stack.permute(3, 0, 1, 2)  # [C, S, H, W]
+        if len(stack) != self.config.num_channels:
+            raise ValueError(
+                f"{row['volume']}: slices of {len(stack)} channels for a model of {self.config.num_channels}. Use the "
+                "`window` that the model was trained with (three channels are window='rgb')."
+            )
+        return stack
+
+    def _some_sentences(self, report: str) -> str:
+        if self.keep_sentences == 1:
+            return report
+        sentences = split_sentences(report)
+        kept = torch.rand(len(sentences)) < self.keep_sentences  # of torch, which a DataLoader seeds in each worker
+        if not kept.any():
+            return report
+        return " ".join(f"{sentence}." for sentence, keep in zip(sentences, kept, strict=True) if keep)
+
+
+def equal(texts: Sequence[str]) -> torch.Tensor:
+    """Which of `B` texts are equal but for case and white space, bool `[B, B]`."""
+    numbers: dict[str, int] = {}
+    ids = torch.tensor([numbers.setdefault(" ".join(text.lower().split()), len(numbers)) for text in texts])
+    return ids[:, None] == ids
+
+
+def describe(age: int | None, sex: str | None) -> list[float]:
+    """Age in centuries, whether it is known, whether male, whether female."""
+    return [(age or 0) / 100, float(age is not None), float(sex == "M"), float(sex == "F")]
