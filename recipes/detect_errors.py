@@ -5,7 +5,7 @@ Does a model notice that a statement of a report does not fit the scan?
     python recipes/detect_errors.py --model runs/errors --data_dir /path/to/CT-RATE --ask
 
 In each report one statement is turned into its opposite. A model that writes reports finds it by the loss of its
-words given the scan, against noise; one trained on `ct_rate_pairs.eval.error_detection.with_errors` is asked for its
+words given the scan, against noise; one trained on `ct_rate_pairs.eval.report_flips.with_errors` is asked for its
 number (`--ask`). Prints a table and writes JSON. `docs/error_detection.md` says how to read it.
 """
 
@@ -21,14 +21,10 @@ from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.eval.bootstrap import check_level
-from ct_rate_pairs.eval.error_detection import (
-    collect_statements,
-    detect_by_answer,
-    detect_by_likelihood,
-    format_detection,
-)
+from ct_rate_pairs.eval.error_detection import detect_by_answer, detect_by_likelihood, format_detection
 from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
 from ct_rate_pairs.eval.predictions import references_of
+from ct_rate_pairs.eval.report_flips import collect_statements
 from ct_rate_pairs.trainer import read_row_settings
 
 

@@ -18,22 +18,24 @@ from tiny_reader import make_row as make_reader_row
 from tiny_reader import write_report as write_reader_report
 
 from ct_rate_pairs.eval.error_detection import (
-    FlippedReport,
     auroc,
-    collect_statements,
     detect_by_likelihood,
     detection_scores,
+    token_losses,
+    tokens_of_statements,
+)
+from ct_rate_pairs.eval.loss_gap import report_losses
+from ct_rate_pairs.eval.report_flips import (
+    FlippedReport,
+    collect_statements,
     findings_of,
     flip_report,
     flip_reports,
     labels_of,
     sentence_spans,
     swap_side,
-    token_losses,
-    tokens_of_statements,
     with_errors,
 )
-from ct_rate_pairs.eval.loss_gap import report_losses
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.report_labels import label_report

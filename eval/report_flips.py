@@ -1,0 +1,280 @@
+"""
+Reports with one statement turned into its opposite, against their volume: which one is wrong?
+
+The findings section alone is used: the impression repeats it, and would contradict the error by text alone.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from datasets import Dataset
+
+from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.report_labels import SENTENCE_END, label_sentence
+
+
+HEADING = re.compile(r"(?:Findings|Impression): ")
+IMPRESSION = re.compile(r"\n(?=Impression: )")
+SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+# What has a side of its own, or lies on one side only: swapped, its name would be wrong and the scan not needed.
+ONE_SIDED = re.compile(
+    r"middle lobe|lingul|ventric|atri(?:um|al)|aort|arter|coronar|\bmain\b|heart|cardi|vein|azyg|subclav|jugular|"
+    r"liver|hepat|spleen|splen|gall|stomach|both|bilateral|midline",
+    re.IGNORECASE,
+)
+MIN_SHARE = 0.05
+QUESTIONS = {
+    "en": "One of these statements about this chest CT is wrong. Answer with its number.",
+    "zh": "以下关于这份胸部 CT 的描述中有一条是错误的，请回答其编号。",
+}
+
+# Sentences that state one label alone, and those that deny it alone: (index in LABELS, present) to sentences.
+Statements = dict[tuple[int, bool], list[str]]
+
+
+class Flip(NamedTuple):
+    """A way to make one sentence wrong."""
+
+    sentence: int  # index of the sentence
+    label: int  # index in LABELS
+    kind: str  # "added", "removed" or "side"
+    weight: float  # how readily it is drawn
+
+    @property
+    def was_stated(self) -> bool:
+        """Whether the sentence states its finding before it is made wrong."""
+        return self.kind != "added"
+
+    @property
+    def is_stated(self) -> bool:
+        """And after it."""
+        return self.kind != "removed"
+
+
+class FlippedReport(NamedTuple):
+    """Findings with one wrong statement."""
+
+    text: str
+    statements: list[tuple[int, int]]  # where in the text the options lie: statements that might be the wrong one
+    wrong: int  # which of them it is
+    original: str  # what the wrong one said before
+    label: str
+    kind: str  # "added": an absent finding is stated; "removed": a present one is denied; "side": left <-> right
+
+
+def findings_of(report: str) -> str:
+    """A report without its impression; of an impression alone, all of it."""
+    return IMPRESSION.split(report)[0]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of each sentence, with its end mark, and without the heading of its section."""
+    spans, start = [], 0
+    for end in [*(mark.end() for mark in SENTENCE_END.finditer(text)), len(text)]:
+        heading = HEADING.match(text, start)
+        first = heading.end() if heading else start
+        sentence = text[first:end].strip()
+        if len(sentence) > 2:
+            first = text.index(sentence, first)
+            spans.append((first, first + len(sentence)))
+        start = end
+    return spans
+
+
+def affirm(sentence: str) -> str:
+    """
+    A sentence without its denials, to be read by the labeler: it then states what the sentence denies. For no other
+    eyes, as it need not be grammatical.
+    """
+    sentence = re.sub(r"\b(?:no|not|any) ", "", sentence.lower())
+    sentence = re.sub(r"\bwithout\b", "with", sentence)
+    return re.sub(r"\b(?:normal|natural|preserved|within normal limits)\b", "increased", sentence)
+
+
+def labels_of(sentence: str) -> tuple[set[int], set[int]]:
+    """The labels that a sentence states, and those that it denies, as indices in `LABELS`."""
+    sentence = sentence.rstrip(".;!? ")
+    stated = set(label_sentence(sentence))
+    return stated, set(label_sentence(affirm(sentence))) - stated
+
+
+def collect_statements(reports: Sequence[str]) -> Statements:
+    """
+    The sentences of reports that state or deny one label and speak of no other one, repeats included.
+
+    They are what a wrong statement is drawn from. So it is a sentence that a radiologist wrote of another scan:
+    grammatical, with plausible details, and in no wording of its own that would give it away. What is said in few
+    reports (`MIN_SHARE`) is left out for the same reason.
+
+    Args:
+        reports (`Sequence[str]`):
+            Reports of the training split.
+
+    Returns:
+        `dict[tuple[int, bool], list[str]]`: the index of a label in `LABELS`, and whether it is stated, to sentences.
+    """
+    statements = defaultdict(list)
+    for report in reports:
+        text = findings_of(report)
+        for start, end in sentence_spans(text):
+            stated, denied = labels_of(text[start:end])
+            if len(stated) + len(denied) == 1 and text[end - 1] == ".":
+                statements[*(stated | denied), bool(stated)].append(text[start:end])
+    return {said: found for said, found in statements.items() if len(found) >= MIN_SHARE * len(reports)}
+
+
+def swap_side(sentence: str) -> str | None:
+    """The sentence with left for right or right for left; `None` where that would not be a different finding."""
+    sides = {side.lower() for side in SIDE.findall(sentence)}
+    if len(sides) != 1 or ONE_SIDED.search(sentence):
+        return None
+    swapped = SIDE.sub(lambda mark: OTHER_SIDE[mark[0]], sentence)
+    return swapped if labels_of(swapped) == labels_of(sentence) else None
+
+
+def possible_flips(sentences: Sequence[str], statements: Statements) -> list[Flip]:
+    """
+    All ways to make one of a report's sentences wrong.
+
+    A sentence must speak of one label, and be the only one that does: a second one would contradict the error, or
+    make it true. Presence is flipped as readily as the opposite is common beside the sentence itself, by the odds in
+    `statements`: so a rare finding is not an error more often than a common one.
+    """
+    labels = [labels_of(sentence) for sentence in sentences]
+    count = Counter(label for stated, denied in labels for label in stated | denied)
+    flips = []
+    for place, (stated, denied) in enumerate(labels):
+        if len(stated) + len(denied) != 1:
+            continue
+        (label,) = stated | denied
+        if count[label] > 1:
+            continue
+        same, opposite = (len(statements.get((label, present), ())) for present in (bool(stated), not stated))
+        if same and opposite:
+            flips.append(Flip(place, label, "removed" if stated else "added", opposite / same))
+        if stated and swap_side(sentences[place]):
+            flips.append(Flip(place, label, "side", 1.0))
+    return flips
+
+
+def flip_report(report: str, statements: Statements, rng: np.random.Generator) -> FlippedReport | None:
+    """
+    Makes one statement of a report wrong.
+
+    The options, of which one is wrong, all state findings, or all deny them. Otherwise text alone would tell: findings
+    are rare, so of the findings stated in flipped reports most would be errors. Half of the errors are stated, half
+    are denied.
+
+    Args:
+        report (`str`):
+            True report; its impression is left out.
+        statements (`dict`):
+            What wrong statements are drawn from, see [`collect_statements`].
+        rng (`np.random.Generator`):
+            Chooses the statement, how it is made wrong, and its new words.
+
+    Returns:
+        [`FlippedReport`], or `None` where there would be no second option.
+    """
+    text = findings_of(report)
+    spans = sentence_spans(text)
+    flips = possible_flips([text[start:end] for start, end in spans], statements)
+    others = {flip: {o.sentence for o in flips if o.was_stated == flip.is_stated} - {flip.sentence} for flip in flips}
+    flips = [flip for flip in flips if others[flip]]
+    if not flips:
+        return None
+    is_stated = rng.choice(sorted({flip.is_stated for flip in flips}))
+    flips = [flip for flip in flips if flip.is_stated == is_stated]
+    weights = np.array([flip.weight for flip in flips])
+    flip = flips[rng.choice(len(flips), p=weights / weights.sum())]
+    start, end = spans[flip.sentence]
+    if flip.kind == "side":
+        new = swap_side(text[start:end])
+    else:
+        new = str(rng.choice(statements[flip.label, flip.is_stated]))
+    longer = len(new) - (end - start)
+    options = sorted(others[flip] | {flip.sentence})
+    return FlippedReport(
+        text=text[:start] + new + text[end:],
+        statements=[
+            (first + longer * (first > start), last + longer * (first >= start))
+            for first, last in (spans[option] for option in options)
+        ],
+        wrong=options.index(flip.sentence),
+        original=text[start:end],
+        label=LABELS[flip.label],
+        kind=flip.kind,
+    )
+
+
+def draw_rng(seed: int, volume: str) -> np.random.Generator:
+    """The generator of one volume's error: of (`seed`, volume), so that neither order nor number of rows matter."""
+    return np.random.default_rng([seed, int.from_bytes(volume.encode(), "big")])
+
+
+def flip_reports(
+    rows: Dataset | Sequence[dict], statements: Statements, seed: int = 0
+) -> tuple[list[int], list[FlippedReport]]:
+    """
+    Makes one statement of each row's report wrong. No slice is read.
+
+    Returns:
+        `tuple`: the indices of the rows whose report has two statements to choose from, and their flipped reports.
+    """
+    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
+    reports = [
+        flip_report(row["completion"][-1]["content"], statements, draw_rng(seed, row["volume"])) for row in index
+    ]
+    kept = [place for place, report in enumerate(reports) if report]
+    return kept, [reports[place] for place in kept]
+
+
+def with_errors(rows: Dataset, statements: Statements, *, seed: int = 0, language: str = "en") -> Dataset:
+    """
+    The same scans as a task: which of these statements is wrong? To train on, or to ask a model that was.
+
+    The prompt holds the options of [`flip_report`], numbered in an order that is drawn, so that no place tells; the
+    completion is the number of the wrong one. Scans without a second option are left out. Slices, negatives and all
+    other columns stay, and are read as before.
+
+    Args:
+        rows ([`~datasets.Dataset`]):
+            A split of `load_dataset("ct_rate_pairs")`, map-style.
+        statements (`dict`):
+            Of the training split, see [`collect_statements`].
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the errors and of the order. Another seed makes other errors of the same reports.
+        language (`str`, *optional*, defaults to `"en"`):
+            Language of the question, `"en"` or `"zh"`; the statements are as the report has them.
+
+    Returns:
+        [`~datasets.Dataset`]: rows with another `prompt` and `completion`.
+    """
+    kept, reports = flip_reports(rows, statements, seed)
+    # What stands in the index goes before what the reader would write, see `RowReader`.
+    index = rows.with_format(None).select(kept)
+    asked = [
+        question_of(report, option_order(report, volume, seed), language)
+        for report, volume in zip(reports, index["volume"], strict=True)
+    ]
+    index = index.map(lambda _, place: asked[place], with_indices=True, features=index.features)
+    return index.with_transform(rows.format["format_kwargs"]["transform"])
+
+
+def option_order(report: FlippedReport, volume: str, seed: int) -> list[int]:
+    """The order in which a report's options are numbered, drawn from (`seed`, volume)."""
+    return draw_rng(seed + 1, volume).permutation(len(report.statements)).tolist()
+
+
+def question_of(report: FlippedReport, order: Sequence[int], language: str = "en") -> dict:
+    """`prompt`, the options in the order given, numbered from 1; and `completion`, the number of the wrong one."""
+    said = (report.text[slice(*report.statements[place])] for place in order)
+    lines = [QUESTIONS[language], *(f"{number}. {sentence}" for number, sentence in enumerate(said, 1))]
+    return {
+        "prompt": [{"role": "user", "content": "\n".join(lines)}],
+        "completion": [{"role": "assistant", "content": str(order.index(report.wrong) + 1)}],
+    }
