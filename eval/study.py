@@ -25,6 +25,7 @@ from ct_rate_pairs.tree_source import PHANTOM_MARKER
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders of a study, and what a row's `data_dir` may say
 SPLITS = ("train_fixed", "valid_fixed")
+OF_THE_NEGATIVE = ("max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
 
 # Key of a number -> its column's title. The first table of a row is the paper's five figures and F1.
@@ -140,6 +141,8 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
 def _run(base: dict, overrides: dict) -> Run:
     """The run is named by what makes it another one than the base's, so equal settings have equal names."""
     settings = base | overrides
+    if settings["beta"] == 0:  # whatever is said of the negative, the training is the same
+        settings = {key: value for key, value in settings.items() if key not in OF_THE_NEGATIVE}
     changed = {key: settings[key] for key in sorted(settings) if key not in base or settings[key] != base[key]}
     told = {"beta": settings["beta"]} | changed | {"seed": settings["seed"]}
     told.pop("negative", None)

@@ -35,11 +35,11 @@ class NegativeSFTConfig(SFTConfig):
             `"sequential"`: the negative's forward and backward, then the volume's; memory stays that of plain
             fine-tuning, and a batch whose negatives are all at the cap skips a backward. `"joint"`: one forward over
             both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint.
-        max_negative_loss (`float`, *optional*, defaults to `0.2`):
-            Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for. A pair at
-            or past it no longer drives the model. Most tokens of a report are template and cost about nothing, so a
-            mean of 0.2 is already far above that of a fitted volume. The paper gives no value: the default is
-            provisional.
+        max_negative_loss (`float`, *optional*, defaults to `2.0`):
+            Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for, of which
+            0.2 is already much. A pair at or past the cap no longer drives the model. The paper gives no value. On
+            the phantom (`docs/study.md`) a cap of 0.2 leaves noise without any effect, as its loss is above 1 before
+            the first negative, and one of 1 or more is never reached by other patients' volumes.
         negative_start_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps before the negative's weight leaves 0. A model that cannot read a volume yet
             only unlearns language from negatives; the phantom demo waits for 0.8 of its steps.
@@ -92,7 +92,7 @@ class NegativeSFTConfig(SFTConfig):
         },
     )
     max_negative_loss: float = field(
-        default=0.2,
+        default=2.0,
         metadata={
             "help": "Cap of a pair's negative loss, in nats a token. A pair at or past it no longer drives the model. "
             "Provisional default: the paper gives no value."
