@@ -7,6 +7,7 @@ name, a UID, or what pydicom says of a value.
 import io
 import logging
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pydicom.config import disable_value_validation
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
 from .slicing import AIR_HU, VolumeError
 
@@ -35,6 +36,7 @@ _TEXTS = (
     "PhotometricInterpretation",
     "RescaleType",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
 )
 _SAME = {"Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}  # in every slice of a series
 _SCALE = {"RescaleSlope": 1, "RescaleIntercept": 1, "BitsAllocated": 1, "PixelRepresentation": 1}
@@ -50,6 +52,10 @@ _SAME_PLACE = 0.01  # mm
 _UNEVEN = 0.2  # of the spacing: some scanners cut positions to 0.1 mm, a slice more or less is 1
 _MOST_SHEAR = 1.0  # degrees between stack and normal: 5 mm over a chest
 _AXIAL = np.cos(np.radians(20.0))
+# A kernel as Siemens, Canon, Philips and GE call theirs, Br59d, FC51, YA or BONEPLUS: other text might be a name.
+_KERNEL = re.compile(
+    r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
+)
 
 Header = dict[str, object]
 
@@ -91,9 +97,10 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
         [`Stack`]: as it is stored where all slices share slope and intercept, else as HU in float32.
 
     Raises:
-        `VolumeError`: when no series, or not just one, fits; or when the one chosen is no even, upright stack of CT
-        slices in HU: another modality or photometric interpretation, several frames a file, compressed beyond what is
-        installed, slices missing, at one place twice, sheared by the gantry's tilt, or of several sizes.
+        `VolumeError`: when a file is cut short; when no series, or not just one, fits; or when the one chosen is no
+        even, upright stack of CT slices in HU: another modality or photometric interpretation, several frames a file,
+        compressed beyond what is installed, slices missing, at one place twice, sheared by the gantry's tilt, or of
+        several sizes.
     """
     every = _series(files)
     name, headers = _choose(every, number)
@@ -110,18 +117,25 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
 
 def _series(files: Iterable[DicomFile]) -> list[list[Header]]:
     """Headers by series, in the order of the series' numbers."""
-    groups, count, localizers = defaultdict(list), 0, 0
+    groups, count, localizers, passed = defaultdict(list), 0, 0, 0
     for count, file in enumerate(files, start=1):
         header = _read_header(count, file)
         if header is None:
+            passed += 1
             continue
         if "LOCALIZER" in header["ImageType"]:
             localizers += 1
             continue
         groups[header.pop("SeriesInstanceUID")].append(header)
     if not groups:
-        cause = "only localizers" if localizers else "no DICOM image"
-        raise VolumeError(f"the scan: {cause} among its {count} files. Give the folder or zip of one CT series.")
+        if localizers:
+            raise VolumeError(f"the scan: only localizers among its {count} files. Give that of one CT series.")
+        raise VolumeError(
+            f"the scan: no DICOM image among its {count} files. Give the folder or zip of one CT series, whose files "
+            "have DICOM's preamble (128 bytes, then DICM). Unpack a zip of a volume in another format."
+        )
+    if passed:
+        logger.warning("%d of the scan's %d files are no DICOM images and were passed over.", passed, count)
     # The UID, which is never shown, decides only between series of one number.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
     return [groups[uid] for uid in sorted(groups, key=lambda uid: (numbers[uid], uid))]
@@ -141,6 +155,8 @@ def _read_header(count: int, file: DicomFile) -> Header | None:
         opened.seek(0)
         dataset = dcmread(opened, stop_before_pixels=True, specific_tags=[*_TEXTS, *_NUMBERS])
         if "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
+            if meta.get("MediaStorageSOPClassUID", CTImageStorage) == CTImageStorage:  # not silently a slice less
+                raise VolumeError(f"file {count} of the scan is damaged: a CT slice cut short. Export it again.")
             return None
         header = {keyword: str(dataset.get(keyword, "")) for keyword in _TEXTS}
         for keyword, size in _NUMBERS.items():
@@ -150,16 +166,31 @@ def _read_header(count: int, file: DicomFile) -> Header | None:
         return header | {"file": file, "syntax": syntax}
 
 
+def study_of(file: DicomFile) -> str | None:
+    """UID of the study of an image, never to be shown; empty for a damaged one, `None` for what is no DICOM image."""
+    try:
+        header = _read_header(1, file)
+    except VolumeError:
+        return ""
+    return header and header["StudyInstanceUID"]
+
+
 @contextmanager
 def _unquoted(message: str) -> Iterator[None]:
     """pydicom quotes what a file holds, a name or a date perhaps: of its errors only the type is passed on."""
+    pydicom = logging.getLogger("pydicom")
+    told = pydicom.disabled
     try:
-        with disable_value_validation():  # which warns of values by quoting them
+        with disable_value_validation(), warnings.catch_warnings():  # of warnings, shown and logged, nothing
+            warnings.simplefilter("ignore")
+            pydicom.disabled = True
             yield
     except (VolumeError, MemoryError):
         raise
     except Exception as error:
         raise VolumeError(f"{message} ({type(error).__name__}). Export the series again.") from None
+    finally:
+        pydicom.disabled = told
 
 
 def _choose(every: list[list[Header]], number: int | None) -> tuple[str, list[Header]]:
@@ -192,7 +223,7 @@ def _describe(headers: list[Header]) -> str:
     if "PixelSpacing" in first:
         words.append("pixels of {:g} x {:g} mm".format(*first["PixelSpacing"]))
     kernel = first["ConvolutionKernel"].strip("[]").replace("'", "")  # the list as pydicom writes it
-    return ", ".join(words + [f"kernel {kernel}"] * bool(re.fullmatch(r"[\w+.,/ -]{1,20}", kernel)))
+    return ", ".join(words + [f"kernel {kernel}"] * bool(_KERNEL.fullmatch(kernel)))
 
 
 def _normal(header: Header) -> np.ndarray:

@@ -8,7 +8,7 @@ import re
 import zipfile
 import zlib
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +22,7 @@ from .slicing import Volume, VolumeError
 
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # of a zip, inflated
+_MOST_HEADER = 2**16  # bytes, of a MetaImage
 
 
 def read_scan(path: str | Path, series: int | None = None) -> Volume:
@@ -30,7 +31,7 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
 
     Args:
         path (`str` or `Path`):
-            A `.nii.gz` or `.nii` in HU, a `.mha` or `.mhd` in HU, a folder of DICOM files, or a `.zip` of one.
+            A `.nii.gz`, `.nii` or `.mha` in HU, a folder of DICOM files, or a `.zip` of one.
         series (`int`, *optional*):
             Which DICOM series, from 1, where not just one is an axial CT; the error lists them.
 
@@ -62,16 +63,25 @@ def _read(path: Path, series: int | None) -> Volume:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
         return read_volume(path, _NAME)
-    if name.endswith((".mha", ".mhd")):
+    if name.endswith(".mha"):
         return _read_metaimage(path)
     raise VolumeError(
-        f"{_NAME}: give a .nii.gz, .nii, .mha or .mhd file, a folder of DICOM files, or a .zip of one. A single DICOM "
-        "file is one slice: give its folder."
+        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of one. A single DICOM file "
+        "is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
     )
 
 
+def files_of(folder: Path) -> list[Path]:
+    """What a folder and those below it hold, by path, without what is hidden or left there by macOS."""
+    return [file for file in sorted(folder.rglob("*")) if not file.is_dir() and _is_meant(file.relative_to(folder))]
+
+
+def _is_meant(inside: PurePath) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+
+
 def _read_folder(path: Path, series: int | None) -> Volume:
-    return _read_dicom([partial(open, file, "rb") for file in sorted(path.rglob("*")) if file.is_file()], series)
+    return _read_dicom([partial(open, file, "rb") for file in files_of(path) if file.is_file()], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -80,7 +90,8 @@ def _read_zip(path: Path, series: int | None) -> Volume:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check_entries(entries)
-            return _read_dicom([partial(archive.open, entry) for entry in entries], series)
+            meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
+            return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
 
@@ -106,6 +117,13 @@ def _read_dicom(files: list[DicomFile], series: int | None) -> Volume:
 
 
 def _read_metaimage(path: Path) -> Volume:
+    try:
+        str(path).encode()  # else SimpleITK ends the process
+    except UnicodeEncodeError:
+        raise VolumeError(f"{_NAME}: its path is no UTF-8. Rename the file, or the folder that it is in.") from None
+    with path.open("rb") as opened:  # the voxels of others lie in a file that the header names, any file
+        if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
+            raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))

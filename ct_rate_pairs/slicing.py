@@ -197,12 +197,13 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
     if soft_tissue < -200:
         raise VolumeError(
             f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was "
-            "probably rescaled twice: `*_fixed` files are HU already, through their NIfTI header."
+            "probably rescaled twice. (CT-RATE's `*_fixed` files are HU already, through their NIfTI header.)"
         )
     # What lies lower is padding around the field of view (-1024, -2048, -3024), which rescaling may have passed by.
     air_and_lung = float(np.mean((sample > -1020) & (sample < -500)))
     if air_and_lung < 0.005:
         raise VolumeError(
             f"{name}: only {air_and_lung:.2%} of the voxels lie between -1020 and -500 HU, so there is no air in this "
-            "chest. The volume was probably never rescaled: use the `*_fixed` files, whose NIfTI header yields HU."
+            "chest. The volume was probably never rescaled: HU = stored value * slope + intercept. (Of CT-RATE, use "
+            "the `*_fixed` files, whose NIfTI header yields HU.)"
         )

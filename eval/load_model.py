@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RevisionResolutionError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
-from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_settings import find_file
 
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -31,7 +33,7 @@ def load_model(
             Folder, or name on the Hub. A folder with `adapter_config.json` is an adapter: its base is loaded first, by
             the name that the adapter keeps.
         revision (`str`, *optional*):
-            Branch, tag or commit on the Hub.
+            Branch, tag or commit on the Hub. An adapter's base is always the one on its own main branch.
         dtype (`str`, *optional*, defaults to `"auto"`):
             Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
@@ -44,10 +46,14 @@ def load_model(
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
 
     Raises:
-        `OSError`: if there is no such model, as transformers words it. No code of the repository is ever run
-        (`trust_remote_code` stays off).
+        `OSError`: if there is no such model. No code of the repository is ever run (`trust_remote_code` stays off).
     """
-    model = AutoModelForImageTextToText.from_pretrained(name_or_path, revision=revision, dtype=dtype)
+    if Path(name_or_path).is_dir() and not is_model_folder(name_or_path):
+        raise OSError(f"{name_or_path} holds no model: it has neither {' nor '.join(CONFIGS)}.")
+    # transformers would look for an adapter's revision in its base, too, which has no branch or tag of that name
+    adapter = find_file(name_or_path, "adapter_config.json", revision)
+    where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
+    model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, **where)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
     return model.eval().to(device), {"slices": PairCollator, "montage": MontageCollator}[slices_as](processor)
 
@@ -92,6 +98,22 @@ def is_model_folder(name_or_path: str) -> bool:
     return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
 
 
+def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
+    """
+    The commit that a branch or tag on the Hub points to now, so that all files of a model are those of one commit
+    though somebody pushes to it in between; `None` for a folder.
+
+    Raises:
+        `OSError`: if there is no such model or revision, or the Hub does not answer and the cache does not know.
+    """
+    if Path(name_or_path).is_dir():
+        return None
+    try:
+        return HfApi().resolve_revision(name_or_path, revision=revision).resolved
+    except RevisionResolutionError as error:
+        raise OSError(f"{error} Try again when the Hub answers.") from error
+
+
 def version_of(name_or_path: str, revision: str | None = None) -> str:
     """
     What tells a model from every other one: its name and commit on the Hub, or a hash of the weights in its folder,
@@ -107,7 +129,6 @@ def version_of(name_or_path: str, revision: str | None = None) -> str:
                 digest.update(path.name.encode() + hashlib.file_digest(weights, "sha256").digest())
         return f"sha256:{digest.hexdigest()[:16]}"
     for file in CONFIGS:
-        path = cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path:
+        if path := find_file(name_or_path, file, revision):
             return f"{name_or_path}@{extract_commit_hash(path, None)}"
     raise OSError(f"{name_or_path} is neither a model's folder nor a model on the Hub: it has no config.json.")

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.trainer.row_settings import find_file
 
 
 ENCODER = "zzxslp/RadBERT-RoBERTa-4m"
@@ -52,8 +52,8 @@ def find_weights(checkpoint: str) -> Path:
     if Path(checkpoint).is_file():
         return Path(checkpoint)
     for name in WEIGHTS:
-        if path := cached_file(checkpoint, name, _raise_exceptions_for_missing_entries=False):
-            return Path(path)
+        if path := find_file(checkpoint, name):
+            return path
     raise OSError(
         f"{checkpoint} holds neither {' nor '.join(WEIGHTS)}: pass the file itself, or a folder or Hub name."
     )
@@ -83,8 +83,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[RadBertCl
     weights = find_weights(checkpoint)
     if encoder is None:
         where = str(weights.parent) if Path(checkpoint).exists() else checkpoint
-        beside = cached_file(where, "config.json", _raise_exceptions_for_missing_entries=False)
-        encoder = where if beside else ENCODER
+        encoder = where if find_file(where, "config.json") else ENCODER
     if weights.suffix == ".safetensors":
         state = load_file(weights)
     else:

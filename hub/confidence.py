@@ -29,7 +29,6 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
 from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval.evaluation_figures import calibration_error
@@ -37,6 +36,7 @@ from ct_rate_pairs.eval.generate import batched, generate_reports
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.report_labels import label_sentence
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_settings import find_file
 
 from .evidence import report_sentences, stating_sentences, tokens_of
 
@@ -82,9 +82,9 @@ class Confidence:
 
 
 def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:
-    """Reads `confidence.json` of a folder or a model on the Hub; `None` where there is none."""
-    path = cached_file(name_or_path, FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
-    return Confidence(**json.loads(Path(path).read_text())) if path else None
+    """Reads `confidence.json` of a folder or a model on the Hub; `None` where there is none, see `find_file`."""
+    path = find_file(name_or_path, FILE, revision)
+    return Confidence(**json.loads(path.read_text())) if path else None
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:

@@ -1,50 +1,64 @@
 """
-What of a run's folder may be published, and what never may: scans, tables and reports of CT-RATE (its licence forbids
-to pass them on), tokens, and paths of the machine.
+What of a run's folder may go to the Hub, and what never may: scans, tables and reports of CT-RATE (its licence forbids
+to pass them on), tokens, paths of the machine, and weights that are not whole.
 
-A list of file names decides what goes up; what is in those files is then looked at. Whatever is on neither list, such
-as checkpoints, `samples/` (reference reports) and `training_args.bin` (a pickle that holds the token), stays here.
+Lists of file names decide what goes up; what is in those files is then looked at. Whatever is on no list, such as
+`samples/` (reference reports) and `training_args.bin` (a pickle that holds the token), stays here.
 """
 
+import hashlib
 import json
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 
+from ct_rate_pairs.csv_tables import VOLUME_NAME
+
+
+INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 MODEL = (
     "model.safetensors",
     "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
+    INDEX,
     "adapter_model.safetensors",
-    "adapter_config.json",
+    ADAPTER,
     "config.json",
     "generation_config.json",
 )
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
 PROCESSOR = (
     "processor_config.json",
     "preprocessor_config.json",
     "video_preprocessor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
+    *TEMPLATES,
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+PIXELS = "figures/reports.png"  # slices beside reference reports: of the phantom only
 RESULTS = (
     "row_settings.json",
     "training_config.json",
     "results.json",
     "confidence.json",
     "predictions.jsonl",
-    "figures/*.png",
+    *(f"figures/{name}.png" for name in ("losses", "labels", "gaps", "calibration")),
+    PIXELS,
 )
 CARD = ("README.md", ".eval_results/*.yaml")
 ALLOWED = (*MODEL, *VOCABULARY, *PROCESSOR, *RESULTS, *CARD)
-PIXELS = "figures/reports.png"  # slices beside reference reports: of the phantom only
+# What Trainer needs to go on, FSDP's and DeepSpeed's shards too; `trainer_state.json` is written anew.
+TRAINING_STATE = (
+    *("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
+    *("pytorch_model_fsdp*", "pytorch_model_fsdp*/*", "optimizer_*/*", "latest", "global_step*/*.pt"),
+)
+REFERENCES = "reference_hashes.json"  # of the reports that no file may quote; stays here
 
-DATA = (".nii", ".nii.gz", ".mha", ".dcm", ".parquet", ".arrow", ".csv", ".tsv", ".npy", ".npz")
+DATA = (".nii", ".nii.gz", ".mha", ".dcm", ".parquet", ".arrow", ".npy", ".npz")
 # Offset, bytes there, what has them
 MAGIC = (
     (344, b"n+1\0", "NIfTI"),
@@ -57,8 +71,14 @@ MAGIC = (
 PNG = b"\x89PNG\r\n\x1a\n"
 COLUMNS = ("Findings_EN", "Impressions_EN", "ClinicalInformation_EN", "VolumeName,")  # of CT-RATE's tables
 
-TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
-LOCAL_PATH = re.compile(r"(?:/home/|/root/|/Users/|[A-Za-z]:\\+Users\\+)[\w.-]+")
+# Of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:hf_|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
+    r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+)
+HOME = re.compile(r"(?:/home/|/root/|/Users/|[A-Za-z]:\\+Users\\+)[\w.-]+")
+# Any path at all, which only settings can be searched for: a text may have its slashes
+LOCAL_PATH = re.compile(r"(?<![\w./:])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")
 LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is a report
 QUOTE = 12  # words in a row of a reference report that no other text has by chance
 
@@ -67,19 +87,16 @@ class ForbiddenContentError(ValueError):
     """A run's folder holds what must not be published; the message lists it."""
 
 
-def publishable_files(
-    run_dir: Path, *, phantom: bool, references: Sequence[str] = (), token: str | None = None
-) -> list[str]:
+def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None) -> list[str]:
     """
     Chooses what of a run's folder goes to the Hub, and refuses the run if any of it must not.
 
     Args:
         run_dir (`Path`):
-            The run's folder.
+            The run's folder. Reports of which [`keep_reference_hashes`] left hashes there, and those in `samples/`,
+            are looked for: no file may quote them.
         phantom (`bool`):
             Whether the cohort is the phantom, whose slices and reports are ours; CT-RATE otherwise.
-        references (`Sequence[str]`, *optional*):
-            Reference reports of the cohort: no file may quote them. Those in `samples/` are always looked for.
         token (`str`, *optional*):
             The token in use, which is looked for as well as anything of a token's form.
 
@@ -88,79 +105,121 @@ def publishable_files(
 
     Raises:
         [`ForbiddenContentError`]: with a line for each thing found: data files anywhere in the folder, files that are
-            not what their name says, texts other than volume and report among the predictions, quotes of reference
-            reports, tokens, and local paths.
+            not what their name says, cut or missing weights, an adapter on a local base, texts other than volume and
+            report among the predictions, quotes of reference reports, tokens, and local paths.
     """
-    found = [f"{path.relative_to(run_dir)}: {kind}" for path in sorted(run_dir.rglob("*")) if (kind := _data(path))]
-    allowed = (path for pattern in ALLOWED for path in run_dir.glob(pattern))
-    files = sorted(path.relative_to(run_dir).as_posix() for path in allowed)
-    if not phantom:
-        files = [file for file in files if file != PIXELS]
-    references = [] if phantom else [*references, *_sampled_references(run_dir)]
-    quotes = {quote for reference in references for quote in _quotes(reference)}
+    files = [file for file in _chosen(run_dir, ALLOWED) if phantom or file != PIXELS]
+    found = _data_files(run_dir)
+    reports, quotes = (set(), set()) if phantom else _reference_hashes(run_dir)
     for file in files:
-        path = run_dir / file
-        try:
-            texts = list(_texts(path))
-        except (ValueError, struct.error) as error:  # a decoding or parsing error is a ValueError
-            found.append(f"{file}: not what its name says ({error})")
-            continue
-        found += [f"{file}: {what}" for what in _secrets("\n".join(texts), token, run_dir, file in VOCABULARY)]
+        texts, wrong = _read(run_dir, file, token)
+        found += wrong
         if file == "predictions.jsonl":
-            found += [f"{file} {what}" for what in _wrong_predictions(path, references)]
-        elif file not in (*VOCABULARY, "chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
-            if any(not quotes.isdisjoint(_quotes(text)) for text in texts):
+            found += [f"{file} {what}" for what in _wrong_predictions(texts, reports)]
+        elif file not in (*VOCABULARY, *TEMPLATES, "tokenizer_config.json"):
+            strings = list(_strings(texts))
+            if any(not quotes.isdisjoint(_quotes(text)) for text in strings):
                 found.append(f"{file}: quotes a reference report")
-            elif file in RESULTS and path.suffix == ".json" and any(len(text) > LONGEST_SETTING for text in texts):
+            elif file in RESULTS and file.endswith(".json") and any(len(text) > LONGEST_SETTING for text in strings):
                 found.append(f"{file}: a text of more than {LONGEST_SETTING} characters, as reports are")
+    _refuse(run_dir, found)
+    return files
+
+
+def checkpoint_files(folder: Path, token: str | None = None) -> list[str]:
+    """
+    As [`publishable_files`], for a checkpoint of Trainer: the model, and the state of the training but
+    `trainer_state.json`.
+    """
+    model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR))
+    _refuse(folder, _data_files(folder) + [wrong for file in model for wrong in _read(folder, file, token)[1]])
+    return sorted({*model, *_chosen(folder, TRAINING_STATE)})
+
+
+def keep_reference_hashes(run_dir: str | Path, references: Sequence[str]) -> None:
+    """
+    Leaves in a run's folder what [`publishable_files`] knows reference reports by, whenever it is published: hashes
+    of whole reports and of their sequences of 12 words, not the reports themselves.
+
+    Args:
+        run_dir (`str` or `Path`):
+            The run's folder.
+        references (`Sequence[str]`):
+            Reference reports of the scans that the run wrote reports for.
+    """
+    hashes = {
+        "reports": sorted({_hash(_words(reference)) for reference in references}),
+        "quotes": sorted({quote for reference in references for quote in _quotes(reference)}),
+    }
+    (Path(run_dir) / REFERENCES).write_text(json.dumps(hashes))
+
+
+def _chosen(folder: Path, patterns: Sequence[str]) -> list[str]:
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _refuse(folder: Path, found: list[str]) -> None:
     if found:
         raise ForbiddenContentError(
-            f"{run_dir} must not be published, as it holds:\n"
+            f"{folder} must not be published:\n"
             + "\n".join(f"- {line}" for line in found)
             + "\nMove, remove or correct these, and publish again. Nothing was uploaded."
         )
-    return files
+
+
+def _data_files(folder: Path) -> list[str]:
+    kinds = ((path, _data(path)) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [f"{path.relative_to(folder)}: {kind}" for path, kind in kinds if kind]
 
 
 def _data(path: Path) -> str | None:
     """What kind of data file `path` is, by its name or its first bytes; `None` for any other."""
-    if not path.is_file():
-        return None
-    if path.name.lower().endswith(DATA):
+    name = path.name.lower()
+    if name.endswith(DATA):
         return "a scan or a table, by its name"
     with path.open("rb") as file:
-        head = file.read(352)
+        head = file.read(4096)
+    if name.endswith((".csv", ".tsv")) and any(column.strip(",").encode() in head for column in COLUMNS):
+        return "a table of CT-RATE, by its columns"
     return next((f"{kind} data" for offset, magic, kind in MAGIC if head[offset:].startswith(magic)), None)
 
 
-def _texts(path: Path) -> Iterator[str]:
+def _read(folder: Path, file: str, token: str | None) -> tuple[list, list[str]]:
+    """What there is to read in a file, and a line for each thing in it that must not be published."""
+    try:
+        contents = _contents(folder / file)
+    except (ValueError, SafetensorError) as error:  # a decoding or parsing error is a ValueError
+        return [], [f"{file}: not what its name says, or cut short ({error})"]
+    wrong = list(_secrets("\n".join(_strings(contents)), token, folder, file))
+    if file == ADAPTER:
+        wrong += _wrong_base(*contents)
+    elif file == INDEX:
+        shards = set(contents[0].get("weight_map", {}).values())
+        wrong += [f"{shard}, which it names, is missing" for shard in sorted(shards) if not (folder / shard).is_file()]
+    return contents, [f"{file}: {what}" for what in wrong]
+
+
+def _contents(path: Path) -> list:
     """
-    The texts in a file, which is checked to be what its name says: the strings of a JSON file, keys too; the header of
-    a safetensors file, beside which it holds numbers alone; the bytes of an image.
+    The contents of a file, which is checked to be whole and what its name says: the values of JSON; the names in
+    safetensors, beside which it holds numbers alone; a text; the bytes of an image or a vocabulary as a text.
     """
     if path.suffix == ".safetensors":
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("no safetensors header")
-            yield from _strings(json.loads(file.read(length)))
-    elif path.suffix == ".png":
-        content = path.read_bytes()
-        if not content.startswith(PNG):
-            raise ValueError("no PNG header")
-        yield content.decode("latin-1")
-    elif path.suffix == ".model":  # a sentencepiece vocabulary
-        yield path.read_bytes().decode("latin-1")
-    elif path.suffix == ".json":
-        yield from _strings(json.loads(path.read_text("utf-8")))
-    elif path.suffix == ".jsonl":
-        for line in path.read_text("utf-8").splitlines():
-            yield from _strings(json.loads(line))
-    else:
-        yield path.read_text("utf-8")
+        with safe_open(path, "np") as weights:  # refuses a file with bytes too few or too many
+            return [weights.metadata(), list(weights.keys())]
+    if path.suffix == ".png" and not path.read_bytes().startswith(PNG):
+        raise ValueError("no PNG header")
+    if path.suffix in (".png", ".model"):
+        return [path.read_bytes().decode("latin-1")]
+    text = path.read_text("utf-8")
+    if path.suffix == ".json":
+        return [json.loads(text)]
+    return [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [text]
 
 
 def _strings(value: object) -> Iterator[str]:
+    """All texts within a value of JSON, keys too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -172,39 +231,70 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _secrets(text: str, token: str | None, run_dir: Path, vocabulary: bool) -> Iterator[str]:
+def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[str]:
     """Tokens, never quoted; columns of CT-RATE's tables; and, but for a vocabulary's entries, local paths."""
     if TOKEN.search(text) or (token and token in text):
-        yield "a token of the Hub; revoke it"
+        yield "a token; revoke it"
     if columns := [column for column in COLUMNS if column in text]:
         yield f"the column {columns[0].strip(',')} of CT-RATE's tables"
-    if not vocabulary:
-        path = LOCAL_PATH.search(text)
-        if path or str(run_dir.resolve()) in text:
-            yield f"a path of this machine, {path[0] if path else run_dir.resolve()}"
+    if file not in VOCABULARY:
+        settings = file.endswith(".json") and file not in TEMPLATES
+        path = HOME.search(text) or (settings and LOCAL_PATH.search(text))
+        if path or str(folder.resolve()) in text:
+            yield f"a path of this machine, {path[0] if path else folder.resolve()}"
 
 
-def _wrong_predictions(path: Path, references: Sequence[str]) -> Iterator[str]:
-    """Lines that hold more than a volume and its report, and reports that are the references themselves."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+def _wrong_base(config: dict) -> Iterator[str]:
+    """An adapter is worth nothing to others without the name of its base on the Hub."""
+    base = config.get("base_model_name_or_path") or ""
+    try:
+        validate_repo_id(base)
+        named = not Path(base).exists()
+    except ValueError:
+        named = False
+    if not named:
+        yield f"its base, {base!r}, is no model on the Hub: put its name there, or publish the merged model"
+
+
+def _wrong_predictions(rows: list, references: set[str]) -> Iterator[str]:
+    """Lines that hold more than a volume's name and its report, and reports that are the references themselves."""
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or row.keys() != {"volume", "report"}:
             fields = ", ".join(row) if isinstance(row, dict) else type(row).__name__
             yield f"line {number}: {fields}; a volume and its generated report alone may be published"
-    reports = [" ".join(row["report"].split()) for row in rows if isinstance(row, dict) and "report" in row]
-    known = {" ".join(reference.split()) for reference in references}
-    copies = sum(report in known for report in reports)
+        elif not all(isinstance(text, str) for text in row.values()) or not re.fullmatch(VOLUME_NAME, row["volume"]):
+            yield f"line {number}: volume must be a name such as valid_1_a_1.nii.gz, and report a text"
+    reports = [row["report"] for row in rows if isinstance(row, dict) and isinstance(row.get("report"), str)]
+    copies = sum(_hash(_words(report)) in references for report in reports)
     if 2 * copies > len(reports):  # templates make a model write a few of them word for word
         yield f"holds {copies} reference reports among {len(reports)} reports: they are not a model's"
 
 
-def _sampled_references(run_dir: Path) -> Iterator[str]:
-    """The reference reports in `samples/`, as [`~ct_rate_pairs.trainer.WriteReportSamples`] writes them."""
+def _reference_hashes(run_dir: Path) -> tuple[set[str], set[str]]:
+    """
+    Hashes of the reference reports and of their sequences of words: those that the run's recipe left, and those of
+    the reports in `samples/`, as [`~ct_rate_pairs.trainer.WriteReportSamples`] writes them.
+    """
+    reports, quotes = set(), set()
+    if (run_dir / REFERENCES).is_file():
+        hashes = json.loads((run_dir / REFERENCES).read_text())
+        reports, quotes = set(hashes["reports"]), set(hashes["quotes"])
     for path in run_dir.glob("samples/*.md"):
-        yield from re.findall(r"### Reference\n\n(.*?)\n\n### Generated", path.read_text("utf-8"), re.DOTALL)
+        for sample in re.findall(r"### Reference\n\n(.*?)\n\n### Generated", path.read_text("utf-8"), re.DOTALL):
+            reports.add(_hash(_words(sample)))
+            quotes |= _quotes(sample)
+    return reports, quotes
 
 
-def _quotes(text: str) -> set[tuple[str, ...]]:
-    """All runs of `QUOTE` words in a text."""
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[start : start + QUOTE]) for start in range(len(words) - QUOTE + 1)}
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _quotes(text: str) -> set[str]:
+    """Hashes of all runs of `QUOTE` words in a text."""
+    words = _words(text)
+    return {_hash(words[start : start + QUOTE]) for start in range(len(words) - QUOTE + 1)}
+
+
+def _hash(words: list[str]) -> str:
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).hexdigest()

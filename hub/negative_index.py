@@ -15,7 +15,7 @@ from ct_rate_pairs.builder import CTRatePairsConfig
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.source import open_source
 
-from .publish import HubRepository, PublishError
+from .repository import HubRepository, PublishError
 
 
 SPLITS = ("train", "validation", "test")
@@ -218,7 +218,7 @@ def main() -> None:
     repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
     try:
         print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
-    except PublishError as error:
+    except (PublishError, ValueError, OSError) as error:
         sys.exit(str(error))
 
 

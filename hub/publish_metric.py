@@ -9,7 +9,7 @@ import sys
 
 from ct_rate_pairs.eval.metric_modules import METRICS, metric_files
 
-from .publish import HubRepository, PublishError
+from .repository import HubRepository, PublishError
 
 
 TITLES = {

@@ -3,13 +3,17 @@
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from transformers import TextStreamer
 
+from ct_rate_pairs.dicom import study_of
+from ct_rate_pairs.scan_files import files_of
 from ct_rate_pairs.volume import VolumeError
 
 from .evidence_sheet import plot_sheet
@@ -20,19 +24,22 @@ NOTICE = (
     "Not a medical device. A model wrote this text and no radiologist has read it: it may miss findings, state "
     "findings that are not there, and be wrong about sides and sizes. It must not guide the care of anyone."
 )
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")
-CT_RATE_NAME = re.compile(r"(?:train|valid)_\d+_[a-z]+_\d+")
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # a .mhd, so that a batch says that it cannot be read
+# As long as CT-RATE's are and no longer: a name or a date must not pass for one
+CT_RATE_NAME = re.compile(r"(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2}")
 HELP = """\
 Write the report of a chest CT with a released model.
 
-SCAN is a .nii.gz, .nii, .mha or .mhd file in HU, a folder of DICOM files, or a .zip of one. In DIR are then
+SCAN is a .nii.gz, .nii or .mha file in HU, a folder of DICOM files, or a .zip of one. In DIR are then
   report.md    the report, the findings with their confidence and the slices they rest on
   report.json  the same for programs
   sheet.png    the slices that the model was shown, those that a finding rests on framed
 
-Several scans, or a folder that holds volumes or zips, are a batch: each scan gets a folder of its own in DIR. Run the
-same command again to go on after a break; finished scans are not done again. What cannot be read is listed in
-failures.json, and does not stop the others.
+Several scans, or a folder that holds volumes, zips or several DICOM studies, are a batch: each scan gets a folder of
+its own in DIR. A DICOM study is one scan, of whose series --series chooses one, though each may lie in a folder of its
+own below. Hidden files are passed over. Run the same command again to go on after a break; finished scans are not done
+again, unless --series or --max-new-tokens is another. What cannot be read is listed in failures.json, and does not
+stop the others.
 
 Nothing of the scan's path or header is written: a scan is called scan, scan-001 and so on in the order of the paths,
 unless its file has a name of CT-RATE's, such as valid_1_a_1.nii.gz, or one is given by --name."""
@@ -46,25 +53,45 @@ examples:
 
 
 def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
-    """The scans that `paths` stand for, and whether they are a batch. A folder without volumes is a DICOM series."""
+    """The scans that `paths` stand for, and whether they are a batch."""
     scans, batch = [], len(paths) > 1
     for path in paths:
-        volumes = sorted(file for file in path.rglob("*") if file.name.lower().endswith(VOLUMES))
-        scans += volumes or [path]
-        batch = batch or bool(volumes)
+        files = files_of(path) if path.is_dir() else []
+        volumes = [file for file in files if file.name.lower().endswith(VOLUMES)]
+        studies = find_studies([file for file in files if file not in volumes])
+        scans += sorted(volumes + studies) or [path]
+        batch = batch or len(studies) > 1 or bool(volumes)
     return scans, batch
 
 
+def find_studies(files: Sequence[Path]) -> list[Path]:
+    """Folders that hold one DICOM study each; where a study has no folder to itself, those of its series."""
+    studies: dict[Path, str] = {}  # of the first file that tells it
+    for file in files:
+        if not studies.get(file.parent) and file.is_file():
+            study = study_of(partial(file.open, "rb"))
+            if study is not None:
+                studies[file.parent] = study
+    folders = [folder for folder in studies if not any(parent in studies for parent in folder.parents)]
+    scans = []
+    for study in {studies[folder] for folder in folders}:
+        own = [folder for folder in folders if studies[folder] == study]
+        shared = Path(os.path.commonpath(own))
+        alone = study and all(folder in own for folder in folders if folder.is_relative_to(shared))
+        scans += [shared] if alone else own
+    return scans
+
+
 def digest(scan: Path) -> str:
-    """What tells one scan from another, whatever it is called: a hash of its bytes."""
-    hashes = hashlib.sha256()
+    """What tells one scan from another, whatever it or its files are called: a hash of the bytes."""
+    digests = []
     try:
-        for file in sorted(file for file in scan.rglob("*") if file.is_file()) if scan.is_dir() else [scan]:
+        for file in [file for file in files_of(scan) if file.is_file()] if scan.is_dir() else [scan]:
             with file.open("rb") as content:
-                hashes.update(hashlib.file_digest(content, "sha256").digest())
+                digests.append(hashlib.file_digest(content, "sha256").digest())
     except OSError as error:  # it names the file
         raise VolumeError(f"the scan: cannot be read: {error.strerror}.") from None
-    return hashes.hexdigest()
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def write_markdown(report: ScanReport) -> str:
@@ -109,12 +136,13 @@ def write_markdown(report: ScanReport) -> str:
     return "\n".join(lines)
 
 
-def save(report: ScanReport, folder: Path, key: str) -> None:
-    """Writes a report's three files; `report.json` comes last, and marks the scan as finished."""
+def save(report: ScanReport, folder: Path, key: dict) -> None:
+    """Writes a report's three files; `report.json` comes last, and marks the scan and options of `key` as finished."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").unlink(missing_ok=True)  # an earlier one must not stand beside another's sheet
     plot_sheet(report, folder / "sheet.png")
     (folder / "report.md").write_text(write_markdown(report), encoding="utf-8")
-    write_json(report.to_dict() | {"digest": key, "notice": NOTICE}, folder / "report.json")
+    write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
 
 
 def write_json(values: dict | list, path: Path) -> None:
@@ -124,26 +152,35 @@ def write_json(values: dict | list, path: Path) -> None:
     part.replace(path)
 
 
-def finished_reports(out: Path, reporter: Reporter) -> dict[str, str]:
+def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
+    """What a report is of: it stands for no other series of its scan, and for no longer one."""
+    return {"digest": digest(scan), "series": series, "max_new_tokens": max_new_tokens}
+
+
+def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
     """
-    The reports of an earlier batch in `out`: digest of the scan to its name.
+    The reports of an earlier batch in `out`: name of the scan to what [`report_key`] gave.
 
     Raises:
-        `ValueError`: if another model, or another version of it, wrote them.
+        `ValueError`: if another model, another version of it, or something else wrote them.
     """
     done = {}
     for path in out.glob("*/report.json"):
         report = json.loads(path.read_text(encoding="utf-8"))
+        if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
+            raise ValueError(f"{path} is no report of this command, without {sorted(missing)}: choose another --out.")
         if (report["model"], report["version"]) != (reporter.name, reporter.version):
             raise ValueError(
                 f"{out} holds reports of {report['model']}, version {report['version']}, not of {reporter.name}, "
                 f"version {reporter.version}: choose another --out."
             )
-        done[report["digest"]] = path.parent.name
+        done[path.parent.name] = {name: report[name] for name in ("digest", "series", "max_new_tokens")}
     return done
 
 
-def report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, **options) -> list[dict]:
+def report_batch(
+    reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None = None, max_new_tokens: int = 1200
+) -> list[dict]:
     """
     Reports many scans, each into a folder of `out`; those that an earlier call has finished are passed over.
 
@@ -154,8 +191,8 @@ def report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, **options
             Files, or folders of DICOM files.
         out (`Path`):
             Where to. Scans that cannot be read are listed in its `failures.json`, which is not there without any.
-        options:
-            Passed on to [`~ct_rate_pairs.hub.reporter.Reporter.report`].
+        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`):
+            As of [`~ct_rate_pairs.hub.reporter.Reporter.report`]. With others, a scan gets another report.
 
     Returns:
         `list[dict]`: the failures: `name`, `number` of the scan in the order of `scans`, `digest` and `error`.
@@ -165,24 +202,24 @@ def report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, **options
     done = finished_reports(out, reporter)
     earlier = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
     # A scan keeps its name. One that cannot be opened has no digest, and is called by its number.
-    names = {failure["digest"]: failure["name"] for failure in earlier if failure["digest"]} | done
+    names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
     failures: list[dict] = []
     for number, scan in enumerate(scans, start=1):
-        key, name = None, f"scan number {number}"
+        key, name = {"digest": None}, f"scan number {number}"
         try:
-            key = digest(scan)
-            name = names.setdefault(key, new_name(scan, set(names.values())))
-            if key in done:
-                print(f"[{number}/{len(scans)}] {name}: finished before", flush=True)
+            key = report_key(scan, series, max_new_tokens)
+            if finished := [known for known, other in done.items() if other == key]:
+                print(f"[{number}/{len(scans)}] {finished[0]}: finished before", flush=True)
                 continue
-            report = reporter.report(scan, name=name, **options)
+            name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
+            report = reporter.report(scan, name=name, series=series, max_new_tokens=max_new_tokens)
         except VolumeError as error:
             told = for_command_line(error)
-            failures.append({"name": name, "number": number, "digest": key, "error": told})
+            failures.append({"name": name, "number": number, "digest": key["digest"], "error": told})
             print(f"[{number}/{len(scans)}] {name}: {told}", file=sys.stderr, flush=True)
         else:
             save(report, out / name, key)
-            done[key] = name
+            done[name] = key
             stated = [finding.label for finding in report.findings if finding.stated]
             print(f"[{number}/{len(scans)}] {name}: {', '.join(stated) or 'no finding'}", flush=True)
         if failures:
@@ -230,9 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scans, batch = find_scans(args.scans)
     if batch and args.name is not None:
         parser.error("--name is for a single scan: those of a batch are numbered.")
-    reporter = load_reporter(args.model, args.revision, args.device, args.dtype)
+    if args.out.exists() and not args.out.is_dir():
+        parser.error("--out is a file: give a folder.")
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens}
     try:
+        reporter = load_reporter(args.model, args.revision, args.device, args.dtype)
         if batch:
             failures = report_batch(reporter, scans, args.out, **options)
             print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.out}.")
@@ -240,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
         streamer = TextStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         report = reporter.report(scans[0], name=name, streamer=streamer, **options)
-        save(report, args.out, digest(scans[0]))
+        save(report, args.out, report_key(scans[0], **options))
     except VolumeError as error:
         parser.exit(1, f"error: {for_command_line(error)}\n")
     except (ValueError, OSError) as error:

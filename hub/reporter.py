@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from ct_rate_pairs.eval.load_model import load_model, version_of
+from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.scan_files import read_scan
 from ct_rate_pairs.settings import VolumeSettings
@@ -143,7 +143,7 @@ class Reporter:
 
         Args:
             scan (`str`, `Path` or [`~ct_rate_pairs.volume.Volume`]):
-                A `.nii.gz`, `.nii`, `.mha` or `.mhd` in HU, a folder of DICOM files or a `.zip` of one, or a volume.
+                A `.nii.gz`, `.nii` or `.mha` in HU, a folder of DICOM files or a `.zip` of one, or a volume.
             name (`str`, *optional*, defaults to `"scan"`):
                 What the scan is called in the report. The path is never told.
             series (`int`, *optional*):
@@ -235,7 +235,7 @@ def load_reporter(
         name_or_path (`str`):
             Name on the Hub, or folder: a whole model, or an adapter, whose base is loaded by the name it keeps.
         revision (`str`, *optional*):
-            Branch, tag or commit on the Hub.
+            Branch, tag or commit on the Hub. All files are those of the commit that it points to at the start.
         device (`torch.device` or `str`, *optional*):
             Where the model goes; an accelerator where there is one, else the CPU.
         dtype (`str`, *optional*, defaults to `"auto"`):
@@ -245,7 +245,7 @@ def load_reporter(
         [`Reporter`]
 
     Raises:
-        `OSError`: if there is no such model.
+        `OSError`: if there is no such model, or the Hub does not say whether it has settings and confidences.
 
     Example:
 
@@ -259,6 +259,7 @@ def load_reporter(
     """
     name_or_path = str(name_or_path)
     device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    revision = commit_of(name_or_path, revision)
     model, collator = load_model(name_or_path, revision, dtype, device)
     folder = Path(name_or_path)
     return Reporter(

@@ -47,7 +47,7 @@ def main(args: ComparisonArguments) -> None:
     shared = [volume for volume in runs[0] if volume in runs[1]]
     if not shared:
         raise ValueError(f"{args.first} and {args.second} have no volume in common.")
-    options = row_settings_of(paths[0]) | args.dataset_options() | {"negative": "none"}
+    options = row_settings_of(paths[0]) | args.dataset_options() | {"negative": "none", "task": "report"}
     scans = load_dataset("ct_rate_pairs", split=args.split, **options)
     for path in paths:
         check_references(path, scans, args.split)

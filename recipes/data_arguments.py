@@ -31,5 +31,28 @@ class DataArguments:
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataArguments)}
+        return self._given(DataArguments)
+
+    def _given(self, arguments: type) -> dict:
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(arguments)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass
+class TaskArguments(DataArguments):
+    """What a volume is asked."""
+
+    task: str = field(default="report", metadata={"help": "report, vqa or matching."})
+    prompt_metadata: bool | None = field(default=None, metadata={"help": "Tell age and sex in the prompt."})
+    questions_per_volume: int | None = field(default=None, metadata={"help": "vqa: questions a volume; 4 by default."})
+    question_types: list[str] | None = field(
+        default=None, metadata={"help": "vqa: some of presence, side, location, abnormalities; all by default."}
+    )
+    options: str | None = field(
+        default=None, metadata={"help": "matching: full (the default), impression or keywords."}
+    )
+    num_false: int | None = field(default=None, metadata={"help": "matching: false texts a volume; 3 by default."})
+    difficulty: str | None = field(default=None, metadata={"help": "matching: random (the default) or hard."})
+
+    def dataset_options(self) -> dict:
+        return self._given(TaskArguments)

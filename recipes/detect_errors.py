@@ -62,7 +62,7 @@ def output_file(args: DetectionArguments) -> Path:
 
 def main(args: DetectionArguments) -> None:
     check_level(args.ci)
-    options = read_row_settings(args.model, args.revision) | args.dataset_options() | {"negative": "none"}
+    options = read_row_settings(args.model, args.revision) | args.dataset_options() | {"negative": "none", "task": "report"}
     dataset = load_dataset("ct_rate_pairs", **options)
     rows = dataset[args.split]
     rows = rows.select(range(min(args.scans or len(rows), len(rows))))

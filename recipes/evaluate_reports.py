@@ -35,7 +35,7 @@ from ct_rate_pairs.eval.endpoint import (
     write_endpoint_predictions,
 )
 from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions, write_results
-from ct_rate_pairs.eval.load_model import check_model, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
 from ct_rate_pairs.eval.predictions import read_predictions, references_of, write_predictions
 from ct_rate_pairs.eval.provenance import check_references, describe_provenance, row_settings_of
 from ct_rate_pairs.eval.results import score_reports
@@ -121,12 +121,14 @@ def main(args: EvaluationArguments) -> None:
         raise ValueError("Give either --model, to write reports, or --predictions, to measure a file of them.")
     if args.predictions and args.scans:
         raise ValueError("--scans is for --model: of a file of predictions all are measured.")
-    endpoint = make_endpoint(args)
+    endpoint, out = make_endpoint(args), output_folder(args)
+    if args.model and not endpoint:
+        args.revision = commit_of(args.model, args.revision)  # a branch may move on while this runs
     if args.predictions:
         kept = row_settings_of(args.predictions)
     else:
         kept = {} if endpoint else read_row_settings(args.model, args.revision)
-    options = kept | args.dataset_options()
+    options = kept | args.dataset_options() | {"task": "report"}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = index[args.split]
     train = index["train"]
@@ -135,7 +137,6 @@ def main(args: EvaluationArguments) -> None:
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
     _, score["train_reports"], score["train_labels"] = references_of(train)
-    out = output_folder(args)
 
     if args.predictions:
         predictions = read_predictions(args.predictions)

@@ -10,11 +10,15 @@ On the phantom, without a GPU or a download (`make demo` does both):
     python -m ct_rate_pairs.phantom --out phantom --scans 2000
     accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml --data_dir phantom
 
+`--config recipes/configs/vqa.yaml` and `matching.yaml` train on the other tasks of the dataset (`--task`), and
+`mixture.yaml` on a mixture by weight, with the same trainer and loss (`docs/tasks.md`).
+
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
 `--push_to_hub true --hub_model_id USER/NAME` publishes the run at its end. With `--hub_strategy checkpoint` the Hub
 keeps its last checkpoint too, and `--resume_from_checkpoint last-checkpoint` goes on from there on another machine.
 """
 
+import json
 import logging
 import os
 import sys
@@ -24,8 +28,8 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from data_arguments import DataArguments
-from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets, load_dataset
+from data_arguments import TaskArguments
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.trainer_utils import HubStrategy
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
@@ -38,19 +42,16 @@ from ct_rate_pairs.eval.figures import plot_losses
 from ct_rate_pairs.eval.load_model import version_of
 from ct_rate_pairs.eval.predictions import write_predictions
 from ct_rate_pairs.eval.provenance import describe_provenance
+from ct_rate_pairs.eval.task_evaluation import evaluate_task
 from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.hub.checkpoints import LAST_CHECKPOINT, PushCheckpoints, fetch_checkpoint
 from ct_rate_pairs.hub.confidence import fit_confidence
-from ct_rate_pairs.hub.guard import ForbiddenContentError
-from ct_rate_pairs.hub.publish import (
-    LAST_CHECKPOINT,
-    HubRepository,
-    PublishError,
-    PushCheckpoints,
-    fetch_checkpoint,
-    publish_or_tell_how,
-    take_over_push,
-)
+from ct_rate_pairs.hub.guard import ForbiddenContentError, keep_reference_hashes
+from ct_rate_pairs.hub.publish import publish_or_tell_how, take_over_push
+from ct_rate_pairs.hub.repository import HubRepository, PublishError
 from ct_rate_pairs.rows import RowReader
+from ct_rate_pairs.settings import one_of
+from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.trainer import (
     MuonAdamW,
     NegativeSFTConfig,
@@ -60,26 +61,42 @@ from ct_rate_pairs.trainer import (
     WriteReportSamples,
     save_row_settings,
 )
+from ct_rate_pairs.trainer.task_streams import mix_tasks, save_mixed_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 @dataclass
-class RecipeArguments(DataArguments):
+class RecipeArguments(TaskArguments):
     """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
 
+    mixture: dict | str | None = field(
+        default=None,
+        metadata={"help": "Tasks and their weights in the place of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
+    )
     slices: str = field(default="uniform", metadata={"help": "uniform, or jitter: random planes, as augmentation."})
     freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower's weights as they are."})
     streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
     validation_scans: int = field(
-        default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` judges checkpoints by."}
+        default=64, metadata={"help": "Rows of the validation split that an `eval_strategy` judges checkpoints by."}
     )
     confidence_scans: int = field(
         default=0,
         metadata={"help": "Scans of the validation split that the findings' confidences are fitted on; 0: none."},
     )
-    eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to write reports for; 0: all."})
-    max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report, in tokens."})
+    eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to measure on; 0: all."})
+    max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report or answer, in tokens."})
     muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
+
+    def task_weights(self) -> dict[str, float]:
+        """The tasks that are trained on, reports first, and the share of each; shares sum to 1."""
+        if self.mixture is None:
+            return {self.task: 1.0}
+        weights = json.loads(self.mixture) if isinstance(self.mixture, str) else self.mixture
+        for task, weight in weights.items():
+            one_of("mixture", task, TASKS)
+            if not weight > 0:
+                raise ValueError(f"mixture: the weight {weight} of {task!r} is not above 0. Leave the task out.")
+        return {task: weights[task] / sum(weights.values()) for task in TASKS if task in weights}
 
 
 def load_model(model_args: ModelConfig, texts: list[str], seed: int) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -100,19 +117,17 @@ def load_splits(recipe_args: RecipeArguments, args: NegativeSFTConfig, options: 
     """The dataset, after a look at whether it has the scans that this run will ask it for."""
     index = load_dataset("ct_rate_pairs", **options)
     validates = args.eval_strategy != "no" or recipe_args.confidence_scans
+    validates = validates and options["task"] == next(iter(recipe_args.task_weights()))
     for split in ("train", "test", *(("validation",) if validates else ())):
         if not len(index.get(split, ())):
             raise ValueError(f"{recipe_args.data_dir or 'CT-RATE'} has no readable scan for the split '{split}'.")
-    if recipe_args.confidence_scans:
+    if recipe_args.confidence_scans and options["task"] == "report":
         volumes = first(index["validation"], recipe_args.confidence_scans).with_format(None)["volume"]
         if (patients := len({patient_of(volume) for volume in volumes})) < 5:
             raise ValueError(
                 f"Confidences are fitted on 5 patients at least, but confidence_scans={recipe_args.confidence_scans} "
                 f"takes {patients} of the split 'validation': raise it, or pass --confidence_scans 0 for none."
             )
-    if recipe_args.negative in ("heter", "hard"):
-        partners = index["train"].format["format_kwargs"]["transform"].partners("train").statistics()
-        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
     return index
 
 
@@ -120,22 +135,29 @@ def first(scans: Dataset, number: int) -> Dataset:
     return scans.select(range(min(number, len(scans))))
 
 
-def stream_epochs(args: NegativeSFTConfig, num_rows: int, options: dict) -> IterableDataset:
-    """
-    The training rows of all epochs as one stream, each epoch in its own order and with its own negatives.
+def reader_of(index: DatasetDict) -> RowReader:
+    return index["train"].format["format_kwargs"]["transform"]
 
-    In one pass, because Trainer finds its place again in a pass, but not in the epochs of a stream. It sets
-    `max_steps`, which Trainer needs.
-    """
+
+def print_partners(reader: RowReader) -> None:
+    partners = reader.partners("train").statistics()
+    print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
+
+
+def texts_of(index: DatasetDict, column: str) -> list[str]:
+    return [turns[0]["content"] for turns in index["train"].with_format(None)[column]]
+
+
+def stream_rows(
+    args: NegativeSFTConfig, weights: dict[str, float], indexes: dict[str, DatasetDict], options: dict
+) -> IterableDataset:
+    """The training rows of all epochs and tasks as one stream. It sets `max_steps`, which Trainer needs."""
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    num_rows = {task: len(index["train"]) for task, index in indexes.items()}
     if args.max_steps <= 0:
-        args.max_steps = max(1, int(args.num_train_epochs * num_rows / batch))
+        args.max_steps = max(1, int(args.num_train_epochs * sum(num_rows.values()) / batch))
     args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
-    stream = load_dataset("ct_rate_pairs", split="train", streaming=True, **options)
-    # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
-    epochs = range(1 + args.max_steps * batch // num_rows)
-    shuffling = {"buffer_size": 1, "max_buffer_input_shards": 1}
-    return concatenate_datasets([stream.shuffle(seed=args.seed + epoch, **shuffling) for epoch in epochs])
+    return mix_tasks(weights, num_rows, args.max_steps * batch, **options)
 
 
 def make_trainer(
@@ -144,17 +166,21 @@ def make_trainer(
     model_args: ModelConfig,
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    index: DatasetDict,
+    indexes: dict[str, DatasetDict],
     options: dict,
 ) -> NegativeSFTTrainer:
-    """The trainer on the split `train`; where an `eval_strategy` asks for it, on `validation` too."""
+    """
+    The trainer on the split `train`; where an `eval_strategy` asks for it, on `validation` too, with the first task.
+    """
+    weights, index = recipe_args.task_weights(), next(iter(indexes.values()))
+    streams = recipe_args.streaming or recipe_args.mixture is not None
     validates = args.eval_strategy != "no"
     validation = first(index["validation"], recipe_args.validation_scans) if validates else None
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
         args=args,
-        train_dataset=stream_epochs(args, len(index["train"]), options) if recipe_args.streaming else index["train"],
+        train_dataset=stream_rows(args, weights, indexes, options) if streams else index["train"],
         eval_dataset=validation,
         data_collator=PairCollator(processor),
         processing_class=processor,
@@ -162,7 +188,7 @@ def make_trainer(
         callbacks=[NewNegativesEachEpoch()],
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
-    if validation is not None:
+    if validation is not None and "report" in indexes:
         trainer.add_callback(
             WriteReportSamples(
                 trainer,
@@ -190,57 +216,98 @@ def resume_from(args: NegativeSFTConfig, hub: dict) -> str | bool | None:
     return args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
 
 
-def save_run(trainer: NegativeSFTTrainer, processor: ProcessorMixin, reader: RowReader) -> Path:
+def save_run(trainer: NegativeSFTTrainer, processor: ProcessorMixin, readers: list[RowReader]) -> Path:
     """Saves the model and what belongs to it, and removes what an earlier run in this folder measured of its own."""
     out = Path(trainer.args.output_dir)
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        save_row_settings(reader, out)
+        if len(readers) == 1:
+            save_row_settings(readers[0], out)
+        else:
+            save_mixed_row_settings(readers, out)
         for earlier in ("predictions.jsonl", "confidence.json"):
             (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
     return out
 
 
-def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
+def check_arguments(recipe_args: RecipeArguments, args: NegativeSFTConfig) -> None:
     if args.beta > 0 and recipe_args.negative == "none":
         raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+    if "report" in recipe_args.task_weights():
+        return
+    if recipe_args.confidence_scans:
+        raise ValueError("Confidences are read from reports, which this run does not learn: --confidence_scans 0.")
+    if args.push_to_hub:
+        raise ValueError("A model that learns no reports has no card to be published with: leave push_to_hub out.")
+
+
+def measure_other_tasks(
+    recipe_args: RecipeArguments,
+    model: PreTrainedModel,
+    collator: PairCollator,
+    indexes: dict[str, DatasetDict],
+    options: dict,
+    out: Path,
+    **sizes,
+) -> None:
+    """All tasks but reports; in a mixture, each has a folder of its own."""
+    for task, index in indexes.items():
+        if task != "report":
+            # Without negatives, which would take a second volume a row
+            test = load_dataset("ct_rate_pairs", split="test", **options | {"task": task, "negative": "none"})
+            folder = out / task if len(indexes) > 1 else out
+            evaluate_task(model, collator, test, index["train"], folder, scans=recipe_args.eval_scans, **sizes)
+
+
+def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: ModelConfig) -> None:
+    check_arguments(recipe_args, args)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:
         HubRepository(**hub)  # a token that may not write is told of now, not after the training
     options = recipe_args.dataset_options() | {"slices": recipe_args.slices, "seed": args.seed}
-    index = load_splits(recipe_args, args, options)
-    reader = index["train"].format["format_kwargs"]["transform"]
-    texts = index["train"].with_format(None)
-    reports, prompts = ([turn[0]["content"] for turn in texts[column]] for column in ("completion", "prompt"))
-
-    model, processor = load_model(model_args, [*reports, *prompts], args.seed)
+    indexes = {task: load_splits(recipe_args, args, options | {"task": task}) for task in recipe_args.task_weights()}
+    index = next(iter(indexes.values()))
+    reader = reader_of(index)
+    if recipe_args.negative in ("heter", "hard"):
+        print_partners(reader)
+    texts = [text for index in indexes.values() for name in ("completion", "prompt") for text in texts_of(index, name)]
+    model, processor = load_model(model_args, texts, args.seed)
     if recipe_args.freeze_vision:
         model.get_encoder("image").requires_grad_(False)
-    trainer = make_trainer(recipe_args, args, model_args, model, processor, index, options)
+    trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     minutes = (time.monotonic() - start) / 60
-    out = save_run(trainer, processor, reader)
+    out = save_run(trainer, processor, [reader_of(index) for index in indexes.values()])
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds a share of the weights only
         model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").to(args.device)
-    test = index["test"]
-    scans = first(test, recipe_args.eval_scans or len(test))
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
-    made_with = {"split": "test", "dtype": str(model.dtype), "max_new_tokens": recipe_args.max_new_tokens}
-    provenance = describe_provenance(version_of(str(out)), test, **made_with)
-    predictions = write_predictions(model, collator, scans, out / "predictions.jsonl", provenance=provenance, **sizes)
+    if "report" in indexes:
+        test = index["test"]
+        scans = first(test, recipe_args.eval_scans or len(test))
+        made_with = {"split": "test", "dtype": str(model.dtype), "max_new_tokens": recipe_args.max_new_tokens}
+        provenance = describe_provenance(version_of(str(out)), test, **made_with)
+        file = out / "predictions.jsonl"
+        predictions = write_predictions(model, collator, scans, file, provenance=provenance, **sizes)
     trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
     if not trainer.is_world_process_zero():
         return
 
+    (out / "figures").mkdir(exist_ok=True)
+    plot_losses(trainer.state.log_history, out / "figures" / "losses.png", args)
+    measure_other_tasks(recipe_args, model, collator, indexes, options, out, **sizes)
+    if "report" not in indexes:
+        return
     if recipe_args.confidence_scans:
-        validation = load_dataset("ct_rate_pairs", split="validation", **options | {"negative": "none"})
+        validation = load_dataset(
+            "ct_rate_pairs", split="validation", **options | {"task": "report", "negative": "none"}
+        )
         fit_confidence(model, collator, first(validation, recipe_args.confidence_scans), **sizes).save(out)
     results = evaluate_model(
         model,
@@ -248,12 +315,12 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         predictions,
         scans,
         out,
-        train_reports=reports,
-        train_labels=texts.with_format("numpy", columns=["labels"])["labels"][:],
+        train_reports=texts_of(index, "completion"),
+        train_labels=index["train"].with_format("numpy", columns=["labels"])["labels"][:],
         ci=0.95,
         **sizes,
     )
-    plot_losses(trainer.state.log_history, out / "figures" / "losses.png", args)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     write_model_card(
         out,
         results,
@@ -263,17 +330,19 @@ def main(recipe_args: RecipeArguments, args: NegativeSFTConfig, model_args: Mode
         num_train=len(index["train"]),
         num_test=results["model"]["n"],
         steps=trainer.state.global_step,
-        hardware=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        hardware=f"{args.world_size} x {gpu}" if gpu else f"{os.cpu_count()} CPU cores",
         minutes=minutes,
         base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
-        num_slices=reader.source.settings.num_slices,
-        spacing=reader.source.settings.spacing,
+        slices=recipe_args.slices,
         min_label_distance=recipe_args.min_label_distance,
+        max_label_distance=recipe_args.max_label_distance,
+        partner_sampling=recipe_args.partner_sampling,
     )
+    # What publishing, now or later, looks for in the predictions.
+    keep_reference_hashes(out, [turns[0]["content"] for turns in scans.with_format(None)["completion"]])
     if pushing:
-        references = [turns[0]["content"] for turns in scans.with_format(None)["completion"]]
         try:
-            print("Published:", publish_or_tell_how(out, **hub, references=references))
+            print("Published:", publish_or_tell_how(out, **hub))
         except (ForbiddenContentError, PublishError) as error:
             sys.exit("\n".join([str(error), *error.__notes__]))
 

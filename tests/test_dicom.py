@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import (
+    BasicTextSRStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
+    MediaStorageDirectoryStorage,
     RLELossless,
 )
 from test_volume import marked_volume
@@ -210,16 +212,16 @@ def test_one_slice_is_no_volume(tmp_path):
     assert_refused(write(tmp_path, series()[:1]), "one slice is no volume")
 
 
-def test_files_that_are_no_images_are_passed_over(tmp_path):
+def test_files_that_are_no_images_are_passed_over_with_a_warning(tmp_path, caplog):
     write(tmp_path / "DOE", series())
     (tmp_path / "readme.txt").write_text("DOE^JANE " * 100)
     (tmp_path / "empty").touch()
-    for name, keywords in (("DICOMDIR", ["SeriesInstanceUID", "Rows"]), ("report.dcm", ["Rows", "PixelData"])):
-        other = series()[0]
-        for keyword in keywords:
-            delattr(other, keyword)
+    for name, kind in (("DICOMDIR", MediaStorageDirectoryStorage), ("report.dcm", BasicTextSRStorage)):
+        other = series(SOPClassUID=kind)[0]
+        del other.Rows, other.PixelData
         dcmwrite(tmp_path / name, other, enforce_file_format=True)
     np.testing.assert_array_equal(hu(read(tmp_path)), marked_volume())
+    assert caplog.messages == ["4 of the scan's 16 files are no DICOM images and were passed over."]
     for path in (tmp_path / "DOE").iterdir():
         path.unlink()
     assert_refused(tmp_path, "no DICOM image among its 4 files")
@@ -253,8 +255,8 @@ def test_of_several_series_one_is_chosen_by_its_number_in_the_list(tmp_path):
     np.testing.assert_array_equal(hu(read(tmp_path, 2)), other)
 
 
-def test_a_kernel_or_modality_that_looks_like_free_text_is_not_listed(tmp_path):
-    write(tmp_path, series(ConvolutionKernel="DOE^JANE"))
+def test_a_modality_that_looks_like_free_text_is_not_listed(tmp_path):
+    write(tmp_path, series())
     write(tmp_path, slices(marked_volume(), AFFINE, 2, Modality="JANE DOE"))
     write(tmp_path, slices(marked_volume(), AFFINE, 3))
     assert_refused(tmp_path, r"2 of its 3 series")
@@ -291,6 +293,38 @@ def test_a_cut_file_is_named_by_its_number(tmp_path):
     path = next(path for path in folder.iterdir() if dcmread(path).ImagePositionPatient[2] == -112)
     path.write_bytes(path.read_bytes()[:-100])
     assert_refused(folder, r"series 1 of the scan: slice 3 cannot be decoded \(ValueError\)")
+
+
+@pytest.mark.parametrize("size", [200, 300, 500])
+def test_a_slice_cut_short_at_an_end_of_the_stack_is_not_silently_left_out(tmp_path, size):
+    folder = write(tmp_path, series())
+    path = max(folder.iterdir(), key=lambda path: dcmread(path).ImagePositionPatient[2])
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(VolumeError, match=r"file \d+ of the scan is damaged") as raised:
+        read(folder)
+    assert not [word for word in PLANTED if word in str(raised.value)]
+
+
+def test_files_without_a_preamble_are_told_from_other_files(tmp_path):
+    folder = write(tmp_path, series())
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    assert_refused(folder, r"no DICOM image among its 12 files.*DICOM's preamble \(128 bytes, then DICM\)")
+
+
+def test_a_character_set_that_is_none_is_not_quoted(tmp_path, recwarn, caplog, capfd):
+    write(tmp_path, series(SpecificCharacterSet="DOE_JANE"))
+    recwarn.clear()  # what pydicom said when it was written
+    caplog.clear()
+    assert len(read(tmp_path).stored) == 12
+    assert not recwarn.list and not caplog.records and not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kernel", ["DOE^JANE", "DOE JANE", "DOE", "19450102"])
+def test_a_kernel_that_may_be_a_name_or_a_date_is_not_listed(tmp_path, kernel):
+    write(tmp_path, series(ConvolutionKernel=kernel))
+    write(tmp_path, slices(marked_volume(), AFFINE, 2, ConvolutionKernel="BONEPLUS"))
+    assert_refused(tmp_path, r"  1: CT, 12 slices, 4 mm apart, pixels of 3 x 2 mm\n  2: .*, kernel BONEPLUS$")
 
 
 def test_malformed_values_are_read_without_a_warning_that_quotes_them(tmp_path, recwarn, caplog):

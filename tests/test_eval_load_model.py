@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
 from test_eval_generate import REPORTS, make_row
 from tiny_models import make, make_tiny_gemma3, make_tiny_qwen3
@@ -19,9 +20,10 @@ from transformers import (
     LlavaOnevisionVideoProcessor,
     LlavaProcessor,
 )
+from writable_hub import WRITE, WritableHub
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.load_model import check_model, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
 from ct_rate_pairs.eval.loss_gap import loss_gap
 from ct_rate_pairs.eval.montage import MontageCollator
 from ct_rate_pairs.eval.report_matching import option_losses, report_tokens
@@ -51,9 +53,8 @@ def test_a_whole_model_writes_what_it_wrote_before_it_was_saved(base):
     assert write(loaded, collator) == write(model, PairCollator(processor))
 
 
-def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
-    model, processor, _ = base
-    plain = write(model, PairCollator(processor))
+def save_adapter(model, processor, base_name, folder):
+    """Saves a LoRA that changes what the model writes, and returns that."""
     adapted = get_peft_model(
         model, LoraConfig(r=4, target_modules=r".*language_model.*_proj", init_lora_weights=False)
     )
@@ -61,12 +62,58 @@ def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 weight.mul_(30)
-    expected = write(adapted, PairCollator(processor))
-    adapted.peft_config["default"].base_model_name_or_path = str(base[2])
-    adapted.save_pretrained(tmp_path / "adapter")
-    processor.save_pretrained(tmp_path / "adapter")
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    adapted.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return write(adapted, PairCollator(processor))
+
+
+def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
+    model, processor, folder = base
+    plain = write(model, PairCollator(processor))
+    expected = save_adapter(model, processor, str(folder), tmp_path / "adapter")
     loaded, collator = load_model(str(tmp_path / "adapter"))
     assert write(loaded, collator) == expected != plain
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = WritableHub()
+    hub.connect(monkeypatch, WRITE, tmp_path / "hf")
+    yield hub
+    hub.stop()
+
+
+def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_its_base(hub, base, tmp_path):
+    model, processor, folder = base
+    plain = write(model, PairCollator(processor))
+    expected = save_adapter(model, processor, "alice/base", tmp_path / "adapter")
+    api = HfApi()
+    for name in ("alice/base", "alice/lora"):
+        api.create_repo(name)
+        api.upload_folder(folder_path=folder, repo_id=name)  # on main, lora is a whole model
+    api.create_branch("alice/lora", branch="heter", revision="main")
+    api.delete_file("config.json", "alice/lora", revision="heter")
+    api.upload_folder(folder_path=tmp_path / "adapter", repo_id="alice/lora", revision="heter")
+    api.create_tag("alice/lora", tag="v1", revision="heter")
+    for revision in ("heter", "v1", commit_of("alice/lora", "v1")):
+        loaded, collator = load_model("alice/lora", revision)
+        assert write(loaded, collator) == expected != plain
+    assert write(*load_model("alice/lora")) == plain
+    half, _ = load_model("alice/lora", "v1", dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    assert version_of("alice/lora", "v1") == f"alice/lora@{hub.repo('alice/lora').rev('heter')}"
+
+
+def test_a_hub_that_does_not_answer_is_no_model_without_a_config(hub):
+    HfApi().create_repo("alice/model")
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="alice/model")
+    hub.faults = [{"path": "adapter_config.json", "status": 403, "times": 9}]
+    for reads in (version_of, load_model):
+        with pytest.raises(OSError, match="there is adapter_config.json in alice/model is not known"):
+            reads("alice/model")
+    hub.faults = []
+    assert version_of("alice/model") == f"alice/model@{commit_of('alice/model')}"
 
 
 def test_new_weights_are_another_version_and_a_copy_is_not(base, tmp_path):
@@ -82,6 +129,8 @@ def test_new_weights_are_another_version_and_a_copy_is_not(base, tmp_path):
 def test_a_folder_of_results_is_no_model(tmp_path):
     (tmp_path / "user" / "model" / "evaluation").mkdir(parents=True)
     assert not is_model_folder(str(tmp_path / "user" / "model"))
+    with pytest.raises(OSError, match="holds no model: it has neither adapter_config.json nor config.json"):
+        load_model(str(tmp_path / "user" / "model"))
     with pytest.raises(OSError, match="neither a model's folder"):
         version_of(str(tmp_path / "user" / "model"))
 

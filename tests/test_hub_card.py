@@ -38,10 +38,18 @@ def results():
 @pytest.fixture
 def run_dir(tmp_path):
     (tmp_path / "my-run").mkdir()
+    show(tmp_path / "my-run")
     return tmp_path / "my-run"
 
 
-def write(run_dir, results, beta=0.1, **overrides):
+def show(run_dir, **options):
+    """What the model was shown, as the recipe leaves it there."""
+    shown = {"num_slices": 10, "spacing": [0.75, 0.75, 1.5], "window": "paper", "z_range": [0.0, 1.0]}
+    shown |= {"target": "findings+impression", "prompt": "en", "prompt_metadata": False}
+    (run_dir / "row_settings.json").write_text(json.dumps(shown | options))
+
+
+def write(run_dir, results, beta=0.1, resumed=None, **overrides):
     config = NegativeSFTConfig(
         output_dir=run_dir,
         bf16=False,
@@ -50,6 +58,7 @@ def write(run_dir, results, beta=0.1, **overrides):
         negative_start_ratio=0.7,
         negative_warmup_ratio=0.05,
         hub_token=TOKEN,
+        resume_from_checkpoint=resumed,
     )
     facts = {
         "phantom": True,
@@ -162,13 +171,45 @@ def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir,
 
 
 def test_the_loss_and_the_limits_are_stated(run_dir, results):
-    text = ModelCard.load(write(run_dir, results, window=(-900, 500), spacing=(0.75, 0.75, 3.0))).text
+    text = ModelCard.load(write(run_dir, results)).text
     table = table_of(text)
-    assert "[-900, 500]" in text and "0.75 x 0.75 x 3 mm" in text
     assert table["alpha, beta"] == ["1, 0.1"] and table["cap"] == ["0.35 nats a token"]
     assert table["beta's ramp"] == ["0 for 70% of steps, linear over 5%"]
     assert "Not a medical device" in text and "hallucinate" in text and "not a patient" in text
     assert str(run_dir.parent) not in text
+
+
+def test_what_the_model_was_shown_is_told_as_it_was(run_dir, results):
+    text = write(run_dir, results).read_text()
+    assert "resampled to 0.75 x 0.75 x 1.5 mm (x, y, z), 10 axial planes at equal distances, superior" in text
+    assert "HU clipped to [-1000, 1000] as grey, 8-bit" in text
+    assert "Text: findings and impression of the report, asked for with the prompt in `en`." in text
+    show(run_dir, num_slices=6, spacing=[1, 1, 3], window="rgb", z_range=[0.25, 1], target="findings", prompt="zh")
+    text = write(run_dir, results, slices="jitter").read_text()
+    assert "6 axial planes at random, one of each of as many equal parts from 25% to 100% of the depth" in text
+    assert "[-1000, 200], [-160, 240], [-200, 1000] as the three channels" in text and "1 x 1 x 3 mm" in text
+    assert "Text: findings of the report, asked for with the prompt in `zh`." in text
+
+
+def test_the_rule_of_the_negatives_is_told(run_dir, results):
+    text = write(run_dir, results, min_label_distance=7, partner_sampling="balanced").read_text()
+    assert "at least 7 of 18 labels different" in text and "`balanced`" in text
+    assert "at most 2 of 18" in write(run_dir, results, negative="hard", max_label_distance=2).read_text()
+
+
+def test_the_time_of_a_resumed_run_is_not_passed_off_as_the_whole(run_dir, results):
+    assert table_of(write(run_dir, results).read_text())["training time"] == ["4.2 minutes"]
+    resumed = table_of(write(run_dir, results, resumed="true").read_text())
+    assert resumed["training time"] == ["4.2 minutes, from the last resumption on"]
+
+
+def test_the_code_for_an_adapter_asks_for_its_own_revision_only(run_dir, results):
+    whole = code_blocks(write(run_dir, results).read_text())[1]
+    (run_dir / "adapter_config.json").write_text("{}")
+    adapter = code_blocks(write(run_dir, results).read_text())[1]
+    assert "(model_id, revision=revision)" in whole and 'pipeline("image-text-to-text", model_id' in whole
+    assert "adapter_kwargs=on" in adapter and 'pipeline("image-text-to-text", model=model' in adapter
+    compile(adapter, "card", "exec")
 
 
 def test_a_baseline_is_not_called_constrained(run_dir, results):

@@ -16,7 +16,7 @@ from ct_rate_pairs.builder import CTRatePairsConfig
 from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.hub import negative_index as module
 from ct_rate_pairs.hub.negative_index import negative_index, publish_negative_index
-from ct_rate_pairs.hub.publish import PublishError
+from ct_rate_pairs.hub.repository import PublishError
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,22 @@ def test_the_command_tells_a_read_only_token(hub, tree, monkeypatch, tmp_path, c
     with pytest.raises(SystemExit, match="this token may not write there"):
         module.main()
     assert READ not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "options", "message"),
+    [
+        ("a b/c", [], "Repo id must use alphanumeric chars"),
+        ("alice/pairs", ["--min-label-distance", "40"], "min_label_distance=40: choose 1 to 18"),
+        ("alice/pairs", ["/nowhere"], "/nowhere"),
+    ],
+)
+def test_the_command_tells_what_is_wrong_with_its_arguments(hub, tree, monkeypatch, repo_id, options, message):
+    place = [] if options == ["/nowhere"] else [str(tree)]
+    monkeypatch.setattr(sys, "argv", ["negative_index", repo_id, *place, *options])
+    with pytest.raises(SystemExit, match=message):
+        module.main()
+    assert not hub.repos
 
 
 @pytest.mark.slow

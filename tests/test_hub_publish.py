@@ -12,29 +12,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from ct_rate_tree import SPACING
-from datasets import load_dataset
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
-from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerState
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
 
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.hub import publish as publish_module
-from ct_rate_pairs.hub import write_model_card
-from ct_rate_pairs.hub.guard import ForbiddenContentError
-from ct_rate_pairs.hub.publish import (
-    PublishError,
-    PushCheckpoints,
-    fetch_checkpoint,
-    publish,
-    publish_or_tell_how,
-    take_over_push,
-)
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.hub import repository, write_model_card
+from ct_rate_pairs.hub.guard import ForbiddenContentError, keep_reference_hashes, publishable_files
+from ct_rate_pairs.hub.publish import publish, publish_or_tell_how, take_over_push
+from ct_rate_pairs.hub.repository import PublishError
+from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import read_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
+ROOT = Path(__file__).parents[1]
 REPORT = "Findings: Heart size is increased. Calcific plaques are observed in the wall of the thoracic aorta and arch."
 REFERENCE = "Findings: " + " ".join(f"In lobe {i} a nodule of {i} mm is seen." for i in range(1, 8))
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -42,6 +35,8 @@ NIFTI = bytes(344) + b"n+1\0" + bytes(64)
 DICOM = bytes(128) + b"DICM" + bytes(64)
 PARQUET = b"PAR1" + bytes(64) + b"PAR1"
 NOW = {"Retry-After": "0"}
+SHOWN = {"num_slices": 6, "spacing": [4.0, 4.0, 8.0], "window": "paper", "z_range": [0.0, 1.0]}
+SHOWN |= {"target": "findings", "prompt": "en", "prompt_metadata": False}
 PUBLISHED = {
     ".gitattributes",
     *("README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"),
@@ -73,7 +68,7 @@ def write_run(folder: Path, model_dir: Path, *, phantom: bool = True, adapter: b
     row = {"coverage": 0.5, "coverage_ci": [0.4, 0.6], "ci_level": 0.95, "labeler": "rules", "recipe": "lower"}
     results = {"model": row, "all_negative": row | {"coverage": 0.0}}
     (folder / "results.json").write_text(json.dumps(results))
-    (folder / "row_settings.json").write_text('{"num_slices": 6, "spacing": [4.0, 4.0, 8.0]}')
+    (folder / "row_settings.json").write_text(json.dumps(SHOWN))
     prediction = {"volume": "valid_1_a_1.nii.gz", "report": REPORT}
     (folder / "predictions.jsonl").write_text(json.dumps(prediction) + "\n")
     (folder / "figures" / "labels.png").write_bytes(PNG)
@@ -105,6 +100,7 @@ def server():
 def hub(server, monkeypatch, tmp_path):
     """The server, empty, with this process logged in as alice."""
     server.repos.clear()
+    server.collections.clear()
     server.faults, server.log = [], []
     server.connect(monkeypatch, WRITE, tmp_path / "hf")
     return server
@@ -116,14 +112,15 @@ def uploads(hub: WritableHub) -> int:
 
 def test_a_run_is_published_whole_private_from_the_first_call_and_without_a_token(hub, run_dir, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    address = publish(run_dir, "alice/heter", private=True, tag="v1", collection="alice/chest-ct")
+    address = publish(run_dir, "alice/heter", private=True, tag="v1", collection="Chest CT")
     repo = hub.repo("alice/heter")
     assert address == f"{hub.url}/alice/heter/tree/v1"
     assert next(line for line in hub.log if not line.startswith("GET")) == "POST /api/repos/create 200"
     assert repo.private  # which nothing but its creation sets
     assert set(repo.files()) == PUBLISHED
     assert repo.tags["v1"] == repo.branches["main"]
-    assert hub.collections["alice/chest-ct"] == [{"id": "alice/heter", "type": "model"}]
+    (slug,) = hub.collections
+    assert hub.collections[slug] == [{"id": "alice/heter", "type": "model"}] and slug.startswith("alice/chest-ct-")
     stored = b"".join(data for files in repo.commits.values() for data in files.values())
     printed = "".join(capfd.readouterr()) + caplog.text + "".join(hub.log)
     assert WRITE.encode() not in stored and WRITE not in printed
@@ -146,7 +143,7 @@ def test_what_is_published_loads_back_from_a_fresh_cache_with_the_same_weights(h
     text = "Heart size is increased."
     tokenizers = [AutoProcessor.from_pretrained(name, **fresh).tokenizer for name in ("alice/heter", str(model_dir))]
     assert tokenizers[0](text).input_ids == tokenizers[1](text).input_ids
-    assert read_row_settings("alice/heter") == {"num_slices": 6, "spacing": [4.0, 4.0, 8.0]}
+    assert read_row_settings("alice/heter") == SHOWN
 
 
 def test_an_adapter_names_its_base_and_its_relation(hub, tmp_path, model_dir):
@@ -157,8 +154,10 @@ def test_an_adapter_names_its_base_and_its_relation(hub, tmp_path, model_dir):
     assert data.base_model == "Qwen/Qwen2.5-VL-7B-Instruct" and data.base_model_relation == "adapter"
 
 
-def test_the_slices_of_real_patients_stay_here(hub, tmp_path, model_dir):
-    publish(write_run(tmp_path / "real", model_dir, phantom=False), "alice/real")
+def test_the_slices_of_real_patients_stay_here_whatever_their_figure_is_called(hub, tmp_path, model_dir):
+    run_dir = write_run(tmp_path / "real", model_dir, phantom=False)
+    (run_dir / "figures" / "sheet.png").write_bytes(PNG)
+    publish(run_dir, "alice/real")
     files = hub.repo("alice/real").files()
     assert set(files) == PUBLISHED - {"figures/reports.png"} | {".eval_results/ct_rate.yaml"}
     assert ModelCard.load("alice/real").data.license == "cc-by-nc-sa-4.0"
@@ -178,10 +177,33 @@ def test_a_variant_s_branch_holds_nothing_of_the_main_one(hub, run_dir, model_di
 
 def test_another_state_replaces_the_old_one_and_leaves_what_others_added(hub, run_dir, model_dir, tmp_path):
     publish(write_run(tmp_path / "lora", model_dir, adapter=True), "alice/model", tag="v1")
-    HfApi().upload_file(path_or_fileobj=b"Be kind.", path_in_repo="LICENSE", repo_id="alice/model")
-    with pytest.raises(PublishError, match="tag v1 on another state"):
-        publish(run_dir, "alice/model", tag="v1")
+    for file in ("LICENSE", "figures/sheet.png"):  # the figure is one that an older version let through
+        HfApi().upload_file(path_or_fileobj=b"Be kind.", path_in_repo=file, repo_id="alice/model")
+    publish(run_dir, "alice/model", tag="v2")
     assert set(hub.repo("alice/model").files()) == PUBLISHED | {"LICENSE"}
+
+
+def test_a_tag_on_another_state_is_told_before_anything_changes(hub, run_dir):
+    publish(run_dir, "alice/heter", tag="v1")
+    before = dict(hub.repo("alice/heter").branches)
+    (run_dir / "results.json").write_text("{}")
+    with pytest.raises(PublishError, match=r"has the tag v1 on another state.*Nothing was uploaded"):
+        publish(run_dir, "alice/heter", tag="v1")
+    assert hub.repo("alice/heter").branches == before
+    publish(run_dir, "alice/heter")
+    with pytest.raises(PublishError, match="has the tag v1 on another state"):
+        publish(run_dir, "alice/heter", tag="v1")
+
+
+def test_a_collection_is_found_by_its_title_or_slug_before_anything_is_uploaded(hub, run_dir):
+    with pytest.raises(PublishError, match=r"the collection alice/none-\S+: there is no such"):
+        publish(run_dir, "alice/one", collection="alice/none-65f0c0ffee")
+    assert set(hub.repo("alice/one").files()) == {".gitattributes"}
+    publish(run_dir, "alice/one", collection="Chest CT")
+    publish(run_dir, "alice/two", collection="Chest CT")
+    ((slug, items),) = hub.collections.items()
+    publish(run_dir, "alice/three", collection=slug)
+    assert [item["id"] for item in items] == ["alice/one", "alice/two", "alice/three"]
 
 
 def test_an_old_card_does_not_speak_for_new_results(hub, run_dir):
@@ -213,12 +235,47 @@ def test_confidences_go_up_and_a_later_run_without_takes_them_away(hub, run_dir)
 # What is planted in a run of CT-RATE, and what the refusal says.
 FORBIDDEN = {
     "volume": ("train_1_a_1.nii.gz", b"\x1f\x8b", "train_1_a_1.nii.gz: a scan or a table"),
-    "table": ("tables/train_reports.csv", b"VolumeName", "tables/train_reports.csv: a scan or a table"),
+    "table": ("tables/any.csv", b"VolumeName,Findings_EN\n", "tables/any.csv: a table of CT-RATE, by its columns"),
     "NIfTI under another name": ("figures/labels.png", NIFTI, "figures/labels.png: NIfTI data"),
     "DICOM under another name": ("figures/slice.png", DICOM, "figures/slice.png: DICOM data"),
     "Parquet under another name": ("notes.txt", PARQUET, "notes.txt: Parquet data"),
     "pickle under another name": ("model.safetensors", b"PK\3\4" + bytes(9), "model.safetensors: not what its name"),
     "table under another name": ("merges.txt", b"VolumeName,Findings_EN\n", "merges.txt: the column Findings_EN"),
+    "half the weights": (
+        "model.safetensors",
+        lambda file: file.read_bytes()[:-1000],
+        "model.safetensors: not what its name says, or cut short",
+    ),
+    "a shard that is not there": (
+        "model.safetensors.index.json",
+        b'{"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}',
+        "model.safetensors.index.json: model-00002-of-00002.safetensors, which it names, is missing",
+    ),
+    "a base elsewhere on this machine": (
+        "adapter_config.json",
+        b'{"base_model_name_or_path": "../qwen"}',
+        "adapter_config.json: its base, '../qwen', is no model on the Hub",
+    ),
+    "a base below this folder": (
+        "adapter_config.json",
+        b'{"base_model_name_or_path": "tests"}',
+        "adapter_config.json: its base, 'tests', is no model on the Hub",
+    ),
+    "a path of a disk": (
+        "training_config.json",
+        b'{"note": "/scratch/ann"}',
+        "training_config.json: a path of this machine, /scratch/ann",
+    ),
+    "a volume that is none": (
+        "predictions.jsonl",
+        b'{"volume": "/data/jane.nii.gz", "report": "r"}\n',
+        "predictions.jsonl line 1: volume must be a name such as valid_1_a_1.nii.gz",
+    ),
+    "a report that is none": (
+        "predictions.jsonl",
+        b'{"volume": "valid_1_a_1.nii.gz", "report": ["r"]}\n',
+        "predictions.jsonl line 1: volume must be a name",
+    ),
     "reference in the predictions": (
         "predictions.jsonl",
         json.dumps({"volume": "v", "report": "r", "reference": "x"}).encode() + b"\n",
@@ -255,10 +312,12 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("case", FORBIDDEN)
-def test_the_guard_refuses_before_any_request(hub, tmp_path, model_dir, case):
+def test_the_guard_refuses_before_any_request(hub, tmp_path, model_dir, monkeypatch, case):
     run_dir = write_run(tmp_path / "run", model_dir, phantom=False)
     file, content, refusal = FORBIDDEN[case]
+    monkeypatch.chdir(ROOT)
     (run_dir / file).parent.mkdir(exist_ok=True)
+    content = content(run_dir / file) if callable(content) else content
     (run_dir / file).unlink(missing_ok=True)
     (run_dir / file).write_bytes(content)
     with pytest.raises(ForbiddenContentError) as refused:
@@ -274,8 +333,45 @@ def test_a_card_that_quotes_a_reference_report_is_refused(hub, tmp_path, model_d
     with (run_dir / "README.md").open("a") as card:
         card.write(f"\nAn example: {quoted}\n")
     publish(run_dir, "alice/unknown")  # nobody can tell
+    keep_reference_hashes(run_dir, ["Another one.", REFERENCE])
     with pytest.raises(ForbiddenContentError, match="README.md: quotes a reference report"):
-        publish(run_dir, "alice/heter", references=["Another one.", REFERENCE])
+        publish(run_dir, "alice/heter")
+
+
+def test_references_are_known_later_by_hashes_that_stay_here(hub, tmp_path, model_dir):
+    run_dir = write_run(tmp_path / "run", model_dir, phantom=False)
+    predictions = run_dir / "predictions.jsonl"
+    others = [f"{REFERENCE} Seen {again} times." for again in range(3)]  # of the split test: not among the samples
+    rows = [{"volume": f"valid_{number}_a_1.nii.gz", "report": report} for number, report in enumerate(others)]
+    predictions.write_text("\n".join(map(json.dumps, rows)))
+    keep_reference_hashes(run_dir, others)
+    assert "lobe" not in (run_dir / "reference_hashes.json").read_text()
+    with pytest.raises(ForbiddenContentError, match="holds 3 reference reports among 3 reports"):
+        publish(run_dir, "alice/heter")
+    rows[0]["report"] = rows[1]["report"] = REPORT  # a template that a model wrote word for word is no copy
+    predictions.write_text("\n".join(map(json.dumps, rows)))
+    publish(run_dir, "alice/heter")
+    assert "reference_hashes.json" not in hub.repo("alice/heter").files()
+
+
+def test_tables_of_our_own_are_no_reason_to_refuse_a_run(run_dir):
+    (run_dir / "evaluation").mkdir()
+    (run_dir / "evaluation" / "table1.csv").write_text("model,coverage\nheter,0.5\n")
+    assert "evaluation/table1.csv" not in publishable_files(run_dir, phantom=True)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(f"note_{WRITE}", f"api_org_{'x' * 20}", f"sk-proj-{'x' * 20}", f"AKIA{'X' * 16}", f"ghp_{'x' * 36}"),
+        *(f"wandb_v1_{'x' * 20}", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdefgh"),
+    ],
+)
+def test_tokens_of_others_than_the_hub_are_found(run_dir, token):
+    (run_dir / "row_settings.json").write_text(json.dumps({"note": token}))
+    with pytest.raises(ForbiddenContentError, match="row_settings.json: a token; revoke it") as refused:
+        publishable_files(run_dir, phantom=True)
+    assert token not in str(refused.value)
 
 
 def test_a_token_of_another_form_is_found_too(hub, run_dir, monkeypatch):
@@ -303,9 +399,12 @@ def test_an_unfinished_run_is_not_published(hub, run_dir):
         ("hf_malformed MALFORMED", "alice/heter", "holds blanks or line ends"),
         (READ, "alice/heter", "this token may not write there"),
         (STRANGER, "alice/heter", "this token may not write there"),
+        (WRITE, "a b/c", "a b/c, creating the repository: Repo id must use alphanumeric chars"),
+        (WRITE, "https://huggingface.co/alice/heter", "Repo id must be in the form"),
+        (WRITE, "", "Repo id must"),
     ],
 )
-def test_a_token_that_does_not_fit_is_told_and_never_printed(
+def test_a_token_or_name_that_does_not_fit_is_told_and_no_token_printed(
     hub, run_dir, monkeypatch, tmp_path, capfd, token, repo_id, message
 ):
     hub.connect(monkeypatch, token, tmp_path / "other")
@@ -314,6 +413,12 @@ def test_a_token_that_does_not_fit_is_told_and_never_printed(
         publish_module.main()
     assert message in str(end.value) and not hub.repos
     assert "hf_" not in str(end.value) + "".join(capfd.readouterr())
+
+
+def test_a_card_whose_metadata_are_broken_is_named(hub, run_dir):
+    (run_dir / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(PublishError, match=r"README\.md: its metadata cannot be read"):
+        publish(run_dir, "alice/heter")
 
 
 def test_a_read_only_token_is_refused_by_a_repository_that_is_there(hub, run_dir, monkeypatch, tmp_path):
@@ -333,7 +438,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub, run_dir):
     assert set(hub.repo("alice/heter").files()) == {".gitattributes"} and not uploads(hub)
 
 
-def test_limits_and_passing_faults_are_waited_out(hub, run_dir):
+def test_limits_and_passing_faults_are_waited_out(hub, run_dir, caplog):
     hub.faults = [
         {"path": "/repos/create", "status": 429, "headers": NOW},
         {"path": "/preupload/", "status": 429, "headers": NOW},
@@ -343,11 +448,29 @@ def test_limits_and_passing_faults_are_waited_out(hub, run_dir):
     ]
     publish(run_dir, "alice/heter", tag="v1")
     assert not [fault for fault in hub.faults if fault["times"]]
+    assert "alice/heter, committing: it did not work, the next try is in 0 s." in caplog.text
     assert set(hub.repo("alice/heter").files("v1")) == PUBLISHED
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_file_that_the_storage_refuses_is_tried_again(hub, run_dir, monkeypatch, status):
+    monkeypatch.setattr(repository, "WAITS", (0.01,))
+    refusal = {"path": "/_lfs/", "method": "PUT", "status": status}
+    hub.faults = [refusal]  # as an address that has expired
+    publish(run_dir, "alice/heter")
+    assert set(hub.repo("alice/heter").files()) == PUBLISHED
+    hub.faults = [refusal | {"times": 99}]
+    told = rf"alice/other, committing: .* \(the storage answered {status}\) Run the same command again"
+    with pytest.raises(PublishError, match=told) as failed:
+        publish(run_dir, "alice/other")
+    assert "_lfs" not in str(failed.value)  # an address is as good as a token
+    hub.faults = []
+    publish(run_dir, "alice/other")
+    assert set(hub.repo("alice/other").files()) == PUBLISHED
+
+
 def test_a_failure_leaves_nothing_that_looks_whole_and_the_same_call_completes_it(hub, run_dir, monkeypatch):
-    monkeypatch.setattr(publish_module, "WAITS", ())
+    monkeypatch.setattr(repository, "WAITS", ())
     steps, sent = [], []
     for fault in (
         {"path": "/commit/", "status": 500},  # all is uploaded, and nothing to be seen
@@ -371,7 +494,7 @@ def test_a_failure_leaves_nothing_that_looks_whole_and_the_same_call_completes_i
 
 
 def test_a_server_that_dies_and_returns_gets_the_rest(hub, run_dir, monkeypatch):
-    monkeypatch.setattr(publish_module, "WAITS", (0.2,) * 50)
+    monkeypatch.setattr(repository, "WAITS", (0.2,) * 50)
     hub.faults = [{"path": "/commit/", "die": True}]
     rescue = threading.Timer(0.5, hub.start)
     rescue.start()
@@ -381,7 +504,7 @@ def test_a_server_that_dies_and_returns_gets_the_rest(hub, run_dir, monkeypatch)
 
 
 def test_a_server_that_stays_away_is_named(hub, run_dir, monkeypatch):
-    monkeypatch.setattr(publish_module, "WAITS", (0.01,))
+    monkeypatch.setattr(repository, "WAITS", (0.01,))
     hub.stop()
     try:
         with pytest.raises(PublishError, match=rf"{hub.url} does not answer \(ConnectError\). Run the same command"):
@@ -465,79 +588,3 @@ def test_a_push_that_fails_at_the_end_says_how_to_do_it_later(hub, run_dir, monk
     publish_module.main()
     assert later[:3] == ["python", "-m", "ct_rate_pairs.hub.publish"] and hub.repo("alice/ct").private
     assert set(hub.repo("alice/ct").files("heter")) == PUBLISHED
-
-
-def make_trainer(tree: Path, out: Path, **options) -> NegativeSFTTrainer:
-    rows = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", spacing=SPACING, negative="gauss")
-    model, processor = make_tiny_qwen(["Finding 1. Impression 1."], hidden_size=32, num_layers=2, vision_depth=1)
-    args = NegativeSFTConfig(
-        output_dir=out,
-        per_device_train_batch_size=2,
-        save_steps=2,
-        learning_rate=1e-3,
-        lr_scheduler_type="constant",  # so that a run may end early
-        report_to="none",
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
-        hub_token=WRITE,
-        max_steps=6,
-        **options,
-    )
-    return NegativeSFTTrainer(
-        model=model, args=args, train_dataset=rows, data_collator=PairCollator(processor), processing_class=processor
-    )
-
-
-@pytest.mark.slow
-def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tree, tmp_path, caplog):
-    whole = make_trainer(tree, tmp_path / "whole")
-    whole.train()
-
-    # The machine is lost after step 4, whose checkpoint the Hub would not take: it has that of step 2.
-    lost = make_trainer(tree, tmp_path / "lost", save_total_limit=1)
-    lost.add_callback(PushCheckpoints("alice/run"))
-    lost.args.max_steps = 4
-    hub.faults = [{"path": "/commit/last-checkpoint", "status": 403, "after": 2}]
-    lost.train()
-    assert "Checkpoint 4 is not on the Hub. alice/run, committing: this token may not write" in caplog.text
-    repo = hub.repo("alice/run")
-    assert repo.private and set(repo.files("main")) == {".gitattributes"}
-    files = repo.files("last-checkpoint")
-    assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} < set(files)
-    assert not {"training_args.bin", "README.md"} & set(files)
-    stored = b"".join(files.values())
-    assert WRITE.encode() not in stored and str(tmp_path).encode() not in stored
-
-    found = fetch_checkpoint("alice/run", tmp_path / "found")
-    assert found == str(tmp_path / "found" / "checkpoint-2")
-    resumed = make_trainer(tree, tmp_path / "found")
-    resumed.train(resume_from_checkpoint=found)
-    weights = whole.model.state_dict()
-    assert resumed.state.global_step == 6
-    assert all(torch.equal(weight, weights[name]) for name, weight in resumed.model.state_dict().items())
-
-
-def test_variants_in_one_repository_keep_their_checkpoints_apart(hub, tmp_path):
-    for revision, step in (("main", 2), ("gauss", 4)):
-        folder = tmp_path / "run" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-        callback = PushCheckpoints("alice/ct", revision=revision)
-        state = TrainerState(global_step=step, is_world_process_zero=True)
-        callback.on_train_begin(None, state, None)
-        callback.on_save(NegativeSFTConfig(output_dir=tmp_path / "run", bf16=False), state, None)
-    assert set(hub.repo("alice/ct").branches) == {"main", "last-checkpoint", "last-checkpoint-gauss"}
-    assert fetch_checkpoint("alice/ct", tmp_path / "new", revision="gauss") == str(tmp_path / "new" / "checkpoint-4")
-    assert fetch_checkpoint("alice/ct", tmp_path / "new") == str(tmp_path / "new" / "checkpoint-2")
-
-
-def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):
-    api = HfApi()
-    api.create_repo("alice/run")
-    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
-    api.upload_file(path_or_fileobj=b"1", path_in_repo="optimizer.pt", repo_id="alice/run", revision="last-checkpoint")
-    with pytest.raises(PublishError, match=r"not finished: it has no trainer_state\.json"):
-        fetch_checkpoint("alice/run", tmp_path / "run")
-    assert not (tmp_path / "run").exists()

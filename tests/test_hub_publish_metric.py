@@ -11,8 +11,8 @@ from writable_hub import READ, WRITE, WritableHub, client_environment
 
 from ct_rate_pairs.eval.metric_modules import METRICS, metric_files
 from ct_rate_pairs.hub import publish_metric as module
-from ct_rate_pairs.hub.publish import PublishError
 from ct_rate_pairs.hub.publish_metric import publish_metric, space_files
+from ct_rate_pairs.hub.repository import PublishError
 
 
 # A process in which nothing of ours, and nothing big that `evaluate` does not need, is installed.
@@ -123,6 +123,12 @@ def test_a_space_of_another_name_would_not_load_and_is_refused(hub):
     with pytest.raises(PublishError, match=r"looks for coverage\.py in alice/coverage: name the Space ct_coverage"):
         publish_metric("ct_coverage", "alice/coverage")
     assert hub.log == []
+
+
+def test_the_command_tells_a_name_that_cannot_be_one(hub, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["publish_metric", "ct_crg", "a b/ct_crg"])
+    with pytest.raises(SystemExit, match="Repo id must use alphanumeric chars"):
+        module.main()
 
 
 def test_the_command_tells_a_read_only_token(hub, monkeypatch, tmp_path, capfd):

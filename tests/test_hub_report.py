@@ -9,13 +9,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from dicom_series import PLANTED, slices, write
+from dicom_series import PLANTED, ROOT, slices, write
 from PIL import Image
+from pydicom import dcmwrite
+from pydicom.uid import MediaStorageDirectoryStorage
 from tiny_reader import AFFINE, make_voxels, save_nifti, save_reader, write_report
 
 from ct_rate_pairs.hub import load_reporter
+from ct_rate_pairs.hub import report as report_module
 from ct_rate_pairs.hub.evidence_sheet import plot_sheet
-from ct_rate_pairs.hub.report import main, report_batch, write_markdown
+from ct_rate_pairs.hub.report import find_scans, main, new_name, report_batch, save, write_markdown
 
 
 SHOWN = (1, 0, 1)
@@ -160,6 +163,96 @@ def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(model_dir
     assert json.loads(after["scan-003/report.json"])["text"] == write_report((0, 0, 1))
 
 
+def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(model_dir, tmp_path):
+    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+    folder = write(tmp_path / "a", slices(make_voxels(SHOWN), AFFINE))
+    report_batch(reporter, [folder], out)
+    first = sorted(folder.iterdir())[0]
+    first.rename(folder / "z.dcm")
+    (folder / ".DS_Store").write_bytes(b"left behind")
+    assert report_batch(reporter, [folder.rename(tmp_path / "b")], out) == []
+    assert [path.name for path in out.iterdir()] == ["scan-001"]
+
+
+def test_another_series_or_length_is_another_report(model_dir, tmp_path, capfd):
+    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+    folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
+    write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
+    (failure,) = report_batch(reporter, [folder], out)
+    assert failure["name"] == "scan-001" and "2 of its 2 series" in failure["error"]
+    for options in ({"series": 1}, {"series": 2}, {"series": 2, "max_new_tokens": 3}, {"series": 2}):
+        assert report_batch(reporter, [folder], out, **options) == []
+    reports = [json.loads((out / f"scan-00{number}" / "report.json").read_text()) for number in (1, 2, 3)]
+    assert [report["text"] for report in reports[:2]] == [write_report((0, 1, 0)), write_report(SHOWN)]
+    assert len(reports[2]["text"]) < len(reports[1]["text"])
+    assert [(r["series"], r["max_new_tokens"]) for r in reports] == [(1, 1200), (2, 1200), (2, 3)]
+    assert len(list(out.iterdir())) == 3 and capfd.readouterr().out.count("finished before") == 1
+
+
+def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_its_place(
+    model_dir, tmp_path, monkeypatch
+):
+    reporter = load_reporter(model_dir, device="cpu")
+    report = reporter.report(save_nifti(tmp_path / "a.nii", SHOWN))
+    save(report, tmp_path / "out", {"digest": "a"})
+    monkeypatch.setattr(report_module, "plot_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(report, tmp_path / "out", {"digest": "b"})
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_report_of_something_else_is_named(model_dir, batch, tmp_path, capfd):
+    (tmp_path / "out" / "x").mkdir(parents=True)
+    (tmp_path / "out" / "x" / "report.json").write_text('{"model": "m", "version": "v"}')
+    assert call(batch, "--model", model_dir, "--out", tmp_path / "out") == 1
+    assert "report.json is no report of this command, without ['digest'" in capfd.readouterr().err
+
+
+def test_a_folder_of_volumes_and_dicom_studies_holds_a_scan_each(tmp_path):
+    """A study is one scan, its series in a folder or in several; what is hidden or no scan is none."""
+    root = tmp_path / "root"
+    (root / "p1" / "study").mkdir(parents=True)
+    (root / "folder.nii").mkdir()
+    few = slices(make_voxels(SHOWN), AFFINE)[:2]
+    other = slices(make_voxels(SHOWN), AFFINE, StudyInstanceUID=f"{ROOT}.9")[:2]
+    for number in (1, 2):
+        write(root / "p1" / "study" / f"series{number}", few)
+    write(root / "p2" / "deep", other)
+    save_nifti(root / "one.nii.gz", SHOWN)
+    for name in ("._k.mha", "notes.txt", "p2/.hidden.zip"):
+        (root / name).write_bytes(b"junk")
+    scans, batch = find_scans([root])
+    assert batch and scans == [root / "one.nii.gz", root / "p1" / "study", root / "p2" / "deep"]
+    assert find_scans([root / "p1"]) == ([root / "p1" / "study"], False)
+    write(root / "p1" / "other", other)  # p1 is no longer that of one study, and study is
+    assert find_scans([root / "p1"]) == ([root / "p1" / "other", root / "p1" / "study"], True)
+    write(root / "p1" / "third", few)  # the study has no folder to itself
+    series = [root / "p1" / name for name in ("other", "study/series1", "study/series2", "third")]
+    assert find_scans([root / "p1"]) == (series, True)
+
+
+def test_a_damaged_dicom_folder_is_a_scan_that_fails_and_a_disc_s_directory_is_none(tmp_path):
+    root = tmp_path / "disc"
+    for name, uid in (("a", ROOT), ("b", f"{ROOT}.9")):
+        write(root / name, slices(make_voxels(SHOWN), AFFINE, StudyInstanceUID=uid)[:2])
+    for file in (root / "a").iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    directory = slices(make_voxels(SHOWN), AFFINE, SOPClassUID=MediaStorageDirectoryStorage)[0]
+    del directory.Rows, directory.SeriesInstanceUID
+    dcmwrite(root / "DICOMDIR", directory, enforce_file_format=True)
+    assert find_scans([root]) == ([root / "a", root / "b"], True)
+
+
+def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(model_dir, tmp_path, capfd):
+    for number, shown in ((1, (0, 1, 0)), (2, SHOWN)):
+        write(tmp_path / "DOE" / f"{number}", slices(make_voxels(shown), AFFINE, series=number))
+    out = tmp_path / "out"
+    assert call(tmp_path / "DOE", "--model", model_dir, "--out", out) == 1
+    assert "2 of its 2 series are axial CT" in capfd.readouterr().err
+    assert call(tmp_path / "DOE", "--series", 2, "--model", model_dir, "--out", out) == 0
+    assert capfd.readouterr().out.startswith(write_report(SHOWN)) and set(written(out)) == FILES
+
+
 def test_reports_of_two_models_are_not_mixed_in_one_folder(model_dir, batch, tmp_path):
     reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
     report_batch(reporter, [batch / "a.nii.gz"], out)
@@ -169,6 +262,8 @@ def test_reports_of_two_models_are_not_mixed_in_one_folder(model_dir, batch, tmp
 
 
 def test_a_batch_takes_the_names_of_ct_rate_and_only_those(model_dir, tmp_path):
+    for name in ("valid_4711_doe_19450102.nii.gz", "train_19450102_jane_4711.zip", "train_123456_a_1.nii.gz"):
+        assert new_name(Path(name), set()) == "scan-001"
     names = ("valid_7_a_1.nii.gz", "DOE.nii")
     paths = [save_nifti(tmp_path / name, (1, 0, 0), seed) for seed, name in enumerate(names)]
     assert call(*paths, "--model", model_dir, "--out", tmp_path / "out") == 0
@@ -198,6 +293,16 @@ def test_what_is_not_there_is_told_at_once_and_without_its_path(tmp_path, capfd)
     assert call(tmp_path / "DOE.nii.gz", "--model", tmp_path, "--out", tmp_path / "out") == 2
     said = capfd.readouterr().err
     assert "SCAN number 1: there is no such file or folder." in said and "DOE" not in said
+
+
+def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_traceback(tmp_path, capfd):
+    scan = save_nifti(tmp_path / "a.nii", SHOWN)
+    for model, cause in ((tmp_path, "holds no model"), ("a b/c", "Repo id"), (tmp_path / "none", "Repo id")):
+        assert call(scan, "--model", model, "--out", tmp_path / "out") == 1
+        said = capfd.readouterr().err
+        assert said.startswith("error: ") and cause in said and "Traceback" not in said
+    assert call(scan, "--model", tmp_path, "--out", scan) == 2
+    assert "--out is a file" in capfd.readouterr().err
 
 
 def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(model_dir, tmp_path, monkeypatch):

@@ -163,11 +163,37 @@ def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same
         assert "confidence.json" in hub.repo("alice/reader").files()
 
         hub.connect(monkeypatch, WRITE, tmp_path / "reader")  # a cache with nothing in it
+        hub.faults = [{"path": "confidence.json", "status": 403, "times": 9}]
+        with pytest.raises(OSError, match="Whether there is confidence.json in alice/reader is not known"):
+            load_reporter("alice/reader", device="cpu")
+        hub.faults = []
         downloaded = load_reporter("alice/reader", revision="v1", device="cpu")
         report, own = downloaded.report(scans["zip"]), reporter.report(scans["zip"])
         assert (report.model, report.version) == ("alice/reader", hub.repo("alice/reader").tags["v1"])
         of_the_model = ("model", "version")
         here, there = ({k: v for k, v in told(r).items() if k not in of_the_model} for r in (own, report))
         assert there == here and there["calibration"]["n"] == 16
+
+        hub.connect(monkeypatch, WRITE, tmp_path / "late_reader")
+        push_during_the_load(hub, monkeypatch, "alice/reader")
+        loaded = load_reporter("alice/reader", device="cpu")
+        assert hub.repo("alice/reader").rev("main") != loaded.version == report.version
+        assert loaded.volume_settings.num_slices == SETTINGS["num_slices"] and loaded.confidence
     finally:
         hub.stop()
+
+
+def push_during_the_load(hub, monkeypatch, repo_id):
+    """Lets somebody push other settings, and no confidence, while the weights are being downloaded."""
+    route = hub.route
+
+    async def push_first(request, path, fault):
+        repo = hub.repo(repo_id)
+        if path[0] == "_cdn" and len(repo.commits) == before:
+            files = repo.files() | {"row_settings.json": json.dumps({"num_slices": 3}).encode()}
+            del files["confidence.json"]
+            repo.commit("main", files, "in between")
+        return await route(request, path, fault)
+
+    before = len(hub.repo(repo_id).commits)
+    monkeypatch.setattr(hub, "route", push_first)

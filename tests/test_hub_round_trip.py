@@ -109,8 +109,9 @@ def predictions(text: str) -> dict[str, str]:
     return {row["volume"]: row["report"] for row in rows}
 
 
-def code_of_card(repo_id: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", ModelCard.load(repo_id).text, re.DOTALL)
+def code_of_card(repo_id: str, revision: str = "main") -> list[str]:
+    card = Path(hf_hub_download(repo_id, "README.md", revision=revision)).read_text()
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
 
 
 def run(code: str) -> str:
@@ -277,6 +278,24 @@ def test_an_adapter_comes_back_on_its_base_from_the_hub(hub, adapter, tree, tmp_
     pipe = pipeline("image-text-to-text", "alice/lora")
     by_pipeline = [pipe(**pipeline_inputs(row, pipe.processor, 40))[0]["generated_text"].strip() for row in rows]
     assert by_pipeline == expected
+
+
+@pytest.mark.slow
+def test_an_adapter_on_a_branch_with_a_tag_comes_back_by_its_card_s_code(hub, adapter, tree, tmp_path, monkeypatch):
+    model, rows, folder = adapter
+    publish(folder, "alice/variants", revision="heter", tag="heter-v1")
+    hub.connect(monkeypatch, WRITE, tmp_path / "fresh")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phantom").symlink_to(tree)
+    (tmp_path / "scan.nii.gz").symlink_to(next(tree.rglob(rows[0]["volume"])))
+    reporter = load_reporter("alice/variants", "heter-v1")
+    (expected,) = reports_of(model, reporter.collator.processor, rows[:1])
+    assert expected and reports_of(reporter.model, reporter.collator.processor, rows[:1]) == [expected]
+    of_a_scan, of_a_row = code_of_card("alice/variants", "heter-v1")
+    assert 'model_id, revision = "alice/variants", "heter-v1"' in of_a_row
+    printed = run(of_a_row)  # the same row's report by the model and by the pipeline
+    assert printed.startswith(expected) and printed == printed[: len(printed) // 2] * 2
+    assert run(of_a_scan).startswith(expected)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """One volume, whichever format it comes in: the same slices; and no path, name or UID in what is said of it."""
 
 import gzip
+import os
 import shutil
 import socket
 import tempfile
@@ -76,7 +77,6 @@ def test_every_format_and_orientation_gives_the_slices_of_the_nifti(tmp_path, ax
         folder,
         packed(folder, tmp_path / "a.zip"),
         metaimage(array, affine, tmp_path / "a.mha", compressed=True),
-        metaimage(array, affine, tmp_path / "a.mhd"),
     ):
         np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
 
@@ -138,9 +138,6 @@ def test_guards_of_the_nifti_hold_for_every_format(tmp_path):
 def test_files_that_cannot_be_read_are_not_named(tmp_path, capfd):
     whole = save(tmp_path / "DOE_JANE.nii.gz", noise(), AFFINE).read_bytes()
     meta = metaimage(noise(), AFFINE, tmp_path / "DOE_JANE.mha").read_bytes()
-    header = metaimage(noise(), AFFINE, tmp_path / "DOE_JANE.mhd")
-    (tmp_path / "DOE_JANE.raw").unlink()
-    assert_refused(header, "voxels are missing", capfd)
     (tmp_path / "DOE_EMPTY").mkdir()
     assert_refused(tmp_path / "DOE_EMPTY", "no DICOM image among its 0 files", capfd)
     for name, data, cause in (
@@ -249,3 +246,33 @@ def test_a_name_in_capitals_is_read(tmp_path):
     path = save(tmp_path / "v.nii", noise(), AFFINE)
     (tmp_path / "V.NII.GZ").write_bytes(gzip.compress(path.read_bytes()))
     np.testing.assert_array_equal(read_scan(tmp_path / "V.NII.GZ").stored, read_scan(str(path)).stored)
+
+
+def test_voxels_in_a_second_file_are_refused(tmp_path):
+    """A scan is known by the bytes of one file; and a header could name any file."""
+    header = metaimage(noise(), AFFINE, tmp_path / "DOE.mhd")
+    assert_refused(header, r"A \.mhd has its voxels in a second file: write both as one \.mha")
+    header.rename(tmp_path / "DOE.mha")
+    assert_refused(tmp_path / "DOE.mha", "not a MetaImage that holds its own voxels")
+
+
+def test_a_metaimage_whose_path_is_no_utf8_is_refused_and_does_not_end_the_process(tmp_path):
+    path = metaimage(noise(), AFFINE, tmp_path / "a.mha")
+    assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is no UTF-8. Rename the file")
+
+
+def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    (folder / ".DS_Store").write_bytes(b"DOE")
+    archive = packed(folder, tmp_path / "d.zip")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("__MACOSX/DOE/._1.dcm", b"DOE")
+    for path in (folder, archive):
+        assert len(read_scan(path).stored) == 12
+    assert not caplog.records
+
+
+def test_a_zip_of_another_volume_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "DOE.zip", "w") as archive:
+        archive.write(save(tmp_path / "DOE.nii.gz", noise(), AFFINE), "DOE.nii.gz")
+    assert_refused(tmp_path / "DOE.zip", "no DICOM image among its 1 files.*Unpack a zip of a volume")

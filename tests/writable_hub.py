@@ -18,7 +18,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
 import huggingface_hub.constants
+import huggingface_hub.hf_api
 import pytest
+import transformers.utils.hub
 import uvicorn
 import yaml
 from starlette.requests import Request
@@ -87,7 +89,7 @@ class WritableHub:
 
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.collections: dict[str, list[dict]] = {"alice/chest-ct": []}
+        self.collections: dict[str, list[dict]] = {}  # slug -> items
         self.faults: list[dict] = []
         self.log: list[str] = []  # "METHOD path status"
         with socket.socket() as probe:
@@ -128,6 +130,8 @@ class WritableHub:
             "HF_TOKEN_PATH": str(home / "token"),
         }.items():
             monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", self.url)  # of the functions without a client
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # else it stays with an earlier test's server
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -189,7 +193,7 @@ class WritableHub:
             self.check_write(request, owner)
         return repo
 
-    async def route(self, request: Request, path: list[str], fault: dict) -> Response:  # noqa: PLR0911
+    async def route(self, request: Request, path: list[str], fault: dict) -> Response:  # noqa: PLR0911, PLR0912
         match path:
             case ["api", "whoami-v2"]:
                 name, role = self.user(request)
@@ -203,9 +207,15 @@ class WritableHub:
                 content = (await request.json())["content"]
                 yaml.safe_load(content.split("---")[1])
                 return JSONResponse({"errors": [], "warnings": []})
-            case ["api", "collections", owner, slug, "items"]:
-                self.check_write(request, owner)
-                return self.collect(f"{owner}/{slug}", await request.json())
+            case ["api", "collections"]:
+                return self.create_collection(request, await request.json())
+            case ["api", "collections", owner, slug, *items]:
+                if f"{owner}/{slug}" not in self.collections:
+                    raise HubError(404, "Collection not found")
+                if items:
+                    self.check_write(request, owner)
+                    return self.collect(f"{owner}/{slug}", await request.json())
+                return self.collection(f"{owner}/{slug}")
             case ["api", kind, owner, name, *rest] if kind in ("models", "datasets", "spaces"):
                 return await self.api(request, kind, f"{owner}/{name}", rest)
             case [*kind, owner, name, "info", "lfs", "objects", "batch"]:
@@ -237,12 +247,22 @@ class WritableHub:
         self.repos[kind, repo_id] = repo
         return JSONResponse({"url": url, "name": repo_id, "id": repo_id})
 
+    def create_collection(self, request: Request, body: dict) -> Response:
+        self.check_write(request, body["namespace"])
+        slug = f"{body['namespace']}/{re.sub('[^a-z0-9]+', '-', body['title'].lower())}"
+        slug += f"-{hashlib.sha1(body['title'].encode()).hexdigest()[:24]}"
+        if slug in self.collections:
+            return JSONResponse({"error": "This collection already exists", "slug": slug}, 409)
+        self.collections[slug] = []
+        return self.collection(slug)
+
     def collect(self, slug: str, body: dict) -> Response:
-        if slug not in self.collections:
-            raise HubError(404, "Collection not found")
         if body["item"] in self.collections[slug]:
             raise HubError(409, "Item already in collection")
         self.collections[slug].append(body["item"])
+        return self.collection(slug)
+
+    def collection(self, slug: str) -> Response:
         owner, title = slug.split("/")
         told = {"slug": slug, "title": title, "owner": {"name": owner}, "items": [], "lastUpdated": CREATED}
         return JSONResponse(told | {"position": 0, "private": False, "theme": "green", "upvotes": 0})

@@ -1,0 +1,59 @@
+"""Whichever task a split asks for -> its evaluation."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.choice import evaluate_choice, first_groups
+from ct_rate_pairs.eval.vqa import evaluate_vqa
+from ct_rate_pairs.trainer import PairCollator
+
+
+def evaluate_task(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    train: Dataset,
+    out: str | Path,
+    *,
+    scans: int = 0,
+    batch_size: int = 8,
+    max_new_tokens: int = 96,
+    ci: float = 0.95,
+) -> dict[str, dict]:
+    """
+    Measures a model on the task `"vqa"` or `"matching"`, see [`~ct_rate_pairs.eval.vqa.evaluate_vqa`] and
+    [`~ct_rate_pairs.eval.choice.evaluate_choice`].
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            A held-out split, as `load_dataset` gave it, and the training split.
+        out (`str` or `Path`):
+            Folder to write to.
+        scans (`int`, *optional*, defaults to `0`):
+            How many of the split's volumes are used: the first ones with all of their questions, or the first whole
+            groups; 0 for all.
+        batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
+            Questions at a time, and the longest answer in tokens, of `"vqa"`.
+        ci (`float`, *optional*, defaults to `0.95`):
+            Level of the bootstrap intervals.
+
+    Returns:
+        `dict[str, dict]`: the contents of `results.json`.
+    """
+    if rows.format["format_kwargs"]["transform"].config.task == "matching":
+        chosen = first_groups(rows, scans) if scans else rows
+        return evaluate_choice(model, collator, chosen, train, out, ci=ci)
+    chosen = first_volumes(rows, scans) if scans else rows
+    sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    return evaluate_vqa(model, collator, chosen, train, out, ci=ci, **sizes)
+
+
+def first_volumes(rows: Dataset, number: int) -> Dataset:
+    """All rows of the first volumes of a split. No volume is read."""
+    volumes = list(rows.with_format(None)["volume"])
+    kept = set(list(dict.fromkeys(volumes))[:number])
+    return rows.select([i for i, volume in enumerate(volumes) if volume in kept])

@@ -1,0 +1,360 @@
+"""Answers to the questions of `task="vqa"`: parsed, scored by question type, and set beside answers without a look."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.bootstrap import divide, estimate
+from ct_rate_pairs.eval.generate import batched
+from ct_rate_pairs.eval.label_metrics import mean_known, precision_recall_f1
+from ct_rate_pairs.eval.loss_gap import blank_slices
+from ct_rate_pairs.eval.paper_table import write_markdown
+from ct_rate_pairs.eval.provenance import fingerprint
+from ct_rate_pairs.question_texts import (
+    ANSWER_TYPES,
+    FINDINGS,
+    LOBE_NAMES,
+    NAMES,
+    NONE,
+    QUESTION_TYPES,
+    SIDE_NAMES,
+    YES_NO,
+)
+from ct_rate_pairs.trainer import PairCollator, generate_batch
+
+
+# What a model may say -> what it says, beside the words of the dataset's own answers. "" is an answer, too: none.
+OTHER_WORDS = {
+    "en": {
+        "presence": {"not": "No"},
+        "side": {"bilateral": "Both", "bilaterally": "Both"},
+        "location": {"none": ""},
+        "abnormalities": {"no": "", "normal": ""},
+    },
+    "zh": {
+        "presence": {"不是": "否", "没有": "否", "未见": "否", "无": "否", "有": "是"},
+        "side": {"右": "右侧", "左": "左侧", "双": "双侧", "两侧": "双侧"},
+        "location": {"无": ""},
+        "abnormalities": {"没有": "", "未见": "", "正常": ""},
+    },
+}
+CLASSES = {
+    language: {"presence": YES_NO[language], "side": tuple(SIDE_NAMES[language].values())} for language in YES_NO
+}
+ROWS = {
+    "model": "model",
+    "blank": "model, blank volume",
+    "text_only": "most common answer to the question",
+    "most_common": "most common answer of the type",
+}
+
+
+def _words_of(language: str, question_type: str) -> dict[str, str]:
+    """Every phrase that counts as an answer, in lower case, and which answer it is."""
+    words = {
+        "presence": {word: word for word in YES_NO[language]},
+        "side": {word: word for word in SIDE_NAMES[language].values()},
+        "location": {word: word for word in LOBE_NAMES[language].values()} | {NONE[language]: ""},
+        "abnormalities": {
+            re.sub("^an? ", "", FINDINGS[language][label]): name for label, name in NAMES[language].items()
+        }
+        | {name: name for name in NAMES[language].values()}
+        | {NONE[language]: ""},
+    }[question_type]
+    return {word.lower(): answer for word, answer in (words | OTHER_WORDS[language][question_type]).items()}
+
+
+def _pattern(language: str, words: Mapping[str, str]) -> re.Pattern:
+    # The longest first: one Chinese finding is a part of another's name.
+    phrases = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"\b({phrases})s?\b" if language == "en" else f"({phrases})")
+
+
+WORDS = {(language, kind): _words_of(language, kind) for language in YES_NO for kind in QUESTION_TYPES}
+PATTERNS = {key: _pattern(key[0], words) for key, words in WORDS.items()}
+
+
+def parse_answer(text: str, question_type: str, language: str = "en") -> frozenset[str] | None:
+    """
+    Reads an answer, short or in a sentence.
+
+    Args:
+        text (`str`):
+            The answer. Of a presence the first word that tells counts; two sides are both; of a list every name
+            counts.
+        question_type (`str`):
+            `"presence"`, `"side"`, `"location"` or `"abnormalities"`.
+        language (`str`, *optional*, defaults to `"en"`):
+            `"en"` or `"zh"`, the language of the question.
+
+    Returns:
+        `frozenset[str]` or `None`: what it says, in the dataset's words: one word of a presence or a side, any number
+        of a list. `None` for an answer that says nothing of it.
+    """
+    words = WORDS[language, question_type]
+    said = [words[phrase] for phrase in PATTERNS[language, question_type].findall(text.lower())]
+    if not said:
+        return None
+    if question_type == "presence":
+        return frozenset(said[:1])
+    if question_type == "side":
+        both = SIDE_NAMES[language]["both"]
+        return frozenset(said) if len(set(said)) == 1 else frozenset([both])
+    return frozenset(said) - {""}
+
+
+def set_f1(answer: frozenset[str] | None, reference: frozenset[str]) -> float:
+    """F1 of one list against another; 1 where both are empty, 0 for an answer that could not be read."""
+    if answer is None:
+        return 0.0
+    sizes = len(answer) + len(reference)
+    return 2 * len(answer & reference) / sizes if sizes else 1.0
+
+
+def score_answers(
+    answers: Sequence[frozenset[str] | None],
+    references: Sequence[frozenset[str]],
+    question_types: Sequence[str],
+    *,
+    language: str = "en",
+    volumes: Sequence[str] | None = None,
+    ci: float | None = None,
+) -> dict:
+    """
+    Accuracy and F1 of parsed answers, by question type. What could not be read is wrong.
+
+    Args:
+        answers (`Sequence[frozenset[str] | None]`), references (`Sequence[frozenset[str]]`):
+            From [`parse_answer`], of `N` questions.
+        question_types (`Sequence[str]`):
+            Their types.
+        language (`str`, *optional*, defaults to `"en"`):
+            Of the answers.
+        volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
+            For bootstrap intervals by patient: [`~ct_rate_pairs.eval.bootstrap.estimate`].
+
+    Returns:
+        `dict`: `accuracy` over all questions, a list being right if all of it is; `n`; and `per_type`, for each type
+        that is asked for `accuracy`, `f1`, `n` and `unread`, the number of answers that could not be read. `f1` of
+        yes/no and sides is the mean over the answers that occur in the references, that of lists the mean over the
+        questions of [`set_f1`]. With `ci` each number's interval, `accuracy_ci` and so on. Ready for `json.dump`.
+
+    Raises:
+        `ValueError`: if there is no question.
+    """
+    if not len(answers):
+        raise ValueError("There are no questions to score answers to.")
+    types, volumes = np.asarray(question_types), None if volumes is None else np.asarray(volumes)
+    right = np.array([answer == reference for answer, reference in zip(answers, references, strict=True)], float)
+    per_type = {}
+    for kind in QUESTION_TYPES:
+        places = np.flatnonzero(types == kind)
+        if not len(places):
+            continue
+        pairs = [(answers[i], references[i]) for i in places]
+        statistics = {"right": right[places], "questions": np.ones(len(places))}
+        if ANSWER_TYPES[kind] == "list":
+            statistics["set_f1"] = np.array([set_f1(*pair) for pair in pairs])
+            of_type = list_scores
+        else:
+            said, true = (
+                np.array(
+                    [[side is not None and answer in side for answer in CLASSES[language][kind]] for side in sides]
+                )
+                for sides in zip(*pairs, strict=True)
+            )  # [n, answers] each
+            statistics |= {"hits": said & true, "predicted": said, "support": true}
+            of_type = class_scores
+        of_patients = None if volumes is None else volumes[places].tolist()
+        per_type[kind] = estimate(statistics, of_type, of_patients, ci) | {
+            "n": len(places),
+            "unread": sum(answer is None for answer, _ in pairs),
+        }
+    everything = {"right": right, "questions": np.ones(len(right))}
+    return {**estimate(everything, accuracy, volumes, ci), "n": len(right), "per_type": per_type}
+
+
+def accuracy(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The share of right answers, from sums over questions; leading axes stay."""
+    return {"accuracy": divide(sums["right"], sums["questions"])}
+
+
+def list_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return accuracy(sums) | {"f1": divide(sums["set_f1"], sums["questions"])}
+
+
+def class_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    f1 = precision_recall_f1(sums["hits"], sums["predicted"], sums["support"])["f1"]  # [..., answers]
+    return accuracy(sums) | {"f1": mean_known(np.where(sums["support"] > 0, f1, np.nan))}
+
+
+def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[str, list[str]]:
+    """
+    What can be answered without a volume: the most common answer of the training questions.
+
+    A question's type and finding are all that its text tells, as its wording does not depend on the answer. So
+    `text_only` is the best that a model of the text alone could do.
+
+    Args:
+        train (`Iterable[Mapping]`):
+            Training questions: `question_type`, `label`, `completion`.
+        rows (`Sequence[Mapping]`):
+            Questions to answer: `question_type`, `label`.
+
+    Returns:
+        `dict[str, list[str]]`: answers to `rows`: `text_only`, by type and finding, and `most_common`, by type alone.
+        `""` where training asks nothing like it.
+    """
+    of_type, of_question = defaultdict(Counter), defaultdict(Counter)
+    for row in train:
+        answer = row["completion"][-1]["content"]
+        of_type[row["question_type"]][answer] += 1
+        of_question[row["question_type"], row["label"]][answer] += 1
+    most_common = [_first(of_type[row["question_type"]], "") for row in rows]
+    text_only = [
+        _first(of_question[row["question_type"], row["label"]], fallback)
+        for row, fallback in zip(rows, most_common, strict=True)
+    ]
+    return {"text_only": text_only, "most_common": most_common}
+
+
+def _first(counts: Counter, fallback: str) -> str:
+    return counts.most_common(1)[0][0] if counts else fallback
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    *,
+    batch_size: int = 8,
+    max_new_tokens: int = 96,
+    progress: bool = True,
+) -> list[dict]:
+    """
+    Answers each question twice: shown its volume, and shown a blank one of the same size.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        rows ([`~datasets.Dataset`]):
+            Rows of `task="vqa"`.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Questions at a time.
+        max_new_tokens (`int`, *optional*, defaults to `96`):
+            Longest answer in tokens.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar.
+
+    Returns:
+        `list[dict]`: for each question `volume`, `question_number`, `question_type`, `label`, `question`, `reference`,
+        `answer` and `blank`. A volume that cannot be read, in whose place `on_error="skip"` puts another, is left out.
+    """
+    volumes = rows.with_format(None)["volume"]
+    answered = []
+    with tqdm(total=len(rows), desc="Answering questions", unit="question", disable=not progress) as bar:
+        for numbered in batched(zip(rows, volumes, strict=True), batch_size):
+            batch = [row for row, volume in numbered if row["volume"] == volume]
+            bar.update(len(numbered))
+            if not batch:
+                continue
+            blank = [row | {"images": blank_slices(row)} for row in batch]
+            answers, blank_answers = (
+                generate_batch(model, collator, shown, max_new_tokens=max_new_tokens) for shown in (batch, blank)
+            )
+            for row, answer, blank_answer in zip(batch, answers, blank_answers, strict=True):
+                kept = {name: row[name] for name in ("volume", "question_number", "question_type", "label")}
+                texts = {"question": row["prompt"][-1]["content"], "reference": row["completion"][-1]["content"]}
+                answered.append(kept | texts | {"answer": answer, "blank": blank_answer})
+    return answered
+
+
+def evaluate_vqa(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    train: Dataset,
+    out: str | Path,
+    *,
+    batch_size: int = 8,
+    max_new_tokens: int = 96,
+    ci: float = 0.95,
+) -> dict[str, dict]:
+    """
+    Measures a model's answers and writes `results.json`, `table.md` and `answers.jsonl`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            Rows of `task="vqa"`, of a held-out split and of the training split. Of `train` no volume is read.
+        out (`str` or `Path`):
+            Folder to write to.
+        batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
+            Questions at a time, and the longest answer in tokens.
+        ci (`float`, *optional*, defaults to `0.95`):
+            Level of the bootstrap intervals by patient.
+
+    Returns:
+        `dict[str, dict]`: the contents of `results.json`: [`score_answers`] under `model`, `blank` (the same model,
+        shown a blank volume), `text_only` and `most_common` (see [`common_answers`]); under `model` also `language`
+        and `scans`, the fingerprint of volumes and answers.
+    """
+    language = rows.format["format_kwargs"]["transform"].config.prompt
+    answered = answer_questions(model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    questions = train.with_format(None).select_columns(["question_type", "label", "completion"])
+    given = {"model": [row["answer"] for row in answered], "blank": [row["blank"] for row in answered]}
+    given |= common_answers(questions, answered)
+
+    types, volumes = ([row[name] for row in answered] for name in ("question_type", "volume"))
+
+    def parse(texts: Sequence[str]) -> list[frozenset[str] | None]:
+        return [parse_answer(text, kind, language) for text, kind in zip(texts, types, strict=True)]
+
+    references = parse([row["reference"] for row in answered])
+    results = {
+        name: score_answers(parse(texts), references, types, language=language, volumes=volumes, ci=ci)
+        for name, texts in given.items()
+    }
+    results["model"] |= {"language": language, "scans": fingerprint(rows)}
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answered]
+    (out / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_table(results, vqa_table(results), out)
+    return results
+
+
+def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
+    """The rows of [`evaluate_vqa`] by question type, for [`~ct_rate_pairs.eval.paper_table.write_markdown`]."""
+    lines = [["question type", "answers of", "questions", "accuracy", "F1", "not read"]]
+    for kind, first in results["model"]["per_type"].items():
+        for name, title in ROWS.items():
+            scores = results[name]["per_type"][kind]
+            numbers = [format_number(scores, key) for key in ("accuracy", "f1")]
+            lines.append([kind, title, str(first["n"]), *numbers, str(scores["unread"])])
+    for name, title in ROWS.items():
+        lines.append(["all", title, str(results[name]["n"]), format_number(results[name], "accuracy"), "-", "-"])
+    return lines
+
+
+def format_number(numbers: Mapping, key: str) -> str:
+    """`0.500 [0.400, 0.600]`: a number and, where it has one, its interval."""
+    if numbers[key] is None:
+        return "-"
+    bounds = numbers.get(f"{key}_ci")
+    return f"{numbers[key]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+
+
+def write_table(results: Mapping[str, Mapping], lines: list[list[str]], out: Path) -> None:
+    """Writes `results.json` and `table.md`, and prints the table."""
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_markdown(lines, out / "table.md")
+    print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")

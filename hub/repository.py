@@ -1,0 +1,237 @@
+"""A repository on the Hub that is written in whole steps, each tried again where that may help."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # HTTPError: of whichever httpx the client is on
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
+
+
+PASSING = (408, 429, 500, 502, 503, 504)  # statuses that may be gone at another try
+WAITS = (1, 2, 4, 8)  # seconds between tries; the Hub's own `Retry-After` comes first
+AGAIN = "Run the same command again: what is there is not uploaded twice."
+
+logger = logging.getLogger(__name__)
+
+
+class PublishError(RuntimeError):
+    """The Hub did not take it all; the message says why, and what to do."""
+
+
+class HubRepository:
+    """
+    A model, dataset or Space on the Hub, to be written to.
+
+    Args:
+        repo_id (`str`):
+            `USER/NAME`, or a name of the token's own user.
+        kind (`str`, *optional*, defaults to `"model"`):
+            `"model"`, `"dataset"` or `"space"`.
+        private (`bool`, *optional*, defaults to `False`):
+            Makes it private from the first call on.
+        revision (`str`, *optional*, defaults to `"main"`):
+            Branch to write to.
+        token (`str`, *optional*):
+            Token with the right to write; the one of `hf auth login` by default.
+
+    Raises:
+        [`PublishError`]: for a name that cannot be one, without a token that may write, or if `private` and the
+            repository is there and public.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        kind: str = "model",
+        private: bool = False,
+        revision: str = "main",
+        token: str | None = None,
+    ):
+        token = token or get_token()
+        if token is None:
+            raise PublishError("No token: run `hf auth login` with one that may write, or set HF_TOKEN.")
+        if not re.fullmatch("[!-~]+", token):  # the client's own error would print it
+            raise PublishError("The token holds blanks or line ends: copy it again, and run `hf auth login`.")
+        self.api, self.repo_id, self.kind, self.revision = HfApi(token=token), repo_id, kind, revision
+        url = self._ask(
+            "creating the repository",
+            lambda: self.api.create_repo(
+                repo_id,
+                repo_type=kind,
+                private=private or None,
+                exist_ok=True,
+                space_sdk="gradio" if kind == "space" else None,
+            ),
+        )
+        self.repo_id, self.url = url.repo_id, str(url)
+        # One that is there already was not created, so the token is yet to be looked at.
+        self._ask("asking to write", lambda: self.api.auth_check(self.repo_id, repo_type=kind, write=True))
+        info = self._ask("reading the repository", lambda: self.api.repo_info(self.repo_id, repo_type=kind))
+        if private and not info.private:
+            raise PublishError(
+                f"{self.repo_id} is there, and public: make it private in its settings, or choose another name. "
+                "Nothing was uploaded."
+            )
+        if revision != "main":
+            self._ask("creating the branch", self._create_branch)
+
+    def upload(
+        self,
+        files: dict[str, Path | bytes],
+        last: Sequence[str],
+        ours: Sequence[str] = (),
+        tag: str | None = None,
+    ) -> None:
+        """
+        Makes the branch hold `files`, in two commits: without the `last` of them, then with them. What has not changed
+        is not uploaded again.
+
+        Args:
+            files (`dict[str, Path | bytes]`):
+                Path in the repository to a file or its contents.
+            last (`Sequence[str]`):
+                Those of `files` that say that the rest is whole. Old ones go before anything else changes.
+            ours (`Sequence[str]`, *optional*):
+                Patterns of files that are deleted where `files` has them no more.
+            tag (`str`, *optional*):
+                Tag for the branch as it is then.
+
+        Raises:
+            [`PublishError`]: where the tag is on another state, before anything is changed; or if the Hub refuses.
+        """
+        there = self._ask(
+            "listing the files",
+            lambda: {
+                file.path: file
+                for file in self.api.list_repo_tree(
+                    self.repo_id, recursive=True, revision=self.revision, repo_type=self.kind
+                )
+                if isinstance(file, RepoFile)
+            },
+        )
+        changed = [
+            operation
+            for name, content in files.items()
+            if not _is_there(operation := CommitOperationAdd(name, content), there.get(name))
+        ]
+        stale = [name for name in there if name not in files and any(fnmatch(name, pattern) for pattern in ours)]
+        stale = [name for name in stale if name != ".gitattributes"]
+        tagged = tag is not None and self._has_tag(tag, changes=bool(changed or stale))
+        first = [operation for operation in changed if operation.path_in_repo not in last]
+        if first or stale:
+            gone = stale + [name for name in last if name in there]
+            self._commit("Upload the files", [*first, *map(CommitOperationDelete, gone)])
+            changed = [CommitOperationAdd(name, files[name]) for name in last]
+        if finish := [operation for operation in changed if operation.path_in_repo in last]:
+            self._commit("Add the card: all is there", finish)
+        if tag and not tagged:
+            where = {"repo_type": self.kind, "revision": self.revision}
+            self._ask("tagging", lambda: self.api.create_tag(self.repo_id, tag=tag, exist_ok=True, **where))
+
+    def find_collection(self, name: str, private: bool = False) -> str:
+        """
+        The slug of a collection, which is made where there is none of that title.
+
+        Args:
+            name (`str`):
+                Title of a collection of the repository's owner, or a slug such as `USER/chest-ct-65f0c0ffee`.
+            private (`bool`, *optional*, defaults to `False`):
+                Whether a new one is private.
+        """
+        if "/" in name:
+            return self._ask(f"looking for the collection {name}", lambda: self.api.get_collection(name)).slug
+        owner = self.repo_id.partition("/")[0]
+        return self._ask(
+            f"creating the collection {name}",
+            lambda: self.api.create_collection(name, namespace=owner, private=private, exists_ok=True),
+        ).slug
+
+    def collect(self, slug: str) -> None:
+        """Adds the repository to the collection `slug`."""
+        self._ask(
+            f"adding it to the collection {slug}",
+            lambda: self.api.add_collection_item(slug, self.repo_id, self.kind, exists_ok=True),
+        )
+
+    def _has_tag(self, name: str, changes: bool) -> bool:
+        """Whether the branch has the tag; raises [`PublishError`] where that is on another state than is to come."""
+        refs = self._ask("reading the tags", lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind))
+        commits = {tag.name: tag.target_commit for tag in refs.tags}
+        heads = {branch.name: branch.target_commit for branch in refs.branches}
+        if name in commits and (changes or commits[name] != heads[self.revision]):
+            raise PublishError(
+                f"{self.repo_id} has the tag {name} on another state of it: choose another tag, or delete that one. "
+                "Nothing was uploaded."
+            )
+        return name in commits
+
+    def _create_branch(self) -> None:
+        """A branch with nothing on it: one made from `main` would show another variant's files until the commit."""
+        where = {"repo_type": self.kind}
+        if self.revision not in {branch.name for branch in self.api.list_repo_refs(self.repo_id, **where).branches}:
+            beginning = self.api.list_repo_commits(self.repo_id, **where)[-1].commit_id
+            self.api.create_branch(self.repo_id, branch=self.revision, revision=beginning, exist_ok=True, **where)
+
+    def _commit(self, message: str, operations: list) -> None:
+        self._ask(
+            "committing",
+            lambda: self.api.create_commit(
+                self.repo_id, operations, commit_message=message, revision=self.revision, repo_type=self.kind
+            ),
+        )
+
+    def _ask(self, doing: str, call: Callable):
+        """The answer to `call`. The client itself tries again to upload, but neither to commit nor to create."""
+        for wait in (*WAITS, None):
+            asked = ""  # seconds, by the Hub
+            try:
+                return call()
+            except HTTPError as error:
+                response = getattr(error, "response", None)  # none where the Hub could not be reached
+                if wait is None or (response is not None and response.status_code not in PASSING):
+                    raise PublishError(f"{self.repo_id}, {doing}: {self._explain(error, response)}") from error
+                asked = "" if response is None else response.headers.get("retry-after", "")
+            except (RuntimeError, ConnectionError) as error:
+                # What befell a file on its way to the storage, in the client's wrapping. Its address may have expired,
+                # or the storage have had enough: another try gets another address. The cause's text would print it.
+                if wait is None:
+                    cause, response = error.__cause__ or error, getattr(error.__cause__, "response", None)
+                    why = type(cause).__name__ if response is None else f"the storage answered {response.status_code}"
+                    raise PublishError(f"{self.repo_id}, {doing}: {error} ({why}) {AGAIN}") from error
+            except ValueError as error:  # a name that cannot be one; files that the storage has no room for
+                raise PublishError(f"{self.repo_id}, {doing}: {error}") from error
+            seconds = int(asked) if asked.isdigit() else wait
+            logger.warning("%s, %s: it did not work, the next try is in %g s.", self.repo_id, doing, seconds)
+            time.sleep(seconds)
+
+    def _explain(self, error: HTTPError, response) -> str:
+        if response is None:
+            return f"{self.api.endpoint} does not answer ({type(error).__name__}). {AGAIN}"
+        if isinstance(error, RevisionNotFoundError):
+            return f"there is no revision {self.revision}. {AGAIN}"
+        told = {
+            401: "the Hub does not know this token. Make one at https://huggingface.co/settings/tokens, and run "
+            "`hf auth login`.",
+            403: "this token may not write there. Take one with the right to write, of a user or an organisation that "
+            "owns the repository.",
+            404: "there is no such repository or collection, or this token may not see it.",
+            429: f"the Hub limits the number of requests. Wait a few minutes. {AGAIN}",
+        }
+        status = response.status_code
+        return told.get(status, f"the Hub answered {status} ({response.reason_phrase}). {AGAIN}")
+
+
+def _is_there(operation: CommitOperationAdd, there: RepoFile | None) -> bool:
+    if there is None or there.size != operation.upload_info.size:
+        return False
+    if there.lfs:
+        return there.lfs.sha256 == operation.upload_info.sha256.hex()
+    with operation.as_file() as file:
+        return there.blob_id == git_hash(file.read())
