@@ -62,8 +62,8 @@ def output_file(args: DetectionArguments) -> Path:
 
 def main(args: DetectionArguments) -> None:
     check_level(args.ci)
-    options = read_row_settings(args.model, args.revision) | args.dataset_options() | {"negative": "none", "task": "report"}
-    dataset = load_dataset("ct_rate_pairs", **options)
+    options = read_row_settings(args.model, args.revision) | args.dataset_options()
+    dataset = load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "report"})
     rows = dataset[args.split]
     rows = rows.select(range(min(args.scans or len(rows), len(rows))))
     statements = collect_statements(references_of(dataset["train"])[1])
