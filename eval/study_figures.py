@@ -77,7 +77,8 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
             Image file to write.
     """
     settings = {row.title: row.runs[0].settings for row in table.rows}
-    values = sorted({of[table.against] for of in settings.values()})
+    # A row without negatives has no setting of theirs
+    values = sorted({of[table.against] for of in settings.values() if table.against in of})
     lines = {
         kind: [title for title, of in settings.items() if of["negative"] == kind]
         for kind in KINDS

@@ -11,7 +11,6 @@ import torch
 from datasets import load_dataset
 from phantom_reports import cohort
 from test_eval_generate import REPORTS, make_row
-from text_only import TfIdf, fit, score
 from tiny_models import make_tiny_gemma3
 from tiny_reader import COMBINATIONS, STATED, train_reader
 from tiny_reader import make_row as make_reader_row
@@ -36,6 +35,7 @@ from ct_rate_pairs.eval.report_flips import (
     swap_side,
     with_errors,
 )
+from ct_rate_pairs.eval.text_only import TfIdf, fit, score
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.report_labels import label_report

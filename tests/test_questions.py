@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from phantom_reports import cohort
-from text_only import TfIdf, fit, interval, score
+from text_only import interval
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.balance import balanced_chances, choose
+from ct_rate_pairs.eval.text_only import TfIdf, fit, score
 from ct_rate_pairs.places import LATERAL, places
 from ct_rate_pairs.question_texts import FINDINGS, NAMES, QUESTION_TYPES, YES_NO
 from ct_rate_pairs.questions import Questions
