@@ -93,7 +93,10 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
             return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
+        raise VolumeError(
+            f"{_NAME}: the zip is truncated, damaged, or packed by a method that Python does not know. Download or pack "
+            "it again."
+        ) from None
 
 
 def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
