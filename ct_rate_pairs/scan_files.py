@@ -94,8 +94,8 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(
-            f"{_NAME}: the zip is truncated, damaged, or packed by a method that Python does not know. Download or pack "
-            "it again."
+            f"{_NAME}: the zip is truncated, damaged, or packed by a method that Python does not know. Download or "
+            "pack it again."
         ) from None
 
 
