@@ -59,6 +59,12 @@ TASK_FEATURES = {
         "label": Value("string"),
     },
     "matching": {"options": List(Value("string")), "correct": Value("int8")},
+    "errors": {
+        "statements": List(Value("string")),
+        "wrong": Value("int8"),
+        "error": Value("string"),
+        "label": Value("string"),
+    },
 }
 
 
@@ -77,11 +83,13 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         task (`str`, *optional*, defaults to `"report"`):
             `"report"`: write the report; `"vqa"`: answer questions made from the labels and the report, see
             [`~ct_rate_pairs.questions.Questions`]; `"matching"`: choose the volume's text among false ones, see
-            [`~ct_rate_pairs.matching.Matching`]. In the split `train` each epoch has new questions and new options.
+            [`~ct_rate_pairs.matching.Matching`]; `"errors"`: tell which statement of the report was made wrong, see
+            [`~ct_rate_pairs.errors.Errors`]. In the split `train` each epoch has new questions, options and errors.
         negative (`str`, *optional*, defaults to `"none"`):
             `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a volume of other labels, section 7.2) or
             `"hard"` (a volume of nearly the same labels that lacks a finding of the report). The partner of a
-            question is one of the volumes that answer it otherwise; that of a choice has another text.
+            question is one of the volumes that answer it otherwise; that of a choice has another text; of that of an
+            error the wrong statement is right.
         slices (`str`, *optional*, defaults to `"uniform"`):
             `"uniform"`: the middle plane of each of `num_slices` bins of the depth; `"jitter"`: in the split `train`
             a random plane of each bin, a new one each epoch.
@@ -116,8 +124,8 @@ class CTRatePairsConfig(datasets.BuilderConfig):
             Partners come from a row's own split, whatever `select`, `filter` or `train_test_split` leave of it: to
             hold patients out, use this.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the negatives, questions and options. With the epoch and the volume's name (for a stream, its
-            shuffling seed too) it determines every draw. A new epoch comes with `set_epoch`: of a stream; of a
+            Seed of the negatives, questions, options and errors. With the epoch and the volume's name (for a stream,
+            its shuffling seed too) it determines every draw. A new epoch comes with `set_epoch`: of a stream; of a
             map-style dataset's reader (`NewNegativesEachEpoch` does it in training). `repeat` repeats the negatives,
             too.
         on_error (`str`, *optional*, defaults to `"raise"`):
@@ -190,7 +198,8 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     The task `"vqa"` adds `question_number` (which of the volume's questions), `question_type`, `answer_type`
     (`"yes/no"`, `"side"` or `"list"`) and `label` (the finding that is asked for, `""` for all); `"matching"` adds
-    `options` and `correct` (the place of the volume's own text among them).
+    `options` and `correct` (the place of the volume's own text among them); `"errors"` adds `statements`, `wrong` (the
+    place of the wrong one among them), `error` (`"added"`, `"removed"` or `"side"`) and its `label`.
 
     Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are
     read when a row is taken: no volume is downloaded, and no noise frozen, ahead of its use.
@@ -216,10 +225,10 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             )
         lines = {name: self.reader.lines(name) for name in self.reader.tables}
         if not any(lines.values()):
-            remedy = "a smaller `num_false`" if self.config.task == "matching" else "other `question_types`"
+            remedies = {"vqa": ", or other `question_types`", "matching": ", or a smaller `num_false`"}
             raise ValueError(
                 f"task={self.config.task!r} finds nothing to ask in {self.config.data_dir or 'CT-RATE'}: it needs "
-                f"several patients whose reports differ. Use more scans, or {remedy}."
+                f"several patients whose reports differ. Use more scans{remedies.get(self.config.task, '')}."
             )
         return [
             datasets.SplitGenerator(name, gen_kwargs={"volumes": of_split, "split": name})

@@ -16,7 +16,7 @@ from .partners import NoPartnerError, PartnerSampler
 from .prepared_source import PreparedSource
 from .source import Source
 from .tables import read_tables
-from .tasks import Matching, Questions, ReportWriting, open_task
+from .tasks import Task, open_task
 from .texts import tell_patient
 from .volume import VolumeError, air_value, fit, to_uint8
 
@@ -71,7 +71,7 @@ class RowReader:
         }
         self.air = to_uint8(air_value(source.settings.window))
         self._partners: dict[str, PartnerSampler] = {}
-        self._tasks: dict[str, ReportWriting | Questions | Matching] = {}
+        self._tasks: dict[str, Task] = {}
 
     def __reduce__(self):
         return RowReader, (self.config, self.source, self._epoch)
@@ -96,15 +96,24 @@ class RowReader:
             )
         return self._partners[split]
 
-    def task(self, split: str) -> ReportWriting | Questions | Matching:
+    def task(self, split: str) -> Task:
         """What is asked of a split, made when it is first needed: questions take the reading of all reports."""
         if split not in self._tasks:
             table = self.tables[split]
-            reports = list(zip(table["findings"], table["impression"], strict=True))
             self._tasks[split] = open_task(
-                self.config, split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist()
+                self.config,
+                split,
+                table.index.tolist(),
+                self._reports(split),
+                self.labels[split],
+                table["patient"].tolist(),
+                self._reports("train"),
             )
         return self._tasks[split]
+
+    def _reports(self, split: str) -> list[tuple[str, str]]:
+        """Findings and impression of each volume."""
+        return list(zip(self.tables[split]["findings"], self.tables[split]["impression"], strict=True))
 
     def lines(self, split: str) -> list[tuple[str, int]]:
         """The rows of a split: a volume's name, and which of the volume's rows it is."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import Errors
 from .matching import Matching
 from .question_texts import write_findings
 from .questions import Questions
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from .builder import CTRatePairsConfig
 
 
-TASKS = ("report", "vqa", "matching")
+TASKS = ("report", "vqa", "matching", "errors")
 
 
 class ReportWriting:
     """
     `task="report"`: asks for the report, once a volume, whatever the epoch.
 
-    Every task has these methods; [`~ct_rate_pairs.questions.Questions`] and [`~ct_rate_pairs.matching.Matching`] are
-    the others.
+    Every task has these methods; [`~ct_rate_pairs.questions.Questions`], [`~ct_rate_pairs.matching.Matching`] and
+    [`~ct_rate_pairs.errors.Errors`] are the others.
 
     Args:
         reports (`Sequence[tuple[str, str]]`):
@@ -49,6 +50,9 @@ class ReportWriting:
         return ()
 
 
+Task = ReportWriting | Questions | Matching | Errors
+
+
 def open_task(
     config: "CTRatePairsConfig",
     split: str,
@@ -56,7 +60,8 @@ def open_task(
     reports: Sequence[tuple[str, str]],
     labels: np.ndarray,
     patients: list[str],
-) -> ReportWriting | Questions | Matching:
+    train_reports: Sequence[tuple[str, str]],
+) -> Task:
     """
     The task of a split.
 
@@ -73,6 +78,8 @@ def open_task(
             Their labels, 0 or 1, of shape `[N, 18]`.
         patients (`list[str]`):
             Their patients.
+        train_reports (`Sequence[tuple[str, str]]`):
+            Findings and impression of the volumes of the split `train`.
     """
     if config.task == "report":
         return ReportWriting(reports, config.target, config.prompt)
@@ -88,6 +95,9 @@ def open_task(
             config.prompt,
             config.seed,
         )
+    if config.task == "errors":
+        train_texts = [write_completion(*sections, config.target) for sections in train_reports]
+        return Errors(names, texts, labels, train_texts, config.prompt, config.seed)
     if config.options == "keywords":
         texts = [write_findings(label_report(text), config.prompt) for text in texts]
     return Matching(

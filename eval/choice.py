@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.loss_gap import blank_slices
 from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.report_matching import on_device, option_losses, rank_scores, ranks_of_correct, report_tokens
+from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.eval.text_only import score_options
-from ct_rate_pairs.eval.vqa import format_number, write_table
 from ct_rate_pairs.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
 
@@ -176,7 +176,7 @@ def evaluate_choice(
 
 
 def choice_table(results: Mapping[str, Mapping]) -> list[list[str]]:
-    """The rows of [`evaluate_choice`], for [`~ct_rate_pairs.eval.paper_table.write_markdown`]."""
+    """The rows of [`evaluate_choice`], for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
     model = results["model"]
     recalls = [f"recall_at_{k}" for k in range(2, model["num_options"])]
     asked = f"1 of {model['num_options']}, {model['options']}, {model['difficulty']}, n = {model['n']}"

@@ -1,7 +1,8 @@
 """Report error detection: which statement of a flipped report does not fit the scan? By likelihood, or by answer."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,15 +21,18 @@ from ct_rate_pairs.eval.loss_gap import (
     noise_slices,
     volume_names,
 )
-from ct_rate_pairs.eval.report_flips import (
+from ct_rate_pairs.eval.provenance import fingerprint
+from ct_rate_pairs.eval.report_matching import on_device, option_losses, report_tokens
+from ct_rate_pairs.eval.tables import format_number, write_table
+from ct_rate_pairs.eval.text_only import score_statements
+from ct_rate_pairs.report_flips import (
     FlippedReport,
     Statements,
-    flip_reports,
+    collect_statements,
+    draw_rng,
+    flip_report,
     labels_of,
-    option_order,
-    with_errors,
 )
-from ct_rate_pairs.eval.report_matching import on_device, option_losses, report_tokens
 from ct_rate_pairs.trainer import PairCollator
 
 
@@ -67,12 +71,30 @@ def token_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list
     return [row[scored != -100].cpu().numpy() for row, scored in zip(losses, labels, strict=True)]
 
 
+def flip_reports(
+    volumes: Sequence[str], reports: Sequence[str], statements: Statements, seed: int = 0
+) -> tuple[list[int], list[FlippedReport]]:
+    """
+    Makes one statement of each report wrong, the same as in the rows of `task="errors"` with that seed.
+
+    Returns:
+        `tuple`: the places of the reports that have two statements to choose from, and what was made of them.
+    """
+    flipped = [
+        flip_report(report, statements, draw_rng(seed, volume))
+        for volume, report in zip(volumes, reports, strict=True)
+    ]
+    kept = [place for place, report in enumerate(flipped) if report]
+    return kept, [flipped[place] for place in kept]
+
+
 @torch.no_grad()
 def detect_by_likelihood(
     model: PreTrainedModel,
     collator: PairCollator,
     rows: Dataset | Sequence[dict],
-    statements: Statements,
+    train_volumes: Sequence[str],
+    train_reports: Sequence[str],
     *,
     seed: int = 0,
     batch_size: int = 8,
@@ -92,6 +114,7 @@ def detect_by_likelihood(
       `NUM_OTHERS` other patients: nothing that the model has never seen.
     - `loss`, `loss_mean`: the loss given the volume alone, summed and by token.
     - `noise`, `blank`, `others`: the loss given these alone, summed: the baselines, which never look.
+    - `text_only`: TF-IDF and logistic regression, see [`~ct_rate_pairs.eval.text_only.score_statements`].
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -99,9 +122,10 @@ def detect_by_likelihood(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            Rows of a held-out split.
-        statements (`dict`):
-            Of the training split, see [`collect_statements`].
+            Rows of a held-out split of `task="report"`.
+        train_volumes (`Sequence[str]`), train_reports (`Sequence[str]`):
+            Names and reports of the training split: wrong statements are made of their sentences, and `text_only` is
+            fitted to them.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the errors and of the noise.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -118,7 +142,10 @@ def detect_by_likelihood(
         `ValueError`: if no report has two statements to choose from.
         `TooFewScansError`: if one patient has more than half of those that have.
     """
-    kept, reports = flip_reports(rows, statements, seed)
+    statements = collect_statements(train_reports)
+    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
+    of_rows = [row["completion"][-1]["content"] for row in index]
+    kept, reports = flip_reports(volume_names(rows), of_rows, statements, seed)
     scans = rows.select(kept) if isinstance(rows, Dataset) else [rows[place] for place in kept]
     volumes = volume_names(scans)
     partners = [derange_by_patient(volumes, seed + draw) for draw in range(NUM_OTHERS)] if kept else []
@@ -172,7 +199,15 @@ def detect_by_likelihood(
     gaps = {f"gap_{name}": per_report(np.subtract, "own", name) for name in ("noise", "blank", "others")}
     means = [loss / length for loss, length in zip(given["own"], lengths, strict=True)]
     alone = {name: given[name] for name in ("noise", "blank", "others")}
-    return detection_scores({**gaps, "loss": given["own"], "loss_mean": means, **alone}, reports, volumes, ci)
+    _, fitted = flip_reports(train_volumes, train_reports, statements, seed)
+    options, wrong, kinds = [report.options for report in reports], *_columns(reports)
+    alone["text_only"] = score_statements([report.options for report in fitted], _columns(fitted)[0], options)
+    scores = {**gaps, "loss": given["own"], "loss_mean": means, **alone}
+    return detection_scores(scores, options, wrong, kinds, volumes, ci)
+
+
+def _columns(reports: Sequence[FlippedReport]) -> tuple[list[int], list[str]]:
+    return [report.wrong for report in reports], [report.kind for report in reports]
 
 
 @torch.no_grad()
@@ -180,40 +215,59 @@ def detect_by_answer(
     model: PreTrainedModel,
     collator: PairCollator,
     rows: Dataset,
-    statements: Statements,
+    train: Dataset,
     *,
-    seed: int = 0,
-    language: str = "en",
     ci: float | None = None,
     progress: bool = True,
 ) -> dict:
     """
-    Asks which statement is wrong, for a model trained on [`with_errors`]: how likely is each number as the answer?
+    Asks which statement is wrong, for a model trained on it: how likely is each number as the answer?
 
-    The rules are `answer`, given the volume, and `blank`, the baseline, given air in its place. Arguments, returns and
-    errors as of [`detect_by_likelihood`]; `rows` must be map-style, `language` is that of the question.
+    The rules are `answer`, given the volume; `blank`, given air in its place; `text_only`, as of
+    [`detect_by_likelihood`]; and `most_common`, which takes each number for as likely as it is the answer in the
+    training split.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model to measure. It is put into evaluation mode and back.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into batches.
+        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            Rows of `task="errors"` of a held-out split, and of the training split. Of `train` no volume is read.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals by patient; without it there are none.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar.
+
+    Returns:
+        `dict`: as of [`detection_scores`].
     """
-    _, reports = flip_reports(rows, statements, seed)
-    asked = with_errors(rows, statements, seed=seed, language=language)
-    volumes = volume_names(asked)
+    index, known = rows.with_format(None), train.with_format(None).select_columns(["statements", "wrong"])
+    options, volumes = list(index["statements"]), list(index["volume"])
+    common = np.bincount(known["wrong"][:], minlength=max(map(len, options), default=0))
     was_training = model.training
     model.eval()
-    scores = {"answer": [], "blank": []}
-    for row, report, volume in zip(tqdm(asked, desc="Asking", disable=not progress), reports, volumes, strict=True):
+    scores = {"answer": [], "blank": [], "text_only": [], "most_common": []}
+    scores["text_only"] = score_statements(known["statements"][:], known["wrong"][:], options)
+    for row, said, volume in zip(tqdm(rows, desc="Asking", disable=not progress), options, volumes, strict=True):
         check_volume(row, volume)
-        order = option_order(report, volume, seed)
-        answers = [{"role": "assistant", "content": str(number)} for number in range(1, len(order) + 1)]
+        answers = [{"role": "assistant", "content": str(number)} for number in range(1, len(said) + 1)]
         tokens = report_tokens(collator, [row | {"completion": [answer]} for answer in answers])
         for rule, images in (("answer", row["images"]), ("blank", blank_slices(row))):
             prompt = on_device(collator.prompts([row | {"images": images}]), model)
-            likely = -option_losses(model, prompt, tokens).cpu().numpy()
-            scores[rule].append(likely[np.argsort(order)])  # back into the report's order
+            scores[rule].append(-option_losses(model, prompt, tokens).cpu().numpy())
+        scores["most_common"].append(common[: len(said)].astype(float))
     model.train(was_training)
-    return detection_scores(scores, reports, volumes, ci)
+    return detection_scores(scores, options, index["wrong"][:], index["error"][:], volumes, ci)
 
 
 def detection_scores(
-    scores: dict[str, list[np.ndarray]], reports: Sequence[FlippedReport], volumes: Sequence[str], ci: float | None
+    scores: dict[str, list[np.ndarray]],
+    options: Sequence[Sequence[str]],
+    wrong: Sequence[int],
+    kinds: Sequence[str],
+    volumes: Sequence[str],
+    ci: float | None,
 ) -> dict:
     """
     How well each rule tells the wrong statements.
@@ -221,8 +275,8 @@ def detection_scores(
     Args:
         scores (`dict[str, list[np.ndarray]]`):
             For each rule the scores of each report's options, high for wrong; the first rule is the headline.
-        reports (`Sequence[FlippedReport]`):
-            The `N` reports.
+        options (`Sequence[Sequence[str]]`), wrong (`Sequence[int]`), kinds (`Sequence[str]`):
+            The statements of the `N` reports, the place of the wrong one among them, and the kind of its error.
         volumes (`Sequence[str]`):
             Their VolumeNames, from which the intervals take the patients.
         ci (`float`, *optional*):
@@ -239,36 +293,35 @@ def detection_scores(
     Raises:
         `ValueError`: if there is no report.
     """
-    if not reports:
+    if not options:
         raise ValueError("No report has two statements to choose from: pass more scans.")
-    patients = patient_ids(volumes, len(reports))
-    of_report = np.repeat(np.arange(len(reports)), [len(report.statements) for report in reports])
-    wrong = np.concatenate([np.arange(len(report.statements)) == report.wrong for report in reports])
-    options = [[report.text[start:end] for start, end in report.statements] for report in reports]
+    patients = patient_ids(volumes, len(options))
+    of_report = np.repeat(np.arange(len(options)), [len(said) for said in options])
+    is_wrong = np.concatenate([np.arange(len(said)) == place for said, place in zip(options, wrong, strict=True)])
     # A wrong statement has fewer others beside it, so their number would tell too.
     kinds_of = [f"{labels_of(sentence)} of {len(said)}" for said in options for sentence in said]
     _, like = np.unique(kinds_of, return_inverse=True)
     rules, hits = {}, {}
     for rule, values in scores.items():
-        hits[rule] = np.array([value.argmax() == report.wrong for value, report in zip(values, reports, strict=True)])
+        hits[rule] = np.array([value.argmax() == place for value, place in zip(values, wrong, strict=True)])
         flat = np.concatenate(values)
-        statistics = {"hits": hits[rule].astype(float), "reports": np.ones(len(reports))}
+        statistics = {"hits": hits[rule].astype(float), "reports": np.ones(len(options))}
         rules[rule] = {
-            **auroc("auroc", flat, wrong, like, patients[of_report], ci),
-            **auroc("auroc_all", flat, wrong, np.zeros_like(like), patients[of_report], ci),
+            **auroc("auroc", flat, is_wrong, like, patients[of_report], ci),
+            **auroc("auroc_all", flat, is_wrong, np.zeros_like(like), patients[of_report], ci),
             **estimate(statistics, lambda sums: {"top1": sums["hits"] / sums["reports"]}, volumes, ci),
         }
-    kinds = {}
-    for kind in sorted({report.kind for report in reports}):
-        chosen = np.array([report.kind == kind for report in reports])
-        kinds[kind] = {"n": int(chosen.sum()), "top1": {rule: float(of[chosen].mean()) for rule, of in hits.items()}}
-    guess = float(np.mean([1 / len(report.statements) for report in reports]))
+    by_kind = {}
+    for kind in sorted(set(kinds)):
+        chosen = np.array(kinds) == kind
+        by_kind[kind] = {"n": int(chosen.sum()), "top1": {rule: float(of[chosen].mean()) for rule, of in hits.items()}}
+    guess = float(np.mean([1 / len(said) for said in options]))
     return {
         "rules": rules,
         "headline": next(iter(scores)),
         "chance": {"auroc": 0.5, "auroc_all": 0.5, "top1": guess},
-        "kinds": kinds,
-        "n": len(reports),
+        "kinds": by_kind,
+        "n": len(options),
         "statements": len(like),
     }
 
@@ -307,21 +360,20 @@ def auroc(
     return value | {f"{name}_ci": interval(divide(above, counted), ci) if size > 1 and pairs.any() else None}
 
 
-def format_detection(result: dict) -> str:
-    """The terminal table of a [`detection_scores`]: a line a rule, and chance."""
-    columns = {"AUROC": "auroc", "AUROC, all": "auroc_all", "Top-1": "top1"}
+def write_detection(result: dict, rows: Dataset, out: str | Path) -> None:
+    """Writes a [`detection_scores`] of `rows` to `results.json` and `table.md`, and prints the table."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_table(result | {"scans": fingerprint(rows)}, detection_table(result), out)
+
+
+def detection_table(result: Mapping) -> list[list[str]]:
+    """A line a rule, and chance, for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
     kinds = result["kinds"]
-    lines = [f"{'':<12}" + "".join(f"{title:>22}" for title in columns) + "".join(f"{kind:>9}" for kind in kinds)]
+    told = f"{result['n']} reports, {result['statements']} statements"
+    titles = [f"Top-1, {kind} (n = {of['n']})" for kind, of in kinds.items()]
+    lines = [[told, "AUROC", "AUROC, all", "Top-1", *titles]]
     for rule, numbers in (result["rules"] | {"chance": result["chance"]}).items():
-        cells = []
-        for key in columns.values():
-            bounds = numbers.get(f"{key}_ci")
-            told = "-" if numbers[key] is None else f"{numbers[key]:.3f}"
-            cells.append(told + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""))
         by_kind = [f"{of['top1'][rule]:.3f}" if rule in of["top1"] else "" for of in kinds.values()]
-        lines.append(
-            f"{rule:<12}" + "".join(f"{cell:>22}" for cell in cells) + "".join(f"{cell:>9}" for cell in by_kind)
-        )
-    told = ", ".join(f"{kind} {of['n']}" for kind, of in kinds.items())
-    lines.append(f"{result['n']} reports, {result['statements']} statements; errors: {told}")
-    return "\n".join(lines)
+        lines.append([rule, *(format_number(numbers, key) for key in ("auroc", "auroc_all", "top1")), *by_kind])
+    return lines

@@ -17,11 +17,11 @@ from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval.evaluation import matching_summary
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.loss_gap import TooFewScansError, blank_slices, check_volume, volume_names
-from ct_rate_pairs.eval.paper_table import write_markdown
 from ct_rate_pairs.eval.predictions import references_of
 from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.report_matching import draw_options, rank_scores, ranks_of_correct
 from ct_rate_pairs.eval.retrieval import RECALLS, label_auroc, label_prompts, retrieval
+from ct_rate_pairs.eval.tables import format_number, write_markdown
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
@@ -232,7 +232,7 @@ def evaluate_matcher(
 
 def matching_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     """
-    Sets the report matching of several models side by side, for [`~ct_rate_pairs.eval.paper_table.write_markdown`].
+    Sets the report matching of several models side by side, for [`~ct_rate_pairs.eval.tables.write_markdown`].
 
     Args:
         runs (`Mapping[str, Mapping[str, Mapping]]`):
@@ -258,7 +258,7 @@ def matching_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]
             name: model["matching"][difficulty] for name, model in models.items() if difficulty in model["matching"]
         }
         for name, scores in matchings.items():
-            cells = [_cell(scores, key) for key in ("top1", "mrr", "top1_pmi", "top1_text_only")]
+            cells = [format_number(scores, key) for key in ("top1", "mrr", "top1_pmi", "top1_text_only")]
             lines.append([name, f"{difficulty}, 1 of {scores['num_options']}", *cells])
         for scores in list(matchings.values())[:1]:
             chance = [f"{scores[f'{key}_chance']:.3f}" for key in ("top1", "mrr", "top1", "top1")]
@@ -273,17 +273,12 @@ def format_retrieval(model: Mapping) -> str:
     lines.append("| --- |" + " ---: | ---: |" * len(RECALLS))
     for direction, title in (("image_to_text", "scan -> report"), ("text_to_image", "report -> scan")):
         scores = of_retrieval[direction]
-        cells = "".join(f" {_cell(scores, f'recall_at_{k}')} | {scores[f'chance_at_{k}']:.3f} |" for k in RECALLS)
+        cells = "".join(
+            f" {format_number(scores, f'recall_at_{k}')} | {scores[f'chance_at_{k}']:.3f} |" for k in RECALLS
+        )
         lines.append(f"| {title} |{cells}")
     lines += ["", "| zero-shot label | positives | AUROC |", "| --- | ---: | ---: |"]
     for name, scores in zero_shot["per_label"].items():
-        lines.append(f"| {name} | {scores['support']} | {_cell(scores, 'auroc')} |")
-    lines.append(f"| **mean** | | {_cell(zero_shot, 'auroc_macro')} |")
+        lines.append(f"| {name} | {scores['support']} | {format_number(scores, 'auroc')} |")
+    lines.append(f"| **mean** | | {format_number(zero_shot, 'auroc_macro')} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(numbers: Mapping, key: str) -> str:
-    if numbers[key] is None:
-        return "-"
-    bounds = numbers.get(f"{key}_ci")
-    return f"{numbers[key]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")

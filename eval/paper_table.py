@@ -1,8 +1,6 @@
 """The paper's table 1 from results files: runs side by side, and beside them what a report written blind gets."""
 
-import csv
 from collections.abc import Mapping
-from pathlib import Path
 
 
 # Name in the paper's table 1 -> key in `results.json`.
@@ -52,15 +50,3 @@ def _cell(numbers: Mapping, key: str, interval: bool = True) -> str:
         return "-"
     bounds = numbers.get(f"{key}_ci") if interval else None
     return f"{numbers[key]:.4f}" + (f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else "")
-
-
-def write_markdown(lines: list[list[str]], path: str | Path) -> None:
-    """Writes a table as Markdown."""
-    rows = [lines[0], ["---"] + ["---:"] * (len(lines[0]) - 1), *lines[1:]]
-    Path(path).write_text("".join(f"| {' | '.join(row)} |\n" for row in rows))
-
-
-def write_csv(lines: list[list[str]], path: str | Path) -> None:
-    """Writes a table as CSV."""
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(lines)

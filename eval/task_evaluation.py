@@ -6,6 +6,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.choice import evaluate_choice, first_groups
+from ct_rate_pairs.eval.error_detection import detect_by_answer, write_detection
 from ct_rate_pairs.eval.vqa import evaluate_vqa
 from ct_rate_pairs.trainer import PairCollator
 
@@ -21,10 +22,10 @@ def evaluate_task(
     batch_size: int = 8,
     max_new_tokens: int = 96,
     ci: float = 0.95,
-) -> dict[str, dict]:
+) -> dict:
     """
-    Measures a model on the task `"vqa"` or `"matching"`, see [`~ct_rate_pairs.eval.vqa.evaluate_vqa`] and
-    [`~ct_rate_pairs.eval.choice.evaluate_choice`].
+    Measures a model on the task `"vqa"`, `"matching"` or `"errors"`, see [`~ct_rate_pairs.eval.vqa.evaluate_vqa`],
+    [`~ct_rate_pairs.eval.choice.evaluate_choice`] and [`~ct_rate_pairs.eval.error_detection.detect_by_answer`].
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
@@ -42,12 +43,17 @@ def evaluate_task(
             Level of the bootstrap intervals.
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`.
+        `dict`: the contents of `results.json`.
     """
-    if rows.format["format_kwargs"]["transform"].config.task == "matching":
+    task = rows.format["format_kwargs"]["transform"].config.task
+    if task == "matching":
         chosen = first_groups(rows, scans) if scans else rows
         return evaluate_choice(model, collator, chosen, train, out, ci=ci)
     chosen = first_volumes(rows, scans) if scans else rows
+    if task == "errors":
+        results = detect_by_answer(model, collator, chosen, train, ci=ci)
+        write_detection(results, chosen, out)
+        return results
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     return evaluate_vqa(model, collator, chosen, train, out, ci=ci, **sizes)
 

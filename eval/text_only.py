@@ -55,6 +55,35 @@ def score(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
     return features @ weights[:-1] + weights[-1]
 
 
+def score_statements(
+    train: Sequence[Sequence[str]], wrong: Sequence[int], test: Sequence[Sequence[str]]
+) -> list[np.ndarray]:
+    """
+    How likely the baseline, fitted to the first 2,000 training reports, holds each statement for the wrong one.
+
+    Args:
+        train (`Sequence[Sequence[str]]`), wrong (`Sequence[int]`):
+            Statements of the training reports, as many as each has, and the place of the wrong one.
+        test (`Sequence[Sequence[str]]`):
+            Statements of the `N` reports.
+
+    Returns:
+        `list[np.ndarray]`: for each report the scores of its statements, the highest for the chosen one.
+    """
+    train = list(train[:MAX_QUESTIONS])
+    tfidf = TfIdf([text for statements in train for text in statements])
+
+    def features(questions: Sequence[Sequence[str]]) -> np.ndarray:  # [statements, F]
+        words = tfidf([text for statements in questions for text in statements])
+        numbers = [1 / len(statements) for statements in questions for _ in statements]  # chance, which text tells too
+        return np.hstack([words, np.array(numbers, dtype=np.float32)[:, None]])
+
+    targets = [place == one for statements, one in zip(train, wrong, strict=False) for place in range(len(statements))]
+    weights = fit(features(train), np.array(targets, dtype=np.float32))
+    ends = np.cumsum([len(statements) for statements in test])
+    return np.split(score(weights, features(test)), ends[:-1])
+
+
 def option_features(questions: Sequence[Sequence[str]], tfidf: TfIdf) -> np.ndarray:
     """What can be seen of options without their volume: words, length, place, likeness to the others; `[N, O, F]`."""
     number = len(questions[0])

@@ -15,8 +15,8 @@ from ct_rate_pairs.eval.bootstrap import divide, estimate
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.label_metrics import mean_known, precision_recall_f1
 from ct_rate_pairs.eval.loss_gap import blank_slices
-from ct_rate_pairs.eval.paper_table import write_markdown
 from ct_rate_pairs.eval.provenance import fingerprint
+from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.question_texts import (
     ANSWER_TYPES,
     FINDINGS,
@@ -333,7 +333,7 @@ def evaluate_vqa(
 
 
 def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
-    """The rows of [`evaluate_vqa`] by question type, for [`~ct_rate_pairs.eval.paper_table.write_markdown`]."""
+    """The rows of [`evaluate_vqa`] by question type, for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
     lines = [["question type", "answers of", "questions", "accuracy", "F1", "not read"]]
     for kind, first in results["model"]["per_type"].items():
         for name, title in ROWS.items():
@@ -343,18 +343,3 @@ def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
     for name, title in ROWS.items():
         lines.append(["all", title, str(results[name]["n"]), format_number(results[name], "accuracy"), "-", "-"])
     return lines
-
-
-def format_number(numbers: Mapping, key: str) -> str:
-    """`0.500 [0.400, 0.600]`: a number and, where it has one, its interval."""
-    if numbers[key] is None:
-        return "-"
-    bounds = numbers.get(f"{key}_ci")
-    return f"{numbers[key]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
-
-
-def write_table(results: Mapping[str, Mapping], lines: list[list[str]], out: Path) -> None:
-    """Writes `results.json` and `table.md`, and prints the table."""
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    write_markdown(lines, out / "table.md")
-    print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")

@@ -42,7 +42,7 @@ class DataArguments:
 class TaskArguments(DataArguments):
     """What a volume is asked."""
 
-    task: str = field(default="report", metadata={"help": "report, vqa or matching."})
+    task: str = field(default="report", metadata={"help": "report, vqa, matching or errors."})
     prompt_metadata: bool | None = field(default=None, metadata={"help": "Tell age and sex in the prompt."})
     questions_per_volume: int | None = field(default=None, metadata={"help": "vqa: questions a volume; 4 by default."})
     question_types: list[str] | None = field(

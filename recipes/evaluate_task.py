@@ -1,5 +1,5 @@
 """
-Measure how well a model answers questions, or chooses a volume's text among false ones.
+Measure how well a model answers questions, chooses a volume's text among false ones, or finds a wrong statement.
 
     python recipes/evaluate_task.py --model runs/vqa --task vqa --data_dir runs/phantom_cohort
     python recipes/evaluate_task.py --model runs/matching --task matching --difficulty hard --data_dir /path/to/CT-RATE
@@ -30,7 +30,7 @@ class TaskEvaluationArguments(TaskArguments):
     """A model, a task, and the scans."""
 
     model: str = field(kw_only=True, metadata={"help": "Model or adapter: folder, or name on the Hub."})
-    task: Literal["vqa", "matching"] = field(kw_only=True, metadata={"help": "vqa or matching."})
+    task: Literal["vqa", "matching", "errors"] = field(kw_only=True, metadata={"help": "vqa, matching or errors."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
     split: Literal["test", "validation", "train"] = field(
         default="test", metadata={"help": "test is CT-RATE's validation set."}
@@ -40,7 +40,7 @@ class TaskEvaluationArguments(TaskArguments):
     max_new_tokens: int = field(default=96, metadata={"help": "Longest answer, in tokens."})
     dtype: str = field(default="auto", metadata={"help": "Type of the weights; auto: as they were saved."})
     ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals."})
-    seed: int = field(default=0, metadata={"help": "Of the questions and options."})
+    seed: int = field(default=0, metadata={"help": "Of the questions, options and errors."})
     out: str | None = field(
         default=None,
         metadata={"help": "Folder for all of it. By default MODEL/evaluation/TASK, runs/USER-MODEL/TASK for the Hub."},

@@ -10,8 +10,8 @@ On the phantom, without a GPU or a download (`make demo` does both):
     python -m ct_rate_pairs.phantom --out phantom --scans 2000
     accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml --data_dir phantom
 
-`--config recipes/configs/vqa.yaml` and `matching.yaml` train on the other tasks of the dataset (`--task`), and
-`mixture.yaml` on a mixture by weight, with the same trainer and loss (`docs/tasks.md`).
+`--config recipes/configs/vqa.yaml`, `matching.yaml` and `errors.yaml` train on the other tasks of the dataset
+(`--task`), `mixture.yaml` on a mixture by weight, with the same trainer and loss (`docs/tasks.md`).
 
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
 `--push_to_hub true --hub_model_id USER/NAME` publishes the run at its end. With `--hub_strategy checkpoint` the Hub

@@ -16,28 +16,29 @@ from tiny_reader import COMBINATIONS, STATED, train_reader
 from tiny_reader import make_row as make_reader_row
 from tiny_reader import write_report as write_reader_report
 
+from ct_rate_pairs.errors import Errors
 from ct_rate_pairs.eval.error_detection import (
     auroc,
+    detect_by_answer,
     detect_by_likelihood,
     detection_scores,
+    flip_reports,
     token_losses,
     tokens_of_statements,
 )
 from ct_rate_pairs.eval.loss_gap import report_losses
-from ct_rate_pairs.eval.report_flips import (
+from ct_rate_pairs.eval.text_only import score_statements
+from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.phantom.cohort import write_cohort
+from ct_rate_pairs.report_flips import (
     FlippedReport,
     collect_statements,
     findings_of,
     flip_report,
-    flip_reports,
     labels_of,
     sentence_spans,
     swap_side,
-    with_errors,
 )
-from ct_rate_pairs.eval.text_only import TfIdf, fit, score
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.report_labels import label_report
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -46,6 +47,9 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import detect_errors
+
+
+SMALL = {"num_slices": 4, "spacing": [9.0, 9.0, 9.0], "validation_size": 0.1}
 
 
 def names(indices):
@@ -132,38 +136,29 @@ def test_another_statement_of_the_same_label_keeps_a_sentence_as_it_is(statement
 
 
 def test_an_error_depends_on_seed_and_volume_alone(statements):
-    rows = [make_row(seed, report) for seed, report in enumerate(cohort(30).reports)]
-    kept, reports = flip_reports(rows, statements, seed=3)
+    scans = cohort(30)
+    kept, reports = flip_reports(scans.names, scans.reports, statements, seed=3)
+    part = flip_reports(scans.names[10:], scans.reports[10:], statements, seed=3)
     assert (
         dict(zip(kept, reports, strict=True)).items()
-        >= {
-            place + 10: report for place, report in zip(*flip_reports(rows[10:], statements, seed=3), strict=True)
-        }.items()
+        >= {place + 10: report for place, report in zip(*part, strict=True)}.items()
     )
-    assert flip_reports(rows, statements, seed=4)[1] != reports
+    assert flip_reports(scans.names, scans.reports, statements, seed=4)[1] != reports
 
 
 def test_words_tell_nothing_where_like_statements_are_compared(statements):
     """The prior does: that a stated effusion is more often wrong than a stated nodule. So it is not the headline."""
 
-    def statements_of(split, seeds):
+    def questions(split, seed):
         scans = cohort(800, split)
-        made = [
-            (name, flip_report(report, statements, rng_of([seed, place])))
-            for seed in range(seeds)
-            for place, (name, report) in enumerate(zip(scans.names, scans.reports, strict=True))
-        ]
-        names_of, reports = zip(*((name, report) for name, report in made if report), strict=True)
-        said = [report.text[slice(*span)] for report in reports for span in report.statements]
-        wrong = np.concatenate([np.arange(len(report.statements)) == report.wrong for report in reports])
-        return list(names_of), reports, said, wrong
+        kept, reports = flip_reports(scans.names, scans.reports, statements, seed)
+        options, wrong, kinds = zip(*((report.options, report.wrong, report.kind) for report in reports), strict=True)
+        return options, wrong, kinds, [scans.names[place] for place in kept]
 
-    _, _, train_said, train_wrong = statements_of(0, 2)
-    volumes, reports, said, _ = statements_of(1, 1)
-    tfidf = TfIdf(train_said)
-    guess = score(fit(tfidf(train_said), train_wrong.astype(float)), tfidf(said))
-    cuts = np.cumsum([len(report.statements) for report in reports])[:-1]
-    rule = detection_scores({"words": np.split(guess, cuts)}, reports, volumes, 0.99)["rules"]["words"]
+    (said, wrong, *_), (more, also, *_) = questions(0, 0), questions(0, 1)
+    options, *asked = questions(1, 0)
+    guesses = score_statements(said + more, wrong + also, options)
+    rule = detection_scores({"words": guesses}, options, *asked, 0.99)["rules"]["words"]
     low, high = rule["auroc_ci"]
     assert low <= 0.5 <= high and high - low < 0.2
     assert rule["auroc_all_ci"][0] > 0.5
@@ -178,35 +173,84 @@ def small_cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def splits(small_cohort):
-    options = {"num_slices": 4, "spacing": [9.0, 9.0, 9.0], "validation_size": 0.1}
-    return load_dataset("ct_rate_pairs", data_dir=str(small_cohort), negative="gauss", **options)
+    return load_dataset("ct_rate_pairs", data_dir=str(small_cohort), negative="gauss", **SMALL)
 
 
-def test_rows_to_train_on_keep_their_scan_and_ask_for_the_wrong_statement(splits, statements):
-    rows = splits["train"]
-    asked = with_errors(rows, statements, seed=1)
-    kept, reports = flip_reports(rows, statements, seed=1)
-    assert asked.with_format(None)["volume"] == rows.with_format(None).select(kept)["volume"]
-    row, of_scan, report = asked[0], rows[kept[0]], reports[0]
-    assert row.keys() == of_scan.keys()
-    for name in ("images", "negative_images"):
-        assert [image.tobytes() for image in row[name]] == [image.tobytes() for image in of_scan[name]]
+def test_a_row_asks_for_the_wrong_statement_of_its_volume(splits, small_cohort):
+    reports = splits["train"].with_format(None)
+    asked = load_dataset("ct_rate_pairs", data_dir=str(small_cohort), task="errors", negative="gauss", **SMALL)
+    texts = [row["content"] for (row,) in reports["completion"]]
+    kept, flipped = flip_reports(reports["volume"], texts, collect_statements(texts))
+    assert asked["train"].with_format(None)["volume"] == [reports["volume"][place] for place in kept]
+    row, of_scan, report = asked["train"][0], splits["train"][kept[0]], flipped[0]
+    assert [image.tobytes() for image in row["images"]] == [image.tobytes() for image in of_scan["images"]]
     question, *numbered = row["prompt"][0]["content"].split("\n")
-    said = [report.text[slice(*span)] for span in report.statements]
-    assert sorted(line.split(". ", 1)[1] for line in numbered) == sorted(said)
-    (answer,) = row["completion"]
-    assert numbered[int(answer["content"]) - 1] == f"{answer['content']}. {said[report.wrong]}"
-    assert question.startswith("One of these") and answer["role"] == "assistant"
+    assert numbered == [f"{place}. {said}" for place, said in enumerate(row["statements"], 1)]
+    assert sorted(row["statements"]) == sorted(report.options)
+    assert row["statements"][row["wrong"]] == report.options[report.wrong]
+    assert (row["error"], row["label"]) == (report.kind, report.label)
+    assert row["completion"] == [{"role": "assistant", "content": str(row["wrong"] + 1)}]
+    assert question.startswith("One of these")
 
 
-def test_no_number_is_the_answer_more_often_than_another(splits, statements):
+def task_of(scans, train, **given) -> Errors:
+    return Errors(scans.names, scans.reports, scans.labels, train.reports, **given)
+
+
+def test_each_epoch_makes_another_error_and_the_same_again():
+    task, twin = (task_of(cohort(100, 1), cohort(800)) for _ in range(2))
+    there = np.flatnonzero(task.rows_of)
+    first, second = ([task.ask(i, 0, epoch) for i in there] for epoch in (0, 1))
+    assert len(there) > 20 and sum(a == b for a, b in zip(first, second, strict=True)) < 0.4 * len(there)
+    assert [twin.ask(i, 0, 1) for i in there] == second
+    assert (
+        "\u54ea" not in first[0].prompt
+        and "请回答其编号" in task_of(cohort(100, 1), cohort(800), language="zh").ask(int(there[0]), 0, 0).prompt
+    )
+
+
+def test_the_wrong_statement_is_right_of_a_partner():
+    scans = cohort(400, 1)
+    task = task_of(scans, cohort(800))
+    kinds = Counter()
+    for i in np.flatnonzero(task.rows_of):
+        columns = task.ask(i, 0, 0).columns
+        unfit = set(task.unfit_partners(i, 0, 0).tolist())
+        label = LABELS.index(columns["label"])
+        kinds[columns["error"]] += 1
+        assert i in unfit or not unfit
+        for j in set(range(400)) - unfit if unfit else ():
+            if columns["error"] == "side":
+                side = "left" if "left" in columns["statements"][columns["wrong"]].lower() else "right"
+                said = (task.texts[j][slice(*span)] for span in sentence_spans(task.texts[j]))
+                assert any(side in sentence.lower() for sentence in said if label in labels_of(sentence)[0])
+            else:
+                assert scans.labels[j, label] == (columns["error"] == "added")
+    assert kinds.keys() == {"added", "removed", "side"}
+
+
+def test_no_number_is_the_answer_more_often_than_another():
+    task = task_of(cohort(100, 1), cohort(800))
     answers = []
-    for seed in range(40):
-        for row in with_errors(splits["train"], statements, seed=seed).with_format(None):
-            options = row["prompt"][0]["content"].count("\n")
-            answers.append((int(row["completion"][0]["content"]) - 0.5) / options)
+    for epoch in range(20):
+        for i in np.flatnonzero(task.rows_of):
+            columns = task.ask(i, 0, epoch).columns
+            answers.append((columns["wrong"] + 0.5) / len(columns["statements"]))
     # Uniform on (0, 1), but for the steps: its deviation is at most .289
     assert abs(np.mean(answers) - 0.5) < 4 * 0.289 / np.sqrt(len(answers))
+
+
+def test_a_model_is_asked_for_the_number_beside_those_that_do_not_look(small_cohort):
+    asked = load_dataset("ct_rate_pairs", data_dir=str(small_cohort), task="errors", **SMALL)
+    train = asked["train"].with_format(None)
+    texts = [text[0]["content"] for column in ("prompt", "completion") for text in train[column]]
+    model, processor = make_tiny_qwen(texts, hidden_size=32, num_layers=1, vision_depth=1)
+    result = detect_by_answer(model, PairCollator(processor), asked["test"], asked["train"], ci=0.95, progress=False)
+    assert list(result["rules"]) == ["answer", "blank", "text_only", "most_common"]
+    wrong = asked["test"].with_format(None)["wrong"]
+    assert result["n"] == len(wrong) and sum(of["n"] for of in result["kinds"].values()) == len(wrong)
+    assert result["rules"]["most_common"]["top1"] == pytest.approx(np.mean(np.array(wrong) == 0), abs=1e-6)
+    assert Counter(train["wrong"]).most_common(1)[0][0] == 0
 
 
 @pytest.mark.parametrize("make", [make_tiny_qwen, make_tiny_gemma3])
@@ -236,11 +280,13 @@ def test_losses_of_tokens_add_up_to_those_of_reports():
 
 def test_a_model_that_looks_finds_the_error_and_without_the_scan_it_guesses():
     rows = [make_reader_row(shown, seed=900 + i) for i, shown in enumerate(COMBINATIONS * 3)]
-    statements = collect_statements([write_reader_report(shown) for shown in COMBINATIONS])
+    known = [write_reader_report(shown) for shown in COMBINATIONS]
+    statements = collect_statements(known)
     assert {sentence for (_, stated), said in statements.items() if stated for sentence in said} == set(STATED)
     model, collator = train_reader()
-    result = detect_by_likelihood(model, collator, rows, statements, ci=0.95, batch_size=5, progress=False)
-    again = detect_by_likelihood(model, collator, rows, statements, batch_size=2, progress=False)
+    train = ([str(i) for i in range(len(known))], known)
+    result = detect_by_likelihood(model, collator, rows, *train, ci=0.95, batch_size=5, progress=False)
+    again = detect_by_likelihood(model, collator, rows, *train, batch_size=2, progress=False)
     rules = result["rules"]
     # It knows no sides: there the words alone decide, for no scan of its training had a right effusion.
     for rule in ("gap_noise", "gap_others", "loss"):
@@ -274,22 +320,19 @@ def test_auroc_counts_pairs_of_like_statements():
 
 def test_nothing_to_choose_from_is_said():
     with pytest.raises(ValueError, match="No report has two statements"):
-        detection_scores({"loss": []}, [], [], None)
+        detection_scores({"loss": []}, [], [], [], [], None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ask", [False, True])
-def test_the_recipe_prints_a_table_and_writes_it(tmp_path, small_cohort, capsys, ask):
+def test_the_recipe_prints_a_table_and_writes_it(tmp_path, small_cohort, capsys):
     model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
     options = {"num_slices": 4, "spacing": [9.0, 9.0, 9.0], "scans": 10}
-    arguments = detect_errors.DetectionArguments(
-        model=str(tmp_path / "model"), data_dir=str(small_cohort), ask=ask, **options
-    )
+    arguments = detect_errors.DetectionArguments(model=str(tmp_path / "model"), data_dir=str(small_cohort), **options)
     detect_errors.main(arguments)
+    out = tmp_path / "model" / "evaluation" / "error_losses"
+    result = json.loads((out / "results.json").read_text())
+    assert result["model"].startswith("sha256:") and result["headline"] == "gap_noise"
     told = capsys.readouterr().out
-    path = tmp_path / "model" / "evaluation" / ("asked_errors.json" if ask else "errors.json")
-    result = json.loads(path.read_text())
-    assert result["model"].startswith("sha256:") and result["headline"] == ("answer" if ask else "gap_noise")
-    assert f"{result['rules']['blank']['top1']:.3f}" in told and f"written to {path}" in told
+    assert (out / "table.md").read_text() in told and f"| {result['rules']['blank']['top1']:.3f} [" in told

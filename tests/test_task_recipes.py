@@ -38,7 +38,7 @@ def parse(*arguments):
     return parser.parse_args_and_config([*arguments, "--use_cpu", "true"])
 
 
-@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "mixture"])
+@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "errors", "mixture"])
 def test_a_config_differs_from_the_reports_in_its_task_alone(name):
     (recipe_args, args, _), (report_args, reports, _) = (
         parse("--config", str(CONFIGS / f"{config}.yaml")) for config in (name, "phantom")
@@ -47,7 +47,9 @@ def test_a_config_differs_from_the_reports_in_its_task_alone(name):
     assert differing <= {"task", "mixture", "options", "max_new_tokens", "confidence_scans"}
     trained = ("max_steps", "learning_rate", "beta", "max_negative_loss", "negative_start_ratio", "warmup_steps")
     assert [getattr(args, key) for key in trained] == [getattr(reports, key) for key in trained]
-    expected = {"mixture": ["report", "vqa", "matching"], "phantom": ["report"]}.get(name, [name])
+    expected = {"mixture": ["report", "vqa", "matching"], "errors": ["report", "errors"], "phantom": ["report"]}.get(
+        name, [name]
+    )
     assert list(recipe_args.task_weights()) == expected
     sft_neg.check_arguments(recipe_args, args)
 

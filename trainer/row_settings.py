@@ -22,6 +22,7 @@ _OF_THE_TASK = {
     "report": (),
     "vqa": ("task", "questions_per_volume", "question_types"),
     "matching": ("task", "options", "num_false", "difficulty"),
+    "errors": ("task",),
 }
 ROW_SETTINGS = {*_OF_THE_VOLUME, *_OF_THE_TEXT, *_OF_THE_TASK["vqa"], *_OF_THE_TASK["matching"]}
 

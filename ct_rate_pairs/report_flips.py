@@ -7,13 +7,13 @@ The findings section alone is used: the impression repeats it, and would contrad
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from datasets import Dataset
 
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.report_labels import SENTENCE_END, label_sentence
+from .labels import LABELS
+from .report_labels import SENTENCE_END, label_sentence
 
 
 HEADING = re.compile(r"(?:Findings|Impression): ")
@@ -27,10 +27,7 @@ ONE_SIDED = re.compile(
     re.IGNORECASE,
 )
 MIN_SHARE = 0.05
-QUESTIONS = {
-    "en": "One of these statements about this chest CT is wrong. Answer with its number.",
-    "zh": "以下关于这份胸部 CT 的描述中有一条是错误的，请回答其编号。",
-}
+_DRAW = 5  # tells these draws from those of the negative, of its planes, of questions and of options
 
 # Sentences that state one label alone, and those that deny it alone: (index in LABELS, present) to sentences.
 Statements = dict[tuple[int, bool], list[str]]
@@ -65,6 +62,11 @@ class FlippedReport(NamedTuple):
     label: str
     kind: str  # "added": an absent finding is stated; "removed": a present one is denied; "side": left <-> right
 
+    @property
+    def options(self) -> list[str]:
+        """The words of the statements."""
+        return [self.text[start:end] for start, end in self.statements]
+
 
 def findings_of(report: str) -> str:
     """A report without its impression; of an impression alone, all of it."""
@@ -95,11 +97,12 @@ def affirm(sentence: str) -> str:
     return re.sub(r"\b(?:normal|natural|preserved|within normal limits)\b", "increased", sentence)
 
 
-def labels_of(sentence: str) -> tuple[set[int], set[int]]:
+@lru_cache(maxsize=1 << 16)
+def labels_of(sentence: str) -> tuple[frozenset[int], frozenset[int]]:
     """The labels that a sentence states, and those that it denies, as indices in `LABELS`."""
     sentence = sentence.rstrip(".;!? ")
-    stated = set(label_sentence(sentence))
-    return stated, set(label_sentence(affirm(sentence))) - stated
+    stated = frozenset(label_sentence(sentence))
+    return stated, frozenset(label_sentence(affirm(sentence))) - stated
 
 
 def collect_statements(reports: Sequence[str]) -> Statements:
@@ -136,9 +139,10 @@ def swap_side(sentence: str) -> str | None:
     return swapped if labels_of(swapped) == labels_of(sentence) else None
 
 
-def possible_flips(sentences: Sequence[str], statements: Statements) -> list[Flip]:
+def possible_flips(sentences: Sequence[str], statements: Statements) -> dict[Flip, list[int]]:
     """
-    All ways to make one of a report's sentences wrong.
+    All ways to make one of a report's sentences wrong, each with the sentences that could be the error in its stead:
+    they, too, state a finding, or deny one, as it then does. A way without any is left out.
 
     A sentence must speak of one label, and be the only one that does: a second one would contradict the error, or
     make it true. Presence is flipped as readily as the opposite is common beside the sentence itself, by the odds in
@@ -158,7 +162,8 @@ def possible_flips(sentences: Sequence[str], statements: Statements) -> list[Fli
             flips.append(Flip(place, label, "removed" if stated else "added", opposite / same))
         if stated and swap_side(sentences[place]):
             flips.append(Flip(place, label, "side", 1.0))
-    return flips
+    others = {flip: {o.sentence for o in flips if o.was_stated == flip.is_stated} - {flip.sentence} for flip in flips}
+    return {flip: sorted(places) for flip, places in others.items() if places}
 
 
 def flip_report(report: str, statements: Statements, rng: np.random.Generator) -> FlippedReport | None:
@@ -182,13 +187,11 @@ def flip_report(report: str, statements: Statements, rng: np.random.Generator) -
     """
     text = findings_of(report)
     spans = sentence_spans(text)
-    flips = possible_flips([text[start:end] for start, end in spans], statements)
-    others = {flip: {o.sentence for o in flips if o.was_stated == flip.is_stated} - {flip.sentence} for flip in flips}
-    flips = [flip for flip in flips if others[flip]]
-    if not flips:
+    others = possible_flips([text[start:end] for start, end in spans], statements)
+    if not others:
         return None
-    is_stated = rng.choice(sorted({flip.is_stated for flip in flips}))
-    flips = [flip for flip in flips if flip.is_stated == is_stated]
+    is_stated = rng.choice(sorted({flip.is_stated for flip in others}))
+    flips = [flip for flip in others if flip.is_stated == is_stated]
     weights = np.array([flip.weight for flip in flips])
     flip = flips[rng.choice(len(flips), p=weights / weights.sum())]
     start, end = spans[flip.sentence]
@@ -197,7 +200,7 @@ def flip_report(report: str, statements: Statements, rng: np.random.Generator) -
     else:
         new = str(rng.choice(statements[flip.label, flip.is_stated]))
     longer = len(new) - (end - start)
-    options = sorted(others[flip] | {flip.sentence})
+    options = sorted([*others[flip], flip.sentence])
     return FlippedReport(
         text=text[:start] + new + text[end:],
         statements=[
@@ -211,70 +214,6 @@ def flip_report(report: str, statements: Statements, rng: np.random.Generator) -
     )
 
 
-def draw_rng(seed: int, volume: str) -> np.random.Generator:
-    """The generator of one volume's error: of (`seed`, volume), so that neither order nor number of rows matter."""
-    return np.random.default_rng([seed, int.from_bytes(volume.encode(), "big")])
-
-
-def flip_reports(
-    rows: Dataset | Sequence[dict], statements: Statements, seed: int = 0
-) -> tuple[list[int], list[FlippedReport]]:
-    """
-    Makes one statement of each row's report wrong. No slice is read.
-
-    Returns:
-        `tuple`: the indices of the rows whose report has two statements to choose from, and their flipped reports.
-    """
-    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
-    reports = [
-        flip_report(row["completion"][-1]["content"], statements, draw_rng(seed, row["volume"])) for row in index
-    ]
-    kept = [place for place, report in enumerate(reports) if report]
-    return kept, [reports[place] for place in kept]
-
-
-def with_errors(rows: Dataset, statements: Statements, *, seed: int = 0, language: str = "en") -> Dataset:
-    """
-    The same scans as a task: which of these statements is wrong? To train on, or to ask a model that was.
-
-    The prompt holds the options of [`flip_report`], numbered in an order that is drawn, so that no place tells; the
-    completion is the number of the wrong one. Scans without a second option are left out. Slices, negatives and all
-    other columns stay, and are read as before.
-
-    Args:
-        rows ([`~datasets.Dataset`]):
-            A split of `load_dataset("ct_rate_pairs")`, map-style.
-        statements (`dict`):
-            Of the training split, see [`collect_statements`].
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the errors and of the order. Another seed makes other errors of the same reports.
-        language (`str`, *optional*, defaults to `"en"`):
-            Language of the question, `"en"` or `"zh"`; the statements are as the report has them.
-
-    Returns:
-        [`~datasets.Dataset`]: rows with another `prompt` and `completion`.
-    """
-    kept, reports = flip_reports(rows, statements, seed)
-    # What stands in the index goes before what the reader would write, see `RowReader`.
-    index = rows.with_format(None).select(kept)
-    asked = [
-        question_of(report, option_order(report, volume, seed), language)
-        for report, volume in zip(reports, index["volume"], strict=True)
-    ]
-    index = index.map(lambda _, place: asked[place], with_indices=True, features=index.features)
-    return index.with_transform(rows.format["format_kwargs"]["transform"])
-
-
-def option_order(report: FlippedReport, volume: str, seed: int) -> list[int]:
-    """The order in which a report's options are numbered, drawn from (`seed`, volume)."""
-    return draw_rng(seed + 1, volume).permutation(len(report.statements)).tolist()
-
-
-def question_of(report: FlippedReport, order: Sequence[int], language: str = "en") -> dict:
-    """`prompt`, the options in the order given, numbered from 1; and `completion`, the number of the wrong one."""
-    said = (report.text[slice(*report.statements[place])] for place in order)
-    lines = [QUESTIONS[language], *(f"{number}. {sentence}" for number, sentence in enumerate(said, 1))]
-    return {
-        "prompt": [{"role": "user", "content": "\n".join(lines)}],
-        "completion": [{"role": "assistant", "content": str(order.index(report.wrong) + 1)}],
-    }
+def draw_rng(seed: int, volume: str, draw_key: int = 0) -> np.random.Generator:
+    """The generator of one volume's error: of (`seed`, epoch, volume), whatever other rows there are."""
+    return np.random.default_rng([seed, draw_key, int.from_bytes(volume.encode(), "big"), _DRAW])
