@@ -1,9 +1,11 @@
-"""The task `matching`: which of the texts in the prompt is the volume's, by the likelihood of their letters."""
+"""The task `matching`: which of the texts is the volume's, by the likelihood of their letters or of the texts."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,17 +14,19 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.loss_gap import blank_slices
-from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.report_matching import on_device, option_losses, rank_scores, ranks_of_correct, report_tokens
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.eval.text_only import score_options
 from ct_rate_pairs.matching import LETTERS
+from ct_rate_pairs.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 
 
-ROWS = {
-    "model": "model",
-    "blank": "model, blank volume",
+if TYPE_CHECKING:
+    from ct_rate_pairs.builder import CTRatePairsConfig
+
+
+TRIVIAL = {
     "text_only": "TF-IDF of the options",
     "most_common": "most common letter",
     "chance": "chance",
@@ -63,11 +67,16 @@ def first_groups(rows: Dataset, number: int) -> Dataset:
 
 
 @torch.no_grad()
-def measure_letters(
-    model: PreTrainedModel, collator: PairCollator, rows: Dataset, *, progress: bool = True
+def measure_options(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    *,
+    answers: str = "letters",
+    progress: bool = True,
 ) -> tuple[list[int], np.ndarray]:
     """
-    The loss of each option's letter as the answer, given the volume and given a blank one of the same size.
+    The loss of each option, given the volume and given a blank one of the same size: the mean over its tokens.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -76,6 +85,10 @@ def measure_letters(
             Turns rows into batches.
         rows ([`~datasets.Dataset`]):
             Rows of `task="matching"`, with `O` options each.
+        answers (`str`, *optional*, defaults to `"letters"`):
+            `"letters"`: the model is asked the row's question, and an option's loss is that of its letter.
+            `"texts"`: it is asked for the report, and an option's loss is that of its text: for a model that was
+            trained on reports alone.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
@@ -84,21 +97,27 @@ def measure_letters(
         `on_error="skip"` puts another volume in their place), and losses in nats, of shape `[2, N, O]`.
     """
     index = rows.with_format(None)
-    letters = LETTERS[: len(index[0]["options"])]
-    answers = [index[0] | {"completion": [{"role": "assistant", "content": letter}]} for letter in letters]
-    tokens = report_tokens(collator, answers)  # they depend on the answer alone
+    config = rows.format["format_kwargs"]["transform"].config
     was_training = model.training
     model.eval()
     places, losses = [], []
     for place, row in enumerate(tqdm(rows, desc="Matching texts", unit="question", disable=not progress)):
         if row["volume"] != index[place]["volume"]:
             continue
+        said = row["options"]
+        if answers == "letters":
+            said = LETTERS[: len(said)]
+        else:
+            told = {name: row[name] for name in ("age", "sex")} if config.prompt_metadata else {}
+            row |= {"prompt": [{"role": "user", "content": write_prompt(config.target, config.prompt, **told)}]}
+        tokens = report_tokens(collator, [row | {"completion": [{"role": "assistant", "content": s}]} for s in said])
+        lengths = torch.tensor([len(option) for option in tokens])
         shown = [
             on_device(collator.prompts([row | {"images": images}]), model)
             for images in (row["images"], blank_slices(row))
         ]
         places.append(place)
-        losses.append([option_losses(model, prompt, tokens).tolist() for prompt in shown])
+        losses.append([(option_losses(model, prompt, tokens).cpu() / lengths).tolist() for prompt in shown])
     model.train(was_training)
     return places, np.array(losses).swapaxes(0, 1)
 
@@ -110,6 +129,7 @@ def evaluate_choice(
     train: Dataset,
     out: str | Path,
     *,
+    answers: str = "letters",
     ci: float = 0.95,
 ) -> dict[str, dict]:
     """
@@ -123,64 +143,115 @@ def evaluate_choice(
             split. Of `train` no volume is read.
         out (`str` or `Path`):
             Folder to write to.
+        answers (`str`, *optional*, defaults to `"letters"`):
+            Whether options are scored by their `"letters"` or by their `"texts"`, see [`measure_options`].
         ci (`float`, *optional*, defaults to `0.95`):
-            Level of the bootstrap intervals. Whole groups of questions are drawn: in one, the choices of a model that
-            sees no volume cannot all be right, so questions alone would give too wide an interval.
+            Level of the bootstrap intervals, see [`score_choices`].
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: the keys of
-        [`~ct_rate_pairs.eval.report_matching.rank_scores`] under `model`, `blank` (the same model, shown a blank
-        volume), `text_only` (TF-IDF and logistic regression over the options, see
-        [`~ct_rate_pairs.eval.text_only.score_options`]), `most_common` (the most common letters of the training split)
-        and `chance`. Under `model` also `n`, `groups`, `num_options`, `options` and `difficulty` of the dataset, and
-        `scans`, the fingerprint of volumes and answers.
+        `dict[str, dict]`: the contents of `results.json`, as of [`score_choices`], and under `model` also `answers`.
 
     Raises:
         `ValueError`: if there is no question whose volume can be read.
     """
-    config = rows.format["format_kwargs"]["transform"].config
-    places, losses = measure_letters(model, collator, rows)
+    places, losses = measure_options(model, collator, rows, answers=answers)
     if not places:
         raise ValueError("There are no questions whose volume can be read.")
     index = rows.with_format(None).select(places)
-    questions = train.with_format(None).select_columns(["options", "correct"])
-    options, correct = list(index["options"]), np.array(index["correct"])
-    number = losses.shape[2]
-    common = np.bincount(questions["correct"][:], minlength=number)  # [O]
+    results = score_choices(losses, index, train, rows.format["format_kwargs"]["transform"].config, ci)
+    results["model"]["answers"] = answers
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "choices.jsonl").open("w") as file:
+        for place, row in enumerate(index):
+            of_row = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
+            file.write(json.dumps({"volume": row["volume"], "correct": row["correct"], **of_row}) + "\n")
+    write_table(results, choice_table({"model": results}), out)
+    return results
+
+
+def score_choices(
+    losses: np.ndarray, index: Dataset, train: Dataset, config: "CTRatePairsConfig", ci: float | None = None
+) -> dict[str, dict]:
+    """
+    Sets a model's choices beside those of what does not look.
+
+    Args:
+        losses (`np.ndarray` of shape `[2, N, O]`):
+            Of each option, the lowest for the chosen one: given the volume, and given a blank one.
+        index ([`~datasets.Dataset`]):
+            The `N` questions, without slices: whole groups of a split of `task="matching"`.
+        train ([`~datasets.Dataset`]):
+            Those of the training split.
+        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
+            The options of the dataset.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals. Whole groups of questions are drawn: in one, the choices of a model that
+            sees no volume cannot all be right, so questions alone would give too wide an interval.
+
+    Returns:
+        `dict[str, dict]`: the keys of [`~ct_rate_pairs.eval.report_matching.rank_scores`] under `model`, `blank` (the
+        same model, shown a blank volume), `text_only` (TF-IDF and logistic regression over the options, see
+        [`~ct_rate_pairs.eval.text_only.score_options`]), `most_common` (the most common letters of the training split)
+        and `chance`. Under `model` also `n`, `groups`, `num_options`, `options` and `difficulty` of the dataset, and
+        `questions`, the fingerprint of volumes and options.
+    """
+    known = train.with_format(None).select_columns(["options", "correct"])
+    options, correct, number = list(index["options"]), np.array(index["correct"]), losses.shape[2]
+    common = np.bincount(known["correct"][:], minlength=number)  # [O]
     by_row = {
         "model": losses[0],
         "blank": losses[1],
-        "text_only": -score_options(questions["options"], questions["correct"], options),
+        "text_only": -score_options(known["options"], known["correct"], options),
         "most_common": np.broadcast_to(-common, losses[0].shape),
     }
     ranks = {name: ranks_of_correct(values, correct) for name, values in by_row.items()}
     groups = group_names(options)
     results = {name: rank_scores(of_row, number, groups, ci) for name, of_row in ranks.items()}
     results["chance"] = rank_scores(np.arange(1, number + 1), number)
+    asked = json.dumps([index["volume"][:], options])
     results["model"] |= {
-        "n": len(places),
+        "n": len(options),
         "groups": len(set(groups)),
         "num_options": number,
         "options": config.options,
         "difficulty": config.difficulty,
-        "scans": fingerprint(rows),
+        "questions": hashlib.sha256(asked.encode()).hexdigest()[:16],
     }
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "choices.jsonl").open("w") as file:
-        for place, volume in enumerate(index["volume"]):
-            letters = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
-            file.write(json.dumps({"volume": volume, "correct": int(correct[place]), **letters}) + "\n")
-    write_table(results, choice_table(results), out)
     return results
 
 
-def choice_table(results: Mapping[str, Mapping]) -> list[list[str]]:
-    """The rows of [`evaluate_choice`], for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
-    model = results["model"]
+def choice_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
+    """
+    Sets the choices of several models among the same options side by side, for
+    [`~ct_rate_pairs.eval.tables.write_markdown`].
+
+    Args:
+        runs (`Mapping[str, Mapping[str, Mapping]]`):
+            Name of a model to its [`score_choices`].
+
+    Returns:
+        `list[list[str]]`: the heading; two lines a model, given the volume and given a blank one; what does not look.
+
+    Raises:
+        `ValueError`: if they were asked other questions.
+    """
+    asked = {name: results["model"]["questions"] for name, results in runs.items()}
+    if len(set(asked.values())) > 1:
+        told = ", ".join(f"{name}: {questions}" for name, questions in asked.items())
+        raise ValueError(
+            f"The runs were asked other questions ({told}), so their numbers do not compare. Measure them on the same "
+            "split, with the same `options`, `difficulty`, `num_false`, `target` and `seed`."
+        )
+    first = next(iter(runs.values()))
+    model = first["model"]
     recalls = [f"recall_at_{k}" for k in range(2, model["num_options"])]
-    asked = f"1 of {model['num_options']}, {model['options']}, {model['difficulty']}, n = {model['n']}"
-    lines = [[asked, "Top-1", "MRR", *(name.replace("recall_at_", "Recall@") for name in recalls)]]
-    for name, title in ROWS.items():
-        lines.append([title, *(format_number(results[name], key) for key in ("top1", "mrr", *recalls))])
-    return lines
+    told = f"1 of {model['num_options']}, {model['options']}, {model['difficulty']}, n = {model['n']}"
+    lines = [[told, "Top-1", "MRR", *(name.replace("recall_at_", "Recall@") for name in recalls)]]
+
+    def line(title: str, scores: Mapping) -> list[str]:
+        return [title, *(format_number(scores, key) for key in ("top1", "mrr", *recalls))]
+
+    for name, results in runs.items():
+        lines += [line(name, results["model"]), line(f"{name}, blank volume", results["blank"])]
+    return lines + [line(title, first[name]) for name, title in TRIVIAL.items()]

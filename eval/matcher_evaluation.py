@@ -1,66 +1,56 @@
 """
-A dual encoder on a held-out split -> `results.json` and one Markdown table: the report matching that a vision-language
-model is measured by, retrieval, and zero-shot labels.
+A dual encoder on a held-out split -> `results.json` and Markdown tables: the benchmark `matching`, which a
+vision-language model is measured by, too; retrieval; and zero-shot labels.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ct_rate_pairs.csv_tables import patient_of
-from ct_rate_pairs.eval.evaluation import matching_summary
+from ct_rate_pairs.eval.choice import choice_table, score_choices
 from ct_rate_pairs.eval.generate import batched
-from ct_rate_pairs.eval.loss_gap import TooFewScansError, blank_slices, check_volume, volume_names
+from ct_rate_pairs.eval.loss_gap import blank_slices, check_volume, volume_names
 from ct_rate_pairs.eval.predictions import references_of
 from ct_rate_pairs.eval.provenance import fingerprint
-from ct_rate_pairs.eval.report_matching import draw_options, rank_scores, ranks_of_correct
-from ct_rate_pairs.eval.retrieval import RECALLS, label_auroc, label_prompts, retrieval
-from ct_rate_pairs.eval.tables import format_number, write_markdown
+from ct_rate_pairs.eval.retrieval import RECALLS, label_auroc, label_prompts, retrieval, sentence_prompts
+from ct_rate_pairs.eval.tables import format_markdown, format_number
 from ct_rate_pairs.labels import LABELS
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 
 
-class Similarities(NamedTuple):
-    """What a dual encoder says of `N` scans: cosines over the temperature."""
-
-    reports: np.ndarray  # of each scan and each scan's report, [N, N]
-    blank: np.ndarray  # the same with the scan's slices blank, [N, N]
-    prompts: np.ndarray  # of each scan and "there", "not there" of each label, [N, 18, 2]
-
-
 @torch.no_grad()
-def measure_similarities(
+def embed_scans(
     model: MatcherModel,
     collator: MatcherCollator,
     rows: Dataset | Sequence[dict],
     *,
     batch_size: int = 32,
     progress: bool = True,
-) -> Similarities:
+) -> torch.Tensor:
     """
-    Reads each scan and each report once.
+    Reads each scan once.
 
     Args:
         model ([`~ct_rate_pairs.trainer.matcher.MatcherModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model in evaluation mode.
         collator ([`~ct_rate_pairs.trainer.matcher_collator.MatcherCollator`]):
-            Turns scans and texts into batches.
+            Turns scans into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
             Rows of a held-out split, a map-style dataset or a list.
         batch_size (`int`, *optional*, defaults to `32`):
-            Scans, or texts, at a time.
+            Scans at a time.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `Similarities`: of the rows, in their order.
+        `torch.Tensor`: vectors of length 1, float32 `[2, N, D]`: of the scans, and of the same with blank slices.
 
     Raises:
         `ValueError`: if there is no row, rows cannot be read by index, or one is not of the volume that is due.
@@ -68,207 +58,168 @@ def measure_similarities(
     volumes = volume_names(rows)
     if not volumes:
         raise ValueError("There are no rows to match reports on.")
-    was_training = model.training
-    model.eval()
-
-    def embed_texts(texts: Sequence[str]) -> torch.Tensor:  # [number of texts, D]
-        batches = (collator.texts(batch) for batch in batched(texts, batch_size))
-        return torch.cat([model.embed_texts(**on_device(batch, model)) for batch in batches])
-
-    def embed_images(rows: Sequence[dict]) -> torch.Tensor:  # [B, D]
-        return model.embed_images(**on_device(collator.images(rows), model))
-
-    seen, unseen = [], []
+    seen, blank = [], []
     numbered = tqdm(zip(rows, volumes, strict=True), "Reading scans", len(volumes), unit="scan", disable=not progress)
     for batch in batched((check_volume(row, volume) for row, volume in numbered), batch_size):
-        seen.append(embed_images(batch))
-        unseen.append(embed_images([row | {"images": blank_slices(row)} for row in batch]))
-    index = rows.with_format(None) if isinstance(rows, Dataset) else rows  # texts, no slices
-    reports = embed_texts([row["completion"][-1]["content"] for row in index])
-    prompts = embed_texts([prompt for label in LABELS for prompt in label_prompts(label)]).unflatten(0, (-1, 2))
-    model.train(was_training)
+        unseen = [row | {"images": blank_slices(row)} for row in batch]
+        for vectors, scans in ((seen, batch), (blank, unseen)):
+            vectors.append(model.embed_images(**on_device(collator.images(scans), model)).float().cpu())
+    return torch.stack([torch.cat(seen), torch.cat(blank)])
 
-    scans, blank, scale = torch.cat(seen), torch.cat(unseen), model.logit_scale.exp()
-    similarities = (scans @ reports.T, blank @ reports.T, torch.einsum("nd,lpd->nlp", scans, prompts))
-    return Similarities(*((scale * similarity).double().cpu().numpy() for similarity in similarities))
+
+@torch.no_grad()
+def embed_texts(
+    model: MatcherModel, collator: MatcherCollator, texts: Sequence[str], *, batch_size: int = 32
+) -> torch.Tensor:
+    """Vectors of `N` texts, of length 1, float32 `[N, D]`; arguments as of [`embed_scans`]."""
+    batches = (on_device(collator.texts(batch), model) for batch in batched(texts, batch_size))
+    return torch.cat([model.embed_texts(**batch).float().cpu() for batch in batches])
 
 
 def on_device(batch: dict[str, torch.Tensor], model: MatcherModel) -> dict[str, torch.Tensor]:
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
-def matcher_matching(
-    similarities: Similarities,
-    labels: np.ndarray,
-    texts: Sequence[str],
-    volumes: Sequence[str],
-    *,
-    num_false: int = 3,
-    difficulty: str = "random",
-    seed: int = 0,
-    ci: float | None = None,
-) -> dict:
-    r"""
-    The benchmark of [`~ct_rate_pairs.eval.report_matching.report_matching`], with the same options, by cosine.
-
-    The ways of choosing (`rules`), named as there:
-
-    - `cosine`, the headline: the most similar report.
-    - `pmi`: \\(s(v, t) - \log \frac{1}{M} \sum_m \exp s(v_m, t)\\) over the scans of all other patients of the split,
-      which takes off what makes a report similar to every scan. After contrastive training \\(s\\) is the log-ratio of
-      report and scan up to a constant of the scan, so this is their pointwise mutual information.
-    - `text_only_mean`: the report most similar to blank slices, with the scan's age and sex: the baseline.
+def choose(
+    scans: torch.Tensor, volumes: Sequence[str], texts: Mapping[str, torch.Tensor], asked: Dataset
+) -> np.ndarray:
+    """
+    How little each option is like its volume: the negative cosines.
 
     Args:
-        similarities ([`Similarities`]):
-            Of the `N` scans.
-        labels (`np.ndarray` of shape `[N, 18]`), texts (`Sequence[str]`), volumes (`Sequence[str]`):
-            True labels, reports and VolumeNames of these scans.
-        num_false (`int`, *optional*, defaults to `3`), difficulty (`str`, *optional*, defaults to `"random"`), \
-        seed (`int`, *optional*, defaults to `0`):
-            Of the options, see [`~ct_rate_pairs.eval.report_matching.draw_options`].
-        ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+        scans (`torch.Tensor` of shape `[2, N, D]`), volumes (`Sequence[str]`):
+            The scans, see [`embed_scans`], and their names.
+        texts (`Mapping[str, torch.Tensor]`):
+            Text to its vector.
+        asked ([`~datasets.Dataset`]):
+            Questions of `task="matching"` about these volumes, without slices.
 
     Returns:
-        `dict`: as [`~ct_rate_pairs.eval.report_matching.report_matching`] gives it. Ready for `json.dump`.
-
-    Raises:
-        `TooFewScansError`: if there are too few false reports for a volume.
+        `np.ndarray`: for each of `Q` questions, given the volume and given a blank one, `[2, Q, O]`.
     """
-    options = draw_options(labels, texts, volumes, num_false=num_false, difficulty=difficulty, seed=seed)
-    patients = np.array([patient_of(volume) for volume in volumes])
-    others = patients[:, None] != patients  # of each text (row) the scans (column) of other patients, [N, N]
-    scores = np.where(others, similarities.reports.T, -np.inf)
-    common = np.logaddexp.reduce(scores, axis=1) - np.log(others.sum(axis=1))  # [N]
-    by_rule = {
-        "cosine": np.take_along_axis(similarities.reports, options.reports, axis=1),  # [N, O]
-        "pmi": np.take_along_axis(similarities.reports - common, options.reports, axis=1),
-        "text_only_mean": np.take_along_axis(similarities.blank, options.reports, axis=1),
-    }
-    ranks = {rule: ranks_of_correct(-values, options.correct) for rule, values in by_rule.items()}
-    num_options = num_false + 1
-    rules = {rule: rank_scores(of_rule, num_options, volumes, ci) for rule, of_rule in ranks.items()}
-    return {
-        **rules["cosine"],
-        "headline": "cosine",
-        "rules": rules,
-        "chance": rank_scores(np.arange(1, num_options + 1), num_options),
-        "ranks": {rule: of_rule.tolist() for rule, of_rule in ranks.items()},
-        "confidence": torch.from_numpy(by_rule["pmi"]).softmax(dim=1).amax(dim=1).tolist(),
-        "volumes": list(volumes),
-        "n": len(volumes),
-        "num_options": num_options,
-        "difficulty": difficulty,
-        "seed": seed,
-    }
+    place = {volume: i for i, volume in enumerate(volumes)}
+    options = torch.stack([torch.stack([texts[text] for text in said]) for said in asked["options"]])  # [Q, O, D]
+    shown = scans[:, [place[volume] for volume in asked["volume"]]]  # [2, Q, D]
+    return -torch.einsum("kqd,qod->kqo", shown, options).numpy()
+
+
+def score_labels(scans: torch.Tensor, prompts: Mapping[str, Sequence[torch.Tensor]]) -> np.ndarray:
+    """
+    How much more a scan is like what states a label than like what denies it.
+
+    Args:
+        scans (`torch.Tensor` of shape `[N, D]`):
+            The scans.
+        prompts (`Mapping[str, Sequence[torch.Tensor]]`):
+            Label to the vectors of the texts that state it, and of those that deny it, if any do; `[P, D]` each.
+
+    Returns:
+        `np.ndarray`: cosine with the mean of the first, less that with the mean of the others, `[N, L]`.
+    """
+    scores = []
+    for pair in prompts.values():
+        stated, *denied = (scans @ F.normalize(vectors.mean(dim=0), dim=0) for vectors in pair)
+        scores.append(stated - sum(denied))
+    return torch.stack(scores, dim=1).numpy()
 
 
 def evaluate_matcher(
     model: MatcherModel,
     collator: MatcherCollator,
     scans: Dataset,
+    train: Dataset,
+    choices: Sequence[tuple[Dataset, Dataset]],
     out: str | Path,
     *,
     beside: Mapping[str, Mapping] | None = None,
     batch_size: int = 32,
     ci: float = 0.95,
-    seed: int = 0,
 ) -> dict[str, dict]:
     """
-    Measures a dual encoder and writes `results.json`, `looking.json` and `table.md`.
+    Measures a dual encoder and writes `results.json` and `table.md`.
 
     Args:
         model ([`~ct_rate_pairs.trainer.matcher.MatcherModel`]), \
         collator ([`~ct_rate_pairs.trainer.matcher_collator.MatcherCollator`]):
             The model and what feeds it.
-        scans ([`~datasets.Dataset`]):
-            Rows of a held-out split.
+        scans ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            Rows of a held-out split of `task="report"`, all of its scans, and of the training split. Of `train` no
+            volume is read.
+        choices (`Sequence[tuple[Dataset, Dataset]]`):
+            The same two splits of `task="matching"`, for each kind of options that are to be chosen among.
         out (`str` or `Path`):
             Folder to write to.
         beside (`Mapping[str, Mapping]`, *optional*):
-            Name of another run to the contents of its `results.json`, for the table.
+            Name of another model to its [`~ct_rate_pairs.eval.choice.score_choices`], for the table of those options
+            that it was asked.
         batch_size (`int`, *optional*, defaults to `32`):
             Scans, or texts, at a time.
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the bootstrap intervals by patient.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the options.
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: under `model` `matching` as for a vision-language model
-        (with `mrr_ci`), `retrieval`, `zero_shot`, `n` and `scans`, the fingerprint of scans and reports.
+        `dict[str, dict]`: the contents of `results.json`: `matching`, for each kind of options the
+        [`~ct_rate_pairs.eval.choice.score_choices`]; `retrieval`; `zero_shot`, of the prompts [`label_prompts`], and
+        `zero_shot_sentences`, of [`sentence_prompts`], which some labels may lack; `n` and `scans`, the fingerprint
+        of scans and reports.
     """
-    volumes, texts, labels = references_of(scans)
+    volumes, reports, labels = references_of(scans)
     labels = np.array(labels)
-    similarities = measure_similarities(model, collator, scans, batch_size=batch_size)
+    was_training = model.training
+    model.eval()
+    vectors = embed_scans(model, collator, scans, batch_size=batch_size)  # [2, N, D]
+    prompts = {label: [[text] for text in label_prompts(label)] for label in LABELS}
+    sentences = sentence_prompts(references_of(train)[1])
+    asked = [rows.with_format(None) for rows, _ in choices]
+    texts = {*reports, *(text for rows in asked for said in rows["options"] for text in said)}
+    texts |= {text for pairs in (prompts, sentences) for pair in pairs.values() for side in pair for text in side}
+    texts = sorted(texts)
+    embedded = dict(zip(texts, embed_texts(model, collator, texts, batch_size=batch_size), strict=True))
+    model.train(was_training)
+
     matching = {}
-    for difficulty in ("random", "hard"):
-        options = {"difficulty": difficulty, "seed": seed, "ci": ci}
-        try:
-            matching[difficulty] = matcher_matching(similarities, labels, texts, volumes, **options)
-        except TooFewScansError as error:
-            print(f"No {difficulty} report matching: {error}")
-    present, absent = similarities.prompts[..., 0], similarities.prompts[..., 1]  # [N, 18] each
-    summaries = {name: matching_summary(result) | {"mrr_ci": result["mrr_ci"]} for name, result in matching.items()}
-    measured = {
-        "matching": summaries,
-        "retrieval": retrieval(similarities.reports, texts, volumes, ci=ci),
-        "zero_shot": label_auroc(present - absent, labels, volumes=volumes, ci=ci),
+    for index, (rows, of_train) in zip(asked, choices, strict=True):
+        config = rows.format["format_kwargs"]["transform"].config
+        losses = choose(vectors, volumes, embedded, index)
+        matching[f"{config.options}, {config.difficulty}"] = score_choices(losses, index, of_train, config, ci)
+
+    def zero_shot(pairs: Mapping[str, Sequence[Sequence[str]]]) -> dict:
+        own = {name: [torch.stack([embedded[text] for text in side]) for side in pair] for name, pair in pairs.items()}
+        places = [LABELS.index(name) for name in pairs]
+        return label_auroc(score_labels(vectors[0], own), labels[:, places], list(pairs), volumes=volumes, ci=ci)
+
+    similarity = vectors[0] @ torch.stack([embedded[text] for text in reports]).T  # [N, N]
+    results = {
+        "matching": matching,
+        "retrieval": retrieval(similarity.double().numpy(), reports, volumes, ci=ci),
+        "zero_shot": zero_shot(prompts),
+        "zero_shot_sentences": zero_shot(sentences) if sentences else None,
         "n": len(volumes),
         "scans": fingerprint(scans),
     }
-    results = {"model": measured}
     out = Path(out)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (out / "looking.json").write_text(json.dumps({"matching": matching}) + "\n")
-    lines = matching_table({"dual encoder": results, **(beside or {})})
-    write_markdown(lines, out / "table.md")
-    with (out / "table.md").open("a") as table:
-        table.write("\n" + format_retrieval(measured))
-    print((out / "table.md").read_text(), f"written to {out}", sep="\n")
+    tables = [format_markdown(choice_table(side_by_side(own, beside or {}))) for own in matching.values()]
+    (out / "table.md").write_text("\n".join([*tables, format_retrieval(results)]))
+    print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
     return results
 
 
-def matching_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
-    """
-    Sets the report matching of several models side by side, for [`~ct_rate_pairs.eval.tables.write_markdown`].
-
-    Args:
-        runs (`Mapping[str, Mapping[str, Mapping]]`):
-            Name of a run to the contents of its `results.json`, of a dual encoder or a vision-language model.
-
-    Returns:
-        `list[list[str]]`: the heading, and for each difficulty a line a run, then that of guessing.
-
-    Raises:
-        `ValueError`: if the runs were not measured on the same scans and reports.
-    """
-    models = {name: results["model"] for name, results in runs.items()}
-    measured = {name: model.get("scans") for name, model in models.items()}
-    if len(set(measured.values())) > 1:
-        told = ", ".join(f"{name}: {scans}" for name, scans in measured.items())
-        raise ValueError(
-            f"The runs were measured on other scans or reports ({told}), so their numbers do not compare. Measure "
-            "them on the same split, with the same `target`."
-        )
-    lines = [["", "options", "Top-1", "MRR", "Top-1 by PMI", "Top-1, text alone"]]
-    for difficulty in ("random", "hard"):
-        matchings = {
-            name: model["matching"][difficulty] for name, model in models.items() if difficulty in model["matching"]
-        }
-        for name, scores in matchings.items():
-            cells = [format_number(scores, key) for key in ("top1", "mrr", "top1_pmi", "top1_text_only")]
-            lines.append([name, f"{difficulty}, 1 of {scores['num_options']}", *cells])
-        for scores in list(matchings.values())[:1]:
-            chance = [f"{scores[f'{key}_chance']:.3f}" for key in ("top1", "mrr", "top1", "top1")]
-            lines.append(["chance", f"{difficulty}, 1 of {scores['num_options']}", *chance])
-    return lines
+def side_by_side(own: Mapping, beside: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """The choices of this model and of those others that had the same kind of options."""
+    kind = [own["model"][key] for key in ("options", "difficulty")]
+    others = {
+        name: other
+        for name, other in beside.items()
+        if [other["model"].get(k) for k in ("options", "difficulty")] == kind
+    }
+    return {"dual encoder": own, **others}
 
 
-def format_retrieval(model: Mapping) -> str:
-    """Retrieval and zero-shot labels of the row `model` of `results.json`, as Markdown."""
-    of_retrieval, zero_shot = model["retrieval"], model["zero_shot"]
+def format_retrieval(results: Mapping) -> str:
+    """Retrieval and zero-shot labels of [`evaluate_matcher`], as Markdown."""
+    of_retrieval, zero_shot = results["retrieval"], results["zero_shot"]
+    by_sentences = results["zero_shot_sentences"] or {"per_label": {}, "auroc_macro": None}
     lines = [f"| retrieval among {of_retrieval['n']} |" + "".join(f" Recall@{k} | chance |" for k in RECALLS)]
     lines.append("| --- |" + " ---: | ---: |" * len(RECALLS))
     for direction, title in (("image_to_text", "scan -> report"), ("text_to_image", "report -> scan")):
@@ -277,8 +228,16 @@ def format_retrieval(model: Mapping) -> str:
             f" {format_number(scores, f'recall_at_{k}')} | {scores[f'chance_at_{k}']:.3f} |" for k in RECALLS
         )
         lines.append(f"| {title} |{cells}")
-    lines += ["", "| zero-shot label | positives | AUROC |", "| --- | ---: | ---: |"]
+    lines += [
+        "",
+        "| zero-shot label | positives | AUROC, prompts | AUROC, sentences |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for name, scores in zero_shot["per_label"].items():
-        lines.append(f"| {name} | {scores['support']} | {format_number(scores, 'auroc')} |")
-    lines.append(f"| **mean** | | {format_number(zero_shot, 'auroc_macro')} |")
+        other = by_sentences["per_label"].get(name, {"auroc": None})
+        lines.append(
+            f"| {name} | {scores['support']} | {format_number(scores, 'auroc')} | {format_number(other, 'auroc')} |"
+        )
+    means = [format_number(scores, "auroc_macro") for scores in (zero_shot, by_sentences)]
+    lines.append(f"| **mean** | | {means[0]} | {means[1]} |")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 What a matrix of similarities between scans and texts is worth: retrieval both ways, and labels by pairs of prompts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from math import comb
 
@@ -12,14 +13,38 @@ from ct_rate_pairs.eval.label_metrics import check_labels, mean_known
 from ct_rate_pairs.eval.report_diversity import collapse_text
 from ct_rate_pairs.eval.report_matching import ranks_of_correct
 from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.report_flips import collect_statements
 
 
 RECALLS = (1, 5, 10)
+NUM_SENTENCES = 16
 
 
 def label_prompts(label: str) -> tuple[str, str]:
     """What says that a label is there, and what says that it is not."""
     return f"{label} is present.", f"There is no {label.lower()}."
+
+
+def sentence_prompts(reports: Sequence[str]) -> dict[str, list[list[str]]]:
+    """
+    Prompts in the reports' own words: sentences that state a label, and sentences that deny it.
+
+    Args:
+        reports (`Sequence[str]`):
+            Reports of the training split. What their sentences say is read by the rule labeler.
+
+    Returns:
+        `dict[str, list[list[str]]]`: label to the 16 commonest sentences that state it, and no other label; then, if
+        the reports deny it, to the commonest that do. A label that hardly any report states is left out.
+    """
+    said = collect_statements(reports)
+    prompts = {}
+    for index, label in enumerate(LABELS):
+        both = (Counter(said.get((index, present), ())).most_common(NUM_SENTENCES) for present in (True, False))
+        stated, denied = ([text for text, _ in sentences] for sentences in both)
+        if stated:
+            prompts[label] = [stated, denied] if denied else [stated]
+    return prompts
 
 
 def retrieval(

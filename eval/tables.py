@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+def format_markdown(lines: list[list[str]]) -> str:
+    """A table as Markdown."""
+    rows = [lines[0], ["---"] + ["---:"] * (len(lines[0]) - 1), *lines[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def write_markdown(lines: list[list[str]], path: str | Path) -> None:
     """Writes a table as Markdown."""
-    rows = [lines[0], ["---"] + ["---:"] * (len(lines[0]) - 1), *lines[1:]]
-    Path(path).write_text("".join(f"| {' | '.join(row)} |\n" for row in rows))
+    Path(path).write_text(format_markdown(lines))
 
 
 def write_csv(lines: list[list[str]], path: str | Path) -> None:

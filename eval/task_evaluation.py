@@ -21,6 +21,7 @@ def evaluate_task(
     scans: int = 0,
     batch_size: int = 8,
     max_new_tokens: int = 96,
+    answers: str = "letters",
     ci: float = 0.95,
 ) -> dict:
     """
@@ -39,6 +40,8 @@ def evaluate_task(
             groups; 0 for all.
         batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
             Questions at a time, and the longest answer in tokens, of `"vqa"`.
+        answers (`str`, *optional*, defaults to `"letters"`):
+            How the options of `"matching"` are scored.
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the bootstrap intervals.
 
@@ -48,7 +51,7 @@ def evaluate_task(
     task = rows.format["format_kwargs"]["transform"].config.task
     if task == "matching":
         chosen = first_groups(rows, scans) if scans else rows
-        return evaluate_choice(model, collator, chosen, train, out, ci=ci)
+        return evaluate_choice(model, collator, chosen, train, out, answers=answers, ci=ci)
     chosen = first_volumes(rows, scans) if scans else rows
     if task == "errors":
         results = detect_by_answer(model, collator, chosen, train, ci=ci)

@@ -12,7 +12,8 @@ On CT-RATE, with pretrained towers:
         --spacing 0.75 0.75 1.5 --image_size 480 480 --text_model bert-base-uncased --use_cpu false \\
         --image_tower clip_all_slices --vision_model openai/clip-vit-base-patch16 --learning_rate 2e-5
 
-`--beside runs/phantom` puts a vision-language model's results of the same scans into the same table.
+`--beside FOLDER` puts a vision-language model into the same table: `recipes/evaluate_task.py --task matching` writes
+FOLDER, `docs/matcher.md` shows how.
 """
 
 import json
@@ -29,6 +30,13 @@ from ct_rate_pairs.eval.matcher_evaluation import evaluate_matcher
 from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel, make_tiny_matcher
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+
+
+CHOICES = [
+    {"options": options, "difficulty": difficulty}
+    for options in ("full", "keywords")
+    for difficulty in ("random", "hard")
+]
 
 
 @dataclass
@@ -53,9 +61,11 @@ class MatcherArguments(DataArguments):
     validation_scans: int = field(
         default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` measures the loss on."}
     )
-    eval_scans: int = field(default=0, metadata={"help": "Scans of the test split to measure on; 0: all."})
     beside: list[str] = field(
-        default_factory=list, metadata={"help": "Folders of other runs on these scans, for the table."}
+        default_factory=list,
+        metadata={
+            "help": "Folders in which recipes/evaluate_task.py measured other models on matching, for the table."
+        },
     )
 
 
@@ -119,6 +129,9 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
         texts |= texts_by_volume(validation)  # of all: any of them may be a partner
         validation = first(validation, recipe_args.validation_scans)
     test = load_split("test", options | {"negative": "none"})
+    choices = [
+        load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "matching"} | kind) for kind in CHOICES
+    ]
     model, tokenizer = load_matcher(recipe_args, reports, args.seed)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
@@ -148,7 +161,9 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
     evaluate_matcher(
         model,
         MatcherCollator(tokenizer, model.config),
-        first(test, recipe_args.eval_scans or len(test)),
+        test,
+        train,
+        [(splits["test"], splits["train"]) for splits in choices],
         args.output_dir,
         beside={folder: json.loads((Path(folder) / "results.json").read_text()) for folder in recipe_args.beside},
         batch_size=args.per_device_eval_batch_size,

@@ -10,7 +10,7 @@ from ct_rate_tree import SPACING, write_tree
 from datasets import load_dataset
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.eval.choice import evaluate_choice, first_groups, group_names, measure_letters
+from ct_rate_pairs.eval.choice import evaluate_choice, first_groups, group_names, measure_options
 from ct_rate_pairs.eval.loss_gap import report_losses
 from ct_rate_pairs.eval.report_matching import rank_scores
 from ct_rate_pairs.eval.task_evaluation import evaluate_task, first_volumes
@@ -185,13 +185,14 @@ def test_whole_groups_are_chosen_and_drawn(tree):
 def test_the_letters_are_scored_as_the_answer_is_trained(tree, tiny):
     model, collator = tiny
     rows = load(tree, "matching", options="keywords")["test"].select(range(2))
-    places, losses = measure_letters(model, collator, rows)
+    places, losses = measure_options(model, collator, rows)
     assert places == [0, 1] and losses.shape == (2, 2, 4)
     for place, row in enumerate(rows):
         for number, letter in enumerate("ABCD"):
             answer = row | {"completion": [{"role": "assistant", "content": letter}], "negative_images": []}
             batch = {name: value for name, value in collator([answer]).items() if name != "volumes"}
-            assert losses[0, place, number] == pytest.approx(report_losses(model, batch)[0].item(), abs=1e-4)
+            total, count = report_losses(model, batch)
+            assert losses[0, place, number] == pytest.approx((total / count).item(), abs=1e-4)
     assert not np.allclose(losses[0], losses[1], atol=1e-4)  # a blank volume is another one
 
 

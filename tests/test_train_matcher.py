@@ -28,8 +28,8 @@ def test_a_phantom_run_leaves_a_usable_model_and_one_table(tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     table = (tmp_path / "run" / "table.md").read_text()
-    assert table in run.stdout and "| dual encoder | hard, 1 of 4 |" in table
-    assert results["model"]["n"] == 24
+    assert table in run.stdout and "| 1 of 4, keywords, hard, n = 24 | Top-1 |" in table
+    assert results["n"] == 24
     state = json.loads((tmp_path / "run" / "checkpoint-3" / "trainer_state.json").read_text())
     assert [entry["step"] for entry in state["log_history"] if entry.get("loss", 0) > 0] == [1, 2, 3]
 
@@ -37,26 +37,27 @@ def test_a_phantom_run_leaves_a_usable_model_and_one_table(tmp_path):
     settings = read_row_settings(str(tmp_path / "run"))
     assert settings["spacing"] == [4.5, 4.5, 6.5]
     data = {"data_dir": str(tmp_path / "runs/phantom_cohort"), "negative": "none"}
-    scans = load_dataset("ct_rate_pairs", split="test", **data, **settings)
+    splits, asked = (load_dataset("ct_rate_pairs", **data, **settings, **task) for task in ({}, {"task": "matching"}))
     model = MatcherModel.from_pretrained(tmp_path / "run")
+    collator = MatcherCollator.from_pretrained(tmp_path / "run")
     (tmp_path / "again").mkdir()
-    again = evaluate_matcher(model, MatcherCollator.from_pretrained(tmp_path / "run"), scans, tmp_path / "again")
-    assert again["model"]["scans"] == results["model"]["scans"]
-    for difficulty in ("random", "hard"):
-        expected = results["model"]["matching"][difficulty]
-        assert again["model"]["matching"][difficulty]["top1"] == pytest.approx(expected["top1"])
+    choices = [(asked["test"], asked["train"])]
+    again = evaluate_matcher(model, collator, splits["test"], splits["train"], choices, tmp_path / "again")
+    assert again["scans"] == results["scans"]
+    assert list(again["matching"]) == ["full, random"]
+    own, expected = (of["matching"]["full, random"]["model"] for of in (again, results))
+    assert own["top1"] == pytest.approx(expected["top1"]) and own["questions"] == expected["questions"]
 
-    # Beside a run on the same scans, in the same table.
-    beside = launch(
-        *(*CONFIG, "--output_dir", "second", "--max_steps", "1", "--beside", "run"),
+    # Measured while it trains.
+    second = launch(
+        *(*CONFIG, "--output_dir", "second", "--max_steps", "1"),
         # The cohort has one scan for validation, and incomplete batches are dropped.
         *("--eval_strategy", "steps", "--eval_steps", "1", "--per_device_eval_batch_size", "1"),
         cwd=tmp_path,
         recipe="train_matcher",
     )
-    assert beside.returncode == 0, beside.stderr[-3000:]
-    assert "eval_loss" in beside.stdout
-    assert "| run | hard, 1 of 4 |" in (tmp_path / "second" / "table.md").read_text()
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert "eval_loss" in second.stdout
 
 
 @pytest.mark.slow
