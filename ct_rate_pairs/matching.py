@@ -80,23 +80,27 @@ class Matching:
         self.rows_of = kept.astype(int)  # [N]
         if not kept.all():
             logger.warning(
-                "%d of the %d volumes of the split '%s' are left out of task='matching': too many share one text%s.",
+                "%d of the %d volumes of the split '%s' are left out of matching: too many share one text%s.",
                 *((~kept).sum(), len(kept), split, " or one set of labels" if difficulty == "hard" else ""),
             )
         self._groups: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
         """The options of the volume `i`."""
-        groups, correct = self.groups(draw_key)
-        rng = np.random.default_rng([self.seed, draw_key, int.from_bytes(self.names[i].encode(), "big"), _DRAW])
-        order = np.insert(rng.permutation(groups[i, 1:]), correct[i], i)
-        options = [self.texts[j] for j in order]
+        order = self.order(i, draw_key)
+        options, correct = [self.texts[j] for j in order], order.index(i)
         lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
         return Asked(
             "\n".join([QUESTION[self.language], *lines]),
-            LETTERS[correct[i]],
-            {"options": options, "correct": int(correct[i])},
+            LETTERS[correct],
+            {"options": options, "correct": correct},
         )
+
+    def order(self, i: int, draw_key: int) -> list[int]:
+        """The volumes whose texts are the options of the volume `i`, in the order in which they are listed."""
+        groups, correct = self.groups(draw_key)
+        rng = np.random.default_rng([self.seed, draw_key, int.from_bytes(self.names[i].encode(), "big"), _DRAW])
+        return np.insert(rng.permutation(groups[i, 1:]), correct[i], i).tolist()
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> np.ndarray:
         """Volumes of the same text as the volume `i`: of them the answer would be right, too. Indices `[M]`."""

@@ -110,7 +110,7 @@ def draw_groups(
         members = near(first, everything)
         if len(members) < size:
             raise ValueError(
-                f"task='matching': only {len(members) - 1} volumes can be false options of one volume, but "
+                f"matching: only {len(members) - 1} volumes can be false options of one volume, but "
                 f"num_false={size - 1}: they have to be other patients' and to differ in their texts. Use a smaller "
                 "`num_false`, difficulty='random', or a larger split."
             )

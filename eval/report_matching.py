@@ -17,7 +17,8 @@ from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval.bootstrap import estimate
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.loss_gap import TooFewScansError, blank_slices, check_volume, volume_names
-from ct_rate_pairs.eval.report_diversity import collapse_text
+from ct_rate_pairs.matching import DIFFICULTIES, Matching
+from ct_rate_pairs.settings import one_of
 from ct_rate_pairs.trainer import PairCollator
 
 
@@ -26,10 +27,11 @@ OPTIONS_AT_ONCE = 4
 
 
 class Options(NamedTuple):
-    """The questions of `N` volumes with `O` options each."""
+    """The questions about `Q` of `N` volumes, with `O` options each."""
 
-    reports: np.ndarray  # whose report each option is, int [N, O]
-    correct: np.ndarray  # place of the volume's own report among its options, int [N]
+    volumes: np.ndarray  # which are asked about, int [Q]
+    reports: np.ndarray  # whose report each option is, int [Q, O]
+    correct: np.ndarray  # place of the volume's own report among its options, int [Q]
 
 
 def draw_options(
@@ -42,10 +44,11 @@ def draw_options(
     seed: int = 0,
 ) -> Options:
     """
-    Draws the false reports of each volume, and where among them its own stands.
+    Draws what is asked: the questions of [`~ct_rate_pairs.matching.Matching`] about these volumes.
 
-    False reports are other patients' and differ in their words, from the true one and from each other: differences in
-    case and white space do not count. The place of the true one is balanced over the volumes.
+    Volumes are parted into groups, whose reports are the options of each of them. So whatever a report says, it is as
+    often false as any other, and a model that does not look is at chance. Reports of a group are different patients'
+    and differ in their words; where too many share one report, some of them are left out, with a warning.
 
     Args:
         labels (`np.ndarray` of shape `[N, 18]`):
@@ -57,44 +60,33 @@ def draw_options(
         num_false (`int`, *optional*, defaults to `3`):
             False reports a volume.
         difficulty (`str`, *optional*, defaults to `"random"`):
-            `"random"`: any of them; some may state the same findings in other words. `"hard"`: those whose labels
-            differ least from the volume's, but in at least one label.
+            `"random"`, where some may state the same findings in other words; `"hard"`: the labels in a group differ,
+            but as little as the volumes allow.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draw.
 
     Returns:
-        `Options`: `reports` of shape `[N, num_false + 1]`, as indices of `texts`, and `correct` of shape `[N]`.
+        `Options`: with `Q` at most `N`, and `num_false + 1` options.
 
     Raises:
         `ValueError`: for an unknown difficulty.
-        `TooFewScansError`: if there are too few such reports for a volume.
+        `TooFewScansError`: if there are too few such reports.
     """
-    if difficulty not in ("random", "hard"):
-        raise ValueError(f'difficulty={difficulty!r}: choose "random" or "hard".')
-    labels = np.asarray(labels)
-    wordings: dict[str, int] = {}
-    wording = np.array([wordings.setdefault(collapse_text(text), len(wordings)) for text in texts])  # [N]
-    patients = np.array([patient_of(volume) for volume in volumes])  # [N]
-    rng = np.random.default_rng(seed)
-    correct = rng.permutation(np.arange(len(texts)) % (num_false + 1))
-    reports = np.empty((len(texts), num_false + 1), dtype=int)
-    for index, volume in enumerate(volumes):
-        distances = (labels != labels[index]).sum(axis=1)  # [N]
-        eligible = (patients != patients[index]) & (wording != wording[index])
-        if difficulty == "hard":
-            eligible &= distances > 0
-        order = rng.permutation(np.flatnonzero(eligible))
-        if difficulty == "hard":
-            order = order[np.argsort(distances[order], kind="stable")]
-        _, first = np.unique(wording[order], return_index=True)  # of each wording
-        false = order[np.sort(first)][:num_false]
-        if len(false) < num_false:
-            raise TooFewScansError(
-                f"{volume}: only {len(false)} different reports of other patients can be its {num_false} false ones "
-                f'under difficulty="{difficulty}". Use a larger split, or a smaller `num_false`.'
-            )
-        reports[index] = np.insert(false, correct[index], index)
-    return Options(reports, correct)
+    one_of("difficulty", difficulty, DIFFICULTIES)
+    patients = [patient_of(volume) for volume in volumes]
+    task = Matching(volumes, texts, np.asarray(labels), patients, num_false, difficulty, seed=seed, split="evaluated")
+    asked = np.flatnonzero(task.rows_of)
+    try:
+        orders = [task.order(i, 0) for i in asked.tolist()]
+    except ValueError as error:
+        raise TooFewScansError(str(error)) from error
+    if not orders:
+        raise TooFewScansError(
+            f"Among {len(volumes)} volumes there are not {num_false + 1} of different patients with different reports"
+            f"{' and labels' * (difficulty == 'hard')}. Use a larger split, or a smaller `num_false`."
+        )
+    reports = np.array(orders)  # [Q, O]
+    return Options(asked, reports, (reports == asked[:, None]).argmax(axis=1))
 
 
 def ranks_of_correct(losses: np.ndarray, correct: np.ndarray) -> np.ndarray:
@@ -123,8 +115,8 @@ def rank_scores(
 ) -> dict[str, float | list[float] | None]:
     r"""
     Top-1, the mean reciprocal rank \\(\frac{1}{N} \sum_n 1 / r_n\\), and Recall@k, the share of ranks up to `k`, for
-    `k` from 2 to `num_options - 1` (Recall@1 is Top-1, and the last one is 1); with `ci` their intervals by patient,
-    as [`~ct_rate_pairs.eval.bootstrap.estimate`] gives them.
+    `k` from 2 to `num_options - 1` (Recall@1 is Top-1, and the last one is 1); with `ci` their intervals by patient
+    of `volumes`, as [`~ct_rate_pairs.eval.bootstrap.estimate`] gives them.
     """
     ranks = np.asarray(ranks)
     values = {"top1": ranks == 1, "mrr": 1 / ranks} | {f"recall_at_{k}": ranks <= k for k in range(2, num_options)}
@@ -230,8 +222,8 @@ def report_matching(
     - `corrected_mean`, `corrected_sum`: the same with the loss given a blank volume of the volume's size in the place
       of \\(-\log p(text)\\). It is cheaper and needs no other patient, but nothing was ever trained on a blank volume:
       a model may read it as a very odd scan, and the correction then adds a preference instead of taking one out.
-    - `text_only_mean`, `text_only_sum`: the loss given the blank volume alone, the baseline. What this has over chance
-      comes from the language, the prompt and the volume's size, not from its pixels.
+    - `text_only_mean`, `text_only_sum`: the loss given the blank volume alone, the baseline. It is at chance, but for
+      volumes of different sizes: in a group, it likes the same report best.
 
     One volume and its options are in memory at a time, and the model reads a volume once for all options.
 
@@ -249,16 +241,17 @@ def report_matching(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the options, and of the patients whose volumes `pmi` looks at.
         ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+            Level of bootstrap intervals; without it there are none. Whole groups of questions that share their options
+            are drawn, as their answers depend on each other.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
         `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline, and with `ci` their intervals, `top1_ci`, ...;
-        `rules`, the same of each rule; `chance`, the same
-        of guessing; `ranks`, for each rule the rank of each true report; `confidence`, how probable each choice by
-        `pmi` is: \\(p(text \mid volume) / p(text)\\), normalised over the options; `volumes`, whose ranks these are;
-        `n`, `num_options`, `difficulty`, `seed` and `headline`, the headline's rule. Ready for `json.dump`.
+        `rules`, the same of each rule; `chance`, the same of guessing; `ranks`, for each rule the rank of each true
+        report; `confidence`, how probable each choice by `pmi` is: \\(p(text \mid volume) / p(text)\\) over the sum for
+        the options; `volumes`, whose ranks these are, and `n`, their number; `num_options`, `difficulty`, `seed`, and
+        `headline`, the headline's rule. Ready for `json.dump`.
 
     Raises:
         `ValueError`: if there is no row, rows cannot be read by index, or one is not of the volume that is due.
@@ -274,9 +267,11 @@ def report_matching(
     was_training = model.training
     model.eval()
     marginal = marginal_losses(model, collator, rows, volumes, tokens, seed=seed)[options.reports]
-    losses = np.empty((2, *options.reports.shape))  # given the volume and given a blank one, [2, N, O]
-    for question, row in enumerate(tqdm(rows, desc="Matching reports", unit="scan", disable=not progress)):
-        check_volume(row, volumes[question])
+    losses = np.empty((2, *options.reports.shape))  # given the volume and given a blank one, [2, Q, O]
+    asked = (rows[int(volume)] for volume in options.volumes)
+    bar = tqdm(asked, "Matching reports", len(options.volumes), unit="scan", disable=not progress)
+    for question, row in enumerate(bar):
+        check_volume(row, volumes[options.volumes[question]])
         reports = [tokens[report] for report in options.reports[question]]
         for kind, images in enumerate((row["images"], blank_slices(row))):
             prompt = on_device(collator.prompts([row | {"images": images}]), model)
@@ -284,7 +279,7 @@ def report_matching(
     model.train(was_training)
 
     given, blank = losses
-    lengths = np.array([len(report) for report in tokens])[options.reports]  # [N, O]
+    lengths = np.array([len(report) for report in tokens])[options.reports]  # [Q, O]
     by_rule = {
         "mean": given / lengths,
         "sum": given,
@@ -296,7 +291,8 @@ def report_matching(
     }
     ranks = {rule: ranks_of_correct(values, options.correct) for rule, values in by_rule.items()}
     num_options = num_false + 1
-    rules = {rule: rank_scores(of_rule, num_options, volumes, ci) for rule, of_rule in ranks.items()}
+    groups = [f"group_{first}" for first in options.reports.min(axis=1)]
+    rules = {rule: rank_scores(of_rule, num_options, groups, ci) for rule, of_rule in ranks.items()}
     return {
         **rules["mean"],
         "headline": "mean",
@@ -304,8 +300,8 @@ def report_matching(
         "chance": rank_scores(np.arange(1, num_options + 1), num_options),
         "ranks": {rule: of_rule.tolist() for rule, of_rule in ranks.items()},
         "confidence": torch.from_numpy(marginal - given).softmax(dim=1).amax(dim=1).tolist(),
-        "volumes": volumes,
-        "n": len(volumes),
+        "volumes": [volumes[volume] for volume in options.volumes],
+        "n": len(options.volumes),
         "num_options": num_options,
         "difficulty": difficulty,
         "seed": seed,
