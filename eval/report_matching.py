@@ -249,8 +249,8 @@ def report_matching(
     Returns:
         `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline, and with `ci` their intervals, `top1_ci`, ...;
         `rules`, the same of each rule; `chance`, the same of guessing; `ranks`, for each rule the rank of each true
-        report; `confidence`, how probable each choice by `pmi` is: \\(p(text \mid volume) / p(text)\\) over the sum for
-        the options; `volumes`, whose ranks these are, and `n`, their number; `num_options`, `difficulty`, `seed`, and
+        report; `confidence`, of each choice by `pmi` its \\(p(text \mid volume) / p(text)\\) over the sum for all
+        options; `volumes`, whose ranks these are, and `n`, their number; `num_options`, `difficulty`, `seed`, and
         `headline`, the headline's rule. Ready for `json.dump`.
 
     Raises:
