@@ -16,6 +16,7 @@ from ct_rate_pairs.trainer.matcher import (
     Simple3DCNN,
     contrastive_loss,
     make_tiny_matcher,
+    train_wordpiece,
 )
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator, describe
 
@@ -251,6 +252,17 @@ def test_texts_lose_sentences_anew_each_time_and_never_all(tokenizer):
 def test_a_share_that_is_none_is_refused(tokenizer, share):
     with pytest.raises(ValueError, match="keep_sentences"):
         MatcherCollator(tokenizer, MatcherConfig(), keep_sentences=share)
+
+
+def test_the_vocabulary_depends_on_the_texts_alone_so_that_a_run_can_be_repeated():
+    texts = ["The heart is normal.", "The lungs: no nodule, 12 mm.", "Heart, nodule."]
+    vocabulary = train_wordpiece(texts, 1024).get_vocab()
+    assert train_wordpiece(texts[::-1], 1024).get_vocab() == vocabulary
+    words = sorted(vocabulary, key=vocabulary.get)
+    assert words[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert words[-9:] == ["heart", "nodule", "the", "12", "is", "lungs", "mm", "no", "normal"]
+    small = train_wordpiece(texts, len(vocabulary) - 1)
+    assert small.tokenize("A normal heart") == ["a", "no", "##r", "##m", "##a", "##l", "heart"]
 
 
 def test_reports_use_whole_words_of_the_learnt_vocabulary(tokenizer):

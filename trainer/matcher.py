@@ -5,13 +5,14 @@ The light baseline beside a vision-language model. It reads each report on its o
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import normalizers, pre_tokenizers
 from torch import nn
 from transformers import (
     BertConfig,
@@ -321,11 +322,15 @@ def make_tiny_matcher(
 
 
 def train_wordpiece(texts: list[str], vocab_size: int) -> BertTokenizer:
-    """Learn a lower-case WordPiece vocabulary, BERT's special tokens first, from `texts`."""
-    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    wordpiece.normalizer, wordpiece.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
-    )
-    wordpiece.train_from_iterator(texts, trainer)
-    return BertTokenizer(vocab=wordpiece.get_vocab())
+    """
+    A lower-case WordPiece vocabulary: BERT's special tokens, the letters of `texts`, and their most frequent words.
+
+    The trainer of `tokenizers` numbers equally frequent pieces in another order at every call, and no training that
+    starts from it can be repeated.
+    """
+    normalize, cut = normalizers.BertNormalizer().normalize_str, pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    counts = Counter(word for text in texts for word, _ in cut(normalize(text)))
+    letters = sorted({letter for word in counts for letter in word})
+    words = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
+    pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters), *words]
+    return BertTokenizer(vocab={piece: place for place, piece in enumerate(pieces[:vocab_size])})
