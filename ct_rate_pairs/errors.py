@@ -40,8 +40,6 @@ class Errors:
             Their reports.
         labels (`np.ndarray`):
             Their labels, 0 or 1, of shape `[N, 18]`.
-        train_texts (`Sequence[str]`):
-            Reports of the training split, whose sentences wrong statements are made of.
         language (`str`, *optional*, defaults to `"en"`):
             Language of the question, `"en"` or `"zh"`; the statements are as the report has them.
         seed (`int`, *optional*, defaults to `0`):
@@ -53,13 +51,12 @@ class Errors:
         names: Sequence[str],
         texts: Sequence[str],
         labels: np.ndarray,
-        train_texts: Sequence[str],
         language: str = "en",
         seed: int = 0,
     ):
         self.names, self.labels, self.language, self.seed = names, labels, language, seed
         self.texts = [findings_of(text) for text in texts]
-        self.statements = collect_statements(train_texts)
+        self.statements = collect_statements(texts)
         sentences = [[text[start:end] for start, end in sentence_spans(text)] for text in self.texts]
         self.rows_of = np.array([bool(possible_flips(own, self.statements)) for own in sentences], dtype=int)  # [N]
         self.sides = [_sides(own) for own in sentences]

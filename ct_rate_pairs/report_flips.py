@@ -115,7 +115,8 @@ def collect_statements(reports: Sequence[str]) -> Statements:
 
     Args:
         reports (`Sequence[str]`):
-            Reports of the training split.
+            Reports of the split whose reports are made wrong. Of another split, its sentences would tell the wrong
+            statements from the right ones, many of which occur in one report only.
 
     Returns:
         `dict[tuple[int, bool], list[str]]`: the index of a label in `LABELS`, and whether it is stated, to sentences.
@@ -127,7 +128,8 @@ def collect_statements(reports: Sequence[str]) -> Statements:
             stated, denied = labels_of(text[start:end])
             if len(stated) + len(denied) == 1 and text[end - 1] == ".":
                 statements[*(stated | denied), bool(stated)].append(text[start:end])
-    return {said: found for said, found in statements.items() if len(found) >= MIN_SHARE * len(reports)}
+    # In an order that does not depend on that of the reports, as the draw does.
+    return {said: sorted(found) for said, found in statements.items() if len(found) >= MIN_SHARE * len(reports)}
 
 
 def swap_side(sentence: str) -> str | None:

@@ -100,20 +100,11 @@ class RowReader:
         """What is asked of a split, made when it is first needed: questions take the reading of all reports."""
         if split not in self._tasks:
             table = self.tables[split]
+            reports = list(zip(table["findings"], table["impression"], strict=True))
             self._tasks[split] = open_task(
-                self.config,
-                split,
-                table.index.tolist(),
-                self._reports(split),
-                self.labels[split],
-                table["patient"].tolist(),
-                self._reports("train"),
+                self.config, split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist()
             )
         return self._tasks[split]
-
-    def _reports(self, split: str) -> list[tuple[str, str]]:
-        """Findings and impression of each volume."""
-        return list(zip(self.tables[split]["findings"], self.tables[split]["impression"], strict=True))
 
     def lines(self, split: str) -> list[tuple[str, int]]:
         """The rows of a split: a volume's name, and which of the volume's rows it is."""

@@ -60,7 +60,6 @@ def open_task(
     reports: Sequence[tuple[str, str]],
     labels: np.ndarray,
     patients: list[str],
-    train_reports: Sequence[tuple[str, str]],
 ) -> Task:
     """
     The task of a split.
@@ -78,8 +77,6 @@ def open_task(
             Their labels, 0 or 1, of shape `[N, 18]`.
         patients (`list[str]`):
             Their patients.
-        train_reports (`Sequence[tuple[str, str]]`):
-            Findings and impression of the volumes of the split `train`.
     """
     if config.task == "report":
         return ReportWriting(reports, config.target, config.prompt)
@@ -96,8 +93,7 @@ def open_task(
             config.seed,
         )
     if config.task == "errors":
-        train_texts = [write_completion(*sections, config.target) for sections in train_reports]
-        return Errors(names, texts, labels, train_texts, config.prompt, config.seed)
+        return Errors(names, texts, labels, config.prompt, config.seed)
     if config.options == "keywords":
         texts = [write_findings(label_report(text), config.prompt) for text in texts]
     return Matching(

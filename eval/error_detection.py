@@ -27,7 +27,6 @@ from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.eval.text_only import score_statements
 from ct_rate_pairs.report_flips import (
     FlippedReport,
-    Statements,
     collect_statements,
     draw_rng,
     flip_report,
@@ -72,14 +71,15 @@ def token_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list
 
 
 def flip_reports(
-    volumes: Sequence[str], reports: Sequence[str], statements: Statements, seed: int = 0
+    volumes: Sequence[str], reports: Sequence[str], seed: int = 0
 ) -> tuple[list[int], list[FlippedReport]]:
     """
-    Makes one statement of each report wrong, the same as in the rows of `task="errors"` with that seed.
+    Makes one statement of each report of a split wrong, the same as in its rows of `task="errors"` with that seed.
 
     Returns:
         `tuple`: the places of the reports that have two statements to choose from, and what was made of them.
     """
+    statements = collect_statements(reports)
     flipped = [
         flip_report(report, statements, draw_rng(seed, volume))
         for volume, report in zip(volumes, reports, strict=True)
@@ -122,10 +122,9 @@ def detect_by_likelihood(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            Rows of a held-out split of `task="report"`.
+            Rows of a held-out split of `task="report"`. Wrong statements are made of their reports' sentences.
         train_volumes (`Sequence[str]`), train_reports (`Sequence[str]`):
-            Names and reports of the training split: wrong statements are made of their sentences, and `text_only` is
-            fitted to them.
+            Names and reports of the training split, for `text_only`.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the errors and of the noise.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -142,10 +141,9 @@ def detect_by_likelihood(
         `ValueError`: if no report has two statements to choose from.
         `TooFewScansError`: if one patient has more than half of those that have.
     """
-    statements = collect_statements(train_reports)
     index = rows.with_format(None) if isinstance(rows, Dataset) else rows
     of_rows = [row["completion"][-1]["content"] for row in index]
-    kept, reports = flip_reports(volume_names(rows), of_rows, statements, seed)
+    kept, reports = flip_reports(volume_names(rows), of_rows, seed)
     scans = rows.select(kept) if isinstance(rows, Dataset) else [rows[place] for place in kept]
     volumes = volume_names(scans)
     partners = [derange_by_patient(volumes, seed + draw) for draw in range(NUM_OTHERS)] if kept else []
@@ -199,7 +197,7 @@ def detect_by_likelihood(
     gaps = {f"gap_{name}": per_report(np.subtract, "own", name) for name in ("noise", "blank", "others")}
     means = [loss / length for loss, length in zip(given["own"], lengths, strict=True)]
     alone = {name: given[name] for name in ("noise", "blank", "others")}
-    _, fitted = flip_reports(train_volumes, train_reports, statements, seed)
+    _, fitted = flip_reports(train_volumes, train_reports, seed)
     options, wrong, kinds = [report.options for report in reports], *_columns(reports)
     alone["text_only"] = score_statements([report.options for report in fitted], _columns(fitted)[0], options)
     scores = {**gaps, "loss": given["own"], "loss_mean": means, **alone}
@@ -240,25 +238,29 @@ def detect_by_answer(
             Whether to show a progress bar.
 
     Returns:
-        `dict`: as of [`detection_scores`].
+        `dict`: as of [`detection_scores`], of the reports whose volume could be read (of the others, `on_error="skip"`
+        puts another volume in their place).
     """
     index, known = rows.with_format(None), train.with_format(None).select_columns(["statements", "wrong"])
-    options, volumes = list(index["statements"]), list(index["volume"])
-    common = np.bincount(known["wrong"][:], minlength=max(map(len, options), default=0))
     was_training = model.training
     model.eval()
-    scores = {"answer": [], "blank": [], "text_only": [], "most_common": []}
-    scores["text_only"] = score_statements(known["statements"][:], known["wrong"][:], options)
-    for row, said, volume in zip(tqdm(rows, desc="Asking", disable=not progress), options, volumes, strict=True):
-        check_volume(row, volume)
-        answers = [{"role": "assistant", "content": str(number)} for number in range(1, len(said) + 1)]
+    places, scores = [], {"answer": [], "blank": []}
+    for place, row in enumerate(tqdm(rows, desc="Asking", unit="report", disable=not progress)):
+        if row["volume"] != index[place]["volume"]:
+            continue
+        places.append(place)
+        answers = [{"role": "assistant", "content": str(number)} for number in range(1, len(row["statements"]) + 1)]
         tokens = report_tokens(collator, [row | {"completion": [answer]} for answer in answers])
         for rule, images in (("answer", row["images"]), ("blank", blank_slices(row))):
             prompt = on_device(collator.prompts([row | {"images": images}]), model)
             scores[rule].append(-option_losses(model, prompt, tokens).cpu().numpy())
-        scores["most_common"].append(common[: len(said)].astype(float))
     model.train(was_training)
-    return detection_scores(scores, options, index["wrong"][:], index["error"][:], volumes, ci)
+    index = index.select(places)
+    options = list(index["statements"])
+    common = np.bincount(known["wrong"][:], minlength=max(map(len, options), default=0)).astype(float)
+    scores["text_only"] = score_statements(known["statements"][:], known["wrong"][:], options)
+    scores["most_common"] = [common[: len(said)] for said in options]
+    return detection_scores(scores, options, index["wrong"][:], index["error"][:], index["volume"][:], ci)
 
 
 def detection_scores(

@@ -137,13 +137,10 @@ def test_another_statement_of_the_same_label_keeps_a_sentence_as_it_is(statement
 
 def test_an_error_depends_on_seed_and_volume_alone(statements):
     scans = cohort(30)
-    kept, reports = flip_reports(scans.names, scans.reports, statements, seed=3)
-    part = flip_reports(scans.names[10:], scans.reports[10:], statements, seed=3)
-    assert (
-        dict(zip(kept, reports, strict=True)).items()
-        >= {place + 10: report for place, report in zip(*part, strict=True)}.items()
-    )
-    assert flip_reports(scans.names, scans.reports, statements, seed=4)[1] != reports
+    kept, reports = flip_reports(scans.names, scans.reports, seed=3)
+    back = flip_reports(scans.names[::-1], scans.reports[::-1], seed=3)
+    assert ([29 - place for place in back[0]][::-1], back[1][::-1]) == (kept, reports)
+    assert flip_reports(scans.names, scans.reports, seed=4)[1] != reports
 
 
 def test_words_tell_nothing_where_like_statements_are_compared(statements):
@@ -151,7 +148,7 @@ def test_words_tell_nothing_where_like_statements_are_compared(statements):
 
     def questions(split, seed):
         scans = cohort(800, split)
-        kept, reports = flip_reports(scans.names, scans.reports, statements, seed)
+        kept, reports = flip_reports(scans.names, scans.reports, seed)
         options, wrong, kinds = zip(*((report.options, report.wrong, report.kind) for report in reports), strict=True)
         return options, wrong, kinds, [scans.names[place] for place in kept]
 
@@ -162,6 +159,29 @@ def test_words_tell_nothing_where_like_statements_are_compared(statements):
     low, high = rule["auroc_ci"]
     assert low <= 0.5 <= high and high - low < 0.2
     assert rule["auroc_all_ci"][0] > 0.5
+
+
+def test_that_a_sentence_was_read_in_training_does_not_tell_that_it_is_right_or_wrong():
+    scans, known = cohort(800, 1), {said for report in cohort(800).reports for said in sentences_of(report)}
+
+    def auroc_of_known(statements):
+        made = [
+            (name, flip_report(report, statements, rng_of(i)))
+            for i, (name, report) in enumerate(zip(scans.names, scans.reports, strict=True))
+        ]
+        names_of, reports = zip(*((name, report) for name, report in made if report), strict=True)
+        scores = [np.array([float(said in known) for said in report.options]) for report in reports]
+        wrong, kinds = ([getattr(report, name) for report in reports] for name in ("wrong", "kind"))
+        rules = detection_scores({"known": scores}, [r.options for r in reports], wrong, kinds, names_of, 0.99)
+        return rules["rules"]["known"]["auroc_ci"]
+
+    low, high = auroc_of_known(collect_statements(scans.reports))
+    assert low <= 0.5 <= high and high - low < 0.2
+    assert auroc_of_known(collect_statements(cohort(800).reports))[0] > 0.5  # were they drawn from there
+
+
+def sentences_of(report):
+    return [report[start:end] for start, end in sentence_spans(report)]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +200,7 @@ def test_a_row_asks_for_the_wrong_statement_of_its_volume(splits, small_cohort):
     reports = splits["train"].with_format(None)
     asked = load_dataset("ct_rate_pairs", data_dir=str(small_cohort), task="errors", negative="gauss", **SMALL)
     texts = [row["content"] for (row,) in reports["completion"]]
-    kept, flipped = flip_reports(reports["volume"], texts, collect_statements(texts))
+    kept, flipped = flip_reports(reports["volume"], texts)
     assert asked["train"].with_format(None)["volume"] == [reports["volume"][place] for place in kept]
     row, of_scan, report = asked["train"][0], splits["train"][kept[0]], flipped[0]
     assert [image.tobytes() for image in row["images"]] == [image.tobytes() for image in of_scan["images"]]
@@ -193,25 +213,25 @@ def test_a_row_asks_for_the_wrong_statement_of_its_volume(splits, small_cohort):
     assert question.startswith("One of these")
 
 
-def task_of(scans, train, **given) -> Errors:
-    return Errors(scans.names, scans.reports, scans.labels, train.reports, **given)
+def task_of(scans, **given) -> Errors:
+    return Errors(scans.names, scans.reports, scans.labels, **given)
 
 
 def test_each_epoch_makes_another_error_and_the_same_again():
-    task, twin = (task_of(cohort(100, 1), cohort(800)) for _ in range(2))
+    task, twin = (task_of(cohort(100, 1)) for _ in range(2))
     there = np.flatnonzero(task.rows_of)
     first, second = ([task.ask(i, 0, epoch) for i in there] for epoch in (0, 1))
     assert len(there) > 20 and sum(a == b for a, b in zip(first, second, strict=True)) < 0.4 * len(there)
     assert [twin.ask(i, 0, 1) for i in there] == second
     assert (
         "\u54ea" not in first[0].prompt
-        and "请回答其编号" in task_of(cohort(100, 1), cohort(800), language="zh").ask(int(there[0]), 0, 0).prompt
+        and "请回答其编号" in task_of(cohort(100, 1), language="zh").ask(int(there[0]), 0, 0).prompt
     )
 
 
 def test_the_wrong_statement_is_right_of_a_partner():
     scans = cohort(400, 1)
-    task = task_of(scans, cohort(800))
+    task = task_of(scans)
     kinds = Counter()
     for i in np.flatnonzero(task.rows_of):
         columns = task.ask(i, 0, 0).columns
@@ -230,7 +250,7 @@ def test_the_wrong_statement_is_right_of_a_partner():
 
 
 def test_no_number_is_the_answer_more_often_than_another():
-    task = task_of(cohort(100, 1), cohort(800))
+    task = task_of(cohort(100, 1))
     answers = []
     for epoch in range(20):
         for i in np.flatnonzero(task.rows_of):
