@@ -108,7 +108,8 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         prompt_metadata (`bool`, *optional*, defaults to `False`):
             Tell age and sex in the prompt.
         questions_per_volume (`int`, *optional*, defaults to `4`):
-            Rows a volume of the task `"vqa"`, each with another question.
+            Rows a volume of the task `"vqa"`, each with another question. With more than about 8 the answers of a
+            volume can no longer be balanced, and the question alone tells more.
         question_types (`tuple[str, ...]`, *optional*):
             Of the task `"vqa"`, which of `"presence"`, `"side"`, `"location"` and `"abnormalities"` are asked for; all
             by default.
@@ -168,6 +169,8 @@ class CTRatePairsConfig(datasets.BuilderConfig):
         one_of("on_error", self.on_error, ("raise", "skip"))
         one_of("options", self.options, OPTIONS)
         one_of("difficulty", self.difficulty, DIFFICULTIES)
+        if isinstance(self.question_types, str):
+            raise ValueError(f"question_types={self.question_types!r}: give a list, [{self.question_types!r}].")
         for kind in self.question_types:
             one_of("question_types", kind, QUESTION_TYPES)
         for name, most in (("questions_per_volume", 39), ("num_false", len(LETTERS) - 1)):

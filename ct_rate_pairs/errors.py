@@ -40,6 +40,8 @@ class Errors:
             Their reports.
         labels (`np.ndarray`):
             Their labels, 0 or 1, of shape `[N, 18]`.
+        patients (`Sequence[str]`):
+            Their patients.
         language (`str`, *optional*, defaults to `"en"`):
             Language of the question, `"en"` or `"zh"`; the statements are as the report has them.
         seed (`int`, *optional*, defaults to `0`):
@@ -51,10 +53,12 @@ class Errors:
         names: Sequence[str],
         texts: Sequence[str],
         labels: np.ndarray,
+        patients: Sequence[str],
         language: str = "en",
         seed: int = 0,
     ):
         self.names, self.labels, self.language, self.seed = names, labels, language, seed
+        self.patients = np.asarray(patients)
         self.texts = [findings_of(text) for text in texts]
         self.statements = collect_statements(texts)
         sentences = [[text[start:end] for start, end in sentence_spans(text)] for text in self.texts]
@@ -72,9 +76,8 @@ class Errors:
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> np.ndarray:
         """
-        Volumes of which the wrong statement would not be right, so that the answer might be the same: those that agree
-        with the volume `i` in the finding, or do not have it on the other side. Indices `[M]`; of a statement that is
-        right of no other volume, none.
+        Volumes of which the wrong statement would not be right, so that the answer might be the same. Indices `[M]`;
+        none where it is right of no other patient's volume.
         """
         report, _ = self._drawn(i, draw_key)
         label = LABELS.index(report.label)
@@ -82,8 +85,9 @@ class Errors:
             (side,) = {mark.lower() for mark in SIDE.findall(report.original)}
             fit = np.array([OTHER_SIDE[side] in sides.get(label, ()) for sides in self.sides])
         else:
-            fit = self.labels[:, label] != self.labels[i, label]
-        return np.flatnonzero(~fit) if fit.any() else np.empty(0, dtype=int)
+            fit = self.labels[:, label] == (report.kind == "added")
+        others = self.patients != self.patients[i]
+        return np.flatnonzero(~fit) if (fit & others).any() else np.empty(0, dtype=int)
 
     def _drawn(self, i: int, draw_key: int) -> tuple[FlippedReport, list[int]]:
         """The report with its error, and the order in which its statements are numbered."""

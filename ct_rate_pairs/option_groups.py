@@ -12,6 +12,7 @@ import numpy as np
 
 # How many of the volumes that are left are looked through for the nearest ones.
 POOL = 512
+TRIES = 8
 
 
 def kept_of(keys: np.ndarray, size: int, rank: np.ndarray) -> np.ndarray:
@@ -72,42 +73,15 @@ def draw_groups(
     Raises:
         `ValueError`: when a volume has fewer than `size - 1` others to be with.
     """
-    crowd = np.max([_counts(key) for key in keys.T], axis=0)  # [N]
-    groups = np.full((len(keys), size), -1)
-    free = np.ones(len(keys), dtype=bool)
-    waiting = rng.permutation(len(keys))
-
-    def near(first: int, pool: np.ndarray) -> list[int]:
-        pool = pool[(keys[pool] != keys[first]).all(axis=1)]
-        if patterns is not None:
-            pool = pool[np.argsort(np.bitwise_count(patterns[pool] ^ patterns[first]), kind="stable")]
-        members = [first]
-        for other in pool:
-            if (keys[other] != keys[members]).all():
-                members.append(int(other))
-                if len(members) == size:
-                    break
-        return members
-
-    left = []
-    for first in np.lexsort((rng.random(len(keys)), -crowd)):
-        if not free[first]:
-            continue
-        waiting = waiting[free[waiting]]
-        start = rng.integers(len(waiting))  # what is left of one place over and over is near to nobody
-        members = near(first, np.take(waiting, np.arange(start, start + min(POOL, len(waiting))), mode="wrap"))
-        if len(members) < size:
-            members = near(first, waiting)
-        if len(members) < size:
-            left.append(first)
-            free[first] = False
-            continue
-        for member in members:
-            groups[member] = [member, *(other for other in members if other != member)]
-        free[members] = False
+    # A part may end with volumes that cannot be together, although another one would not.
+    groups, left = _part(keys, size, rng, patterns)
+    for _ in range(TRIES - 1):
+        if len(left) <= len(keys) % size:
+            break
+        groups, left = min((groups, left), _part(keys, size, rng, patterns), key=lambda part: len(part[1]))
     everything = rng.permutation(len(keys))
     for first in left:
-        members = near(first, everything)
+        members = _near(first, everything, keys, size, patterns)
         if len(members) < size:
             raise ValueError(
                 f"matching: only {len(members) - 1} volumes can be false options of one volume, but "
@@ -116,6 +90,48 @@ def draw_groups(
             )
         groups[first] = members
     return groups
+
+
+def _part(
+    keys: np.ndarray, size: int, rng: np.random.Generator, patterns: np.ndarray | None
+) -> tuple[np.ndarray, list[int]]:
+    """Groups as [`draw_groups`] gives them, -1 for those volumes that are left over; and these."""
+    crowd = np.max([_counts(key) for key in keys.T], axis=0)  # [N]
+    groups = np.full((len(keys), size), -1)
+    free = np.ones(len(keys), dtype=bool)
+    waiting = rng.permutation(len(keys))
+    left = []
+    for first in np.lexsort((rng.random(len(keys)), -crowd)):
+        if not free[first]:
+            continue
+        waiting = waiting[free[waiting]]
+        start = rng.integers(len(waiting))  # what is left of one place over and over is near to nobody
+        pool = np.take(waiting, np.arange(start, start + min(POOL, len(waiting))), mode="wrap")
+        members = _near(first, pool, keys, size, patterns)
+        if len(members) < size:
+            members = _near(first, waiting, keys, size, patterns)
+        if len(members) < size:
+            left.append(first)
+            free[first] = False
+            continue
+        for member in members:
+            groups[member] = [member, *(other for other in members if other != member)]
+        free[members] = False
+    return groups, left
+
+
+def _near(first: int, pool: np.ndarray, keys: np.ndarray, size: int, patterns: np.ndarray | None) -> list[int]:
+    """A volume and those of the pool that can be in one group with it, the nearest first; `size` at most."""
+    pool = pool[(keys[pool] != keys[first]).all(axis=1)]
+    if patterns is not None:
+        pool = pool[np.argsort(np.bitwise_count(patterns[pool] ^ patterns[first]), kind="stable")]
+    members = [first]
+    for other in pool:
+        if (keys[other] != keys[members]).all():
+            members.append(int(other))
+            if len(members) == size:
+                break
+    return members
 
 
 def _counts(key: np.ndarray) -> np.ndarray:

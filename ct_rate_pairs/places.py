@@ -20,6 +20,7 @@ SIDES = ("right", "left", "both")
 LOBES = ("right upper", "right middle", "right lower", "left upper", "lingula", "left lower")
 
 _PLACED = re.compile(r"\b(?:right|left|both|bilateral(?:ly)?|lingul\w*|middle lobes?)\b")
+_PART = re.compile(r"\b(?:lobes?|segments?|apex|apical|apices|basal)\b")
 # Beside these words a side belongs to another organ.
 _SIDE = re.compile(
     r"\b(right|left|both|bilateral(?:ly)?)\b"
@@ -47,7 +48,7 @@ class Said(NamedTuple):
     """What one clause says of the place of one finding."""
 
     label: int
-    sides: frozenset[str] | None  # of "right" and "left"; `None` where it does not say which of two findings has which
+    sides: frozenset[str] | None  # of "right" and "left"; `None` where it does not say all, or not of which finding
     lobes: frozenset[str] | None  # `None` where it names a side without a lobe, or a lobe without a side
 
 
@@ -89,7 +90,8 @@ def _read_sentence(sentence: str) -> tuple[Said, ...]:
     """Cached: most sentences come again."""
     sentence = " ".join(sentence.lower().split())
     if not _PLACED.search(sentence):
-        return ()
+        # Where it names a part of the lung without its side, what other sentences say is not all.
+        return tuple(Said(label, None, None) for label in _lateral(sentence)) if _PART.search(sentence) else ()
     stated = _lateral(sentence)
     clauses = [(clause, _lateral(clause)) for clause in split_clauses(sentence)] if stated else []
     return tuple(

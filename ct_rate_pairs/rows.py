@@ -165,21 +165,21 @@ class RowReader:
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     def read(self, name: str, draw_key: int = 0, number: int = 0) -> dict | None:
-        """The row `number` of the volume `name`; `None` for a bad volume under `on_error="skip"`."""
+        """The row `number` of the volume `name`; under `on_error="skip"` `None` where it, or all partners, are bad."""
         split, i = self.where(name)
         scan = self.tables[split].iloc[i]
         draw = [self.config.seed, draw_key, int.from_bytes(name.encode(), "big")]
         fractions = None
         if self.config.slices == "jitter" and split == "train":
             fractions = np.random.default_rng([*draw, _PLANES]).random(self.source.settings.num_slices)
+        rng = np.random.default_rng([*draw, _FURTHER, number] if number else draw)
+        unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
         try:
             slices, slice_mm = self.source.read_slices(scan, fractions)
+            negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions, unfit)
         except VolumeError as error:
             self._skip(error)
             return None
-        rng = np.random.default_rng([*draw, _FURTHER, number] if number else draw)
-        unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
-        negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions, unfit)
         return {
             "volume": name,
             "images": [Image.fromarray(plane) for plane in slices],

@@ -93,7 +93,7 @@ def open_task(
             config.seed,
         )
     if config.task == "errors":
-        return Errors(names, texts, labels, config.prompt, config.seed)
+        return Errors(names, texts, labels, patients, config.prompt, config.seed)
     if config.options == "keywords":
         texts = [write_findings(label_report(text), config.prompt) for text in texts]
     return Matching(

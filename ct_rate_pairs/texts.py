@@ -24,7 +24,7 @@ _PATIENT = {
     "en": {"age": "Age: {}", "sex": "Sex: {}", "separator": ", ", "end": "."},
     "zh": {"age": "年龄：{} 岁", "sex": "性别：{}", "separator": "，", "end": "。"},
 }
-_SEX = {"en": {"M": "male", "F": "female"}, "zh": {"M": "男", "F": "女"}}
+_SEX = {"en": {}, "zh": {"M": "男", "F": "女"}}  # "M" and "F" where nothing else is given
 
 
 class Asked(NamedTuple):

@@ -209,16 +209,21 @@ def score_choices(
     groups = group_names(options)
     results = {name: rank_scores(of_row, number, groups, ci) for name, of_row in ranks.items()}
     results["chance"] = rank_scores(np.arange(1, number + 1), number)
-    asked = json.dumps([index["volume"][:], options])
     results["model"] |= {
         "n": len(options),
         "groups": len(set(groups)),
         "num_options": number,
         "options": config.options,
         "difficulty": config.difficulty,
-        "questions": hashlib.sha256(asked.encode()).hexdigest()[:16],
+        "questions": fingerprint_questions(index),
     }
     return results
+
+
+def fingerprint_questions(index: Dataset) -> str:
+    """Sixteen hexadecimal digits that change with the volumes that are asked about, their order or their options."""
+    asked = json.dumps([index["volume"][:], index["options"][:]])
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 def choice_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:

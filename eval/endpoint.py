@@ -44,8 +44,9 @@ UNANSWERED_IN_A_ROW = 5
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 # A refusal in words. Read as a report it would state no finding, and score as a normal scan.
 REFUSAL = re.compile(
-    r"(?:i[’']m|i am) (?:\w+ ){0,2}sorry|sorry\b|i (?:can(?:no|[’'])t|am (?:un|not )able|[’']?m (?:un|not )able)|"
-    r"i[’']m (?:un|not )able|unfortunately,? i\b|as an ai\b",
+    r"[\W_]*(?:(?:i[’']m|i am) (?:\w+ ){0,2}sorry|sorry\b|(?:i|my) apolog|i regret|unfortunately,? (?:i|as)\b|"
+    r"as an ai\b|(?:i am|i[’']m) (?:un|not )able|i (?:can(?:no|[’'])t|won[’']t be able|(?:do not|don[’']t) have the)|"
+    r"抱歉|很抱歉|对不起|我(?:无法|不能)|作为(?:一个|一名)?(?:人工智能|ai))",
     re.IGNORECASE,
 )
 
@@ -196,14 +197,16 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
             response = client.post("chat/completions", json=body)
         except httpx2.TimeoutException:
             problem = f"no answer within {endpoint.timeout:g} s"
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         else:
             code, message = error_of(response)
-            if response.status_code == httpx2.codes.OK or code in FILTER_CODES:
+            # Some servers say 200 and put the status into the body.
+            status = int(code) if response.status_code == httpx2.codes.OK and code.isdigit() else response.status_code
+            if status == httpx2.codes.OK or code in FILTER_CODES:
                 return response
-            problem = f"HTTP {response.status_code}: {message}"
-            if response.status_code not in RETRIED or code == "insufficient_quota":
+            problem = f"HTTP {status}: {message}"
+            if status not in RETRIED or code == "insufficient_quota":
                 raise EndpointError(f"{endpoint.url} refuses requests for {endpoint.model!r}. {problem}")
             pause = max(pause, retry_after(response))
         if attempt + 1 == endpoint.tries or stop.wait(pause):
@@ -213,7 +216,7 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
 
 def error_of(response: httpx2.Response) -> tuple[str, str]:
     """Code and message of an error, as far as the server tells. A rejected key is not repeated, even in part."""
-    if response.status_code in (httpx2.codes.OK, httpx2.codes.UNAUTHORIZED):
+    if response.status_code == httpx2.codes.UNAUTHORIZED:
         return "", f"the key in {KEY} is missing or wrong"
     try:
         error = response.json()["error"]

@@ -96,6 +96,7 @@ def detect_by_likelihood(
     train_volumes: Sequence[str],
     train_reports: Sequence[str],
     *,
+    num_scans: int | None = None,
     seed: int = 0,
     batch_size: int = 8,
     ci: float | None = None,
@@ -122,9 +123,11 @@ def detect_by_likelihood(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            Rows of a held-out split of `task="report"`. Wrong statements are made of their reports' sentences.
+            All rows of a held-out split of `task="report"`: wrong statements are made of their reports' sentences.
         train_volumes (`Sequence[str]`), train_reports (`Sequence[str]`):
             Names and reports of the training split, for `text_only`.
+        num_scans (`int`, *optional*):
+            How many scans are looked at, the first ones; all by default.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the errors and of the noise.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -143,10 +146,16 @@ def detect_by_likelihood(
     """
     index = rows.with_format(None) if isinstance(rows, Dataset) else rows
     of_rows = [row["completion"][-1]["content"] for row in index]
-    kept, reports = flip_reports(volume_names(rows), of_rows, seed)
-    scans = rows.select(kept) if isinstance(rows, Dataset) else [rows[place] for place in kept]
+    named = volume_names(rows)
+    kept, reports = flip_reports(named, of_rows, seed)
+    # Of a volume that cannot be read, `on_error="skip"` puts another one in its place.
+    looked_at = [
+        place for place in kept if place < (num_scans or len(named)) and rows[place]["volume"] == named[place]
+    ]
+    reports = [report for place, report in zip(kept, reports, strict=True) if place in looked_at]
+    scans = rows.select(looked_at) if isinstance(rows, Dataset) else [rows[place] for place in looked_at]
     volumes = volume_names(scans)
-    partners = [derange_by_patient(volumes, seed + draw) for draw in range(NUM_OTHERS)] if kept else []
+    partners = [derange_by_patient(volumes, seed + draw) for draw in range(NUM_OTHERS)] if looked_at else []
     was_training = model.training
     model.eval()
     given: dict[str, list[np.ndarray]] = defaultdict(list)  # of each report, the loss of its statements in nats

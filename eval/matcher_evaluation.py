@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ct_rate_pairs.eval.choice import choice_table, score_choices
 from ct_rate_pairs.eval.generate import batched
-from ct_rate_pairs.eval.loss_gap import blank_slices, check_volume, volume_names
+from ct_rate_pairs.eval.loss_gap import blank_slices, volume_names
 from ct_rate_pairs.eval.predictions import references_of
 from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.retrieval import RECALLS, label_auroc, label_prompts, retrieval, sentence_prompts
@@ -33,7 +33,7 @@ def embed_scans(
     *,
     batch_size: int = 32,
     progress: bool = True,
-) -> torch.Tensor:
+) -> tuple[list[int], torch.Tensor]:
     """
     Reads each scan once.
 
@@ -50,21 +50,26 @@ def embed_scans(
             Whether to show a progress bar.
 
     Returns:
-        `torch.Tensor`: vectors of length 1, float32 `[2, N, D]`: of the scans, and of the same with blank slices.
+        `tuple`: the places in `rows` of the `N` scans that could be read (of the others, `on_error="skip"` puts
+        another volume in their place), and vectors of length 1, float32 `[2, N, D]`: of the scans, and of the same
+        with blank slices.
 
     Raises:
-        `ValueError`: if there is no row, rows cannot be read by index, or one is not of the volume that is due.
+        `ValueError`: if there is no row, or rows cannot be read by index.
     """
     volumes = volume_names(rows)
     if not volumes:
         raise ValueError("There are no rows to match reports on.")
-    seen, blank = [], []
-    numbered = tqdm(zip(rows, volumes, strict=True), "Reading scans", len(volumes), unit="scan", disable=not progress)
-    for batch in batched((check_volume(row, volume) for row, volume in numbered), batch_size):
+    places, seen, blank = [], [], []
+    bar = tqdm(rows, "Reading scans", len(volumes), unit="scan", disable=not progress)
+    own = ((place, row) for place, row in enumerate(bar) if row["volume"] == volumes[place])
+    for numbered in batched(own, batch_size):
+        places += [place for place, _ in numbered]
+        batch = [row for _, row in numbered]
         unseen = [row | {"images": blank_slices(row)} for row in batch]
         for vectors, scans in ((seen, batch), (blank, unseen)):
             vectors.append(model.embed_images(**on_device(collator.images(scans), model)).float().cpu())
-    return torch.stack([torch.cat(seen), torch.cat(blank)])
+    return places, torch.stack([torch.cat(seen), torch.cat(blank)])
 
 
 @torch.no_grad()
@@ -78,6 +83,12 @@ def embed_texts(
 
 def on_device(batch: dict[str, torch.Tensor], model: MatcherModel) -> dict[str, torch.Tensor]:
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def about(asked: Dataset, volumes: Sequence[str]) -> Dataset:
+    """The questions about these volumes."""
+    known = set(volumes)
+    return asked.select([place for place, volume in enumerate(asked["volume"]) if volume in known])
 
 
 def choose(
@@ -163,14 +174,15 @@ def evaluate_matcher(
         `zero_shot_sentences`, of [`sentence_prompts`], which some labels may lack; `n` and `scans`, the fingerprint
         of scans and reports.
     """
-    volumes, reports, labels = references_of(scans)
-    labels = np.array(labels)
     was_training = model.training
     model.eval()
-    vectors = embed_scans(model, collator, scans, batch_size=batch_size)  # [2, N, D]
+    places, vectors = embed_scans(model, collator, scans, batch_size=batch_size)  # [2, N, D]
+    scans = scans.select(places)
+    volumes, reports, labels = references_of(scans)
+    labels = np.array(labels)
     prompts = {label: [[text] for text in label_prompts(label)] for label in LABELS}
     sentences = sentence_prompts(references_of(train)[1])
-    asked = [rows.with_format(None) for rows, _ in choices]
+    asked = [about(rows.with_format(None), volumes) for rows, _ in choices]
     texts = {*reports, *(text for rows in asked for said in rows["options"] for text in said)}
     texts |= {text for pairs in (prompts, sentences) for pair in pairs.values() for side in pair for text in side}
     texts = sorted(texts)

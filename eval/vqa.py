@@ -27,19 +27,29 @@ from ct_rate_pairs.question_texts import (
     SIDE_NAMES,
     YES_NO,
 )
+from ct_rate_pairs.report_labels import negated_spans, outside, split_clauses, split_sentences
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 
 # What a model may say -> what it says, beside the words of the dataset's own answers. "" is an answer, too: none.
 OTHER_WORDS = {
     "en": {
-        "presence": {"not": "No"},
+        "presence": {"not": "No", "absent": "No", "present": "Yes"},
         "side": {"bilateral": "Both", "bilaterally": "Both"},
         "location": {"none": ""},
         "abnormalities": {"no": "", "normal": ""},
     },
     "zh": {
-        "presence": {"不是": "否", "没有": "否", "未见": "否", "无": "否", "有": "是"},
+        "presence": {
+            "不是": "否",
+            "没有": "否",
+            "未见": "否",
+            "未发现": "否",
+            "不存在": "否",
+            "无": "否",
+            "有": "是",
+            "存在": "是",
+        },
         "side": {"右": "右侧", "左": "左侧", "双": "双侧", "两侧": "双侧"},
         "location": {"无": ""},
         "abnormalities": {"没有": "", "未见": "", "正常": ""},
@@ -88,7 +98,7 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
     Args:
         text (`str`):
             The answer. Of a presence the first word that tells counts; two sides are both; of a list every name
-            counts.
+            counts that is not denied.
         question_type (`str`):
             `"presence"`, `"side"`, `"location"` or `"abnormalities"`.
         language (`str`, *optional*, defaults to `"en"`):
@@ -98,8 +108,11 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
         `frozenset[str]` or `None`: what it says, in the dataset's words: one word of a presence or a side, any number
         of a list. `None` for an answer that says nothing of it.
     """
-    words = WORDS[language, question_type]
-    said = [words[phrase] for phrase in PATTERNS[language, question_type].findall(text.lower())]
+    words, pattern = WORDS[language, question_type], PATTERNS[language, question_type]
+    text = text.lower()
+    said = [words[phrase] for phrase in pattern.findall(text)]
+    if said and question_type in ("location", "abnormalities"):
+        said = [words[phrase] for phrase in pattern.findall(without_denials(text, language))] or [""]
     if not said:
         return None
     if question_type == "presence":
@@ -108,6 +121,17 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
         both = SIDE_NAMES[language]["both"]
         return frozenset(said) if len(set(said)) == 1 else frozenset([both])
     return frozenset(said) - {""}
+
+
+def without_denials(text: str, language: str) -> str:
+    """A lower-case text less what it says is absent, so that "no effusion, a nodule" names the nodule alone."""
+    if language == "zh":
+        return re.sub(r"(?:未见|未发现|没有|无)[^，。；\n]*", "", text)
+    kept = []
+    for clause in (clause for sentence in split_sentences(text) for clause in split_clauses(sentence)):
+        spans = negated_spans(clause)
+        kept.append("".join(letter for place, letter in enumerate(clause) if outside(place, spans)))
+    return ". ".join(kept)
 
 
 def set_f1(answer: frozenset[str] | None, reference: frozenset[str]) -> float:

@@ -44,7 +44,9 @@ class TaskArguments(DataArguments):
 
     task: str = field(default="report", metadata={"help": "report, vqa, matching or errors."})
     prompt_metadata: bool | None = field(default=None, metadata={"help": "Tell age and sex in the prompt."})
-    questions_per_volume: int | None = field(default=None, metadata={"help": "vqa: questions a volume; 4 by default."})
+    questions_per_volume: int | None = field(
+        default=None, metadata={"help": "vqa: questions a volume; 4 by default, above 8 less balanced."}
+    )
     question_types: list[str] | None = field(
         default=None, metadata={"help": "vqa: some of presence, side, location, abnormalities; all by default."}
     )

@@ -62,11 +62,10 @@ def main(args: DetectionArguments) -> None:
     options = read_row_settings(args.model, args.revision) | args.dataset_options()
     dataset = load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "report"})
     rows = dataset[args.split]
-    rows = rows.select(range(min(args.scans or len(rows), len(rows))))
     train_volumes, train_reports, _ = references_of(dataset["train"])
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model, collator = load_model(args.model, args.revision, args.dtype, device)
-    sizes = {"seed": args.seed, "batch_size": args.batch_size, "ci": args.ci}
+    sizes = {"num_scans": args.scans or None, "seed": args.seed, "batch_size": args.batch_size, "ci": args.ci}
     result = detect_by_likelihood(model, collator, rows, train_volumes, train_reports, **sizes)
     asked = {"model": version_of(args.model, args.revision), "split": args.split, "seed": args.seed}
     write_detection(asked | result, rows, output_folder(args))

@@ -37,7 +37,10 @@ class TaskEvaluationArguments(TaskArguments):
     split: Literal["test", "validation", "train"] = field(
         default="test", metadata={"help": "test is CT-RATE's validation set."}
     )
-    scans: int = field(default=0, metadata={"help": "First scans of the split to ask about; 0: all."})
+    scans: int = field(
+        default=0,
+        metadata={"help": "First scans of the split to ask about (of matching, whole groups of questions); 0: all."},
+    )
     batch_size: int = field(default=8, metadata={"help": "Questions at a time."})
     max_new_tokens: int = field(default=96, metadata={"help": "Longest answer, in tokens."})
     answers: Literal["letters", "texts"] = field(
@@ -71,6 +74,8 @@ def main(args: TaskEvaluationArguments) -> None:
     check_level(args.ci)
     kept = read_row_settings(args.model, args.revision)
     dataset = load_dataset("ct_rate_pairs", seed=args.seed, **kept | args.dataset_options() | {"negative": "none"})
+    if args.split not in dataset:
+        raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no or too few scans.")
     rows = dataset[args.split]
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model, collator = load_model(args.model, args.revision, args.dtype, device)

@@ -26,6 +26,7 @@ from transformers import BertModel, BertTokenizer, CLIPVisionModel, PreTrainedTo
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
+from ct_rate_pairs.eval.choice import fingerprint_questions
 from ct_rate_pairs.eval.matcher_evaluation import evaluate_matcher
 from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel, make_tiny_matcher
@@ -102,6 +103,28 @@ def first(scans: Dataset, number: int) -> Dataset:
     return scans.select(range(min(number, len(scans))))
 
 
+def load_choices(options: dict) -> tuple[Dataset, Dataset]:
+    """The questions of `task="matching"` about the split `test`, and those of `train`."""
+    splits = load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "matching"})
+    if "test" not in splits:
+        raise ValueError("The split 'test' is too small to choose among the reports of four patients: use more scans.")
+    return splits["test"], splits["train"]
+
+
+def read_beside(folder: str, asked: list[Dataset]) -> dict:
+    """What `recipes/evaluate_task.py` wrote of another model, which has to be asked the questions of this run."""
+    file = Path(folder) / "results.json"
+    results = json.loads(file.read_text())
+    questions = {fingerprint_questions(rows.with_format(None)) for rows in asked}
+    if results.get("model", {}).get("questions") not in questions:
+        raise ValueError(
+            f"{file} holds no answers to this run's questions. Measure that model on the whole split with the same "
+            "data, `target` and seed: recipes/evaluate_task.py --task matching --options full (or keywords) "
+            "--difficulty random (or hard), --answers texts for one that writes reports."
+        )
+    return results
+
+
 def texts_by_volume(split: Dataset) -> dict[str, dict]:
     """Report, age and sex of each volume of a split. No volume is read."""
     columns = split.with_format(None).select_columns(["volume", "completion", "age", "sex"])
@@ -129,9 +152,8 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
         texts |= texts_by_volume(validation)  # of all: any of them may be a partner
         validation = first(validation, recipe_args.validation_scans)
     test = load_split("test", options | {"negative": "none"})
-    choices = [
-        load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "matching"} | kind) for kind in CHOICES
-    ]
+    choices = [load_choices(options | kind) for kind in CHOICES]
+    beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
     model, tokenizer = load_matcher(recipe_args, reports, args.seed)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
@@ -163,9 +185,9 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
         MatcherCollator(tokenizer, model.config),
         test,
         train,
-        [(splits["test"], splits["train"]) for splits in choices],
+        choices,
         args.output_dir,
-        beside={folder: json.loads((Path(folder) / "results.json").read_text()) for folder in recipe_args.beside},
+        beside=beside,
         batch_size=args.per_device_eval_batch_size,
     )
 

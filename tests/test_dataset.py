@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -146,7 +147,7 @@ def test_the_target_decides_what_is_taught_and_asked(tree):
     assert len(impressions) == 11 and impressions[0]["prompt"][0]["content"] == "请写出这份胸部 CT 的诊断印象。"
     findings = load(tree, "none", split="test", target="findings", prompt_metadata=True)
     assert findings[0]["completion"][0]["content"] == "Finding 0."
-    assert findings[0]["prompt"][0]["content"].startswith("Age: 36, Sex: female.")
+    assert findings[0]["prompt"][0]["content"].startswith("Age: 36, Sex: F.")
 
 
 def test_jitter_takes_new_planes_each_epoch_in_training_alone_and_the_partner_shares_them(tree):
@@ -285,12 +286,16 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
         assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
 
 
-def test_a_row_whose_partners_are_all_bad_says_so(own_tree):
-    rows = load(own_tree, "heter", split="train", on_error="skip", validation_size=0.0)
+def test_a_row_whose_partners_are_all_bad_is_skipped_and_says_so(own_tree, caplog):
+    options = {"split": "train", "on_error": "skip", "validation_size": 0.0}
+    rows, stream = load(own_tree, "heter", **options), load(own_tree, "heter", streaming=True, **options)
     for number in range(2, 13):
         bad = path_of(own_tree, f"train_{number}_a_1.nii.gz")
         bad.write_bytes(bad.read_bytes()[:500])
-    with pytest.raises(VolumeError, match="train_1_a_1.*that could be its negative"):
+    with caplog.at_level(logging.WARNING):
+        assert list(stream) == []
+    assert re.search("train_1_a_1.*that could be its negative", caplog.text)
+    with pytest.raises(VolumeError, match="None of the 12 volumes"):
         rows[0]
 
 

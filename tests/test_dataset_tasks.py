@@ -169,7 +169,7 @@ def test_chinese_and_the_patient_ahead_of_the_question(tree):
         assert row["prompt"][0]["content"].startswith("年龄：36 岁，性别：女。\n")
     assert {row["completion"][0]["content"] for row in load(tree, "vqa", "none", prompt="zh")} >= {"是", "否"}
     prompt = load(tree, "matching", "none", prompt_metadata=True)[0]["prompt"][0]["content"]
-    assert prompt.startswith("Age: 36, Sex: female.\nWhich of these texts")
+    assert prompt.startswith("Age: 36, Sex: F.\nWhich of these texts")
 
 
 @pytest.mark.parametrize("options", ["full", "impression", "keywords"])

@@ -167,6 +167,9 @@ def test_a_rate_limit_is_waited_for_as_the_server_says(path, late):
 ANSWERS = {
     "refusal": answer("", refusal="I will not."),
     "refusal in words": answer("I'm sorry, but I can't help with medical images."),
+    "refusal with an apology": answer("**I apologize**, but I cannot interpret medical images."),
+    "refusal of what it does not have": answer("I don't have the ability to analyze CT images."),
+    "refusal in Chinese": answer("抱歉，我无法解读医学影像。"),
     "content_filter": answer("A nod", finish_reason="content_filter"),
     "content_filter of the request": error(400, "blocked", "content_policy_violation"),
     "length": answer("Findings: the heart", finish_reason="length"),
@@ -191,10 +194,19 @@ def test_what_is_no_report_is_listed_never_kept_and_asked_for_again(path, kind):
     assert json.loads((path.parent / "failures.json").read_text()) == {}
 
 
-@pytest.mark.parametrize("report", ["Sorrowful words. No nodule.", "I see a nodule.", "Unfortunate motion artefacts."])
+@pytest.mark.parametrize(
+    "report", ["Sorrowful words. No nodule.", "I see a nodule.", "Unfortunate motion artefacts.", "我见一枚结节。"]
+)
 def test_a_report_is_no_refusal(path, report):
     with LoopbackEndpoint(answer(report)) as server:
         assert list(write(server, path, make_scans(1))[0].values()) == [report]
+
+
+def test_a_status_in_the_body_of_a_200_is_tried_again(path):
+    busy = JSONResponse({"error": {"code": 429, "message": "slow down"}})
+    with LoopbackEndpoint(busy) as server:
+        predictions, failures = write(server, path, make_scans(1))
+        assert len(server.bodies) == 2 and len(predictions) == 1 and not failures
 
 
 def test_a_scan_that_gets_no_answer_does_not_stop_the_others(path):

@@ -214,7 +214,7 @@ def test_a_row_asks_for_the_wrong_statement_of_its_volume(splits, small_cohort):
 
 
 def task_of(scans, **given) -> Errors:
-    return Errors(scans.names, scans.reports, scans.labels, **given)
+    return Errors(scans.names, scans.reports, scans.labels, scans.patients, **given)
 
 
 def test_each_epoch_makes_another_error_and_the_same_again():

@@ -49,7 +49,8 @@ def test_vectors_are_those_whose_cosines_the_model_learns(model_and_collator):
     model, collator = model_and_collator
     model.eval()
     rows = [make_row(seed, size=(30, 44)) for seed in range(5)]
-    seen, blank = embed_scans(model, collator, rows, batch_size=2, progress=False)
+    places, (seen, blank) = embed_scans(model, collator, rows, batch_size=2, progress=False)
+    assert places == list(range(5))
     texts = embed_texts(model, collator, [row["completion"][0]["content"] for row in rows], batch_size=3)
     with torch.no_grad():
         expected = model(**collator(rows)).logits_per_image

@@ -88,6 +88,13 @@ def test_every_answer_of_the_dataset_is_read_as_itself(language):
         ("calcification of the arterial walls", "abnormalities", "en", {"Arterial wall calcification"}),
         ("冠状动脉壁钙化", "abnormalities", "zh", {"冠状动脉壁钙化"}),  # not that of the arteries, which it contains
         ("Nothing that I can name", "abnormalities", "en", None),
+        ("No pleural effusion. Lung nodule.", "abnormalities", "en", {"Lung nodule"}),
+        ("There is no lung nodule or pleural effusion.", "abnormalities", "en", set()),
+        ("未见胸腔积液，肺结节", "abnormalities", "zh", {"肺结节"}),
+        ("The finding is absent.", "presence", "en", {"No"}),
+        ("It is present", "presence", "en", {"Yes"}),
+        ("未发现有胸腔积液", "presence", "zh", {"否"}),
+        ("不存在", "presence", "zh", {"否"}),
     ],
 )
 def test_answers_in_sentences(text, kind, language, answer):

@@ -31,5 +31,5 @@ def test_prompts_differ_by_target_and_tell_age_and_sex_where_known(language):
     assert write_prompt("findings", language, 36, "F") != task and "36" in write_prompt("findings", language, 36, "F")
     for known in ({"age": 36}, {"sex": "M"}):
         assert write_prompt("findings", language, **known).endswith("\n" + task)
-    assert write_prompt("findings", "en", 36, "F").startswith("Age: 36, Sex: female.")
+    assert write_prompt("findings", "en", 36, "F").startswith("Age: 36, Sex: F.")
     assert write_prompt("findings", "zh", 36, "F").startswith("年龄：36 岁，性别：女。")
