@@ -1,6 +1,7 @@
 """`recipes/sft_neg.py` and `evaluate_task.py` on the other tasks: from one config to a table."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -148,3 +149,19 @@ def test_a_mixture_is_measured_on_each_of_its_tasks(tmp_path):
     assert "coverage" in results["."]["model"] and "all_negative" in results["."]
     assert "per_type" in results["vqa"]["model"] and "top1" in results["matching"]["model"]
     assert (out / "README.md").exists() and read_row_settings(str(out))["options"] == "keywords"
+
+
+@pytest.mark.slow
+def test_a_mixture_goes_on_from_a_checkpoint_to_the_same_weights(tmp_path):
+    write_cohort(tmp_path)
+    whole = (
+        *("--config", str(CONFIGS / "mixture.yaml"), *SHORT, "--confidence_scans", "0", "--max_steps", "4"),
+        *("--save_strategy", "steps", "--save_steps", "2"),
+    )
+    run = launch(*whole, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-3000:]
+    shutil.copytree(tmp_path / "run" / "checkpoint-2", tmp_path / "second" / "checkpoint-2")
+    again = launch(*whole, "--output_dir", "second", "--resume_from_checkpoint", "true", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("run", "second")]
+    assert weights[0] == weights[1]
