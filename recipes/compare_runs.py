@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_arguments import DataArguments
+from data_arguments import ScanArguments
 from datasets import load_dataset
 from trl import TrlParser
 
@@ -22,7 +22,7 @@ from ct_rate_pairs.eval.provenance import check_references, row_settings_of
 
 
 @dataclass
-class ComparisonArguments(DataArguments):
+class ComparisonArguments(ScanArguments):
     """Two runs, and the scans that both wrote reports for."""
 
     first: str = field(kw_only=True, metadata={"help": "Folder of a run, or a file of predictions."})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from data_arguments import DataArguments
+from data_arguments import ScanArguments
 from datasets import load_dataset
 from trl import TrlParser
 
@@ -27,7 +27,7 @@ from ct_rate_pairs.trainer import read_row_settings
 
 
 @dataclass
-class DetectionArguments(DataArguments):
+class DetectionArguments(ScanArguments):
     """A model, and the scans whose reports get an error."""
 
     model: str = field(kw_only=True, metadata={"help": "Model or adapter: folder, or name on the Hub."})

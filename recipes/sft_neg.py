@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from data_arguments import TaskArguments
+from data_arguments import DataArguments, TaskArguments
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.trainer_utils import HubStrategy
@@ -66,7 +66,7 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 @dataclass
-class RecipeArguments(TaskArguments):
+class RecipeArguments(TaskArguments, DataArguments):
     """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
@@ -86,6 +86,9 @@ class RecipeArguments(TaskArguments):
     eval_scans: int = field(default=200, metadata={"help": "Scans of the test split to measure on; 0: all."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report or answer, in tokens."})
     muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
+
+    def dataset_options(self) -> dict:
+        return self._given(DataArguments) | self._given(TaskArguments)
 
     def task_weights(self) -> dict[str, float]:
         """The tasks that are trained on, reports first, and the share of each; shares sum to 1."""
