@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ct_rate_tree import write_tree
+from writable_hub import WRITE, WritableHub
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +30,21 @@ def tree(tmp_path_factory) -> Path:
 def own_tree(tmp_path) -> Path:
     """A tree that the test may damage."""
     return write_tree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A Hub on loopback."""
+    hub = WritableHub()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """The Hub, empty, with this process logged in as alice."""
+    server.repos.clear()
+    server.collections.clear()
+    server.faults, server.log = [], []
+    server.connect(monkeypatch, WRITE, tmp_path / "hf")
+    return server

@@ -9,29 +9,13 @@ from ct_rate_tree import SPACING
 from datasets import load_dataset
 from huggingface_hub import HfApi
 from transformers import TrainerState
-from writable_hub import READ, WRITE, WritableHub
+from writable_hub import READ, WRITE
 
 from ct_rate_pairs.hub import repository
 from ct_rate_pairs.hub.checkpoints import PushCheckpoints, fetch_checkpoint
 from ct_rate_pairs.hub.repository import PublishError
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
-
-
-@pytest.fixture(scope="module")
-def server():
-    hub = WritableHub()
-    yield hub
-    hub.stop()
-
-
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    """The server, empty, with this process logged in as alice."""
-    server.repos.clear()
-    server.faults, server.log = [], []
-    server.connect(monkeypatch, WRITE, tmp_path / "hf")
-    return server
 
 
 def make_trainer(tree: Path, out: Path, **options) -> NegativeSFTTrainer:

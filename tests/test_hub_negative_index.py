@@ -10,28 +10,13 @@ import pandas as pd
 import pytest
 import yaml
 from datasets import load_dataset
-from writable_hub import READ, WRITE, WritableHub, client_environment
+from writable_hub import READ, WRITE, client_environment
 
 from ct_rate_pairs.builder import CTRatePairsConfig
 from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.hub import negative_index as module
 from ct_rate_pairs.hub.negative_index import negative_index, publish_negative_index
 from ct_rate_pairs.hub.repository import PublishError
-
-
-@pytest.fixture(scope="module")
-def server():
-    hub = WritableHub()
-    yield hub
-    hub.stop()
-
-
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    server.repos.clear()
-    server.faults, server.log = [], []
-    server.connect(monkeypatch, WRITE, tmp_path / "hf")
-    return server
 
 
 def config(tree, **options) -> CTRatePairsConfig:

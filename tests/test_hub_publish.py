@@ -89,23 +89,6 @@ def run_dir(tmp_path, model_dir) -> Path:
     return write_run(tmp_path / "run", model_dir)
 
 
-@pytest.fixture(scope="module")
-def server():
-    hub = WritableHub()
-    yield hub
-    hub.stop()
-
-
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    """The server, empty, with this process logged in as alice."""
-    server.repos.clear()
-    server.collections.clear()
-    server.faults, server.log = [], []
-    server.connect(monkeypatch, WRITE, tmp_path / "hf")
-    return server
-
-
 def uploads(hub: WritableHub) -> int:
     return sum(line.startswith("PUT /_lfs") for line in hub.log)
 

@@ -40,21 +40,6 @@ else:
 """
 
 
-@pytest.fixture(scope="module")
-def server():
-    hub = WritableHub()
-    yield hub
-    hub.stop()
-
-
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    server.repos.clear()
-    server.faults, server.log = [], []
-    server.connect(monkeypatch, WRITE, tmp_path / "hf")
-    return server
-
-
 def run(code: str, hub: WritableHub, tmp_path, token: str | None = None) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= client_environment(hub.url, token, tmp_path / "fresh") | {"OMP_NUM_THREADS": "1"}

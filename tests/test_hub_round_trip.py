@@ -40,13 +40,6 @@ TO_THE_HUB = ["--push_to_hub", "true", "--hub_model_id", "alice/phantom"]
 TO_THE_HUB += ["--hub_private_repo", "true", "--hub_strategy", "checkpoint"]
 
 
-@pytest.fixture(scope="module")
-def server():
-    hub = WritableHub()
-    yield hub
-    hub.stop()
-
-
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
     """The server, with this process logged in as alice, and nothing in its cache."""
