@@ -24,6 +24,7 @@ from ct_rate_pairs.tree_source import PHANTOM_MARKER
 
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders of a study, and what a row's `data_dir` may say
+RUNS = "runs"  # its folder of runs; a row's `model_name_or_path` may be one of them
 SPLITS = ("train_fixed", "valid_fixed")
 OF_THE_NEGATIVE = ("max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
@@ -58,7 +59,20 @@ class Run(NamedTuple):
     """One training."""
 
     name: str  # its folder's too
-    settings: dict  # of `recipes/sft_neg.py`, with `data_dir` relative to the study's folder
+    settings: dict  # of `recipes/sft_neg.py`, with the paths of `own_paths` relative to the study's folder
+
+    @property
+    def first_run(self) -> str | None:
+        """Name of the run of this study whose model this one goes on from, if it does."""
+        model = Path(self.settings["model_name_or_path"])
+        return model.name if model.parent.name == RUNS else None
+
+    def own_paths(self, out: Path) -> dict[str, str]:
+        """The settings that lie in the study's folder `out`."""
+        paths = {"data_dir": out / self.settings["data_dir"], "output_dir": run_folder(out, self)}
+        if self.first_run:
+            paths["model_name_or_path"] = out / self.settings["model_name_or_path"]
+        return {key: str(path) for key, path in paths.items()}
 
 
 class Row(NamedTuple):
@@ -91,6 +105,11 @@ class Study(NamedTuple):
         ordered = [row.runs[place] for place in range(most) for row in rows if place < len(row.runs)]
         return list({run.name: run for run in ordered}.values())
 
+    @property
+    def waves(self) -> list[list[Run]]:
+        """The runs that start afresh, and those that go on from the model of one of them."""
+        return [[run for run in self.runs if bool(run.first_run) is later] for later in (False, True)]
+
 
 class Outcome(NamedTuple):
     """What became of a run."""
@@ -111,11 +130,13 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
             `cohort` holds the arguments of the phantom, `seeds` the seeds, `hours` (*optional*) a limit. `tables` has
             a `title`, `rows` (title of a row to what it overrides), and optionally `seeds` of its own and `against`,
             the setting that its figure has on the x axis.
+            A row whose `model_name_or_path` is `runs/NAME` goes on from that run's model; `{seed}` in it is its own.
         only (`Sequence[str]`, *optional*):
             Names of the tables to keep; all by default.
 
     Raises:
-        `ValueError`: for a table that the file does not have, or more seeds than intervals are known for.
+        `ValueError`: for a table that the file does not have, more seeds than intervals are known for, or a row that
+            goes on from a run that none of the tables has.
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text())
@@ -135,12 +156,18 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
             for title, overrides in table["rows"].items()
         )
         tables[name] = Table(table["title"], tuple(rows), table.get("against"))
-    return Study(content["cohort"], tables, content.get("hours"))
+    study = Study(content["cohort"], tables, content.get("hours"))
+    afresh = {run.name for run in study.waves[0]}
+    for run in study.waves[1]:
+        if run.first_run not in afresh:
+            raise ValueError(f"{path}: {run.name} goes on from {run.first_run}, which is in none of its tables.")
+    return study
 
 
 def _run(base: dict, overrides: dict) -> Run:
     """The run is named by what makes it another one than the base's, so equal settings have equal names."""
     settings = base | overrides
+    settings["model_name_or_path"] = settings["model_name_or_path"].replace("{seed}", str(settings["seed"]))
     if settings["beta"] == 0:  # whatever is said of the negative, the training is the same
         settings = {key: value for key, value in settings.items() if key not in OF_THE_NEGATIVE}
     changed = {key: settings[key] for key in sorted(settings) if key not in base or settings[key] != base[key]}
@@ -212,7 +239,7 @@ def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
 
 def run_folder(out: str | Path, run: Run) -> Path:
     """Where a run of the study in `out` is kept."""
-    return Path(out) / "runs" / run.name
+    return Path(out) / RUNS / run.name
 
 
 def is_finished(folder: Path, run: Run, cohort: dict) -> bool:

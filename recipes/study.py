@@ -50,8 +50,7 @@ def train(run: Run, study: Study, out: Path, deadline: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     config = folder / "config.yaml"
-    paths = {"data_dir": str(out / run.settings["data_dir"]), "output_dir": str(folder)}
-    config.write_text(yaml.safe_dump(run.settings | paths, sort_keys=False))
+    config.write_text(yaml.safe_dump(run.settings | run.own_paths(out), sort_keys=False))
     start = time.monotonic()
     log = folder / "log.txt"
     with open(log, "w") as stream:
@@ -111,7 +110,8 @@ def main(args: argparse.Namespace) -> None:
         prepare_cohorts(study, out)
         deadline = time.monotonic() + 3600 * (args.hours or study.hours or float("inf"))
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda run: train(run, study, out, deadline), study.runs))
+            for wave in study.waves:
+                list(pool.map(lambda run: train(run, study, out, deadline), wave))
     summary = summarise(study, out)
     write_tables(summary, out / "tables")
     plot_study(study, summary, out, out / "figures")

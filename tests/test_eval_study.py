@@ -101,6 +101,22 @@ def test_an_unknown_table_and_too_many_seeds_are_refused(tmp_path):
         read(tmp_path, STUDY | {"seeds": list(range(11))})
 
 
+def test_a_row_may_go_on_from_the_run_of_its_seed_and_then_comes_after_it(tmp_path):
+    origin = STUDY["tables"]["first"]["rows"]["Origin"]
+    rows = {"Heter": {"model_name_or_path": "runs/none_beta-0_seed-{seed}"}, "Origin": origin}
+    study = read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
+    afresh, later = study.waves
+    assert [run.name for run in afresh] == ["none_beta-0_seed-0", "none_beta-0_seed-1"]
+    assert [run.first_run for run in later] == [run.name for run in afresh]
+    paths = later[1].own_paths(tmp_path)
+    assert paths["model_name_or_path"] == str(run_folder(tmp_path, afresh[1]))
+    assert paths["output_dir"] == str(run_folder(tmp_path, later[1]))
+    assert "model_name_or_path" not in afresh[0].own_paths(tmp_path)
+    del rows["Origin"]
+    with pytest.raises(ValueError, match="goes on from none_beta-0_seed-0, which is in none of its tables"):
+        read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
+
+
 @pytest.mark.parametrize("name", ["study_small", "study"])
 def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
     study = read_study(CONFIGS / f"{name}.yaml")
@@ -109,16 +125,10 @@ def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
         config = {key: value for key, value in run.settings.items() if key in known}
         NegativeSFTConfig(output_dir=str(tmp_path), **config)
         assert run.settings["beta"] == 0 or run.settings["negative"] != "none"
-    # One budget for all rows, but for what a row is there to change.
-    budget = (
-        "max_steps",
-        "per_device_train_batch_size",
-        "eval_scans",
-        "max_new_tokens",
-        "spacing",
-        "model_name_or_path",
-    )
-    assert all(len({str(run.settings[key]) for run in study.runs}) == 1 for key in budget)
+    # One budget for all rows that start afresh, and one for those that go on, but for what a row is there to change.
+    budget = ("max_steps", "per_device_train_batch_size", "eval_scans", "max_new_tokens", "spacing")
+    for wave in study.waves:
+        assert all(len({str(run.settings[key]) for run in wave}) <= 1 for key in budget)
 
 
 def test_both_studies_share_the_runs_of_table_1():

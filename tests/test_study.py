@@ -40,7 +40,11 @@ STUDY = {
         },
         "second": {
             "title": "Second",
-            "rows": {"again": {"negative": "none", "beta": 0}, "broken": {"beta": -1}},
+            "rows": {
+                "goes on": {"model_name_or_path": "runs/none_beta-0_seed-{seed}", "max_steps": 1},
+                "again": {"negative": "none", "beta": 0},
+                "broken": {"beta": -1},
+            },
         },
     },
 }
@@ -62,10 +66,11 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     out = tmp_path / "runs" / "tiny"  # named by the config
     runs = {path.name: path for path in (out / "runs").iterdir()}
     # A row of both tables is run once.
+    on = "heter_beta-0.1_max_steps-1_model_name_or_path-runs-none_beta-0_seed-0_seed-0"
     assert runs.keys() == {
-        "none_beta-0_seed-0", "heter_beta-0.1_max_negative_loss-inf_seed-0", "heter_beta--1_seed-0"
+        "none_beta-0_seed-0", "heter_beta-0.1_max_negative_loss-inf_seed-0", "heter_beta--1_seed-0", on
     }  # fmt: skip
-    assert run.stdout.count(": finished") == 2 and "heter_beta--1_seed-0: failed" in run.stdout
+    assert run.stdout.count(": finished") == 3 and "heter_beta--1_seed-0: failed" in run.stdout
     failed = runs.pop("heter_beta--1_seed-0")
     records = {name: (path / "run.yaml").read_text() for name, path in runs.items()}
     for name, path in runs.items():
@@ -76,7 +81,7 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
         assert (out / "figures" / name).stat().st_size > 10_000
     # What fails is told with its log, and stops nothing.
     second = (out / "tables" / "second.md").read_text()
-    assert "| again | 1 | " in second and "| broken | 1 failed | - |" in second
+    assert "| goes on | 1 | " in second and "| again | 1 | " in second and "| broken | 1 failed | - |" in second
     assert "must not be negative" in second and "runs/heter_beta--1_seed-0/log.txt" in second
     assert (failed / "log.txt").exists()
 
