@@ -1,24 +1,19 @@
 """
-A study: tables of rows, each row a training's settings over several seeds, and what the runs' folders hold of them.
+A study: tables of rows, each row a training's settings over several seeds, and the cohorts they train on.
 
-`recipes/study.py` trains the runs; everything here works on plain data and on folders that are there.
+`recipes/study.py` trains the runs, `study_results.py` reads what they measured.
 """
 
-import csv
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from math import sqrt
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import NamedTuple
 
 import yaml
 
 from ct_rate_pairs.eval.loss_gap import derange_by_patient
-from ct_rate_pairs.eval.paper_table import PAPER_METRICS, TRIVIAL
-from ct_rate_pairs.eval.predictions import read_predictions
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.tree_source import PHANTOM_MARKER
 
@@ -29,29 +24,7 @@ SPLITS = ("train_fixed", "valid_fixed")
 OF_THE_NEGATIVE = ("max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
 
-# Key of a number -> its column's title. The first table of a row is the paper's five figures and F1.
-REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.items()} | {
-    "precision_micro": "Precision",
-    "f1_micro": "F1 micro",
-    "f1_macro": "F1 macro",
-}
-LOOKING_METRICS = {
-    "coverage_shuffled": "Coverage, volumes shuffled",
-    "top1": "Matching Top-1",
-    "top1_pmi": "Top-1 by PMI",
-    "loss_pos": "loss",
-    "loss_gap_shuffled": "gap, another patient",
-    "loss_gap_noise": "gap, noise",
-    "loss_gap": "gap, own negative",
-    "unique_report_ratio": "unique reports",
-    "words": "words a report",
-}
-COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
-METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS
-ONE_DECIMAL = ("words", *COST_METRICS)
-DIFFERENCES = REPORT_METRICS | {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
-
-# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom
+# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom: of as many seeds, less one
 T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
 
 
@@ -109,15 +82,6 @@ class Study(NamedTuple):
     def waves(self) -> list[list[Run]]:
         """The runs that start afresh, and those that go on from the model of one of them."""
         return [[run for run in self.runs if bool(run.first_run) is later] for later in (False, True)]
-
-
-class Outcome(NamedTuple):
-    """What became of a run."""
-
-    state: str  # finished, failed or not run
-    numbers: dict[str, float]  # by the keys of `METRICS`; empty unless finished
-    blind: dict[str, dict]  # the same numbers of the trivial rows, and of the references
-    record: dict  # `run.yaml`: commit, machine, time, error
 
 
 def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
@@ -181,6 +145,11 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
+def run_folder(out: str | Path, run: Run) -> Path:
+    """Where a run of the study in `out` is kept."""
+    return Path(out) / RUNS / run.name
+
+
 def prepare_cohorts(study: Study, out: str | Path) -> None:
     """
     Writes the study's cohort, and the one with shuffled training volumes if a row needs it, unless they are there.
@@ -235,201 +204,3 @@ def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
     for path in sorted(tables, key=lambda path: path.name == LAST_WRITTEN.name):  # that one says: whole
         (out / path.relative_to(cohort)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, out / path.relative_to(cohort))
-
-
-def run_folder(out: str | Path, run: Run) -> Path:
-    """Where a run of the study in `out` is kept."""
-    return Path(out) / RUNS / run.name
-
-
-def is_finished(folder: Path, run: Run, cohort: dict) -> bool:
-    """Whether the folder holds this run, finished: the same settings on the same cohort."""
-    record = _read_record(folder)
-    return (record.get("settings"), record.get("cohort"), record.get("state")) == (run.settings, cohort, "finished")
-
-
-def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
-    """What the folder of a run holds. With other settings, or of another cohort, it counts as not run."""
-    record = _read_record(folder)
-    if (record.get("settings"), record.get("cohort")) != (run.settings, cohort):
-        return Outcome("not run", {}, {}, {})
-    if record["state"] == "failed":
-        return Outcome("failed", {}, {}, record)
-    results = json.loads((folder / "results.json").read_text())
-    model, reports = results["model"], read_predictions(folder / "predictions.jsonl").values()
-    numbers = {key: model[key] for key in METRICS if key in model} | {key: record[key] for key in COST_METRICS}
-    numbers["words"] = fmean(len(report.split()) for report in reports)
-    if "shuffled" in results:
-        numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
-    if "random" in model.get("matching", {}):
-        numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
-    known = {key: value for key, value in numbers.items() if value is not None}
-    blind = {name: {key: results[name][key] for key in REPORT_METRICS} for name in TRIVIAL}
-    blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
-    return Outcome("finished", known, blind, record)
-
-
-def _read_record(folder: Path) -> dict:
-    path = folder / "run.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
-
-
-def read_losses(folder: Path) -> list[dict]:
-    """`log_history` of a finished run."""
-    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
-
-
-def read_gaps(folder: Path) -> dict[str, list[float]]:
-    """Kind of the other volume (`shuffled`, `noise`, ...) to each report's loss gap in nats a token."""
-    gaps = json.loads((folder / "looking.json").read_text())["gaps"]
-    return {name.removeprefix("pair_gaps_"): values for name, values in gaps.items() if name.startswith("pair_gaps_")}
-
-
-def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:
-    r"""
-    Mean over seeds, and the half width of its 95 % interval by Student's t.
-
-    \\(\bar x \pm t_{.975, n-1} \, s / \sqrt{n}\\) with the sample's standard deviation \\(s\\): what the mean over
-    other seeds would be, initial weights, order and negatives all drawn anew, on the same held-out scans. With three
-    seeds \\(t = 4.30\\): intervals are wide, and may pass the ends of a metric's range.
-
-    Args:
-        values (`Sequence[float]`):
-            One a seed, at most ten.
-
-    Returns:
-        `dict`: `mean`, `half_width` (`None` for one seed) and `n`.
-    """
-    n = len(values)
-    half_width = T_QUANTILES[n - 2] * stdev(values) / sqrt(n) if n > 1 else None
-    return {"mean": fmean(values), "half_width": half_width, "n": n}
-
-
-def summarise(study: Study, out: str | Path) -> dict[str, dict]:
-    """
-    Collects what the runs in `out` measured.
-
-    Returns:
-        `dict`: for each table `title`, `rows` and `blind`. A row has `states` (of its runs, in the order of the
-        seeds), `runs` (their names), `metrics` (key to [`interval_over_seeds`]), `difference` (the same of the
-        difference to the table's first row, seed by seed), `failures` (run to its error), `commits` and `machines`.
-        `blind` has the metrics of the reports that never look, and of the references.
-    """
-    outcomes = {run.name: read_outcome(run_folder(out, run), run, study.cohort) for run in study.runs}
-    summary = {}
-    for name, table in study.tables.items():
-        rows, everything = {}, []
-        first = [outcomes[run.name] for run in table.rows[0].runs]
-        for row in table.rows:
-            mine = [outcomes[run.name] for run in row.runs]
-            everything += mine
-            rows[row.title] = {
-                "states": [outcome.state for outcome in mine],
-                "runs": [run.name for run in row.runs],
-                "commits": sorted({outcome.record["commit"] for outcome in mine if outcome.record}),
-                "machines": sorted({outcome.record["machine"] for outcome in mine if outcome.record}),
-                "metrics": _over_seeds(outcome.numbers for outcome in mine),
-                "difference": _over_seeds(map(_difference, mine, first)) if row is not table.rows[0] else {},
-                "failures": {
-                    run.name: outcome.record["error"]
-                    for run, outcome in zip(row.runs, mine, strict=True)
-                    if outcome.state == "failed"
-                },
-            }
-        # Neither the seed nor the settings change what a report written blind gets, nor the references.
-        blind = next((outcome.blind for outcome in everything if outcome.blind), {})
-        summary[name] = {"title": table.title, "rows": rows, "blind": blind}
-    return summary
-
-
-def _difference(of: Outcome, to: Outcome) -> dict[str, float]:
-    return {key: value - to.numbers[key] for key, value in of.numbers.items() if key in to.numbers}
-
-
-def _over_seeds(runs: Iterable[dict[str, float]]) -> dict[str, dict]:
-    runs = list(runs)
-    values = {key: [run[key] for run in runs if key in run] for key in METRICS}
-    return {key: interval_over_seeds(of) for key, of in values.items() if of}
-
-
-def write_tables(summary: dict[str, dict], out: str | Path) -> None:
-    """Writes `NAME.md`, `NAME.csv` and `NAME.json`, which has all of [`summarise`], for each table to `out`."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in summary.items():
-        (out / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
-        (out / f"{name}.md").write_text(format_markdown(table))
-        with open(out / f"{name}.csv", "w", newline="") as file:
-            csv.writer(file).writerows(format_csv(name, table))
-
-
-def format_markdown(table: dict) -> str:
-    """A table of [`summarise`] as Markdown: reports, looking, differences, costs, failures."""
-    rows = table["rows"]
-    first = next(iter(rows))
-    measured = [(title, count_seeds(row["states"]), row["metrics"]) for title, row in rows.items()]
-    blind = [
-        (f"*{title}*", "", {key: interval_over_seeds([value]) for key, value in numbers.items() if value is not None})
-        for title, numbers in table["blind"].items()
-    ]
-    differences = [
-        (title, count_seeds(row["states"]), row["difference"]) for title, row in rows.items() if title != first
-    ]
-    seeds = max(len(row["states"]) for row in rows.values())
-    parts = [
-        f"# {table['title']}",
-        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} a row). The rows in italics never look.",
-        _grid(REPORT_METRICS, [*measured, *blind[:-1]]),
-        "Does it look? The loss of the true report and its gaps in nats a token; chance of matching is 0.25.",
-        _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
-    ]
-    if differences:
-        parts += [f"Difference to {first}, seed by seed.", _grid(DIFFERENCES, differences)]
-    parts += ["Cost of a run, training and evaluation.", _grid(COST_METRICS, measured)]
-    failures = {name: error for row in rows.values() for name, error in row["failures"].items()}
-    if failures:
-        parts += ["Failed runs:", "\n".join(f"- `{name}`: {error}" for name, error in failures.items())]
-    return "\n\n".join(parts) + "\n"
-
-
-def count_seeds(states: Sequence[str]) -> str:
-    """`3`, `2 of 3`, `failed` or `not run`, with the failures beside what finished."""
-    finished, failed = states.count("finished"), states.count("failed")
-    if finished == len(states):
-        return str(finished)
-    if finished == failed == 0:
-        return "not run"
-    told = [f"{finished} of {len(states)}"] * bool(finished) + [f"{failed} failed"] * bool(failed)
-    return ", ".join(told)
-
-
-def _grid(columns: dict[str, str], lines: Sequence[tuple[str, str, dict]]) -> str:
-    rows = [["", "seeds", *columns.values()], ["---"] + ["---:"] * (len(columns) + 1)]
-    rows += [[title, seeds, *(_cell(key, metrics) for key in columns)] for title, seeds, metrics in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(key: str, metrics: dict[str, dict]) -> str:
-    if key not in metrics:
-        return "-"
-    digits = 1 if key in ONE_DECIMAL else 3
-    estimate = metrics[key]
-    spread = "" if estimate["half_width"] is None else f" ± {estimate['half_width']:.{digits}f}"
-    return f"{estimate['mean']:.{digits}f}{spread}"
-
-
-def format_csv(name: str, table: dict) -> list[list]:
-    """A table of [`summarise`] as lines of a CSV, a number a line; a row that was not run has one line without any."""
-    heading = ["table", "row", "seeds", "metric", "mean", "half_width", "n", "difference", "difference_half_width"]
-    lines = [heading]
-    for title, row in table["rows"].items():
-        seeds = count_seeds(row["states"])
-        if not row["metrics"]:
-            lines.append([name, title, seeds, *[""] * 6])
-        for key, of in row["metrics"].items():
-            difference = row["difference"].get(key, {"mean": "", "half_width": ""})
-            numbers = [of["mean"], of["half_width"], of["n"], difference["mean"], difference["half_width"]]
-            lines.append([name, title, seeds, key, *("" if number is None else number for number in numbers)])
-    for title, numbers in table["blind"].items():
-        lines += [[name, title, "", key, value, "", "", "", ""] for key, value in numbers.items() if value is not None]
-    return lines

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ct_rate_pairs.eval.figures import NEGATIVE, POSITIVE
-from ct_rate_pairs.eval.study import METRICS, Study, Table, read_gaps, read_losses, run_folder
+from ct_rate_pairs.eval.study import Study, Table, run_folder
+from ct_rate_pairs.eval.study_results import METRICS, read_gaps, read_losses
 
 
 KINDS = {"none": "Origin", "gauss": "Gauss", "heter": "Heter", "hard": "Hard"}
@@ -33,7 +34,7 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
 
     Args:
         study ([`~ct_rate_pairs.eval.study.Study`]), summary (`Mapping[str, Mapping]`):
-            The study, and what [`~ct_rate_pairs.eval.study.summarise`] made of its runs.
+            The study, and what [`~ct_rate_pairs.eval.study_results.summarise`] made of its runs.
         out (`str` or `Path`):
             Folder of the study, with the runs.
         figures (`str` or `Path`):
@@ -168,8 +169,8 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
 
     Args:
         gaps (`Mapping[str, Sequence[Mapping[str, Sequence[float]]]]`):
-            Title of a row to the gaps of each of its runs, as from [`~ct_rate_pairs.eval.study.read_gaps`]. The runs
-            of a row are pooled.
+            Title of a row to the gaps of each of its runs, as from
+            [`~ct_rate_pairs.eval.study_results.read_gaps`]. The runs of a row are pooled.
         path (`str` or `Path`):
             Image file to write.
     """

@@ -22,17 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from ct_rate_pairs.eval.study import (
-    Run,
-    Study,
-    is_finished,
-    prepare_cohorts,
-    read_study,
-    run_folder,
-    summarise,
-    write_tables,
-)
+from ct_rate_pairs.eval.study import Run, Study, prepare_cohorts, read_study, run_folder
 from ct_rate_pairs.eval.study_figures import plot_study
+from ct_rate_pairs.eval.study_results import is_finished, summarise
+from ct_rate_pairs.eval.study_tables import write_tables
 
 
 RECIPES = Path(__file__).resolve().parent
