@@ -1,7 +1,6 @@
-"""Answers to the questions of `task="vqa"`: parsed, scored by question type, and set beside answers without a look."""
+"""Answers to the questions of `task="vqa"`, scored by question type and set beside answers without a look."""
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,50 +10,17 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.eval.answers import parse_answer
 from ct_rate_pairs.eval.bootstrap import divide, estimate
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.label_metrics import mean_known, precision_recall_f1
 from ct_rate_pairs.eval.loss_gap import blank_slices
 from ct_rate_pairs.eval.provenance import fingerprint
 from ct_rate_pairs.eval.tables import format_number, write_table
-from ct_rate_pairs.question_texts import (
-    ANSWER_TYPES,
-    FINDINGS,
-    LOBE_NAMES,
-    NAMES,
-    NONE,
-    QUESTION_TYPES,
-    SIDE_NAMES,
-    YES_NO,
-)
-from ct_rate_pairs.report_labels import negated_spans, outside, split_clauses, split_sentences
+from ct_rate_pairs.question_texts import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 
-# What a model may say -> what it says, beside the words of the dataset's own answers. "" is an answer, too: none.
-OTHER_WORDS = {
-    "en": {
-        "presence": {"not": "No", "absent": "No", "present": "Yes"},
-        "side": {"bilateral": "Both", "bilaterally": "Both"},
-        "location": {"none": ""},
-        "abnormalities": {"no": "", "normal": ""},
-    },
-    "zh": {
-        "presence": {
-            "不是": "否",
-            "没有": "否",
-            "未见": "否",
-            "未发现": "否",
-            "不存在": "否",
-            "无": "否",
-            "有": "是",
-            "存在": "是",
-        },
-        "side": {"右": "右侧", "左": "左侧", "双": "双侧", "两侧": "双侧"},
-        "location": {"无": ""},
-        "abnormalities": {"没有": "", "未见": "", "正常": ""},
-    },
-}
 CLASSES = {
     language: {"presence": YES_NO[language], "side": tuple(SIDE_NAMES[language].values())} for language in YES_NO
 }
@@ -64,74 +30,6 @@ ROWS = {
     "text_only": "most common answer to the question",
     "most_common": "most common answer of the type",
 }
-
-
-def _words_of(language: str, question_type: str) -> dict[str, str]:
-    """Every phrase that counts as an answer, in lower case, and which answer it is."""
-    words = {
-        "presence": {word: word for word in YES_NO[language]},
-        "side": {word: word for word in SIDE_NAMES[language].values()},
-        "location": {word: word for word in LOBE_NAMES[language].values()} | {NONE[language]: ""},
-        "abnormalities": {
-            re.sub("^an? ", "", FINDINGS[language][label]): name for label, name in NAMES[language].items()
-        }
-        | {name: name for name in NAMES[language].values()}
-        | {NONE[language]: ""},
-    }[question_type]
-    return {word.lower(): answer for word, answer in (words | OTHER_WORDS[language][question_type]).items()}
-
-
-def _pattern(language: str, words: Mapping[str, str]) -> re.Pattern:
-    # The longest first: one Chinese finding is a part of another's name.
-    phrases = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(rf"\b({phrases})s?\b" if language == "en" else f"({phrases})")
-
-
-WORDS = {(language, kind): _words_of(language, kind) for language in YES_NO for kind in QUESTION_TYPES}
-PATTERNS = {key: _pattern(key[0], words) for key, words in WORDS.items()}
-
-
-def parse_answer(text: str, question_type: str, language: str = "en") -> frozenset[str] | None:
-    """
-    Reads an answer, short or in a sentence.
-
-    Args:
-        text (`str`):
-            The answer. Of a presence the first word that tells counts; two sides are both; of a list every name
-            counts that is not denied.
-        question_type (`str`):
-            `"presence"`, `"side"`, `"location"` or `"abnormalities"`.
-        language (`str`, *optional*, defaults to `"en"`):
-            `"en"` or `"zh"`, the language of the question.
-
-    Returns:
-        `frozenset[str]` or `None`: what it says, in the dataset's words: one word of a presence or a side, any number
-        of a list. `None` for an answer that says nothing of it.
-    """
-    words, pattern = WORDS[language, question_type], PATTERNS[language, question_type]
-    text = text.lower()
-    said = [words[phrase] for phrase in pattern.findall(text)]
-    if said and question_type in ("location", "abnormalities"):
-        said = [words[phrase] for phrase in pattern.findall(without_denials(text, language))] or [""]
-    if not said:
-        return None
-    if question_type == "presence":
-        return frozenset(said[:1])
-    if question_type == "side":
-        both = SIDE_NAMES[language]["both"]
-        return frozenset(said) if len(set(said)) == 1 else frozenset([both])
-    return frozenset(said) - {""}
-
-
-def without_denials(text: str, language: str) -> str:
-    """A lower-case text less what it says is absent, so that "no effusion, a nodule" names the nodule alone."""
-    if language == "zh":
-        return re.sub(r"(?:未见|未发现|没有|无)[^，。；\n]*", "", text)
-    kept = []
-    for clause in (clause for sentence in split_sentences(text) for clause in split_clauses(sentence)):
-        spans = negated_spans(clause)
-        kept.append("".join(letter for place, letter in enumerate(clause) if outside(place, spans)))
-    return ". ".join(kept)
 
 
 def set_f1(answer: frozenset[str] | None, reference: frozenset[str]) -> float:
@@ -156,7 +54,7 @@ def score_answers(
 
     Args:
         answers (`Sequence[frozenset[str] | None]`), references (`Sequence[frozenset[str]]`):
-            From [`parse_answer`], of `N` questions.
+            From [`~ct_rate_pairs.eval.answers.parse_answer`], of `N` questions.
         question_types (`Sequence[str]`):
             Their types.
         language (`str`, *optional*, defaults to `"en"`):
