@@ -149,7 +149,7 @@ def option_losses(
     # As in training and in `generate`, a report's positions follow its prompt's. A forward pass with a cache, left to
     # itself, counts on from the volume's depth where that reaches further.
     last = model._prepare_position_ids_for_generation(tokens, dict(prompt))[..., -1:]  # [..., 1, 1]
-    cache = model(**volume, use_cache=True, logits_to_keep=1).past_key_values
+    cache = model(**volume, use_cache=True, logits_to_keep=1).cache
     losses = []
     for batch in batched(options, OPTIONS_AT_ONCE):
         labels = pad_sequence(batch, batch_first=True, padding_value=-100).to(tokens.device)  # [B, K]
@@ -159,7 +159,7 @@ def option_losses(
         positions = last + torch.arange(text.shape[1], device=text.device)
         positions = positions.expand(*positions.shape[:-2], *text.shape)
         # No mask: padding lies behind what is scored.
-        logits = model(input_ids=text, position_ids=positions, past_key_values=read).logits[:, :-1]  # [B, K, V]
+        logits = model(input_ids=text, position_ids=positions, cache=read).logits[:, :-1]  # [B, K, V]
         losses.append(F.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none").sum(dim=1))
     return torch.cat(losses)
 

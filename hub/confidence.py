@@ -137,16 +137,14 @@ def stating_logits(
     # pass with a cache counts on from the volume's depth where that reaches further.
     start = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))[..., -1:] + 1  # [..., 1, 1]
     output = model(**inputs, use_cache=True, logits_to_keep=1)
-    cache, read = output.past_key_values, 0
+    cache, read = output.cache, 0
     not_stated = np.zeros(len(LABELS))  # log-probability
     for place in sorted(places):
         reach = sum(end <= place for _, end in offsets)
         if reach > read:
             ahead = torch.tensor([tokens[read:reach]], device=model.device)
             places_ahead = start + torch.arange(read, reach, device=model.device)
-            output = model(
-                input_ids=ahead, position_ids=places_ahead, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
+            output = model(input_ids=ahead, position_ids=places_ahead, cache=cache, use_cache=True, logits_to_keep=1)
             read = reach
         due = {index: texts for index, texts in ways.items() if place <= last.get(index, len(report))}
         texts = sorted({text for texts in due.values() for text in texts})
@@ -182,7 +180,7 @@ def branch_probabilities(
         positions = position + torch.arange(inputs.shape[1], device=model.device)  # [..., 1, K]
         positions = positions.expand(*positions.shape[:-2], *inputs.shape)
         inputs = inputs.to(model.device)
-        output = model(input_ids=inputs, position_ids=positions, past_key_values=copy).logits  # [B, K, V]
+        output = model(input_ids=inputs, position_ids=positions, cache=copy).logits  # [B, K, V]
         losses = F.cross_entropy(output.transpose(1, 2).float().cpu(), targets, reduction="none").sum(dim=1)
         log_probs[chosen] -= losses
     return log_probs.exp().numpy()
