@@ -58,3 +58,19 @@ def write_tree(
         pd.DataFrame(metadata).to_csv(root / f"dataset/metadata/{long}_metadata.csv", index=False)
         (root / f"dataset/metadata/no_chest_{short}.txt").write_text("")
     return root
+
+
+def write_telling_tree(root: Path) -> Path:
+    """A tree whose reports say every label of theirs, and every second time on which side and in which lobe."""
+    write_tree(root, scans=16)
+    for short, long in STEMS:
+        labels = pd.read_csv(root / f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv")
+        file = root / f"dataset/radiology_text_reports/{long}_reports.csv"
+        rng = np.random.default_rng(1)
+        findings = []
+        for row in labels.to_dict("records"):
+            place = f" in the {rng.choice(['right', 'left'])} lung lower lobe"
+            said = (f"{label} is seen{rng.choice(['', place])}." for label in LABELS if row[label])
+            findings.append(" ".join(said))
+        pd.read_csv(file).assign(Findings_EN=findings).to_csv(file, index=False)
+    return root

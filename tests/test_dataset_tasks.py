@@ -2,10 +2,9 @@
 
 from collections import Counter
 
-import numpy as np
 import pandas as pd
 import pytest
-from ct_rate_tree import SPACING, write_tree
+from ct_rate_tree import SPACING, write_telling_tree, write_tree
 from datasets import interleave_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import DataLoader
@@ -26,22 +25,7 @@ OWN = {
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Every label is said in the report, and every second time on which side and in which lobe."""
-    root = write_tree(tmp_path_factory.mktemp("tasks"), scans=16)
-    for short, long in (("train", "train"), ("valid", "validation")):
-        labels = pd.read_csv(root / f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv")
-        file = root / f"dataset/radiology_text_reports/{long}_reports.csv"
-        reports = pd.read_csv(file)
-        rng = np.random.default_rng(1)
-        reports["Findings_EN"] = [
-            " ".join(f"{label} is seen{rng.choice(['', f' in the {side} lung lower lobe'])}." for label in positive)
-            for side, positive in (
-                (rng.choice(["right", "left"]), [label for label in LABELS if row[label]])
-                for _, row in labels.iterrows()
-            )
-        ]
-        reports.to_csv(file, index=False)
-    return root
+    return write_telling_tree(tmp_path_factory.mktemp("tasks"))
 
 
 def load(tree, task, negative="heter", split="train", **options):

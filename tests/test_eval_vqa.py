@@ -3,10 +3,9 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from ct_rate_tree import SPACING, write_tree
+from ct_rate_tree import SPACING, write_telling_tree, write_tree
 from datasets import load_dataset
 
 from ct_rate_pairs import LABELS
@@ -22,19 +21,7 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Every label is said in the report, with a side and a lobe."""
-    root = write_tree(tmp_path_factory.mktemp("tasks"), scans=16)
-    for short, long in (("train", "train"), ("valid", "validation")):
-        labels = pd.read_csv(root / f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv")
-        file = root / f"dataset/radiology_text_reports/{long}_reports.csv"
-        reports = pd.read_csv(file)
-        rng = np.random.default_rng(1)
-        reports["Findings_EN"] = [
-            " ".join(f"{label} is seen in the {side} lung lower lobe." for label in LABELS if row[label])
-            for side, row in zip(rng.choice(["right", "left"], len(labels)), labels.to_dict("records"), strict=True)
-        ]
-        reports.to_csv(file, index=False)
-    return root
+    return write_telling_tree(tmp_path_factory.mktemp("tasks"))
 
 
 def load(tree, task, **options):
