@@ -21,7 +21,7 @@ from ct_rate_pairs.tree_source import PHANTOM_MARKER
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders of a study, and what a row's `data_dir` may say
 RUNS = "runs"  # its folder of runs; a row's `model_name_or_path` may be one of them
 SPLITS = ("train_fixed", "valid_fixed")
-OF_THE_NEGATIVE = ("max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
+OF_THE_NEGATIVE = ("partner_sampling", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
 
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom: of as many seeds, less one
