@@ -38,7 +38,7 @@ class Run(NamedTuple):
     def first_run(self) -> str | None:
         """Name of the run of this study whose model this one goes on from, if it does."""
         model = Path(self.settings["model_name_or_path"])
-        return model.name if model.parent.name == RUNS else None
+        return model.name if model.parent == Path(RUNS) else None
 
     def own_paths(self, out: Path) -> dict[str, str]:
         """The settings that lie in the study's folder `out`."""
@@ -72,16 +72,15 @@ class Study(NamedTuple):
 
     @property
     def runs(self) -> list[Run]:
-        """Every run once: rows of several tables share theirs. All rows' first seeds come before any second one."""
+        """
+        Every run once: rows of several tables share theirs. All rows' first seeds come before any second one, and of
+        a seed those that start afresh before those that go on from another's model.
+        """
         rows = [row for table in self.tables.values() for row in table.rows]
         most = max(len(row.runs) for row in rows)
-        ordered = [row.runs[place] for place in range(most) for row in rows if place < len(row.runs)]
+        by_seed = [[row.runs[place] for row in rows if place < len(row.runs)] for place in range(most)]
+        ordered = [run for runs in by_seed for run in sorted(runs, key=lambda run: bool(run.first_run))]
         return list({run.name: run for run in ordered}.values())
-
-    @property
-    def waves(self) -> list[list[Run]]:
-        """The runs that start afresh, and those that go on from the model of one of them."""
-        return [[run for run in self.runs if bool(run.first_run) is later] for later in (False, True)]
 
 
 def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
@@ -100,7 +99,7 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
 
     Raises:
         `ValueError`: for a table that the file does not have, more seeds than intervals are known for, or a row that
-            goes on from a run that none of the tables has.
+            goes on from a run that does not come before it in these tables.
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text())
@@ -121,10 +120,11 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
         )
         tables[name] = Table(table["title"], tuple(rows), table.get("against"))
     study = Study(content["cohort"], tables, content.get("hours"))
-    afresh = {run.name for run in study.waves[0]}
-    for run in study.waves[1]:
-        if run.first_run not in afresh:
-            raise ValueError(f"{path}: {run.name} goes on from {run.first_run}, which is in none of its tables.")
+    before = set()
+    for run in study.runs:
+        if run.first_run and run.first_run not in before:
+            raise ValueError(f"{path}: {run.name} goes on from {run.first_run}, which no table has before it.")
+        before.add(run.name)
     return study
 
 

@@ -85,7 +85,7 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
         for kind in KINDS
         if any(of["negative"] == kind for of in settings.values())
     }
-    level = lines.pop("none") if len(lines["none"]) == 1 else []
+    level = lines.pop("none") if len(lines.get("none", [])) == 1 else []
     if table.against == "beta":
         lines, level = {kind: level + titles for kind, titles in lines.items()}, []
     figure = Figure(figsize=(10, 5.6), layout="constrained")
@@ -103,7 +103,7 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
             axes.errorbar(
                 [x + shift for x, _ in points],
                 [estimate["mean"] for _, estimate in points],
-                [estimate["half_width"] or 0.0 for _, estimate in points],
+                [estimate["half_width"] if estimate["n"] > 2 else 0.0 for _, estimate in points],
                 fmt="o-",
                 color=COLORS[kind],
                 capsize=3,
@@ -117,7 +117,8 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
         axes.set(xlim=(-0.4, len(values) - 0.6), xlabel=SETTING_TITLES[table.against], title=METRICS[metric])
         _clear(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
-    figure.suptitle(f"{table.title} (bars: 95 % interval over seeds)")
+    # Those of two seeds are so wide (t = 12.7) that they would flatten everything else.
+    figure.suptitle(f"{table.title} (bars: 95 % interval over three seeds or more)")
     figure.savefig(path, dpi=130)
 
 
@@ -151,6 +152,8 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
         _clear(axes)
     for axes in panels[len(histories) :]:
         axes.axis("off")
+    for axes in panels[max(0, len(histories) - columns) : len(histories)]:
+        axes.tick_params(labelbottom=True)  # also above an empty place
     figure.legend(
         handles=[Line2D([], [], color=color, label=name) for _, name, color in curves],
         loc="outside upper center",

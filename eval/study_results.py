@@ -46,13 +46,13 @@ class Outcome(NamedTuple):
 
 def is_finished(folder: Path, run: Run, cohort: dict) -> bool:
     """Whether the folder holds this run, finished: the same settings on the same cohort."""
-    record = _read_record(folder)
+    record = read_record(folder)
     return (record.get("settings"), record.get("cohort"), record.get("state")) == (run.settings, cohort, "finished")
 
 
 def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
     """What the folder of a run holds. With other settings, or of another cohort, it counts as not run."""
-    record = _read_record(folder)
+    record = read_record(folder)
     if (record.get("settings"), record.get("cohort")) != (run.settings, cohort):
         return Outcome("not run", {}, {}, {})
     if record["state"] == "failed":
@@ -71,7 +71,8 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
     return Outcome("finished", known, blind, record)
 
 
-def _read_record(folder: Path) -> dict:
+def read_record(folder: Path) -> dict:
+    """What `recipes/study.py` left of a run beside its results: state, settings, commit, machine, time."""
     path = folder / "run.yaml"
     return yaml.safe_load(path.read_text()) if path.exists() else {}
 

@@ -17,33 +17,39 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import yaml
 
-from ct_rate_pairs.eval.study import Run, Study, prepare_cohorts, read_study, run_folder
+from ct_rate_pairs.eval.study import RUNS, Run, Study, prepare_cohorts, read_study, run_folder
 from ct_rate_pairs.eval.study_figures import plot_study
-from ct_rate_pairs.eval.study_results import is_finished, summarise
+from ct_rate_pairs.eval.study_results import is_finished, read_record, summarise
 from ct_rate_pairs.eval.study_tables import write_tables
 
 
 RECIPES = Path(__file__).resolve().parent
 
 
-def train(run: Run, study: Study, out: Path, deadline: float) -> None:
-    """Trains and evaluates one run, unless it is there, and leaves its record."""
+def train(run: Run, study: Study, out: Path, deadline: float, first: Future | None) -> None:
+    """Trains and evaluates one run, unless it is there, and leaves its record; `first` is that it goes on from."""
+    if first:
+        first.result()
     folder = run_folder(out, run)
     if is_finished(folder, run, study.cohort):
         print(f"{run.name}: kept", flush=True)
         return
+    if run.first_run and read_record(out / RUNS / run.first_run).get("state") != "finished":
+        print(f"{run.name}: not run, {run.first_run} is not finished", flush=True)
+        return
     if time.monotonic() > deadline:
         print(f"{run.name}: not run, the study's hours are over", flush=True)
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_room(folder)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(run.settings | run.own_paths(out), sort_keys=False))
+    begun = {"commit": commit(), "started": datetime.now().astimezone().isoformat(timespec="seconds")}
     start = time.monotonic()
     log = folder / "log.txt"
     with open(log, "w") as stream:
@@ -62,7 +68,7 @@ def train(run: Run, study: Study, out: Path, deadline: float) -> None:
         "minutes": (time.monotonic() - start) / 60,
         "cpu_minutes": (usage.ru_utime + usage.ru_stime) / 60,
         "peak_gib": usage.ru_maxrss / 2**20,  # of its largest process
-        "commit": commit(),
+        **begun,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "cohort": study.cohort,
         "settings": run.settings,
@@ -75,6 +81,14 @@ def train(run: Run, study: Study, out: Path, deadline: float) -> None:
     (folder / "run.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
     told = record.get("error", f"{record['peak_gib']:.1f} GiB")
     print(f"{run.name}: {record['state']}, {record['minutes']:.1f} min, {told}", flush=True)
+
+
+def make_room(folder: Path) -> None:
+    """An empty folder. A finished run that was there, of other settings or another cohort, is put aside."""
+    if read_record(folder).get("state") == "finished":
+        folder.rename(folder.with_name(f"{folder.name}_until-{datetime.now():%Y%m%d-%H%M%S}"))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def keep_losses(folder: Path) -> None:
@@ -101,10 +115,14 @@ def main(args: argparse.Namespace) -> None:
     out = (args.out or Path("runs") / args.config.stem).resolve()
     if not args.tables_only:
         prepare_cohorts(study, out)
-        deadline = time.monotonic() + 3600 * (args.hours or study.hours or float("inf"))
+        hours = next(hours for hours in (args.hours, study.hours, float("inf")) if hours is not None)
+        deadline = time.monotonic() + 3600 * hours
         with ThreadPoolExecutor(args.jobs) as pool:
-            for wave in study.waves:
-                list(pool.map(lambda run: train(run, study, out, deadline), wave))
+            runs: dict[str, Future] = {}
+            for run in study.runs:
+                runs[run.name] = pool.submit(train, run, study, out, deadline, runs.get(run.first_run))
+        for future in runs.values():
+            future.result()
     summary = summarise(study, out)
     write_tables(summary, out / "tables")
     plot_study(study, summary, out, out / "figures")

@@ -17,12 +17,13 @@ from ct_rate_pairs.eval import study as study_module
 from ct_rate_pairs.eval.study import prepare_cohorts, read_study, run_folder, shuffle_cohort
 from ct_rate_pairs.eval.study_figures import plot_study
 from ct_rate_pairs.eval.study_results import interval_over_seeds, read_outcome, summarise
-from ct_rate_pairs.eval.study_tables import write_tables
+from ct_rate_pairs.eval.study_tables import format_markdown, write_tables
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 
 CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "study.md"
 STUDY = {
     "base": str(CONFIGS / "phantom.yaml"),
     "cohort": {"scans": 8, "seed": 0},
@@ -98,15 +99,17 @@ def test_a_row_may_go_on_from_the_run_of_its_seed_and_then_comes_after_it(tmp_pa
     origin = STUDY["tables"]["first"]["rows"]["Origin"]
     rows = {"Heter": {"model_name_or_path": "runs/none_beta-0_seed-{seed}"}, "Origin": origin}
     study = read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
-    afresh, later = study.waves
-    assert [run.name for run in afresh] == ["none_beta-0_seed-0", "none_beta-0_seed-1"]
-    assert [run.first_run for run in later] == [run.name for run in afresh]
-    paths = later[1].own_paths(tmp_path)
-    assert paths["model_name_or_path"] == str(run_folder(tmp_path, afresh[1]))
-    assert paths["output_dir"] == str(run_folder(tmp_path, later[1]))
-    assert "model_name_or_path" not in afresh[0].own_paths(tmp_path)
+    names = ["none_beta-0_seed-0", "none_beta-0_seed-1"]
+    assert [run.first_run or run.name for run in study.runs] == [names[0], names[0], names[1], names[1]]
+    afresh, later = study.runs[2:]
+    paths = later.own_paths(tmp_path)
+    assert paths["model_name_or_path"] == str(run_folder(tmp_path, afresh))
+    assert paths["output_dir"] == str(run_folder(tmp_path, later))
+    assert "model_name_or_path" not in afresh.own_paths(tmp_path)
+    for model in ("tiny", "/data/runs/none_beta-0_seed-0"):  # a model of elsewhere is no run of this study
+        assert later._replace(settings={"model_name_or_path": model}).first_run is None
     del rows["Origin"]
-    with pytest.raises(ValueError, match="goes on from none_beta-0_seed-0, which is in none of its tables"):
+    with pytest.raises(ValueError, match="goes on from none_beta-0_seed-0, which no table has before it"):
         read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
 
 
@@ -120,8 +123,9 @@ def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
         assert run.settings["beta"] == 0 or run.settings["negative"] != "none"
     # One budget for all rows that start afresh, and one for those that go on, but for what a row is there to change.
     budget = ("max_steps", "per_device_train_batch_size", "eval_scans", "max_new_tokens", "spacing")
-    for wave in study.waves:
-        assert all(len({str(run.settings[key]) for run in wave}) <= 1 for key in budget)
+    for goes_on in (False, True):
+        settings = [run.settings for run in study.runs if bool(run.first_run) is goes_on]
+        assert all(len({str(of[key]) for of in settings}) <= 1 for key in budget)
 
 
 def test_both_studies_share_the_runs_of_table_1():
@@ -182,6 +186,14 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path):
     plot_study(study, summary, tmp_path, tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {"first_losses.png", "first_gaps.png", "second_losses.png", "second_gaps.png", "second_beta.png"}
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("*.json")), ids=lambda path: path.stem)
+def test_the_document_shows_the_tables_of_its_json(path):
+    told = format_markdown(json.loads(path.read_text())).split("\n\n", 1)[1]  # without its title
+    marks = (f"<!-- {path.stem} -->\n", f"\n<!-- /{path.stem} -->")
+    shown = DOCUMENT.read_text().split(marks[0])[1].split(marks[1])[0]
+    assert told.startswith(shown) and shown.count("|") > 100  # the costs, at its end, may be left out
 
 
 def test_nothing_run_is_told_as_such(tmp_path):

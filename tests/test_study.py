@@ -100,6 +100,17 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     assert "none_beta-0_seed-0: kept" in told and "max_negative_loss-inf_seed-0: kept" in told
     assert {name: (path / "run.yaml").read_text() for name, path in runs.items()} == records
 
+    # What goes on from a run waits for that; a finished run of other settings is put aside, not lost.
+    record = yaml.safe_load(records["none_beta-0_seed-0"])
+    path = runs["none_beta-0_seed-0"] / "run.yaml"
+    path.write_text(yaml.safe_dump(record | {"state": "failed", "error": "exit 1"}))
+    (runs[on] / "run.yaml").write_text(records[on].replace("max_steps: 1\n", "max_steps: 9\n"))
+    recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 0.0}))
+    assert f"{on}: not run, none_beta-0_seed-0 is not finished" in capsys.readouterr().out
+    path.write_text(records["none_beta-0_seed-0"])
+    recipe.make_room(runs[on])
+    assert not list(runs[on].iterdir()) and len(list(runs[on].parent.glob(f"{on}_until-*/results.json"))) == 1
+
     # Nothing is begun once the hours are over.
     recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 1e-9}))
     told = capsys.readouterr().out

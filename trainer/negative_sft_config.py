@@ -95,7 +95,7 @@ class NegativeSFTConfig(SFTConfig):
         default=2.0,
         metadata={
             "help": "Cap of a pair's negative loss, in nats a token. A pair at or past it no longer drives the model. "
-            "Provisional default: the paper gives no value."
+            "The paper gives no value; noise is above 1 from the start (docs/study.md)."
         },
     )
     negative_start_ratio: float = field(
