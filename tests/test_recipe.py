@@ -62,6 +62,7 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
     cohort = ("--data_dir", "runs/phantom_cohort")
     again = launch(
         *("--model", "run", *cohort, "--scans", "4", "--max_new_tokens", "12", "--num_workers", "0"),
+        *("--partner_sampling", "balanced"),  # the same negatives
         cwd=tmp_path,
         launcher=TWO_PROCESSES,
         recipe="evaluate_reports",
