@@ -103,7 +103,7 @@ def _read_sentence(sentence: str) -> tuple[Said, ...]:
 
 
 def _read_clause(label: int, clause: str, in_clause: list[int]) -> Said:
-    lobes = _lobes(clause)
+    lobes = named_lobes(clause)
     sides = {side for mark in _SIDE.finditer(clause) for side in _each(mark[1])} | {
         _side_of(lobe) for lobe in lobes or ()
     }
@@ -118,8 +118,8 @@ def _lateral(text: str) -> list[int]:
     return [label for label in label_sentence(text) if label in LATERAL]
 
 
-def _lobes(clause: str) -> frozenset[str] | None:
-    """The lobes that a clause names; `None` when one of them has no side, or a side that has no such lobe."""
+def named_lobes(clause: str) -> frozenset[str] | None:
+    """Which of `LOBES` a clause in lower case names; `None` when one has no side, or a side that has no such lobe."""
     found, spans = set(), []
     for mark in (*_SIDE_FIRST.finditer(clause), *_LOBE_FIRST.finditer(clause)):
         spans.append(mark.span())

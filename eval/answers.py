@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from ct_rate_pairs.places import named_lobes
 from ct_rate_pairs.question_texts import FINDINGS, LOBE_NAMES, NAMES, NONE, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.report_labels import negated_spans, outside, split_clauses, split_sentences
 
@@ -31,12 +32,10 @@ OTHER_WORDS = {
         "abnormalities": {"没有": "", "未见": "", "正常": ""},
     },
 }
-# Lobes that share a word, and how they are spelt out.
-SHARED_LOBES = (
-    (r"\b(?:both|bilateral) (upper|lower) lobes?\b", r"right \1 lobe, left \1 lobe"),
-    (r"\b(right|left) (?:and|&) (?:the )?(right|left) (upper|lower) lobes?\b", r"\1 \3 lobe, \2 \3 lobe"),
+# Short forms of lobes that are rare in reports, and how a report says them.
+AS_REPORTED = (
+    (r"\b(?:right (?:and|&) (?:the )?left|left (?:and|&) (?:the )?right)\b", "both"),
     (r"\b(right|left) (upper|middle|lower)(?= (?:and|&) (?:the )?(?:right|left))", r"\1 \2 lobe"),
-    (r"\b(right|left) (upper|middle|lower) (?:and|&) (upper|middle|lower) lobes?\b", r"\1 \2 lobe, \1 \3 lobe"),
 )
 
 
@@ -82,14 +81,10 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
         `frozenset[str]` or `None`: what it says, in the dataset's words: one word of a presence or a side, any number
         of a list. `None` for an answer that says nothing of it.
     """
-    words, pattern = WORDS[language, question_type], PATTERNS[language, question_type]
     text = text.lower()
-    if (question_type, language) == ("location", "en"):
-        for shared, spelt_out in SHARED_LOBES:
-            text = re.sub(shared, spelt_out, text)
-    said = [words[phrase] for phrase in pattern.findall(text)]
+    said = _said(text, question_type, language)
     if said and question_type in ("location", "abnormalities"):
-        said = [words[phrase] for phrase in pattern.findall(without_denials(text, language))] or [""]
+        said = _said(without_denials(text, language), question_type, language) or [""]
     if not said:
         return None
     if question_type == "presence":
@@ -98,6 +93,17 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
         both = SIDE_NAMES[language]["both"]
         return frozenset(said) if len(set(said)) == 1 else frozenset([both])
     return frozenset(said) - {""}
+
+
+def _said(text: str, question_type: str, language: str) -> list[str]:
+    """The answers whose words a lower-case text has, in its order; English lobes are read as in reports."""
+    words, pattern = WORDS[language, question_type], PATTERNS[language, question_type]
+    said = [words[phrase] for phrase in pattern.findall(text)]
+    if (question_type, language) == ("location", "en"):
+        for short, reported in AS_REPORTED:
+            text = re.sub(short, reported, text)
+        said += [LOBE_NAMES["en"][lobe] for lobe in named_lobes(text) or ()]
+    return said
 
 
 def without_denials(text: str, language: str) -> str:

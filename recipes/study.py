@@ -33,7 +33,7 @@ RECIPES = Path(__file__).resolve().parent
 
 
 def train(run: Run, study: Study, out: Path, deadline: float, first: Future | None) -> None:
-    """Trains and evaluates one run, unless it is there, and leaves its record; `first` is that it goes on from."""
+    """Trains and evaluates one run, unless it is there, and leaves its record. It waits for `first`, if it goes on."""
     if first:
         first.result()
     folder = run_folder(out, run)

@@ -64,6 +64,10 @@ def test_answers_in_sentences(text, kind, language, answer):
         ("Both lower lobes", {"right lower lobe", "left lower lobe"}),
         ("right upper and left lower lobes", {"right upper lobe", "left lower lobe"}),
         ("the right upper and middle lobes and the lingula", {"right upper lobe", "right middle lobe", "lingula"}),
+        ("The right upper, middle and lower lobes.", {"right upper lobe", "right middle lobe", "right lower lobe"}),
+        ("The upper lobes of both lungs", {"right upper lobe", "left upper lobe"}),
+        ("Bilateral lower lobes", {"right lower lobe", "left lower lobe"}),
+        ("Neither the right nor the left upper lobe.", set()),
         ("no lesion in the right and left upper lobes, one in the left lower lobe", {"left lower lobe"}),
     ],
 )
