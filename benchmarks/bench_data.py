@@ -33,8 +33,9 @@ from torch.utils.data import DataLoader
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.prepare.shards import png
-from ct_rate_pairs.source import open_source
-from ct_rate_pairs.volume import read_slices, to_uint8
+from ct_rate_pairs.sources import open_source
+from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.slicing import to_uint8
 
 
 SHAPE, VOXEL = (512, 512, 300), (0.68, 0.68, 1.0)
@@ -79,7 +80,7 @@ def peak_memory(path: Path) -> float:
     code = """
 import re, sys
 from pathlib import Path
-from ct_rate_pairs.volume import read_slices
+from ct_rate_pairs.volumes import read_slices
 kilobytes = lambda name: int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 read_slices(sys.argv[2])
 Path("/proc/self/clear_refs").write_text("5")  # the imports' own peak is not the volume's

@@ -10,9 +10,9 @@ import argparse
 
 import pandas as pd
 
-from ct_rate_pairs.eval.error_detection import detection_scores, detection_table, flip_reports
 from ct_rate_pairs.eval.tables import format_markdown
-from ct_rate_pairs.eval.text_only import score_statements
+from ct_rate_pairs.eval.tasks.errors import detection_scores, detection_table, flip_reports
+from ct_rate_pairs.eval.tasks.text_only import score_statements
 
 
 SEEDS = 6  # of the errors that the baseline is fitted to

@@ -19,12 +19,12 @@ from datasets import load_dataset
 from tqdm.auto import tqdm
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.hub.confidence import errors
-from ct_rate_pairs.hub.evidence import slice_evidence, top_slices
-from ct_rate_pairs.hub.reporter import load_reporter
+from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.hub.reporting.evidence import slice_evidence, top_slices
+from ct_rate_pairs.hub.reporting.reporter import load_reporter
 from ct_rate_pairs.phantom import Scan
-from ct_rate_pairs.slicing import choose_planes
 from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.volumes.slicing import choose_planes
 
 
 CHANGED_HU, CHANGED_VOXELS = 40, 3  # of a slice that a finding meets

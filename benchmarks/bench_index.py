@@ -34,7 +34,7 @@ import datasets
 import numpy as np
 from datasets import load_dataset
 import ct_rate_pairs
-from ct_rate_pairs.tree_source import LocalSource
+from ct_rate_pairs.sources.tree import LocalSource
 
 LocalSource.volumes = lambda self, folder: None  # take the volumes to be there, as on the Hub
 datasets.config.HF_DATASETS_CACHE = sys.argv[2] + "/cache"
@@ -45,7 +45,7 @@ dataset = load_dataset(
     "ct_rate_pairs", data_dir=sys.argv[1], negative="heter", reconstructions="all", partner_sampling=sys.argv[3],
     split="train+validation", download_mode="force_redownload",
 )
-sampler = dataset.format["format_kwargs"]["transform"].partners("train")
+sampler = reader_of(dataset).partners("train")
 seconds, memory = time.perf_counter() - start, peak() - before
 start = time.perf_counter()
 rng = np.random.default_rng(0)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.report_labels import hinted_by, label_report, label_sentence, split_sentences
-from ct_rate_pairs.report_terms import STEMS
+from ct_rate_pairs.reports.rules import hinted_by, label_report, label_sentence, split_sentences
+from ct_rate_pairs.reports.terms import STEMS
 
 
 def print_table(stated: np.ndarray, labels: np.ndarray) -> None:

@@ -4,31 +4,33 @@ From a line of the index to a row: reads the slices and draws the negative (the 
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 from PIL import Image
 
-from .labels import LABELS
-from .partners import NoPartnerError, PartnerSampler
-from .prepared_source import PreparedSource
-from .source import Source
-from .tables import read_tables
-from .tasks import Task, open_task
-from .texts import tell_patient
-from .volume import VolumeError, air_value, fit, to_uint8
+from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.texts import tell_patient
+from ct_rate_pairs.sources import Source
+from ct_rate_pairs.sources.prepared import PreparedSource
+from ct_rate_pairs.tasks import TASKS, Scans, Task
+from ct_rate_pairs.volumes.slicing import VolumeError, air_value, fit, to_uint8
 
-
-if TYPE_CHECKING:
-    from .builder import CTRatePairsConfig
+from .config import CTRatePairsConfig
+from .random_streams import Purpose, draw_rng
+from .splits import read_tables
 
 
 logger = logging.getLogger(__name__)
 
-# These tell the draw of the planes, and those of the negatives of a volume's further rows, from its first negative's.
-_PLANES, _FURTHER = 1, 4
+
+def reader_of(dataset: Dataset) -> "RowReader":
+    """What reads the rows of a map-style dataset when they are taken."""
+    return dataset.format["format_kwargs"]["transform"]
 
 
 class RowReader:
@@ -42,9 +44,9 @@ class RowReader:
     arguments: the tables are read again.
 
     Args:
-        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
+        config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
             The options of the dataset.
-        source ([`~ct_rate_pairs.source.Source`]):
+        source ([`~ct_rate_pairs.sources.Source`]):
             Where the scans come from.
         epoch (`torch.Tensor`, *optional*):
             The epoch in shared memory, of the reader that this one is a copy of.
@@ -53,7 +55,7 @@ class RowReader:
         `ValueError`: when a prepared copy does not have what `config` asks for.
     """
 
-    def __init__(self, config: "CTRatePairsConfig", source: Source, epoch: torch.Tensor | None = None):
+    def __init__(self, config: CTRatePairsConfig, source: Source, epoch: torch.Tensor | None = None):
         self.config = config
         self.source = source
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_() if epoch is None else epoch
@@ -101,9 +103,8 @@ class RowReader:
         if split not in self._tasks:
             table = self.tables[split]
             reports = list(zip(table["findings"], table["impression"], strict=True))
-            self._tasks[split] = open_task(
-                self.config, split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist()
-            )
+            scans = Scans(split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist())
+            self._tasks[split] = TASKS[self.config.task].of_split(scans, self.config)
         return self._tasks[split]
 
     def lines(self, split: str) -> list[tuple[str, int]]:
@@ -150,7 +151,7 @@ class RowReader:
         if "volume" not in batch:  # `select_columns`, or `filter(input_columns=...)`: no row is asked for
             return batch
         rows = []
-        numbers = batch.get("question_number", [0] * len(batch["volume"]))
+        numbers = batch.get(TASKS[self.config.task].number_column, [0] * len(batch["volume"]))
         for i, (name, number) in enumerate(zip(batch["volume"], numbers, strict=True)):
             split, line = self.where(name)
             # Held-out rows keep their negatives, so that evaluations in the course of training compare.
@@ -168,11 +169,11 @@ class RowReader:
         """The row `number` of the volume `name`; under `on_error="skip"` `None` where it, or all partners, are bad."""
         split, i = self.where(name)
         scan = self.tables[split].iloc[i]
-        draw = [self.config.seed, draw_key, int.from_bytes(name.encode(), "big")]
+        draw = partial(draw_rng, self.config.seed, draw_key, name)
         fractions = None
         if self.config.slices == "jitter" and split == "train":
-            fractions = np.random.default_rng([*draw, _PLANES]).random(self.source.settings.num_slices)
-        rng = np.random.default_rng([*draw, _FURTHER, number] if number else draw)
+            fractions = draw(Purpose.PLANES).random(self.source.settings.num_slices)
+        rng = draw(Purpose.FURTHER_NEGATIVES, number) if number else draw()
         unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
         try:
             slices, slice_mm = self.source.read_slices(scan, fractions)

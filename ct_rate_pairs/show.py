@@ -9,10 +9,11 @@ import numpy as np
 from datasets import load_dataset
 from matplotlib.figure import Figure
 
-from .builder import NEGATIVES
-from .labels import LABELS
-from .rows import RowReader
-from .settings_arguments import add_settings, take_settings
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volumes.settings import add_settings, take_settings
+
+from .config import NEGATIVES
+from .rows import RowReader, reader_of
 
 
 def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
@@ -94,7 +95,7 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows, dataset.format["format_kwargs"]["transform"]).savefig(out, dpi=110)
+    draw_sheet(rows, reader_of(dataset)).savefig(out, dpi=110)
     print(f"{out}: {len(rows)} examples of {len(dataset)}")
 
 

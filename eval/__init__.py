@@ -1,13 +1,17 @@
-"""
-A model -> reports -> numbers. What needs a model (`ct_rate_pairs.eval.generate`, `ct_rate_pairs.eval.loss_gap`) is
-imported from its own module.
-"""
+"""A model -> reports -> numbers. Names are imported when they are first used: half of them need torch."""
 
-from ct_rate_pairs.eval.crg import crg
-from ct_rate_pairs.eval.label_metrics import coverage, label_accuracy
-from ct_rate_pairs.eval.labeler import label_reports
-from ct_rate_pairs.eval.results import format_table, score_reports
-from ct_rate_pairs.eval.text_metrics import text_scores
+import lazy_loader
 
 
-__all__ = ["coverage", "crg", "format_table", "label_accuracy", "label_reports", "score_reports", "text_scores"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "generate": ["generate_reports"],
+        "metrics.crg": ["crg"],
+        "metrics.label_metrics": ["coverage", "label_accuracy"],
+        "metrics.text_metrics": ["text_scores"],
+        "scoring.labelers": ["label_reports"],
+        "scoring.scores": ["score_reports"],
+        "tables": ["format_table"],
+    },
+)

@@ -10,9 +10,9 @@ from huggingface_hub.errors import RevisionResolutionError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils.hub import extract_commit_hash
 
-from ct_rate_pairs.eval.montage import MontageCollator
+from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.row_settings import find_file
+from ct_rate_pairs.trainer.hub_files import find_file
 
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -40,7 +40,7 @@ def load_model(
             Where the model goes.
         slices_as (`str`, *optional*, defaults to `"slices"`):
             `"slices"`: a video or an image each, as the family takes them; `"montage"`: one picture a volume, see
-            [`~ct_rate_pairs.eval.montage.MontageCollator`].
+            [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].

@@ -36,3 +36,150 @@ def write_table(results: Mapping[str, Mapping], lines: list[list[str]], out: Pat
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     write_markdown(lines, out / "table.md")
     print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
+
+
+# Column titles of the table and the keys they show.
+COLUMNS = {
+    "scans": "n",
+    "Coverage": "coverage",
+    "Precision": "precision_micro",
+    "F1 micro": "f1_micro",
+    "Accuracy": "accuracy",
+    "CRG": "crg",
+    "BLEU-1": "bleu1",
+    "BLEU-4": "bleu4",
+    "ROUGE-L": "rouge_l",
+    "loss gap": "loss_gap",
+}
+
+
+def format_table(rows: dict[str, dict]) -> str:
+    """
+    The terminal table: one line a row, a model's beside the trivial reports'.
+
+    Args:
+        rows (`dict[str, dict]`):
+            Name of a row to its numbers, as [`score_reports`] gives them; `loss_gap` in nats a token where it is
+            known.
+
+    Returns:
+        `str`: the table; `-` where a row has no such number. A last line names the labeler and the recipe.
+    """
+    cells = [["", *COLUMNS]]
+    for name, numbers in rows.items():
+        values = [numbers.get(key) for key in COLUMNS.values()]
+        cells.append([name, *map(_cell, values)])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in cells
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in ("labeler", "recipe") if key in numbers}
+    return "\n".join([*lines, ", ".join(sorted(named))])
+
+
+def format_intervals(model: dict) -> str:
+    """One line: the bootstrap intervals by patient of the row `model` of `results.json`, of the table's columns."""
+    told = [
+        f"{title} {bounds[0]:.3f} to {bounds[1]:.3f}"
+        for title, key in COLUMNS.items()
+        if (bounds := model.get(f"{key}_ci"))
+    ]
+    return f"{model['ci_level']:.0%} intervals of model, by patient: {', '.join(told)}" if told else ""
+
+
+def format_looking(model: dict) -> str:
+    """
+    What was measured of looking, a line each: loss gaps, and report matching beside chance and the text alone.
+
+    Args:
+        model (`dict`):
+            The row `model` of `results.json`.
+
+    Returns:
+        `str`: the lines; empty where nothing was measured.
+    """
+    lines = []
+    if change := model.get("coverage_change_shuffled"):
+        lines.append(
+            f"Coverage with other patients' volumes: {change['first']:.3f} -> {change['second']:.3f}, "
+            f"{change['difference']:+.3f}{_bounds(change['ci'])}, p {change['p']:.3f}"
+        )
+    gaps = {
+        title: f"{model[f'loss_gap{suffix}']:.3f}{_bounds(model.get(f'loss_gap{suffix}_ci'))}"
+        for title, suffix in (("negative", ""), ("noise", "_noise"), ("shuffled", "_shuffled"), ("blank", "_blank"))
+        if f"loss_gap{suffix}" in model
+    }
+    if gaps:
+        told = ", ".join(f"{title} {gap}" for title, gap in gaps.items())
+        lines.append(f"loss gap of the true report, nats a token: {told}")
+    for difficulty, scores in model.get("matching", {}).items():
+        lines.append(
+            f"report matching, {difficulty}, 1 of {scores['num_options']}: Top-1 {scores['top1']:.2f}"
+            f"{_bounds(scores.get('top1_ci'))}, by mutual information {scores['top1_pmi']:.2f}"
+            f"{_bounds(scores.get('top1_pmi_ci'))}; chance {scores['top1_chance']:.2f}, text alone "
+            f"{scores['top1_text_only']:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def _bounds(ci: list[float] | None) -> str:
+    return f" [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else ""
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+# Name in the paper's table 1 -> key in `results.json`.
+PAPER_METRICS = {
+    "BLEU_1": "bleu1",
+    "BLEU_4": "bleu4",
+    "ROUGE_L": "rouge_l",
+    "Coverage": "coverage",
+    "Accuracy": "accuracy",
+}
+TRIVIAL = ("all_negative", "most_common", "all_positive")
+
+
+def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
+    """
+    Sets runs side by side as the paper's table 1 does (section 8).
+
+    Args:
+        runs (`Mapping[str, Mapping[str, Mapping]]`):
+            Name of a run, such as `"Origin"`, to the contents of its `results.json`.
+
+    Returns:
+        `list[list[str]]`: the heading, then a line a metric: its name, each run's value with its interval where it has
+        one, and the trivial rows' values, which are the same for all runs of one split.
+
+    Raises:
+        `ValueError`: if the runs were not measured on the same scans and references, by the same labeler and recipe.
+    """
+    models = {name: results["model"] for name, results in runs.items()}
+    for key in ("n", "scans", "labeler", "recipe"):
+        values = {name: model[key] for name, model in models.items()}
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{name}: {value}" for name, value in values.items())
+            raise ValueError(
+                f"The runs differ in `{key}` ({told}), so their numbers do not compare. Measure them alike."
+            )
+    first = next(iter(runs.values()))
+    lines = [["", *models, *TRIVIAL]]
+    for title, key in PAPER_METRICS.items():
+        cells = [_paper_cell(model, key) for model in models.values()]
+        lines.append([title, *cells, *(_paper_cell(first[name], key, interval=False) for name in TRIVIAL)])
+    return lines
+
+
+def _paper_cell(numbers: Mapping, key: str, interval: bool = True) -> str:
+    if numbers[key] is None:
+        return "-"
+    bounds = numbers.get(f"{key}_ci") if interval else None
+    return f"{numbers[key]:.4f}" + (f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else "")

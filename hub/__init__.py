@@ -1,7 +1,12 @@
-"""Runs and the Hub: the model card of a run, and reports from scans with a released model."""
+"""Runs to the Hub and back: cards, publishing, and reports from scans with a released model."""
 
-from .card import write_model_card
-from .reporter import Reporter, ScanReport, load_reporter
+import lazy_loader
 
 
-__all__ = ["Reporter", "ScanReport", "load_reporter", "write_model_card"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "card": ["write_model_card"],
+        "reporting.reporter": ["Reporter", "ScanReport", "load_reporter"],
+    },
+)

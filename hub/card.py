@@ -9,8 +9,8 @@ from pathlib import Path
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
-from ct_rate_pairs.slicing import windows_of
 from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.volumes.slicing import windows_of
 
 from .card_text import (
     ADAPTER,

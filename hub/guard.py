@@ -15,7 +15,7 @@ from pathlib import Path
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from ct_rate_pairs.csv_tables import VOLUME_NAME
+from ct_rate_pairs.volume_names import VOLUME_NAME
 
 
 INDEX = "model.safetensors.index.json"

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ct_rate_pairs.builder import CTRatePairsConfig
+from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.rows import RowReader
-from ct_rate_pairs.source import open_source
+from ct_rate_pairs.sources import open_source
 
 from .repository import HubRepository, PublishError
 
@@ -102,7 +103,7 @@ def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)
     Draws the partners of the first epoch; no volume is read.
 
     Args:
-        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]):
+        config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
             Options of the dataset: `data_dir`, `negative` (`"heter"` or `"hard"`), `seed` and those of the rule.
         splits (`Sequence[str]`, *optional*, defaults to `("train",)`):
             Splits to draw in.
@@ -120,8 +121,7 @@ def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)
 def _draw(reader: RowReader, split: str) -> pd.DataFrame:
     partners, volumes, seed = reader.partners(split), list(reader.tables[split].index), reader.config.seed
     drawn = [  # as `RowReader.read` draws in epoch 0
-        partners.draw(index, np.random.default_rng([seed, 0, int.from_bytes(volume.encode(), "big")]))
-        for index, volume in enumerate(volumes)
+        partners.draw(index, draw_rng(seed, 0, volume)) for index, volume in enumerate(volumes)
     ]
     return pd.DataFrame(
         {
@@ -174,7 +174,7 @@ def publish_negative_index(
     Args:
         repo_id (`str`):
             `USER/NAME` of the dataset; made where there is none.
-        config ([`~ct_rate_pairs.builder.CTRatePairsConfig`]), splits (`Sequence[str]`, *optional*):
+        config ([`~ct_rate_pairs.config.CTRatePairsConfig`]), splits (`Sequence[str]`, *optional*):
             See [`negative_index`].
         private (`bool`, *optional*, defaults to `False`):
             Makes it private from the first call on.

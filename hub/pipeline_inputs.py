@@ -12,7 +12,7 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
 
     Args:
         row (`dict`):
-            Row of the dataset, or of [`~ct_rate_pairs.hub.reporter.Reporter.read`]: `images`, `slice_mm` and `prompt`.
+            Row of the dataset, or of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.read`]: `images`, `slice_mm` and `prompt`.
         processor ([`~transformers.ProcessorMixin`]):
             The pipeline's.
         max_new_tokens (`int`, *optional*, defaults to `1200`):

@@ -7,7 +7,7 @@ import argparse
 import ast
 import sys
 
-from ct_rate_pairs.eval.metric_modules import METRICS, metric_files
+from ct_rate_pairs.eval.metrics.install import METRICS, metric_files
 
 from .repository import HubRepository, PublishError
 
@@ -89,7 +89,7 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
 
     Args:
         name (`str`):
-            One of [`~ct_rate_pairs.eval.metric_modules.METRICS`].
+            One of [`~ct_rate_pairs.eval.metrics.install.METRICS`].
         repo_id (`str`):
             `USER/NAME` of the Space.
 
@@ -136,7 +136,7 @@ def publish_metric(name: str, repo_id: str, *, private: bool = False, token: str
 
     Args:
         name (`str`):
-            One of [`~ct_rate_pairs.eval.metric_modules.METRICS`].
+            One of [`~ct_rate_pairs.eval.metrics.install.METRICS`].
         repo_id (`str`):
             `USER/NAME` of the Space; made where there is none. `evaluate` asks for a script of the Space's name, so
             that must be the metric's.

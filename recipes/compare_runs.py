@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_arguments import ScanArguments
 from datasets import load_dataset
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.eval.comparison import compare_reports
-from ct_rate_pairs.eval.predictions import find_predictions, read_predictions, references_of, select_volumes
-from ct_rate_pairs.eval.provenance import check_references, row_settings_of
+from ct_rate_pairs.eval.predictions.provenance import check_references, row_settings_of
+from ct_rate_pairs.eval.predictions.store import find_predictions, read_predictions
+from ct_rate_pairs.eval.rows import references_of, select_volumes
+from ct_rate_pairs.eval.scoring.comparison import compare_reports
+from ct_rate_pairs.recipes.arguments import ScanArguments
 
 
 @dataclass

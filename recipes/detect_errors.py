@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from data_arguments import ScanArguments
 from datasets import load_dataset
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.eval.bootstrap import check_level
-from ct_rate_pairs.eval.error_detection import detect_by_likelihood, write_detection
 from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
-from ct_rate_pairs.eval.predictions import references_of
+from ct_rate_pairs.eval.metrics.bootstrap import check_level
+from ct_rate_pairs.eval.rows import references_of
+from ct_rate_pairs.eval.tasks.errors import detect_by_likelihood, write_detection
+from ct_rate_pairs.recipes.arguments import ScanArguments
 from ct_rate_pairs.trainer import read_row_settings
 
 

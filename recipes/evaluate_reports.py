@@ -21,12 +21,12 @@ from typing import Literal
 
 import torch
 from accelerate import PartialState
-from data_arguments import DataArguments
 from datasets import Dataset, load_dataset
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
-from ct_rate_pairs.eval.endpoint import (
+from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.predictions.endpoint import (
     PREFIX,
     Endpoint,
     EndpointError,
@@ -34,11 +34,12 @@ from ct_rate_pairs.eval.endpoint import (
     format_failures,
     write_endpoint_predictions,
 )
-from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions, write_results
-from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
-from ct_rate_pairs.eval.predictions import read_predictions, references_of, write_predictions
-from ct_rate_pairs.eval.provenance import check_references, describe_provenance, row_settings_of
-from ct_rate_pairs.eval.results import score_reports
+from ct_rate_pairs.eval.predictions.provenance import check_references, describe_provenance, row_settings_of
+from ct_rate_pairs.eval.predictions.store import read_predictions, write_predictions
+from ct_rate_pairs.eval.rows import references_of
+from ct_rate_pairs.eval.scoring.scores import score_reports
+from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions, write_results
+from ct_rate_pairs.recipes.arguments import DataArguments
 from ct_rate_pairs.trainer import read_row_settings
 
 

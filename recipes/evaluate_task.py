@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from data_arguments import TaskArguments
 from datasets import load_dataset
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.builder import CTRatePairsConfig
-from ct_rate_pairs.eval.bootstrap import check_level
+from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.eval.load_model import is_model_folder, load_model
-from ct_rate_pairs.eval.task_evaluation import evaluate_task
+from ct_rate_pairs.eval.metrics.bootstrap import check_level
+from ct_rate_pairs.eval.tasks import evaluate_task
+from ct_rate_pairs.recipes.arguments import TaskArguments
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import read_row_settings
 
 
@@ -84,7 +85,7 @@ def main(args: TaskEvaluationArguments) -> None:
         collator,
         rows,
         dataset["train"],
-        output_folder(args, rows.format["format_kwargs"]["transform"].config),
+        output_folder(args, reader_of(rows).config),
         scans=args.scans,
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,

@@ -28,29 +28,27 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from data_arguments import DataArguments, TaskArguments
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.trainer_utils import HubStrategy
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import ct_rate_pairs
-from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval import coverage, label_reports
-from ct_rate_pairs.eval.evaluation import evaluate_model
-from ct_rate_pairs.eval.figures import plot_losses
+from ct_rate_pairs.eval.figures.training import plot_losses
 from ct_rate_pairs.eval.load_model import version_of
-from ct_rate_pairs.eval.predictions import write_predictions
-from ct_rate_pairs.eval.provenance import describe_provenance
-from ct_rate_pairs.eval.task_evaluation import evaluate_task
+from ct_rate_pairs.eval.predictions.provenance import describe_provenance
+from ct_rate_pairs.eval.predictions.store import write_predictions
+from ct_rate_pairs.eval.tasks import evaluate_task
+from ct_rate_pairs.eval.tasks.report import evaluate_model
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.hub.checkpoints import LAST_CHECKPOINT, PushCheckpoints, fetch_checkpoint
-from ct_rate_pairs.hub.confidence import fit_confidence
 from ct_rate_pairs.hub.guard import ForbiddenContentError, keep_reference_hashes
 from ct_rate_pairs.hub.publish import publish_or_tell_how, take_over_push
+from ct_rate_pairs.hub.reporting.confidence import fit_confidence
 from ct_rate_pairs.hub.repository import HubRepository, PublishError
+from ct_rate_pairs.recipes.arguments import DataArguments, TaskArguments
 from ct_rate_pairs.rows import RowReader
-from ct_rate_pairs.settings import one_of
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.trainer import (
     MuonAdamW,
@@ -61,8 +59,11 @@ from ct_rate_pairs.trainer import (
     WriteReportSamples,
     save_row_settings,
 )
-from ct_rate_pairs.trainer.task_streams import mix_tasks, save_mixed_row_settings
+from ct_rate_pairs.trainer.row_settings import save_mixed_row_settings
+from ct_rate_pairs.trainer.streams import mix_tasks
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.volumes.settings import one_of
 
 
 @dataclass

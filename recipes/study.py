@@ -23,10 +23,10 @@ from pathlib import Path
 
 import yaml
 
-from ct_rate_pairs.eval.study import RUNS, Run, Study, prepare_cohorts, read_study, run_folder
-from ct_rate_pairs.eval.study_figures import plot_study
-from ct_rate_pairs.eval.study_results import is_finished, read_record, summarise
-from ct_rate_pairs.eval.study_tables import write_tables
+from ct_rate_pairs.eval.study.figures import plot_study
+from ct_rate_pairs.eval.study.plan import RUNS, Run, Study, prepare_cohorts, read_study, run_folder
+from ct_rate_pairs.eval.study.results import is_finished, read_record, summarise
+from ct_rate_pairs.eval.study.tables import write_tables
 
 
 RECIPES = Path(__file__).resolve().parent

@@ -8,8 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ct_rate_pairs.eval.paper_table import paper_table
-from ct_rate_pairs.eval.tables import write_csv, write_markdown
+from ct_rate_pairs.eval.tables import paper_table, write_csv, write_markdown
 
 
 if __name__ == "__main__":

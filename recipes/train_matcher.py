@@ -20,17 +20,19 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_arguments import DataArguments
 from datasets import Dataset, load_dataset
 from transformers import BertModel, BertTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from trl import TrlParser
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.eval.choice import fingerprint_questions
-from ct_rate_pairs.eval.matcher_evaluation import evaluate_matcher
+from ct_rate_pairs.eval.matcher import evaluate_matcher
+from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
+from ct_rate_pairs.recipes.arguments import DataArguments
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
-from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel, make_tiny_matcher
+from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_matcher
 
 
 CHOICES = [
@@ -179,7 +181,7 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
     if not trainer.is_world_process_zero():
         return
 
-    save_row_settings(train.format["format_kwargs"]["transform"], args.output_dir)
+    save_row_settings(reader_of(train), args.output_dir)
     evaluate_matcher(
         model,
         MatcherCollator(tokenizer, model.config),

@@ -9,7 +9,7 @@ from ct_rate_pairs.phantom.cohort import REPORT_KEYS, plan_cohort
 from ct_rate_pairs.phantom.findings import Finding
 from ct_rate_pairs.phantom.reports import write_report
 from ct_rate_pairs.phantom.scan import Scan, stream
-from ct_rate_pairs.texts import write_completion
+from ct_rate_pairs.reports.texts import write_completion
 
 
 class Cohort(NamedTuple):

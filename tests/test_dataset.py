@@ -16,9 +16,11 @@ from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.csv_tables import TableError
-from ct_rate_pairs.hub_source import CTRateAccessError
-from ct_rate_pairs.volume import VolumeError, fit, read_slices
+from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.sources.csv_tables import TableError
+from ct_rate_pairs.sources.hub import CTRateAccessError
+from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.slicing import VolumeError, fit
 
 
 def load(tree, negative="heter", **options):
@@ -83,7 +85,7 @@ def test_a_partner_of_another_size_is_fitted(own_tree):
 
 def test_map_style_negatives_follow_the_epoch_into_persistent_workers(tree):
     rows = load(tree, "gauss", split="train")
-    reader = rows.format["format_kwargs"]["transform"]
+    reader = reader_of(rows)
     loader = DataLoader(rows, batch_size=None, num_workers=1, persistent_workers=True)
     seen = []
     for epoch in (0, 1, 0):
@@ -152,7 +154,7 @@ def test_the_target_decides_what_is_taught_and_asked(tree):
 
 def test_jitter_takes_new_planes_each_epoch_in_training_alone_and_the_partner_shares_them(tree):
     uniform, jitter = (load(tree, "heter", slices=slices, validation_size=0.3) for slices in ("uniform", "jitter"))
-    reader = jitter["train"].format["format_kwargs"]["transform"]
+    reader = reader_of(jitter["train"])
     epochs = []
     for epoch in (0, 1, 0):
         reader.set_epoch(epoch)
@@ -204,7 +206,7 @@ def test_what_map_and_columns_do_to_the_index_is_kept(tree):
 
 
 def test_a_volume_that_is_gone_from_the_tables_is_an_error_and_no_end_of_the_rows(tree):
-    reader = load(tree, "none", split="test").format["format_kwargs"]["transform"]
+    reader = reader_of(load(tree, "none", split="test"))
     with pytest.raises(KeyError, match="valid_99_a_1.*load the dataset again"):
         reader({"volume": ["valid_99_a_1.nii.gz"]})
 

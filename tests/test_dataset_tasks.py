@@ -10,7 +10,8 @@ from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.rows import reader_of
 
 
 COMMON = {
@@ -36,10 +37,6 @@ def load(tree, task, negative="heter", split="train", **options):
 def labels_of(tree, volume) -> dict[str, int]:
     labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
     return labels.loc[volume].to_dict()
-
-
-def reader_of(rows):
-    return rows.format["format_kwargs"]["transform"]
 
 
 def without_images(row) -> dict:

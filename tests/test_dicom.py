@@ -24,8 +24,8 @@ from pydicom.uid import (
 )
 from test_volume import marked_volume
 
-from ct_rate_pairs.dicom import Stack, read_series
-from ct_rate_pairs.volume import VolumeError
+from ct_rate_pairs.volumes.dicom import Stack, read_series
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 20], [0, 0, 4.0, -120], [0, 0, 0, 1]])

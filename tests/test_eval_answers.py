@@ -2,8 +2,8 @@
 
 import pytest
 
-from ct_rate_pairs.eval.answers import parse_answer
-from ct_rate_pairs.question_texts import LOBE_NAMES, NAMES, NONE, SEPARATORS, SIDE_NAMES, YES_NO
+from ct_rate_pairs.eval.tasks.vqa_answers import parse_answer
+from ct_rate_pairs.tasks.vqa_wording import LOBE_NAMES, NAMES, NONE, SEPARATORS, SIDE_NAMES, YES_NO
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

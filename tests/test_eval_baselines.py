@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ct_rate_pairs.eval.baselines import all_positive_report, most_common_report, trivial_reports
-from ct_rate_pairs.eval.labeler import label_reports
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.eval.scoring.baselines import all_positive_report, most_common_report, trivial_reports
+from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.reports.labels import LABELS
 
 
 NORMAL = "Trachea is open. Pleural effusion was not observed. Heart size is normal."

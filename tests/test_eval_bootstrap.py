@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_rate_pairs.csv_tables import patient_of
 from ct_rate_pairs.eval import coverage, label_accuracy
-from ct_rate_pairs.eval.bootstrap import estimate, patient_ids, resample
-from ct_rate_pairs.eval.crg import crg
-from ct_rate_pairs.eval.label_metrics import coverage_scores, label_statistics
-from ct_rate_pairs.eval.text_metrics import overlap_scores, overlap_statistics, text_scores
+from ct_rate_pairs.eval.metrics.bootstrap import estimate, patient_ids, resample
+from ct_rate_pairs.eval.metrics.crg import crg
+from ct_rate_pairs.eval.metrics.label_metrics import coverage_scores, label_statistics
+from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, overlap_statistics, text_scores
+from ct_rate_pairs.volume_names import patient_of
 
 
 NAMES = ("a", "b", "c")

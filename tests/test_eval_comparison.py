@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_rate_pairs.eval.comparison import compare, compare_reports
-from ct_rate_pairs.eval.results import score_reports
+from ct_rate_pairs.eval.scoring.comparison import compare, compare_reports
+from ct_rate_pairs.eval.scoring.scores import score_reports
 
 
 REFERENCES = ["Heart size is increased.", "A nodule is seen in the left lung.", "No finding.", "Emphysema is seen."]

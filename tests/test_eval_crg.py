@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ct_rate_pairs.eval.crg import crg
+from ct_rate_pairs.eval.metrics.crg import crg
 
 
 NAMES = ("a", "b", "c")

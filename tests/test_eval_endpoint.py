@@ -17,9 +17,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from test_eval_generate import make_row
 
-from ct_rate_pairs.eval import endpoint as endpoint_module
-from ct_rate_pairs.eval.endpoint import Endpoint, EndpointError, request_body, write_endpoint_predictions
-from ct_rate_pairs.eval.predictions import read_predictions
+from ct_rate_pairs.eval.predictions import endpoint as endpoint_module
+from ct_rate_pairs.eval.predictions.endpoint import (
+    Endpoint,
+    EndpointError,
+    request_body,
+    write_endpoint_predictions,
+)
+from ct_rate_pairs.eval.predictions.store import read_predictions
 
 
 KEY = "sk-secretSECRETsecret"

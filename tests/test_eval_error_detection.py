@@ -16,30 +16,29 @@ from tiny_reader import COMBINATIONS, STATED, train_reader
 from tiny_reader import make_row as make_reader_row
 from tiny_reader import write_report as write_reader_report
 
-from ct_rate_pairs.errors import Errors
-from ct_rate_pairs.eval.error_detection import (
-    auroc,
+from ct_rate_pairs.eval.looking.likelihood import report_losses, token_losses
+from ct_rate_pairs.eval.metrics.ranking import pair_auroc as auroc
+from ct_rate_pairs.eval.tasks.errors import (
     detect_by_answer,
     detect_by_likelihood,
     detection_scores,
     flip_reports,
-    token_losses,
     tokens_of_statements,
 )
-from ct_rate_pairs.eval.loss_gap import report_losses
-from ct_rate_pairs.eval.text_only import score_statements
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.eval.tasks.text_only import score_statements
 from ct_rate_pairs.phantom.cohort import write_cohort
-from ct_rate_pairs.report_flips import (
+from ct_rate_pairs.reports.flips import (
     FlippedReport,
     collect_statements,
     findings_of,
     flip_report,
     labels_of,
-    sentence_spans,
     swap_side,
 )
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.reports.sentences import report_sentences
+from ct_rate_pairs.tasks.errors import Errors
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -74,7 +73,7 @@ def flipped(statements):
 
 def test_sentences_are_cut_without_headings_and_with_their_end_marks():
     text = "Findings: The heart is normal. A nodule of 3.5 mm is seen.\nImpression: Nodule"
-    assert [text[start:end] for start, end in sentence_spans(text)] == [
+    assert [sentence.text for sentence in report_sentences(text)] == [
         "The heart is normal.",
         "A nodule of 3.5 mm is seen.",
         "Nodule",
@@ -181,7 +180,7 @@ def test_that_a_sentence_was_read_in_training_does_not_tell_that_it_is_right_or_
 
 
 def sentences_of(report):
-    return [report[start:end] for start, end in sentence_spans(report)]
+    return [sentence.text for sentence in report_sentences(report)]
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +241,7 @@ def test_the_wrong_statement_is_right_of_a_partner():
         for j in set(range(400)) - unfit if unfit else ():
             if columns["error"] == "side":
                 side = "left" if "left" in columns["statements"][columns["wrong"]].lower() else "right"
-                said = (task.texts[j][slice(*span)] for span in sentence_spans(task.texts[j]))
+                said = (sentence.text for sentence in report_sentences(task.texts[j]))
                 assert any(side in sentence.lower() for sentence in said if label in labels_of(sentence)[0])
             else:
                 assert scans.labels[j, label] == (columns["error"] == "added")
@@ -279,7 +278,7 @@ def test_every_statement_gets_its_own_tokens(make):
     _, processor = make(REPORTS)
     batch = PairCollator(processor)([make_row(0, text)])
     tokens = batch["input_ids"][batch["labels"] != -100]
-    spans = sentence_spans(text)
+    spans = [(sentence.start, sentence.end) for sentence in report_sentences(text)]
     places = tokens_of_statements(processor.tokenizer, tokens, FlippedReport(text, spans, 0, "", "", ""))
     for place, (start, end) in enumerate(spans):
         said = processor.tokenizer.decode(tokens[torch.from_numpy(places == place)])

@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset
 from test_eval_generate import REPORTS, make_row
 
-from ct_rate_pairs.eval.evaluation import evaluate_model, score_predictions
-from ct_rate_pairs.eval.predictions import write_predictions
+from ct_rate_pairs.eval.predictions.store import write_predictions
+from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

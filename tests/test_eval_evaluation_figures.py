@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ct_rate_pairs.eval.evaluation_figures import calibration_error, plot_calibration, plot_gaps, plot_labels
+from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
+from ct_rate_pairs.eval.metrics.calibration import calibration_error
 
 
 def test_calibration_error_by_hand():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ct_rate_pairs.eval.figures import OUTCOMES, label_marks, plot_losses, plot_reports, report_lines
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.eval.figures.report_sheet import OUTCOMES, label_marks, plot_reports, report_lines
+from ct_rate_pairs.eval.figures.training import plot_losses
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 

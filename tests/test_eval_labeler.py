@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ct_rate_pairs.eval import label_reports
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.rules import label_report
 
 
 def test_rules_give_one_row_of_eighteen_a_report():

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.eval.label_metrics import coverage
-from ct_rate_pairs.eval.labeler import label_reports
-from ct_rate_pairs.eval.lesion_size import NODULE, SIZE_BINS, nodule_coverage_by_size, nodule_size, size_bin
+from ct_rate_pairs.eval.metrics.label_metrics import coverage
+from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.eval.scoring.lesion_size import NODULE, SIZE_BINS, nodule_coverage_by_size, nodule_size, size_bin
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from writable_hub import WRITE, WritableHub
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
-from ct_rate_pairs.eval.loss_gap import loss_gap
-from ct_rate_pairs.eval.montage import MontageCollator
-from ct_rate_pairs.eval.report_matching import option_losses, report_tokens
+from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens
+from ct_rate_pairs.eval.looking.loss_gap import loss_gap
+from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
 

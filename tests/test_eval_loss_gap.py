@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_models import make_tiny_gemma3, make_tiny_qwen3
 
-from ct_rate_pairs.eval.loss_gap import (
-    OTHER_VOLUMES,
+from ct_rate_pairs.eval.looking.loss_gap import OTHER_VOLUMES, loss_gap
+from ct_rate_pairs.eval.looking.other_volumes import (
     TooFewScansError,
     blank_slices,
     derange_by_patient,
-    loss_gap,
     noise_slices,
     shuffle_volumes,
 )

@@ -8,24 +8,24 @@ from datasets import load_dataset
 from phantom_reports import cohort
 from test_trainer_matcher import SIZE, TINY, make_row
 
-from ct_rate_pairs.eval.choice import choice_table, evaluate_choice, score_choices
-from ct_rate_pairs.eval.loss_gap import blank_slices
-from ct_rate_pairs.eval.matcher_evaluation import (
+from ct_rate_pairs.eval.looking.other_volumes import blank_slices
+from ct_rate_pairs.eval.matcher import (
     choose,
     embed_scans,
     embed_texts,
     evaluate_matcher,
     format_retrieval,
     score_labels,
+    sentence_prompts,
     side_by_side,
 )
-from ct_rate_pairs.eval.retrieval import sentence_prompts
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.report_flips import labels_of
+from ct_rate_pairs.eval.tasks.matching import choice_table, evaluate_choice, score_choices
+from ct_rate_pairs.reports.flips import labels_of
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.matcher import make_tiny_matcher
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
-from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.trainer.tiny import make_tiny_matcher, make_tiny_qwen
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_perfect_encoder_chooses_right_and_a_blind_one_by_chance(sixteen, diff
     texts = {text: torch.eye(len(own))[i] for i, text in enumerate(own.values())}
     scans = torch.stack([torch.stack([texts[text] for text in own.values()]), torch.ones(len(own), len(own))])
     losses = choose(scans, list(own), texts, asked)
-    config = splits["test"].format["format_kwargs"]["transform"].config
+    config = reader_of(splits["test"]).config
     results = score_choices(losses, asked, splits["train"], config, 0.95)
     assert results["model"]["top1"] == 1 and results["blank"]["top1"] == 0.25
     assert [row[0] for row in choice_table({"dual encoder": results})[1:]] == [

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from ct_rate_pairs.eval import coverage, format_table, label_accuracy, label_reports, score_reports
 from ct_rate_pairs.eval.metrics.label_inputs import read_labels
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.rules import label_report
 
 
 NAMES = ("a", "b", "c")

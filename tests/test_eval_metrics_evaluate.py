@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ct_rate_pairs.eval import coverage, label_accuracy, label_reports, text_scores
-from ct_rate_pairs.eval.crg import crg
-from ct_rate_pairs.eval.metric_modules import METRICS, install_metric, metric_files, modules_cache, register_metrics
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.eval.metrics.crg import crg
+from ct_rate_pairs.eval.metrics.install import METRICS, install_metric, metric_files, modules_cache, register_metrics
+from ct_rate_pairs.reports.labels import LABELS
 
 
 PREDICTIONS = ["Heart size is increased.", "There is consolidation. No effusion was detected."]
@@ -129,7 +129,7 @@ for name in module.METRICS:
 
 def test_eight_processes_install_at_once(tmp_path):
     package = sys.modules["ct_rate_pairs"].__file__
-    eval_file = sys.modules["ct_rate_pairs.eval.metric_modules"].__file__
+    eval_file = sys.modules["ct_rate_pairs.eval.metrics.install"].__file__
     command = [sys.executable, "-c", INSTALL_ALONE, package, eval_file, str(tmp_path)]
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(8)))

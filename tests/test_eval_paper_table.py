@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_rate_pairs.eval.paper_table import PAPER_METRICS, paper_table
+from ct_rate_pairs.eval.tables import PAPER_METRICS, paper_table
 
 
 ROOT = Path(__file__).parents[1]

@@ -13,15 +13,14 @@ from test_eval_generate import REPORTS
 from two_processes import TESTS, torchrun
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.predictions import (
+from ct_rate_pairs.eval.predictions.provenance import provenance_path
+from ct_rate_pairs.eval.predictions.store import (
     find_predictions,
     read_predictions,
-    references_of,
-    select_volumes,
     write_challenge_file,
     write_predictions,
 )
-from ct_rate_pairs.eval.provenance import provenance_path
+from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

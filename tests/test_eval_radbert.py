@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from ct_rate_pairs.eval import label_reports
-from ct_rate_pairs.eval.radbert import load_radbert, radbert_probabilities
+from ct_rate_pairs.eval.scoring.radbert import load_radbert, radbert_probabilities
 
 
 WORDS = ["lungs", "are", "clear", "nodule", "effusion", "in", "the", "right", "left", "lobe", "no", "small", "seen"]

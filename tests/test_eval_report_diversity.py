@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_rate_pairs.eval.report_diversity import report_diversity
+from ct_rate_pairs.eval.metrics.diversity import report_diversity
 
 
 def test_reports_that_differ_in_case_or_layout_alone_are_the_same():

@@ -10,17 +10,12 @@ from hypothesis import strategies as st
 from test_eval_loss_gap import REPORTS, LazyRows, make_row
 from tiny_models import make_tiny_gemma3, make_tiny_qwen3
 
-from ct_rate_pairs.eval.loss_gap import TooFewScansError, blank_slices, report_losses
-from ct_rate_pairs.eval.report_diversity import collapse_text
-from ct_rate_pairs.eval.report_matching import (
-    draw_options,
-    marginal_losses,
-    option_losses,
-    rank_scores,
-    ranks_of_correct,
-    report_matching,
-    report_tokens,
-)
+from ct_rate_pairs.eval.looking.likelihood import marginal_losses, option_losses, report_losses, report_tokens
+from ct_rate_pairs.eval.looking.other_volumes import TooFewScansError, blank_slices
+from ct_rate_pairs.eval.looking.report_matching import draw_options, report_matching
+from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
+from ct_rate_pairs.reports.texts import same_words
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -53,7 +48,7 @@ def test_false_reports_are_other_patients_differently_worded_ones(split, difficu
     assert options.reports.shape == (len(options.volumes), num_false + 1)
     assert (np.take_along_axis(options.reports, options.correct[:, None], axis=1)[:, 0] == options.volumes).all()
     for row in options.reports:
-        assert len({patients[j] for j in row}) == len({collapse_text(texts[j]) for j in row}) == num_false + 1
+        assert len({patients[j] for j in row}) == len({same_words(texts[j]) for j in row}) == num_false + 1
         if difficulty == "hard":
             assert len({tuple(labels[j]) for j in row}) == num_false + 1
     again = draw_options(labels, texts, volumes, **arguments)
@@ -239,7 +234,7 @@ def test_a_map_style_dataset_is_matched_without_reading_it_ahead(tree, difficult
     rows = load_dataset("ct_rate_pairs", data_dir=str(tree), negative="none", spacing=SPACING, split="test[:6]")
     model, processor = make_tiny_qwen(FOUR, hidden_size=32, num_layers=1, vision_depth=1, vision_hidden_size=32)
     read = []
-    transform = rows.format["format_kwargs"]["transform"]
+    transform = reader_of(rows)
     watched = rows.with_transform(lambda batch: read.extend(batch["volume"]) or transform(batch))
     result = report_matching(model, PairCollator(processor), watched, difficulty=difficulty, progress=False)
     assert read[-6:] == result["volumes"] and sorted(read[:-6]) == sorted(result["volumes"])  # for `pmi`, then to ask

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.eval.retrieval import auroc, chance, label_auroc, label_prompts, retrieval
+from ct_rate_pairs.eval.matcher import label_prompts
+from ct_rate_pairs.eval.metrics.ranking import auroc, chance, label_auroc, retrieval
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 3)), min_size=1, max_size=30))

@@ -12,14 +12,14 @@ import yaml
 from datasets import load_dataset
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.csv_tables import patient_of
-from ct_rate_pairs.eval import study as study_module
-from ct_rate_pairs.eval.study import prepare_cohorts, read_study, run_folder, shuffle_cohort
-from ct_rate_pairs.eval.study_figures import plot_study
-from ct_rate_pairs.eval.study_results import interval_over_seeds, read_outcome, summarise
-from ct_rate_pairs.eval.study_tables import format_markdown, write_tables
+from ct_rate_pairs.eval.study.figures import plot_study
+from ct_rate_pairs.eval.study import plan as study_module
+from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study, run_folder, shuffle_cohort
+from ct_rate_pairs.eval.study.results import interval_over_seeds, read_outcome, summarise
+from ct_rate_pairs.eval.study.tables import format_markdown, write_tables
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.volume_names import patient_of
 
 
 CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"

@@ -20,7 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from ct_rate_pairs.eval import text_scores
-from ct_rate_pairs.eval.text_metrics import common_subsequence_length, meteor_score, prepare, rouge_l
+from ct_rate_pairs.eval.metrics.text_metrics import common_subsequence_length, meteor_score, prepare, rouge_l
 
 
 # Case, line breaks, stray spaces, quotes, underscores, an end token, decimals and an empty report.

@@ -9,12 +9,13 @@ from ct_rate_tree import SPACING, write_telling_tree, write_tree
 from datasets import load_dataset
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.eval.choice import evaluate_choice, first_groups, group_names, measure_options
-from ct_rate_pairs.eval.loss_gap import report_losses
-from ct_rate_pairs.eval.report_matching import rank_scores
-from ct_rate_pairs.eval.task_evaluation import evaluate_task, first_volumes
-from ct_rate_pairs.eval.text_only import score_options
-from ct_rate_pairs.eval.vqa import common_answers, evaluate_vqa, score_answers, set_f1
+from ct_rate_pairs.eval.looking.likelihood import report_losses
+from ct_rate_pairs.eval.metrics.ranking import rank_scores
+from ct_rate_pairs.eval.rows import first_volumes
+from ct_rate_pairs.eval.tasks import evaluate_task
+from ct_rate_pairs.eval.tasks.matching import evaluate_choice, first_groups, group_names, measure_options
+from ct_rate_pairs.eval.tasks.text_only import score_options
+from ct_rate_pairs.eval.tasks.vqa import common_answers, evaluate_vqa, score_answers, set_f1
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

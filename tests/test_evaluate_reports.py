@@ -14,8 +14,8 @@ import compare_runs
 import evaluate_reports
 from test_eval_endpoint import LoopbackEndpoint, error
 
-from ct_rate_pairs.eval.predictions import write_challenge_file
-from ct_rate_pairs.eval.provenance import describe_provenance, provenance_path
+from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
+from ct_rate_pairs.eval.predictions.store import write_challenge_file
 
 
 def write_reports(path, tree, number=12, target=None):

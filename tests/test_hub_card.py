@@ -12,8 +12,9 @@ import yaml
 from datasets import load_dataset
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
-from ct_rate_pairs.eval.metric_modules import METRICS
+from ct_rate_pairs.eval.metrics.install import METRICS
 from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -233,7 +234,7 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     subprocess.run(phantom, check=True, capture_output=True)
     options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6, "prompt": "zh"}
     rows = load_dataset("ct_rate_pairs", split="test", **options)
-    save_row_settings(rows.format["format_kwargs"]["transform"], run_dir)
+    save_row_settings(reader_of(rows), run_dir)
     report = "Cardiomegaly is observed."
     row = rows[0] | {"completion": [{"role": "assistant", "content": report}]}
     model, processor = make_tiny_qwen([report], seed=0)

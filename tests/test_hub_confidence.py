@@ -7,21 +7,21 @@ import pytest
 import torch
 from tiny_reader import COMBINATIONS, FINDINGS, INDICES, STATED, make_row, train_reader, write_report
 
-from ct_rate_pairs.hub.confidence import (
+from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.hub.guard import LONGEST_SETTING, QUOTE
+from ct_rate_pairs.hub.reporting.confidence import (
     LONGEST_OPENING,
     apart,
     boundary,
     calibrate,
-    errors,
     find_openings,
     fit_calibration,
     fit_confidence,
     load_confidence,
     stating_logits,
 )
-from ct_rate_pairs.hub.evidence import report_sentences
-from ct_rate_pairs.hub.guard import LONGEST_SETTING, QUOTE
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.sentences import report_sentences
 
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tiny_reader import COMBINATIONS, INDICES, STATED, make_row, train_reader, write_report
 
-from ct_rate_pairs.hub.evidence import mixed_slices, report_sentences, slice_evidence, stating_sentences, top_slices
-from ct_rate_pairs.labels import LABELS
+from ct_rate_pairs.hub.reporting.evidence import mixed_slices, slice_evidence, top_slices
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 
 
 @pytest.mark.parametrize("shown", COMBINATIONS[1:])

@@ -12,11 +12,11 @@ import yaml
 from datasets import load_dataset
 from writable_hub import READ, WRITE, client_environment
 
-from ct_rate_pairs.builder import CTRatePairsConfig
-from ct_rate_pairs.csv_tables import patient_of
+from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.hub import negative_index as module
 from ct_rate_pairs.hub.negative_index import negative_index, publish_negative_index
 from ct_rate_pairs.hub.repository import PublishError
+from ct_rate_pairs.volume_names import patient_of
 
 
 def config(tree, **options) -> CTRatePairsConfig:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from writable_hub import READ, WRITE, WritableHub, client_environment
 
-from ct_rate_pairs.eval.metric_modules import METRICS, metric_files
+from ct_rate_pairs.eval.metrics.install import METRICS, metric_files
 from ct_rate_pairs.hub import publish_metric as module
 from ct_rate_pairs.hub.publish_metric import publish_metric, space_files
 from ct_rate_pairs.hub.repository import PublishError

@@ -17,8 +17,10 @@ from tiny_reader import AFFINE, make_voxels, save_nifti, save_reader, write_repo
 
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub import report as report_module
-from ct_rate_pairs.hub.evidence_sheet import plot_sheet
-from ct_rate_pairs.hub.report import find_scans, main, new_name, report_batch, save, write_markdown
+from ct_rate_pairs.hub.report import main, new_name, report_batch
+from ct_rate_pairs.hub.reporting.files import save, write_markdown
+from ct_rate_pairs.hub.reporting.sheet import plot_sheet
+from ct_rate_pairs.volumes.scan_files import find_scans
 
 
 SHOWN = (1, 0, 1)

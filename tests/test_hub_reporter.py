@@ -24,10 +24,10 @@ from writable_hub import WRITE, WritableHub
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.publish import publish
-from ct_rate_pairs.hub.reporter import Reporter
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.scan_files import read_scan
-from ct_rate_pairs.volume import VolumeError
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 SHOWN = (1, 0, 1)

@@ -21,11 +21,12 @@ from writable_hub import READ, WRITE, WritableHub, client_environment
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.load_model import version_of
-from ct_rate_pairs.eval.provenance import read_provenance
+from ct_rate_pairs.eval.predictions.provenance import read_provenance
 from ct_rate_pairs.hub import load_reporter, write_model_card
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -232,7 +233,7 @@ def adapter(hub, tree, tmp_path) -> tuple[PeftModel, list[dict], Path]:
     trainer.train()
     trainer.save_model()
     processor.save_pretrained(folder)
-    save_row_settings(train.format["format_kwargs"]["transform"], folder)
+    save_row_settings(reader_of(train), folder)
     write_card(folder, args, base_model="alice/base")
     return trainer.model.eval(), list(load_dataset("ct_rate_pairs", split="test", **options)), folder
 

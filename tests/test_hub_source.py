@@ -110,7 +110,7 @@ def client(url: str, log_file: Path) -> dict[str, dict]:
     """Meet every case; for each, the rows or the error, and what was logged and requested meanwhile."""
     from huggingface_hub import constants
 
-    from ct_rate_pairs import hub_source
+    from ct_rate_pairs.sources import hub as hub_source
 
     hub_source.FIRST_WAIT = 0.1
     constants.DOWNLOAD_CHUNK_SIZE = 1024  # what is resumed; the 10 MB of the client are more than these volumes have

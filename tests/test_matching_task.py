@@ -7,10 +7,10 @@ import pytest
 from phantom_reports import cohort
 from text_only import choose_by_text, interval
 
-from ct_rate_pairs.matching import Matching
-from ct_rate_pairs.option_groups import draw_groups, kept_of
-from ct_rate_pairs.question_texts import write_findings
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.tasks.matching import Matching
+from ct_rate_pairs.tasks.matching_groups import draw_groups, kept_of
+from ct_rate_pairs.tasks.vqa_wording import write_findings
 
 
 def texts_of(scans, options) -> list[str]:

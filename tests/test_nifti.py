@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_volume import marked_volume, save
 
-from ct_rate_pairs.volume import VolumeError, read_slices, read_volume
+from ct_rate_pairs.volumes.nifti import read_slices, read_volume
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 AFFINE = np.diag([-2.0, -3.0, 4.0, 1.0])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.partner_statistics import RULES, describe_partners, format_report
-from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
+from ct_rate_pairs.partners.sampler import NoPartnerError, PartnerSampler
+from ct_rate_pairs.partners.statistics import RULES, describe_partners, format_report
 from ct_rate_pairs.phantom.prevalence import draw_labels
+from ct_rate_pairs.reports.labels import LABELS
 
 
 def cohort(n: int, seed: int, prevalence: float = 0.3) -> tuple[np.ndarray, list[str]]:
@@ -191,7 +191,7 @@ def test_the_table_shows_every_rule_label_and_distance():
 
 
 def test_the_command_prints_the_table_and_writes_json(tree, tmp_path):
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "ct_rate_pairs.partners", str(tree)]
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "ct_rate_pairs.partners.sampler", str(tree)]
     options = ["--split", "test", "--min-label-distance", "6", "--json", str(tmp_path / "new" / "partners.json")]
     run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

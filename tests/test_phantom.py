@@ -19,7 +19,7 @@ from ct_rate_pairs.phantom.cohort import plan_cohort
 from ct_rate_pairs.phantom.prevalence import POSITIVE_VOLUMES, TRAIN_VOLUMES, draw_labels
 from ct_rate_pairs.phantom.reports import NOT_GIVEN, write_report
 from ct_rate_pairs.phantom.scan import stream
-from ct_rate_pairs.report_labels import label_report
+from ct_rate_pairs.reports.rules import label_report
 
 
 FIELD_OF_VIEW = (336.0, 336.0, 320.0)

@@ -15,8 +15,8 @@ from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from ct_rate_pairs.prepare import prepare
-from ct_rate_pairs.source import open_source
-from ct_rate_pairs.volume import VolumeError
+from ct_rate_pairs.sources import open_source
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from phantom_reports import cohort
 from text_only import interval
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.balance import balanced_chances, choose
-from ct_rate_pairs.eval.text_only import TfIdf, fit, score
-from ct_rate_pairs.places import LATERAL, places
-from ct_rate_pairs.question_texts import FINDINGS, NAMES, QUESTION_TYPES, YES_NO
-from ct_rate_pairs.questions import Questions
+from ct_rate_pairs.eval.tasks.text_only import TfIdf, fit, score
+from ct_rate_pairs.reports.places import LATERAL, places
+from ct_rate_pairs.tasks.vqa import Questions
+from ct_rate_pairs.tasks.vqa_balance import balanced_chances, choose
+from ct_rate_pairs.tasks.vqa_wording import FINDINGS, NAMES, QUESTION_TYPES, YES_NO
 
 
 def questions(scans, **given) -> Questions:

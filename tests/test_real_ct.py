@@ -18,7 +18,7 @@ from isal import igzip
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
-from ct_rate_pairs.volume import read_slices
+from ct_rate_pairs.volumes.nifti import read_slices
 
 
 THORAX = Path(sys.prefix) / "thorax" / "cxr.nii.gz"  # `make test` puts it there

@@ -11,7 +11,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ct_rate_pairs.eval.predictions import read_predictions
+from ct_rate_pairs.eval.predictions.store import read_predictions
 
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.report_labels import label_report, split_clauses, split_sentences
-from ct_rate_pairs.report_terms import STEMS, TERMS
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.rules import label_report, split_clauses, split_sentences
+from ct_rate_pairs.reports.terms import STEMS, TERMS
 
 
 # 800 real reports with manual labels, which may not be shipped with the project.

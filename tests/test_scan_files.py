@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_volume import marked_volume, save
 
-from ct_rate_pairs.scan_files import read_scan
-from ct_rate_pairs.volume import VolumeError, read_slices
+from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 20], [0, 0, 4.0, -120], [0, 0, 0, 1]])

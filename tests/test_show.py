@@ -8,13 +8,14 @@ from ct_rate_tree import SPACING
 from datasets import load_dataset
 from PIL import Image
 
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.show import draw_sheet
 
 
 def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
     dataset = load_dataset("ct_rate_pairs", data_dir=str(tree), spacing=SPACING, negative="heter", split="test")
     rows = [dataset[1], dataset[2]]
-    figure = draw_sheet(rows, dataset.format["format_kwargs"]["transform"])
+    figure = draw_sheet(rows, reader_of(dataset))
     strips = [axes for axes in figure.axes if axes.images]
     assert len(strips) == 4
     np.testing.assert_array_equal(

@@ -12,7 +12,8 @@ from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
-import ct_rate_pairs.tree_source
+import ct_rate_pairs.sources.tree
+from ct_rate_pairs.rows import reader_of
 
 
 TESTS = Path(__file__).parent
@@ -36,9 +37,9 @@ def epoch_of(dataset, epoch):
 def opened(monkeypatch):
     """Paths of the volumes that are opened, in order."""
     paths = []
-    real = ct_rate_pairs.tree_source.read_volume
+    real = ct_rate_pairs.sources.tree.read_volume
     monkeypatch.setattr(
-        ct_rate_pairs.tree_source, "read_volume", lambda path, **given: paths.append(path.name) or real(path, **given)
+        ct_rate_pairs.sources.tree, "read_volume", lambda path, **given: paths.append(path.name) or real(path, **given)
     )
     return paths
 
@@ -71,7 +72,7 @@ def test_spawned_workers_read_the_same_rows(tree):
     rows = load_dataset(
         "ct_rate_pairs", data_dir=str(tree), negative="gauss", spacing=SPACING, validation_size=0.1, split="train"
     )
-    rows.format["format_kwargs"]["transform"].set_epoch(2)
+    reader_of(rows).set_epoch(2)
     assert list(DataLoader(rows, **options)) == [digest(row) for row in rows]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_rate_pairs.texts import LANGUAGES, TARGETS, write_completion, write_prompt
+from ct_rate_pairs.reports.texts import LANGUAGES, TARGETS, write_completion, write_prompt
 
 
 @given(

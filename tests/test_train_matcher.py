@@ -7,7 +7,7 @@ import yaml
 from datasets import load_dataset
 from test_recipe import CONFIGS, launch, write_cohort
 
-from ct_rate_pairs.eval.matcher_evaluation import evaluate_matcher
+from ct_rate_pairs.eval.matcher import evaluate_matcher
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator

@@ -9,16 +9,9 @@ from datasets import load_dataset
 from PIL import Image
 from transformers import BertTokenizer, CLIPVisionModel
 
-from ct_rate_pairs.trainer.matcher import (
-    IMAGE_TOWERS,
-    MatcherConfig,
-    MatcherModel,
-    Simple3DCNN,
-    contrastive_loss,
-    make_tiny_matcher,
-    train_wordpiece,
-)
+from ct_rate_pairs.trainer.matcher import IMAGE_TOWERS, MatcherConfig, MatcherModel, Simple3DCNN, contrastive_loss
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator, describe
+from ct_rate_pairs.trainer.tiny import make_tiny_matcher, train_wordpiece
 
 
 REPORTS = [

@@ -5,7 +5,7 @@ import torch
 from test_trainer_negative_sft import ROWS, assert_same, logged, make_dataset, make_trainer, weights_of
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from ct_rate_pairs.trainer.report_samples import WriteReportSamples
+from ct_rate_pairs.trainer.callbacks import WriteReportSamples
 
 
 SCANS = make_dataset([row | {"labels": [index % 2] * 18} for index, row in enumerate(ROWS)])

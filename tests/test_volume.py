@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_rate_pairs.volume import VolumeError, air_value, choose_planes, fit, read_slices, read_volume, windows_of
+from ct_rate_pairs.volumes.nifti import read_slices, read_volume
+from ct_rate_pairs.volumes.slicing import VolumeError, air_value, choose_planes, fit, windows_of
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:

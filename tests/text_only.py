@@ -1,8 +1,8 @@
-"""At chance, nothing leaks: the choice of the text-only baseline `ct_rate_pairs.eval.text_only`, and its interval."""
+"""At chance, nothing leaks: the choice of the text-only baseline `ct_rate_pairs.eval.tasks.text_only`, and its interval."""
 
 import numpy as np
 
-from ct_rate_pairs.eval.text_only import score_options
+from ct_rate_pairs.eval.tasks.text_only import score_options
 
 
 Questions = tuple[list[list[str]], np.ndarray]  # options, and the place of the true one

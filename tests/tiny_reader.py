@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ct_rate_pairs.eval.loss_gap import noise_slices
-from ct_rate_pairs.hub.confidence import fit_confidence
-from ct_rate_pairs.labels import LABELS
-from ct_rate_pairs.texts import write_prompt
+from ct_rate_pairs.eval.looking.other_volumes import noise_slices
+from ct_rate_pairs.hub.reporting.confidence import fit_confidence
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
-from ct_rate_pairs.volume import Volume, to_uint8
+from ct_rate_pairs.volumes.slicing import Volume, to_uint8
 
 
 # The thirds from the top; slices 1 and 2, 3 and 4, 5 and 6.

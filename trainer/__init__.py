@@ -1,23 +1,17 @@
-"""Rows of `ct_rate_pairs` -> a trained model: configuration, trainer and collator."""
+"""Rows of `ct_rate_pairs` -> a trained model. Names are imported when they are first used, as most need torch."""
 
-from .generation import generate_batch
-from .muon import MuonAdamW
-from .negative_sft_config import NegativeSFTConfig
-from .negative_sft_trainer import NegativeSFTTrainer
-from .new_negatives import NewNegativesEachEpoch
-from .pair_collator import PairCollator
-from .report_samples import WriteReportSamples
-from .row_settings import read_row_settings, save_row_settings
+import lazy_loader
 
 
-__all__ = [
-    "MuonAdamW",
-    "NegativeSFTConfig",
-    "NegativeSFTTrainer",
-    "NewNegativesEachEpoch",
-    "PairCollator",
-    "WriteReportSamples",
-    "generate_batch",
-    "read_row_settings",
-    "save_row_settings",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "callbacks": ["NewNegativesEachEpoch", "WriteReportSamples"],
+        "generation": ["generate_batch"],
+        "muon": ["MuonAdamW"],
+        "negative_sft_config": ["NegativeSFTConfig"],
+        "negative_sft_trainer": ["NegativeSFTTrainer"],
+        "pair_collator": ["PairCollator"],
+        "row_settings": ["read_row_settings", "save_row_settings"],
+    },
+)

@@ -5,19 +5,16 @@ The light baseline beside a vision-language model. It reads each report on its o
 """
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from tokenizers import normalizers, pre_tokenizers
 from torch import nn
 from transformers import (
     BertConfig,
     BertModel,
-    BertTokenizer,
     CLIPVisionConfig,
     CLIPVisionModel,
     PreTrainedConfig,
@@ -29,7 +26,6 @@ from transformers.utils import ModelOutput
 
 IMAGE_TOWERS = ("cnn3d", "clip_middle_slice", "clip_all_slices")
 LARGEST_SCALE = math.log(100)  # CLIP's: "to prevent scaling the logits by more than 100" (section 2.5)
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class MatcherConfig(PreTrainedConfig):
@@ -266,71 +262,3 @@ class MatcherModel(PreTrainedModel):
         logits = self.logit_scale.exp() * images @ texts.T
         loss = contrastive_loss(logits, same_text) if return_loss else None
         return MatcherOutput(loss=loss, logits_per_image=logits, image_embeds=images, text_embeds=texts)
-
-
-def make_tiny_matcher(
-    texts: list[str],
-    image_size: tuple[int, int],
-    *,
-    vocab_size: int = 1024,
-    seed: int = 0,
-    **config,
-) -> tuple[MatcherModel, BertTokenizer]:
-    """
-    Make an untrained small matcher with its tokenizer: no download, and minutes on a CPU.
-
-    Args:
-        texts (`list[str]`):
-            What the WordPiece vocabulary is learnt from: the reports of the training split.
-        image_size (`tuple[int, int]`):
-            Height and width of the slices in pixels.
-        vocab_size (`int`, *optional*, defaults to `1024`):
-            Largest vocabulary.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the weights. The global random state is left as it was.
-        config:
-            Options of [`MatcherConfig`] that differ from those of the small model.
-
-    Returns:
-        `tuple`: a [`MatcherModel`] in float32 on the CPU and a [`~transformers.BertTokenizer`].
-    """
-    tokenizer = train_wordpiece(texts, vocab_size)
-    small = {
-        "image_size": tuple(image_size),
-        "cnn_widths": (8, 16, 32, 64),
-        "projection_dim": 128,
-        "text_config": {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-        "vision_config": {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 7,
-        },
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MatcherModel(MatcherConfig(**small | config)), tokenizer
-
-
-def train_wordpiece(texts: list[str], vocab_size: int) -> BertTokenizer:
-    """
-    A lower-case WordPiece vocabulary: BERT's special tokens, the letters of `texts`, and their most frequent words.
-
-    The trainer of `tokenizers` numbers equally frequent pieces in another order at every call, and no training that
-    starts from it can be repeated.
-    """
-    normalize, cut = normalizers.BertNormalizer().normalize_str, pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    counts = Counter(word for text in texts for word, _ in cut(normalize(text)))
-    letters = sorted({letter for word in counts for letter in word})
-    words = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
-    pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters), *words]
-    return BertTokenizer(vocab={piece: place for place, piece in enumerate(pieces[:vocab_size])})

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ct_rate_pairs.report_labels import split_sentences
+from ct_rate_pairs.reports.rules import split_sentences
+from ct_rate_pairs.reports.texts import same_words
 
 from .matcher import MatcherConfig
 
@@ -130,7 +131,7 @@ class MatcherCollator:
 def equal(texts: Sequence[str]) -> torch.Tensor:
     """Which of `B` texts are equal but for case and white space, bool `[B, B]`."""
     numbers: dict[str, int] = {}
-    ids = torch.tensor([numbers.setdefault(" ".join(text.lower().split()), len(numbers)) for text in texts])
+    ids = torch.tensor([numbers.setdefault(same_words(text), len(numbers)) for text in texts])
     return ids[:, None] == ids
 
 

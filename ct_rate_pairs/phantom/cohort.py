@@ -13,8 +13,9 @@ import numpy as np
 from isal import igzip
 from tqdm import tqdm
 
-from ..labels import LABELS
-from ..tree_source import PHANTOM_MARKER
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.sources.tree import PHANTOM_MARKER
+
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
 from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..labels import LABELS
+from ct_rate_pairs.reports.labels import LABELS
 
 
 # Volumes of CT-RATE's 47,149 training volumes with each label, in official order.

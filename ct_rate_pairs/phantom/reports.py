@@ -2,7 +2,8 @@
 
 import zlib
 
-from ..labels import LABELS
+from ct_rate_pairs.reports.labels import LABELS
+
 from .findings import Finding
 
 

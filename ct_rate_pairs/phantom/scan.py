@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ..labels import LABELS
-from . import findings as other
-from . import lung_findings as lung
+from ct_rate_pairs.phantom import findings as other
+from ct_rate_pairs.phantom import lung_findings as lung
+from ct_rate_pairs.reports.labels import LABELS
+
 from .anatomy import Anatomy
 from .findings import Finding
 from .slab import texture

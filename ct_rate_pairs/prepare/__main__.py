@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from ..prepared_source import PreparedSource
-from ..settings_arguments import add_settings, take_settings
-from ..source import open_source
+from ct_rate_pairs.sources import open_source
+from ct_rate_pairs.sources.prepared import PreparedSource
+from ct_rate_pairs.volumes.settings import add_settings, take_settings
+
 from .shards import BAD_VOLUMES, prepare
 
 

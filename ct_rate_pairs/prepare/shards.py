@@ -24,11 +24,12 @@ from datasets import Features, Image, List, Value
 from PIL import Image as PILImage
 from tqdm import tqdm
 
-from ..builder import INDEX_FEATURES
-from ..labels import LABELS
-from ..prepared_source import PROVENANCE, shard_name
-from ..tree_source import TreeSource
-from ..volume import VolumeError
+from ct_rate_pairs.builder import INDEX_FEATURES
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.sources.prepared import PROVENANCE, shard_name
+from ct_rate_pairs.sources.tree import TreeSource
+from ct_rate_pairs.volumes.slicing import VolumeError
+
 from .card import dataset_card
 
 
@@ -62,7 +63,7 @@ def prepare(
     Write a prepared copy of `source`. Shards that are there are kept: after an interruption run the same again.
 
     Args:
-        source ([`~ct_rate_pairs.tree_source.TreeSource`]):
+        source ([`~ct_rate_pairs.sources.tree.TreeSource`]):
             A CT-RATE tree on disk or on the Hub, with the settings to read it with.
         out (`str` or `Path`):
             Folder of the copy. One that was prepared from something else, or otherwise, is refused.

@@ -7,8 +7,8 @@ from .crg import crg
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_statistics
 from .labels import LABELS
-from .report_labels import label_report
-from .report_terms import TERMS
+from .rules import label_report
+from .terms import TERMS
 
 
 # From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.

@@ -1,0 +1,101 @@
+"""The options of `load_dataset("ct_rate_pairs", ...)`, and what they may be."""
+
+from dataclasses import dataclass, fields
+
+import datasets
+
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.tasks import OPTIONS, TASKS
+from ct_rate_pairs.volumes.settings import VolumeSettings, one_of
+
+
+NEGATIVES = ("none", "gauss", "heter", "hard")
+_SETTINGS = tuple(field.name for field in fields(VolumeSettings))
+
+
+@dataclass
+class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
+    """
+    Options of `load_dataset("ct_rate_pairs", ...)`.
+
+    `files`, `reconstructions`, `num_slices`, `spacing`, `window` and `z_range` are described in
+    [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which has their defaults; a prepared copy has its own. Those of
+    each task are in its own file: [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`, `prompt` and
+    `prompt_metadata`, which all tasks have), [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and
+    [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
+
+    Args:
+        data_dir (`str`, *optional*):
+            A tree with CT-RATE's layout (a copy, or a phantom cohort), or a prepared copy. The gated repository on
+            the Hub by default.
+        task (`str`, *optional*, defaults to `"report"`):
+            `"report"`: write the report; `"vqa"`: answer questions made from the labels and the report, see
+            [`~ct_rate_pairs.tasks.Questions`]; `"matching"`: choose the volume's text among false ones, see
+            [`~ct_rate_pairs.tasks.Matching`]; `"errors"`: tell which statement of the report was made wrong, see
+            [`~ct_rate_pairs.tasks.Errors`]. In the split `train` each epoch has new questions, options and errors.
+        negative (`str`, *optional*, defaults to `"none"`):
+            `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a volume of other labels, section 7.2) or
+            `"hard"` (a volume of nearly the same labels that lacks a finding of the report). The partner of a
+            question (`"vqa"`) is a volume with another answer. The partner of a choice (`"matching"`) has another
+            text. The partner of an error (`"errors"`) is a volume of which the wrong statement is right.
+        slices (`str`, *optional*, defaults to `"uniform"`):
+            `"uniform"`: the middle plane of each of `num_slices` bins of the depth; `"jitter"`: in the split `train`
+            a random plane of each bin, a new one each epoch.
+        min_label_distance (`int`, *optional*, defaults to `10`):
+            In how many of the 18 labels a heter partner must differ; where none does, the farthest serve.
+        max_label_distance (`int`, *optional*, defaults to `3`):
+            In how many labels a hard partner may differ.
+        partner_sampling (`str`, *optional*, defaults to `"uniform"`):
+            `"uniform"` (the paper) or `"balanced"`, see [`~ct_rate_pairs.partners.sampler.PartnerSampler`].
+        validation_size (`float`, *optional*, defaults to `0.05`):
+            Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
+            Partners come from a row's own split, whatever `select`, `filter` or `train_test_split` leave of it: to
+            hold patients out, use this.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the negatives, questions, options and errors. With the epoch and the volume's name (for a stream,
+            its shuffling seed too) it determines every draw. A new epoch comes with `set_epoch`: of a stream; of a
+            map-style dataset's reader (`NewNegativesEachEpoch` does it in training). `repeat` repeats the negatives,
+            too.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            `"raise"`, or `"skip"`: leave a bad volume out, with a warning that names and counts it. A map-style
+            dataset owes a row for every index, so there the next readable volume takes its place.
+    """
+
+    files: str | None = None
+    reconstructions: str | None = None
+    num_slices: int | None = None
+    spacing: tuple[float, float, float] | None = None
+    window: str | tuple | None = None
+    z_range: tuple[float, float] | None = None
+    task: str = "report"
+    negative: str = "none"
+    slices: str = "uniform"
+    min_label_distance: int = 10
+    max_label_distance: int = 3
+    partner_sampling: str = "uniform"
+    validation_size: float = 0.05
+    seed: int = 0
+    on_error: str = "raise"
+
+    def __post_init__(self):
+        super().__post_init__()
+        one_of("task", self.task, TASKS)
+        one_of("negative", self.negative, NEGATIVES)
+        one_of("slices", self.slices, ("uniform", "jitter"))
+        one_of("partner_sampling", self.partner_sampling, ("uniform", "balanced"))
+        one_of("on_error", self.on_error, ("raise", "skip"))
+        for options in OPTIONS:
+            options.check(self)
+        if not 0 <= self.validation_size < 1:
+            raise ValueError(f"validation_size={self.validation_size}: give a share of the patients, 0 <= size < 1.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: give a whole number, 0 or more.")
+        for name in ("min_label_distance", "max_label_distance"):
+            if not 1 <= getattr(self, name) <= len(LABELS):
+                raise ValueError(f"{name}={getattr(self, name)}: choose 1 to {len(LABELS)}, the number of labels.")
+        VolumeSettings(**self.settings)
+
+    @property
+    def settings(self) -> dict:
+        """The fields of `VolumeSettings` that were given."""
+        return {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}

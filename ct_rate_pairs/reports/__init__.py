@@ -1,0 +1,1 @@
+"""What a report says: its labels, sentences, places, and statements turned into their opposite."""

@@ -1,0 +1,193 @@
+"""CT-RATE's CSV files, joined into one table of scans for each of its two official splits."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
+from ct_rate_pairs.volumes.settings import VolumeSettings
+
+
+logger = logging.getLogger(__name__)
+# stems of the folders and of the tables: CT-RATE says `valid` here and `validation` there
+_OFFICIAL = {"train": ("train", "train"), "test": ("valid", "validation")}
+_RESCALE, _SPACING = ("RescaleSlope", "RescaleIntercept"), ("XYSpacing", "ZSpacing")
+
+
+class TableError(ValueError):
+    """A CSV of CT-RATE that is missing a column or a volume. The message names the file and the remedy."""
+
+
+def read_scans(
+    file: Callable[[str], Path],
+    volumes: Callable[[str], set[str] | None],
+    settings: VolumeSettings,
+    split: str,
+    on_error: str,
+) -> pd.DataFrame:
+    """
+    Read an official split.
+
+    Args:
+        file (`Callable[[str], Path]`), volumes (`Callable[[str], set[str] | None]`):
+            Find a table, and the names of the volumes in a folder: [`~ct_rate_pairs.sources.tree.TreeSource.file`] and
+            [`~ct_rate_pairs.sources.tree.TreeSource.volumes`].
+        settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`]):
+            Its `files` and `reconstructions` are used.
+        split (`str`):
+            `"train"` or `"test"` (CT-RATE's validation set).
+        on_error (`str`):
+            `"raise"`, or `"skip"`: leave out volumes that a table lacks, with a warning.
+
+    Returns:
+        `pd.DataFrame`: by the volume's name, the columns `path` (relative to the source), `patient`, `findings`,
+        `impression`, `age`, `sex`, the 18 labels, and for the original files `rescale` (slope, intercept) and
+        `spacing` (x, y, z in mm); in the order of the label table.
+
+    Raises:
+        `FileNotFoundError`: when a table is missing.
+        `TableError`: when a table lacks a column or a volume, or a cell cannot be what its column says.
+    """
+    short, long = _OFFICIAL[split]
+    original = settings.files == "original"
+    folder = short if original else f"{short}_fixed"
+    labels_file = file(f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv")
+    reports_file = file(f"dataset/radiology_text_reports/{long}_reports.csv")
+    metadata_file = file(f"dataset/metadata/{long}_metadata.csv")
+    no_chest_file = file(f"dataset/metadata/no_chest_{short}.txt")
+    labels = _read_csv(labels_file, LABELS)
+    reports = _read_csv(reports_file, ("Findings_EN", "Impressions_EN"))
+    geometry = (*_RESCALE, *_SPACING) if original else ()
+    metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *geometry))
+    _check_labels(labels, labels_file)
+
+    names = _present(labels.index, volumes(f"dataset/{folder}"), labels_file, folder, on_error)
+    names = names[~names.isin(no_chest_file.read_text().split())]
+    for table, table_file in ((reports, reports_file), (metadata, metadata_file)):
+        missing = names[~names.isin(table.index)]
+        if len(missing):
+            _report(f"{missing[0]} has no row in {table_file}", list(missing), on_error)
+            names = names.difference(missing, sort=False)
+    if settings.reconstructions == "first":
+        names = _first_reconstructions(names)
+
+    labels, reports, metadata = (table.loc[names] for table in (labels, reports, metadata))
+    scans = pd.DataFrame(
+        {
+            "path": [_path(folder, name) for name in names],
+            "patient": [patient_of(name) for name in names],
+            "findings": reports["Findings_EN"],
+            "impression": reports["Impressions_EN"],
+            "age": pd.array([_age(age) for age in metadata["PatientAge"]], dtype="Int16"),
+            "sex": metadata["PatientSex"],
+            **labels.astype(np.int8),
+        },
+        index=names,
+    )
+    return scans.assign(**_geometry(metadata, metadata_file)) if original else scans
+
+
+def _present(names: pd.Index, on_disk: set[str] | None, labels_file: Path, folder: str, on_error: str) -> pd.Index:
+    """The volumes that are there; both a volume without labels and labels without a volume are told."""
+    if on_disk is None:
+        return names
+    unnamed = sorted(on_disk - set(names))
+    if unnamed:
+        _report(f"{unnamed[0]} lies under dataset/{folder} but has no row in {labels_file}", unnamed, on_error)
+    absent = ~names.isin(on_disk)
+    if absent.any():
+        logger.warning(
+            "%d of the %d volumes in %s are not under dataset/%s and are left out, the first: %s.",
+            absent.sum(), len(names), labels_file.name, folder, names[absent][0],
+        )  # fmt: skip
+    return names[~absent]
+
+
+def _first_reconstructions(names: pd.Index) -> pd.Index:
+    """Reconstructions of one scan share report and labels: the one of the lowest number stands for the scan."""
+    scan, number = [names.str.extract(pattern, expand=False) for pattern in (r"(.+)_\d+\.", r"_(\d+)\.")]
+    order = pd.DataFrame({"scan": scan, "number": number.astype(int), "position": np.arange(len(names))})
+    first = order.sort_values("number", kind="stable").drop_duplicates("scan")["position"]
+    return names[np.sort(first)]
+
+
+def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table by its `VolumeName`, with `columns` checked and nothing but them read."""
+    columns = ("VolumeName", *columns)
+    try:
+        header = pd.read_csv(file, nrows=0).columns
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise TableError(
+                f"{file} has no column '{missing[0]}' (it has: {', '.join(header[:20])}). CT-RATE's own file has "
+                "it: download it again, or write the phantom anew."
+            )
+        table = pd.read_csv(file, usecols=columns)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise TableError(f"{file} is not a readable CSV: {error}. Download it again.") from error
+    named = table["VolumeName"].astype(str).str.fullmatch(VOLUME_NAME)
+    if not named.all():
+        row = int(np.flatnonzero(~named)[0])
+        raise TableError(
+            f"{file}, row {row + 2}: '{table['VolumeName'][row]}' is not a CT-RATE volume name "
+            "(split_patient_scan_reconstruction.nii.gz, such as train_12_a_1.nii.gz). Correct or remove the row."
+        )
+    duplicated = table["VolumeName"].duplicated()
+    if duplicated.any():
+        row = int(np.flatnonzero(duplicated)[0])
+        raise TableError(f"{file}, row {row + 2}: '{table['VolumeName'][row]}' occurs twice. Remove one of the rows.")
+    return table.set_index("VolumeName")
+
+
+def _check_labels(labels: pd.DataFrame, file: Path) -> None:
+    wrong = ~labels[list(LABELS)].isin([0, 1]).to_numpy()
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise TableError(
+            f"{file}, row {row + 2}: column '{LABELS[column]}' of {labels.index[row]} holds "
+            f"{labels[LABELS[column]].iloc[row]}, but a label is 0 or 1. Correct or remove the row."
+        )
+
+
+def _report(message: str, volumes: list[str], on_error: str) -> None:
+    if on_error == "raise":
+        raise TableError(
+            f"{message} ({len(volumes)} such volumes). Complete the table, remove the file, or pass on_error='skip'."
+        )
+    logger.warning("%s: left out with %d more like it.", message, len(volumes) - 1)
+
+
+def _path(folder: str, name: str) -> str:
+    parts = name.removesuffix(".nii.gz").split("_")
+    return f"dataset/{folder}/{'_'.join(parts[:2])}/{'_'.join(parts[:3])}/{name}"
+
+
+def _age(age: str) -> int | None:
+    """DICOM's age string, `036Y`."""
+    return int(age[:-1]) if isinstance(age, str) and re.fullmatch(r"\d{1,3}Y", age) else None
+
+
+def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list[tuple[float, ...]]]:
+    """What the headers of the original files lack. `XYSpacing` reads `"[0.75, 0.75]"`."""
+    rescale, spacing = [], []
+    for name, slope, intercept, in_plane, through in metadata[[*_RESCALE, *_SPACING]].itertuples():
+        try:
+            x, y = json.loads(in_plane)
+            values = float(slope), float(intercept), float(x), float(y), float(through)
+        except (TypeError, ValueError):
+            values = (np.nan,)
+        if not np.isfinite(values).all():
+            raise TableError(
+                f"{file}, row of {name}: RescaleSlope={slope!r}, RescaleIntercept={intercept!r}, XYSpacing="
+                f"{in_plane!r} and ZSpacing={through!r} should be two numbers, a pair such as '[0.75, 0.75]', and a "
+                "number. Correct the row, or use files='fixed', which needs none of them."
+            )
+        rescale.append(values[:2])
+        spacing.append(values[2:])
+    return {"rescale": rescale, "spacing": spacing}

@@ -1,0 +1,123 @@
+"""A prepared copy: slices, reports and labels in Parquet shards, as `python -m ct_rate_pairs.prepare` writes them."""
+
+import io
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slicing import VolumeError
+
+
+PROVENANCE = "prepared.json"
+_TEXTS = ("volume", "findings", "impression", "age", "sex", "labels")
+
+
+class PreparedSource:
+    """
+    The prepared copy under the folder `root`, read with the settings that it was written with.
+
+    Every volume is a row group of its own, so that a partner anywhere in the copy is one small read away.
+
+    Args:
+        root (`str` or `Path`):
+            Folder that holds `prepared.json`.
+        settings:
+            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`] that the caller wants.
+
+    Raises:
+        `ValueError`: when a field of `settings` is not what the copy was written with.
+        `FileNotFoundError`: when shards are missing.
+    """
+
+    def __init__(self, root: str | Path, **settings):
+        self.root = Path(root).expanduser().resolve()
+        try:
+            self.provenance = json.loads((self.root / PROVENANCE).read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy anew.") from error
+        self.settings = VolumeSettings(**self.provenance["settings"])
+        own = asdict(self.settings)
+        for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():
+            if wanted != own[name]:
+                raise ValueError(
+                    f"{self.root} was prepared with {name}={own[name]!r}, so {name}={wanted!r} cannot be had from it. "
+                    f"Leave {name} out, read the source ({self.provenance['source']}), or prepare another copy."
+                )
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the scans are synthetic."""
+        return self.provenance["phantom"]
+
+    def shards(self, split: str) -> list[Path]:
+        """Files of the official split `"train"` or `"test"`."""
+        count = self.provenance["shards"][split]
+        files = [self.root / shard_name(split, i, count) for i in range(count)]
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {count} shards of '{split}' are missing, the first: {missing[0]}. Run the "
+                "command that prepared the copy again: it writes what is missing."
+            )
+        return files
+
+    def scans(self, split: str, on_error: str) -> pd.DataFrame:
+        """The official split `"train"` or `"test"`, as [`~ct_rate_pairs.sources.csv_tables.read_scans`] gives it."""
+        parts = []
+        for file in self.shards(split):
+            try:
+                part = pq.read_table(file, columns=list(_TEXTS)).to_pandas()
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(
+                    f"{file} is damaged ({error}). Remove it, and run the command that prepared the copy again."
+                ) from error
+            parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))
+        scans = pd.concat([pd.DataFrame(columns=[*_TEXTS, "path", "row_group"]), *parts], ignore_index=True)
+        labels = pd.DataFrame(
+            np.array(scans.pop("labels").tolist(), np.int8).reshape(-1, len(LABELS)), columns=list(LABELS)
+        )
+        scans = scans.assign(patient=scans["volume"].map(patient_of), age=scans["age"].astype("Int16"), **labels)
+        return scans.set_index("volume")
+
+    def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
+        """Slices of one line of a table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and their depths."""
+        assert fractions is None, "the planes of a prepared copy are fixed"
+        try:
+            file = self.root / scan["path"]
+            shard = _open(file, file.stat().st_mtime_ns)
+            group = shard.read_row_group(scan["row_group"], columns=["images", "slice_mm"])
+            images = group["images"].chunk(0).flatten().field("bytes")
+            slices = np.stack([np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in images])
+        except (pa.ArrowInvalid, OSError) as error:  # Pillow's errors are OSErrors, too
+            raise VolumeError(
+                f"{scan.name}: its slices in {file} cannot be read ({error}). Remove the file, "
+                "and run the command that prepared the copy again."
+            ) from error
+        return slices, group["slice_mm"][0].as_py()
+
+    def fingerprint(self) -> str:
+        """Changes whenever a shard does."""
+        files = [file for split in self.provenance["shards"] for file in self.shards(split)]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return f"{self.root} {json.dumps([self.provenance, stats], sort_keys=True)}"
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """Path of a shard within the copy, in the Hub's manner."""
+    return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+@lru_cache(maxsize=256)
+def _open(file: Path, modified: int) -> pq.ParquetFile:
+    """Kept open; `modified` tells a file from one that has taken its place."""
+    return pq.ParquetFile(file)  # not mapped into memory: a file cut short would then kill the process

@@ -1,0 +1,123 @@
+"""CT-RATE's own tree of volumes and tables: on disk (a copy, or the phantom), and the part shared with the Hub's."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ct_rate_pairs.volumes.nifti import read_volume
+from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slicing import Volume, to_uint8
+
+from .csv_tables import read_scans
+
+
+PHANTOM_MARKER = "phantom.json"  # at the root of a phantom cohort
+
+
+class TreeSource(ABC):
+    """
+    A tree with CT-RATE's layout, read through `settings`.
+
+    Args:
+        settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`], *optional*):
+            Which volumes, and how they become slices.
+    """
+
+    def __init__(self, settings: VolumeSettings | None = None):
+        self.settings = settings or VolumeSettings()
+
+    @abstractmethod
+    def file(self, path: str) -> Path:
+        """Local path of the table `path`, which is relative to the tree's root."""
+
+    @abstractmethod
+    def volumes(self, folder: str) -> set[str] | None:
+        """Names of the volumes under `folder`; `None` when all that the tables name can be taken to be there."""
+
+    @abstractmethod
+    def read_volume(
+        self,
+        path: str,
+        rescale: tuple[float, float] | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Volume:
+        """The volume at `path`; `rescale` and `spacing` as in [`~ct_rate_pairs.volumes.read_volume`]."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever a table or the set of volumes does, so that no stale index is served."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where the tree is, for provenance."""
+
+    @property
+    @abstractmethod
+    def is_phantom(self) -> bool:
+        """Whether the scans are synthetic."""
+
+    def scans(self, split: str, on_error: str) -> pd.DataFrame:
+        """The official split `"train"` or `"test"`, see [`~ct_rate_pairs.sources.csv_tables.read_scans`]."""
+        return read_scans(self.file, self.volumes, self.settings, split, on_error)
+
+    def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
+        """
+        Slices of one line of a table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and their depths below
+        the first in mm. `fractions` places each plane in its bin, the middle by default.
+        """
+        volume = self.read_volume(scan["path"], scan.get("rescale"), scan.get("spacing"))  # given for original files
+        of = self.settings
+        slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
+        return to_uint8(slices), slice_mm
+
+
+class LocalSource(TreeSource):
+    """A tree with CT-RATE's layout under the folder `root`."""
+
+    def __init__(self, root: str | Path, settings: VolumeSettings | None = None):
+        super().__init__(settings)
+        self.root = Path(root).expanduser().resolve()
+        if not (self.root / "dataset").is_dir():
+            raise FileNotFoundError(
+                f"{self.root} holds no folder `dataset/`. Pass the root of a CT-RATE copy or a prepared copy as "
+                f"`data_dir`, or write a phantom there: `python -m ct_rate_pairs.phantom --out {self.root} --scans "
+                "200`."
+            )
+
+    def file(self, path: str) -> Path:
+        if not (self.root / path).is_file():
+            raise FileNotFoundError(f"{self.root / path} is missing. Copy it from CT-RATE, or write the phantom anew.")
+        return self.root / path
+
+    def volumes(self, folder: str) -> set[str] | None:
+        return {path.name for path in (self.root / folder).glob("*/*/*.nii.gz")}
+
+    def read_volume(
+        self,
+        path: str,
+        rescale: tuple[float, float] | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Volume:
+        return read_volume(self.root / path, rescale=rescale, spacing=spacing)
+
+    @property
+    def location(self) -> str:
+        return str(self.root)
+
+    @property
+    def is_phantom(self) -> bool:
+        return (self.root / PHANTOM_MARKER).is_file()
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.root).encode())
+        tables = [*self.root.glob("dataset/*/*.csv"), *self.root.glob("dataset/metadata/*.txt")]
+        for path in sorted(tables):
+            stat = path.stat()
+            digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        for name in sorted(path.name for path in self.root.glob("dataset/*/*/*/*.nii.gz")):
+            digest.update(name.encode())
+        return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""The splits of the dataset: one table each, a row a scan (or a reconstruction), with its text, labels and place."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pandas as pd
+
+from ct_rate_pairs.reports.texts import write_completion
+from ct_rate_pairs.sources import Source
+
+from .config import CTRatePairsConfig
+
+
+logger = logging.getLogger(__name__)
+
+
+def read_tables(source: Source, config: CTRatePairsConfig) -> dict[str, pd.DataFrame]:
+    """
+    Read the splits `train`, `validation` (carved out of CT-RATE's train by patient) and `test` (its official
+    validation set).
+
+    Args:
+        source ([`~ct_rate_pairs.sources.Source`]):
+            Where the scans come from.
+        config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
+            Its `validation_size`, `on_error` and options of the text are used.
+
+    Returns:
+        `dict[str, pd.DataFrame]`: by the volume's name, the columns `patient`, `findings`, `impression`, `age`, `sex`,
+        the 18 labels, and what the source needs to find the volume; in the order of the label table. Scans without a
+        text to teach are left out.
+
+    Raises:
+        `FileNotFoundError`: when a table is missing.
+        `TableError`: when a table lacks a column or a volume.
+    """
+    train, test = (_with_text(source.scans(split, config.on_error), split, config) for split in ("train", "test"))
+    held_out = train["patient"].map(lambda patient: _uniform_hash(patient) < config.validation_size).astype(bool)
+    return {"train": train[~held_out], "validation": train[held_out], "test": test}
+
+
+def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd.DataFrame:
+    texts = zip(scans["findings"], scans["impression"], strict=True)
+    given = np.array([write_completion(*sections, config.target) != "" for sections in texts], dtype=bool)
+    if not given.all():
+        logger.warning("%d scans of the split '%s' have no %s: left out.", (~given).sum(), split, config.target)
+    return scans[given]
+
+
+def _uniform_hash(patient: str) -> float:
+    """A number in [0, 1) that depends on the patient alone, so that the split is the same everywhere and for ever."""
+    return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,17 @@
+"""
+The tasks that can be made of the same volumes and reports. A new one is a file here, a line in `TASKS`, and a file and
+a line in `ct_rate_pairs.eval.tasks`.
+"""
+
+from .errors import Errors
+from .matching import Matching
+from .report import ReportWriting
+from .task import Asked, Scans, Task
+from .vqa import Questions
+
+
+TASKS: dict[str, type[Task]] = {"report": ReportWriting, "vqa": Questions, "matching": Matching, "errors": Errors}
+# Their options, of which `CTRatePairsConfig` is made.
+OPTIONS = tuple(task.Options for task in TASKS.values() if task.Options)
+
+__all__ = ["OPTIONS", "TASKS", "Asked", "Errors", "Matching", "Questions", "ReportWriting", "Scans", "Task"]

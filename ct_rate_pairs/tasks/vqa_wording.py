@@ -1,0 +1,146 @@
+"""The wording of questions and answers, in English and Chinese. A template never depends on the answer."""
+
+from ct_rate_pairs.reports.labels import LABELS
+
+
+# As a question names a finding, and as an answer lists it.
+FINDINGS = {
+    "en": {
+        "Medical material": "medical material such as a catheter, a device or sutures",
+        "Arterial wall calcification": "calcification of the arterial walls",
+        "Cardiomegaly": "cardiomegaly",
+        "Pericardial effusion": "pericardial effusion",
+        "Coronary artery wall calcification": "calcification of the coronary arteries",
+        "Hiatal hernia": "a hiatal hernia",
+        "Lymphadenopathy": "lymphadenopathy",
+        "Emphysema": "emphysema",
+        "Atelectasis": "atelectasis",
+        "Lung nodule": "a lung nodule",
+        "Lung opacity": "lung opacity",
+        "Pulmonary fibrotic sequela": "fibrotic sequelae of the lungs",
+        "Pleural effusion": "pleural effusion",
+        "Mosaic attenuation pattern": "a mosaic attenuation pattern",
+        "Peribronchial thickening": "peribronchial thickening",
+        "Consolidation": "consolidation",
+        "Bronchiectasis": "bronchiectasis",
+        "Interlobular septal thickening": "interlobular septal thickening",
+    },
+    "zh": {
+        "Medical material": "医疗材料（如导管、器械或缝线）",
+        "Arterial wall calcification": "动脉壁钙化",
+        "Cardiomegaly": "心脏增大",
+        "Pericardial effusion": "心包积液",
+        "Coronary artery wall calcification": "冠状动脉壁钙化",
+        "Hiatal hernia": "食管裂孔疝",
+        "Lymphadenopathy": "淋巴结肿大",
+        "Emphysema": "肺气肿",
+        "Atelectasis": "肺不张",
+        "Lung nodule": "肺结节",
+        "Lung opacity": "肺部密度增高影",
+        "Pulmonary fibrotic sequela": "肺纤维化后遗改变",
+        "Pleural effusion": "胸腔积液",
+        "Mosaic attenuation pattern": "马赛克灌注征",
+        "Peribronchial thickening": "支气管周围增厚",
+        "Consolidation": "肺实变",
+        "Bronchiectasis": "支气管扩张",
+        "Interlobular septal thickening": "小叶间隔增厚",
+    },
+}
+NAMES = {
+    "en": {label: label for label in LABELS},
+    "zh": {**FINDINGS["zh"], "Medical material": "医疗材料"},
+}
+
+QUESTIONS = {
+    "en": {
+        "presence": (
+            "Does this chest CT show {}?",
+            "Is there {} in this chest CT?",
+            "Can {} be seen in this scan?",
+            "Is {} present?",
+        ),
+        "side": (
+            "On which side is {}?",
+            "Which side of the chest shows {}?",
+            "This chest CT shows {}. Is it on the right, on the left or on both sides?",
+        ),
+        "location": (
+            "Which lobes of the lungs show {}?",
+            "In which lobes is {}?",
+            "This chest CT shows {}. Which lobes are affected?",
+        ),
+        "abnormalities": (
+            "Which abnormalities does this chest CT show?",
+            "List the abnormalities in this chest CT.",
+            "What is abnormal in this scan?",
+        ),
+    },
+    "zh": {
+        "presence": ("这份胸部 CT 是否显示{}？", "这份胸部 CT 中有没有{}？", "该扫描中能否看到{}？", "是否存在{}？"),
+        "side": ("{}位于哪一侧？", "胸部哪一侧可见{}？", "这份胸部 CT 显示{}。位于右侧、左侧还是双侧？"),
+        "location": ("哪些肺叶可见{}？", "{}位于哪些肺叶？", "这份胸部 CT 显示{}。累及哪些肺叶？"),
+        "abnormalities": ("这份胸部 CT 有哪些异常？", "请列出这份胸部 CT 中的异常。", "该扫描有什么异常？"),
+    },
+}
+# What form the answer is to have stands behind the question.
+FORMS = {
+    "en": {
+        "presence": " Answer yes or no.",
+        "side": " Answer right, left or both.",
+        "location": " Answer with a list.",
+        "abnormalities": " Answer with a list, or none.",
+    },
+    "zh": {
+        "presence": "请回答“是”或“否”。",
+        "side": "请回答“右侧”、“左侧”或“双侧”。",
+        "location": "请列出。",
+        "abnormalities": "请列出；如果没有，请回答“无”。",
+    },
+}
+ANSWER_TYPES = {"presence": "yes/no", "side": "side", "location": "list", "abnormalities": "list"}
+QUESTION_TYPES = tuple(ANSWER_TYPES)
+
+YES_NO = {"en": ("No", "Yes"), "zh": ("否", "是")}
+SIDE_NAMES = {
+    "en": {"right": "Right", "left": "Left", "both": "Both"},
+    "zh": {"right": "右侧", "left": "左侧", "both": "双侧"},
+}
+LOBE_NAMES = {
+    "en": {
+        "right upper": "right upper lobe",
+        "right middle": "right middle lobe",
+        "right lower": "right lower lobe",
+        "left upper": "left upper lobe",
+        "lingula": "lingula",
+        "left lower": "left lower lobe",
+    },
+    "zh": {
+        "right upper": "右肺上叶",
+        "right middle": "右肺中叶",
+        "right lower": "右肺下叶",
+        "left upper": "左肺上叶",
+        "lingula": "左肺舌段",
+        "left lower": "左肺下叶",
+    },
+}
+SEPARATORS = {"en": ", ", "zh": "、"}
+NONE = {"en": "None", "zh": "无"}
+
+
+def write_question(kind: str, language: str, template: int, label: str = "") -> str:
+    """The wording of a question of type `kind`; `template` counts through all of its wordings and on."""
+    wordings = QUESTIONS[language][kind]
+    finding = FINDINGS[language][label] if label else ""
+    return wordings[template % len(wordings)].format(finding) + FORMS[language][kind]
+
+
+def write_list(names: list[str], language: str) -> str:
+    """Names as an answer lists them; no name at all is an answer too."""
+    return SEPARATORS[language].join(names) or NONE[language]
+
+
+def write_findings(labels, language: str) -> str:
+    """The names of the positive ones of 18 `labels`, in their order."""
+    return write_list(
+        [NAMES[language][name] for name, positive in zip(LABELS, labels, strict=True) if positive], language
+    )

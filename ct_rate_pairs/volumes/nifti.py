@@ -1,0 +1,197 @@
+"""From a NIfTI file to a `Volume`: the header and its guards, the voxels inflated once, in place, the axes turned."""
+
+import io
+import logging
+import math
+import zlib
+from itertools import permutations
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from .slicing import Volume, VolumeError, Window
+
+
+def read_slices(
+    path: str | Path,
+    num_slices: int = 10,
+    spacing: tuple[float, float, float] = (0.75, 0.75, 1.5),
+    window: Window = (-1000, 1000),
+) -> np.ndarray:
+    """
+    Read the slices of one volume.
+
+    Args:
+        path (`str` or `Path`):
+            A `.nii.gz` or `.nii` whose header yields HU.
+        num_slices (`int`, *optional*, defaults to `10`):
+            Number of axial planes, evenly spread over the whole depth.
+        spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
+            Voxel size to resample to, in mm as x, y, z.
+        window (`str` or `tuple`, *optional*, defaults to `(-1000, 1000)`):
+            HU that become -1 and 1, see [`Volume.slices`].
+
+    Returns:
+        `np.ndarray`: float32 of shape `[num_slices, H, W]` in [-1, 1]: superior first, anterior up, the patient's
+        right on the left; three windows add an axis of three channels.
+    """
+    return read_volume(path).slices(num_slices, spacing, window)[0]
+
+
+logger = logging.getLogger(__name__)
+
+GZIP_MAGIC = b"\x1f\x8b"
+# Slices superior first, rows anterior first, columns from the patient's right: the array axes as (x, y, z).
+DISPLAY = axcodes2ornt(("L", "P", "I"))
+_MM = {1: 1000.0, 3: 0.001}  # a metre and a micron, by their codes in NIfTI; whatever else is written means mm
+_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
+_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 of 16 bits: a damaged header must not ask for all memory
+_MOST_EXTENSION = 2**24  # bytes between header and voxels
+_PIECE = 2**19  # bytes: what is inflated at once is held twice, and stays within the cache
+_MOST_TILT = 20.0  # degrees from the body's axes
+
+
+def read_volume(
+    source: str | Path | bytes,
+    name: str | None = None,
+    rescale: tuple[float, float] | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Volume:
+    """
+    Read a `.nii.gz` or `.nii`, and turn it to display order by its affine.
+
+    Args:
+        source (`str`, `Path` or `bytes`):
+            The file, or its bytes.
+        name (`str`, *optional*):
+            Name of the file in messages; its path by default. Give one with bytes.
+        rescale (`tuple[float, float]`, *optional*):
+            Slope and intercept to HU, for CT-RATE's original files, whose header lacks them.
+        spacing (`tuple[float, float, float]`, *optional*):
+            Voxel size in mm as x, y, z (left-right, front-back, head-feet), for the same files.
+
+    Returns:
+        [`~ct_rate_pairs.volumes.Volume`]: with the voxels still as they are stored.
+
+    Raises:
+        `VolumeError`: when the file is missing, damaged, no NIfTI volume, tilted, or of an impossible size, or when
+        header and `rescale` would both rescale it.
+    """
+    name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            # Straight into the array of voxels: neither the file nor what it inflates to is ever held beside it.
+            header, stored = _read(name, igzip.IGzipFile(fileobj=file) if zipped else file)
+    except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
+        raise VolumeError(
+            f"{name}: the gzip stream is truncated or damaged ({error}). Download the file again."
+        ) from error
+    except OSError as error:
+        raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
+
+    turn = ornt_transform(orientation_of(name, header), DISPLAY)
+    stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
+    if spacing is None:
+        unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
+        zooms = [float(zoom) * unit for zoom in header.get_zooms()]
+        spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
+    check_spacing(name, stored.shape[::-1], spacing)
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise VolumeError(f"{name}: the header is damaged ({error}). Download the file again.") from error
+    slope, intercept = (1.0, 0.0) if slope is None else (slope, intercept)
+    if rescale is not None:
+        if (slope, intercept) != (1.0, 0.0):
+            raise VolumeError(
+                f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
+                f"metadata table would once more (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass files='fixed'."
+            )
+        slope, intercept = rescale
+    return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
+
+
+def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Header and stored voxels. Nothing is read that could not be used; what is used is read to its checksum."""
+    start = file.read(nib.Nifti1Header.sizeof_hdr)
+    kind = nib.Nifti1Header
+    if nib.Nifti2Header.sizeof_hdr in (int.from_bytes(start[:4], order) for order in ("little", "big")):
+        kind = nib.Nifti2Header
+        start += file.read(kind.sizeof_hdr - len(start))
+    try:
+        header = kind(start)
+    except (WrapStructError, HeaderDataError, ImageFileError) as error:
+        raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+    shape, dtype = _check_layout(name, header)
+    extension = float(header["vox_offset"]) - len(start)
+    if not 0 <= extension <= _MOST_EXTENSION:
+        raise VolumeError(
+            f"{name}: the header is damaged (voxels from byte {header['vox_offset']}). Download the file again."
+        )
+    file.read(int(extension))
+    stored = np.empty(shape, dtype, order="F")
+    left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
+    while left and (count := file.readinto(left[:_PIECE])):
+        left = left[count:]
+    if left:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
+        )
+    while file.read(_PIECE):  # a gzip stream is checked at its end
+        pass
+    return header, stored
+
+
+def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and data type of the voxels, once they are those of a single volume."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise VolumeError(
+            f"{name}: a volume has three dimensions, this file has shape {shape}. Split a series into its volumes."
+        )
+    if math.prod(shape) * dtype.itemsize > _MOST_BYTES:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
+        )
+    if dtype.kind not in "iuf":
+        raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number a voxel. Convert the file.")
+    return shape, dtype
+
+
+def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
+    """`[3, 2]` in nibabel's form. Volumes whose planes would not be axial are refused."""
+    directions = header.get_best_affine()[:3, :3]
+    lengths = np.linalg.norm(directions, axis=0)
+    if not np.isfinite(directions).all() or not lengths.all():
+        logger.warning("%s: the affine holds NaN or zeros; taking the axes as left, posterior, superior.", name)
+        return axcodes2ornt(("L", "P", "S"))
+    cosines = np.abs(directions) / lengths  # [body's axis, array's axis]
+    straightest = max(cosines[axes, [0, 1, 2]].min() for axes in permutations(range(3)))
+    tilt = np.degrees(np.arccos(min(straightest, 1.0)))
+    if tilt > _MOST_TILT:
+        raise VolumeError(
+            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's (at most {_MOST_TILT:.0f}), so its "
+            "planes are not axial. Resample it to an axial grid, or leave it out."
+        )
+    return io_orientation(header.get_best_affine())
+
+
+def check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    for axis, count, size in zip("xyz", shape, spacing, strict=True):
+        if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
+            raise VolumeError(
+                f"{name}: {count} voxels of {size:g} mm along {axis} cannot be a chest (voxels of {_VOXEL_MM[0]:g} to "
+                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing: the "
+                "file's voxel size in the header, or the metadata table's for files='original'."
+            )

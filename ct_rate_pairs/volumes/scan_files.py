@@ -1,0 +1,207 @@
+"""Any scan, not CT-RATE's alone, as a `Volume`: NIfTI, MetaImage, or DICOM in a folder or zip.
+
+A scan's path may hold a patient's name: no message repeats it, and the volume is named by what it is.
+"""
+
+import hashlib
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import apply_orientation, ornt_transform
+
+from .dicom import MOST_VOXELS, DicomFile, read_series, study_of
+from .nifti import DISPLAY, check_spacing, orientation_of, read_volume
+from .slicing import Volume, VolumeError
+
+
+_NAME = "the scan"
+_MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # of a zip, inflated
+_MOST_HEADER = 2**16  # bytes, of a MetaImage
+
+
+def read_scan(path: str | Path, series: int | None = None) -> Volume:
+    """
+    Read a scan, and turn it to display order.
+
+    Args:
+        path (`str` or `Path`):
+            A `.nii.gz`, `.nii` or `.mha` in HU, a folder of DICOM files, or a `.zip` of one.
+        series (`int`, *optional*):
+            Which DICOM series, from 1, where not just one is an axial CT; the error lists them.
+
+    Returns:
+        [`~ct_rate_pairs.volumes.Volume`]: named without anything of the path or of the patient.
+
+    Raises:
+        `VolumeError`: when it cannot be read, is no upright, even CT volume, or is one of several series. The message
+        holds no part of the path and nothing of the patient.
+    """
+    path = Path(path)
+    try:
+        return _read(path, series)
+    except VolumeError as error:
+        raise VolumeError(str(error)) from None  # its cause may hold the path
+    except OSError as error:
+        raise VolumeError(f"{_NAME}: cannot be read: {error.strerror}.") from None
+
+
+def _read(path: Path, series: int | None) -> Volume:
+    name = path.name.lower()
+    if not path.exists():
+        raise VolumeError(f"{_NAME}: there is no such file or folder.")
+    if path.is_dir():
+        return _read_folder(path, series)
+    if name.endswith(".zip"):
+        return _read_zip(path, series)
+    if series is not None:
+        raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
+    if name.endswith((".nii", ".nii.gz")):
+        return read_volume(path, _NAME)
+    if name.endswith(".mha"):
+        return _read_metaimage(path)
+    raise VolumeError(
+        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of one. A single DICOM file "
+        "is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
+    )
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What a folder and those below it hold, by path, without what is hidden or left there by macOS."""
+    return [file for file in sorted(folder.rglob("*")) if not file.is_dir() and _is_meant(file.relative_to(folder))]
+
+
+def _is_meant(inside: PurePath) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+
+
+def _read_folder(path: Path, series: int | None) -> Volume:
+    return _read_dicom([partial(open, file, "rb") for file in files_of(path) if file.is_file()], series)
+
+
+def _read_zip(path: Path, series: int | None) -> Volume:
+    """Entries are inflated one at a time, in memory; none is read beyond the size that the zip promises."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            _check_entries(entries)
+            meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
+            return _read_dicom([partial(archive.open, entry) for entry in meant], series)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        raise VolumeError(
+            f"{_NAME}: the zip is truncated, damaged, or packed by a method that Python does not know. Download or "
+            "pack it again."
+        ) from None
+
+
+def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
+    size = sum(entry.file_size for entry in entries)
+    if len(entries) > _MOST_FILES or size > _MOST_BYTES:
+        raise VolumeError(
+            f"{_NAME}: the zip holds {len(entries)} files of {size / 2**30:.1f} GB inflated, more than a scan has (at "
+            f"most {_MOST_FILES} and {_MOST_BYTES / 2**30:.0f} GB). Pack one series alone."
+        )
+    for entry in entries:
+        inside = PurePosixPath(entry.filename.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or re.match("[A-Za-z]:", entry.filename):
+            raise VolumeError(f"{_NAME}: the zip names files outside its own folder. Pack the series' folder again.")
+        if entry.flag_bits & 1:
+            raise VolumeError(f"{_NAME}: the zip is encrypted. Pack it without a password.")
+
+
+def _read_dicom(files: list[DicomFile], series: int | None) -> Volume:
+    stack = read_series(files, series)
+    return _turned(stack.name, stack.stored, stack.affine, stack.slope, stack.intercept)
+
+
+def _read_metaimage(path: Path) -> Volume:
+    try:
+        str(path).encode()  # else SimpleITK ends the process
+    except UnicodeEncodeError:
+        raise VolumeError(f"{_NAME}: its path is no UTF-8. Rename the file, or the folder that it is in.") from None
+    with path.open("rb") as opened:  # the voxels of others lie in a file that the header names, any file
+        if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
+            raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("MetaImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size, kind = reader.GetSize(), sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        if len(size) != 3 or reader.GetNumberOfComponents() != 1 or "complex" in kind:
+            raise VolumeError(f"{_NAME}: a volume has three dimensions of one number a voxel, this {size} of {kind}.")
+        if math.prod(size) > MOST_VOXELS:
+            raise VolumeError(f"{_NAME}: the header promises {size} voxels, more than any CT has. Download it again.")
+        image = reader.Execute()
+    except RuntimeError:  # it quotes the path
+        raise VolumeError(f"{_NAME}: not a MetaImage, or its voxels are missing or cut short.") from None
+    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()  # LPS, as in DICOM
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ directions
+    return _turned(_NAME, sitk.GetArrayFromImage(image), affine)
+
+
+def _turned(name: str, stored: np.ndarray, affine: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> Volume:
+    """`stored` of shape `[K, Y, X]`, with `affine` from (x, y, k) to RAS, in display order. A view."""
+    header = nib.Nifti1Header()
+    header.set_sform(affine, code=1)
+    turn = ornt_transform(orientation_of(name, header), DISPLAY)
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    # As coarse as in a NIfTI header: a volume resamples to as many planes, whichever format it comes in.
+    spacing = tuple(float(np.float32(zooms[axis].round(6))) for axis in np.argsort(turn[:, 0]))
+    stored = apply_orientation(stored.transpose(2, 1, 0), turn).transpose(2, 1, 0)
+    check_spacing(name, stored.shape[::-1], spacing)
+    return Volume(name, stored, spacing, slope, intercept)
+
+
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # a .mhd, so that a batch says that it cannot be read
+
+
+def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
+    """The scans that `paths` stand for, and whether they are a batch."""
+    scans, batch = [], len(paths) > 1
+    for path in paths:
+        files = files_of(path) if path.is_dir() else []
+        volumes = [file for file in files if file.name.lower().endswith(VOLUMES)]
+        studies = find_studies([file for file in files if file not in volumes])
+        scans += sorted(volumes + studies) or [path]
+        batch = batch or len(studies) > 1 or bool(volumes)
+    return scans, batch
+
+
+def find_studies(files: Sequence[Path]) -> list[Path]:
+    """Folders that hold one DICOM study each; where a study has no folder to itself, those of its series."""
+    studies: dict[Path, str] = {}  # of the first file that tells it
+    for file in files:
+        if not studies.get(file.parent) and file.is_file():
+            study = study_of(partial(file.open, "rb"))
+            if study is not None:
+                studies[file.parent] = study
+    folders = [folder for folder in studies if not any(parent in studies for parent in folder.parents)]
+    scans = []
+    for study in {studies[folder] for folder in folders}:
+        own = [folder for folder in folders if studies[folder] == study]
+        shared = Path(os.path.commonpath(own))
+        alone = study and all(folder in own for folder in folders if folder.is_relative_to(shared))
+        scans += [shared] if alone else own
+    return scans
+
+
+def digest(scan: Path) -> str:
+    """What tells one scan from another, whatever it or its files are called: a hash of the bytes."""
+    digests = []
+    try:
+        for file in [file for file in files_of(scan) if file.is_file()] if scan.is_dir() else [scan]:
+            with file.open("rb") as content:
+                digests.append(hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:  # it names the file
+        raise VolumeError(f"the scan: cannot be read: {error.strerror}.") from None
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -1,0 +1,140 @@
+"""The two figures of a run: its losses, and a sheet of scans with reference and generated report."""
+
+import textwrap
+from collections.abc import Iterable
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.rules import split_sentences
+
+from .style import NEUTRAL
+
+
+# Outcome of a finding -> sign and colour; the sign carries the meaning in print and for colour-blind readers.
+OUTCOMES = {"correct": ("+", "#00734f"), "missed": ("−", "#d55e00"), "invented": ("!", "#8e24aa")}
+
+
+def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> list[tuple[str, str]]:
+    """
+    Lays a report out in lines, each with its colour.
+
+    Args:
+        report (`str`):
+            Reference or generated report.
+        other (`np.ndarray` of shape `[18]`):
+            Findings on the other side.
+        unmatched (`str`):
+            Outcome of a finding that the other side lacks: `"missed"` in a reference, `"invented"` in a generated
+            report.
+        width (`int`):
+            Characters a line.
+
+    Returns:
+        `list[tuple[str, str]]`: lines and their colours. A sentence that states a finding starts a line with the sign
+        of its outcome; the others run on in grey.
+    """
+    sentences = split_sentences(report)
+    if not sentences:
+        return [("(empty report)", NEUTRAL)]
+    outcomes = []
+    for stated in label_reports(sentences).astype(bool):
+        # One wrong finding makes the whole sentence one to look at.
+        matched = "correct" if other[stated].all() else unmatched
+        outcomes.append(matched if stated.any() else None)
+    lines = []
+    for outcome, group in groupby(zip(sentences, outcomes, strict=True), key=lambda pair: pair[1]):
+        texts = [f"{sentence}." for sentence, _ in group]
+        if outcome is None:
+            lines += [("   " + line, NEUTRAL) for line in textwrap.wrap(" ".join(texts), width - 3)]
+        else:
+            sign, color = OUTCOMES[outcome]
+            for text in texts:
+                first, *rest = textwrap.wrap(text, width - 3)
+                lines += [(f"{sign}  {first}", color)] + [(f"   {line}", color) for line in rest]
+    return lines
+
+
+def label_marks(labels: np.ndarray, stated: np.ndarray, width: float) -> list[list[tuple[float, str, str]]]:
+    """Findings of a scan as rows of `(x in inches, text, colour)`, correct ones first, filled up to `width` inches."""
+    outcomes = [("correct", labels & stated), ("missed", labels & ~stated), ("invented", ~labels & stated)]
+    rows, x = [[]], 0.0
+    for outcome, mask in outcomes:
+        sign, color = OUTCOMES[outcome]
+        for index in np.flatnonzero(mask):
+            text = f"{sign} {LABELS[index]}"
+            length = 0.067 * (len(text) + 3)  # a monospaced letter of 8 points is 0.067 inches wide
+            if x + length > width:
+                rows, x = [*rows, []], 0.0
+            rows[-1].append((x, text, color))
+            x += length
+    return rows
+
+
+def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Path, n: int = 3) -> None:
+    """
+    Draws a sheet of scans: the slices, and beneath them the reference beside the generated report.
+
+    A sentence that states a finding is marked by sign and colour: `+` stated by both, `−` missed by the generated
+    report, `!` invented by it. The line under the slices compares the data set's labels with those of the generated
+    report.
+
+    Args:
+        rows (`Iterable[dict]`):
+            Rows of the dataset; only the first `n` are read.
+        generated (`Iterable[str]`):
+            Generated reports in the rows' order.
+        path (`str` or `Path`):
+            Image file to write.
+        n (`int`, *optional*, defaults to `3`):
+            Scans shown.
+    """
+    width, margin, line_height, characters = 14.0, 0.1, 0.145, 100  # inches; characters a column
+    scans, height = [], 0.45
+    for row, report in islice(zip(rows, generated, strict=False), n):
+        labels, stated = np.asarray(row["labels"], dtype=bool), label_reports([report])[0].astype(bool)
+        slices = np.concatenate([np.asarray(image) for image in row["images"]], axis=1)  # [H, S * W]
+        scan = {
+            "top": height,
+            "heading": f"{row['volume']}: {(labels & stated).sum()} of {labels.sum()} findings stated, "
+            f"{(~labels & stated).sum()} invented",
+            "slices": slices,
+            "slice_height": width * slices.shape[0] / slices.shape[1],
+            "marks": label_marks(labels, stated, width - 2 * margin),
+            "Reference": report_lines(row["completion"][0]["content"], stated, "missed", characters),
+            "Generated": report_lines(report, labels, "invented", characters),
+        }
+        scans.append(scan)
+        height += 0.85 + scan["slice_height"] + 0.18 * len(scan["marks"])
+        height += line_height * max(len(scan["Reference"]), len(scan["Generated"]))
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))  # one canvas in inches, y downwards
+    axes.axis("off")
+
+    def write(x: float, y: float, text: str, size: float, color: str = "black", **style) -> None:
+        axes.text(x, y, text, fontsize=size, color=color, va="top", parse_math=False, **style)
+
+    for x, (outcome, (sign, color)) in zip((0, 0.9, 1.75), OUTCOMES.items(), strict=True):
+        write(margin + x, 0.12, f"{sign} {outcome}", 9, color, weight="bold")
+    for scan in scans:
+        y = scan["top"]
+        write(margin, y, scan["heading"], 10, weight="bold")
+        y += 0.25
+        extent = (0, width, y + scan["slice_height"], y)
+        axes.imshow(scan["slices"], cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+        y += scan["slice_height"] + 0.08
+        for marks in scan["marks"]:
+            for x, text, color in marks:
+                write(margin + x, y, text, 8, color, weight="bold", family="monospace")
+            y += 0.18
+        for title, left in (("Reference", margin), ("Generated", width / 2 + margin / 2)):
+            write(left, y + 0.04, title, 9, weight="bold")
+            for index, (line, color) in enumerate(scan[title]):
+                write(left, y + 0.24 + index * line_height, line, 7, color, family="monospace")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,73 @@
+"""TODO."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from ct_rate_pairs.trainer import NegativeSFTConfig
+
+from .style import NEGATIVE, POSITIVE
+
+
+def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTConfig | None = None) -> None:
+    """
+    Draws the losses of the report given its volume and given its negative (paper, figure 5 and section 7.3).
+
+    Args:
+        log_history (`list[dict]`):
+            `trainer.state.log_history`; of its entries `step`, `loss_pos`, `loss_neg`, `eval_loss_pos` and
+            `eval_loss_neg` are read, in nats a token. A curve without entries is left out.
+        path (`str` or `Path`):
+            Image file to write.
+        config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`], *optional*):
+            Draws the cap of the negative's loss and shades the steps over which beta rises.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    held_out = {"linestyle": "--", "markersize": 5, "clip_on": False}
+    curves = [
+        ("loss_pos", "own volume, training", POSITIVE, {"linewidth": 1.2}),
+        ("loss_neg", "negative volume, training", NEGATIVE, {"linewidth": 1.2}),
+        ("eval_loss_pos", "own volume, held out", POSITIVE, held_out | {"marker": "o"}),
+        ("eval_loss_neg", "negative volume, held out", NEGATIVE, held_out | {"marker": "s"}),
+    ]
+    for key, name, color, style in curves:
+        points = [(entry["step"], entry[key]) for entry in log_history if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, color=color, **style)
+    last_step = max(entry["step"] for entry in log_history)
+    if config is not None and config.beta > 0:
+        axes.axhline(config.max_negative_loss, color=NEGATIVE, linewidth=1, linestyle=":")
+        axes.annotate(
+            f"cap {config.max_negative_loss:g}",
+            (0, config.max_negative_loss),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=NEGATIVE,
+            fontsize=9,
+        )
+        start = config.negative_start_ratio * last_step
+        end = start + config.negative_warmup_ratio * last_step
+        axes.axvspan(start, max(end, start), color="#999999", alpha=0.25, linewidth=0)
+        axes.axvspan(end, last_step, color="#999999", alpha=0.1, linewidth=0)
+        axes.annotate(
+            f"beta rises\nto {config.beta:g}",
+            (start, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(4, -4),
+            va="top",
+            textcoords="offset points",
+            fontsize=9,
+        )
+    # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set(xlim=(0, last_step), xlabel="step", ylabel="cross-entropy (nats a token)")
+    axes.set_title("Loss of the true report")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,152 @@
+"""How much a report's likelihood depends on its scan: the loss gap to other volumes, and volumes shuffled."""
+
+from collections.abc import Iterable, Sequence, Sized
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.generate import batched
+from ct_rate_pairs.eval.metrics.bootstrap import estimate
+from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import evaluating
+
+from .likelihood import report_losses
+from .other_volumes import blank_slices, derange_by_patient, fit_slices, noise_slices
+
+
+# What a report may be scored under instead of its own volume.
+OTHER_VOLUMES = ("negative", "noise", "shuffled", "blank")
+
+
+@torch.no_grad()
+def loss_gap(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Iterable[dict],
+    *,
+    volumes: Sequence[str] = ("negative",),
+    seed: int = 0,
+    batch_size: int = 8,
+    ci: float | None = None,
+    progress: bool = True,
+) -> dict:
+    r"""
+    Compares the cross-entropy of each true report given its volume and given other volumes (paper, section 7.3).
+
+    A model that reads the report off the text shortcut finds it equally likely either way: its gap is 0. The gap of a
+    report of `T` tokens is \\(\frac{1}{T} \sum_t (\ell_t^{other} - \ell_t^{own})\\), with \\(\ell_t\\) the loss of its
+    token `t` in nats. Text, grid and positions are the same under all volumes; only the pixels differ.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model to measure. It is put into evaluation mode and back.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into batches.
+        rows (`Iterable[dict]`):
+            Rows of one split; read lazily, a batch at a time. For `"shuffled"` a list or a map-style
+            [`~datasets.Dataset`], of which each row is then read twice.
+        volumes (`Sequence[str]`, *optional*, defaults to `("negative",)`):
+            Which other volumes each report is scored under:
+
+            - `"negative"`: the row's own negative, from `negative="heter"`, `"hard"` or `"gauss"`.
+            - `"noise"`: standard normal noise clipped to [-1, 1], drawn from (`seed`, volume).
+            - `"shuffled"`: another patient's volume of the same rows, after [`derange_by_patient`].
+            - `"blank"`: air in every voxel, -1 in the normalised space.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the noise and of the shuffling. No result depends on `batch_size`.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Reports a forward pass.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals of the gaps, by patient; without it there are none.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar.
+
+    Returns:
+        `dict`: `loss_pos`, the mean over all report tokens in nats given the reports' own volumes, and for each other
+        volume its own four. For the negative: `loss_neg`, the same mean given it, not capped; `loss_gap`, this less
+        `loss_pos`; `gap_positive_share`, the share of reports that their own volume makes likelier; `pair_gaps`, each
+        report's gap in nats a token, in the rows' order. For the noise: `loss_noise`, `loss_gap_noise`,
+        `gap_positive_share_noise` and `pair_gaps_noise`, and so on. With `ci` also `loss_gap_ci`, and so on.
+
+    Raises:
+        `ValueError`: if there is no row at all, or an unknown name in `volumes`; for `"negative"`, if a row has none;
+            for `"shuffled"`, if the rows cannot be read by index.
+        `TooFewScansError`: for `"shuffled"`, if one patient has more than half of the rows.
+    """
+    if unknown := set(volumes) - set(OTHER_VOLUMES):
+        raise ValueError(f"volumes={tuple(volumes)}: {sorted(unknown)[0]!r} is none of {', '.join(OTHER_VOLUMES)}.")
+    if "shuffled" in volumes:
+        names = volume_names(rows)
+        partners = derange_by_patient(names, seed)
+    slices = {
+        "noise": lambda index, row: noise_slices(row, seed),
+        "shuffled": lambda index, row: fit_slices(
+            check_volume(rows[partners[index]], names[partners[index]]), like=check_volume(row, names[index])
+        ),
+        "blank": lambda index, row: blank_slices(row),
+    }
+    with evaluating(model):
+        counts: list[int] = []
+        measured: list[str] = []  # VolumeNames
+        sums: dict[str, list[float]] = {name: [] for name in ("own", *volumes)}  # nats a report
+        total = len(rows) if isinstance(rows, Sized) else None
+        with tqdm(total=total, desc="Loss gap", unit="report", disable=not progress) as bar:
+            for numbered in batched(enumerate(rows), batch_size):
+                pairs = [row for _, row in numbered]
+                if "negative" in volumes:
+                    check_negatives(pairs)
+                else:
+                    pairs = [row | {"negative_images": []} for row in pairs]
+                batch = collator(pairs)
+                del batch["volumes"]
+                batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                negative_pixels = batch.pop(f"negative_{collator.pixels}", None)
+                losses, count = report_losses(model, batch)
+                sums["own"] += losses.tolist()
+                counts += count.tolist()
+                measured += [row["volume"] for row in pairs]
+                for name in volumes:
+                    if name == "negative":
+                        pixels = negative_pixels
+                    else:
+                        swapped = [row | {"images": slices[name](index, row)} for index, row in numbered]
+                        pixels = collator.prompts(swapped)[collator.pixels].to(model.device)
+                    # All volumes of a report have one geometry, so its text, grid and positions are the same.
+                    losses, _ = report_losses(model, batch | {collator.pixels: pixels})
+                    sums[name] += losses.tolist()
+                bar.update(len(pairs))
+    if not counts:
+        raise ValueError("There are no rows to measure the loss gap on.")
+    tokens = np.array(counts)
+    own = np.array(sums["own"])
+    result = {"loss_pos": float(own.sum() / tokens.sum())}
+    for name in volumes:
+        other = np.array(sums[name])
+        gaps = (other - own) / tokens
+        suffix = "" if name == "negative" else f"_{name}"
+        result |= {
+            "loss_neg" if name == "negative" else f"loss_{name}": float(other.sum() / tokens.sum()),
+            f"gap_positive_share{suffix}": float((gaps > 0).mean()),
+            f"pair_gaps{suffix}": gaps.tolist(),
+        }
+        change = {f"loss_gap{suffix}": other - own, "tokens": tokens}
+        result |= estimate(change, gap_per_token, measured, ci)
+    return result
+
+
+def gap_per_token(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """From the sums of `tokens` and of one gap, to that gap in nats a token."""
+    return {name: nats / sums["tokens"] for name, nats in sums.items() if name != "tokens"}
+
+
+def check_negatives(rows: Sequence[dict]) -> None:
+    """Raises a `ValueError` that names the first row without a negative."""
+    for row in rows:
+        if not row["negative_images"]:
+            raise ValueError(
+                f"{row['volume']} has no negative, so there is no loss gap to measure. Load the dataset with "
+                'negative="gauss" or negative="heter".'
+            )

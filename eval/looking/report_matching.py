@@ -1,0 +1,193 @@
+"""The multiple-choice test of looking: a scan, its report among false ones, and the model's likelihood chooses."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
+from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.tasks.matching import DIFFICULTIES, Matching
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import evaluating
+from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.volumes.settings import one_of
+
+from .likelihood import marginal_losses, on_device, option_losses, report_tokens
+from .other_volumes import TooFewScansError, blank_slices
+
+
+class Options(NamedTuple):
+    """The questions about `Q` of `N` volumes, with `O` options each."""
+
+    volumes: np.ndarray  # which are asked about, int [Q]
+    reports: np.ndarray  # whose report each option is, int [Q, O]
+    correct: np.ndarray  # place of the volume's own report among its options, int [Q]
+
+
+def draw_options(
+    labels: np.ndarray,
+    texts: Sequence[str],
+    volumes: Sequence[str],
+    *,
+    num_false: int = 3,
+    difficulty: str = "random",
+    seed: int = 0,
+) -> Options:
+    """
+    Draws what is asked: the questions of [`~ct_rate_pairs.tasks.matching.Matching`] about these volumes.
+
+    Volumes are parted into groups, whose reports are the options of each of them. So whatever a report says, it is as
+    often false as any other, and a model that does not look is at chance. Reports of a group are different patients'
+    and differ in their words; where too many share one report, some of them are left out, with a warning.
+
+    Args:
+        labels (`np.ndarray` of shape `[N, 18]`):
+            True labels, 0 or 1.
+        texts (`Sequence[str]`):
+            The `N` true reports.
+        volumes (`Sequence[str]`):
+            Their CT-RATE VolumeNames; the first two parts (`train_12`) name the patient.
+        num_false (`int`, *optional*, defaults to `3`):
+            False reports a volume.
+        difficulty (`str`, *optional*, defaults to `"random"`):
+            `"random"`, where some may state the same findings in other words; `"hard"`: the labels in a group differ,
+            but as little as the volumes allow.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the draw.
+
+    Returns:
+        `Options`: with `Q` at most `N`, and `num_false + 1` options.
+
+    Raises:
+        `ValueError`: for an unknown difficulty.
+        `TooFewScansError`: if there are too few such reports.
+    """
+    one_of("difficulty", difficulty, DIFFICULTIES)
+    patients = [patient_of(volume) for volume in volumes]
+    task = Matching(volumes, texts, np.asarray(labels), patients, num_false, difficulty, seed=seed, split="evaluated")
+    asked = np.flatnonzero(task.rows_of)
+    try:
+        orders = [task.order(i, 0) for i in asked.tolist()]
+    except ValueError as error:
+        raise TooFewScansError(str(error)) from error
+    if not orders:
+        raise TooFewScansError(
+            f"Among {len(volumes)} volumes there are not {num_false + 1} of different patients with different reports"
+            f"{' and labels' * (difficulty == 'hard')}. Use a larger split, or a smaller `num_false`."
+        )
+    reports = np.array(orders)  # [Q, O]
+    return Options(asked, reports, (reports == asked[:, None]).argmax(axis=1))
+
+
+@torch.no_grad()
+def report_matching(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset | Sequence[dict],
+    *,
+    num_false: int = 3,
+    difficulty: str = "random",
+    seed: int = 0,
+    ci: float | None = None,
+    progress: bool = True,
+) -> dict:
+    r"""
+    For each volume, lets the model choose its report among false ones by their likelihood.
+
+    The ways of choosing (`rules`):
+
+    - `mean`, `sum`: the loss given the volume, over the report's tokens. `mean` is the headline: it is the loss the
+      model was trained on, while a sum grows with the length and so favours short reports.
+    - `pmi`: \\(\log p(text \mid volume) - \log p(text)\\), the pointwise mutual information of report and volume. It
+      takes out the language prior, under which a common report beats a rare one whatever the scan shows, and the
+      length with it. \\(p(text)\\) is the mean over other patients' volumes ([`marginal_losses`]).
+    - `corrected_mean`, `corrected_sum`: the same with the loss given a blank volume of the volume's size in the place
+      of \\(-\log p(text)\\). It is cheaper and needs no other patient, but nothing was ever trained on a blank volume:
+      a model may read it as a very odd scan, and the correction then adds a preference instead of taking one out.
+    - `text_only_mean`, `text_only_sum`: the loss given the blank volume alone, the baseline. It is at chance, but for
+      volumes of different sizes: in a group, it likes the same report best.
+
+    One volume and its options are in memory at a time, and the model reads a volume once for all options.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model to measure. It is put into evaluation mode and back.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into batches.
+        rows ([`~datasets.Dataset`] or `Sequence[dict]`):
+            Rows of a held-out split, a map-style dataset or a list.
+        num_false (`int`, *optional*, defaults to `3`):
+            False reports a volume.
+        difficulty (`str`, *optional*, defaults to `"random"`):
+            Which false reports: `"random"` or `"hard"`, see [`draw_options`].
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the options, and of the patients whose volumes `pmi` looks at.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals; without it there are none. Whole groups of questions that share their options
+            are drawn, as their answers depend on each other.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar.
+
+    Returns:
+        `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline, and with `ci` their intervals, `top1_ci`, ...;
+        `rules`, the same of each rule; `chance`, the same of guessing; `ranks`, for each rule the rank of each true
+        report; `confidence`, of each choice by `pmi` its \\(p(text \mid volume) / p(text)\\) over the sum for all
+        options; `volumes`, whose ranks these are, and `n`, their number; `num_options`, `difficulty`, `seed`, and
+        `headline`, the headline's rule. Ready for `json.dump`.
+
+    Raises:
+        `ValueError`: if there is no row, rows cannot be read by index, or one is not of the volume that is due.
+        `TooFewScansError`: if there are too few false reports for a volume.
+    """
+    volumes = volume_names(rows)
+    if not volumes:
+        raise ValueError("There are no rows to match reports on.")
+    index = rows.with_format(None) if isinstance(rows, Dataset) else rows  # texts and labels, no slices
+    texts, labels = zip(*((row["completion"][-1]["content"], row["labels"]) for row in index), strict=True)
+    options = draw_options(np.array(labels), texts, volumes, num_false=num_false, difficulty=difficulty, seed=seed)
+    tokens = report_tokens(collator, index)
+    with evaluating(model):
+        marginal = marginal_losses(model, collator, rows, volumes, tokens, seed=seed)[options.reports]
+        losses = np.empty((2, *options.reports.shape))  # given the volume and given a blank one, [2, Q, O]
+        asked = (rows[int(volume)] for volume in options.volumes)
+        bar = tqdm(asked, "Matching reports", len(options.volumes), unit="scan", disable=not progress)
+        for question, row in enumerate(bar):
+            check_volume(row, volumes[options.volumes[question]])
+            reports = [tokens[report] for report in options.reports[question]]
+            for kind, images in enumerate((row["images"], blank_slices(row))):
+                prompt = on_device(collator.prompts([row | {"images": images}]), model)
+                losses[kind, question] = option_losses(model, prompt, reports).cpu()
+
+    given, blank = losses
+    lengths = np.array([len(report) for report in tokens])[options.reports]  # [Q, O]
+    by_rule = {
+        "mean": given / lengths,
+        "sum": given,
+        "pmi": given - marginal,
+        "corrected_mean": (given - blank) / lengths,
+        "corrected_sum": given - blank,
+        "text_only_mean": blank / lengths,
+        "text_only_sum": blank,
+    }
+    ranks = {rule: ranks_of_correct(values, options.correct) for rule, values in by_rule.items()}
+    num_options = num_false + 1
+    groups = [f"group_{first}" for first in options.reports.min(axis=1)]
+    rules = {rule: rank_scores(of_rule, num_options, groups, ci) for rule, of_rule in ranks.items()}
+    return {
+        **rules["mean"],
+        "headline": "mean",
+        "rules": rules,
+        "chance": rank_scores(np.arange(1, num_options + 1), num_options),
+        "ranks": {rule: of_rule.tolist() for rule, of_rule in ranks.items()},
+        "confidence": torch.from_numpy(marginal - given).softmax(dim=1).amax(dim=1).tolist(),
+        "volumes": [volumes[volume] for volume in options.volumes],
+        "n": len(options.volumes),
+        "num_options": num_options,
+        "difficulty": difficulty,
+        "seed": seed,
+    }

@@ -1,0 +1,1 @@
+"""A file of generated reports, and what it was made with."""

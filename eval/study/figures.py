@@ -1,0 +1,203 @@
+"""Figures of a study: metrics against a setting, losses of the report with and without its volume, loss gaps."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from ct_rate_pairs.eval.figures.style import NEGATIVE, POSITIVE, _clear
+
+from .plan import Study, Table, run_folder
+from .results import METRICS, read_gaps, read_losses
+
+
+KINDS = {"none": "Origin", "gauss": "Gauss", "heter": "Heter", "hard": "Hard"}
+COLORS = {
+    "none": "#6b6b6b",
+    "gauss": "#d55e00",
+    "heter": "#0072b2",
+    "hard": "#009e73",
+}  # apart for colour-blind readers
+GAP_TITLES = {"shuffled": "another patient's volume", "noise": "noise"}
+SETTING_METRICS = ("coverage", "f1_micro", "bleu4", "top1", "loss_gap_shuffled", "words")
+SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats a token", "num_slices": "slices"}
+
+
+def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, figures: str | Path) -> None:
+    """
+    Draws the figures of every table that has a finished run: `NAME_losses.png`, `NAME_gaps.png`, and
+    `NAME_SETTING.png` where the table varies one setting.
+
+    Args:
+        study ([`~ct_rate_pairs.eval.study.plan.Study`]), summary (`Mapping[str, Mapping]`):
+            The study, and what [`~ct_rate_pairs.eval.study.results.summarise`] made of its runs.
+        out (`str` or `Path`):
+            Folder of the study, with the runs.
+        figures (`str` or `Path`):
+            Folder to write to.
+    """
+    figures = Path(figures)
+    figures.mkdir(parents=True, exist_ok=True)
+    for name, table in study.tables.items():
+        rows = summary[name]["rows"]
+        folders = {
+            row.title: [
+                run_folder(out, run)
+                for run, state in zip(row.runs, rows[row.title]["states"], strict=True)
+                if state == "finished"
+            ]
+            for row in table.rows
+        }
+        folders = {title: of_row for title, of_row in folders.items() if of_row}
+        if not folders:
+            continue
+        losses = {title: list(map(read_losses, of)) for title, of in folders.items()}
+        plot_loss_curves(losses, figures / f"{name}_losses.png")
+        plot_gap_histograms(
+            {title: list(map(read_gaps, of)) for title, of in folders.items()}, figures / f"{name}_gaps.png"
+        )
+        if table.against:
+            plot_against(table, rows, figures / f"{name}_{table.against}.png")
+
+
+def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) -> None:
+    """
+    Draws the metrics of a table's rows against the setting that they vary, a line a kind of negative.
+
+    Args:
+        table ([`~ct_rate_pairs.eval.study.plan.Table`]):
+            Its `against` is the setting. Its values stand at equal distances, an infinite one as "none". A single row
+            without negatives is the start of every line where `beta` is varied, and elsewhere a level to compare with.
+        rows (`Mapping[str, Mapping]`):
+            The table's rows in the summary; rows without a finished run are left out.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    settings = {row.title: row.runs[0].settings for row in table.rows}
+    # A row without negatives has no setting of theirs
+    values = sorted({of[table.against] for of in settings.values() if table.against in of})
+    lines = {
+        kind: [title for title, of in settings.items() if of["negative"] == kind]
+        for kind in KINDS
+        if any(of["negative"] == kind for of in settings.values())
+    }
+    level = lines.pop("none") if len(lines.get("none", [])) == 1 else []
+    if table.against == "beta":
+        lines, level = {kind: level + titles for kind, titles in lines.items()}, []
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    for axes, metric in zip(figure.subplots(2, 3).flat, SETTING_METRICS, strict=True):
+        measured = {title: row["metrics"][metric] for title, row in rows.items() if metric in row["metrics"]}
+        for place, (kind, titles) in enumerate(lines.items()):
+            points = [
+                (values.index(settings[title][table.against]), measured[title])
+                for title in titles
+                if title in measured
+            ]
+            points.sort(key=lambda point: point[0])
+            # Side by side, so that no bar hides another
+            shift = 0.06 * (place - (len(lines) - 1) / 2)
+            axes.errorbar(
+                [x + shift for x, _ in points],
+                [estimate["mean"] for _, estimate in points],
+                [estimate["half_width"] if estimate["n"] > 2 else 0.0 for _, estimate in points],
+                fmt="o-",
+                color=COLORS[kind],
+                capsize=3,
+                linewidth=1.4,
+                label=KINDS[kind],
+            )
+        for title in level:
+            if title in measured:
+                axes.axhline(measured[title]["mean"], color=COLORS["none"], linestyle="--", linewidth=1.2, label=title)
+        axes.set_xticks(range(len(values)), [f"{value:g}" if np.isfinite(value) else "none" for value in values])
+        axes.set(xlim=(-0.4, len(values) - 0.6), xlabel=SETTING_TITLES[table.against], title=METRICS[metric])
+        _clear(axes)
+    figure.axes[0].legend(frameon=False, fontsize=9)
+    # Those of two seeds are so wide (t = 12.7) that they would flatten everything else.
+    figure.suptitle(f"{table.title} (bars: 95 % interval over three seeds or more)")
+    figure.savefig(path, dpi=130)
+
+
+def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path: str | Path) -> None:
+    """
+    Draws, for each row, the losses of the true report given its volume and given its negative, a thin line a seed.
+
+    Args:
+        histories (`Mapping[str, Sequence[Sequence[Mapping]]]`):
+            Title of a row to the `log_history` of each of its runs; `step`, `loss_pos` and `loss_neg` are read, in
+            nats a token.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    columns = min(len(histories), 4)
+    lines = -(-len(histories) // columns)
+    figure = Figure(figsize=(max(5.5, 3.0 * columns), 1.2 + 2.5 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    curves = (("loss_pos", "given its own volume", POSITIVE), ("loss_neg", "given its negative", NEGATIVE))
+    for axes, (title, runs) in zip(panels, histories.items(), strict=False):
+        for key, _, color in curves:
+            for run in runs:
+                points = [(entry["step"], entry[key]) for entry in run if key in entry]
+                axes.plot([x for x, _ in points], [y for _, y in points], color=color, linewidth=1, alpha=0.8)
+        # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_title(textwrap.fill(title, 30), fontsize=9)
+        _clear(axes)
+    for axes in panels[len(histories) :]:
+        axes.axis("off")
+    for axes in panels[max(0, len(histories) - columns) : len(histories)]:
+        axes.tick_params(labelbottom=True)  # also above an empty place
+    figure.legend(
+        handles=[Line2D([], [], color=color, label=name) for _, name, color in curves],
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel("loss of the true report (nats a token)", fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path) -> None:
+    """
+    Draws how much less likely each true report is given another volume: a histogram a row, above one another.
+
+    Args:
+        gaps (`Mapping[str, Sequence[Mapping[str, Sequence[float]]]]`):
+            Title of a row to the gaps of each of its runs, as from
+            [`~ct_rate_pairs.eval.study.results.read_gaps`]. The runs of a row are pooled.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    figure = Figure(figsize=(10, 1.4 + 0.7 * len(gaps)), layout="constrained")
+    titles = list(gaps)
+    for axes, (kind, name) in zip(figure.subplots(1, 2, sharey=True), GAP_TITLES.items(), strict=True):
+        pooled = [np.concatenate([run[kind] for run in runs]) for runs in gaps.values()]
+        # One row that has diverged would press all others into a bin.
+        far = [np.quantile(values, 0.995) for values in pooled]
+        low, high = min(0.0, np.quantile(np.concatenate(pooled), 0.005)), min(max(far), 3 * np.median(far))
+        bins = np.linspace(low, max(high, 1e-3), 51)
+        for place, values in enumerate(pooled):
+            counts, _ = np.histogram(np.clip(values, bins[0], bins[-1]), bins)
+            base = len(titles) - 1 - place  # the first row on top
+            axes.stairs(base + 0.85 * counts / counts.max(), bins, baseline=base, fill=True, color=POSITIVE, alpha=0.5)
+            mean = values.mean()
+            axes.plot(np.clip([mean, mean], bins[0], bins[-1]), [base, base + 0.85], color="black", linewidth=1.2)
+            axes.text(1.01, base + 0.3, f"{mean:.3f}", transform=axes.get_yaxis_transform(), fontsize=9)
+        axes.axvline(0, color="black", linewidth=1, linestyle=":")
+        axes.set_yticks([len(titles) - 1 - place for place in range(len(titles))], titles)
+        axes.set_xlabel("loss gap of the true report (nats a token)")
+        axes.set_title(f"Under {name}", fontsize=11)
+        _clear(axes)
+    figure.suptitle(
+        "Dotted, 0: the volume does not matter. Black, and at the right: the mean over scans and seeds", fontsize=11
+    )
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,156 @@
+"""What the runs of a study measured, from their folders, and its mean and interval over seeds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+import yaml
+
+from ct_rate_pairs.eval.predictions.store import read_predictions
+from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
+
+from .plan import T_QUANTILES, Run, Study, run_folder
+
+
+# Key of a number -> its column's title. The first table of a row is the paper's five figures and F1.
+REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.items()} | {
+    "precision_micro": "Precision",
+    "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro",
+}
+LOOKING_METRICS = {
+    "coverage_shuffled": "Coverage, volumes shuffled",
+    "top1": "Matching Top-1",
+    "top1_pmi": "Top-1 by PMI",
+    "loss_pos": "loss",
+    "loss_gap_shuffled": "gap, another patient",
+    "loss_gap_noise": "gap, noise",
+    "loss_gap": "gap, own negative",
+    "unique_report_ratio": "unique reports",
+    "words": "words a report",
+}
+COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
+METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS
+
+
+class Outcome(NamedTuple):
+    """What became of a run."""
+
+    state: str  # finished, failed or not run
+    numbers: dict[str, float]  # by the keys of `METRICS`; empty unless finished
+    blind: dict[str, dict]  # the same numbers of the trivial rows, and of the references
+    record: dict  # `run.yaml`: commit, machine, time, error
+
+
+def is_finished(folder: Path, run: Run, cohort: dict) -> bool:
+    """Whether the folder holds this run, finished: the same settings on the same cohort."""
+    record = read_record(folder)
+    return (record.get("settings"), record.get("cohort"), record.get("state")) == (run.settings, cohort, "finished")
+
+
+def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
+    """What the folder of a run holds. With other settings, or of another cohort, it counts as not run."""
+    record = read_record(folder)
+    if (record.get("settings"), record.get("cohort")) != (run.settings, cohort):
+        return Outcome("not run", {}, {}, {})
+    if record["state"] == "failed":
+        return Outcome("failed", {}, {}, record)
+    results = json.loads((folder / "results.json").read_text())
+    model, reports = results["model"], read_predictions(folder / "predictions.jsonl").values()
+    numbers = {key: model[key] for key in METRICS if key in model} | {key: record[key] for key in COST_METRICS}
+    numbers["words"] = fmean(len(report.split()) for report in reports)
+    if "shuffled" in results:
+        numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
+    if "random" in model.get("matching", {}):
+        numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
+    known = {key: value for key, value in numbers.items() if value is not None}
+    blind = {name: {key: results[name][key] for key in REPORT_METRICS} for name in TRIVIAL}
+    blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
+    return Outcome("finished", known, blind, record)
+
+
+def read_record(folder: Path) -> dict:
+    """What `recipes/study.py` left of a run beside its results: state, settings, commit, machine, time."""
+    path = folder / "run.yaml"
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def read_losses(folder: Path) -> list[dict]:
+    """`log_history` of a finished run."""
+    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
+
+
+def read_gaps(folder: Path) -> dict[str, list[float]]:
+    """Kind of the other volume (`shuffled`, `noise`, ...) to each report's loss gap in nats a token."""
+    gaps = json.loads((folder / "looking.json").read_text())["gaps"]
+    return {name.removeprefix("pair_gaps_"): values for name, values in gaps.items() if name.startswith("pair_gaps_")}
+
+
+def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:
+    r"""
+    Mean over seeds, and the half width of its 95 % interval by Student's t.
+
+    \\(\bar x \pm t_{.975, n-1} \, s / \sqrt{n}\\) with the sample's standard deviation \\(s\\): what the mean over
+    other seeds would be, initial weights, order and negatives all drawn anew, on the same held-out scans. With three
+    seeds \\(t = 4.30\\): intervals are wide, and may pass the ends of a metric's range.
+
+    Args:
+        values (`Sequence[float]`):
+            One a seed, at most ten.
+
+    Returns:
+        `dict`: `mean`, `half_width` (`None` for one seed) and `n`.
+    """
+    n = len(values)
+    half_width = T_QUANTILES[n - 2] * stdev(values) / sqrt(n) if n > 1 else None
+    return {"mean": fmean(values), "half_width": half_width, "n": n}
+
+
+def summarise(study: Study, out: str | Path) -> dict[str, dict]:
+    """
+    Collects what the runs in `out` measured.
+
+    Returns:
+        `dict`: for each table `title`, `rows` and `blind`. A row has `states` (of its runs, in the order of the
+        seeds), `runs` (their names), `metrics` (key to [`interval_over_seeds`]), `difference` (the same of the
+        difference to the table's first row, seed by seed), `failures` (run to its error), `commits` and `machines`.
+        `blind` has the metrics of the reports that never look, and of the references.
+    """
+    outcomes = {run.name: read_outcome(run_folder(out, run), run, study.cohort) for run in study.runs}
+    summary = {}
+    for name, table in study.tables.items():
+        rows, everything = {}, []
+        first = [outcomes[run.name] for run in table.rows[0].runs]
+        for row in table.rows:
+            mine = [outcomes[run.name] for run in row.runs]
+            everything += mine
+            rows[row.title] = {
+                "states": [outcome.state for outcome in mine],
+                "runs": [run.name for run in row.runs],
+                "commits": sorted({outcome.record["commit"] for outcome in mine if outcome.record}),
+                "machines": sorted({outcome.record["machine"] for outcome in mine if outcome.record}),
+                "metrics": _over_seeds(outcome.numbers for outcome in mine),
+                "difference": _over_seeds(map(_difference, mine, first)) if row is not table.rows[0] else {},
+                "failures": {
+                    run.name: outcome.record["error"]
+                    for run, outcome in zip(row.runs, mine, strict=True)
+                    if outcome.state == "failed"
+                },
+            }
+        # Neither the seed nor the settings change what a report written blind gets, nor the references.
+        blind = next((outcome.blind for outcome in everything if outcome.blind), {})
+        summary[name] = {"title": table.title, "rows": rows, "blind": blind}
+    return summary
+
+
+def _difference(of: Outcome, to: Outcome) -> dict[str, float]:
+    return {key: value - to.numbers[key] for key, value in of.numbers.items() if key in to.numbers}
+
+
+def _over_seeds(runs: Iterable[dict[str, float]]) -> dict[str, dict]:
+    runs = list(runs)
+    values = {key: [run[key] for run in runs if key in run] for key in METRICS}
+    return {key: interval_over_seeds(of) for key, of in values.items() if of}

@@ -1,0 +1,103 @@
+"""The tables of a study as Markdown, CSV and JSON."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from .results import COST_METRICS, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
+
+
+ONE_DECIMAL = ("words", *COST_METRICS)
+DIFFERENCES = REPORT_METRICS | {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
+
+
+def write_tables(summary: dict[str, dict], out: str | Path) -> None:
+    """
+    Writes `NAME.md`, `NAME.csv` and `NAME.json`, which has everything, for each table.
+
+    Args:
+        summary (`dict`):
+            Of a study, by [`~ct_rate_pairs.eval.study.results.summarise`].
+        out (`str` or `Path`):
+            Folder to write to.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in summary.items():
+        (out / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
+        (out / f"{name}.md").write_text(format_markdown(table))
+        with open(out / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows(format_csv(name, table))
+
+
+def format_markdown(table: dict) -> str:
+    """One table of a summary as Markdown: reports, looking, differences, costs, failures."""
+    rows = table["rows"]
+    first = next(iter(rows))
+    measured = [(title, count_seeds(row["states"]), row["metrics"]) for title, row in rows.items()]
+    blind = [
+        (f"*{title}*", "", {key: interval_over_seeds([value]) for key, value in numbers.items() if value is not None})
+        for title, numbers in table["blind"].items()
+    ]
+    differences = [
+        (title, count_seeds(row["states"]), row["difference"]) for title, row in rows.items() if title != first
+    ]
+    seeds = max(len(row["states"]) for row in rows.values())
+    parts = [
+        f"# {table['title']}",
+        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} a row). The rows in italics never look.",
+        _grid(REPORT_METRICS, [*measured, *blind[:-1]]),
+        "Does it look? The loss of the true report and its gaps in nats a token; chance of matching is 0.25.",
+        _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
+    ]
+    if differences:
+        parts += [f"Difference to {first}, seed by seed.", _grid(DIFFERENCES, differences)]
+    parts += ["Cost of a run, training and evaluation.", _grid(COST_METRICS, measured)]
+    failures = {name: error for row in rows.values() for name, error in row["failures"].items()}
+    if failures:
+        parts += ["Failed runs:", "\n".join(f"- `{name}`: {error}" for name, error in failures.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def count_seeds(states: Sequence[str]) -> str:
+    """`3`, `2 of 3`, `failed` or `not run`, with the failures beside what finished."""
+    finished, failed = states.count("finished"), states.count("failed")
+    if finished == len(states):
+        return str(finished)
+    if finished == failed == 0:
+        return "not run"
+    told = [f"{finished} of {len(states)}"] * bool(finished) + [f"{failed} failed"] * bool(failed)
+    return ", ".join(told)
+
+
+def _grid(columns: dict[str, str], lines: Sequence[tuple[str, str, dict]]) -> str:
+    rows = [["", "seeds", *columns.values()], ["---"] + ["---:"] * (len(columns) + 1)]
+    rows += [[title, seeds, *(_cell(key, metrics) for key in columns)] for title, seeds, metrics in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(key: str, metrics: dict[str, dict]) -> str:
+    if key not in metrics:
+        return "-"
+    digits = 1 if key in ONE_DECIMAL else 3
+    estimate = metrics[key]
+    spread = "" if estimate["half_width"] is None else f" ± {estimate['half_width']:.{digits}f}"
+    return f"{estimate['mean']:.{digits}f}{spread}"
+
+
+def format_csv(name: str, table: dict) -> list[list]:
+    """One table of a summary as lines of a CSV, a number a line; a row that was not run has one line without any."""
+    heading = ["table", "row", "seeds", "metric", "mean", "half_width", "n", "difference", "difference_half_width"]
+    lines = [heading]
+    for title, row in table["rows"].items():
+        seeds = count_seeds(row["states"])
+        if not row["metrics"]:
+            lines.append([name, title, seeds, *[""] * 6])
+        for key, of in row["metrics"].items():
+            difference = row["difference"].get(key, {"mean": "", "half_width": ""})
+            numbers = [of["mean"], of["half_width"], of["n"], difference["mean"], difference["half_width"]]
+            lines.append([name, title, seeds, key, *("" if number is None else number for number in numbers)])
+    for title, numbers in table["blind"].items():
+        lines += [[name, title, "", key, value, "", "", "", ""] for key, value in numbers.items() if value is not None]
+    return lines

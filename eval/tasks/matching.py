@@ -1,0 +1,262 @@
+"""The task `matching`: which of the texts is the volume's, by the likelihood of their letters or of the texts."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, report_tokens
+from ct_rate_pairs.eval.looking.other_volumes import blank_slices
+from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
+from ct_rate_pairs.eval.tables import format_number, write_table
+from ct_rate_pairs.reports.texts import same_words, write_prompt
+from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.tasks.matching import LETTERS
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import evaluating
+
+from .text_only import score_options
+
+
+TRIVIAL = {
+    "text_only": "TF-IDF of the options",
+    "most_common": "most common letter",
+    "chance": "chance",
+}
+
+
+def group_names(options: Sequence[Sequence[str]]) -> list[str]:
+    """
+    Names the group of each question: those that are asked with the same texts, in whatever order.
+
+    Args:
+        options (`Sequence[Sequence[str]]`):
+            The options of `N` questions. Differences in case and white space do not count.
+
+    Returns:
+        `list[str]`: `group_0`, `group_1`, ... in the order of their first question. In the place of VolumeNames they
+        make [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`] draw whole groups.
+    """
+    numbers: dict[frozenset[str], int] = {}
+    keys = [frozenset(same_words(text) for text in texts) for texts in options]
+    return [f"group_{numbers.setdefault(key, len(numbers))}" for key in keys]
+
+
+def first_groups(rows: Dataset, number: int) -> Dataset:
+    """
+    The first groups of a split, as many as have `number` questions together, but one at least. No volume is read.
+
+    Only in whole groups is every text as often false as its number demands, and the text alone without use.
+    """
+    groups = group_names(rows.with_format(None)["options"])
+    sizes, taken, questions = Counter(groups), set(), 0
+    for group in dict.fromkeys(groups):
+        if taken and questions + sizes[group] > number:
+            break
+        taken.add(group)
+        questions += sizes[group]
+    return rows.select([i for i, group in enumerate(groups) if group in taken])
+
+
+@torch.no_grad()
+def measure_options(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    *,
+    answers: str = "letters",
+    progress: bool = True,
+) -> tuple[list[int], np.ndarray]:
+    """
+    The loss of each option, given the volume and given a blank one of the same size: the mean over its tokens.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model to measure. It is put into evaluation mode and back.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into batches.
+        rows ([`~datasets.Dataset`]):
+            Rows of `task="matching"`, with `O` options each.
+        answers (`str`, *optional*, defaults to `"letters"`):
+            `"letters"`: the model is asked the row's question, and an option's loss is that of its letter.
+            `"texts"`: it is asked for the report, and an option's loss is that of its text: for a model that was
+            trained on reports alone.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar.
+
+    Returns:
+        `tuple`: the places in `rows` of the `N` questions whose volume could be read (of the others,
+        `on_error="skip"` puts another volume in their place), and losses in nats, of shape `[2, N, O]`.
+    """
+    index = rows.with_format(None)
+    config = reader_of(rows).config
+    with evaluating(model):
+        places, losses = [], []
+        for place, row in enumerate(tqdm(rows, desc="Matching texts", unit="question", disable=not progress)):
+            if row["volume"] != index[place]["volume"]:
+                continue
+            said = row["options"]
+            if answers == "letters":
+                said = LETTERS[: len(said)]
+            else:
+                told = {name: row[name] for name in ("age", "sex")} if config.prompt_metadata else {}
+                row |= {"prompt": [{"role": "user", "content": write_prompt(config.target, config.prompt, **told)}]}
+            tokens = report_tokens(
+                collator, [row | {"completion": [{"role": "assistant", "content": s}]} for s in said]
+            )
+            lengths = torch.tensor([len(option) for option in tokens])
+            shown = [
+                on_device(collator.prompts([row | {"images": images}]), model)
+                for images in (row["images"], blank_slices(row))
+            ]
+            places.append(place)
+            losses.append([(option_losses(model, prompt, tokens).cpu() / lengths).tolist() for prompt in shown])
+    return places, np.array(losses).swapaxes(0, 1)
+
+
+def evaluate_choice(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    train: Dataset,
+    out: str | Path,
+    *,
+    answers: str = "letters",
+    ci: float = 0.95,
+) -> dict[str, dict]:
+    """
+    Measures a model's choices and writes `results.json`, `table.md` and `choices.jsonl`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            Rows of `task="matching"`: whole groups of a held-out split (see [`first_groups`]), and the training
+            split. Of `train` no volume is read.
+        out (`str` or `Path`):
+            Folder to write to.
+        answers (`str`, *optional*, defaults to `"letters"`):
+            Whether options are scored by their `"letters"` or by their `"texts"`, see [`measure_options`].
+        ci (`float`, *optional*, defaults to `0.95`):
+            Level of the bootstrap intervals, see [`score_choices`].
+
+    Returns:
+        `dict[str, dict]`: the contents of `results.json`, as of [`score_choices`], and under `model` also `answers`.
+
+    Raises:
+        `ValueError`: if there is no question whose volume can be read.
+    """
+    places, losses = measure_options(model, collator, rows, answers=answers)
+    if not places:
+        raise ValueError("There are no questions whose volume can be read.")
+    index = rows.with_format(None).select(places)
+    results = score_choices(losses, index, train, reader_of(rows).config, ci)
+    results["model"]["answers"] = answers
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "choices.jsonl").open("w") as file:
+        for place, row in enumerate(index):
+            of_row = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
+            file.write(json.dumps({"volume": row["volume"], "correct": row["correct"], **of_row}) + "\n")
+    write_table(results, choice_table({"model": results}), out)
+    return results
+
+
+def score_choices(
+    losses: np.ndarray, index: Dataset, train: Dataset, config: "CTRatePairsConfig", ci: float | None = None
+) -> dict[str, dict]:
+    """
+    Sets a model's choices beside those of what does not look.
+
+    Args:
+        losses (`np.ndarray` of shape `[2, N, O]`):
+            Of each option, the lowest for the chosen one: given the volume, and given a blank one.
+        index ([`~datasets.Dataset`]):
+            The `N` questions, without slices: whole groups of a split of `task="matching"`.
+        train ([`~datasets.Dataset`]):
+            Those of the training split.
+        config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
+            The options of the dataset.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals. Whole groups of questions are drawn: in one, the choices of a model that
+            sees no volume cannot all be right, so questions alone would give too wide an interval.
+
+    Returns:
+        `dict[str, dict]`: the keys of [`~ct_rate_pairs.eval.metrics.ranking.rank_scores`] under `model`, `blank` (the
+        same model, shown a blank volume), `text_only` (TF-IDF and logistic regression over the options, see
+        [`~ct_rate_pairs.eval.tasks.text_only.score_options`]), `most_common` (the most common letters of the training split)
+        and `chance`. Under `model` also `n`, `groups`, `num_options`, `options` and `difficulty` of the dataset, and
+        `questions`, the fingerprint of volumes and options.
+    """
+    known = train.with_format(None).select_columns(["options", "correct"])
+    options, correct, number = list(index["options"]), np.array(index["correct"]), losses.shape[2]
+    common = np.bincount(known["correct"][:], minlength=number)  # [O]
+    by_row = {
+        "model": losses[0],
+        "blank": losses[1],
+        "text_only": -score_options(known["options"], known["correct"], options),
+        "most_common": np.broadcast_to(-common, losses[0].shape),
+    }
+    ranks = {name: ranks_of_correct(values, correct) for name, values in by_row.items()}
+    groups = group_names(options)
+    results = {name: rank_scores(of_row, number, groups, ci) for name, of_row in ranks.items()}
+    results["chance"] = rank_scores(np.arange(1, number + 1), number)
+    results["model"] |= {
+        "n": len(options),
+        "groups": len(set(groups)),
+        "num_options": number,
+        "options": config.options,
+        "difficulty": config.difficulty,
+        "questions": fingerprint_questions(index),
+    }
+    return results
+
+
+def fingerprint_questions(index: Dataset) -> str:
+    """Sixteen hexadecimal digits that change with the volumes that are asked about, their order or their options."""
+    asked = json.dumps([index["volume"][:], index["options"][:]])
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def choice_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
+    """
+    Sets the choices of several models among the same options side by side, for
+    [`~ct_rate_pairs.eval.tables.write_markdown`].
+
+    Args:
+        runs (`Mapping[str, Mapping[str, Mapping]]`):
+            Name of a model to its [`score_choices`].
+
+    Returns:
+        `list[list[str]]`: the heading; two lines a model, given the volume and given a blank one; what does not look.
+
+    Raises:
+        `ValueError`: if they were asked other questions.
+    """
+    asked = {name: results["model"]["questions"] for name, results in runs.items()}
+    if len(set(asked.values())) > 1:
+        told = ", ".join(f"{name}: {questions}" for name, questions in asked.items())
+        raise ValueError(
+            f"The runs were asked other questions ({told}), so their numbers do not compare. Measure them on the same "
+            "split, with the same `options`, `difficulty`, `num_false`, `target` and `seed`."
+        )
+    first = next(iter(runs.values()))
+    model = first["model"]
+    recalls = [f"recall_at_{k}" for k in range(2, model["num_options"])]
+    told = f"1 of {model['num_options']}, {model['options']}, {model['difficulty']}, n = {model['n']}"
+    lines = [[told, "Top-1", "MRR", *(name.replace("recall_at_", "Recall@") for name in recalls)]]
+
+    def line(title: str, scores: Mapping) -> list[str]:
+        return [title, *(format_number(scores, key) for key in ("top1", "mrr", *recalls))]
+
+    for name, results in runs.items():
+        lines += [line(name, results["model"]), line(f"{name}, blank volume", results["blank"])]
+    return lines + [line(title, first[name]) for name, title in TRIVIAL.items()]

@@ -1,0 +1,263 @@
+"""
+Held-out scans and their generated reports -> `results.json`, table and figures; with the model, also whether it looks.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
+from ct_rate_pairs.eval.figures.report_sheet import plot_reports
+from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.looking.loss_gap import loss_gap
+from ct_rate_pairs.eval.looking.other_volumes import TooFewScansError, shuffle_volumes
+from ct_rate_pairs.eval.looking.report_matching import report_matching
+from ct_rate_pairs.eval.metrics.calibration import calibration_error
+from ct_rate_pairs.eval.metrics.diversity import report_diversity
+from ct_rate_pairs.eval.predictions.provenance import fingerprint
+from ct_rate_pairs.eval.predictions.store import write_challenge_file
+from ct_rate_pairs.eval.rows import references_of, select_volumes
+from ct_rate_pairs.eval.scoring.baselines import trivial_reports
+from ct_rate_pairs.eval.scoring.comparison import compare_reports
+from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
+from ct_rate_pairs.eval.scoring.scores import score_reports
+from ct_rate_pairs.eval.tables import format_intervals, format_looking, format_table
+from ct_rate_pairs.trainer import PairCollator
+
+
+def score_predictions(
+    predictions: dict[str, str],
+    scans: Dataset,
+    train_reports: Sequence[str],
+    train_labels: np.ndarray,
+    **options,
+) -> dict[str, dict]:
+    """
+    Scores generated reports beside the trivial rows (paper, section 7.4). No volume is read.
+
+    Args:
+        predictions (`dict[str, str]`):
+            VolumeName to generated report.
+        scans ([`~datasets.Dataset`]):
+            Rows of the split that holds these volumes: their references and labels.
+        train_reports (`Sequence[str]`), train_labels (`np.ndarray` of shape `[N, 18]`):
+            The training split, for the trivial rows.
+        options:
+            `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`score_reports`].
+
+    Returns:
+        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`, each with `scans`,
+        the [`fingerprint`] of these scans and references: numbers compare where it is the same. That of the model also
+        has `unique_report_ratio`, `most_common_report_share`, the same of the references, and
+        `nodule_coverage_by_size`.
+
+    Raises:
+        `KeyError`: if a volume is not in the split.
+    """
+    # In the split's order, so that equal sets of scans have equal fingerprints.
+    scans = select_volumes(scans, predictions)
+    volumes, references, labels = references_of(scans)
+    generated = [predictions[volume] for volume in volumes]
+    measured = fingerprint(scans)
+
+    def score(reports: Sequence[str]) -> dict:
+        return score_reports(reports, references, labels, volumes=volumes, **options) | {"scans": measured}
+
+    model = score(generated) | report_diversity(generated)
+    model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
+    stated = label_reports(generated, options.get("labeler", "rules"))
+    model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
+    return {"model": model} | {
+        name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()
+    }
+
+
+def measure_looking(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    scans: Dataset,
+    *,
+    batch_size: int = 8,
+    max_new_tokens: int = 1200,
+    ci: float | None = None,
+    seed: int = 0,
+) -> tuple[dict, dict[str, str]]:
+    """
+    Measures whether reports depend on the scan: loss gaps, report matching, and reports for swapped volumes.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        scans ([`~datasets.Dataset`]):
+            Rows of a held-out split; each is read several times.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Scans at a time.
+        max_new_tokens (`int`, *optional*, defaults to `1200`):
+            Longest report in tokens.
+        ci (`float`, *optional*):
+            Level of bootstrap intervals by patient; without it there are none.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of noise, options and swaps.
+
+    Returns:
+        `tuple`: `{"gaps": ..., "matching": {"random": ..., "hard": ...}}` as [`loss_gap`] and [`report_matching`] give
+        them, and VolumeName to the report that was written for another patient's volume. What too few scans do not
+        allow is left out, and said.
+    """
+    kinds = ["negative"] * bool(scans[0]["negative_images"]) + ["noise", "shuffled", "blank"]
+    looking, swapped = {}, {}
+    try:
+        looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, ci=ci, seed=seed)
+        others = shuffle_volumes(scans, seed)
+        reports = generate_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
+    except TooFewScansError as error:
+        print(f"Neither loss gaps nor a row `shuffled`: {error}")
+    for difficulty in ("random", "hard"):
+        try:
+            matching = report_matching(model, collator, scans, difficulty=difficulty, ci=ci, seed=seed)
+        except TooFewScansError as error:
+            print(f"No {difficulty} report matching: {error}")
+        else:
+            looking.setdefault("matching", {})[difficulty] = matching
+    return looking, swapped
+
+
+def evaluate_model(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    predictions: dict[str, str],
+    scans: Dataset,
+    out: str | Path,
+    *,
+    looking_scans: int = 200,
+    batch_size: int = 8,
+    max_new_tokens: int = 1200,
+    seed: int = 0,
+    **score,
+) -> dict[str, dict]:
+    """
+    Measures the reports that a model has written, and whether it looks, and writes it all to `out`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        predictions (`dict[str, str]`):
+            VolumeName to the model's report.
+        scans ([`~datasets.Dataset`]):
+            Rows of the split that holds these volumes.
+        out (`str` or `Path`):
+            Folder to write to, see [`write_results`].
+        looking_scans (`int`, *optional*, defaults to `200`):
+            How many of the scans [`measure_looking`] is given; 0 for none.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Scans at a time.
+        max_new_tokens (`int`, *optional*, defaults to `1200`):
+            Longest report in tokens.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of [`measure_looking`].
+        score:
+            `train_reports`, `train_labels` and the options of [`score_predictions`].
+
+    Returns:
+        `dict[str, dict]`: the contents of `results.json`: the rows of [`score_predictions`]; `shuffled`, the reports
+        written for other patients' volumes, on the scans of `looking_scans`; and where these are not all,
+        `unshuffled`, the model's own reports on them.
+    """
+    results = score_predictions(predictions, scans, **score)
+    # A volume that cannot be read has no prediction of its own, and here no place either.
+    readable = select_volumes(scans, predictions)
+    looking = {}
+    if looking_scans:
+        few = readable.select(range(min(looking_scans, len(readable))))
+        looking, swapped = measure_looking(
+            model,
+            collator,
+            few,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            ci=score.get("ci"),
+            seed=seed,
+        )
+        if swapped:
+            own = {volume: predictions[volume] for volume in swapped}
+            rows = {"model": results["model"]}
+            if len(own) < len(predictions):
+                rows["unshuffled"] = score_predictions(own, few, **score)["model"]
+            rows["shuffled"] = score_predictions(swapped, few, **score)["model"]
+            results = rows | results
+            looking["coverage_change"] = coverage_change(
+                own, swapped, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
+            )
+    write_results(results, out, predictions=predictions, looking=looking)
+    written = (predictions[volume] for volume in readable.with_format(None)["volume"])
+    plot_reports(readable, written, Path(out) / "figures" / "reports.png")
+    return results
+
+
+def coverage_change(own: dict[str, str], swapped: dict[str, str], scans: Dataset, *, labeler: str, ci: float) -> dict:
+    """By how much Coverage changes when the same model is shown other patients' volumes, see [`compare_reports`]."""
+    volumes, references, labels = references_of(select_volumes(scans, own))
+    reports = ([run[volume] for volume in volumes] for run in (own, swapped))
+    return compare_reports(*reports, references, labels, volumes, labeler=labeler, ci=ci)["coverage"]
+
+
+def write_results(results: dict[str, dict], out: str | Path, *, predictions: dict[str, str], looking: dict) -> None:
+    """
+    Writes `results.json`, `looking.json`, `generated_reports.json` and `figures/`, and prints the table.
+
+    Args:
+        results (`dict[str, dict]`):
+            Rows of metrics. The means of `looking` are added to the row `model`.
+        out (`str` or `Path`):
+            Folder.
+        predictions (`dict[str, str]`):
+            VolumeName to report.
+        looking (`dict`):
+            As from [`measure_looking`]; empty where no model was there.
+    """
+    out, figures = Path(out), Path(out) / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    write_challenge_file(predictions, out / "generated_reports.json")
+    model = results["model"]
+    plot_labels(model["per_label"], model["n"], figures / "labels.png")
+    if gaps := looking.get("gaps"):
+        model |= {name: value for name, value in gaps.items() if not name.startswith("pair_gaps")}
+        pairs = {
+            name.removeprefix("pair_gaps"): values for name, values in gaps.items() if name.startswith("pair_gaps")
+        }
+        plot_gaps(
+            {suffix.lstrip("_") or "negative": values for suffix, values in pairs.items()},
+            out / "figures" / "gaps.png",
+        )
+    if change := looking.get("coverage_change"):
+        model["coverage_change_shuffled"] = change
+    if matching := looking.get("matching"):
+        model["matching"] = {difficulty: matching_summary(result) for difficulty, result in matching.items()}
+        result = matching.get("random") or matching["hard"]
+        plot_calibration(
+            result["confidence"], np.array(result["ranks"]["pmi"]) == 1, out / "figures" / "calibration.png"
+        )
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    if looking:
+        (out / "looking.json").write_text(json.dumps(looking) + "\n")
+    told = [format_table(results), format_intervals(model), format_looking(model)]
+    print("", *filter(None, told), f"written to {out}", sep="\n")
+
+
+def matching_summary(matching: dict) -> dict:
+    """What `results.json` keeps of a [`report_matching`]; the rest is in `looking.json`."""
+    certain = calibration_error(matching["confidence"], np.array(matching["ranks"]["pmi"]) == 1)
+    others = {"pmi": matching["rules"]["pmi"], "text_only": matching["rules"]["text_only_mean"]}
+    scores = {name: matching[name] for name in matching["chance"]}
+    for rule, of_rule in (others | {"chance": matching["chance"]}).items():
+        scores |= {f"{name}_{rule}": of_rule[name] for name in matching["chance"]}
+    if "ci_level" in matching:
+        scores |= {"top1_ci": matching["top1_ci"], "top1_pmi_ci": others["pmi"]["top1_ci"]}
+    kept = {name: matching[name] for name in ("n", "num_options", "headline")}
+    return scores | kept | {"calibration_error_pmi": certain}

@@ -1,0 +1,1 @@
+"""From a scan to a report with confidence and evidence."""

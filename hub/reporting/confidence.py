@@ -1,0 +1,247 @@
+r"""
+How probable each of the 18 labels is, given the scan: the probability that the model's report states it, calibrated.
+
+A finding is stated by a sentence that begins in one of a few ways, its *openings*: the shortest beginnings, in whole
+words, that settle that a sentence states it ("Pericardial effusion measuring" does, "Pericardial effusion" may go on
+"was not observed"). They are taken from the model's own reports of the validation split: a label has its commonest,
+and none begins with another, so that their probabilities add up.
+
+A report is written sentence by sentence. Between any two, the model gives each opening a probability, and the label's
+is the probability that it is stated at one of these places, up to the one where the report does state it:
+
+\\(p = 1 - \prod_b (1 - \sum_o p(o \mid scan, report_{<b})).\\)
+
+A model is surer, or less sure, of what it says than it should be. So a temperature \\(T\\) and a bias \\(c\\) a label
+are fitted to the true labels of the validation split: \\(\sigma(logit(p) / T + c)\\) is the confidence.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
+from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.rules import label_sentence
+from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.hub_files import find_file
+from ct_rate_pairs.volume_names import patient_of
+
+
+FILE = "confidence.json"
+MOST_OPENINGS = 24  # a label
+LONGEST_OPENING = 11  # words: a file that is published must not hold whole sentences of a report
+NEGLIGIBLE = 1e-5  # openings whose first token is less probable are not followed further
+AT_ONCE = 8  # openings per forward pass: they are short
+FOLDS = 5  # parts of the patients, for the errors in `measured`
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """
+    Turns a report and its scan into the probabilities of the 18 labels.
+
+    Args:
+        openings (`dict[str, list[str]]`):
+            Label to the beginnings of sentences that state it; empty for a label that the model never states.
+        temperature (`dict[str, float]`), bias (`dict[str, float]`):
+            Label to its calibration.
+        measured (`dict`):
+            What the calibration is worth: `calibrated`, `uncalibrated` and `prevalence` (each label's share in the
+            validation split, whatever the scan), each with `ece`, `brier` and `nll` over all scans and labels; `n`,
+            the scans, and `folds`: calibrated and prevalence are fitted without the patients that they are judged on.
+    """
+
+    openings: dict[str, list[str]]
+    temperature: dict[str, float]
+    bias: dict[str, float]
+    measured: dict
+
+    def probabilities(self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str) -> list[float]:
+        """The 18 calibrated probabilities, in official order; `report` is what the model has written of `row`."""
+        logits = stating_logits(model, collator, row, report, self.openings)
+        temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
+        return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `confidence.json` beside a model."""
+        (Path(folder) / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:
+    """Reads `confidence.json` of a folder or a model on the Hub; `None` where there is none, see `find_file`."""
+    path = find_file(name_or_path, FILE, revision)
+    return Confidence(**json.loads(path.read_text())) if path else None
+
+
+def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
+    """The openings of each label in the reports of one model, the commonest first; see the top of the module."""
+    sentences = [sentence for report in reports for sentence in report_sentences(report)]
+    always: dict[str, set[int]] = {}  # beginning -> what all sentences that begin so state
+    for text, labels in {(sentence.text, sentence.labels) for sentence in sentences}:
+        for beginning in beginnings(text):
+            always.setdefault(beginning, set(labels)).intersection_update(labels)
+    counts: dict[str, Counter] = {label: Counter() for label in LABELS}
+    for (text, labels), count in Counter((sentence.text, sentence.labels) for sentence in sentences).items():
+        for label in labels:
+            settled = (b for b in beginnings(text) if label in always[b] and label in label_sentence(b.rstrip(".;!?")))
+            opening = next(settled, None)
+            if opening and len(opening.split()) <= LONGEST_OPENING:
+                counts[LABELS[label]][opening] += count
+    return {label: apart([text for text, _ in own.most_common(MOST_OPENINGS)]) for label, own in counts.items()}
+
+
+def apart(openings: list[str]) -> list[str]:
+    """Those that begin with no other: "Emphysema" takes in "Emphysema.", which may stand alone."""
+    return [one for one in openings if not any(one.startswith(other) for other in openings if other != one)]
+
+
+def beginnings(sentence: str) -> list[str]:
+    words = sentence.split()
+    return [" ".join(words[: count + 1]) for count in range(len(words))]
+
+
+@torch.no_grad()
+def stating_logits(
+    model: PreTrainedModel, collator: PairCollator, row: dict, report: str, openings: dict[str, list[str]]
+) -> np.ndarray:
+    """
+    Log-odds, before calibration, that the report of a scan states each label; `[18]`, 0 for one without openings.
+
+    The model reads the scan once and the report once; at each place where a sentence may begin, the openings branch
+    off a copy of the cache.
+    """
+    ways = {index: list(openings[label]) for index, label in enumerate(LABELS) if openings[label]}
+    last = {index: boundary(report, sentence.start) for index, sentence in stating_sentences(report).items()}
+    for index, sentence in stating_sentences(report).items():
+        if index in ways and not any(sentence.text.startswith(opening) for opening in ways[index]):
+            ways[index].append(sentence.text)
+    places = {end for s in report_sentences(report) for end in (boundary(report, s.start), s.end)} or {0}
+    tokens, offsets = tokens_of(collator, report)
+
+    context, read = read_prompt(model, on_device(collator.prompts([row]), model)), 0
+    not_stated = np.zeros(len(LABELS))  # log-probability
+    for place in sorted(places):
+        reach = sum(end <= place for _, end in offsets)
+        if reach > read:
+            context, read = context.read(model, tokens[read:reach]), reach
+        due = {index: texts for index, texts in ways.items() if place <= last.get(index, len(report))}
+        texts = sorted({text for texts in due.values() for text in texts})
+        branches = [tokens_of(collator, f" {text}" if place else text)[0] for text in texts]
+        log_probs = branch_log_probs(model, context, branches, least=np.log(NEGLIGIBLE), at_once=AT_ONCE)
+        probability = dict(zip(texts, log_probs.exp().tolist(), strict=True))
+        for index, texts in due.items():
+            not_stated[index] += np.log1p(-min(sum(probability[text] for text in texts), 1 - NEGLIGIBLE))
+    stated = np.clip(-np.expm1(not_stated), NEGLIGIBLE, 1 - NEGLIGIBLE)
+    logits = np.log(stated) - np.log1p(-stated)
+    return np.where([index in ways for index in range(len(LABELS))], logits, 0.0)
+
+
+def boundary(report: str, start: int) -> int:
+    """Where the text ahead of a sentence ends: the white space between belongs to the sentence's first token."""
+    return len(report[:start].rstrip())
+
+
+def calibrate(logits: np.ndarray, temperature: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-(logits / temperature + bias)))
+
+
+def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Temperature and bias of each label that make the true labels likeliest, `[18]` each.
+
+    Against over-confidence from few scans the labels count as \\((n_1 + 1) / (n_1 + 2)\\) and
+    \\(1 / (n_0 + 2)\\) instead of 1 and 0, as Platt has it. So a label that no scan has, or all have, fits too.
+
+    `logits` are the log-odds before calibration, `labels` the true labels, 0 or 1; `[N, 18]` each.
+    """
+    x, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    positives = y.sum(dim=0)
+    targets = torch.where(y > 0, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2)).double()
+    log_temperature, bias = (torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True) for _ in range(2))
+    optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(x * (-log_temperature).exp() + bias, targets, reduction="sum")
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return log_temperature.detach().exp().numpy(), bias.detach().numpy()
+
+
+def fit_confidence(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset | Sequence[dict],
+    *,
+    batch_size: int = 16,
+    max_new_tokens: int = 1200,
+    progress: bool = True,
+) -> Confidence:
+    """
+    Fits the confidences of a model on the validation split: `fit_confidence(...).save(folder)`.
+
+    The openings come from the reports that the model writes of these scans, not from reference reports: the file
+    travels with the model, and CT-RATE's reports must not.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Trained model, in evaluation mode.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into its inputs.
+        rows ([`~datasets.Dataset`] or `Sequence[dict]`):
+            Rows of the validation split, each read twice; some hundred suffice.
+        batch_size (`int`, *optional*, defaults to `16`):
+            Scans generated at once.
+        max_new_tokens (`int`, *optional*, defaults to `1200`):
+            Longest report in tokens.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show progress bars.
+
+    Returns:
+        [`Confidence`]
+
+    Raises:
+        `ValueError`: for rows of fewer than 5 patients.
+    """
+    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
+    patients, part = np.unique([patient_of(row["volume"]) for row in index], return_inverse=True)
+    if len(patients) < FOLDS:
+        raise ValueError(
+            f"The confidence is fitted on scans of {len(patients)} patients, but judging it takes at least {FOLDS}: "
+            "use a larger validation split."
+        )
+    fold = part % FOLDS  # [N]
+    labels = np.array([row["labels"] for row in index], dtype=np.int64)  # [N, 18]
+    sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    reports = generate_reports(model, collator, rows, **sizes, progress=progress)
+    openings = find_openings(reports)
+    scored = tqdm(zip(rows, reports, strict=True), "Scoring findings", len(reports), unit="scan", disable=not progress)
+    logits = np.array([stating_logits(model, collator, row, report, openings) for row, report in scored])
+    calibrated, prevalence = np.empty(labels.shape), np.empty(labels.shape)
+    for held_out in range(FOLDS):
+        rest = fold != held_out
+        calibrated[~rest] = calibrate(logits[~rest], *fit_calibration(logits[rest], labels[rest]))
+        prevalence[~rest] = (labels[rest].sum(axis=0) + 1) / (rest.sum() + 2)
+    temperature, bias = (dict(zip(LABELS, v.tolist(), strict=True)) for v in fit_calibration(logits, labels))
+    measured = {
+        "uncalibrated": errors(calibrate(logits, np.ones(len(LABELS)), np.zeros(len(LABELS))), labels),
+        "calibrated": errors(calibrated, labels),
+        "prevalence": errors(prevalence, labels),
+        "n": len(labels),
+        "folds": FOLDS,
+    }
+    return Confidence(openings, temperature, bias, measured)

@@ -1,0 +1,99 @@
+"""TODO."""
+
+import json
+from pathlib import Path
+
+from ct_rate_pairs.volumes.scan_files import digest
+
+from .reporter import Reporter, ScanReport
+from .sheet import plot_sheet
+
+
+NOTICE = (
+    "Not a medical device. A model wrote this text and no radiologist has read it: it may miss findings, state "
+    "findings that are not there, and be wrong about sides and sizes. It must not guide the care of anyone."
+)
+
+
+def write_markdown(report: ScanReport) -> str:
+    """The report as Markdown: text, stated findings, the others, and how it was made."""
+
+    def percent(probability: float | None) -> str:
+        if probability is None:
+            return ""
+        return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
+
+    def cells(*values: str) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in values) + " |"
+
+    stated = [finding for finding in report.findings if finding.stated]
+    others = [finding for finding in report.findings if not finding.stated]
+    lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
+    lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]
+    if stated:
+        lines += ["| finding | confidence | slices it rests on | sentence |", "|---|---|---|---|"]
+        for finding in stated:
+            slices = ", ".join(f"{number} ({report.slice_mm[number - 1]:.0f} mm)" for number in finding.slices)
+            lines.append(
+                cells(finding.label, percent(finding.confidence), slices or "none stands out", finding.sentence)
+            )
+        lines += ["", "Slices are counted from the top, mm from the first one. ![slices](sheet.png)"]
+    else:
+        lines.append("None of the 18.")
+    lines += ["", "## Findings it does not state", ""]
+    if report.calibration:
+        lines += ["| finding | confidence that it is there |", "|---|---|"]
+        lines += [cells(f.label, percent(f.confidence)) for f in sorted(others, key=lambda f: -f.confidence)]
+        error = report.calibration["calibrated"]["ece"]
+        lines += [
+            "",
+            f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans.",
+        ]
+    else:
+        lines.append(", ".join(finding.label for finding in others) + ".")
+        lines += ["", "The model has no `confidence.json`, so no confidence is given."]
+    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
+    lines += ["", f"Model {report.model}, version {report.version}; {len(report.slice_mm)} slices; {took}.", ""]
+    return "\n".join(lines)
+
+
+def save(report: ScanReport, folder: Path, key: dict) -> None:
+    """Writes a report's three files; `report.json` comes last, and marks the scan and options of `key` as finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").unlink(missing_ok=True)  # an earlier one must not stand beside another's sheet
+    plot_sheet(report, folder / "sheet.png")
+    (folder / "report.md").write_text(write_markdown(report), encoding="utf-8")
+    write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
+
+
+def write_json(values: dict | list, path: Path) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
+    """What a report is of: it stands for no other series of its scan, and for no longer one."""
+    return {"digest": digest(scan), "series": series, "max_new_tokens": max_new_tokens}
+
+
+def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
+    """
+    The reports of an earlier batch in `out`: name of the scan to what [`report_key`] gave.
+
+    Raises:
+        `ValueError`: if another model, another version of it, or something else wrote them.
+    """
+    done = {}
+    for path in out.glob("*/report.json"):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
+            raise ValueError(f"{path} is no report of this command, without {sorted(missing)}: choose another --out.")
+        if (report["model"], report["version"]) != (reporter.name, reporter.version):
+            raise ValueError(
+                f"{out} holds reports of {report['model']}, version {report['version']}, not of {reporter.name}, "
+                f"version {reporter.version}: choose another --out."
+            )
+        done[path.parent.name] = {name: report[name] for name in ("digest", "series", "max_new_tokens")}
+    return done

@@ -1,0 +1,58 @@
+"""A report's sheet: the slices that the model was shown, those that a finding rests on framed, and the evidence."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .reporter import ScanReport
+
+
+WIDTH, COLUMNS = 13, 5  # of the sheet in inches; slices a row
+EVIDENCE = "#d55e00"
+
+
+def plot_sheet(report: ScanReport, path: str | Path) -> None:
+    """
+    Draws the slices of a report, and under them which stated finding rests on which slice.
+
+    Args:
+        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+            The report. Of its texts only the names of labels are drawn.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    stated = [finding for finding in report.findings if finding.stated]
+    rows = -(-len(report.images) // COLUMNS)
+    width, height = report.images[0].size
+    heights = (WIDTH / COLUMNS * height / width + 0.5) * rows, 1.2 + 0.3 * len(stated)
+    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    figure.suptitle(f"{report.name}: slices and evidence. Not a medical device.", fontsize=11)
+    slices, below = figure.subfigures(2, height_ratios=heights)
+    for number, axes in enumerate(slices.subplots(rows, COLUMNS, squeeze=False).flat, start=1):
+        axes.set(xticks=[], yticks=[])
+        if number > len(report.images):
+            axes.axis("off")
+            continue
+        axes.imshow(report.images[number - 1], cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"slice {number}, {report.slice_mm[number - 1]:.0f} mm", fontsize=9)
+        here = [finding.label for finding in stated if number in finding.slices]
+        if here:
+            axes.set_xlabel("\n".join(here), fontsize=7, color=EVIDENCE)
+        for side in axes.spines.values():
+            side.set(color=EVIDENCE if here else "#999999", linewidth=2.5 if here else 0.5)
+    axes = below.subplots()
+    if not stated:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "The report states none of the 18 findings.", ha="center", va="center")
+    else:
+        nats = np.array([finding.evidence for finding in stated])
+        # What speaks against a finding is no evidence for it, and one strong finding must not hide the others.
+        image = axes.imshow(nats, cmap="Oranges", vmin=0, vmax=max(2.0, np.quantile(nats, 0.98)), aspect="auto")
+        below.colorbar(image, ax=axes, label="evidence (nats)", pad=0.01)
+        for row, finding in enumerate(stated):
+            axes.plot([number - 1 for number in finding.slices], [row] * len(finding.slices), "k.", markersize=6)
+        axes.set_xticks(range(nats.shape[1]), range(1, nats.shape[1] + 1))
+        axes.set_yticks(range(len(stated)), [finding.label for finding in stated], fontsize=8)
+        axes.set_xlabel("slice, from the top (dots: the slices that a finding rests on)", fontsize=9)
+    figure.savefig(path, dpi=110)
