@@ -235,27 +235,19 @@ def format_retrieval(results: Mapping) -> str:
     """Retrieval and zero-shot labels of [`evaluate_matcher`], as Markdown."""
     of_retrieval, zero_shot = results["retrieval"], results["zero_shot"]
     by_sentences = results["zero_shot_sentences"] or {"per_label": {}, "auroc_macro": None}
-    lines = [f"| retrieval among {of_retrieval['n']} |" + "".join(f" Recall@{k} | chance |" for k in RECALLS)]
-    lines.append("| --- |" + " ---: | ---: |" * len(RECALLS))
+    lines = [
+        [f"retrieval among {of_retrieval['n']}", *(title for k in RECALLS for title in (f"Recall@{k}", "chance"))]
+    ]
     for direction, title in (("image_to_text", "scan -> report"), ("text_to_image", "report -> scan")):
         scores = of_retrieval[direction]
-        cells = "".join(
-            f" {format_number(scores, f'recall_at_{k}')} | {scores[f'chance_at_{k}']:.3f} |" for k in RECALLS
-        )
-        lines.append(f"| {title} |{cells}")
-    lines += [
-        "",
-        "| zero-shot label | positives | AUROC, prompts | AUROC, sentences |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+        keys = [key for k in RECALLS for key in (f"recall_at_{k}", f"chance_at_{k}")]
+        lines.append([title, *(format_number(scores, key) for key in keys)])
+    labels = [["zero-shot label", "positives", "AUROC, prompts", "AUROC, sentences"]]
     for name, scores in zero_shot["per_label"].items():
         other = by_sentences["per_label"].get(name, {"auroc": None})
-        lines.append(
-            f"| {name} | {scores['support']} | {format_number(scores, 'auroc')} | {format_number(other, 'auroc')} |"
-        )
-    means = [format_number(scores, "auroc_macro") for scores in (zero_shot, by_sentences)]
-    lines.append(f"| **mean** | | {means[0]} | {means[1]} |")
-    return "\n".join(lines) + "\n"
+        labels.append([name, str(scores["support"]), *(format_number(row, "auroc") for row in (scores, other))])
+    labels.append(["**mean**", "", *(format_number(scores, "auroc_macro") for scores in (zero_shot, by_sentences))])
+    return f"{format_markdown(lines)}\n{format_markdown(labels)}"
 
 
 NUM_SENTENCES = 16

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rows of a split by their index: names, texts and labels, without reading a volume."""
 
 from collections.abc import Collection, Sequence
 

@@ -1,41 +1,50 @@
-"""Tables as Markdown and CSV, and their cells."""
+"""Tables as Markdown, as CSV and for the terminal; their cells, and the lines below them."""
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-
-def format_markdown(lines: list[list[str]]) -> str:
-    """A table as Markdown."""
-    rows = [lines[0], ["---"] + ["---:"] * (len(lines[0]) - 1), *lines[1:]]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 
 
-def write_markdown(lines: list[list[str]], path: str | Path) -> None:
+def format_markdown(lines: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A table as Markdown, its heading first. The first `text_columns` columns stand left, the others right."""
+    heading, *rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    rules = ["---" if place < text_columns else "---:" for place in range(len(heading))]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rules, *rows))
+
+
+def write_markdown(lines: Sequence[Sequence[str]], path: str | Path) -> None:
     """Writes a table as Markdown."""
     Path(path).write_text(format_markdown(lines))
 
 
-def write_csv(lines: list[list[str]], path: str | Path) -> None:
+def write_csv(lines: Sequence[Sequence], path: str | Path) -> None:
     """Writes a table as CSV."""
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows(lines)
 
 
-def format_number(numbers: Mapping, key: str) -> str:
-    """`0.500 [0.400, 0.600]`: a number and, where it has one, its interval."""
-    if numbers[key] is None:
-        return "-"
-    bounds = numbers.get(f"{key}_ci")
-    return f"{numbers[key]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
-
-
-def write_table(results: Mapping[str, Mapping], lines: list[list[str]], out: Path) -> None:
+def write_table(results: Mapping[str, Mapping], lines: Sequence[Sequence[str]], out: Path) -> None:
     """Writes `results.json` and `table.md`, and prints the table."""
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     write_markdown(lines, out / "table.md")
     print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
+
+
+def format_value(value: float | int | None, bounds: Sequence[float] | None = None, digits: int = 3) -> str:
+    """`0.500 [0.400, 0.600]`: a number and, where it has one, its interval; `-` for none. Whole numbers stay whole."""
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.{digits}f}" + (f" [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]" if bounds else "")
+
+
+def format_number(numbers: Mapping, key: str, digits: int = 3) -> str:
+    """The cell of `numbers[key]`, with its interval `KEY_ci` where there is one."""
+    return format_value(numbers[key], numbers.get(f"{key}_ci"), digits)
 
 
 # Column titles of the table and the keys they show.
@@ -68,7 +77,7 @@ def format_table(rows: dict[str, dict]) -> str:
     cells = [["", *COLUMNS]]
     for name, numbers in rows.items():
         values = [numbers.get(key) for key in COLUMNS.values()]
-        cells.append([name, *map(_cell, values)])
+        cells.append([name, *map(format_value, values)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
@@ -108,11 +117,7 @@ def format_looking(model: dict) -> str:
             f"Coverage with other patients' volumes: {change['first']:.3f} -> {change['second']:.3f}, "
             f"{change['difference']:+.3f}{_bounds(change['ci'])}, p {change['p']:.3f}"
         )
-    gaps = {
-        title: f"{model[f'loss_gap{suffix}']:.3f}{_bounds(model.get(f'loss_gap{suffix}_ci'))}"
-        for title, suffix in (("negative", ""), ("noise", "_noise"), ("shuffled", "_shuffled"), ("blank", "_blank"))
-        if f"loss_gap{suffix}" in model
-    }
+    gaps = {kind: format_number(model, key) for kind in VOLUMES if (key := f"loss_gap{suffix_of(kind)}") in model}
     if gaps:
         told = ", ".join(f"{title} {gap}" for title, gap in gaps.items())
         lines.append(f"loss gap of the true report, nats a token: {told}")
@@ -128,12 +133,6 @@ def format_looking(model: dict) -> str:
 
 def _bounds(ci: list[float] | None) -> str:
     return f" [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else ""
-
-
-def _cell(value: float | int | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 # Name in the paper's table 1 -> key in `results.json`.
@@ -173,13 +172,6 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     first = next(iter(runs.values()))
     lines = [["", *models, *TRIVIAL]]
     for title, key in PAPER_METRICS.items():
-        cells = [_paper_cell(model, key) for model in models.values()]
-        lines.append([title, *cells, *(_paper_cell(first[name], key, interval=False) for name in TRIVIAL)])
+        cells = [format_number(model, key, digits=4) for model in models.values()]
+        lines.append([title, *cells, *(format_value(first[name][key], digits=4) for name in TRIVIAL)])
     return lines
-
-
-def _paper_cell(numbers: Mapping, key: str, interval: bool = True) -> str:
-    if numbers[key] is None:
-        return "-"
-    bounds = numbers.get(f"{key}_ci") if interval else None
-    return f"{numbers[key]:.4f}" + (f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else "")

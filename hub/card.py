@@ -9,28 +9,82 @@ from pathlib import Path
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
+from ct_rate_pairs.eval.tables import format_markdown, format_value
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volumes.slicing import windows_of
 
-from .card_text import (
-    ADAPTER,
-    CARD,
-    CHANNELS,
-    CONFIDENCE,
-    CONSTRAINED,
-    CT_RATE,
-    LOOKING,
-    MATCHING,
-    NEGATIVES,
-    PHANTOM,
-    REAL,
-    ROW_START,
-    SCAN_START,
-    SHUFFLED,
-    UNCONSTRAINED,
-    WHOLE,
-)
 
+TEMPLATES = Path(__file__).parent / "templates"
+CT_RATE = "ibrahimhamamci/CT-RATE"
+THIS_FOLDER = 'model_id, revision = ".", None  # this folder'  # publishing puts the name on the Hub in its place
+
+# How the card's code loads the model and makes a pipeline of it: a whole one, and an adapter.
+WHOLE = {
+    "load_model": "model = AutoModelForImageTextToText.from_pretrained(model_id, revision=revision)",
+    "make_pipeline": 'pipe = pipeline("image-text-to-text", model_id, revision=revision)',
+}
+ADAPTER = {
+    "load_model": """\
+on = {"revision": revision}  # of the adapter; given as such it would be looked for in the base, too
+model = AutoModelForImageTextToText.from_pretrained(model_id, adapter_kwargs=on)""",
+    "make_pipeline": 'pipe = pipeline("image-text-to-text", model=model, processor=processor)',
+}
+
+CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
+UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
+SHUFFLED = "With volumes shuffled, the model reads another patient's scan: if it looks, its Coverage falls.\n"
+
+NEGATIVES = {
+    "none": "none; the model is trained on volumes with their reports alone.",
+    "gauss": "standard normal noise of the volume's size, clipped to the grey window, new in each epoch.",
+    "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or the farthest\n"
+    "  there is, drawn `{partner_sampling}`; cropped or padded with air to the volume's size.",
+    "hard": "a volume of another patient with at most {max_label_distance} of 18 labels different that lacks a\n"
+    "  finding of the report, drawn `{partner_sampling}`; cropped or padded with air to the volume's size.",
+}
+CHANNELS = {1: "as grey", 3: "as the three channels of an image"}
+
+# What the card says about each cohort.
+PHANTOM = {
+    "name": "phantom",
+    "license": "apache-2.0",
+    "datasets": None,
+    "dataset_type": "ct_rate_pairs",
+    "row_options": ', data_dir="phantom"',
+    "cohort": "the synthetic phantom cohort of `ct-rate-pairs`",
+    "warning": "It has only ever seen computer-drawn phantoms, and says nothing about a patient.",
+    "limits": """\
+- The phantom is not a patient: its anatomy is drawn from a few shapes, its reports from templates. A score here shows
+  that the code learns to look, not that a model would read real scans.""",
+    "label_source": "known exactly for the references and read by rules from generated reports",
+    "data_text": """\
+Synthetic: thorax volumes drawn with up to 18 kinds of findings, their prevalence and co-occurrence after CT-RATE's
+published label counts, with templated reports. No patient data.""",
+    "data_access": """\
+The rows come from a phantom in the folder `phantom`, and a scan may be any `.nii.gz` of it; write one with
+`python -m ct_rate_pairs.phantom --out phantom --scans 40 --seed 0`.""",
+}
+REAL = {
+    "name": "CT-RATE",
+    "license": "cc-by-nc-sa-4.0",
+    "datasets": [CT_RATE],
+    "dataset_type": CT_RATE,
+    "row_options": "",
+    "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})'s official validation set",
+    "warning": "Its reports have not been checked by a radiologist.",
+    "limits": """\
+- CT-RATE's scans come from one hospital; other scanners, populations and ways of reporting were not tried.
+- The licence is CT-RATE's own: no commercial use, share alike.""",
+    "label_source": "CT-RATE's, predicted from the references by a text classifier, and read by rules from generated\n"
+    "  reports; both err",
+    "data_text": f"""\
+[CT-RATE](https://huggingface.co/datasets/{CT_RATE}): non-contrast chest CT with English reports and 18 predicted
+labels. This repository holds neither its scans nor its reports.""",
+    "data_access": """\
+The rows come from CT-RATE, which is gated: accept its terms on the Hub and run `hf auth login`, or add
+`data_dir="…"` for a local copy.""",
+}
 
 # Row of the table -> how it is called there.
 ROWS = {
@@ -68,8 +122,6 @@ MATCHING_COLUMNS = {
     "top1_chance": "chance",
     "top1_text_only": "text alone",
 }
-# Suffix of the keys of a loss gap -> what the model saw.
-VOLUMES = {"": "its negative", "_noise": "noise", "_shuffled": "another patient's", "_blank": "air"}
 NOT_TOLD = (
     "hub_token",
     "output_dir",
@@ -84,10 +136,9 @@ NOT_TOLD = (
 )
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    """Markdown; the first column is to the left, numbers to the right."""
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+def read_template(name: str) -> str:
+    """The Markdown of a card, or of a part of one, with its fields in braces."""
+    return (TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
 
 
 def results_table(results: dict[str, dict]) -> str:
@@ -95,9 +146,8 @@ def results_table(results: dict[str, dict]) -> str:
     rows = []
     for row, name in ROWS.items():
         if row in results:
-            values = [results[row].get(key) for key in METRICS]
-            rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
-    return _table(["", *METRICS.values()], rows)
+            rows.append([name, *(format_value(results[row].get(key)) for key in METRICS)])
+    return format_markdown([["", *METRICS.values()], *rows]).rstrip()
 
 
 def intervals_text(model: dict) -> str:
@@ -114,8 +164,8 @@ def looking_text(model: dict) -> str:
     """Loss gaps and report matching of the row `model`; empty where nothing was measured."""
     gaps = [
         [name, f"{model[f'loss_gap{suffix}']:.3f}", f"{model[f'gap_positive_share{suffix}']:.0%}"]
-        for suffix, name in VOLUMES.items()
-        if f"gap_positive_share{suffix}" in model
+        for kind, name in VOLUMES.items()
+        if f"gap_positive_share{(suffix := suffix_of(kind))}" in model
     ]
     matching = [
         [f"{difficulty}, 1 of {scores['num_options']}", *(f"{scores[key]:.2f}" for key in MATCHING_COLUMNS)]
@@ -123,9 +173,13 @@ def looking_text(model: dict) -> str:
     ]
     text = ""
     if gaps:
-        text += LOOKING.format(gaps=_table(["volume", "loss gap", "scans with a gap above 0"], gaps))
+        text += read_template("model_card_looking").format(
+            gaps=format_markdown([["volume", "loss gap", "scans with a gap above 0"], *gaps]).rstrip()
+        )
     if matching:
-        text += MATCHING.format(matching=_table(["", *MATCHING_COLUMNS.values()], matching))
+        text += read_template("model_card_matching").format(
+            matching=format_markdown([["", *MATCHING_COLUMNS.values()], *matching]).rstrip()
+        )
     return text
 
 
@@ -137,7 +191,9 @@ def confidence_text(run_dir: Path) -> str:
     rows = [
         [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
     ]
-    return CONFIDENCE.format(n=measured["n"], table=_table(["", *CONFIDENCE_COLUMNS.values()], rows))
+    return read_template("model_card_confidence").format(
+        n=measured["n"], table=format_markdown([["", *CONFIDENCE_COLUMNS.values()], *rows]).rstrip()
+    )
 
 
 def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
@@ -255,7 +311,7 @@ def write_model_card(
             for key, value in measured.items()
         ],
     )
-    text = CARD.format(
+    text = read_template("model_card").format(
         metadata=data.to_yaml(),
         name=data.model_name,
         table=results_table(results),
@@ -266,8 +322,9 @@ def write_model_card(
         confidence=confidence_text(run_dir),
         labeler=scores["labeler"],
         recipe=scores["recipe"],
-        scan_start=SCAN_START,
-        row_start=ROW_START.format(options=cohort["row_options"], **(ADAPTER if adapter else WHOLE)),
+        this_folder=THIS_FOLDER,
+        row_options=cohort["row_options"],
+        **(ADAPTER if adapter else WHOLE),
         negative=negative,
         negative_text=NEGATIVES[negative].format(
             min_label_distance=min_label_distance,

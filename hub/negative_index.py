@@ -16,11 +16,11 @@ from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.sources import open_source
 
+from .card import CT_RATE, read_template
 from .repository import HubRepository, PublishError
 
 
 SPLITS = ("train", "validation", "test")
-CT_RATE = "ibrahimhamamci/CT-RATE"
 RULES = {
     "heter": "another patient's volume with at least {config.min_label_distance} of 18 labels different, or the "
     "farthest there is",
@@ -45,57 +45,6 @@ CT-RATE is gated: accept its terms on the Hub and run `hf auth login`. A volume'
         "access": "The scans come from a phantom in the folder `phantom`: see `python -m ct_rate_pairs.phantom -h`.",
     },
 }
-CARD = """\
----
-license: {license}
-pretty_name: Negative partners of chest CTs
-size_categories:
-- {size}
-tags:
-- chest-ct
-- ct-rate-pairs
-configs:
-- config_name: default
-  data_files:
-{data_files}
----
-
-# Which volume is the negative of which
-
-For each volume of {cohort} its negative partner under the rule `{config.negative}`: {rule}; drawn
-`{config.partner_sampling}`. It holds names and numbers alone: neither scans nor reports, nor any table of them.
-
-| column | meaning |
-|---|---|
-| `volume` | the volume's name |
-| `partner` | the name of the volume that serves as its negative, of the same split |
-| `distance` | in how many of the 18 labels the two differ |
-| `seed` | seed of the draw |
-
-| split | volumes | mean distance | volumes that serve | most draws of one |
-|---|---:|---:|---:|---:|
-{statistics}
-
-## How to join it to the scans
-
-```python
-from datasets import load_dataset
-
-import ct_rate_pairs  # registers the dataset of scans
-
-index = load_dataset("{repo_id}", split="{split}")
-partners = dict(zip(index["volume"], index["partner"]))
-rows = load_dataset("ct_rate_pairs", split="{split}", streaming=True{options})
-for row in rows.take(1):
-    print(row["volume"], "has the negative", partners[row["volume"]])
-```
-
-{access}
-
-The pairs are those of the first epoch of
-`load_dataset("ct_rate_pairs"{options}, negative="{config.negative}", seed={config.seed}{rule_options})`, which reads
-both volumes and draws new partners in each later epoch.
-"""
 
 
 def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)) -> dict[str, pd.DataFrame]:
@@ -147,7 +96,7 @@ def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bo
         for name in ("min_label_distance", "max_label_distance", "partner_sampling")
         if getattr(config, name) != getattr(defaults, name)
     )
-    return CARD.format(
+    return read_template("negative_index").format(
         **COHORTS[phantom],
         size=next(size for limit, size in sizes.items() if rows < limit),
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}.parquet" for split in index),

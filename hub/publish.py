@@ -18,7 +18,7 @@ import yaml
 from huggingface_hub import ModelCard, get_token
 from transformers import TrainingArguments
 
-from .card_text import THIS_FOLDER
+from .card import THIS_FOLDER
 from .guard import ALLOWED, CARD, ForbiddenContentError, publishable_files
 from .repository import HubRepository, PublishError
 

@@ -9,6 +9,7 @@ import sys
 
 from ct_rate_pairs.eval.metrics.install import METRICS, metric_files
 
+from .card import read_template
 from .repository import HubRepository, PublishError
 
 
@@ -41,45 +42,6 @@ gr.Interface(
 """
 GRADIO = "6.31.0"
 REQUIREMENTS = ["datasets>=4", "evaluate>=0.4.6", "numpy"]
-CARD = """\
----
-title: {title}
-emoji: 🫁
-colorFrom: blue
-colorTo: gray
-sdk: gradio
-sdk_version: {gradio}
-app_file: app.py
-pinned: false
-license: apache-2.0
-tags:
-- evaluate
-- metric
-- chest-ct
-- radiology
-description: >-
-{indented}
----
-
-# {title}
-
-{description}
-
-## How to use
-
-```python
-import evaluate
-
-metric = evaluate.load("{repo_id}")
-print(metric.compute(predictions={predictions}, references={references}))
-```
-{packages}
-```
-{inputs}
-```
-{citation}
-The same metric comes with `ct-rate-pairs` as `evaluate.load("{name}")`.
-"""
 REPORTS = ["Heart size is increased."], ["Heart size is increased. There is emphysema."]
 
 
@@ -102,7 +64,7 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
     description, inputs = (_constant(script, constant).strip() for constant in ("_DESCRIPTION", "_INPUTS"))
     citation = _constant(script, "_CITATION").strip()
     packages = ["pycocoevalcap"] if "import pycocoevalcap\n" in script else []
-    card = CARD.format(
+    card = read_template("metric_space").format(
         title=TITLES[name],
         name=name,
         repo_id=repo_id,

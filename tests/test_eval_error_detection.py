@@ -17,12 +17,12 @@ from tiny_reader import make_row as make_reader_row
 from tiny_reader import write_report as write_reader_report
 
 from ct_rate_pairs.eval.looking.likelihood import report_losses, token_losses
-from ct_rate_pairs.eval.metrics.ranking import pair_auroc as auroc
 from ct_rate_pairs.eval.tasks.errors import (
     detect_by_answer,
     detect_by_likelihood,
     detection_scores,
     flip_reports,
+    like_auroc,
     tokens_of_statements,
 )
 from ct_rate_pairs.eval.tasks.text_only import score_statements
@@ -328,13 +328,16 @@ def test_auroc_counts_pairs_of_like_statements():
         for j in np.flatnonzero(~wrong)
         if like[i] == like[j]
     ]
-    result = auroc("auroc", scores, wrong, like, patients, 0.95)
+    result = like_auroc("auroc", scores, wrong, like, patients, 0.95)
     assert result["auroc"] == pytest.approx(np.mean(pairs))
     assert result["auroc_ci"][0] < result["auroc"] < result["auroc_ci"][1]
-    perfect = auroc("auroc", wrong.astype(float), wrong, like, patients, 0.95)
+    perfect = like_auroc("auroc", wrong.astype(float), wrong, like, patients, 0.95)
     assert perfect == {"auroc": 1.0, "auroc_ci": [1.0, 1.0]}
-    assert auroc("auroc", scores, wrong, np.where(wrong, 0, 1), patients, 0.95) == {"auroc": None, "auroc_ci": None}
-    assert auroc("auroc", scores, wrong, like, np.zeros(60, int), 0.95)["auroc_ci"] is None
+    assert like_auroc("auroc", scores, wrong, np.where(wrong, 0, 1), patients, 0.95) == {
+        "auroc": None,
+        "auroc_ci": None,
+    }
+    assert like_auroc("auroc", scores, wrong, like, np.zeros(60, int), 0.95)["auroc_ci"] is None
 
 
 def test_nothing_to_choose_from_is_said():

@@ -116,9 +116,11 @@ print(a["coverage"], b["precision_micro"], b["labeler"], c["crg"], d["rouge_l"] 
 
 # The file alone, so that eight interpreters need not load torch; the files it ships are the same.
 INSTALL_ALONE = """
-import importlib.util, sys, types
-package, eval_file, cache = sys.argv[1:]
-sys.modules["ct_rate_pairs"] = types.SimpleNamespace(__file__=package)
+import importlib.util, pathlib, sys, types
+_, eval_file, cache = sys.argv[1:]
+package = types.ModuleType("ct_rate_pairs")
+package.__path__ = [str(pathlib.Path(sys.argv[1]).parent)]
+sys.modules["ct_rate_pairs"] = package
 spec = importlib.util.spec_from_file_location("metric_modules", eval_file)
 module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
 for name in module.METRICS:

@@ -12,11 +12,11 @@ import yaml
 from datasets import load_dataset
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.eval.study.figures import plot_study
 from ct_rate_pairs.eval.study import plan as study_module
+from ct_rate_pairs.eval.study.figures import plot_study
 from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study, run_folder, shuffle_cohort
 from ct_rate_pairs.eval.study.results import interval_over_seeds, read_outcome, summarise
-from ct_rate_pairs.eval.study.tables import format_markdown, write_tables
+from ct_rate_pairs.eval.study.tables import format_summary, write_tables
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volume_names import patient_of
@@ -190,7 +190,7 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("*.json")), ids=lambda path: path.stem)
 def test_the_document_shows_the_tables_of_its_json(path):
-    told = format_markdown(json.loads(path.read_text())).split("\n\n", 1)[1]  # without its title
+    told = format_summary(json.loads(path.read_text())).split("\n\n", 1)[1]  # without its title
     marks = (f"<!-- {path.stem} -->\n", f"\n<!-- /{path.stem} -->")
     shown = DOCUMENT.read_text().split(marks[0])[1].split(marks[1])[0]
     assert told.startswith(shown) and shown.count("|") > 100  # the costs, at its end, may be left out

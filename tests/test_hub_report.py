@@ -16,9 +16,9 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from tiny_reader import AFFINE, make_voxels, save_nifti, save_reader, write_report
 
 from ct_rate_pairs.hub import load_reporter
-from ct_rate_pairs.hub import report as report_module
 from ct_rate_pairs.hub.report import main, new_name, report_batch
-from ct_rate_pairs.hub.reporting.files import save, write_markdown
+from ct_rate_pairs.hub.reporting import files
+from ct_rate_pairs.hub.reporting.files import format_report, save
 from ct_rate_pairs.hub.reporting.sheet import plot_sheet
 from ct_rate_pairs.volumes.scan_files import find_scans
 
@@ -197,7 +197,7 @@ def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_i
     reporter = load_reporter(model_dir, device="cpu")
     report = reporter.report(save_nifti(tmp_path / "a.nii", SHOWN))
     save(report, tmp_path / "out", {"digest": "a"})
-    monkeypatch.setattr(report_module, "plot_sheet", lambda *_: 1 / 0)
+    monkeypatch.setattr(files, "plot_sheet", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(report, tmp_path / "out", {"digest": "b"})
     assert not (tmp_path / "out" / "report.json").exists()
@@ -321,7 +321,7 @@ def test_a_report_without_findings_and_without_confidence_is_written_too(model_d
     reporter.confidence = None
     report = reporter.report(save_nifti(tmp_path / "a.nii", (0, 0, 0)))
     plot_sheet(report, tmp_path / "sheet.png")
-    markdown = write_markdown(report)
+    markdown = format_report(report)
     assert "None of the 18." in markdown and "no confidence is given" in markdown and "%" not in markdown
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"ct_rate_pairs": "ct_rate_pairs", "trainer": "ct_rate_pairs/trainer"}
-FOLDERS |= {"eval": "ct_rate_pairs/eval", "hub": "ct_rate_pairs/hub"}
+FOLDERS |= {"eval": "ct_rate_pairs/eval", "hub": "ct_rate_pairs/hub", "recipes": "ct_rate_pairs/recipes"}
 
 
 def test_the_wheel_holds_every_module(tmp_path):

@@ -191,7 +191,7 @@ def test_the_table_shows_every_rule_label_and_distance():
 
 
 def test_the_command_prints_the_table_and_writes_json(tree, tmp_path):
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "ct_rate_pairs.partners.sampler", str(tree)]
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "ct_rate_pairs.partners", str(tree)]
     options = ["--split", "test", "--min-label-distance", "6", "--json", str(tmp_path / "new" / "partners.json")]
     run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

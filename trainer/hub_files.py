@@ -1,4 +1,4 @@
-"""TODO."""
+"""A file that a model may have or not, in a folder or on the Hub."""
 
 from pathlib import Path
 

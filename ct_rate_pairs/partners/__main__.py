@@ -1,4 +1,4 @@
-"""TODO."""
+"""`python -m ct_rate_pairs.partners`: what each partner rule does to a split."""
 
 import argparse
 import json
@@ -58,3 +58,7 @@ All numbers are expectations over an epoch of one draw a volume; nothing is draw
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({"data_dir": args.data_dir, "split": args.split, **report}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

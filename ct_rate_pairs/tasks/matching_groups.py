@@ -96,7 +96,7 @@ def _part(
     keys: np.ndarray, size: int, rng: np.random.Generator, patterns: np.ndarray | None
 ) -> tuple[np.ndarray, list[int]]:
     """Groups as [`draw_groups`] gives them, -1 for those volumes that are left over; and these."""
-    crowd = np.max([_counts(key) for key in keys.T], axis=0)  # [N]
+    crowd = np.max([sharers(key) for key in keys.T], axis=0)  # [N]
     groups = np.full((len(keys), size), -1)
     free = np.ones(len(keys), dtype=bool)
     waiting = rng.permutation(len(keys))
@@ -134,7 +134,7 @@ def _near(first: int, pool: np.ndarray, keys: np.ndarray, size: int, patterns: n
     return members
 
 
-def _counts(key: np.ndarray) -> np.ndarray:
+def sharers(key: np.ndarray) -> np.ndarray:
     """How many volumes have the key of each volume, `[N]`."""
     _, line, counts = np.unique(key, return_inverse=True, return_counts=True)
     return counts[line]

@@ -12,6 +12,7 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import LATERAL, LOBES, SIDES, places
 from ct_rate_pairs.volumes.settings import one_of, whole_number
 
+from .matching_groups import sharers
 from .task import Asked, Scans, Task, TaskOptions
 from .vqa_balance import balanced_chances, choose
 from .vqa_wording import (
@@ -195,14 +196,8 @@ def _others_differ(answers: np.ndarray, patients: np.ndarray) -> np.ndarray:
     differ = np.zeros(answers.shape, dtype=bool)
     for question, answer in enumerate(answers.T):
         known = answer >= 0
-        same_answer = _counts(answer)
-        same_patient = _counts(np.where(known, patients, -1))
-        same_both = _counts(answer.astype(np.int64) * (patients.max(initial=0) + 1) + patients)
+        same_answer = sharers(answer)
+        same_patient = sharers(np.where(known, patients, -1))
+        same_both = sharers(answer.astype(np.int64) * (patients.max(initial=0) + 1) + patients)
         differ[:, question] = known & (known.sum() - same_answer - same_patient + same_both > 0)
     return differ
-
-
-def _counts(key: np.ndarray) -> np.ndarray:
-    """How many volumes share each volume's key, `[N]`."""
-    _, line, counts = np.unique(key, return_inverse=True, return_counts=True)
-    return counts[line]

@@ -6,18 +6,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ct_rate_pairs.eval.metrics.calibration import calibration_error
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES
+from ct_rate_pairs.eval.metrics.calibration import bins_of, calibration_error
 
-from .style import NEGATIVE, POSITIVE, _finish
+from .style import GREEN, NEGATIVE, POSITIVE, PURPLE, finish
 
 
-# Other volumes of the loss gap: how each is called, and a colour that stays apart for colour-blind readers.
-VOLUMES = {
-    "negative": ("its negative", "#d55e00"),
-    "shuffled": ("another patient's", "#0072b2"),
-    "noise": ("noise", "#009e73"),
-    "blank": ("blank", "#cc79a7"),
-}
+# A colour for each of the other volumes.
+COLORS = {"negative": NEGATIVE, "shuffled": POSITIVE, "noise": GREEN, "blank": PURPLE}
 
 
 def plot_labels(per_label: Mapping[str, Mapping], n: int, path: str | Path) -> None:
@@ -45,7 +41,7 @@ def plot_labels(per_label: Mapping[str, Mapping], n: int, path: str | Path) -> N
     axes.set_yticks(places, [f"{name} ({per_label[name]['support']})" for name in names])
     axes.set(xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
     axes.set_title(f"Findings of {n} reports, by label (number of scans)")
-    _finish(figure, axes, path)
+    finish(figure, axes, path)
 
 
 def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
@@ -64,17 +60,17 @@ def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
     low, high = min(0.0, *np.quantile(everything, [0.005, 0.005])), np.quantile(everything, 0.995)
     bins = np.linspace(low, max(high, low + 1e-3), 41)
     for kind, values in gaps.items():
-        title, color = VOLUMES[kind]
+        title, color = VOLUMES[kind], COLORS[kind]
         inside = np.clip(values, bins[0], bins[-1])
         label = f"{title}: mean {np.mean(values):.3f}, {np.mean(np.asarray(values) > 0):.0%} above 0"
         axes.hist(inside, bins, histtype="step", linewidth=1.6, color=color, label=label)
     axes.axvline(0, color="black", linewidth=1, linestyle=":")
     axes.set(xlabel="loss gap of the true report (nats a token); 0: the volume does not matter", ylabel="reports")
     axes.set_title("Loss under another volume less loss under its own")
-    _finish(figure, axes, path)
+    finish(figure, axes, path)
 
 
-def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path: str | Path, bins: int = 10) -> None:
+def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path: str | Path) -> None:
     """
     Draws how often the model's choice among reports is right, against how sure it is of it.
 
@@ -85,21 +81,19 @@ def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path:
             Whether it was right.
         path (`str` or `Path`):
             Image file to write.
-        bins (`int`, *optional*, defaults to `10`):
-            Bins of the probability.
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, dtype=float)
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    counts = np.bincount(places, minlength=bins)
+    places = bins_of(confidence)
+    counts = np.bincount(places)
     filled = np.flatnonzero(counts)
-    x = np.bincount(places, confidence, bins)[filled] / counts[filled]
-    y = np.bincount(places, correct, bins)[filled] / counts[filled]
+    x = np.bincount(places, confidence)[filled] / counts[filled]
+    y = np.bincount(places, correct)[filled] / counts[filled]
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":", label="calibrated")
     axes.plot(x, y, color=POSITIVE, linewidth=1)
     axes.scatter(x, y, s=20 + 200 * counts[filled] / counts.max(), color=POSITIVE, label="choices (by number)")
     axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="probability of the chosen report", ylabel="share correct")
-    error = calibration_error(confidence, correct, bins)
+    error = calibration_error(confidence, correct)
     axes.set_title(f"Report matching, {len(confidence)} scans: calibration error {error:.3f}")
-    _finish(figure, axes, path)
+    finish(figure, axes, path)

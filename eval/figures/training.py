@@ -1,13 +1,12 @@
-"""TODO."""
+"""The losses of a run."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
-from .style import NEGATIVE, POSITIVE
+from .style import NEGATIVE, POSITIVE, finish, log_axis
 
 
 def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTConfig | None = None) -> None:
@@ -61,13 +60,7 @@ def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTCo
             fontsize=9,
         )
     # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+    log_axis(axes)
     axes.set(xlim=(0, last_step), xlabel="step", ylabel="cross-entropy (nats a token)")
     axes.set_title("Loss of the true report")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
+    finish(figure, axes, path)

@@ -14,11 +14,7 @@ from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
 from .likelihood import report_losses
-from .other_volumes import blank_slices, derange_by_patient, fit_slices, noise_slices
-
-
-# What a report may be scored under instead of its own volume.
-OTHER_VOLUMES = ("negative", "noise", "shuffled", "blank")
+from .other_volumes import VOLUMES, blank_slices, derange_by_patient, fit_slices, noise_slices, suffix_of
 
 
 @torch.no_grad()
@@ -76,8 +72,8 @@ def loss_gap(
             for `"shuffled"`, if the rows cannot be read by index.
         `TooFewScansError`: for `"shuffled"`, if one patient has more than half of the rows.
     """
-    if unknown := set(volumes) - set(OTHER_VOLUMES):
-        raise ValueError(f"volumes={tuple(volumes)}: {sorted(unknown)[0]!r} is none of {', '.join(OTHER_VOLUMES)}.")
+    if unknown := set(volumes) - set(VOLUMES):
+        raise ValueError(f"volumes={tuple(volumes)}: {sorted(unknown)[0]!r} is none of {', '.join(VOLUMES)}.")
     if "shuffled" in volumes:
         names = volume_names(rows)
         partners = derange_by_patient(names, seed)
@@ -126,7 +122,7 @@ def loss_gap(
     for name in volumes:
         other = np.array(sums[name])
         gaps = (other - own) / tokens
-        suffix = "" if name == "negative" else f"_{name}"
+        suffix = suffix_of(name)
         result |= {
             "loss_neg" if name == "negative" else f"loss_{name}": float(other.sum() / tokens.sum()),
             f"gap_positive_share{suffix}": float((gaps > 0).mean()),

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a report may be scored under instead of its own volume, and how each is called in results."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,15 @@ from ct_rate_pairs.eval.rows import check_volume, volume_names
 from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.slicing import to_uint8
+
+
+# How each of the other volumes is called in a sentence.
+VOLUMES = {"negative": "its negative", "noise": "noise", "shuffled": "another patient's", "blank": "air"}
+
+
+def suffix_of(kind: str) -> str:
+    """How the keys of one of the other `VOLUMES` end in results: `loss_gap` is the negative's, `loss_gap_noise`, ..."""
+    return "" if kind == "negative" else f"_{kind}"
 
 
 class TooFewScansError(ValueError):

@@ -1,17 +1,24 @@
-"""TODO."""
+"""How far probabilities can be trusted."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 
-def calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
+BINS = 10  # of the probability
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """Which of `BINS` equal bins each probability falls into, int `[N]`."""
+    return np.minimum((confidence * BINS).astype(int), BINS - 1)
+
+
+def calibration_error(confidence: Sequence[float], correct: Sequence[bool]) -> float:
     r"""
     Expected calibration error: \\(\sum_b \frac{n_b}{N} |acc_b - conf_b|\\) over equal bins of the confidence.
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, dtype=float)
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(places, correct - confidence, bins)
+    gaps = np.bincount(bins_of(confidence), correct - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
 
 

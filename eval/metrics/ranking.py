@@ -49,40 +49,6 @@ def rank_scores(
     return estimate(statistics, lambda sums: {name: sums[name] / sums["questions"] for name in values}, volumes, ci)
 
 
-def pair_auroc(
-    name: str, scores: np.ndarray, wrong: np.ndarray, like: np.ndarray, patients: np.ndarray, ci: float | None
-) -> dict[str, float | list[float] | None]:
-    """
-    Area under the ROC curve: the share of pairs of a wrong and a right statement in which the wrong one scores higher,
-    a tie counting half. Only pairs with the same number in `like` count.
-
-    Args:
-        name (`str`):
-            Key of the number; its interval is `NAME_ci`.
-        scores (`np.ndarray` of shape `[S]`), wrong (bool `[S]`), like (int `[S]`), patients (int `[S]`):
-            The statements: score, whether wrong, group, and number of the patient.
-        ci (`float`, *optional*):
-            Level of the bootstrap interval by patient.
-
-    Returns:
-        `dict`: the number and its interval; `None` where there is no such pair.
-    """
-    size = patients.max() + 1
-    # By the patients of the two statements: pairs, and those in which the wrong one scores higher, [P, P] each.
-    pairs, won = np.zeros((size, size)), np.zeros((size, size))
-    for place in np.flatnonzero(wrong):
-        right = ~wrong & (like == like[place])
-        higher = (scores[place] > scores[right]) + (scores[place] == scores[right]) / 2
-        pairs[patients[place]] += np.bincount(patients[right], minlength=size)
-        won[patients[place]] += np.bincount(patients[right], higher, minlength=size)
-    value = {name: float(won.sum() / pairs.sum()) if pairs.any() else None}
-    if ci is None:
-        return value
-    draws = resample({"draws": np.eye(size)}, np.arange(size))["draws"]  # how often each patient is drawn, [R, P]
-    counted, above = (((draws @ table) * draws).sum(axis=1) for table in (pairs, won))
-    return value | {f"{name}_ci": interval(divide(above, counted), ci) if size > 1 and pairs.any() else None}
-
-
 RECALLS = (1, 5, 10)
 
 
@@ -152,7 +118,9 @@ def chance(number: int, right: int, k: int) -> float:
     return 1 - comb(number - right, k) / comb(number, k)
 
 
-def auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def auroc(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> np.ndarray:
     r"""
     Area under the ROC curve: the probability that a positive outscores a negative, a tie counting one half,
     \\(\frac{\sum_p w_p \, (W^-_{s < s_p} + \frac{1}{2} W^-_{s = s_p})}{W^+ W^-}\\).
@@ -164,18 +132,28 @@ def auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = N
             True labels, 0 or 1.
         weights (`np.ndarray` of shape `[..., N]`, *optional*):
             How often each counts, such as in the draws of a bootstrap; once each by default.
+        groups (`np.ndarray` of shape `[N]`, *optional*):
+            Only pairs of one group count: numerator and denominator are sums over the groups. All are one by default.
 
     Returns:
-        `np.ndarray`: the area, of shape `[...]`; NaN where one of the classes is empty.
+        `np.ndarray`: the area, of shape `[...]`; NaN where there is no pair.
     """
     weights = np.ones(len(scores)) if weights is None else weights
-    order = np.argsort(scores, kind="stable")
-    _, starts = np.unique(scores[order], return_index=True)  # where each score begins, [G]
-    labels, weights = labels[order], weights[..., order]
-    positives = np.add.reduceat(weights * labels, starts, axis=-1)  # [..., G]
+    groups = np.zeros(len(scores), dtype=int) if groups is None else groups
+    labels = np.asarray(labels, dtype=float)
+    order = np.lexsort((scores, groups))
+    scores, groups, labels, weights = scores[order], groups[order], labels[order], weights[..., order]
+    new_group = np.diff(groups, prepend=groups[:1] - 1) != 0
+    starts = np.flatnonzero(new_group | (np.diff(scores, prepend=scores[:1]) != 0))  # where each score begins, [S]
+    firsts = np.flatnonzero(new_group[starts])  # where each group does, among these, [G]
+    positives = np.add.reduceat(weights * labels, starts, axis=-1)  # [..., S]
     negatives = np.add.reduceat(weights * (1 - labels), starts, axis=-1)
-    below = negatives.cumsum(axis=-1) - negatives / 2
-    return divide((positives * below).sum(axis=-1), positives.sum(axis=-1) * negatives.sum(axis=-1))
+    of_group = np.add.reduceat(negatives, firsts, axis=-1)  # [..., G]
+    sizes = np.diff(firsts, append=len(starts))
+    ahead = np.repeat(of_group.cumsum(axis=-1) - of_group, sizes, axis=-1)  # negatives of earlier groups
+    below = negatives.cumsum(axis=-1) - ahead - negatives / 2
+    pairs = np.add.reduceat(positives, firsts, axis=-1) * of_group
+    return divide((positives * below).sum(axis=-1), pairs.sum(axis=-1))
 
 
 def label_auroc(

@@ -7,21 +7,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
-from ct_rate_pairs.eval.figures.style import NEGATIVE, POSITIVE, _clear
+from ct_rate_pairs.eval.figures.style import GREEN, NEGATIVE, NEUTRAL, POSITIVE, clear, log_axis
 
 from .plan import Study, Table, run_folder
 from .results import METRICS, read_gaps, read_losses
 
 
 KINDS = {"none": "Origin", "gauss": "Gauss", "heter": "Heter", "hard": "Hard"}
-COLORS = {
-    "none": "#6b6b6b",
-    "gauss": "#d55e00",
-    "heter": "#0072b2",
-    "hard": "#009e73",
-}  # apart for colour-blind readers
+COLORS = {"none": NEUTRAL, "gauss": NEGATIVE, "heter": POSITIVE, "hard": GREEN}
 GAP_TITLES = {"shuffled": "another patient's volume", "noise": "noise"}
 SETTING_METRICS = ("coverage", "f1_micro", "bleu4", "top1", "loss_gap_shuffled", "words")
 SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats a token", "num_slices": "slices"}
@@ -115,7 +109,7 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
                 axes.axhline(measured[title]["mean"], color=COLORS["none"], linestyle="--", linewidth=1.2, label=title)
         axes.set_xticks(range(len(values)), [f"{value:g}" if np.isfinite(value) else "none" for value in values])
         axes.set(xlim=(-0.4, len(values) - 0.6), xlabel=SETTING_TITLES[table.against], title=METRICS[metric])
-        _clear(axes)
+        clear(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
     # Those of two seeds are so wide (t = 12.7) that they would flatten everything else.
     figure.suptitle(f"{table.title} (bars: 95 % interval over three seeds or more)")
@@ -144,12 +138,9 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
                 points = [(entry["step"], entry[key]) for entry in run if key in entry]
                 axes.plot([x for x, _ in points], [y for _, y in points], color=color, linewidth=1, alpha=0.8)
         # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
+        log_axis(axes)
         axes.set_title(textwrap.fill(title, 30), fontsize=9)
-        _clear(axes)
+        clear(axes)
     for axes in panels[len(histories) :]:
         axes.axis("off")
     for axes in panels[max(0, len(histories) - columns) : len(histories)]:
@@ -196,7 +187,7 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
         axes.set_yticks([len(titles) - 1 - place for place in range(len(titles))], titles)
         axes.set_xlabel("loss gap of the true report (nats a token)")
         axes.set_title(f"Under {name}", fontsize=11)
-        _clear(axes)
+        clear(axes)
     figure.suptitle(
         "Dotted, 0: the volume does not matter. Black, and at the right: the mean over scans and seeds", fontsize=11
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import read_predictions
 from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
 
@@ -86,7 +87,8 @@ def read_losses(folder: Path) -> list[dict]:
 def read_gaps(folder: Path) -> dict[str, list[float]]:
     """Kind of the other volume (`shuffled`, `noise`, ...) to each report's loss gap in nats a token."""
     gaps = json.loads((folder / "looking.json").read_text())["gaps"]
-    return {name.removeprefix("pair_gaps_"): values for name, values in gaps.items() if name.startswith("pair_gaps_")}
+    kinds = [kind for kind in VOLUMES if kind != "negative"]  # which differs from run to run
+    return {kind: gaps[key] for kind in kinds if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
 
 
 def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -1,9 +1,10 @@
 """The tables of a study as Markdown, CSV and JSON."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
 
 from .results import COST_METRICS, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
 
@@ -26,12 +27,11 @@ def write_tables(summary: dict[str, dict], out: str | Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, table in summary.items():
         (out / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
-        (out / f"{name}.md").write_text(format_markdown(table))
-        with open(out / f"{name}.csv", "w", newline="") as file:
-            csv.writer(file).writerows(format_csv(name, table))
+        (out / f"{name}.md").write_text(format_summary(table))
+        write_csv(format_csv(name, table), out / f"{name}.csv")
 
 
-def format_markdown(table: dict) -> str:
+def format_summary(table: dict) -> str:
     """One table of a summary as Markdown: reports, looking, differences, costs, failures."""
     rows = table["rows"]
     first = next(iter(rows))
@@ -72,18 +72,15 @@ def count_seeds(states: Sequence[str]) -> str:
 
 
 def _grid(columns: dict[str, str], lines: Sequence[tuple[str, str, dict]]) -> str:
-    rows = [["", "seeds", *columns.values()], ["---"] + ["---:"] * (len(columns) + 1)]
-    rows += [[title, seeds, *(_cell(key, metrics) for key in columns)] for title, seeds, metrics in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [[title, seeds, *(_cell(key, metrics) for key in columns)] for title, seeds, metrics in lines]
+    return format_markdown([["", "seeds", *columns.values()], *rows]).rstrip()
 
 
 def _cell(key: str, metrics: dict[str, dict]) -> str:
-    if key not in metrics:
-        return "-"
     digits = 1 if key in ONE_DECIMAL else 3
-    estimate = metrics[key]
+    estimate = metrics.get(key, {"mean": None, "half_width": None})
     spread = "" if estimate["half_width"] is None else f" ± {estimate['half_width']:.{digits}f}"
-    return f"{estimate['mean']:.{digits}f}{spread}"
+    return format_value(estimate["mean"], digits=digits) + spread
 
 
 def format_csv(name: str, table: dict) -> list[list]:

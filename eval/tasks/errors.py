@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, report_tokens, token_losses
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices, derange_by_patient, fit_slices, noise_slices
-from ct_rate_pairs.eval.metrics.bootstrap import estimate, patient_ids
-from ct_rate_pairs.eval.metrics.ranking import pair_auroc
+from ct_rate_pairs.eval.metrics.bootstrap import estimate, interval, known, patient_ids, resample
+from ct_rate_pairs.eval.metrics.ranking import auroc
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
 from ct_rate_pairs.eval.rows import check_volume, volume_names
 from ct_rate_pairs.eval.tables import format_number, write_table
@@ -271,9 +271,9 @@ def detection_scores(
             Level of bootstrap intervals by patient; without it there are none.
 
     Returns:
-        `dict`: `rules`, for each rule `pair_auroc`, `auroc_all`, `top1` and with `ci` their intervals; `chance`, the same
+        `dict`: `rules`, for each rule `auroc`, `auroc_all`, `top1` and with `ci` their intervals; `chance`, the same
         of guessing; `headline`, the first rule; `kinds`, for each kind of error its number `n` and the `top1` of each
-        rule; `n`, the number of reports, and `statements`, that of their options. `pair_auroc` is over pairs of a wrong and
+        rule; `n`, the number of reports, and `statements`, that of their options. `auroc` is over pairs of a wrong and
         a right statement that both state, or both deny, the same label, among as many options: what is said cannot
         tell them apart. `auroc_all` is over all pairs. `top1` is the share of reports whose wrong statement has the
         highest score. Ready for `json.dump`.
@@ -295,8 +295,8 @@ def detection_scores(
         flat = np.concatenate(values)
         statistics = {"hits": hits[rule].astype(float), "reports": np.ones(len(options))}
         rules[rule] = {
-            **pair_auroc("pair_auroc", flat, is_wrong, like, patients[of_report], ci),
-            **pair_auroc("auroc_all", flat, is_wrong, np.zeros_like(like), patients[of_report], ci),
+            **like_auroc("auroc", flat, is_wrong, like, patients[of_report], ci),
+            **like_auroc("auroc_all", flat, is_wrong, np.zeros_like(like), patients[of_report], ci),
             **estimate(statistics, lambda sums: {"top1": sums["hits"] / sums["reports"]}, volumes, ci),
         }
     by_kind = {}
@@ -307,11 +307,27 @@ def detection_scores(
     return {
         "rules": rules,
         "headline": next(iter(scores)),
-        "chance": {"pair_auroc": 0.5, "auroc_all": 0.5, "top1": guess},
+        "chance": {"auroc": 0.5, "auroc_all": 0.5, "top1": guess},
         "kinds": by_kind,
         "n": len(options),
         "statements": len(like),
     }
+
+
+def like_auroc(
+    name: str, scores: np.ndarray, wrong: np.ndarray, like: np.ndarray, patients: np.ndarray, ci: float | None
+) -> dict[str, float | list[float] | None]:
+    """
+    AUROC over pairs of a wrong and a right statement with the same number in `like`, as `NAME`, and with `ci` its
+    bootstrap interval by patient, as `NAME_ci`; `None` where there is no such pair. All arrays have the shape `[S]`.
+    """
+    area = known(auroc(scores, wrong, groups=like))
+    if ci is None:
+        return {name: area}
+    lone = patients.max() == 0
+    draws = resample({"drawn": np.eye(patients.max() + 1)}, np.arange(patients.max() + 1))["drawn"]  # [R, P]
+    drawn = auroc(scores, wrong, draws[:, patients], like)
+    return {name: area, f"{name}_ci": None if lone or area is None else interval(drawn, ci)}
 
 
 def write_detection(result: dict, rows: Dataset, out: str | Path) -> None:
@@ -329,5 +345,5 @@ def detection_table(result: Mapping) -> list[list[str]]:
     lines = [[told, "AUROC", "AUROC, all", "Top-1", *titles]]
     for rule, numbers in (result["rules"] | {"chance": result["chance"]}).items():
         by_kind = [f"{of['top1'][rule]:.3f}" if rule in of["top1"] else "" for of in kinds.values()]
-        lines.append([rule, *(format_number(numbers, key) for key in ("pair_auroc", "auroc_all", "top1")), *by_kind])
+        lines.append([rule, *(format_number(numbers, key) for key in ("auroc", "auroc_all", "top1")), *by_kind])
     return lines

@@ -14,7 +14,7 @@ from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, p
 from ct_rate_pairs.eval.figures.report_sheet import plot_reports
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
-from ct_rate_pairs.eval.looking.other_volumes import TooFewScansError, shuffle_volumes
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, TooFewScansError, shuffle_volumes, suffix_of
 from ct_rate_pairs.eval.looking.report_matching import report_matching
 from ct_rate_pairs.eval.metrics.calibration import calibration_error
 from ct_rate_pairs.eval.metrics.diversity import report_diversity
@@ -228,13 +228,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     plot_labels(model["per_label"], model["n"], figures / "labels.png")
     if gaps := looking.get("gaps"):
         model |= {name: value for name, value in gaps.items() if not name.startswith("pair_gaps")}
-        pairs = {
-            name.removeprefix("pair_gaps"): values for name, values in gaps.items() if name.startswith("pair_gaps")
-        }
-        plot_gaps(
-            {suffix.lstrip("_") or "negative": values for suffix, values in pairs.items()},
-            out / "figures" / "gaps.png",
-        )
+        pairs = {kind: gaps[key] for kind in VOLUMES if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
+        plot_gaps(pairs, figures / "gaps.png")
     if change := looking.get("coverage_change"):
         model["coverage_change_shuffled"] = change
     if matching := looking.get("matching"):

@@ -1,8 +1,9 @@
-"""TODO."""
+"""The files of a report: Markdown, JSON and sheet."""
 
 import json
 from pathlib import Path
 
+from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.volumes.scan_files import digest
 
 from .reporter import Reporter, ScanReport
@@ -15,7 +16,7 @@ NOTICE = (
 )
 
 
-def write_markdown(report: ScanReport) -> str:
+def format_report(report: ScanReport) -> str:
     """The report as Markdown: text, stated findings, the others, and how it was made."""
 
     def percent(probability: float | None) -> str:
@@ -23,30 +24,27 @@ def write_markdown(report: ScanReport) -> str:
             return ""
         return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
 
-    def cells(*values: str) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in values) + " |"
-
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
     lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
     lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]
     if stated:
-        lines += ["| finding | confidence | slices it rests on | sentence |", "|---|---|---|---|"]
+        table = [["finding", "confidence", "slices it rests on", "sentence"]]
         for finding in stated:
             slices = ", ".join(f"{number} ({report.slice_mm[number - 1]:.0f} mm)" for number in finding.slices)
-            lines.append(
-                cells(finding.label, percent(finding.confidence), slices or "none stands out", finding.sentence)
-            )
-        lines += ["", "Slices are counted from the top, mm from the first one. ![slices](sheet.png)"]
+            table.append([finding.label, percent(finding.confidence), slices or "none stands out", finding.sentence])
+        lines += [
+            format_markdown(table, text_columns=4),
+            "Slices are counted from the top, mm from the first one. ![slices](sheet.png)",
+        ]
     else:
         lines.append("None of the 18.")
     lines += ["", "## Findings it does not state", ""]
     if report.calibration:
-        lines += ["| finding | confidence that it is there |", "|---|---|"]
-        lines += [cells(f.label, percent(f.confidence)) for f in sorted(others, key=lambda f: -f.confidence)]
+        rows = [[f.label, percent(f.confidence)] for f in sorted(others, key=lambda f: -f.confidence)]
         error = report.calibration["calibrated"]["ece"]
         lines += [
-            "",
+            format_markdown([["finding", "confidence that it is there"], *rows], text_columns=2),
             f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans.",
         ]
     else:
@@ -62,7 +60,7 @@ def save(report: ScanReport, folder: Path, key: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # an earlier one must not stand beside another's sheet
     plot_sheet(report, folder / "sheet.png")
-    (folder / "report.md").write_text(write_markdown(report), encoding="utf-8")
+    (folder / "report.md").write_text(format_report(report), encoding="utf-8")
     write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
 
 
