@@ -35,7 +35,7 @@ from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.prepare.shards import png
 from ct_rate_pairs.sources import open_source
 from ct_rate_pairs.volumes.nifti import read_slices
-from ct_rate_pairs.volumes.slicing import to_uint8
+from ct_rate_pairs.volumes.windows import to_uint8
 
 
 SHAPE, VOXEL = (512, 512, 300), (0.68, 0.68, 1.0)

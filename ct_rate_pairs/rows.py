@@ -18,7 +18,8 @@ from ct_rate_pairs.reports.texts import tell_patient
 from ct_rate_pairs.sources import Source
 from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.tasks import TASKS, Scans, Task
-from ct_rate_pairs.volumes.slicing import VolumeError, air_value, fit, to_uint8
+from ct_rate_pairs.volumes.slicing import VolumeError, fit
+from ct_rate_pairs.volumes.windows import air_value, to_uint8
 
 from .config import CTRatePairsConfig
 from .random_streams import Purpose, draw_rng

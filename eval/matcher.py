@@ -30,6 +30,10 @@ from .rows import references_of, volume_names
 from .tables import format_markdown, format_number
 
 
+NUM_SENTENCES = 16
+CI = 0.95  # level of the bootstrap intervals by patient
+
+
 @torch.no_grad()
 def embed_scans(
     model: MatcherModel,
@@ -149,7 +153,6 @@ def evaluate_matcher(
     *,
     beside: Mapping[str, Mapping] | None = None,
     batch_size: int = 32,
-    ci: float = 0.95,
 ) -> dict[str, dict]:
     """
     Measures a dual encoder and writes `results.json` and `table.md`.
@@ -170,8 +173,6 @@ def evaluate_matcher(
             that it was asked.
         batch_size (`int`, *optional*, defaults to `32`):
             Scans, or texts, at a time.
-        ci (`float`, *optional*, defaults to `0.95`):
-            Level of the bootstrap intervals by patient.
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`: `matching`, for each kind of options the
@@ -196,17 +197,17 @@ def evaluate_matcher(
     for index, (rows, of_train) in zip(asked, choices, strict=True):
         config = reader_of(rows).config
         losses = choose(vectors, volumes, embedded, index)
-        matching[f"{config.options}, {config.difficulty}"] = score_choices(losses, index, of_train, config, ci)
+        matching[f"{config.options}, {config.difficulty}"] = score_choices(losses, index, of_train, config, CI)
 
     def zero_shot(pairs: Mapping[str, Sequence[Sequence[str]]]) -> dict:
         own = {name: [torch.stack([embedded[text] for text in side]) for side in pair] for name, pair in pairs.items()}
         places = [LABELS.index(name) for name in pairs]
-        return label_auroc(score_labels(vectors[0], own), labels[:, places], list(pairs), volumes=volumes, ci=ci)
+        return label_auroc(score_labels(vectors[0], own), labels[:, places], list(pairs), volumes=volumes, ci=CI)
 
     similarity = vectors[0] @ torch.stack([embedded[text] for text in reports]).T  # [N, N]
     results = {
         "matching": matching,
-        "retrieval": retrieval(similarity.double().numpy(), reports, volumes, ci=ci),
+        "retrieval": retrieval(similarity.double().numpy(), reports, volumes, ci=CI),
         "zero_shot": zero_shot(prompts),
         "zero_shot_sentences": zero_shot(sentences) if sentences else None,
         "n": len(volumes),
@@ -248,9 +249,6 @@ def format_retrieval(results: Mapping) -> str:
         labels.append([name, str(scores["support"]), *(format_number(row, "auroc") for row in (scores, other))])
     labels.append(["**mean**", "", *(format_number(scores, "auroc_macro") for scores in (zero_shot, by_sentences))])
     return f"{format_markdown(lines)}\n{format_markdown(labels)}"
-
-
-NUM_SENTENCES = 16
 
 
 def label_prompts(label: str) -> tuple[str, str]:

@@ -57,6 +57,11 @@ def references_of(scans: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     return texts["volume"][:], reports, np.array(texts["labels"][:])
 
 
+def first_rows(rows: Dataset, number: int) -> Dataset:
+    """The first rows of a split; all of them for 0. No volume is read."""
+    return rows.select(range(min(number or len(rows), len(rows))))
+
+
 def first_volumes(rows: Dataset, number: int) -> Dataset:
     """All rows of the first volumes of a split. No volume is read."""
     volumes = list(rows.with_format(None)["volume"])

@@ -12,12 +12,10 @@ from huggingface_hub.utils import yaml_dump
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.tables import format_markdown, format_value
 from ct_rate_pairs.trainer import NegativeSFTConfig
-from ct_rate_pairs.volumes.slicing import windows_of
+from ct_rate_pairs.volumes.windows import windows_of
 
+from .templates import CT_RATE, THIS_FOLDER, read_template
 
-TEMPLATES = Path(__file__).parent / "templates"
-CT_RATE = "ibrahimhamamci/CT-RATE"
-THIS_FOLDER = 'model_id, revision = ".", None  # this folder'  # publishing puts the name on the Hub in its place
 
 # How the card's code loads the model and makes a pipeline of it: a whole one, and an adapter.
 WHOLE = {
@@ -134,11 +132,6 @@ NOT_TOLD = (
     "local_rank",
     "trackio_space_id",
 )
-
-
-def read_template(name: str) -> str:
-    """The Markdown of a card, or of a part of one, with its fields in braces."""
-    return (TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
 
 
 def results_table(results: dict[str, dict]) -> str:

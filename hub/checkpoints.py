@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from .guard import ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
@@ -107,3 +107,24 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
     shutil.copytree(fetched, folder, ignore=shutil.ignore_patterns(STATE, ".gitattributes"), dirs_exist_ok=True)
     shutil.copy(fetched / STATE, folder / STATE)  # last, as Trainer has it
     return str(folder)
+
+
+def take_over_push(args: TrainingArguments) -> dict:
+    """
+    Turns Trainer's own pushing off, and gives what its options say as those of [`~ct_rate_pairs.hub.publish.publish`].
+
+    Args:
+        args ([`~transformers.TrainingArguments`]):
+            Of the run: `push_to_hub` is set to `False`; `hub_model_id` (the output folder's name by default),
+            `hub_private_repo`, `hub_revision` and `hub_token` are read.
+
+    Returns:
+        `dict`: `repo_id`, `private`, `revision` and `token`.
+    """
+    args.push_to_hub = False
+    return {
+        "repo_id": args.hub_model_id or Path(args.output_dir).resolve().name,
+        "private": bool(args.hub_private_repo),
+        "revision": args.hub_revision or "main",
+        "token": args.hub_token,
+    }

@@ -1,23 +1,20 @@
 """
 Which volume is the negative of which, as a small dataset on the Hub: names and numbers, neither scans nor reports.
-`python -m ct_rate_pairs.hub.negative_index REPO_ID` publishes it for CT-RATE.
+`ct-rate-pairs negative-index REPO_ID` publishes it for CT-RATE.
 """
 
-import argparse
 import io
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.random_streams import draw_rng
-from ct_rate_pairs.rows import RowReader
-from ct_rate_pairs.sources import open_source
 
-from .card import CT_RATE, read_template
-from .repository import HubRepository, PublishError
+from .repository import HubRepository
+from .templates import CT_RATE, read_template
 
 
 SPLITS = ("train", "validation", "test")
@@ -63,11 +60,15 @@ def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)
     Raises:
         `ValueError`: for a split with volumes of fewer than two patients.
     """
+    # Here, as they bring in torch, and `--help` is to answer at once.
+    from ct_rate_pairs.rows import RowReader
+    from ct_rate_pairs.sources import open_source
+
     reader = RowReader(config, open_source(config.data_dir, **config.settings))
     return {split: _draw(reader, split) for split in splits}
 
 
-def _draw(reader: RowReader, split: str) -> pd.DataFrame:
+def _draw(reader, split: str) -> pd.DataFrame:
     partners, volumes, seed = reader.partners(split), list(reader.tables[split].index), reader.config.seed
     drawn = [  # as `RowReader.read` draws in epoch 0
         partners.draw(index, draw_rng(seed, 0, volume)) for index, volume in enumerate(volumes)
@@ -115,7 +116,6 @@ def publish_negative_index(
     splits: Sequence[str] = ("train",),
     *,
     private: bool = False,
-    token: str | None = None,
 ) -> str:
     """
     Publishes the partners of the first epoch as a dataset with a card that says how to join them to the scans.
@@ -127,8 +127,6 @@ def publish_negative_index(
             See [`negative_index`].
         private (`bool`, *optional*, defaults to `False`):
             Makes it private from the first call on.
-        token (`str`, *optional*):
-            Token with the right to write; the one of `hf auth login` by default.
 
     Returns:
         `str`: the dataset's address.
@@ -137,8 +135,10 @@ def publish_negative_index(
         [`PublishError`]: if the Hub refuses.
     """
     index = negative_index(config, splits)
+    from ct_rate_pairs.sources import open_source
+
     phantom = open_source(config.data_dir, **config.settings).is_phantom
-    hub = HubRepository(repo_id, kind="dataset", private=private, token=token)
+    hub = HubRepository(repo_id, kind="dataset", private=private)
     files = {}
     for split, table in index.items():
         buffer = io.BytesIO()
@@ -149,27 +149,25 @@ def publish_negative_index(
     return hub.url
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        "python -m ct_rate_pairs.hub.negative_index", description="Publish which volume is the negative of which."
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser(
+        "ct-rate-pairs negative-index", description="Publish which volume is the negative of which."
     )
-    parser.add_argument("repo_id", help="USER/NAME of the dataset on the Hub; made where there is none")
     add = parser.add_argument
+    add("repo_id", help="USER/NAME of the dataset on the Hub; made where there is none")
     add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
     add("--splits", nargs="+", choices=SPLITS, default=["train"], help="(default: train)")
     add("--negative", choices=sorted(RULES), default="heter", help="the rule (default: %(default)s)")
-    add("--min-label-distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
-    add("--max-label-distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
-    add("--partner-sampling", choices=("uniform", "balanced"), default="uniform", help="(default: %(default)s)")
+    add("--min_label_distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
+    add("--partner_sampling", choices=("uniform", "balanced"), default="uniform", help="(default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     add("--private", action="store_true", help="make the dataset private from the first call on")
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(argv))
+    del options["debug"]
     repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
-    try:
-        print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
-    except (PublishError, ValueError, OSError) as error:
-        sys.exit(str(error))
+    print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

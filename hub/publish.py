@@ -1,26 +1,26 @@
 """
-A finished run -> a repository on the Hub: `python -m ct_rate_pairs.hub.publish RUN_DIR REPO_ID`.
+A finished run -> a repository on the Hub: `ct-rate-pairs publish RUN_DIR REPO_ID`.
 
 The guard looks at the files first. Then come the weights with all that belongs to them in one commit, the card in the
 next, and the tag last: a repository without a card is not whole yet, and the same call completes it.
 
 Trainer's own `push_to_hub` must stay off: it uploads the folder as it is, with the token in `training_args.bin` and
-the reference reports in `samples/`. [`take_over_push`] turns it into this module's.
+the reference reports in `samples/`. [`~ct_rate_pairs.hub.checkpoints.take_over_push`] turns it into this module's.
 """
 
-import argparse
 import shlex
-import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
 from huggingface_hub import ModelCard, get_token
-from transformers import TrainingArguments
 
-from .card import THIS_FOLDER
-from .guard import ALLOWED, CARD, ForbiddenContentError, publishable_files
+from ct_rate_pairs.command_line import CommandParser, run
+
+from .guard import ALLOWED, CARD, publishable_files
 from .repository import HubRepository, PublishError
+from .templates import THIS_FOLDER
 
 
 OURS = (*ALLOWED, "figures/*")  # what an earlier publication may have put there
@@ -90,27 +90,6 @@ def _read_card(run_dir: Path) -> ModelCard:
         raise PublishError(f"{run_dir / 'README.md'}: its metadata cannot be read ({error}). Correct them.") from error
 
 
-def take_over_push(args: TrainingArguments) -> dict:
-    """
-    Turns Trainer's own pushing off, and gives what its options say as those of [`publish`].
-
-    Args:
-        args ([`~transformers.TrainingArguments`]):
-            Of the run: `push_to_hub` is set to `False`; `hub_model_id` (the output folder's name by default),
-            `hub_private_repo`, `hub_revision` and `hub_token` are read.
-
-    Returns:
-        `dict`: `repo_id`, `private`, `revision` and `token`.
-    """
-    args.push_to_hub = False
-    return {
-        "repo_id": args.hub_model_id or Path(args.output_dir).resolve().name,
-        "private": bool(args.hub_private_repo),
-        "revision": args.hub_revision or "main",
-        "token": args.hub_token,
-    }
-
-
 def publish_or_tell_how(
     run_dir: str | Path, repo_id: str, *, private: bool = False, revision: str = "main", **options
 ) -> str:
@@ -120,7 +99,7 @@ def publish_or_tell_how(
     Raises:
         `Exception`: as [`publish`], with the command as its note.
     """
-    command = ["python", "-m", "ct_rate_pairs.hub.publish", str(run_dir), repo_id, *["--private"] * private]
+    command = ["ct-rate-pairs", "publish", str(run_dir), repo_id, *["--private"] * private]
     command += ["--revision", revision] if revision != "main" else []
     try:
         return publish(run_dir, repo_id, private=private, revision=revision, **options)
@@ -129,19 +108,19 @@ def publish_or_tell_how(
         raise
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m ct_rate_pairs.hub.publish", description="Publish a finished run.")
-    parser.add_argument("run_dir", type=Path, help="folder of the run")
-    parser.add_argument("repo_id", help="USER/NAME on the Hub; made where there is none")
-    parser.add_argument("--private", action="store_true", help="make the repository private from the first call on")
-    parser.add_argument("--revision", default="main", help="branch, for a variant such as heter")
-    parser.add_argument("--tag", help="tag for the whole publication, such as v1")
-    parser.add_argument("--collection", metavar="TITLE", help="collection to add it to, by its title or slug")
-    try:
-        print(publish(**vars(parser.parse_args())))
-    except (ForbiddenContentError, PublishError) as error:
-        sys.exit(str(error))
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser("ct-rate-pairs publish", description="Publish a finished run.")
+    add = parser.add_argument
+    add("run_dir", type=Path, help="folder of the run")
+    add("repo_id", help="USER/NAME on the Hub; made where there is none")
+    add("--private", action="store_true", help="make the repository private from the first call on")
+    add("--revision", default="main", help="branch, for a variant such as heter (default: %(default)s)")
+    add("--tag", help="tag for the whole publication, such as v1")
+    add("--collection", metavar="TITLE", help="collection to add it to, by its title or slug")
+    args = vars(parser.parse_args(argv))
+    del args["debug"]
+    print(publish(**args))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

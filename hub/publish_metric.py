@@ -1,16 +1,16 @@
 """
 A metric -> a Space, from which `evaluate.load("USER/ct_coverage")` runs it where only `evaluate` is installed:
-`python -m ct_rate_pairs.hub.publish_metric ct_coverage USER/ct_coverage`.
+`ct-rate-pairs publish-metric ct_coverage USER/ct_coverage`.
 """
 
-import argparse
 import ast
-import sys
+from collections.abc import Sequence
 
+from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.eval.metrics.install import METRICS, metric_files
 
-from .card import read_template
 from .repository import HubRepository, PublishError
+from .templates import read_template
 
 
 TITLES = {
@@ -121,16 +121,14 @@ def publish_metric(name: str, repo_id: str, *, private: bool = False, token: str
     return hub.url
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m ct_rate_pairs.hub.publish_metric", description="A metric as a Space.")
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser("ct-rate-pairs publish-metric", description="Publish a metric as a Space.")
     parser.add_argument("name", choices=sorted(METRICS), help="the metric")
     parser.add_argument("repo_id", help="USER/NAME of the Space, with the metric's name")
     parser.add_argument("--private", action="store_true", help="make the Space private from the first call on")
-    try:
-        print(publish_metric(**vars(parser.parse_args())))
-    except PublishError as error:
-        sys.exit(str(error))
+    args = parser.parse_args(argv)
+    print(publish_metric(args.name, args.repo_id, private=args.private))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,7 @@ AGAIN = "Run the same command again: what is there is not uploaded twice."
 logger = logging.getLogger(__name__)
 
 
-class PublishError(RuntimeError):
+class PublishError(OSError):
     """The Hub did not take it all; the message says why, and what to do."""
 
 

@@ -1,98 +1,86 @@
 """
 Measure how well a model answers questions, chooses a volume's text among false ones, or finds a wrong statement.
 
-    python recipes/evaluate_task.py --model runs/vqa --task vqa --data_dir runs/phantom_cohort
-    python recipes/evaluate_task.py --model runs/matching --task matching --difficulty hard --data_dir /path/to/CT-RATE
-    python recipes/evaluate_task.py --model runs/heter --task matching --answers texts --data_dir /path/to/CT-RATE
+    ct-rate-pairs evaluate-task --model_name_or_path runs/vqa --task vqa --data_dir runs/phantom_cohort
+    ct-rate-pairs evaluate-task --model_name_or_path runs/matching --task matching --difficulty hard --data_dir DIR
+    ct-rate-pairs evaluate-task --model_name_or_path runs/heter --task matching --answers texts --data_dir DIR
+    ct-rate-pairs evaluate-task --model_name_or_path runs/heter --task errors --answers texts --data_dir DIR
 
 `results.json` and a table hold the model's numbers beside those of the same model shown blank volumes, and of
-baselines that read the text alone. Any model that transformers loads can be asked, whatever it was trained on.
-`docs/tasks.md` says what is measured.
+baselines that read the text alone. Any model that transformers loads can be asked, whatever it was trained on: with
+`--answers texts` one that writes reports chooses by the likelihood of the texts, and finds a wrong statement by the
+loss of its words given the scan, against noise. `docs/tasks.md` and `docs/error_detection.md` say what is measured.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-import torch
-from datasets import load_dataset
-from trl import TrlParser
-
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.config import CTRatePairsConfig
-from ct_rate_pairs.eval.load_model import is_model_folder, load_model
-from ct_rate_pairs.eval.metrics.bootstrap import check_level
-from ct_rate_pairs.eval.tasks import evaluate_task
-from ct_rate_pairs.recipes.arguments import TaskArguments
-from ct_rate_pairs.rows import reader_of
-from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.command_line import run
+from ct_rate_pairs.recipes.arguments import ModelArguments, RecipeParser, SplitArguments, TaskArguments
+from ct_rate_pairs.tasks import TASKS
 
 
 @dataclass
-class TaskEvaluationArguments(TaskArguments):
+class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
     """A model, a task, and the scans."""
 
-    model: str = field(kw_only=True, metadata={"help": "Model or adapter: folder, or name on the Hub."})
-    task: Literal["vqa", "matching", "errors"] = field(kw_only=True, metadata={"help": "vqa, matching or errors."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
-    split: Literal["test", "validation", "train"] = field(
-        default="test", metadata={"help": "test is CT-RATE's validation set."}
+    task: str = field(
+        kw_only=True,
+        metadata={"help": "What is measured.", "choices": [task for task in TASKS if task != "report"]},
     )
-    scans: int = field(
-        default=0,
-        metadata={"help": "First scans of the split to ask about (of matching, whole groups of questions); 0: all."},
-    )
-    batch_size: int = field(default=8, metadata={"help": "Questions at a time."})
     max_new_tokens: int = field(default=96, metadata={"help": "Longest answer, in tokens."})
     answers: Literal["letters", "texts"] = field(
         default="letters",
-        metadata={"help": "matching: by the likelihood of the letters, or of the texts as reports, one by one."},
-    )
-    dtype: str = field(default="auto", metadata={"help": "Type of the weights; auto: as they were saved."})
-    ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals."})
-    seed: int = field(default=0, metadata={"help": "Of the questions, options and errors."})
-    out: str | None = field(
-        default=None,
         metadata={
-            "help": "Folder for all of it. By default MODEL/evaluation/TASK, runs/USER-MODEL/TASK for the Hub; of "
-            "matching, TASK is matching-full-random-letters, say."
+            "help": "matching, errors: by the likelihood of the letters or numbers, or of the texts themselves, for a "
+            "model that writes reports."
         },
     )
 
 
-def output_folder(args: TaskEvaluationArguments, config: CTRatePairsConfig) -> Path:
-    if args.out:
-        return Path(args.out)
-    name = args.task
-    if args.task == "matching":  # which other options do not replace
-        name = f"matching-{config.options}-{config.difficulty}-{args.answers}"
-    if is_model_folder(args.model):
-        return Path(args.model) / "evaluation" / name
-    return Path("runs") / args.model.replace("/", "-") / name
+def main(argv: Sequence[str]) -> None:
+    (args,) = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__).parse(argv)
+    if not args.model_name_or_path:
+        raise ValueError("Give --model_name_or_path: a folder, or a name on the Hub.")
 
+    import torch
+    from datasets import load_dataset
 
-def main(args: TaskEvaluationArguments) -> None:
+    from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
+    from ct_rate_pairs.eval.metrics.bootstrap import check_level
+    from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
+    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.trainer import read_row_settings
+
     check_level(args.ci)
-    kept = read_row_settings(args.model, args.revision)
-    dataset = load_dataset("ct_rate_pairs", seed=args.seed, **kept | args.dataset_options() | {"negative": "none"})
+    name, revision = args.model_name_or_path, args.model_revision
+    options = read_row_settings(name, revision) | args.dataset_options() | {"negative": "none", "seed": args.seed}
+    if args.task == "errors" and args.answers == "texts":
+        options["task"] = "report"  # whose statements are then made wrong
+    dataset = load_dataset("ct_rate_pairs", **options)
     if args.split not in dataset:
         raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no or too few scans.")
     rows = dataset[args.split]
+    config, folder = reader_of(rows).config, args.task
+    if args.task == "matching":  # which other options do not replace
+        folder = f"matching-{config.options}-{config.difficulty}-{args.answers}"
+    elif args.answers == "texts":
+        folder = f"{args.task}-texts"
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model, collator = load_model(args.model, args.revision, args.dtype, device)
-    evaluate_task(
-        model,
-        collator,
-        rows,
-        dataset["train"],
-        output_folder(args, reader_of(rows).config),
-        scans=args.scans,
-        batch_size=args.batch_size,
+    model, collator = load_model(name, revision, args.dtype, device)
+    settings = TaskSettings(
+        max_samples=args.max_eval_samples,
+        batch_size=args.per_device_eval_batch_size,
         max_new_tokens=args.max_new_tokens,
         answers=args.answers,
         ci=args.ci,
+        made_with={"model": version_of(name, revision), "split": args.split, "seed": args.seed},
     )
+    out = args.evaluation_folder(is_model_folder(name), folder)
+    EVALUATIONS[args.task](model, collator, rows, dataset["train"], out, settings)
 
 
 if __name__ == "__main__":
-    main(*TrlParser((TaskEvaluationArguments,)).parse_args_and_config())
+    run(main)

@@ -1,39 +1,40 @@
 """
 Does the negative constraint make the model look? Trains and evaluates every row of a study on one phantom cohort:
 
-    python recipes/study.py --config recipes/configs/study_small.yaml
-    python recipes/study.py --config recipes/configs/study.yaml --jobs 2 --only table2 shortcut
+    ct-rate-pairs study --config study_small
+    ct-rate-pairs study --config study --jobs 2 --only table2 shortcut
 
-Each run is `recipes/sft_neg.py` in a process of its own, with its settings, log and results under OUT/runs/NAME. The
+Each run is `ct-rate-pairs train` in a process of its own, with its settings, log and results under DIR/runs/NAME. The
 same command goes on after any interruption: finished runs are kept, failed ones are tried again. Tables and figures
-are made from the runs' folders, at any time also by `--tables-only`. `docs/study.md` says what is asked and how to
+are made from the runs' folders, at any time also by `--tables_only`. `docs/study.md` says what is asked and how to
 read them.
 """
 
-import argparse
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import yaml
 
-from ct_rate_pairs.eval.study.figures import plot_study
-from ct_rate_pairs.eval.study.plan import RUNS, Run, Study, prepare_cohorts, read_study, run_folder
-from ct_rate_pairs.eval.study.results import is_finished, read_record, summarise
-from ct_rate_pairs.eval.study.tables import write_tables
+from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.recipes.arguments import find_config
 
 
 RECIPES = Path(__file__).resolve().parent
 
 
-def train(run: Run, study: Study, out: Path, deadline: float, first: Future | None) -> None:
+def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
     """Trains and evaluates one run, unless it is there, and leaves its record. It waits for `first`, if it goes on."""
+    from ct_rate_pairs.eval.study.plan import RUNS, run_folder
+    from ct_rate_pairs.eval.study.results import is_finished, read_record
+
     if first:
         first.result()
     folder = run_folder(out, run)
@@ -54,7 +55,7 @@ def train(run: Run, study: Study, out: Path, deadline: float, first: Future | No
     log = folder / "log.txt"
     with open(log, "w") as stream:
         process = subprocess.Popen(
-            [sys.executable, str(RECIPES / "sft_neg.py"), "--config", str(config)],
+            [sys.executable, "-m", "ct_rate_pairs.recipes.sft_neg", "--config", str(config)],
             stdout=stream,
             stderr=subprocess.STDOUT,
             # More threads than cores only wait for each other.
@@ -85,6 +86,8 @@ def train(run: Run, study: Study, out: Path, deadline: float, first: Future | No
 
 def make_room(folder: Path) -> None:
     """An empty folder. A finished run that was there, of other settings or another cohort, is put aside."""
+    from ct_rate_pairs.eval.study.results import read_record
+
     if read_record(folder).get("state") == "finished":
         folder.rename(folder.with_name(f"{folder.name}_until-{datetime.now():%Y%m%d-%H%M%S}"))
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,17 +113,33 @@ def commit() -> str:
     return told.stdout.strip() or "no git checkout"
 
 
-def main(args: argparse.Namespace) -> None:
-    study = read_study(args.config, args.only)
-    out = (args.out or Path("runs") / args.config.stem).resolve()
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser("ct-rate-pairs study", description=__doc__, old_names={"out": "output_dir"})
+    add = parser.add_argument
+    add("--config", required=True, help="the study's YAML, or study or study_small, which come with the package")
+    add("--output_dir", type=Path, metavar="DIR", help="folder of the study (default: runs/NAME of the config)")
+    add("--jobs", type=int, default=2, help="runs at a time, a core each (default: %(default)s)")
+    add("--only", nargs="+", default=[], metavar="TABLE", help="these tables of the config")
+    add("--hours", type=float, help="begin no run after that (default: the config's `hours`, or none)")
+    add("--tables_only", action="store_true", help="train nothing, tables and figures alone")
+    args = parser.parse_args(argv)
+    config = find_config(args.config)
+
+    from ct_rate_pairs.eval.study.figures import plot_study
+    from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study
+    from ct_rate_pairs.eval.study.results import summarise
+    from ct_rate_pairs.eval.study.tables import write_tables
+
+    study = read_study(config, args.only)
+    out = (args.output_dir or Path("runs") / config.stem).resolve()
     if not args.tables_only:
         prepare_cohorts(study, out)
         hours = next(hours for hours in (args.hours, study.hours, float("inf")) if hours is not None)
         deadline = time.monotonic() + 3600 * hours
         with ThreadPoolExecutor(args.jobs) as pool:
             runs: dict[str, Future] = {}
-            for run in study.runs:
-                runs[run.name] = pool.submit(train, run, study, out, deadline, runs.get(run.first_run))
+            for one in study.runs:
+                runs[one.name] = pool.submit(train, one, study, out, deadline, runs.get(one.first_run))
         for future in runs.values():
             future.result()
     summary = summarise(study, out)
@@ -131,11 +150,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    parser.add_argument("--out", type=Path, help="folder of the study (default: runs/NAME of the config)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a core each (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="TABLE", help="these tables of the config")
-    parser.add_argument("--hours", type=float, help="begin no run after that (default: the config's `hours`, or none)")
-    parser.add_argument("--tables-only", action="store_true", help="train nothing, tables and figures alone")
-    main(parser.parse_args())
+    run(main)

@@ -3,8 +3,8 @@ Train a dual encoder, the light baseline beside a vision-language model, then me
 
 On the phantom, without a GPU or a download:
 
-    python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 3000
-    python recipes/train_matcher.py --config recipes/configs/matcher.yaml
+    ct-rate-pairs phantom --output_dir runs/phantom_cohort --scans 3000
+    ct-rate-pairs train-matcher --config matcher
 
 On CT-RATE, with pretrained towers:
 
@@ -12,27 +12,18 @@ On CT-RATE, with pretrained towers:
         --spacing 0.75 0.75 1.5 --image_size 480 480 --text_model bert-base-uncased --use_cpu false \\
         --image_tower clip_all_slices --vision_model openai/clip-vit-base-patch16 --learning_rate 2e-5
 
-`--beside FOLDER` puts a vision-language model into the same table: `recipes/evaluate_task.py --task matching` writes
+`--beside FOLDER` puts a vision-language model into the same table: `ct-rate-pairs evaluate-task --task matching` writes
 FOLDER, `docs/matcher.md` shows how.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
-from transformers import BertModel, BertTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from trl import TrlParser
-
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.eval.matcher import evaluate_matcher
-from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
-from ct_rate_pairs.recipes.arguments import DataArguments
-from ct_rate_pairs.rows import reader_of
-from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
-from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
-from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
-from ct_rate_pairs.trainer.tiny import make_tiny_matcher
+from ct_rate_pairs.command_line import run
+from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
 
 CHOICES = [
@@ -66,16 +57,17 @@ class MatcherArguments(DataArguments):
     )
     beside: list[str] = field(
         default_factory=list,
-        metadata={
-            "help": "Folders in which recipes/evaluate_task.py measured other models on matching, for the table."
-        },
+        metadata={"help": "Folders in which `evaluate-task` measured other models on matching, for the table."},
     )
 
 
-def load_matcher(
-    recipe_args: MatcherArguments, texts: list[str], seed: int
-) -> tuple[MatcherModel, PreTrainedTokenizerBase]:
+def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> tuple:
     """The towers that the options name, or small untrained ones whose vocabulary comes from `texts`."""
+    from transformers import BertModel, BertTokenizer, CLIPVisionModel
+
+    from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
+    from ct_rate_pairs.trainer.tiny import make_tiny_matcher
+
     config = {
         "image_tower": recipe_args.image_tower,
         "image_size": tuple(recipe_args.image_size),
@@ -94,52 +86,66 @@ def load_matcher(
     return MatcherModel(MatcherConfig(**config), text, vision), BertTokenizer.from_pretrained(recipe_args.text_model)
 
 
-def load_split(split: str, options: dict) -> Dataset:
+def load_split(split: str, options: dict):
+    """A split of the dataset, which has to have scans."""
+    from datasets import load_dataset
+
     index = load_dataset("ct_rate_pairs", **options)
     if not len(index.get(split, ())):
         raise ValueError(f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'.")
     return index[split]
 
 
-def first(scans: Dataset, number: int) -> Dataset:
-    return scans.select(range(min(number, len(scans))))
-
-
-def load_choices(options: dict) -> tuple[Dataset, Dataset]:
+def load_choices(options: dict) -> tuple:
     """The questions of `task="matching"` about the split `test`, and those of `train`."""
+    from datasets import load_dataset
+
     splits = load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "matching"})
     if "test" not in splits:
         raise ValueError("The split 'test' is too small to choose among the reports of four patients: use more scans.")
     return splits["test"], splits["train"]
 
 
-def read_beside(folder: str, asked: list[Dataset]) -> dict:
-    """What `recipes/evaluate_task.py` wrote of another model, which has to be asked the questions of this run."""
+def read_beside(folder: str, asked: list) -> dict:
+    """What `ct-rate-pairs evaluate-task` wrote of another model, which has to be asked the questions of this run."""
+    from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
+
     file = Path(folder) / "results.json"
     results = json.loads(file.read_text())
     questions = {fingerprint_questions(rows.with_format(None)) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:
         raise ValueError(
             f"{file} holds no answers to this run's questions. Measure that model on the whole split with the same "
-            "data, `target` and seed: recipes/evaluate_task.py --task matching --options full (or keywords) "
+            "data, `target` and seed: ct-rate-pairs evaluate-task --task matching --options full (or keywords) "
             "--difficulty random (or hard), --answers texts for one that writes reports."
         )
     return results
 
 
-def texts_by_volume(split: Dataset) -> dict[str, dict]:
+def texts_by_volume(split) -> dict[str, dict]:
     """Report, age and sex of each volume of a split. No volume is read."""
     columns = split.with_format(None).select_columns(["volume", "completion", "age", "sex"])
     return {row["volume"]: row for row in columns}
 
 
-def print_cut_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], longest: int) -> None:
+def print_cut_texts(tokenizer, texts: list[str], longest: int) -> None:
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     cut = sum(length > longest for length in lengths) / len(lengths)
     print(f"Reports have up to {max(lengths)} tokens; {cut:.1%} are cut after {longest}.")
 
 
-def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
+def main(argv: Sequence[str]) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
+    recipe_args, args = parser.parse(argv)
+
+    from ct_rate_pairs.eval.matcher import evaluate_matcher
+    from ct_rate_pairs.eval.rows import first_rows
+    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
+    from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
             f"negative={recipe_args.negative!r} has no report to tell apart: choose none (the batch's other pairs are "
@@ -152,7 +158,7 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
     if args.eval_strategy != "no":
         validation = load_split("validation", options)
         texts |= texts_by_volume(validation)  # of all: any of them may be a partner
-        validation = first(validation, recipe_args.validation_scans)
+        validation = first_rows(validation, recipe_args.validation_scans)
     test = load_split("test", options | {"negative": "none"})
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
@@ -181,7 +187,7 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
     if not trainer.is_world_process_zero():
         return
 
-    save_row_settings(reader_of(train), args.output_dir)
+    save_row_settings([reader_of(train)], args.output_dir)
     evaluate_matcher(
         model,
         MatcherCollator(tokenizer, model.config),
@@ -195,4 +201,4 @@ def main(recipe_args: MatcherArguments, args: TrainingArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(*TrlParser((MatcherArguments, TrainingArguments)).parse_args_and_config())
+    run(main)

@@ -19,7 +19,7 @@ from ct_rate_pairs.eval.matcher import (
     sentence_prompts,
     side_by_side,
 )
-from ct_rate_pairs.eval.tasks.matching import choice_table, evaluate_choice, score_choices
+from ct_rate_pairs.eval.tasks.matching import choice_table, evaluate_matching, score_choices
 from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.rows import reader_of
@@ -109,7 +109,7 @@ def test_the_dual_encoder_and_a_vision_language_model_stand_in_one_table(tmp_pat
     texts = [text for splits in choices[:1] for row in splits["test"].with_format(None) for text in row["options"]]
     model, processor = make_tiny_qwen(texts, hidden_size=32, num_layers=1, vision_depth=1)
     hard = choices[1]
-    theirs = evaluate_choice(
+    theirs = evaluate_matching(
         model, PairCollator(processor), hard["test"], hard["train"], tmp_path / "vlm", answers="texts"
     )
     assert theirs["model"]["answers"] == "texts"

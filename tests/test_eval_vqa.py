@@ -13,7 +13,7 @@ from ct_rate_pairs.eval.looking.likelihood import report_losses
 from ct_rate_pairs.eval.metrics.ranking import rank_scores
 from ct_rate_pairs.eval.rows import first_volumes
 from ct_rate_pairs.eval.tasks import evaluate_task
-from ct_rate_pairs.eval.tasks.matching import evaluate_choice, first_groups, group_names, measure_options
+from ct_rate_pairs.eval.tasks.matching import evaluate_matching, first_groups, group_names, measure_options
 from ct_rate_pairs.eval.tasks.text_only import score_options
 from ct_rate_pairs.eval.tasks.vqa import common_answers, evaluate_vqa, score_answers, set_f1
 from ct_rate_pairs.trainer import PairCollator
@@ -142,7 +142,7 @@ def test_the_letters_are_scored_as_the_answer_is_trained(tree, tiny):
 
 def test_choices_end_to_end(tree, tiny, tmp_path):
     rows = load(tree, "matching", options="keywords", difficulty="hard")
-    results = evaluate_choice(*tiny, rows["test"], rows["train"], tmp_path)
+    results = evaluate_matching(*tiny, rows["test"], rows["train"], tmp_path)
     assert list(results) == ["model", "blank", "text_only", "most_common", "chance"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     model = results["model"]

@@ -234,7 +234,7 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     subprocess.run(phantom, check=True, capture_output=True)
     options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6, "prompt": "zh"}
     rows = load_dataset("ct_rate_pairs", split="test", **options)
-    save_row_settings(reader_of(rows), run_dir)
+    save_row_settings([reader_of(rows)], run_dir)
     report = "Cardiomegaly is observed."
     row = rows[0] | {"completion": [{"role": "assistant", "content": report}]}
     model, processor = make_tiny_qwen([report], seed=0)

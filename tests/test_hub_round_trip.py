@@ -233,7 +233,7 @@ def adapter(hub, tree, tmp_path) -> tuple[PeftModel, list[dict], Path]:
     trainer.train()
     trainer.save_model()
     processor.save_pretrained(folder)
-    save_row_settings(reader_of(train), folder)
+    save_row_settings([reader_of(train)], folder)
     write_card(folder, args, base_model="alice/base")
     return trainer.model.eval(), list(load_dataset("ct_rate_pairs", split="test", **options)), folder
 

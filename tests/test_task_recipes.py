@@ -21,7 +21,7 @@ import torch
 
 from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, read_row_settings
-from ct_rate_pairs.trainer.row_settings import save_mixed_row_settings
+from ct_rate_pairs.trainer.row_settings import save_row_settings
 from ct_rate_pairs.trainer.streams import mix_tasks
 
 
@@ -114,7 +114,7 @@ def test_the_settings_of_a_mixture_serve_every_task(tree, tmp_path):
     options = {"data_dir": str(tree), "spacing": SPACING, "validation_size": 0.0, "num_false": 2}
     tasks = ({"task": "report"}, {"task": "vqa", "questions_per_volume": 2}, {"task": "matching"})
     splits = [load_dataset("ct_rate_pairs", split="train", options="impression", **options, **task) for task in tasks]
-    save_mixed_row_settings([reader_of(split) for split in splits], tmp_path)
+    save_row_settings([reader_of(split) for split in splits], tmp_path)
     settings = read_row_settings(str(tmp_path))
     assert (settings["questions_per_volume"], settings["num_false"], settings["options"]) == (2, 2, "impression")
     assert "task" not in settings and settings["target"] == "findings+impression"

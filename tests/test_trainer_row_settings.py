@@ -23,7 +23,7 @@ def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
         "prompt": "zh",
     }
     trained = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **options)
-    save_row_settings(reader_of(trained), tmp_path)
+    save_row_settings([reader_of(trained)], tmp_path)
     settings = read_row_settings(str(tmp_path))
     shown = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **settings)
     assert shown[0] == trained[0]

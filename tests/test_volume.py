@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices, read_volume
-from ct_rate_pairs.volumes.slicing import VolumeError, air_value, choose_planes, fit, windows_of
+from ct_rate_pairs.volumes.slicing import VolumeError, choose_planes, fit
+from ct_rate_pairs.volumes.windows import air_value, windows_of
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:

@@ -18,7 +18,8 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
-from ct_rate_pairs.volumes.slicing import Volume, to_uint8
+from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.windows import to_uint8
 
 
 # The thirds from the top; slices 1 and 2, 3 and 4, 5 and 6.

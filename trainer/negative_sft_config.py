@@ -65,6 +65,13 @@ class NegativeSFTConfig(SFTConfig):
         default=False,
         metadata={"help": "Whether to remove columns the model's forward does not name. Must stay `False`."},
     )
+    # transformers 5.24 renamed `gradient_checkpointing`, whose default is TRL's: either name is taken, on either side.
+    activation_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Another name of `gradient_checkpointing`. Where both are given, it counts."}
+    )
+    activation_checkpointing_kwargs: dict | str | None = field(
+        default=None, metadata={"help": "Another name of `gradient_checkpointing_kwargs`."}
+    )
     alpha: float = field(default=1.0, metadata={"help": "Weight of the loss on the volume."})
     beta: float = field(
         default=0.1,
@@ -115,6 +122,13 @@ class NegativeSFTConfig(SFTConfig):
     )
 
     def __post_init__(self):
+        for old, new in (
+            ("gradient_checkpointing", "activation_checkpointing"),
+            ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+        ):
+            value = getattr(self, old) if getattr(self, new) is None else getattr(self, new)
+            setattr(self, old, value)
+            setattr(self, new, value)
         super().__post_init__()
         self._set_accumulation()
         for name in ("alpha", "beta"):

@@ -1,62 +1,50 @@
 """What a trained model was shown travels with it, so that it is shown the same again: slices, target and prompt."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from ct_rate_pairs.rows import RowReader
+from ct_rate_pairs.tasks import OPTIONS, TASKS
+from ct_rate_pairs.tasks.report import ReportOptions
 
 from .hub_files import find_file
 
 
-def save_mixed_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
+FILE = "row_settings.json"
+_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
+_OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
+ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
+
+
+def row_settings(reader: RowReader) -> dict:
+    """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and asked for."""
+    volume, config = asdict(reader.source.settings), asdict(reader.config)
+    names = list(_OF_THE_TEXT)
+    if config["task"] != "report":
+        own = TASKS[config["task"]].Options
+        names += ["task", *(option.name for option in fields(own))] if own else ["task"]
+    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: config[name] for name in names}
+
+
+def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
     """
-    Writes one `row_settings.json` for several tasks, as [`~ct_rate_pairs.trainer.save_row_settings`] does for one.
+    Writes `row_settings.json` beside a model.
 
     Args:
         readers (`Sequence[RowReader]`):
-            What the rows of each task were read with. What they share is the first one's; `task` is left open.
+            What the training rows of each task were read with ([`~ct_rate_pairs.rows.reader_of`]). What several tasks
+            share is the first one's, and `task` is left open.
         folder (`str` or `Path`):
             The model's folder.
     """
     settings = {}
     for reader in reversed(readers):
         settings |= row_settings(reader)
-    settings.pop("task", None)
+    if len(readers) > 1:
+        settings.pop("task", None)
     (Path(folder) / FILE).write_text(json.dumps(settings, indent=2) + "\n")
-
-
-FILE = "row_settings.json"
-_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
-_OF_THE_TEXT = ("target", "prompt", "prompt_metadata")
-_OF_THE_TASK = {
-    "report": (),
-    "vqa": ("task", "questions_per_volume", "question_types"),
-    "matching": ("task", "options", "num_false", "difficulty"),
-    "errors": ("task",),
-}
-ROW_SETTINGS = {*_OF_THE_VOLUME, *_OF_THE_TEXT, *_OF_THE_TASK["vqa"], *_OF_THE_TASK["matching"]}
-
-
-def row_settings(reader: RowReader) -> dict:
-    """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and asked for."""
-    volume, text = dataclasses.asdict(reader.source.settings), dataclasses.asdict(reader.config)
-    of_the_text = _OF_THE_TEXT + _OF_THE_TASK[text["task"]]
-    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: text[name] for name in of_the_text}
-
-
-def save_row_settings(reader: RowReader, folder: str | Path) -> None:
-    """
-    Writes `row_settings.json` beside a model.
-
-    Args:
-        reader ([`~ct_rate_pairs.rows.RowReader`]):
-            What the training rows were read with: the transform of the map-style dataset.
-        folder (`str` or `Path`):
-            The model's folder.
-    """
-    (Path(folder) / FILE).write_text(json.dumps(row_settings(reader), indent=2) + "\n")
 
 
 def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:

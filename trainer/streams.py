@@ -1,8 +1,80 @@
-"""Training rows as one stream: all epochs of a task, and several tasks mixed by weight."""
+"""The training rows of one task or of several: their splits, and all epochs as one stream."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
-from datasets import IterableDataset, concatenate_datasets, interleave_datasets, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets, interleave_datasets, load_dataset
+
+from ct_rate_pairs.volume_names import patient_of
+
+from .negative_sft_config import NegativeSFTConfig
+
+
+def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) -> DatasetDict:
+    """
+    Loads the splits of a task, after a look at whether they have the scans that a run will ask them for.
+
+    Args:
+        options (`dict`):
+            Options of `load_dataset("ct_rate_pairs", ...)`.
+        validates (`bool`):
+            Whether the run evaluates on the split `validation` while it trains.
+        confidence_scans (`int`, *optional*, defaults to `0`):
+            Scans of the split `validation` that confidences will be fitted on.
+
+    Returns:
+        [`~datasets.DatasetDict`]: the splits.
+
+    Raises:
+        `ValueError`: if a split that the run needs has no scan, or too few patients for confidences.
+    """
+    index = load_dataset("ct_rate_pairs", **options)
+    needed = ("train", "test", "validation") if validates or confidence_scans else ("train", "test")
+    for split in needed:
+        if not len(index.get(split, ())):
+            raise ValueError(f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'.")
+    if confidence_scans:
+        volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
+        if (patients := len({patient_of(volume) for volume in volumes})) < 5:
+            raise ValueError(
+                f"Confidences are fitted on 5 patients at least, but confidence_scans={confidence_scans} takes "
+                f"{patients} of the split 'validation': raise it, or pass --confidence_scans 0 for none."
+            )
+    return index
+
+
+def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
+    """The texts of a column of turns, by the index: no volume is read."""
+    return [turns[0]["content"] for turns in rows.with_format(None)[column]]
+
+
+def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:
+    """All completions, then all prompts, of the training rows of several tasks: what a vocabulary is learnt from."""
+    return list(chain(*(texts_of(index["train"], name) for index in indexes for name in ("completion", "prompt"))))
+
+
+def stream_rows(
+    args: NegativeSFTConfig, weights: Mapping[str, float], indexes: Mapping[str, DatasetDict], options: dict
+) -> IterableDataset:
+    """
+    The training rows of all epochs and tasks as one stream. It sets `args.max_steps`, which Trainer needs.
+
+    Args:
+        args ([`NegativeSFTConfig`]):
+            Arguments of the training.
+        weights (`Mapping[str, float]`):
+            Share of each task, see [`mix_tasks`].
+        indexes (`Mapping[str, DatasetDict]`):
+            Name of a task to its splits.
+        options (`dict`):
+            Options of `load_dataset("ct_rate_pairs", ...)`.
+    """
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    num_rows = {task: len(index["train"]) for task, index in indexes.items()}
+    if args.max_steps <= 0:
+        args.max_steps = max(1, int(args.num_train_epochs * sum(num_rows.values()) / batch))
+    args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
+    return mix_tasks(weights, num_rows, args.max_steps * batch, **options)
 
 
 def stream_epochs(num_epochs: int, *, seed: int, **options) -> IterableDataset:

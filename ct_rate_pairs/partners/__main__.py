@@ -1,21 +1,15 @@
-"""`python -m ct_rate_pairs.partners`: what each partner rule does to a split."""
+"""`ct-rate-pairs partners`, also `python -m ct_rate_pairs.partners`: what each partner rule does to a split."""
 
-import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from ct_rate_pairs.config import CTRatePairsConfig
-from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.sources import open_source
-from ct_rate_pairs.splits import read_tables
-
-from .statistics import describe_partners, format_report
+from ct_rate_pairs.command_line import CommandParser, run
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m ct_rate_pairs.partners",
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser(
+        "ct-rate-pairs partners",
         description="""\
 Show what the partner rules do to a split: which volumes serve as negatives, and how often.
 
@@ -32,28 +26,32 @@ the report. Read off
   - label load: positive labels of partners against the cohort's, and each label's prevalence. Far apart is bad;
   - the histogram: where bars stand outside the distance asked for, the split is too small for the rule.
 partner_sampling="balanced" draws rare partners more often, so that volumes serve as equally as the rule lets them.
-What is left then is the rule's doing: a smaller --min-label-distance is the remedy.
+What is left then is the rule's doing: a smaller --min_label_distance is the remedy.
 
 All numbers are expectations over an epoch of one draw a volume; nothing is drawn and no volume is read.""",
-        epilog="examples:\n  python -m ct_rate_pairs.partners runs/phantom_cohort\n"
-        "  python -m ct_rate_pairs.partners --split test --min-label-distance 7 --json partners.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  ct-rate-pairs partners runs/phantom_cohort\n"
+        "  ct-rate-pairs partners --split test --min_label_distance 7 --json partners.json",
     )
     add = parser.add_argument
     add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
-    add("--min-label-distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
-    add("--max-label-distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
+    add("--min_label_distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the numbers to this file too")
-    args = parser.parse_args()
-    try:
-        table = read_tables(open_source(args.data_dir), CTRatePairsConfig(data_dir=args.data_dir))[args.split]
-        if not len(table):
-            raise ValueError(f"{args.data_dir or 'CT-RATE'} has no scan in the split '{args.split}'.")
-        distances = (args.min_label_distance, args.max_label_distance)
-        report = describe_partners(table[list(LABELS)].to_numpy(), table["patient"].tolist(), *distances)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    args = parser.parse_args(argv)
+
+    from ct_rate_pairs.config import CTRatePairsConfig
+    from ct_rate_pairs.reports.labels import LABELS
+    from ct_rate_pairs.sources import open_source
+    from ct_rate_pairs.splits import read_tables
+
+    from .statistics import describe_partners, format_report
+
+    table = read_tables(open_source(args.data_dir), CTRatePairsConfig(data_dir=args.data_dir))[args.split]
+    if not len(table):
+        raise ValueError(f"{args.data_dir or 'CT-RATE'} has no scan in the split '{args.split}'.")
+    distances = (args.min_label_distance, args.max_label_distance)
+    report = describe_partners(table[list(LABELS)].to_numpy(), table["patient"].tolist(), *distances)
     print(f"{args.data_dir or 'CT-RATE on the Hub'}, split {args.split}:\n{format_report(report)}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -61,4 +59,4 @@ All numbers are expectations over an epoch of one draw a volume; nothing is draw
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

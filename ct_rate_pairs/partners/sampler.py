@@ -10,6 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+BALANCE_STEPS, BALANCE_DAMPING = 15, 0.95  # of the proportional fitting
+
+
 class NoPartnerError(LookupError):
     """No volume of another patient is left to draw."""
 
@@ -173,7 +176,7 @@ class PartnerSampler:
         """Which patterns lack a finding of `pattern`, bool `[P]`."""
         return (self.patterns[pattern] & ~self.patterns) != 0
 
-    def _balance(self, steps: int = 15, damping: float = 0.95) -> None:
+    def _balance(self) -> None:
         """
         Iterative proportional fitting of the weights to equal use of the volumes.
 
@@ -183,10 +186,12 @@ class PartnerSampler:
         eligible = np.zeros((len(self.patterns), len(self.patterns)), dtype=np.float32)
         for pattern in range(len(self.patterns)):
             eligible[pattern, self._eligible(pattern, self.counts)[0]] = 1
-        for _ in range(steps):
+        for _ in range(BALANCE_STEPS):
             per_mass = self.counts / (eligible @ (self.weights * self.counts).astype(np.float32))
             per_weight = eligible.T @ per_mass.astype(np.float32)  # expected draws of a volume of weight 1, [P]
-            self.weights = np.maximum(per_weight, 1e-9, dtype=np.float64) ** -damping  # 0 where no volume may have it
+            self.weights = (
+                np.maximum(per_weight, 1e-9, dtype=np.float64) ** -BALANCE_DAMPING
+            )  # 0 where no volume may have it
 
 
 if __name__ == "__main__":

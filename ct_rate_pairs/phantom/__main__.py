@@ -1,26 +1,26 @@
-"""`python -m ct_rate_pairs.phantom`: writes a phantom cohort in CT-RATE's tree."""
+"""`ct-rate-pairs phantom`, also `python -m ct_rate_pairs.phantom`: writes a phantom cohort in CT-RATE's tree."""
 
-import argparse
+from collections.abc import Sequence
 
-from .cohort import write_cohort
+from ct_rate_pairs.command_line import CommandParser, run
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m ct_rate_pairs.phantom",
-        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own "
-        "tree (DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with "
+def main(argv: Sequence[str]) -> None:
+    parser = CommandParser(
+        "ct-rate-pairs phantom",
+        old_names={"out": "output_dir"},
+        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own\n"
+        "tree (DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with\n"
         'load_dataset("ct_rate_pairs", data_dir=DIR).',
-        epilog="example: python -m ct_rate_pairs.phantom --out /tmp/phantom --scans 200 --seed 0\n"
+        epilog="example: ct-rate-pairs phantom --output_dir /tmp/phantom --scans 200 --seed 0\n"
         "full size: --scans 2 --shape 512 512 300 --spacing 0.68 0.68 1.0",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", required=True, metavar="DIR", help="folder to write to; made if it is not there")
+    add("--output_dir", required=True, metavar="DIR", help="folder to write to; made if it is not there")
     add("--scans", type=int, required=True, metavar="N", help="scans in the training split; patients may have two")
     add("--seed", type=int, default=0, metavar="S", help="the same seed writes the same bytes (default: %(default)s)")
     add(
-        "--valid-scans",
+        "--valid_scans",
         type=int,
         metavar="M",
         help="scans in the official validation set, on top of N (default: N / 10)",
@@ -39,7 +39,7 @@ def main():
         nargs=3,
         default=(4.5, 4.5, 6.5),
         metavar=("X", "Y", "Z"),
-        help="mm a voxel (default: 4.5 4.5 6.5); shape x spacing must hold a thorax: at least 320 x 250 x 250 mm",
+        help="mm per voxel (default: 4.5 4.5 6.5); shape x spacing must hold a thorax: at least 320 x 250 x 250 mm",
     )
     add(
         "--reconstructions",
@@ -48,13 +48,14 @@ def main():
         metavar="SHARE",
         help="share of scans with a second, sharp reconstruction (default: %(default)s)",
     )
-    add("--workers", type=int, metavar="W", help="processes (default: one a core)")
-    args = parser.parse_args()
-    try:
-        write_cohort(**vars(args))
-    except ValueError as error:
-        parser.error(str(error))
+    add("--workers", type=int, metavar="W", help="processes (default: one per core)")
+    options = vars(parser.parse_args(argv))
+    del options["debug"]
+
+    from .cohort import write_cohort
+
+    write_cohort(options.pop("output_dir"), **options)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

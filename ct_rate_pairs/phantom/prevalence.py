@@ -5,13 +5,6 @@ import numpy as np
 from ct_rate_pairs.reports.labels import LABELS
 
 
-# Volumes of CT-RATE's 47,149 training volumes with each label, in official order.
-TRAIN_VOLUMES = 47149
-POSITIVE_VOLUMES = (
-    *(5818, 13377, 5308, 3412, 12025, 6751, 12221, 9122, 12263),
-    *(21382, 17420, 12589, 5705, 3638, 4973, 8319, 4732, 3745),
-)
-
 # Standard normal quantiles of the labels' absence: a label is present where its latent normal exceeds its threshold.
 THRESHOLDS = (
     *(1.158, 0.572, 1.213, 1.458, 0.659, 1.066, 0.646, 0.865, 0.643),

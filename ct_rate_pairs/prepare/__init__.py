@@ -1,6 +1,6 @@
 """Turns a source into a prepared copy, sharded Parquet that `load_dataset("ct_rate_pairs", data_dir=...)` reads."""
 
-from .shards import prepare
+import lazy_loader
 
 
-__all__ = ["prepare"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"shards": ["prepare"]})

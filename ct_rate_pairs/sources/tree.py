@@ -9,7 +9,8 @@ import pandas as pd
 
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import Volume, to_uint8
+from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.windows import to_uint8
 
 from .csv_tables import read_scans
 

@@ -1,18 +1,13 @@
-"""From the bytes of a scan to the slices that a model sees."""
+"""From the bytes of a scan to the slices that a model sees. Names are imported when first used: most need torch."""
 
-from .nifti import read_slices, read_volume
-from .slicing import AIR, Volume, VolumeError, air_value, choose_planes, fit, to_uint8, windows_of
+import lazy_loader
 
 
-__all__ = [
-    "AIR",
-    "Volume",
-    "VolumeError",
-    "air_value",
-    "choose_planes",
-    "fit",
-    "read_slices",
-    "read_volume",
-    "to_uint8",
-    "windows_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "nifti": ["read_slices", "read_volume"],
+        "slicing": ["Volume", "VolumeError", "choose_planes", "fit"],
+        "windows": ["AIR", "air_value", "to_uint8", "windows_of"],
+    },
+)

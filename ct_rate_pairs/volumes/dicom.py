@@ -22,7 +22,8 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
-from .slicing import AIR_HU, VolumeError
+from .slicing import VolumeError
+from .windows import AIR_HU
 
 
 logger = logging.getLogger(__name__)

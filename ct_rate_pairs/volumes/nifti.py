@@ -16,7 +16,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from .slicing import Volume, VolumeError, Window
+from .slicing import Volume, VolumeError
+from .windows import Window
 
 
 def read_slices(

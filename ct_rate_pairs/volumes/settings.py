@@ -1,11 +1,13 @@
 """What decides which volumes are read and how each becomes slices. A prepared copy fixes all of it."""
 
-import argparse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .slicing import windows_of
+from ct_rate_pairs.command_line import given_options
+
+from .windows import windows_of
 
 
 FILES = ("fixed", "original")
@@ -34,12 +36,22 @@ class VolumeSettings:
             Share of the depth, from the top, that the planes are spread over.
     """
 
-    files: str = "fixed"
-    reconstructions: str = "first"
-    num_slices: int = 10
-    spacing: tuple[float, float, float] = (0.75, 0.75, 1.5)
-    window: str | tuple = "paper"
-    z_range: tuple[float, float] = (0.0, 1.0)
+    files: str = field(
+        default="fixed", metadata={"choices": FILES, "help": "HU by the headers (fixed), or by the metadata table."}
+    )
+    reconstructions: str = field(
+        default="first", metadata={"choices": RECONSTRUCTIONS, "help": "Which reconstructions of each scan."}
+    )
+    num_slices: int = field(default=10, metadata={"help": "Axial slices per volume."})
+    spacing: tuple[float, float, float] = field(
+        default=(0.75, 0.75, 1.5), metadata={"help": "Voxel size after resampling, in mm as x y z."}
+    )
+    window: str | tuple = field(
+        default="paper", metadata={"words": True, "help": "paper (-1000 to 1000 HU), rgb, or two HU: low high."}
+    )
+    z_range: tuple[float, float] = field(
+        default=(0.0, 1.0), metadata={"help": "Share of the depth that the slices are spread over, from the top."}
+    )
 
     def __post_init__(self):
         one_of("files", self.files, FILES)
@@ -72,29 +84,25 @@ def whole_number(option: str, value: int, least: int, most: int) -> None:
         raise ValueError(f"{option}={value!r}: choose a whole number, {least} to {most}.")
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add an argument for every field; one that is not given is `None`."""
-    add = parser.add_argument
-    add("--files", choices=FILES, help="fixed: HU by the headers (default); original: by the metadata table")
-    add("--reconstructions", choices=RECONSTRUCTIONS, help="of each scan (default: first)")
-    add("--num-slices", type=int, metavar="S", help="axial planes a volume (default: 10)")
-    add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="mm (default: 0.75 0.75 1.5)")
-    add("--window", nargs="+", metavar="W", help="paper (-1000 to 1000 HU; default), rgb, or two HU: low high")
-    add("--z-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="share of the depth (default: 0 1)")
-
-
-def take_settings(arguments: dict) -> dict:
+def volume_options(arguments: dict) -> dict:
     """
-    Take the fields that were given out of `arguments`.
+    Takes the fields of [`VolumeSettings`] that were given out of the arguments of a command.
 
     Raises:
-        `ValueError`: when a window is neither a name nor two numbers.
+        `ValueError`: when a window is neither a name nor HU, two for each window.
     """
-    given = {name: arguments.pop(name) for name in VolumeSettings.__dataclass_fields__}
-    if given["window"] is not None:
-        words = given["window"]
-        try:
-            given["window"] = words[0] if len(words) == 1 else tuple(float(word) for word in words)
-        except ValueError as error:
-            raise ValueError(f"--window {' '.join(words)}: give paper, rgb, or two HU, low and high.") from error
-    return {name: value for name, value in given.items() if value is not None}
+    given = given_options(arguments, VolumeSettings)
+    if "window" in given:
+        given["window"] = parse_window(given["window"])
+    return given
+
+
+def parse_window(words: Sequence[str]) -> str | tuple:
+    """The window that an argument's words mean: a name, or HU, low and high of one window or of three."""
+    if len(words) == 1:
+        return words[0]
+    try:
+        hu = [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"--window {' '.join(words)}: give paper, rgb, or HU, low and high.") from error
+    return tuple(zip(hu[::2], hu[1::2], strict=False)) if len(hu) > 2 else tuple(hu)

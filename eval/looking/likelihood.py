@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from datasets import Dataset
-from packaging.version import Version
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
@@ -17,11 +15,10 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.rows import check_volume
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.transformers_names import CACHE
 from ct_rate_pairs.volume_names import patient_of
 
 
-# What a forward pass calls its keys and values: transformers 5.24 renamed them.
-CACHE = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 NUM_REFERENCES = 8  # patients whose volumes stand for a volume that is not known
 
 

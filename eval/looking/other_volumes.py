@@ -10,7 +10,7 @@ from PIL import Image
 from ct_rate_pairs.eval.rows import check_volume, volume_names
 from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.volume_names import patient_of
-from ct_rate_pairs.volumes.slicing import to_uint8
+from ct_rate_pairs.volumes.windows import to_uint8
 
 
 # How each of the other volumes is called in a sentence.

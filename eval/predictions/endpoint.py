@@ -51,11 +51,11 @@ REFUSAL = re.compile(
 )
 
 
-class EndpointError(RuntimeError):
+class EndpointError(OSError):
     """The endpoint refuses every request, or gives no answer any more."""
 
 
-class UnansweredError(RuntimeError):
+class UnansweredError(OSError):
     """One request got no answer in all its tries."""
 
 

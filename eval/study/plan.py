@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
+from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
@@ -103,7 +104,7 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text())
-    base = yaml.safe_load((path.parent / content["base"]).read_text()) | {"data_dir": COHORT} | content["settings"]
+    base = read_config(path.parent / content["base"]) | {"data_dir": COHORT} | content["settings"]
     del base["output_dir"]
     if unknown := set(only) - set(content["tables"]):
         raise ValueError(f"{path} has no table {sorted(unknown)[0]!r}, only {', '.join(content['tables'])}.")
@@ -162,7 +163,7 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
         found = json.loads((cohort / PHANTOM_MARKER).read_text())
         if different := {key: found.get(key) for key, value in study.cohort.items() if found.get(key) != value}:
             raise ValueError(
-                f"{cohort} was written with {different}, but the study asks for {study.cohort}. Choose another --out, "
+                f"{cohort} was written with {different}, but the study asks for {study.cohort}. Choose another --output_dir, "
                 "or remove the folder: its runs have to be made anew."
             )
     else:
@@ -171,7 +172,7 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
         shuffle_cohort(cohort, shuffled)
 
 
-def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
+def shuffle_cohort(cohort: str | Path, out: str | Path) -> None:
     """
     Writes a cohort whose training reports and labels belong to the volumes of other patients.
 
@@ -183,14 +184,12 @@ def shuffle_cohort(cohort: str | Path, out: str | Path, seed: int = 0) -> None:
             A phantom cohort.
         out (`str` or `Path`):
             Folder to write to.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the derangement by patient, see [`~ct_rate_pairs.eval.looking.other_volumes.derange_by_patient`].
     """
     cohort, out = Path(cohort).resolve(), Path(out)
     volumes = {split: sorted((cohort / "dataset" / split).glob("*/*/*.nii.gz")) for split in SPLITS}
     train = volumes["train_fixed"]
     sources = {
-        "train_fixed": [train[place] for place in derange_by_patient([path.name for path in train], seed)],
+        "train_fixed": [train[place] for place in derange_by_patient([path.name for path in train])],
         "valid_fixed": volumes["valid_fixed"],
     }
     for split in SPLITS:

@@ -1,64 +1,57 @@
-"""Whichever task a split asks for -> its evaluation."""
+"""
+The evaluation of each task. A new one is a file here, with a function of the same arguments, and a line in
+`EVALUATIONS`. Reports are measured in two steps, see [`~ct_rate_pairs.eval.tasks.report.evaluate_model`].
+"""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, load_dataset
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.eval.rows import first_volumes
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 
-from .errors import detect_by_answer, write_detection
-from .matching import evaluate_choice, first_groups
+from .errors import evaluate_errors
+from .matching import evaluate_matching
+from .settings import TaskSettings
 from .vqa import evaluate_vqa
 
 
-def evaluate_task(
+EVALUATIONS = {"vqa": evaluate_vqa, "matching": evaluate_matching, "errors": evaluate_errors}
+
+
+def evaluate_tasks(
     model: PreTrainedModel,
     collator: PairCollator,
-    rows: Dataset,
-    train: Dataset,
+    indexes: Mapping[str, DatasetDict],
+    options: dict,
     out: str | Path,
-    *,
-    scans: int = 0,
-    batch_size: int = 8,
-    max_new_tokens: int = 96,
-    answers: str = "letters",
-    ci: float = 0.95,
-) -> dict:
+    settings: TaskSettings,
+) -> dict[str, dict]:
     """
-    Measures a model on the task `"vqa"`, `"matching"` or `"errors"`, see [`~ct_rate_pairs.eval.tasks.vqa.evaluate_vqa`],
-    [`~ct_rate_pairs.eval.tasks.matching.evaluate_choice`] and [`~ct_rate_pairs.eval.tasks.errors.detect_by_answer`].
+    Measures a model on all tasks that it was trained on, but for reports.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             The model and what feeds it.
-        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            A held-out split, as `load_dataset` gave it, and the training split.
+        indexes (`Mapping[str, DatasetDict]`):
+            Name of a task to its dataset.
+        options (`dict`):
+            Options of `load_dataset("ct_rate_pairs", ...)` that the model was trained with.
         out (`str` or `Path`):
-            Folder to write to.
-        scans (`int`, *optional*, defaults to `0`):
-            How many of the split's volumes are used: the first ones with all of their questions, or the first whole
-            groups; 0 for all.
-        batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
-            Questions at a time, and the longest answer in tokens, of `"vqa"`.
-        answers (`str`, *optional*, defaults to `"letters"`):
-            How the options of `"matching"` are scored.
-        ci (`float`, *optional*, defaults to `0.95`):
-            Level of the bootstrap intervals.
+            Folder to write to. Of several tasks, each has a folder of its own in it.
+        settings ([`TaskSettings`]):
+            How much is measured, and how.
 
     Returns:
-        `dict`: the contents of `results.json`.
+        `dict[str, dict]`: name of a task to the contents of its `results.json`.
     """
-    task = reader_of(rows).config.task
-    if task == "matching":
-        chosen = first_groups(rows, scans) if scans else rows
-        return evaluate_choice(model, collator, chosen, train, out, answers=answers, ci=ci)
-    chosen = first_volumes(rows, scans) if scans else rows
-    if task == "errors":
-        results = detect_by_answer(model, collator, chosen, train, ci=ci)
-        write_detection(results, chosen, out)
-        return results
-    sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    return evaluate_vqa(model, collator, chosen, train, out, ci=ci, **sizes)
+    results = {}
+    for task, index in indexes.items():
+        if task in EVALUATIONS:
+            # Without negatives, which would take a second volume per row.
+            held_out = {**options, "task": task, "negative": "none"}
+            test: Dataset = load_dataset("ct_rate_pairs", split="test", **held_out)
+            folder = Path(out, task) if len(indexes) > 1 else Path(out)
+            results[task] = EVALUATIONS[task](model, collator, test, index["train"], folder, settings)
+    return results

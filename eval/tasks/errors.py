@@ -16,13 +16,15 @@ from ct_rate_pairs.eval.looking.other_volumes import blank_slices, derange_by_pa
 from ct_rate_pairs.eval.metrics.bootstrap import estimate, interval, known, patient_ids, resample
 from ct_rate_pairs.eval.metrics.ranking import auroc
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
-from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.eval.rows import check_volume, first_volumes, references_of, volume_names
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.reports.flips import FlippedReport, collect_statements, flip_report, labels_of
+from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
+from .settings import TaskSettings
 from .text_only import score_statements
 
 
@@ -330,11 +332,44 @@ def like_auroc(
     return {name: area, f"{name}_ci": None if lone or area is None else interval(drawn, ci)}
 
 
-def write_detection(result: dict, rows: Dataset, out: str | Path) -> None:
-    """Writes a [`detection_scores`] of `rows` to `results.json` and `table.md`, and prints the table."""
+def evaluate_errors(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Dataset,
+    train: Dataset,
+    out: str | Path,
+    settings: TaskSettings,
+) -> dict:
+    """
+    Measures how well a model finds wrong statements, and writes `results.json` and `table.md`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            The model and what feeds it.
+        rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
+            A held-out split and the training split, of which no volume is read: rows of `task="errors"` where the
+            model is asked ([`detect_by_answer`]), of `task="report"` where `settings.answers` is `"texts"`
+            ([`detect_by_likelihood`]).
+        out (`str` or `Path`):
+            Folder to write to.
+        settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
+            How much is measured, and how.
+
+    Returns:
+        `dict`: as of [`detection_scores`].
+    """
+    if settings.answers == "texts":
+        volumes, reports, _ = references_of(train)
+        sizes = {"num_scans": settings.max_samples or None, "batch_size": settings.batch_size}
+        seed = reader_of(rows).config.seed
+        result = detect_by_likelihood(model, collator, rows, volumes, reports, seed=seed, ci=settings.ci, **sizes)
+    else:
+        rows = first_volumes(rows, settings.max_samples) if settings.max_samples else rows
+        result = detect_by_answer(model, collator, rows, train, ci=settings.ci)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_table(result | {"scans": fingerprint(rows)}, detection_table(result), out)
+    write_table(result | {"scans": fingerprint(rows)} | settings.told, detection_table(result), out)
+    return result
 
 
 def detection_table(result: Mapping) -> list[list[str]]:

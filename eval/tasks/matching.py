@@ -23,6 +23,7 @@ from ct_rate_pairs.tasks.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
+from .settings import TaskSettings
 from .text_only import score_options
 
 
@@ -73,7 +74,6 @@ def measure_options(
     rows: Dataset,
     *,
     answers: str = "letters",
-    progress: bool = True,
 ) -> tuple[list[int], np.ndarray]:
     """
     The loss of each option, given the volume and given a blank one of the same size: the mean over its tokens.
@@ -89,8 +89,6 @@ def measure_options(
             `"letters"`: the model is asked the row's question, and an option's loss is that of its letter.
             `"texts"`: it is asked for the report, and an option's loss is that of its text: for a model that was
             trained on reports alone.
-        progress (`bool`, *optional*, defaults to `True`):
-            Whether to show a progress bar.
 
     Returns:
         `tuple`: the places in `rows` of the `N` questions whose volume could be read (of the others,
@@ -100,7 +98,7 @@ def measure_options(
     config = reader_of(rows).config
     with evaluating(model):
         places, losses = [], []
-        for place, row in enumerate(tqdm(rows, desc="Matching texts", unit="question", disable=not progress)):
+        for place, row in enumerate(tqdm(rows, desc="Matching texts", unit="question")):
             if row["volume"] != index[place]["volume"]:
                 continue
             said = row["options"]
@@ -122,15 +120,13 @@ def measure_options(
     return places, np.array(losses).swapaxes(0, 1)
 
 
-def evaluate_choice(
+def evaluate_matching(
     model: PreTrainedModel,
     collator: PairCollator,
     rows: Dataset,
     train: Dataset,
     out: str | Path,
-    *,
-    answers: str = "letters",
-    ci: float = 0.95,
+    settings: TaskSettings,
 ) -> dict[str, dict]:
     """
     Measures a model's choices and writes `results.json`, `table.md` and `choices.jsonl`.
@@ -139,14 +135,12 @@ def evaluate_choice(
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             The model and what feeds it.
         rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            Rows of `task="matching"`: whole groups of a held-out split (see [`first_groups`]), and the training
-            split. Of `train` no volume is read.
+            Rows of `task="matching"`, of a held-out split and of the training split. Of `train` no volume is read.
         out (`str` or `Path`):
             Folder to write to.
-        answers (`str`, *optional*, defaults to `"letters"`):
-            Whether options are scored by their `"letters"` or by their `"texts"`, see [`measure_options`].
-        ci (`float`, *optional*, defaults to `0.95`):
-            Level of the bootstrap intervals, see [`score_choices`].
+        settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
+            Its `max_samples` takes the first whole groups of questions ([`first_groups`]); `answers` is that of
+            [`measure_options`].
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`, as of [`score_choices`], and under `model` also `answers`.
@@ -154,24 +148,25 @@ def evaluate_choice(
     Raises:
         `ValueError`: if there is no question whose volume can be read.
     """
-    places, losses = measure_options(model, collator, rows, answers=answers)
+    rows = first_groups(rows, settings.max_samples) if settings.max_samples else rows
+    places, losses = measure_options(model, collator, rows, answers=settings.answers)
     if not places:
         raise ValueError("There are no questions whose volume can be read.")
     index = rows.with_format(None).select(places)
-    results = score_choices(losses, index, train, reader_of(rows).config, ci)
-    results["model"]["answers"] = answers
+    results = score_choices(losses, index, train, reader_of(rows).config, settings.ci)
+    results["model"]["answers"] = settings.answers
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "choices.jsonl").open("w") as file:
         for place, row in enumerate(index):
             of_row = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
             file.write(json.dumps({"volume": row["volume"], "correct": row["correct"], **of_row}) + "\n")
-    write_table(results, choice_table({"model": results}), out)
+    write_table(results | settings.told, choice_table({"model": results}), out)
     return results
 
 
 def score_choices(
-    losses: np.ndarray, index: Dataset, train: Dataset, config: "CTRatePairsConfig", ci: float | None = None
+    losses: np.ndarray, index: Dataset, train: Dataset, config: CTRatePairsConfig, ci: float | None = None
 ) -> dict[str, dict]:
     """
     Sets a model's choices beside those of what does not look.

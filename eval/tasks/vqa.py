@@ -15,11 +15,13 @@ from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.bootstrap import divide, estimate
 from ct_rate_pairs.eval.metrics.label_metrics import mean_known, precision_recall_f1
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
+from ct_rate_pairs.eval.rows import first_volumes
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
+from .settings import TaskSettings
 from .vqa_answers import parse_answer
 
 
@@ -160,7 +162,6 @@ def answer_questions(
     *,
     batch_size: int = 8,
     max_new_tokens: int = 96,
-    progress: bool = True,
 ) -> list[dict]:
     """
     Answers each question twice: shown its volume, and shown a blank one of the same size.
@@ -174,8 +175,6 @@ def answer_questions(
             Questions at a time.
         max_new_tokens (`int`, *optional*, defaults to `96`):
             Longest answer in tokens.
-        progress (`bool`, *optional*, defaults to `True`):
-            Whether to show a progress bar.
 
     Returns:
         `list[dict]`: for each question `volume`, `question_number`, `question_type`, `label`, `question`, `reference`,
@@ -183,7 +182,7 @@ def answer_questions(
     """
     volumes = rows.with_format(None)["volume"]
     answered = []
-    with tqdm(total=len(rows), desc="Answering questions", unit="question", disable=not progress) as bar:
+    with tqdm(total=len(rows), desc="Answering questions", unit="question") as bar:
         for numbered in batched(zip(rows, volumes, strict=True), batch_size):
             batch = [row for row, volume in numbered if row["volume"] == volume]
             bar.update(len(numbered))
@@ -206,10 +205,7 @@ def evaluate_vqa(
     rows: Dataset,
     train: Dataset,
     out: str | Path,
-    *,
-    batch_size: int = 8,
-    max_new_tokens: int = 96,
-    ci: float = 0.95,
+    settings: TaskSettings,
 ) -> dict[str, dict]:
     """
     Measures a model's answers and writes `results.json`, `table.md` and `answers.jsonl`.
@@ -221,10 +217,8 @@ def evaluate_vqa(
             Rows of `task="vqa"`, of a held-out split and of the training split. Of `train` no volume is read.
         out (`str` or `Path`):
             Folder to write to.
-        batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
-            Questions at a time, and the longest answer in tokens.
-        ci (`float`, *optional*, defaults to `0.95`):
-            Level of the bootstrap intervals by patient.
+        settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
+            How much is measured.
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`: [`score_answers`] under `model`, `blank` (the same model,
@@ -232,7 +226,9 @@ def evaluate_vqa(
         and `scans`, the fingerprint of volumes and answers.
     """
     language = reader_of(rows).config.prompt
-    answered = answer_questions(model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    rows = first_volumes(rows, settings.max_samples) if settings.max_samples else rows
+    sizes = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
+    answered = answer_questions(model, collator, rows, **sizes)
     questions = train.with_format(None).select_columns(["question_type", "label", "completion"])
     given = {"model": [row["answer"] for row in answered], "blank": [row["blank"] for row in answered]}
     given |= common_answers(questions, answered)
@@ -244,7 +240,7 @@ def evaluate_vqa(
 
     references = parse([row["reference"] for row in answered])
     results = {
-        name: score_answers(parse(texts), references, types, language=language, volumes=volumes, ci=ci)
+        name: score_answers(parse(texts), references, types, language=language, volumes=volumes, ci=settings.ci)
         for name, texts in given.items()
     }
     results["model"] |= {"language": language, "scans": fingerprint(rows)}
@@ -252,7 +248,7 @@ def evaluate_vqa(
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answered]
     (out / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
-    write_table(results, vqa_table(results), out)
+    write_table(results | settings.told, vqa_table(results), out)
     return results
 
 

@@ -4,16 +4,11 @@ import json
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
+from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.volumes.scan_files import digest
 
 from .reporter import Reporter, ScanReport
 from .sheet import plot_sheet
-
-
-NOTICE = (
-    "Not a medical device. A model wrote this text and no radiologist has read it: it may miss findings, state "
-    "findings that are not there, and be wrong about sides and sizes. It must not guide the care of anyone."
-)
 
 
 def format_report(report: ScanReport) -> str:

@@ -18,7 +18,8 @@ from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator, generate_batch, read_row_settings
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import Volume, to_uint8
+from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.windows import to_uint8
 
 from .confidence import Confidence, load_confidence
 from .evidence import slice_evidence, top_slices

@@ -1,0 +1,79 @@
+"""Many scans -> many reports, each in a folder of its own, in as many goes as it takes."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ct_rate_pairs.volumes.slicing import VolumeError
+
+from .files import finished_reports, report_key, save, write_json
+from .reporter import Reporter
+
+
+# As long as CT-RATE's are and no longer: a name or a date must not pass for one
+CT_RATE_NAME = re.compile(r"(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2}")
+
+
+def report_batch(
+    reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None = None, max_new_tokens: int = 1200
+) -> list[dict]:
+    """
+    Reports many scans, each into a folder of `out`; those that an earlier call has finished are passed over.
+
+    Args:
+        reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
+            Writes the reports.
+        scans (`Sequence[Path]`):
+            Files, or folders of DICOM files.
+        out (`Path`):
+            Where to. Scans that cannot be read are listed in its `failures.json`, which is not there without any.
+        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`):
+            As of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.report`]. With others, a scan gets another report.
+
+    Returns:
+        `list[dict]`: the failures: `name`, `number` of the scan in the order of `scans`, `digest` and `error`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    listed = out / "failures.json"
+    done = finished_reports(out, reporter)
+    earlier = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    # A scan keeps its name. One that cannot be opened has no digest, and is called by its number.
+    names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
+    failures: list[dict] = []
+    for number, scan in enumerate(scans, start=1):
+        key, name = {"digest": None}, f"scan number {number}"
+        try:
+            key = report_key(scan, series, max_new_tokens)
+            if finished := [known for known, other in done.items() if other == key]:
+                print(f"[{number}/{len(scans)}] {finished[0]}: finished before", flush=True)
+                continue
+            name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
+            report = reporter.report(scan, name=name, series=series, max_new_tokens=max_new_tokens)
+        except VolumeError as error:
+            told = for_command_line(error)
+            failures.append({"name": name, "number": number, "digest": key["digest"], "error": told})
+            print(f"[{number}/{len(scans)}] {name}: {told}", file=sys.stderr, flush=True)
+        else:
+            save(report, out / name, key)
+            done[name] = key
+            stated = [finding.label for finding in report.findings if finding.stated]
+            print(f"[{number}/{len(scans)}] {name}: {', '.join(stated) or 'no finding'}", flush=True)
+        if failures:
+            write_json(failures, listed)
+    if not failures:
+        listed.unlink(missing_ok=True)
+    return failures
+
+
+def for_command_line(error: VolumeError) -> str:
+    return str(error).replace("series=", "--series ")
+
+
+def new_name(scan: Path, taken: set[str]) -> str:
+    """CT-RATE's own name of a volume, else the first free one of scan-001, scan-002, ..."""
+    stem = scan.name.split(".")[0]
+    if CT_RATE_NAME.fullmatch(stem) and stem not in taken:
+        return stem
+    return next(name for number in range(1, len(taken) + 2) if (name := f"scan-{number:03d}") not in taken)
