@@ -8,8 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test ne
 from pathlib import Path
 
 import pytest
-from ct_rate_tree import write_tree
-from writable_hub import WRITE, WritableHub
+from helpers.tree import write_tree
+from helpers.writable_hub import WRITE, WritableHub
 
 
 @pytest.fixture(scope="session", autouse=True)

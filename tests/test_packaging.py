@@ -5,10 +5,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+
+from helpers.paths import ROOT
 
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = {"ct_rate_pairs": "ct_rate_pairs", "trainer": "ct_rate_pairs/trainer"}
 FOLDERS |= {"eval": "ct_rate_pairs/eval", "hub": "ct_rate_pairs/hub", "recipes": "ct_rate_pairs/recipes"}
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from writable_hub import WRITE, WritableHub, client_environment
+from helpers.paths import ROOT
+from helpers.writable_hub import WRITE, WritableHub, client_environment
 
 
-ROOT = Path(__file__).parents[1]
 # A few steps of training in place of 1,700, and a cohort that is no larger than they need
 SHORT = " --max_steps 4 --eval_scans 2 --max_new_tokens 20 --confidence_scans 20"
 

@@ -1,0 +1,206 @@
+"""`load_dataset("ct_rate_pairs", task=...)`: the tasks keep the row's contract, on demand and streamed."""
+
+from collections import Counter
+
+import pandas as pd
+import pytest
+from datasets import interleave_datasets, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from helpers.tree import SPACING, write_telling_tree, write_tree
+from torch.utils.data import DataLoader
+
+from ct_rate_pairs import LABELS
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.rows import reader_of
+
+
+COMMON = {
+    *("volume", "images", "negative_images", "negative_volume", "label_distance", "prompt", "completion", "labels"),
+    *("slice_mm", "age", "sex"),
+}
+OWN = {
+    "vqa": {"question_number", "question_type", "answer_type", "label"},
+    "matching": {"options", "correct"},
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_telling_tree(tmp_path_factory.mktemp("tasks"))
+
+
+def load(tree, task, negative="heter", split="train", **options):
+    options = {"spacing": SPACING, "validation_size": 0.0, **options}
+    return load_dataset("ct_rate_pairs", task=task, negative=negative, data_dir=str(tree), split=split, **options)
+
+
+def labels_of(tree, volume) -> dict[str, int]:
+    labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
+    return labels.loc[volume].to_dict()
+
+
+def without_images(row) -> dict:
+    return {column: value for column, value in row.items() if "images" not in column}
+
+
+def digest(row) -> tuple:
+    noise = b"".join(image.tobytes() for image in row["negative_images"])
+    return row["volume"], row["prompt"][0]["content"], row["completion"][0]["content"], row["negative_volume"], noise
+
+
+@pytest.mark.parametrize("negative", ["none", "gauss", "heter", "hard"])
+@pytest.mark.parametrize("task", ["vqa", "matching"])
+def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, task, negative):
+    rows, streamed = (load(tree, task, negative, streaming=streaming) for streaming in (False, True))
+    assert len(rows) == {"vqa": 64, "matching": 16}[task]
+    assert set(streamed.features) == COMMON | OWN[task]
+    for row, twin in zip(rows, streamed, strict=True):
+        assert set(row) == COMMON | OWN[task] and without_images(row) == without_images(twin)
+        assert [turn["role"] for turn in row["prompt"] + row["completion"]] == ["user", "assistant"]
+        assert len(row["negative_images"]) == (0 if negative == "none" else len(row["images"]))
+        assert bool(row["negative_volume"]) == (negative in ("heter", "hard"))
+        assert digest(row) == digest(twin)
+
+
+@pytest.mark.parametrize("negative", ["heter", "hard"])
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_the_partner_answers_the_question_otherwise(tree, negative, sampling):
+    rows = load(tree, "vqa", negative, partner_sampling=sampling)
+    kinds = Counter()
+    for row in rows:
+        own, partner = labels_of(tree, row["volume"]), labels_of(tree, row["negative_volume"])
+        assert row["label_distance"] == sum(own[label] != partner[label] for label in LABELS) > 0
+        kinds[row["question_type"]] += 1
+        if row["question_type"] == "presence":
+            assert own[row["label"]] != partner[row["label"]]
+            assert row["completion"][0]["content"] == ("Yes" if own[row["label"]] else "No")
+        elif row["question_type"] == "abnormalities":
+            assert own != partner
+        else:  # both say where, and not the same
+            assert own[row["label"]] == partner[row["label"]] == 1
+    assert kinds["presence"] and kinds["side"] and kinds["location"]
+
+
+def test_questions_of_one_volume_have_partners_and_noise_of_their_own(tree):
+    heter, gauss = (load(tree, "vqa", negative)[:4] for negative in ("heter", "gauss"))
+    assert len(set(heter["volume"])) == 1 and len(set(heter["negative_volume"])) > 1
+    assert len({b"".join(i.tobytes() for i in images) for images in gauss["negative_images"]}) == 4
+
+
+def test_the_partner_of_a_choice_has_another_text(tree):
+    rows = load(tree, "matching", options="keywords")
+    own = {row["volume"]: row["options"][row["correct"]] for row in rows}
+    assert all(own[row["negative_volume"]] != own[row["volume"]] for row in rows)
+
+
+@pytest.mark.parametrize("task", ["vqa", "matching"])
+def test_epochs_ask_anew_in_training_and_the_same_of_held_out_rows(tree, task):
+    for split in ("train", "test"):
+        rows = load(tree, task, "none", split=split)
+        indexed = rows.with_format(None)["prompt"]
+        epochs = []
+        for epoch in (0, 1, 0, 1):
+            reader_of(rows).set_epoch(epoch)
+            epochs.append([without_images(row) for row in rows])
+        assert epochs[0] == epochs[2] and epochs[1] == epochs[3]
+        assert [row["prompt"] for row in epochs[0]] == list(indexed)
+        changed = sum(a["prompt"] != b["prompt"] for a, b in zip(*epochs[:2], strict=True))
+        assert changed > len(rows) / 2 if split == "train" else changed == 0
+        assert [row["volume"] for row in epochs[0]] == [row["volume"] for row in epochs[1]]
+        streamed = load(tree, task, "none", split=split, streaming=True).shuffle(seed=1, buffer_size=1)
+        prompts = []
+        for epoch in (0, 1):
+            streamed.set_epoch(epoch)
+            prompts.append({(row["volume"], row["prompt"][0]["content"]) for row in streamed})
+        assert (prompts[0] == prompts[1]) == (split == "test")
+
+
+def test_what_map_puts_into_the_index_is_kept_in_every_epoch(tree):
+    rows = load(tree, "vqa", "none").map(lambda row: {"completion": [{"role": "assistant", "content": "Mine."}]})
+    reader_of(rows).set_epoch(3)
+    fresh = load(tree, "vqa", "none")
+    reader_of(fresh).set_epoch(3)
+    for row, twin in zip(rows, fresh, strict=True):
+        assert row["completion"][0]["content"] == "Mine." and row["prompt"] == twin["prompt"]
+
+
+@pytest.mark.parametrize("task", ["vqa", "matching"])
+def test_workers_and_a_restart_change_nothing(tree, task):
+    def stream():
+        dataset = load(tree, task, "gauss", streaming=True).shuffle(seed=5, buffer_size=1)
+        dataset.set_epoch(1)
+        return dataset
+
+    dataset, rows = stream(), []
+    for i, row in enumerate(dataset):
+        rows.append(digest(row))
+        if i == 6:
+            state = dataset.state_dict()
+    assert len(set(rows)) == len(rows)
+    again = stream()
+    again.load_state_dict(state)
+    assert [digest(row) for row in again] == rows[7:]
+    loader = DataLoader(stream(), batch_size=None, num_workers=3)
+    assert {digest(row) for row in loader} == set(rows)
+
+
+def test_chinese_and_the_patient_ahead_of_the_question(tree):
+    for task in ("vqa", "matching"):
+        row = load(tree, task, "none", prompt="zh", prompt_metadata=True)[0]
+        assert row["prompt"][0]["content"].startswith("年龄：36 岁，性别：女。\n")
+    assert {row["completion"][0]["content"] for row in load(tree, "vqa", "none", prompt="zh")} >= {"是", "否"}
+    prompt = load(tree, "matching", "none", prompt_metadata=True)[0]["prompt"][0]["content"]
+    assert prompt.startswith("Age: 36, Sex: F.\nWhich of these texts")
+
+
+@pytest.mark.parametrize("options", ["full", "impression", "keywords"])
+def test_options_are_what_was_asked_for(tree, options):
+    rows = load(tree, "matching", "none", split="test", options=options, num_false=2)
+    reports = load(tree, "report", "none", split="test").with_format(None)
+    reports = {row["volume"]: row["completion"][0]["content"] for row in reports}
+    assert len(rows) == (15 if options == "impression" else 16)  # scan 0 has no impression
+    for row in rows:
+        text, report = row["options"][row["correct"]], reports[row["volume"]]
+        assert len(row["options"]) == 3 and row["completion"][0]["content"] == "ABC"[row["correct"]]
+        if options == "keywords":
+            assert text == ", ".join(name for name, there in zip(LABELS, label_report(report), strict=True) if there)
+        else:
+            assert text == (report if options == "full" else report.split("Impression: ")[1])
+
+
+def test_tasks_can_be_mixed(tree):
+    streams = [load(tree, task, "gauss", streaming=True) for task in ("report", "vqa", "matching")]
+    mixed = list(interleave_datasets(streams, probabilities=[0.4, 0.3, 0.3], seed=0).take(20))
+    kinds = Counter(bool(row.get("options")) + 2 * bool(row.get("question_type")) for row in mixed)
+    assert len(kinds) == 3 and all(row["images"] and row["completion"] for row in mixed)
+
+
+def error_of(tree, **options) -> str:
+    with pytest.raises((ValueError, DatasetGenerationError)) as caught:
+        load(tree, **options)
+    return f"{caught.value} {caught.value.__cause__}"
+
+
+def test_bad_options_are_refused_with_the_choices(tree):
+    assert "'report', 'vqa', 'matching'" in error_of(tree, task="captioning")
+    assert "'full', 'impression', 'keywords'" in error_of(tree, task="matching", options="summary")
+    assert "'random', 'hard'" in error_of(tree, task="matching", difficulty="easy")
+    assert "'presence', 'side'" in error_of(tree, task="vqa", question_types=("size",))
+    assert "num_false=0: choose a whole number, 1 to 9" in error_of(tree, task="matching", num_false=0)
+    assert "questions_per_volume=2.5" in error_of(tree, task="vqa", questions_per_volume=2.5)
+
+
+def test_a_cohort_too_small_to_choose_among_says_so(tmp_path):
+    small = write_tree(tmp_path, scans=3)
+    assert "smaller `num_false`" in error_of(small, task="matching")
+    assert len(load(small, "matching", "none", num_false=2)) == 3
+
+
+def test_a_bad_volume_is_replaced_by_a_row_of_the_next(tree, tmp_path):
+    own = write_tree(tmp_path)
+    bad = next(own.glob("dataset/train_fixed/*/*/train_5_a_1.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:500])
+    for task in ("vqa", "matching"):
+        rows = load(own, task, "heter", on_error="skip", min_label_distance=1)
+        taken = [(row["volume"], row["negative_volume"]) for row in rows]
+        assert len(taken) == len(rows) and not any("train_5_a_1.nii.gz" in pair for pair in taken)

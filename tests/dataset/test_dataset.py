@@ -1,0 +1,325 @@
+"""`load_dataset("ct_rate_pairs", ...)`: the row's contract, epochs, splits and bad input."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
+from helpers.tree import SPACING, write_tree
+from torch.utils.data import DataLoader
+
+from ct_rate_pairs import LABELS
+from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.sources.csv_tables import TableError
+from ct_rate_pairs.sources.hub import CTRateAccessError
+from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.slicing import VolumeError, fit
+
+
+def load(tree, negative="heter", **options):
+    return load_dataset("ct_rate_pairs", negative=negative, data_dir=str(tree), **{"spacing": SPACING, **options})
+
+
+def pixels(images) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in images])
+
+
+def path_of(tree, name):
+    return next(tree.glob(f"dataset/*/*/*/{name}"))
+
+
+@pytest.mark.parametrize("negative", ["none", "gauss", "heter"])
+def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, negative):
+    rows = load(tree, negative, split="train")
+    streamed = load(tree, negative, split="train", streaming=True)
+    labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
+    for row, twin in zip(rows, streamed, strict=True):
+        expected = np.rint((read_slices(path_of(tree, row["volume"]), spacing=SPACING) + 1) * 127.5)
+        np.testing.assert_array_equal(pixels(row["images"]), expected)
+        assert row["labels"] == labels.loc[row["volume"], list(LABELS)].tolist()
+        assert row["prompt"][0]["role"] == "user" and row["completion"][0]["role"] == "assistant"
+        assert (row["age"], row["sex"]) == (36, "F")
+        assert row["slice_mm"] == pytest.approx([16.0 * i for i in range(10)])
+        if negative == "none":
+            assert row["negative_images"] == []
+        else:
+            assert pixels(row["negative_images"]).shape == pixels(row["images"]).shape
+        if negative == "heter":
+            partner = row["negative_volume"]
+            assert row["label_distance"] == (labels.loc[partner] != labels.loc[row["volume"]]).sum()
+            slices = fit(read_slices(path_of(tree, partner), spacing=SPACING), *expected.shape[1:])
+            np.testing.assert_array_equal(pixels(row["negative_images"]), np.rint((slices + 1) * 127.5))
+        else:
+            assert (row["negative_volume"], row["label_distance"]) == ("", 0)
+        for column in ("images", "negative_images"):
+            assert [image.tobytes() for image in row[column]] == [image.tobytes() for image in twin[column]]
+        assert {k: v for k, v in row.items() if "images" not in k} == {
+            k: v for k, v in twin.items() if "images" not in k
+        }
+
+
+def test_noise_is_clipped_standard_normal(tree):
+    noise = pixels(load(tree, "gauss", split="train")[0]["negative_images"]) / 127.5 - 1
+    assert abs(noise.mean()) < 0.05
+    assert np.mean(np.abs(noise) > 0.99) == pytest.approx(0.317, abs=0.03)  # mass beyond one sigma
+
+
+def test_a_partner_of_another_size_is_fitted(own_tree):
+    for name in os.listdir(own_tree / "dataset/train_fixed")[:4]:
+        path = path_of(own_tree, f"{name}_a_1.nii.gz")
+        array = np.random.default_rng(0).integers(-1000, 400, (30, 12, 20), dtype=np.int16)
+        nib.save(nib.Nifti1Image(array, np.diag([-4.0, -4, 8, 1])), path)
+    sizes = set()
+    for row in load(own_tree, split="train", min_label_distance=1):
+        assert {image.size for image in row["negative_images"]} == {row["images"][0].size}
+        sizes.add(row["images"][0].size)
+    assert len(sizes) == 2
+
+
+def test_map_style_negatives_follow_the_epoch_into_persistent_workers(tree):
+    rows = load(tree, "gauss", split="train")
+    reader = reader_of(rows)
+    loader = DataLoader(rows, batch_size=None, num_workers=1, persistent_workers=True)
+    seen = []
+    for epoch in (0, 1, 0):
+        reader.set_epoch(epoch)
+        seen.append([pixels(row["negative_images"]).tobytes() for row in loader])
+    assert seen[0] == seen[2] and all(a != b for a, b in zip(seen[0], seen[1], strict=True))
+
+
+def test_validation_patients_are_held_out_and_the_official_validation_is_the_test_split(tree):
+    splits = load(tree, validation_size=0.3)
+    train, validation, test = (
+        set(splits[name].with_format(None)["volume"]) for name in ("train", "validation", "test")
+    )
+    assert validation and not train & validation
+    assert len(train | validation) == 12 and all(name.startswith("valid_") for name in test)
+    assert set(load(tree, validation_size=0.3, split="validation").with_format(None)["volume"]) == validation
+
+
+def test_partners_come_from_the_same_split(tree):
+    splits = load(tree, min_label_distance=1)
+    for split in ("train", "test"):
+        names = set(splits[split].with_format(None)["volume"])
+        assert {row["negative_volume"] for row in splits[split]} <= names
+
+
+def test_not_given_is_never_taught(tree):
+    texts = [turn[0]["content"] for turn in load(tree, "none", split="test").with_format(None)["completion"]]
+    assert "Findings: Finding 0." in texts and "Findings: Finding 1.\nImpression: Impression 1." in texts
+    assert not any("Not given" in text for text in texts)
+
+
+def test_one_reconstruction_a_scan(own_tree):
+    folder = own_tree / "dataset/valid_fixed/valid_3/valid_3_a"
+    (folder / "valid_3_a_2.nii.gz").write_bytes((folder / "valid_3_a_1.nii.gz").read_bytes())
+    for file in own_tree.glob("dataset/*/valid*.csv"):
+        table = pd.read_csv(file)
+        twin = table[table["VolumeName"] == "valid_3_a_1.nii.gz"].assign(VolumeName="valid_3_a_2.nii.gz")
+        pd.concat([twin, table]).to_csv(file, index=False)
+    names = load(own_tree, "none", split="test").with_format(None)["volume"]
+    assert "valid_3_a_1.nii.gz" in names and "valid_3_a_2.nii.gz" not in names and len(names) == 12
+    names = load(own_tree, "none", split="test", reconstructions="all").with_format(None)["volume"]
+    assert {"valid_3_a_1.nii.gz", "valid_3_a_2.nii.gz"} <= set(names) and len(names) == 13
+
+
+def test_original_files_become_hu_and_millimetres_by_the_metadata_table(tmp_path):
+    fixed, original = (write_tree(tmp_path / files, files=files) for files in ("fixed", "original"))
+    for row, twin in zip(load(fixed, split="test"), load(original, split="test", files="original"), strict=True):
+        assert row["slice_mm"] == twin["slice_mm"] and row["negative_volume"] == twin["negative_volume"]
+        np.testing.assert_array_equal(pixels(row["images"]), pixels(twin["images"]))
+        np.testing.assert_array_equal(pixels(row["negative_images"]), pixels(twin["negative_images"]))
+    metadata = original / "dataset/metadata/validation_metadata.csv"
+    metadata.write_text(metadata.read_text().replace("[4.0, 4.0]", "4.0", 1))
+    assert f"{metadata}, row of valid_1_a_1.nii.gz" in error_of(original, files="original")
+    metadata.write_text(metadata.read_text().replace("RescaleSlope", "Slope"))
+    assert "no column 'RescaleSlope'" in error_of(original, files="original")
+
+
+def test_the_target_decides_what_is_taught_and_asked(tree):
+    impressions = load(tree, "none", split="test", target="impression", prompt="zh").with_format(None)
+    assert impressions[0]["completion"][0]["content"] == "Impression 1."  # scan 0 has none: it is left out
+    assert len(impressions) == 11 and impressions[0]["prompt"][0]["content"] == "请写出这份胸部 CT 的诊断印象。"
+    findings = load(tree, "none", split="test", target="findings", prompt_metadata=True)
+    assert findings[0]["completion"][0]["content"] == "Finding 0."
+    assert findings[0]["prompt"][0]["content"].startswith("Age: 36, Sex: F.")
+
+
+def test_jitter_takes_new_planes_each_epoch_in_training_alone_and_the_partner_shares_them(tree):
+    uniform, jitter = (load(tree, "heter", slices=slices, validation_size=0.3) for slices in ("uniform", "jitter"))
+    reader = reader_of(jitter["train"])
+    epochs = []
+    for epoch in (0, 1, 0):
+        reader.set_epoch(epoch)
+        epochs.append(jitter["train"][0])
+    assert pixels(epochs[0]["images"]).tobytes() == pixels(epochs[2]["images"]).tobytes()
+    assert epochs[0]["slice_mm"] != epochs[1]["slice_mm"]
+    assert epochs[0]["negative_volume"] == uniform["train"][0]["negative_volume"]  # planes and partners: two draws
+    depths = np.array(epochs[1]["slice_mm"]) + 1e-6
+    assert (np.diff(depths) > 0).all()
+    for split in ("validation", "test"):
+        assert pixels(jitter[split][0]["images"]).tobytes() == pixels(uniform[split][0]["images"]).tobytes()
+
+
+def test_rgb_windows_and_a_range_of_the_depth(tree):
+    row = load(tree, "gauss", split="train", window="rgb", z_range=(0.2, 0.8), num_slices=5)[0]
+    assert {image.mode for image in (*row["images"], *row["negative_images"])} == {"RGB"}
+    whole = load(tree, "none", split="train", num_slices=5)[0]
+    assert row["slice_mm"][-1] < 0.8 * whole["slice_mm"][-1]
+
+
+def test_hard_negatives_lack_a_finding_and_share_most_labels(tree):
+    for row in load(tree, "hard", split="train", max_label_distance=9):
+        _, partner = row["labels"], labels_of(tree, row["negative_volume"])
+        assert row["label_distance"] == sum(a != b for a, b in zip(row["labels"], partner, strict=True)) <= 9
+        assert any(a > b for a, b in zip(row["labels"], partner, strict=True))
+
+
+def test_a_split_too_small_for_partners_does_not_stop_the_others(tree):
+    rows = load(tree, "heter", validation_size=0.0001)
+    assert rows["train"][0]["negative_volume"]
+    single = load(tree, "heter", validation_size=next(size for size in np.arange(0.01, 1, 0.01) if len_of(tree, size)))
+    assert single["train"][0]["negative_volume"]
+    with pytest.raises(ValueError, match="the split 'validation' has 1.*validation_size"):
+        single["validation"][0]
+
+
+def len_of(tree, size) -> bool:
+    return len(load(tree, "none", validation_size=float(size)).get("validation", ())) == 1
+
+
+def test_what_map_and_columns_do_to_the_index_is_kept(tree):
+    rows = load(tree, "none", split="test")
+    asked = rows.map(lambda row: {"prompt": [{"role": "user", "content": "Mine."}], "n": len(row["labels"])})
+    assert (asked[0]["prompt"][0]["content"], asked[0]["n"]) == ("Mine.", 18) and len(asked[0]["images"]) == 10
+    assert rows.add_column("weight", list(range(len(rows))))[3]["weight"] == 3
+    assert list(rows.select_columns(["labels"])[0]) == ["labels"]
+    with_nodules = rows.filter(lambda labels: labels[9] == 1, input_columns=["labels"])
+    assert 0 < len(with_nodules) < len(rows) and all(row["labels"][9] == 1 for row in with_nodules)
+
+
+def test_a_volume_that_is_gone_from_the_tables_is_an_error_and_no_end_of_the_rows(tree):
+    reader = reader_of(load(tree, "none", split="test"))
+    with pytest.raises(KeyError, match="valid_99_a_1.*load the dataset again"):
+        reader({"volume": ["valid_99_a_1.nii.gz"]})
+
+
+def labels_of(tree, volume):
+    labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
+    return labels.loc[volume, list(LABELS)].tolist()
+
+
+def test_no_chest_volumes_are_left_out(own_tree):
+    (own_tree / "dataset/metadata/no_chest_valid.txt").write_text("valid_4_a_1.nii.gz\n")
+    assert "valid_4_a_1.nii.gz" not in load(own_tree, "none", split="test").with_format(None)["volume"]
+
+
+def test_a_cohort_written_anew_serves_no_stale_index(own_tree):
+    assert len(load(own_tree, "none", split="test")) == 12
+    write_tree(own_tree, scans=13)
+    assert len(load(own_tree, "none", split="test")) == 13
+
+
+def error_of(tree, **options) -> str:
+    with pytest.raises((TableError, FileNotFoundError, DatasetGenerationError, ValueError)) as caught:
+        load(tree, **options)
+    return f"{caught.value} {caught.value.__cause__}"
+
+
+def test_bad_tables_are_named_with_the_remedy(own_tree):
+    labels = own_tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv"
+    whole = labels.read_text()
+    labels.write_text(whole.replace("Lung nodule", "Nodule"))
+    assert "no column 'Lung nodule'" in error_of(own_tree) and str(labels) in error_of(own_tree)
+    labels.write_text(whole.replace(",1,", ",7,", 1))
+    assert "row 2" in error_of(own_tree) and "0 or 1" in error_of(own_tree)
+    labels.write_text(whole.replace("train_2_a_1.nii.gz", "train_2_a.nii.gz"))
+    assert f"{labels}, row 3: 'train_2_a.nii.gz' is not a CT-RATE volume name" in error_of(own_tree)
+    labels.write_text("")
+    assert "not a readable CSV" in error_of(own_tree)
+    labels.write_text(whole[: whole.rindex("train_12")])
+    assert "train_12_a_1.nii.gz" in error_of(own_tree) and "on_error='skip'" in error_of(own_tree)
+    assert len(load(own_tree, "none", on_error="skip", split="train+validation")) == 11
+    labels.unlink()
+    assert str(labels) in error_of(own_tree)
+
+
+def test_unknown_options_are_refused(tree):
+    assert "'none', 'gauss', 'heter'" in error_of(tree, negative="other")
+    assert "on_error" in error_of(tree, on_error="ignore")
+    assert "at least two" in error_of(tree, num_slices=1)
+    for option in ("files", "reconstructions", "slices", "target", "prompt", "window"):
+        assert option in error_of(tree, **{option: "other"})
+    assert "z_range" in error_of(tree, z_range=(0.5, 0.4))
+    for option, value in (
+        ("spacing", (1, 1)), ("spacing", 4.5), ("spacing", (1, 1, float("nan"))), ("num_slices", 10.5),
+        ("validation_size", 1.0), ("validation_size", -0.1), ("seed", -1), ("seed", None),
+        ("min_label_distance", 0), ("max_label_distance", 19),
+    ):  # fmt: skip
+        assert f"{option}=" in error_of(tree, **{option: value})
+    assert "dataset/train_fixed" in error_of(tree, files="original")
+
+
+def test_a_folder_without_a_tree_is_refused(tmp_path):
+    assert "ct_rate_pairs.phantom" in error_of(tmp_path)
+
+
+def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
+    bad = path_of(own_tree, "train_5_a_1.nii.gz")
+    bad.write_bytes(bad.read_bytes()[:500])
+    with pytest.raises(VolumeError, match="train_5_a_1"):
+        list(load(own_tree, "none", split="train+validation", streaming=True))
+    with caplog.at_level(logging.WARNING):
+        streamed = [
+            row["volume"] for row in load(own_tree, "none", split="train+validation", streaming=True, on_error="skip")
+        ]
+    assert "train_5_a_1.nii.gz" not in streamed and len(streamed) == 11
+    assert "1 so far" in caplog.text and "train_5_a_1" in caplog.text
+    for negative in ("none", "heter"):
+        rows = load(own_tree, negative, split="train+validation", on_error="skip", min_label_distance=1)
+        taken = [(row["volume"], row["negative_volume"]) for row in rows]
+        assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
+
+
+def test_a_row_whose_partners_are_all_bad_is_skipped_and_says_so(own_tree, caplog):
+    options = {"split": "train", "on_error": "skip", "validation_size": 0.0}
+    rows, stream = load(own_tree, "heter", **options), load(own_tree, "heter", streaming=True, **options)
+    for number in range(2, 13):
+        bad = path_of(own_tree, f"train_{number}_a_1.nii.gz")
+        bad.write_bytes(bad.read_bytes()[:500])
+    with caplog.at_level(logging.WARNING):
+        assert list(stream) == []
+    assert re.search("train_1_a_1.*that could be its negative", caplog.text)
+    with pytest.raises(VolumeError, match="None of the 12 volumes"):
+        rows[0]
+
+
+def test_without_access_the_error_says_how_to_get_it():
+    with pytest.raises(CTRateAccessError, match=r"hf auth login(.|\n)*phantom"):
+        load_dataset("ct_rate_pairs", negative="heter")
+
+
+def test_the_literal_use_from_an_empty_folder(tree, tmp_path):
+    code = (
+        "import ct_rate_pairs; from datasets import load_dataset; "
+        f"d = load_dataset('ct_rate_pairs', negative='heter', data_dir={str(tree)!r}, spacing={SPACING}); "
+        "print(len(d['train'][0]['negative_images']))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf")}
+    (tmp_path / "empty").mkdir()
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "empty",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip().endswith("10"), run.stderr

@@ -1,0 +1,279 @@
+"""One volume, whichever format it comes in: the same slices; and no path, name or UID in what is said of it."""
+
+import gzip
+import os
+import shutil
+import socket
+import tempfile
+import traceback
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from helpers.dicom_series import PLANTED, slices, write
+from helpers.marked_volume import marked_volume, save
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.slicing import VolumeError
+
+
+AFFINE = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 20], [0, 0, 4.0, -120], [0, 0, 0, 1]])
+GRID = {"num_slices": 4, "spacing": (2, 3, 4), "window": (-1000, 1000)}
+
+
+def packed(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, Path("DOE_JANE", file.name))
+    return path
+
+
+def metaimage(array: np.ndarray, affine: np.ndarray, path: Path, compressed: bool = False) -> Path:
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    zooms = np.linalg.norm(lps[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    image.SetSpacing(zooms.tolist())
+    image.SetDirection((lps[:3, :3] / zooms).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), compressed)
+    return path
+
+
+def assert_refused(path: Path, match: str, capfd=None, **given_) -> None:
+    with pytest.raises(VolumeError, match=match) as raised:
+        read_scan(path, **given_)
+    told = "".join(traceback.format_exception(raised.value)) + ("".join(capfd.readouterr()) if capfd else "")
+    assert not [word for word in (*PLANTED, str(path)) if word in told]
+
+
+def turned(degrees: float, axis: int) -> np.ndarray:
+    turn, angle = np.eye(4), np.radians(degrees)
+    i, j = (other for other in range(3) if other != axis)
+    turn[i, i] = turn[j, j] = np.cos(angle)
+    turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+def noise(shape=(20, 16, 12), seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-1000, 1000, shape, dtype=np.int16)
+
+
+# Planes that DICOM stacks to axial ones: head or feet first, supine, prone or on the side, and mirrored.
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)])
+@pytest.mark.parametrize("flips", [(), (2,), (0, 1), (0, 1, 2), (0,), (1, 2)])
+def test_every_format_and_orientation_gives_the_slices_of_the_nifti(tmp_path, axes, flips):
+    turn = np.array([[axis, -1 if i in flips else 1] for i, axis in enumerate(axes)])
+    image = nib.Nifti1Image(noise(), AFFINE).as_reoriented(turn)
+    array, affine = np.asarray(image.dataobj), image.affine
+    expected = read_slices(save(tmp_path / "v.nii.gz", noise(), AFFINE), **GRID)
+    folder = write(tmp_path / "DOE_JANE", slices(array, affine))
+    for path in (
+        save(tmp_path / "a.nii", array, affine),
+        folder,
+        packed(folder, tmp_path / "a.zip"),
+        metaimage(array, affine, tmp_path / "a.mha", compressed=True),
+    ):
+        np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    spacing=st.tuples(st.floats(2.5, 6), st.floats(2.5, 6), st.floats(3.5, 8)),
+    angles=st.tuples(*[st.floats(-8, 8)] * 3),
+    seed=st.integers(0, 99),
+)
+def test_any_voxel_size_and_small_rotation_gives_as_many_planes_and_the_same(tmp_path_factory, spacing, angles, seed):
+    folder = tmp_path_factory.mktemp("v")
+    spacing = np.round(spacing, 3)
+    x, y, z = (turned(angle, axis) for axis, angle in enumerate(angles))
+    affine = x @ y @ z @ np.diag([-spacing[0], -spacing[1], spacing[2], 1])
+    array = noise(seed=seed)
+    expected = read_slices(save(folder / "v.nii", array, affine), 4, (2, 3, 4), (-1000, 1000))
+    for path in (write(folder / "d", slices(array, affine)), metaimage(array, affine, folder / "v.mha")):
+        np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
+
+
+def test_a_volume_is_named_by_nothing_of_its_path(tmp_path):
+    folder = write(tmp_path / "DOE_JANE", slices(marked_volume(), AFFINE))
+    paths = [save(tmp_path / "DOE_JANE.nii.gz", marked_volume(), AFFINE), folder, packed(folder, tmp_path / "DOE.zip")]
+    names = [read_scan(path).name for path in paths]
+    assert names == ["the scan", "series 1 of the scan", "series 1 of the scan"]
+
+
+def test_one_of_several_series_is_chosen_in_a_folder_and_a_zip_and_nowhere_else(tmp_path):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    write(folder, slices(marked_volume(), AFFINE, series=2))
+    for path in (folder, packed(folder, tmp_path / "d.zip")):
+        assert_refused(path, "2 of its 2 series are axial CT(.|\n)*2: CT, 12 slices")
+        assert read_scan(path, series=2).stored.max() == 300
+    assert_refused(save(tmp_path / "v.nii", noise(), AFFINE), "single volume", series=2)
+
+
+@pytest.mark.parametrize("degrees", [0, 7])
+@pytest.mark.parametrize("flips", [(), (2,), (0, 1)])
+def test_itk_reads_the_same_slices_from_the_same_series(tmp_path, degrees, flips):
+    tilted = turned(degrees, 0) @ turned(degrees, 2) @ AFFINE
+    image = nib.Nifti1Image(noise(), tilted).as_reoriented([[axis, -1 if axis in flips else 1] for axis in range(3)])
+    folder = write(tmp_path / "d", slices(np.asarray(image.dataobj), image.affine))
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+    sitk.WriteImage(sitk.ReadImage(names), str(tmp_path / "itk.nii.gz"))
+    np.testing.assert_array_equal(
+        read_scan(folder).slices(**GRID)[0], read_slices(tmp_path / "itk.nii.gz", 4, (2, 3, 4))
+    )
+
+
+def test_guards_of_the_nifti_hold_for_every_format(tmp_path):
+    tilted, flat = turned(25, 0) @ AFFINE, AFFINE @ np.diag([1, 1, 0.2, 1])
+    for affine, cause in ((tilted, "25 degrees"), (flat, "cannot be a chest")):
+        assert_refused(metaimage(marked_volume(), affine, tmp_path / "DOE.mha"), f"the scan.*{cause}")
+        folder = write(tmp_path / cause, slices(marked_volume(), affine))
+        assert_refused(folder, f"series 1.*{cause}")
+
+
+def test_files_that_cannot_be_read_are_not_named(tmp_path, capfd):
+    whole = save(tmp_path / "DOE_JANE.nii.gz", noise(), AFFINE).read_bytes()
+    meta = metaimage(noise(), AFFINE, tmp_path / "DOE_JANE.mha").read_bytes()
+    (tmp_path / "DOE_EMPTY").mkdir()
+    assert_refused(tmp_path / "DOE_EMPTY", "no DICOM image among its 0 files", capfd)
+    for name, data, cause in (
+        ("DOE_1.nii.gz", whole[:-200], "truncated"),
+        ("DOE_2.nii", b"<html>" * 100, "not a NIfTI"),
+        ("DOE_3.mha", meta[:-100], "cut short"),
+        ("DOE_4.mha", b"<html>" * 100, "not a MetaImage"),
+        ("DOE_5.zip", b"PK" + bytes(100), "zip is truncated"),
+        ("DOE_6.dcm", bytes(200), "single DICOM file is one slice"),
+        ("DOE_7.JANE", b"", "give a .nii.gz"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert_refused(tmp_path / name, cause, capfd)
+        assert_refused(tmp_path / f"absent_{name}", "no such file", capfd)
+
+
+def test_a_file_that_cannot_be_opened_is_not_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as closed:  # opening it fails, for root too
+        closed.bind("DOE.nii")
+        assert_refused(Path("DOE.nii"), "the scan: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("array", "cause"),
+    [
+        (np.zeros((8, 8), np.int16), "three dimensions"),
+        (np.zeros((12, 16, 20, 3), np.uint8), "one number a voxel"),
+        (np.zeros((12, 16, 20), np.complex64), "one number a voxel"),
+    ],
+)
+def test_a_metaimage_that_is_no_volume_is_refused(tmp_path, array, cause):
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=array.ndim == 4), str(tmp_path / "DOE.mha"))
+    assert_refused(tmp_path / "DOE.mha", cause)
+
+
+def test_a_metaimage_of_impossible_size_asks_for_no_memory(tmp_path):
+    path = metaimage(noise(), AFFINE, tmp_path / "DOE.mha")
+    path.write_bytes(path.read_bytes().replace(b"DimSize = 20 16 12", b"DimSize = 9999 9999 9999"))
+    assert_refused(path, "more than any CT has")
+
+
+@pytest.mark.parametrize("name", ["../DOE.dcm", "a/../../DOE.dcm", "/etc/DOE", "C:\\DOE", "..\\DOE", "\\\\host\\DOE"])
+def test_a_zip_that_names_files_outside_itself_is_refused(tmp_path, name):
+    path = packed(write(tmp_path / "d", slices(noise(), AFFINE)), tmp_path / "DOE.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, b"")
+    assert_refused(path, "outside its own folder")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_inflated(tmp_path):
+    with zipfile.ZipFile(tmp_path / "DOE.zip", "w") as archive:
+        for number in range(5001):
+            archive.writestr(f"{number}", b"")
+    assert_refused(tmp_path / "DOE.zip", "5001 files.*at most 5000")
+    with zipfile.ZipFile(tmp_path / "large.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("DOE.dcm", "w", force_zip64=True) as entry:
+            entry.write(bytes(1000))
+        archive.infolist()[0].file_size = 5 * 2**30  # what the directory, written at the end, promises
+    assert_refused(tmp_path / "large.zip", "1 files of 5.0 GB inflated.*4 GB")
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    with zipfile.ZipFile(tmp_path / "lying.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.writestr(file.name, file.read_bytes() + bytes(2**20))
+        for entry in archive.infolist():
+            entry.file_size = 1000  # it inflates to more
+    assert_refused(tmp_path / "lying.zip", "damaged|cannot be decoded")
+
+
+def test_a_flipped_voxel_in_a_zip_is_refused(tmp_path):
+    datasets = slices(noise(), AFFINE)
+    for dataset in datasets:
+        dataset.add_new(0xFFFCFFFC, "OB", bytes(2**16))  # trailing padding: the checksum comes long after the voxels
+    path = tmp_path / "DOE.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in write(tmp_path / "d", datasets).iterdir():
+            archive.write(file, file.name)
+    data = bytearray(path.read_bytes())
+    data[data.index(datasets[5].PixelData) + 99] ^= 1
+    path.write_bytes(data)
+    assert_refused(path, r"slice 6 cannot be decoded \(BadZipFile\)")
+
+
+def test_an_encrypted_or_damaged_zip_is_refused(tmp_path):
+    path = packed(write(tmp_path / "d", slices(noise(), AFFINE)), tmp_path / "DOE.zip")
+    data = path.read_bytes()
+    damaged = bytearray(data)
+    damaged[len(data) // 3] ^= 1
+    path.write_bytes(damaged)
+    assert_refused(path, r"slice \d+ cannot be decoded|damaged")
+    locked = bytearray(data)
+    locked[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(locked)
+    assert_refused(path, "encrypted")
+
+
+def test_nothing_of_a_zip_is_written_to_disk(tmp_path, monkeypatch):
+    path = packed(write(tmp_path / "d", slices(noise(), AFFINE)), tmp_path / "DOE.zip")
+    shutil.rmtree(tmp_path / "d")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    read_scan(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_in_capitals_is_read(tmp_path):
+    path = save(tmp_path / "v.nii", noise(), AFFINE)
+    (tmp_path / "V.NII.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    np.testing.assert_array_equal(read_scan(tmp_path / "V.NII.GZ").stored, read_scan(str(path)).stored)
+
+
+def test_voxels_in_a_second_file_are_refused(tmp_path):
+    """A scan is known by the bytes of one file; and a header could name any file."""
+    header = metaimage(noise(), AFFINE, tmp_path / "DOE.mhd")
+    assert_refused(header, r"A \.mhd has its voxels in a second file: write both as one \.mha")
+    header.rename(tmp_path / "DOE.mha")
+    assert_refused(tmp_path / "DOE.mha", "not a MetaImage that holds its own voxels")
+
+
+def test_a_metaimage_whose_path_is_no_utf8_is_refused_and_does_not_end_the_process(tmp_path):
+    path = metaimage(noise(), AFFINE, tmp_path / "a.mha")
+    assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is no UTF-8. Rename the file")
+
+
+def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    (folder / ".DS_Store").write_bytes(b"DOE")
+    archive = packed(folder, tmp_path / "d.zip")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("__MACOSX/DOE/._1.dcm", b"DOE")
+    for path in (folder, archive):
+        assert len(read_scan(path).stored) == 12
+    assert not caplog.records
+
+
+def test_a_zip_of_another_volume_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "DOE.zip", "w") as archive:
+        archive.write(save(tmp_path / "DOE.nii.gz", noise(), AFFINE), "DOE.nii.gz")
+    assert_refused(tmp_path / "DOE.zip", "no DICOM image among its 1 files.*Unpack a zip of a volume")

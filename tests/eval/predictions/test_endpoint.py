@@ -1,0 +1,233 @@
+"""An OpenAI-compatible endpoint on loopback: what is sent, what is tried again, and what never counts as a report."""
+
+import base64
+import json
+import time
+from io import BytesIO
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from helpers.eval_rows import make_row
+from helpers.loopback_endpoint import LoopbackEndpoint, answer, error
+from PIL import Image
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+
+from ct_rate_pairs.eval.predictions import endpoint as endpoint_module
+from ct_rate_pairs.eval.predictions.endpoint import (
+    Endpoint,
+    EndpointError,
+    request_body,
+    write_endpoint_predictions,
+)
+from ct_rate_pairs.eval.predictions.store import read_predictions
+
+
+KEY = "sk-secretSECRETsecret"
+
+
+def make_scans(number=3):
+    rows = [make_row(seed, f"Reference {seed}.", prompt=f"Prompt {seed}.") for seed in range(number)]
+    scans = Dataset.from_dict({"volume": [row["volume"] for row in rows]})
+    by_name = {row["volume"]: row for row in rows}
+    return scans.with_transform(
+        lambda batch: {name: [by_name[volume][name] for volume in batch["volume"]] for name in rows[0]}
+    )
+
+
+def connect(server, **options):
+    return Endpoint(server.url, "some-model", **{"deidentified": True, "backoff": 0.01, "timeout": 5.0} | options)
+
+
+def write(server, path, scans=None, concurrency=1, **options):
+    return write_endpoint_predictions(
+        connect(server, **options), scans or make_scans(), path, max_new_tokens=50, concurrency=concurrency
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run" / "predictions.jsonl"
+
+
+def test_nothing_is_sent_without_the_users_word(path):
+    with pytest.raises(ValueError, match=r"leave this machine for http://127.*--i-have-deidentified"):
+        Endpoint("http://127.0.0.1:1/v1", "some-model")
+
+
+def pictures(body):
+    parts = body["messages"][-1]["content"]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    return [Image.open(BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))) for url in urls]
+
+
+def test_only_pixels_and_prompt_are_sent():
+    row = make_row(0, "The reference.", prompt="Write it.")
+    row["images"][0].info["Patient"] = "Doe"  # as of a file
+    body = request_body(row, Endpoint("http://127.0.0.1:1/v1", "m", deidentified=True), 50)
+    text = body["messages"][0]["content"].pop()["text"]
+    assert text.endswith("\nWrite it.") and text.startswith("4 axial slices of one chest CT in this order, ")
+    assert "30 mm apart" in text
+    sent = pictures(body)
+    assert [np.array_equal(picture, image) for picture, image in zip(sent, row["images"], strict=True)] == [True] * 4
+    assert not any(picture.info for picture in sent)
+    body["messages"][0]["content"].clear()
+    assert body == {"model": "m", "temperature": 0, "max_tokens": 50, "messages": [{"role": "user", "content": []}]}
+
+
+def test_a_montage_holds_every_slice_in_its_place():
+    row = make_row(0, "The reference.")
+    row["images"] = row["images"][:3]
+    row["slice_mm"] = row["slice_mm"][:3]
+    endpoint = Endpoint("http://127.0.0.1:1/v1", "m", deidentified=True, slices_as="montage")
+    (picture,) = pictures(request_body(row, endpoint, 50))
+    pixels = np.asarray(picture)
+    assert pixels.shape == (112, 112) and not pixels[56:, 56:].any()
+    for image, place in zip(row["images"], (pixels[:56, :56], pixels[:56, 56:], pixels[56:, :56]), strict=True):
+        assert np.array_equal(image, place)
+
+
+def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):
+    scans = make_scans(5)
+    with LoopbackEndpoint(0.4) as server:
+        server.reply = lambda body: body["messages"][-1]["content"][-1]["text"].splitlines()[-1]
+        predictions, failures = write(server, path, scans, concurrency=2)
+        assert server.most_at_once == 2
+    assert list(predictions.items()) == [(f"train_{seed}_a_1.nii.gz", f"Prompt {seed}.") for seed in range(5)]
+    assert not failures
+    assert read_predictions(path) == predictions
+    assert list(read_predictions(path)) != list(predictions)  # the late one was written when it came
+
+
+def test_errors_of_the_server_and_late_answers_are_tried_again(path):
+    with LoopbackEndpoint(error(500), error(503), 1.5, PlainTextResponse("overloaded", 529)) as server:
+        predictions, failures = write(server, path, make_scans(1), timeout=0.5)
+        assert len(server.bodies) == 5
+    assert len(predictions) == 1 and not failures
+
+
+@pytest.mark.parametrize("late", ["0.6", "date"])
+def test_a_rate_limit_is_waited_for_as_the_server_says(path, late):
+    if late == "date":
+        late = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))  # in whole seconds
+    with LoopbackEndpoint(error(429, **{"Retry-After": late})) as server:
+        write(server, path, make_scans(1))
+        assert server.times[1] - server.times[0] >= 0.6
+
+
+ANSWERS = {
+    "refusal": answer("", refusal="I will not."),
+    "refusal in words": answer("I'm sorry, but I can't help with medical images."),
+    "refusal with an apology": answer("**I apologize**, but I cannot interpret medical images."),
+    "refusal of what it does not have": answer("I don't have the ability to analyze CT images."),
+    "refusal in Chinese": answer("抱歉，我无法解读医学影像。"),
+    "content_filter": answer("A nod", finish_reason="content_filter"),
+    "content_filter of the request": error(400, "blocked", "content_policy_violation"),
+    "length": answer("Findings: the heart", finish_reason="length"),
+    "empty": answer(" "),
+    "malformed": JSONResponse({"choices": []}),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_what_is_no_report_is_listed_never_kept_and_asked_for_again(path, kind):
+    scans = make_scans(2)
+    first, second = scans.with_format(None)["volume"][:]
+    with LoopbackEndpoint(ANSWERS[kind]) as server:
+        predictions, failures = write(server, path, scans)
+        assert predictions == read_predictions(path) == {second: "A nodule."}
+        assert failures[first]["failure"] == kind.split()[0]
+        assert json.loads((path.parent / "failures.json").read_text()) == failures
+        assert len(server.bodies) == 2  # an answer is an answer
+        predictions, failures = write(server, path, scans)
+        assert len(server.bodies) == 3
+    assert list(predictions) == [first, second] and not failures
+    assert json.loads((path.parent / "failures.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    "report", ["Sorrowful words. No nodule.", "I see a nodule.", "Unfortunate motion artefacts.", "我见一枚结节。"]
+)
+def test_a_report_is_no_refusal(path, report):
+    with LoopbackEndpoint(answer(report)) as server:
+        assert list(write(server, path, make_scans(1))[0].values()) == [report]
+
+
+def test_a_status_in_the_body_of_a_200_is_tried_again(path):
+    busy = JSONResponse({"error": {"code": 429, "message": "slow down"}})
+    with LoopbackEndpoint(busy) as server:
+        predictions, failures = write(server, path, make_scans(1))
+        assert len(server.bodies) == 2 and len(predictions) == 1 and not failures
+
+
+def test_a_scan_that_gets_no_answer_does_not_stop_the_others(path):
+    with LoopbackEndpoint(*[error(503, "down")] * 2) as server:
+        predictions, failures = write(server, path, tries=2)
+    assert len(predictions) == 2
+    assert list(failures.values()) == [{"failure": "unanswered", "detail": "HTTP 503: down, at try 2"}]
+
+
+def test_an_endpoint_that_is_gone_stops_the_run_and_it_goes_on_later(path, monkeypatch):
+    monkeypatch.setattr(endpoint_module, "UNANSWERED_IN_A_ROW", 2)
+    scans = make_scans(4)
+    with LoopbackEndpoint(answer("First.")) as server:
+        write(server, path, scans.select([0]))
+    with pytest.raises(EndpointError, match="2 requests in a row unanswered.*ConnectError"):
+        write(server, path, scans, tries=2)
+    with LoopbackEndpoint() as server:
+        predictions, failures = write(server, path, scans)
+        assert len(server.bodies) == 3
+    assert list(predictions.values()) == ["First.", *["A nodule."] * 3] and not failures
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (error(401, f"Incorrect key {KEY}"), "HTTP 401: the key in OPENAI_API_KEY is missing or wrong"),
+        (error(404, "no such model"), "refuses requests for 'some-model'. HTTP 404: no such model"),
+        (error(400, f"not with {KEY}"), r"HTTP 400: not with \*\*\*"),
+        (error(429, "pay", "insufficient_quota"), "HTTP 429: pay"),
+        (RedirectResponse("https://elsewhere.invalid/v1"), "HTTP 307"),
+    ],
+)
+def test_a_request_that_no_retry_can_mend_stops_the_run_at_once(path, monkeypatch, refused, message):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with LoopbackEndpoint(refused) as server, pytest.raises(EndpointError, match=message) as raised:
+        write(server, path)
+    assert len(server.bodies) == 1
+    assert KEY not in str(raised.value)
+
+
+def test_the_key_is_sent_in_its_header_and_written_nowhere(path, monkeypatch, capfd):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")  # as from a file
+    with LoopbackEndpoint(error(503, f"busy, {KEY}"), JSONResponse({"echo": KEY})) as server:
+        write(server, path, tries=2)
+        endpoint = connect(server)
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in json.dumps(server.bodies) and KEY not in repr(endpoint)
+    files = [file for file in path.parent.rglob("*") if file.is_file()]
+    assert len(files) == 2 and not any(KEY in file.read_text() for file in files)
+    assert KEY not in "".join(capfd.readouterr())
+
+
+def test_without_a_key_none_is_sent(path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with LoopbackEndpoint() as server:
+        write(server, path, make_scans(1))
+    assert "authorization" not in server.headers[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://models.example.org/v1", "unencrypted"),
+        ("models.example.org", "has to be the base"),
+        (f"https://me:{KEY}@models.example.org/v1", "a key belongs into"),
+    ],
+)
+def test_an_endpoint_that_would_give_the_key_away_is_refused(monkeypatch, url, message):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(ValueError, match=message) as raised:
+        Endpoint(url, "some-model", deidentified=True)
+    assert KEY not in str(raised.value)
+    Endpoint("https://models.example.org/v1", "some-model", deidentified=True)

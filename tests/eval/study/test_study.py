@@ -1,0 +1,246 @@
+"""Rows, seeds and shared runs of a study; what is read from its folders, and how it is told."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+from datasets import load_dataset
+from helpers.paths import ROOT
+
+import ct_rate_pairs  # noqa: F401 (registers the dataset)
+from ct_rate_pairs.eval.study import plan as study_module
+from ct_rate_pairs.eval.study.figures import plot_study
+from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study, run_folder, shuffle_cohort
+from ct_rate_pairs.eval.study.results import interval_over_seeds, read_outcome, summarise
+from ct_rate_pairs.eval.study.tables import format_summary, write_tables
+from ct_rate_pairs.phantom import write_cohort
+from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.volume_names import patient_of
+
+
+CONFIGS = ROOT / "recipes" / "configs"
+DOCUMENT = ROOT / "docs" / "study.md"
+STUDY = {
+    "base": str(CONFIGS / "phantom.yaml"),
+    "cohort": {"scans": 8, "seed": 0},
+    "settings": {"max_steps": 2},
+    "seeds": [0, 1],
+    "tables": {
+        "first": {
+            "title": "First",
+            "rows": {"Origin": {"negative": "none", "beta": 0}, "Heter": {"negative": "heter"}},
+        },
+        "second": {
+            "title": "Second",
+            "against": "beta",
+            "rows": {
+                "beta 0": {"beta": 0, "negative": "none"},
+                "beta 0.1": {"beta": 0.1},
+                "beta 0.2": {"beta": 0.2},
+            },
+        },
+    },
+}
+
+
+def read(tmp_path, content=STUDY, only=()):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return read_study(path, only)
+
+
+def keep_run(out, run, cohort, coverage, **record):
+    """What a run leaves behind, with numbers that a test can choose."""
+    folder = run_folder(out, run)
+    folder.mkdir(parents=True)
+    record = {"state": "finished", "minutes": 2.0, "cpu_minutes": 1.5, "peak_gib": 0.5, "commit": "abc"} | record
+    record |= {"machine": "here", "cohort": cohort, "settings": run.settings}
+    (folder / "run.yaml").write_text(yaml.safe_dump(record))
+    row = dict.fromkeys(("bleu1", "bleu4", "rouge_l", "accuracy", "precision_micro", "f1_micro", "f1_macro"), 0.5)
+    looking = {"matching": {"random": {"top1": 0.4, "top1_pmi": 0.6}}, "loss_gap_shuffled": 0.1, "loss_gap_noise": 0.9}
+    diversity = {"unique_report_ratio": 0.8, "reference_unique_report_ratio": 0.9}
+    blind = {"coverage": 0.0} | row | {"precision_micro": None}
+    results = {"model": {"coverage": coverage} | row | looking | diversity, "shuffled": {"coverage": 0.2}}
+    results |= dict.fromkeys(("all_negative", "most_common", "all_positive"), blind)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "predictions.jsonl").write_text('{"volume": "a", "report": "One two three four."}\n')
+    history = [{"step": step, "loss_pos": 1 / step, "loss_neg": 2 / step} for step in (1, 2)]
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    gaps = {"pair_gaps_shuffled": [0.1, 0.2, 0.3], "pair_gaps_noise": [0.5, 0.9, 1.1], "loss_gap_noise": 0.9}
+    (folder / "looking.json").write_text(json.dumps({"gaps": gaps}))
+    return folder
+
+
+def test_rows_with_equal_settings_share_a_run_and_the_first_seeds_come_first(tmp_path):
+    study = read(tmp_path)
+    names = [run.name for run in study.runs]
+    assert names == [
+        *("none_beta-0_seed-0", "heter_beta-0.1_seed-0", "heter_beta-0.2_seed-0"),
+        *("none_beta-0_seed-1", "heter_beta-0.1_seed-1", "heter_beta-0.2_seed-1"),
+    ]
+    assert study.tables["second"].rows[0].runs == study.tables["first"].rows[0].runs
+    settings = study.runs[1].settings
+    assert (settings["max_steps"], settings["learning_rate"], settings["data_dir"]) == (2, 0.002, "cohort")
+    assert read(tmp_path, only=["first"]).tables.keys() == {"first"}
+
+
+def test_an_unknown_table_and_too_many_seeds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no table 'third', only first, second"):
+        read(tmp_path, only=["third"])
+    with pytest.raises(ValueError, match="11 seeds"):
+        read(tmp_path, STUDY | {"seeds": list(range(11))})
+
+
+def test_a_row_may_go_on_from_the_run_of_its_seed_and_then_comes_after_it(tmp_path):
+    origin = STUDY["tables"]["first"]["rows"]["Origin"]
+    rows = {"Heter": {"model_name_or_path": "runs/none_beta-0_seed-{seed}"}, "Origin": origin}
+    study = read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
+    names = ["none_beta-0_seed-0", "none_beta-0_seed-1"]
+    assert [run.first_run or run.name for run in study.runs] == [names[0], names[0], names[1], names[1]]
+    afresh, later = study.runs[2:]
+    paths = later.own_paths(tmp_path)
+    assert paths["model_name_or_path"] == str(run_folder(tmp_path, afresh))
+    assert paths["output_dir"] == str(run_folder(tmp_path, later))
+    assert "model_name_or_path" not in afresh.own_paths(tmp_path)
+    for model in ("tiny", "/data/runs/none_beta-0_seed-0"):  # a model of elsewhere is no run of this study
+        assert later._replace(settings={"model_name_or_path": model}).first_run is None
+    del rows["Origin"]
+    with pytest.raises(ValueError, match="goes on from none_beta-0_seed-0, which no table has before it"):
+        read(tmp_path, STUDY | {"tables": {"first": {"title": "First", "rows": rows}}})
+
+
+@pytest.mark.parametrize("name", ["study_small", "study"])
+def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
+    study = read_study(CONFIGS / f"{name}.yaml")
+    for run in study.runs:
+        known = {field.name for field in dataclasses.fields(NegativeSFTConfig)}
+        config = {key: value for key, value in run.settings.items() if key in known}
+        NegativeSFTConfig(output_dir=str(tmp_path), **config)
+        assert run.settings["beta"] == 0 or run.settings["negative"] != "none"
+    # One budget for all rows that start afresh, and one for those that go on, but for what a row is there to change.
+    budget = ("max_steps", "per_device_train_batch_size", "eval_scans", "max_new_tokens", "spacing")
+    for goes_on in (False, True):
+        settings = [run.settings for run in study.runs if bool(run.first_run) is goes_on]
+        assert all(len({str(of[key]) for of in settings}) <= 1 for key in budget)
+
+
+def test_both_studies_share_the_runs_of_table_1():
+    small, whole = (read_study(CONFIGS / f"{name}.yaml") for name in ("study_small", "study"))
+    assert small.tables["table1"] == whole.tables["table1"] and small.cohort == whole.cohort
+    assert len(small.runs) == 9
+
+
+def test_the_interval_is_students():
+    # Mean 2, standard deviation 1: 4.3027 / sqrt(3).
+    estimate = interval_over_seeds([1.0, 2.0, 3.0])
+    assert estimate == {"mean": 2.0, "half_width": pytest.approx(2.4842, abs=1e-4), "n": 3}
+    assert interval_over_seeds([5.0]) == {"mean": 5.0, "half_width": None, "n": 1}
+    rng = np.random.default_rng(0)
+    estimates = [interval_over_seeds(sample.tolist()) for sample in rng.normal(size=(2000, 3))]
+    covered = np.mean([abs(of["mean"]) <= of["half_width"] for of in estimates])
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_run_of_other_settings_or_another_cohort_counts_as_not_run(tmp_path):
+    study = read(tmp_path)
+    run = study.runs[0]
+    folder = keep_run(tmp_path, run, study.cohort, coverage=0.7)
+    assert read_outcome(folder, run, study.cohort).state == "finished"
+    assert (
+        read_outcome(folder, run._replace(settings=run.settings | {"max_steps": 3}), study.cohort).state == "not run"
+    )
+    assert read_outcome(folder, run, study.cohort | {"scans": 9}).state == "not run"
+
+
+def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path):
+    study = read(tmp_path)
+    origin, heter = (study.tables["first"].rows[row].runs for row in (0, 1))
+    for run, coverage in zip((*origin, *heter), (0.4, 0.6, 0.7, 0.8), strict=True):
+        keep_run(tmp_path, run, study.cohort, coverage)
+    failed = study.tables["second"].rows[2].runs[0]
+    keep_run(tmp_path, failed, study.cohort, 0.0, state="failed", error="exit 1: boom (runs/it/log.txt)")
+
+    summary = summarise(study, tmp_path)
+    row = summary["first"]["rows"]["Heter"]
+    assert row["metrics"]["coverage"]["mean"] == pytest.approx(0.75)
+    # Seed by seed: 0.3 and 0.2, not the spread of either row.
+    assert row["difference"]["coverage"]["mean"] == pytest.approx(0.25)
+    assert row["difference"]["coverage"]["half_width"] == pytest.approx(12.7062 * math.sqrt(0.005) / math.sqrt(2))
+    assert row["metrics"]["words"]["mean"] == 4 and row["metrics"]["coverage_shuffled"]["mean"] == 0.2
+
+    write_tables(summary, tmp_path / "tables")
+    first, second = ((tmp_path / "tables" / f"{name}.md").read_text() for name in ("first", "second"))
+    assert "| Heter | 2 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.750 ± 0.635 |" in first
+    assert "*all_positive*" in first and "*references*" in first and "not run" not in first
+    assert "| beta 0.2 | 1 failed | - |" in second and "exit 1: boom (runs/it/log.txt)" in second
+    with open(tmp_path / "tables" / "first.csv") as file:
+        lines = list(csv.DictReader(file))
+    (coverage,) = (line for line in lines if (line["row"], line["metric"]) == ("Heter", "coverage"))
+    assert float(coverage["mean"]) == pytest.approx(0.75) and float(coverage["difference"]) == pytest.approx(0.25)
+    assert json.loads((tmp_path / "tables" / "first.json").read_text()) == summary["first"]
+
+    plot_study(study, summary, tmp_path, tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {"first_losses.png", "first_gaps.png", "second_losses.png", "second_gaps.png", "second_beta.png"}
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("*.json")), ids=lambda path: path.stem)
+def test_the_document_shows_the_tables_of_its_json(path):
+    told = format_summary(json.loads(path.read_text())).split("\n\n", 1)[1]  # without its title
+    marks = (f"<!-- {path.stem} -->\n", f"\n<!-- /{path.stem} -->")
+    shown = DOCUMENT.read_text().split(marks[0])[1].split(marks[1])[0]
+    assert told.startswith(shown) and shown.count("|") > 100  # the costs, at its end, may be left out
+
+
+def test_nothing_run_is_told_as_such(tmp_path):
+    study = read(tmp_path)
+    summary = summarise(study, tmp_path)
+    write_tables(summary, tmp_path / "tables")
+    assert "| Origin | not run | - |" in (tmp_path / "tables" / "first.md").read_text()
+    assert "first,Origin,not run," in (tmp_path / "tables" / "first.csv").read_text()
+    plot_study(study, summary, tmp_path, tmp_path / "figures")
+    assert not list((tmp_path / "figures").iterdir())
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    write_cohort(folder, 12, valid_scans=4, workers=1)
+    return folder
+
+
+def test_a_shuffled_cohort_keeps_reports_and_test_and_moves_training_volumes_between_patients(cohort, tmp_path):
+    shuffle_cohort(cohort, tmp_path / "shuffled")
+    options = {"negative": "none", "spacing": [4.5, 4.5, 6.5], "reconstructions": "all", "validation_size": 0.0}
+    honest, shuffled = (
+        load_dataset("ct_rate_pairs", data_dir=str(folder), **options) for folder in (cohort, tmp_path / "shuffled")
+    )
+    pixels = {
+        row["volume"]: np.stack([np.asarray(image) for image in row["images"]]).tobytes() for row in honest["train"]
+    }
+    owner = {content: volume for volume, content in pixels.items()}
+    taken = []
+    for before, after in zip(honest["train"], shuffled["train"], strict=True):
+        assert all(before[key] == after[key] for key in ("volume", "completion", "labels"))
+        taken.append(owner[np.stack([np.asarray(image) for image in after["images"]]).tobytes()])
+        assert patient_of(taken[-1]) != patient_of(after["volume"])
+    assert sorted(taken) == sorted(pixels)
+    assert all(
+        before["images"] == after["images"] for before, after in zip(honest["test"], shuffled["test"], strict=True)
+    )
+    assert len(honest["test"]) == len(shuffled["test"]) > 0
+
+
+def test_the_cohort_is_written_once_and_another_one_is_refused(tmp_path, monkeypatch):
+    content = STUDY | {"cohort": {"scans": 2, "valid_scans": 1, "seed": 0}}
+    study = read(tmp_path, content)
+    prepare_cohorts(study, tmp_path)
+    monkeypatch.setattr(study_module, "write_cohort", None)  # a second call would fail
+    prepare_cohorts(study, tmp_path)
+    other = read(tmp_path, content | {"cohort": content["cohort"] | {"seed": 1}})
+    with pytest.raises(ValueError, match=r"was written with \{'seed': 0\}"):
+        prepare_cohorts(other, tmp_path)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from helpers.eval_rows import REPORTS, make_row
+
+from ct_rate_pairs.eval.generate import batched, generate_reports
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+@pytest.fixture(scope="module")
+def rows():
+    prompts = ["Write the report.", "Write the report of this scan, please.", "Report."]
+    return [make_row(seed, *texts) for seed, texts in enumerate(zip(REPORTS, prompts, strict=True))]
+
+
+@pytest.fixture(scope="module")
+def model_and_collator(rows):
+    """A tiny model that has learnt the three reports by heart, each by its own scan."""
+    model, processor = make_tiny_qwen(REPORTS, seed=0)
+    collator = PairCollator(processor)
+    batch = collator(rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.train()
+    for _ in range(80):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, collator
+
+
+def test_a_report_learnt_by_heart_is_written_word_for_word(model_and_collator, rows):
+    model, collator = model_and_collator
+    assert generate_reports(model, collator, rows, progress=False) == REPORTS
+
+
+def test_order_is_kept_and_padding_changes_nothing(model_and_collator, rows):
+    model, collator = model_and_collator
+    turned = [rows[2], rows[0], rows[1]]
+    for batch_size in (1, 2, 3):
+        reports = generate_reports(model, collator, iter(turned), batch_size=batch_size, progress=False)
+        assert reports == [REPORTS[2], REPORTS[0], REPORTS[1]]
+
+
+def test_the_reference_cannot_leak_into_the_report(model_and_collator, rows):
+    model, collator = model_and_collator
+    bare = [{key: row[key] for key in ("volume", "images", "slice_mm", "prompt")} for row in rows]
+    assert generate_reports(model, collator, bare, progress=False) == REPORTS
+
+
+def test_sampling_settings_of_the_checkpoint_are_left_out(model_and_collator, rows, monkeypatch):
+    model, collator = model_and_collator
+    for name, value in {"do_sample": True, "temperature": 5.0, "repetition_penalty": 5.0}.items():
+        monkeypatch.setattr(model.generation_config, name, value)
+    assert generate_reports(model, collator, rows, progress=False) == REPORTS
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_generation_runs_in_evaluation_mode_and_restores_the_mode(model_and_collator, rows, training):
+    model, collator = model_and_collator
+    model.train(training)
+    modes = []
+    hook = model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    generate_reports(model, collator, rows[:1], max_new_tokens=2, progress=False)
+    hook.remove()
+    assert modes and not any(modes)
+    assert model.training is training
+
+
+def test_max_new_tokens_bounds_the_report(model_and_collator, rows):
+    model, collator = model_and_collator
+    (report,) = generate_reports(model, collator, rows[:1], max_new_tokens=3, progress=False)
+    assert REPORTS[0].startswith(report) and report != REPORTS[0]
+
+
+def test_no_row_is_read_before_its_batch():
+    read = []
+    rows = (read.append(index) or {"row": index} for index in range(5))
+    batches = batched(rows, 2)
+    assert [row["row"] for row in next(batches)] == [0, 1] and read == [0, 1]
+    assert [len(batch) for batch in batches] == [2, 1]

@@ -1,0 +1,279 @@
+"""A model by its folder: whole, or an adapter with its base; of every family that the docs name."""
+
+import shutil
+
+import pytest
+import torch
+from helpers.eval_rows import REPORTS, make_row
+from helpers.tiny_models import make, make_tiny_gemma3, make_tiny_qwen3
+from helpers.writable_hub import WRITE, WritableHub
+from huggingface_hub import HfApi
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    CLIPImageProcessor,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    LlavaProcessor,
+)
+
+from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens
+from ct_rate_pairs.eval.looking.loss_gap import loss_gap
+from ct_rate_pairs.eval.predictions.montage import MontageCollator
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
+
+
+ROW = make_row(0, REPORTS[0])
+
+
+def write(model, collator):
+    return generate_reports(model, collator, [ROW], max_new_tokens=12, progress=False)
+
+
+@pytest.fixture
+def base(tmp_path):
+    model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "base")
+    return model, processor, tmp_path / "base"
+
+
+def test_a_whole_model_writes_what_it_wrote_before_it_was_saved(base):
+    model, processor, folder = base
+    loaded, collator = load_model(str(folder))
+    assert not loaded.training
+    assert write(loaded, collator) == write(model, PairCollator(processor))
+
+
+def save_adapter(model, processor, base_name, folder):
+    """Saves a LoRA that changes what the model writes, and returns that."""
+    adapted = get_peft_model(
+        model, LoraConfig(r=4, target_modules=r".*language_model.*_proj", init_lora_weights=False)
+    )
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.mul_(30)
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    adapted.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return write(adapted, PairCollator(processor))
+
+
+def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
+    model, processor, folder = base
+    plain = write(model, PairCollator(processor))
+    expected = save_adapter(model, processor, str(folder), tmp_path / "adapter")
+    loaded, collator = load_model(str(tmp_path / "adapter"))
+    assert write(loaded, collator) == expected != plain
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = WritableHub()
+    hub.connect(monkeypatch, WRITE, tmp_path / "hf")
+    yield hub
+    hub.stop()
+
+
+def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_its_base(hub, base, tmp_path):
+    model, processor, folder = base
+    plain = write(model, PairCollator(processor))
+    expected = save_adapter(model, processor, "alice/base", tmp_path / "adapter")
+    api = HfApi()
+    for name in ("alice/base", "alice/lora"):
+        api.create_repo(name)
+        api.upload_folder(folder_path=folder, repo_id=name)  # on main, lora is a whole model
+    api.create_branch("alice/lora", branch="heter", revision="main")
+    api.delete_file("config.json", "alice/lora", revision="heter")
+    api.upload_folder(folder_path=tmp_path / "adapter", repo_id="alice/lora", revision="heter")
+    api.create_tag("alice/lora", tag="v1", revision="heter")
+    for revision in ("heter", "v1", commit_of("alice/lora", "v1")):
+        loaded, collator = load_model("alice/lora", revision)
+        assert write(loaded, collator) == expected != plain
+    assert write(*load_model("alice/lora")) == plain
+    half, _ = load_model("alice/lora", "v1", dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    assert version_of("alice/lora", "v1") == f"alice/lora@{hub.repo('alice/lora').rev('heter')}"
+
+
+def test_a_hub_that_does_not_answer_is_no_model_without_a_config(hub):
+    HfApi().create_repo("alice/model")
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="alice/model")
+    hub.faults = [{"path": "adapter_config.json", "status": 403, "times": 9}]
+    for reads in (version_of, load_model):
+        with pytest.raises(OSError, match="there is adapter_config.json in alice/model is not known"):
+            reads("alice/model")
+    hub.faults = []
+    assert version_of("alice/model") == f"alice/model@{commit_of('alice/model')}"
+
+
+def test_new_weights_are_another_version_and_a_copy_is_not(base, tmp_path):
+    folder = base[2]
+    before = version_of(str(folder))
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy)  # with new times
+    assert version_of(f"{tmp_path}/copy/") == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert version_of(str(folder)) != before
+
+
+def test_a_folder_of_results_is_no_model(tmp_path):
+    (tmp_path / "user" / "model" / "evaluation").mkdir(parents=True)
+    assert not is_model_folder(str(tmp_path / "user" / "model"))
+    with pytest.raises(OSError, match="holds no model: it has neither adapter_config.json nor config.json"):
+        load_model(str(tmp_path / "user" / "model"))
+    with pytest.raises(OSError, match="neither a model's folder"):
+        version_of(str(tmp_path / "user" / "model"))
+
+
+TEXTS = [*REPORTS, "Write the report.", "USER: ASSISTANT:"]
+TEXT_MODEL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
+VISION_MODEL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+# Those of llava-hf/llava-1.5-7b-hf and llava-hf/llava-onevision-qwen2-7b-ov-hf, without the marks of generation.
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' ' }}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+ONEVISION_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
+    "{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_tiny_llava():
+    """LLaVA 1.5: CLIP, 16 tokens an image, and a context that a dozen slices fill, as in the real one."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=LLAVA_TEMPLATE,
+    )
+    text = {"model_type": "llama", "vocab_size": len(tokenizer), "max_position_embeddings": 250}
+    vision = {"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14, "projection_dim": 32}
+    config = LlavaConfig(
+        text_config=TEXT_MODEL | text,
+        vision_config=VISION_MODEL | vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )
+    return with_ends(make(LlavaForConditionalGeneration, config), tokenizer), processor
+
+
+def make_tiny_onevision():
+    """LLaVA-OneVision: SigLIP, and a video processor that resizes to squares, so slices go in as images."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
+    tokenizer.add_tokens(["<image>", "<video>"], special_tokens=True)
+    grid = [[28, 28], [56, 56]]
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size={"height": 28, "width": 28}, image_grid_pinpoints=grid),
+        video_processor=LlavaOnevisionVideoProcessor(size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        num_image_tokens=4,
+        vision_feature_select_strategy="full",
+        chat_template=ONEVISION_TEMPLATE,
+    )
+    vision = {"model_type": "siglip_vision_model", "image_size": 28, "patch_size": 14, "vision_use_head": False}
+    config = LlavaOnevisionConfig(
+        text_config=TEXT_MODEL | {"model_type": "qwen2", "vocab_size": len(tokenizer)},
+        vision_config=VISION_MODEL | vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=grid,
+    )
+    return with_ends(make(LlavaOnevisionForConditionalGeneration, config), tokenizer), processor
+
+
+def with_ends(model, tokenizer):
+    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
+    return model
+
+
+FAMILIES = {
+    "qwen2.5-vl": lambda: make_tiny_qwen(TEXTS, hidden_size=32, num_layers=1, vision_depth=1),
+    "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
+    "gemma3": lambda: make_tiny_gemma3(TEXTS),
+    "llava": make_tiny_llava,
+    "llava-onevision": make_tiny_onevision,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    for part in FAMILIES[request.param]():
+        part.save_pretrained(folder)
+    return request.param, str(folder)
+
+
+ROWS = [make_row(seed, report) for seed, report in enumerate(REPORTS)]
+
+
+@pytest.mark.parametrize("slices_as", ["slices", "montage"])
+def test_every_family_writes_reports_and_is_measured(family, slices_as):
+    name, folder = family
+    model, collator = load_model(folder, slices_as=slices_as)
+    assert collator.takes_video == (slices_as == "slices" and name.startswith("qwen"))
+    assert len(generate_reports(model, collator, ROWS, max_new_tokens=4, progress=False)) == len(ROWS)
+    if name == "llava-onevision":  # its template writes a blank after "assistant" only where an answer follows
+        with pytest.raises(ValueError, match="chat template.*--looking_scans 0"):
+            check_model(model, collator, ROWS[0], 4, with_losses=True)
+        check_model(model, collator, ROWS[0], 4, with_losses=False)
+        return
+    check_model(model, collator, ROWS[0], 4, with_losses=True)
+    gaps = loss_gap(model, collator, ROWS, volumes=("noise", "blank"), progress=False)
+    assert all(gap != 0 for gap in gaps["pair_gaps_noise"] + gaps["pair_gaps_blank"])
+    prompt = collator.prompts(ROWS[:1])
+    with torch.no_grad():
+        losses = option_losses(model, prompt, report_tokens(collator, ROWS))
+    assert losses[0] / len(report_tokens(collator, ROWS[:1])[0]) == pytest.approx(
+        loss_gap(model, collator, ROWS[:1], volumes=("noise",), progress=False)["loss_pos"], rel=1e-3
+    )
+
+
+def test_a_montage_is_one_image_told_of_in_the_prompt_and_its_negative_another():
+    _, processor = make_tiny_gemma3(TEXTS)
+    collator = MontageCollator(processor)
+    negative = ROWS[1]["images"]
+    batch = collator([ROWS[0] | {"negative_images": negative, "negative_volume": "b"}])
+    assert batch["pixel_values"].shape == batch["negative_pixel_values"].shape == (1, 3, 28, 28)
+    as_images = collator.prompts([ROWS[0] | {"images": negative}])
+    assert torch.equal(batch["negative_pixel_values"], as_images["pixel_values"])
+    assert not torch.equal(batch["negative_pixel_values"], batch["pixel_values"])
+    told = processor.tokenizer.decode(as_images["input_ids"][0])
+    assert "4 axial slices of one chest CT in one picture" in told and "Write the report." in told
+    assert len(ROWS[0]["images"]) == 4  # the row is left as it was
+
+
+def test_slices_that_do_not_fit_into_the_context_are_refused():
+    model, processor = make_tiny_llava()
+    row = ROWS[0] | {"images": ROWS[0]["images"] * 3, "slice_mm": [30.0 * place for place in range(12)]}
+    with pytest.raises(ValueError, match=r"takes \d+ tokens.* context of 250.*--slices_as montage"):
+        check_model(model, PairCollator(processor), row, 60, with_losses=False)
+    check_model(model, MontageCollator(processor), row, 60, with_losses=False)

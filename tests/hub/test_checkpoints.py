@@ -1,0 +1,141 @@
+"""The last checkpoint of a run on a Hub on loopback, and a run that goes on from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import load_dataset
+from helpers.tree import SPACING
+from helpers.writable_hub import READ, WRITE
+from huggingface_hub import HfApi
+from transformers import TrainerState
+
+from ct_rate_pairs.hub import repository
+from ct_rate_pairs.hub.checkpoints import PushCheckpoints, fetch_checkpoint
+from ct_rate_pairs.hub.repository import PublishError
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+
+
+def make_trainer(tree: Path, out: Path, **options) -> NegativeSFTTrainer:
+    rows = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", spacing=SPACING, negative="gauss")
+    model, processor = make_tiny_qwen(["Finding 1. Impression 1."], hidden_size=32, num_layers=2, vision_depth=1)
+    args = NegativeSFTConfig(
+        output_dir=out,
+        per_device_train_batch_size=2,
+        save_steps=2,
+        learning_rate=1e-3,
+        lr_scheduler_type="constant",  # so that a run may end early
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        hub_token=WRITE,
+        max_steps=6,
+        **options,
+    )
+    return NegativeSFTTrainer(
+        model=model, args=args, train_dataset=rows, data_collator=PairCollator(processor), processing_class=processor
+    )
+
+
+@pytest.mark.slow
+def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tree, tmp_path, caplog):
+    whole = make_trainer(tree, tmp_path / "whole")
+    whole.train()
+
+    # The machine is lost after step 4, whose checkpoint the Hub would not take: it has that of step 2.
+    lost = make_trainer(tree, tmp_path / "lost", save_total_limit=1)
+    lost.add_callback(PushCheckpoints("alice/run"))
+    lost.args.max_steps = 4
+    hub.faults = [{"path": "/commit/last-checkpoint", "status": 403, "after": 2}]
+    lost.train()
+    assert "Checkpoint 4 is not on the Hub. alice/run, committing: this token may not write" in caplog.text
+    repo = hub.repo("alice/run")
+    assert repo.private and set(repo.files("main")) == {".gitattributes"}
+    files = repo.files("last-checkpoint")
+    assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} < set(files)
+    assert not {"training_args.bin", "README.md"} & set(files)
+    stored = b"".join(files.values())
+    assert WRITE.encode() not in stored and str(tmp_path).encode() not in stored
+
+    found = fetch_checkpoint("alice/run", tmp_path / "found")
+    assert found == str(tmp_path / "found" / "checkpoint-2")
+    resumed = make_trainer(tree, tmp_path / "found")
+    resumed.train(resume_from_checkpoint=found)
+    weights = whole.model.state_dict()
+    assert resumed.state.global_step == 6
+    assert all(torch.equal(weight, weights[name]) for name, weight in resumed.model.state_dict().items())
+
+
+def save_checkpoint(out: Path, step: int, files: dict[str, bytes], callback: PushCheckpoints) -> None:
+    """A step of a run, as Trainer tells callbacks of it."""
+    folder = out / f"checkpoint-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in (files | {"trainer_state.json": json.dumps({"global_step": step}).encode()}).items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(content)
+    state = TrainerState(global_step=step, is_world_process_zero=True)
+    callback.on_train_begin(None, state, None)
+    callback.on_save(NegativeSFTConfig(output_dir=out, bf16=False), state, None)
+
+
+def test_variants_in_one_repository_keep_their_checkpoints_apart(hub, tmp_path):
+    for revision, step in (("main", 2), ("gauss", 4)):
+        save_checkpoint(tmp_path / "run", step, {}, PushCheckpoints("alice/ct", revision=revision))
+    assert set(hub.repo("alice/ct").branches) == {"main", "last-checkpoint", "last-checkpoint-gauss"}
+    assert fetch_checkpoint("alice/ct", tmp_path / "new", revision="gauss") == str(tmp_path / "new" / "checkpoint-4")
+    assert fetch_checkpoint("alice/ct", tmp_path / "new") == str(tmp_path / "new" / "checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "refusal"),
+    [
+        ("scan.nii.gz", b"", "scan.nii.gz: a scan or a table"),
+        ("adapter_config.json", b'{"base_model_name_or_path": "/data/qwen"}', "adapter_config.json: a path of this"),
+        ("tokenizer_config.json", json.dumps({"note": READ}).encode(), "tokenizer_config.json: a token"),
+        ("adapter_model.safetensors", bytes(100), "adapter_model.safetensors: not what its name says"),
+    ],
+)
+def test_a_checkpoint_is_guarded_as_a_run_is(hub, tmp_path, caplog, file, content, refusal):
+    save_checkpoint(tmp_path, 2, {file: content}, PushCheckpoints("alice/run"))
+    assert "Checkpoint 2 is not on the Hub." in caplog.text and refusal in caplog.text and READ not in caplog.text
+    assert set(hub.repo("alice/run").files("last-checkpoint")) == {".gitattributes"}
+
+
+def test_what_a_training_goes_on_from_goes_up_and_nothing_else(hub, tmp_path):
+    needed = ("optimizer.pt", "rng_state_1.pth", "pytorch_model_fsdp_0/.metadata", "optimizer_0/__0_0.distcp")
+    files = dict.fromkeys((*needed, "notes.txt", "training_args.bin", "README.md"), b"state\0")
+    save_checkpoint(tmp_path / "run", 2, files, PushCheckpoints("alice/run"))
+    uploaded = set(hub.repo("alice/run").files("last-checkpoint")) - {".gitattributes"}
+    assert uploaded == {*needed, "trainer_state.json"}
+    found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == uploaded
+
+
+def test_a_storage_that_refuses_a_checkpoint_does_not_end_the_training(hub, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(repository, "WAITS", ())
+    hub.faults = [{"path": "/_lfs/", "method": "PUT", "status": 403}]
+    for step in (2, 4):
+        save_checkpoint(tmp_path, step, {"optimizer.pt": bytes(2000)}, PushCheckpoints("alice/run"))
+    assert "Checkpoint 2 is not on the Hub." in caplog.text and "Checkpoint 4" not in caplog.text
+    assert b'"global_step": 4' in hub.repo("alice/run").files("last-checkpoint")["trainer_state.json"]
+
+
+def test_a_run_that_has_no_checkpoint_yet_is_told_how_to_start(hub, tmp_path):
+    for _ in ("no repository", "no branch"):
+        with pytest.raises(PublishError, match="no branch last-checkpoint.*Start the run without --resume_from_check"):
+            fetch_checkpoint("alice/run", tmp_path)
+        HfApi().create_repo("alice/run", exist_ok=True)
+
+
+def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):
+    api = HfApi()
+    api.create_repo("alice/run")
+    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
+    api.upload_file(path_or_fileobj=b"1", path_in_repo="optimizer.pt", repo_id="alice/run", revision="last-checkpoint")
+    with pytest.raises(PublishError, match=r"not finished: it has no trainer_state\.json"):
+        fetch_checkpoint("alice/run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,155 @@
+"""`recipes/evaluate_reports.py` and `compare_runs.py` on files of predictions: what is measured, and where it goes."""
+
+import json
+from pathlib import Path
+
+import compare_runs
+import evaluate_reports
+import pytest
+from datasets import load_dataset
+from helpers.loopback_endpoint import LoopbackEndpoint, error
+
+from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
+from ct_rate_pairs.eval.predictions.store import write_challenge_file
+
+
+def write_reports(path, tree, number=12, target=None):
+    """Predictions for the first scans, and unless `target` is `None` the file that tells their references."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"volume": f"valid_{i}_a_1.nii.gz", "report": f"Finding {i - 1}."} for i in range(1, number + 1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if target is not None:
+        scans = load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", negative="none", target=target)
+        described = describe_provenance("sha256:0", scans, split="test", dtype="float32", max_new_tokens=9)
+        provenance_path(path).write_text(json.dumps(described))
+    return path
+
+
+def evaluate(path, tree, **options):
+    evaluate_reports.main(
+        evaluate_reports.EvaluationArguments(predictions=str(path), data_dir=str(tree), **options),
+    )
+
+
+def test_predictions_alone_are_measured_into_a_folder_of_their_own(tmp_path, tree, capsys):
+    theirs = tmp_path / "generated_reports.json"
+    write_challenge_file({"valid_1_a_1.nii.gz": "Finding 0.", "valid_3_a_1.nii.gz": "Finding 2."}, theirs)
+    (tmp_path / "results.json").write_text("theirs")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    evaluate(theirs, tree)
+    assert {path: path.read_bytes() for path in before} == before
+    out = tmp_path / "generated_reports_evaluation"
+    assert set(tmp_path.iterdir()) == {*before, out}
+    assert json.loads((out / "results.json").read_text())["model"]["n"] == 2
+    assert "2 of the 12 scans of the split test have a report" in capsys.readouterr().out
+
+
+def test_predictions_are_measured_against_the_references_they_were_written_for(tmp_path, tree):
+    path = write_reports(tmp_path / "run" / "predictions.jsonl", tree, target="findings")
+    evaluate(path, tree)
+    results = json.loads((tmp_path / "run" / "predictions_evaluation" / "results.json").read_text())
+    assert results["model"]["rouge_l"] == 1  # findings against findings: the dataset's default has impressions too
+
+
+def test_predictions_for_other_references_are_refused(tmp_path, tree):
+    path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
+    with pytest.raises(ValueError, match="target='findings'.*move it away from predictions.provenance.json"):
+        evaluate(path, tree, target="impression")
+    with pytest.raises(ValueError, match="not those of the split validation"):
+        evaluate(path, tree, split="validation")
+    provenance_path(path).unlink()
+    evaluate(path, tree)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        ({"model": "user/model"}, "runs/user-model"),
+        ({"model": "user/model", "revision": "heter"}, "runs/user-model-heter"),
+        ({"model": "openai:user/model"}, "runs/openai-user-model"),
+        ({"model": "here"}, "here/evaluation"),
+        ({"model": "here/"}, "here/evaluation"),
+        ({"predictions": "a/theirs.json"}, "a/theirs_evaluation"),
+        ({"predictions": "a/theirs.json", "out": "b"}, "b"),
+    ],
+)
+def test_results_go_beside_what_they_are_of(tmp_path, monkeypatch, arguments, out):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "user/model/evaluation"):  # the latter is no model, only a folder of that name
+        Path(folder).mkdir(parents=True)
+    Path("here/adapter_config.json").touch()
+    assert evaluate_reports.output_folder(evaluate_reports.EvaluationArguments(**arguments)) == Path(out)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"recipe": "lowre"}, "recipe"), ({"labeler": "rulez"}, "Unknown labeler"), ({"ci": 95}, "pass `ci=0.95`")],
+)
+def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, option, message):
+    (tmp_path / "config.json").write_text("{}")  # nothing that could be loaded
+    arguments = evaluate_reports.EvaluationArguments(model=str(tmp_path), data_dir=str(tree), **option)
+    with pytest.raises(ValueError, match=message):
+        evaluate_reports.main(arguments)
+
+
+def ask(endpoint, out, tree, **options):
+    arguments = {"model": "openai:some/model", "endpoint": endpoint, "i_have_deidentified": True, "scans": 4}
+    arguments |= {"data_dir": str(tree), "out": str(out), **options}
+    evaluate_reports.main(evaluate_reports.EvaluationArguments(**arguments))
+
+
+def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_path, tree, capsys):
+    refused = error(400, "blocked", "content_filter")
+    with LoopbackEndpoint(refused) as server:
+        ask(server.url, tmp_path, tree, concurrency=1)
+        told = capsys.readouterr().out
+        assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
+        model = json.loads((tmp_path / "results.json").read_text())["model"]
+        assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
+        assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
+        ask(server.url, tmp_path, tree, concurrency=1)
+        assert len(server.bodies) == 5  # the one that was missing
+        with pytest.raises(ValueError, match="slices_as slices, now montage"):
+            ask(server.url, tmp_path, tree, slices_as="montage")
+    model = json.loads((tmp_path / "results.json").read_text())["model"]
+    assert model["n"] == 4 and model["failures"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"i_have_deidentified": False}, "Then pass --i-have-deidentified"), ({"endpoint": None}, "needs --endpoint")],
+)
+def test_no_slice_leaves_the_machine_unasked(tmp_path, tree, options, message):
+    with pytest.raises(ValueError, match=message):
+        ask(**{"endpoint": "http://127.0.0.1:1/v1", "out": tmp_path / "out", "tree": tree} | options)
+    assert not (tmp_path / "out").exists()
+
+
+def compare(first, second, tree, **options):
+    compare_runs.main(
+        compare_runs.ComparisonArguments(first=str(first), second=str(second), data_dir=str(tree), **options)
+    )
+
+
+def test_two_runs_are_compared_by_their_folders(tmp_path, tree, capsys):
+    write_reports(tmp_path / "a" / "predictions.jsonl", tree, target="findings")
+    write_reports(tmp_path / "b" / "evaluation" / "predictions.jsonl", tree, number=7, target="findings")
+    compare(tmp_path / "a", tmp_path / "b", tree, out=str(tmp_path / "compared.json"))
+    content = json.loads((tmp_path / "compared.json").read_text())
+    assert content["n"] == 7 and content["metrics"]["rouge_l"]["first"] == 1
+    assert "7 scans in both; 5 and 0 in one alone" in capsys.readouterr().out
+
+
+def test_runs_for_different_references_are_not_compared(tmp_path, tree):
+    write_reports(tmp_path / "a" / "predictions.jsonl", tree, target="findings")
+    write_reports(tmp_path / "b" / "predictions.jsonl", tree, target="impression")
+    with pytest.raises(
+        ValueError, match="b/predictions.jsonl was written for the split test with target='impression'"
+    ):
+        compare(tmp_path / "a", tmp_path / "b", tree)
+
+
+def test_one_patient_has_a_difference_and_no_interval(tmp_path, tree, capsys):
+    path = write_reports(tmp_path / "a.jsonl", tree, number=1)
+    compare(path, path, tree)
+    assert "one patient" in capsys.readouterr().out

@@ -1,0 +1,127 @@
+"""`recipes/study.py`, as a user types it, on a tiny phantom and for two steps."""
+
+import argparse
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from helpers.paths import ROOT
+
+
+RECIPE = ROOT / "recipes" / "study.py"
+
+STUDY = {
+    "base": str(RECIPE.parent / "configs" / "phantom.yaml"),
+    "cohort": {"scans": 16, "valid_scans": 6, "seed": 0, "reconstructions": 0},
+    "settings": {
+        "max_steps": 2,
+        "logging_steps": 1,
+        "warmup_steps": 0,
+        "negative_start_ratio": 0,
+        "dataloader_num_workers": 0,
+        "dataloader_persistent_workers": False,
+        "dataloader_prefetch_factor": None,
+        "eval_scans": 5,
+        "confidence_scans": 0,
+        "max_new_tokens": 8,
+        "save_strategy": "steps",
+        "save_steps": 1000,
+        "save_only_model": True,
+        "disable_tqdm": True,
+    },
+    "seeds": [0],
+    "tables": {
+        "first": {
+            "title": "First",
+            "rows": {"Origin": {"negative": "none", "beta": 0}, "no cap": {"max_negative_loss": float("inf")}},
+        },
+        "second": {
+            "title": "Second",
+            "rows": {
+                "goes on": {"model_name_or_path": "runs/none_beta-0_seed-{seed}", "max_steps": 1},
+                "again": {"negative": "none", "beta": 0},
+                "broken": {"beta": -1},
+            },
+        },
+    },
+}
+
+
+def load_recipe():
+    spec = importlib.util.spec_from_file_location("study_recipe", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path, capsys):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    command = [sys.executable, str(RECIPE), "--config", "tiny.yaml"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    out = tmp_path / "runs" / "tiny"  # named by the config
+    runs = {path.name: path for path in (out / "runs").iterdir()}
+    # A row of both tables is run once.
+    on = "heter_beta-0.1_max_steps-1_model_name_or_path-runs-none_beta-0_seed-0_seed-0"
+    assert runs.keys() == {
+        "none_beta-0_seed-0", "heter_beta-0.1_max_negative_loss-inf_seed-0", "heter_beta--1_seed-0", on
+    }  # fmt: skip
+    assert run.stdout.count(": finished") == 3 and "heter_beta--1_seed-0: failed" in run.stdout
+    failed = runs.pop("heter_beta--1_seed-0")
+    records = {name: (path / "run.yaml").read_text() for name, path in runs.items()}
+    for name, path in runs.items():
+        record = yaml.safe_load(records[name])
+        assert record["minutes"] > 0 and record["cpu_minutes"] > 0 and 0.1 < record["peak_gib"] < 10
+        assert not list(path.glob("checkpoint-*")) and (path / "trainer_state.json").exists()
+    for name in ("first_losses.png", "first_gaps.png", "second_losses.png"):
+        assert (out / "figures" / name).stat().st_size > 10_000
+    # What fails is told with its log, and stops nothing.
+    second = (out / "tables" / "second.md").read_text()
+    assert "| goes on | 1 | " in second and "| again | 1 | " in second and "| broken | 1 failed | - |" in second
+    assert "must not be negative" in second and "runs/heter_beta--1_seed-0/log.txt" in second
+    assert (failed / "log.txt").exists()
+
+    # Again: what is there is kept.
+    recipe = load_recipe()
+    asked = {
+        "config": tmp_path / "tiny.yaml",
+        "out": out,
+        "jobs": 2,
+        "only": ["first"],
+        "hours": None,
+        "tables_only": False,
+    }
+    recipe.main(argparse.Namespace(**asked))
+    told = capsys.readouterr().out
+    assert "none_beta-0_seed-0: kept" in told and "max_negative_loss-inf_seed-0: kept" in told
+    assert {name: (path / "run.yaml").read_text() for name, path in runs.items()} == records
+
+    # What goes on from a run waits for that; a finished run of other settings is put aside, not lost.
+    record = yaml.safe_load(records["none_beta-0_seed-0"])
+    path = runs["none_beta-0_seed-0"] / "run.yaml"
+    path.write_text(yaml.safe_dump(record | {"state": "failed", "error": "exit 1"}))
+    (runs[on] / "run.yaml").write_text(records[on].replace("max_steps: 1\n", "max_steps: 9\n"))
+    recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 0.0}))
+    assert f"{on}: not run, none_beta-0_seed-0 is not finished" in capsys.readouterr().out
+    path.write_text(records["none_beta-0_seed-0"])
+    recipe.make_room(runs[on])
+    assert not list(runs[on].iterdir()) and len(list(runs[on].parent.glob(f"{on}_until-*/results.json"))) == 1
+
+    # Nothing is begun once the hours are over.
+    recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 1e-9}))
+    told = capsys.readouterr().out
+    assert "none_beta-0_seed-0: kept" in told and "heter_beta--1_seed-0: not run, the study's hours are over" in told
+
+    # From the folders alone, wherever they are; a run that is gone is not run.
+    first = (out / "tables" / "first.md").read_text()
+    moved = out.rename(tmp_path / "moved")
+    shutil.rmtree(moved / "tables")
+    shutil.rmtree(moved / "cohort")
+    shutil.rmtree(moved / "runs" / failed.name)
+    recipe.main(argparse.Namespace(**asked | {"out": moved, "only": [], "tables_only": True}))
+    assert (moved / "tables" / "first.md").read_text() == first
+    assert "| broken | not run | - |" in (moved / "tables" / "second.md").read_text()

@@ -1,0 +1,72 @@
+"""`recipes/train_matcher.py`, as a user types it, on a small phantom."""
+
+import json
+
+import pytest
+import yaml
+from datasets import load_dataset
+from helpers.launch import CONFIGS, launch, write_cohort
+
+from ct_rate_pairs.eval.matcher import evaluate_matcher
+from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.matcher import MatcherModel
+from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+
+
+CONFIG = ("--config", str(CONFIGS / "matcher.yaml"), "--per_device_train_batch_size", "4")
+
+
+@pytest.mark.slow
+def test_a_phantom_run_leaves_a_usable_model_and_one_table(tmp_path):
+    write_cohort(tmp_path)
+    run = launch(
+        *(*CONFIG, "--output_dir", "run", "--negative", "hard"),
+        *("--max_steps", "3", "--logging_steps", "1", "--save_strategy", "steps"),
+        cwd=tmp_path,
+        recipe="train_matcher",
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    table = (tmp_path / "run" / "table.md").read_text()
+    assert table in run.stdout and "| 1 of 4, keywords, hard, n = 24 | Top-1 |" in table
+    assert results["n"] == 24
+    state = json.loads((tmp_path / "run" / "checkpoint-3" / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if entry.get("loss", 0) > 0] == [1, 2, 3]
+
+    # Loaded from its folder, with what it says of its slices, it measures the same.
+    settings = read_row_settings(str(tmp_path / "run"))
+    assert settings["spacing"] == [4.5, 4.5, 6.5]
+    data = {"data_dir": str(tmp_path / "runs/phantom_cohort"), "negative": "none"}
+    splits, asked = (load_dataset("ct_rate_pairs", **data, **settings, **task) for task in ({}, {"task": "matching"}))
+    model = MatcherModel.from_pretrained(tmp_path / "run")
+    collator = MatcherCollator.from_pretrained(tmp_path / "run")
+    (tmp_path / "again").mkdir()
+    choices = [(asked["test"], asked["train"])]
+    again = evaluate_matcher(model, collator, splits["test"], splits["train"], choices, tmp_path / "again")
+    assert again["scans"] == results["scans"]
+    assert list(again["matching"]) == ["full, random"]
+    own, expected = (of["matching"]["full, random"]["model"] for of in (again, results))
+    assert own["top1"] == pytest.approx(expected["top1"]) and own["questions"] == expected["questions"]
+
+    # Measured while it trains.
+    second = launch(
+        *(*CONFIG, "--output_dir", "second", "--max_steps", "1"),
+        # The cohort has one scan for validation, and incomplete batches are dropped.
+        *("--eval_strategy", "steps", "--eval_steps", "1", "--per_device_eval_batch_size", "1"),
+        cwd=tmp_path,
+        recipe="train_matcher",
+    )
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert "eval_loss" in second.stdout
+
+
+@pytest.mark.slow
+def test_noise_is_refused_as_it_has_no_report(tmp_path):
+    run = launch(*CONFIG, "--negative", "gauss", cwd=tmp_path, recipe="train_matcher")
+    assert run.returncode != 0 and "choose none" in run.stderr
+
+
+def test_the_config_has_a_whole_batch_of_negatives_in_each_step():
+    config = yaml.safe_load((CONFIGS / "matcher.yaml").read_text())
+    assert config["dataloader_drop_last"] and config["per_device_train_batch_size"] >= 16
+    assert config["image_size"] == [56, 84] and config["spacing"] == [4.5, 4.5, 6.5]  # of the cohort of `make demo`

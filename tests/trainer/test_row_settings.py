@@ -1,0 +1,84 @@
+"""A trained model is shown what it was trained on."""
+
+import json
+import time
+
+import huggingface_hub
+import pytest
+from datasets import load_dataset
+from helpers.writable_hub import WRITE, WritableHub
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+import ct_rate_pairs  # noqa: F401
+from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.trainer import read_row_settings, save_row_settings
+
+
+def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
+    options = {
+        "num_slices": 4,
+        "spacing": [2.0, 2.0, 3.0],
+        "window": [-200, 300],
+        "target": "findings",
+        "prompt": "zh",
+    }
+    trained = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **options)
+    save_row_settings([reader_of(trained)], tmp_path)
+    settings = read_row_settings(str(tmp_path))
+    shown = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **settings)
+    assert shown[0] == trained[0]
+    assert len(shown[0]["images"]) == 4
+
+
+def test_a_model_from_elsewhere_has_none(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert read_row_settings(str(tmp_path)) == {}
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub with one model trained here, and one from elsewhere."""
+    hub = WritableHub()
+    hub.connect(monkeypatch, WRITE, tmp_path / "hf")
+    for name in ("alice/own", "alice/other"):
+        HfApi().create_repo(name)
+        HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=name)
+    settings = json.dumps({"num_slices": 6}).encode()
+    HfApi().upload_file(path_or_fileobj=settings, path_in_repo="row_settings.json", repo_id="alice/own")
+    yield hub
+    hub.stop()
+
+
+def test_only_a_404_means_that_a_model_on_the_hub_has_none(hub, monkeypatch):
+    assert read_row_settings("alice/other") == {}
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the client's own retries
+    for status in (403, 429, 500):
+        hub.faults = [{"path": "row_settings.json", "status": status, "times": 99}]
+        with pytest.raises(OSError, match=rf"Whether there is row_settings.json in alice/own is not known.*{status}"):
+            read_row_settings("alice/own")
+    hub.faults = []
+    assert read_row_settings("alice/own") == {"num_slices": 6}
+    with pytest.raises(OSError, match="nope is not a valid git identifier of alice/own"):
+        read_row_settings("alice/own", "nope")
+
+
+def test_offline_the_cache_says_whether_a_model_has_any(hub, monkeypatch, tmp_path):
+    read_row_settings("alice/own")
+    snapshot_download("alice/other")
+    hub.stop()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert read_row_settings("alice/own") == {"num_slices": 6}
+    assert read_row_settings("alice/other") == {}
+
+
+def test_offline_a_cache_of_half_a_model_does_not_pass_for_one_without_any(hub, monkeypatch, tmp_path):
+    config = hf_hub_download("alice/own", "config.json")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"is not known: neither the Hub \("):
+        read_row_settings("alice/own")
+    commit = hub.repo("alice/own").rev("main")
+    assert commit in config
+    marked = tmp_path / "hf" / "hub" / "models--alice--own" / ".no_exist" / commit / "row_settings.json"
+    marked.parent.mkdir(parents=True)  # as the client does where the Hub says 404
+    marked.touch()
+    assert read_row_settings("alice/own") == {}
