@@ -1,6 +1,5 @@
 """The command `ct-rate-pairs`, also `python -m ct_rate_pairs`: a door to all others."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,9 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         epilog="`ct-rate-pairs COMMAND --help` lists the options of a command. More processes or machines:\n"
         "`accelerate launch -m ct_rate_pairs.recipes.sft_neg` is the command `train` on each of them.",
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments")
-    argv = list(sys.argv[1:] if argv is None else argv)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND ...", help="one of the above, with its options")
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     name = parser.parse_args(argv[:1]).command
     return import_module(COMMANDS[name][0]).main(argv[1:])
 

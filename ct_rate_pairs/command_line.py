@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -35,9 +36,9 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *args, old_names: Mapping[str, str] | None = None, **kwargs):
         self.old_names = old_names or {}
         options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(*args, **options | kwargs)
-        if kwargs.get("add_help", True):
-            self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        told = "Each command also takes --debug: it shows the traceback of an error."
+        epilog = "\n\n".join(filter(None, (kwargs.pop("epilog", None), told)))
+        super().__init__(*args, **options | kwargs, epilog=epilog)
 
     def parse_known_args(self, args=None, namespace=None):
         args = [self.respell(argument) for argument in (sys.argv[1:] if args is None else args)]
@@ -132,10 +133,14 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             The arguments, those of the process by default.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    # Alone, as Trainer has an option of that name, which takes a value.
+    debug = any(a == "--debug" and b.startswith("--") for a, b in pairwise([*argv, "--"]))
+    if debug:
+        argv.remove("--debug")
     try:
         code = main(argv)
     except MENDABLE as error:
-        if "--debug" in argv:
+        if debug:
             raise
         rank = os.environ.get("RANK", "0")
         who = "error" if rank == "0" else f"error on rank {rank}"

@@ -27,7 +27,6 @@ def main(argv: Sequence[str]) -> None:
     add_options(parser, VolumeSettings)
     add("--seed", type=int, default=0, help="of the choice of examples and of the negatives (default: %(default)s)")
     args = vars(parser.parse_args(argv))
-    del args["debug"]
     count, out, seed = args.pop("n"), Path(args.pop("output_file")), args["seed"]
     if count < 1 or out.suffix != ".png":
         parser.error("give --n 1 or more, and an --output_file that ends in .png")

@@ -164,7 +164,6 @@ def main(argv: Sequence[str]) -> None:
     add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     add("--private", action="store_true", help="make the dataset private from the first call on")
     options = vars(parser.parse_args(argv))
-    del options["debug"]
     repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
     print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
 

@@ -118,7 +118,6 @@ def main(argv: Sequence[str]) -> None:
     add("--tag", help="tag for the whole publication, such as v1")
     add("--collection", metavar="TITLE", help="collection to add it to, by its title or slug")
     args = vars(parser.parse_args(argv))
-    del args["debug"]
     print(publish(**args))
 
 

@@ -50,7 +50,6 @@ def main(argv: Sequence[str]) -> None:
     )
     add("--workers", type=int, metavar="W", help="processes (default: one per core)")
     options = vars(parser.parse_args(argv))
-    del options["debug"]
 
     from .cohort import write_cohort
 

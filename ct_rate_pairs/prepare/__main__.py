@@ -30,7 +30,6 @@ def main(argv: Sequence[str]) -> None:
     add("--shard_index", type=int, default=0, metavar="I", help="this job, of --num_shards (default: %(default)s)")
     add("--num_shards", type=int, default=1, metavar="N", help="jobs that share the work (default: %(default)s)")
     args = vars(parser.parse_args(argv))
-    del args["debug"]
     out, data_dir = args.pop("output_dir"), args.pop("data_dir")
     settings = volume_options(args)
 

@@ -24,6 +24,12 @@ def launch(
 
 
 def write_cohort(folder: Path) -> None:
-    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--output_dir", "runs/phantom_cohort"]  # where the config looks
+    command = [
+        sys.executable,
+        "-m",
+        "ct_rate_pairs.phantom",
+        "--output_dir",
+        "runs/phantom_cohort",
+    ]  # where the config looks
     command += ["--scans", "24", "--valid_scans", "24"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
