@@ -192,9 +192,3 @@ class PartnerSampler:
             self.weights = (
                 np.maximum(per_weight, 1e-9, dtype=np.float64) ** -BALANCE_DAMPING
             )  # 0 where no volume may have it
-
-
-if __name__ == "__main__":
-    from .__main__ import main
-
-    main()
