@@ -1,4 +1,4 @@
-"""The command `ct-rate-pairs`, also `python -m ct_rate_pairs`: a door to all others."""
+"""The command `ct-rate-pairs` (also `python -m ct_rate_pairs`), which runs every other command of the package."""
 
 import sys
 from collections.abc import Sequence
@@ -7,35 +7,35 @@ from importlib import import_module
 from .command_line import CommandParser, run
 
 
-# Name of a command: the module that it is, and what it does.
+# Name of each command -> its module, and what the command does.
 COMMANDS = {
     "phantom": ("ct_rate_pairs.phantom.__main__", "write a synthetic cohort in CT-RATE's tree"),
     "show": ("ct_rate_pairs.show", "draw examples as training sees them"),
-    "partners": ("ct_rate_pairs.partners.__main__", "tell which volumes serve as negatives, and how often"),
-    "prepare": ("ct_rate_pairs.prepare.__main__", "keep the slices of every scan, so that an epoch reads megabytes"),
+    "partners": ("ct_rate_pairs.partners.__main__", "show which volumes serve as negatives, and how often"),
+    "prepare": ("ct_rate_pairs.prepare.__main__", "store the slices of every scan once, for fast epochs"),
     "train": ("ct_rate_pairs.recipes.sft_neg", "fine-tune a vision-language model, measure it, write its card"),
     "train-matcher": ("ct_rate_pairs.recipes.train_matcher", "train a dual encoder, the light baseline"),
     "evaluate": ("ct_rate_pairs.recipes.evaluate_reports", "write reports with a model and measure them"),
-    "evaluate-task": ("ct_rate_pairs.recipes.evaluate_task", "measure answers, choices, or errors found"),
-    "compare": ("ct_rate_pairs.recipes.compare_runs", "set two runs side by side, with intervals and p"),
-    "table": ("ct_rate_pairs.recipes.table1", "set three runs side by side as the paper's table 1"),
+    "evaluate-task": ("ct_rate_pairs.recipes.evaluate_task", "measure a model's answers, choices, or found errors"),
+    "compare": ("ct_rate_pairs.recipes.compare_runs", "compare two runs, with intervals and p-values"),
+    "table": ("ct_rate_pairs.recipes.table1", "compare three runs, as in the paper's table 1"),
     "study": ("ct_rate_pairs.recipes.study", "train and measure every row of a study"),
     "report": ("ct_rate_pairs.hub.report", "write the report of a scan with a released model"),
     "publish": ("ct_rate_pairs.hub.publish", "publish a finished run on the Hub"),
     "publish-metric": ("ct_rate_pairs.hub.publish_metric", "publish a metric as a Space"),
-    "negative-index": ("ct_rate_pairs.hub.negative_index", "publish which volume is the negative of which"),
+    "negative-index": ("ct_rate_pairs.hub.negative_index", "publish the negative of every volume, as a table"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """Runs the command that the first argument names with the others."""
+    """Runs the command that the first argument names, with the remaining arguments."""
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:<{width}}  {told}" for name, (_, told) in COMMANDS.items())
     parser = CommandParser(
         "ct-rate-pairs",
         description=f"Chest-CT report generation that looks at the scan.\n\ncommands:\n{listed}",
-        epilog="`ct-rate-pairs COMMAND --help` lists the options of a command. More processes or machines:\n"
-        "`accelerate launch -m ct_rate_pairs.recipes.sft_neg` is the command `train` on each of them.",
+        epilog="`ct-rate-pairs COMMAND --help` lists the options of a command. To train on several processes or\n"
+        "machines, replace `ct-rate-pairs train` by `accelerate launch -m ct_rate_pairs.recipes.sft_neg`.",
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND ...", help="one of the above, with its options")
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
 
 def console() -> None:
-    """The console script."""
+    """The entry point of the console script `ct-rate-pairs`."""
     run(main)
 
 

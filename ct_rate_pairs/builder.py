@@ -49,48 +49,65 @@ ROW_FEATURES = Features(
 
 class PairExamplesIterable(ExamplesIterable):
     """
-    One shard a row (`volumes` names them): any number of workers and ranks gets its share, and resuming reads nothing
-    again. Shuffling, which `datasets` does once an epoch, also renews the key of the draws.
+    A stream with one shard per row (`volumes` names the rows). So any number of workers and ranks can share the rows,
+    and a resumed stream reads no volume again. `datasets` shuffles once per epoch, and each shuffle also renews the
+    key of the random draws.
     """
 
     def __iter__(self):
         start = self._state_dict["shard_idx"] if self._state_dict else 0
         for i, volume in enumerate(self.kwargs["volumes"][start:], start + 1):
-            rows = list(self.generate_examples_fn(**{**self.kwargs, "volumes": [volume]}))  # none for a skipped volume
+            # A skipped volume gives no row.
+            rows = list(self.generate_examples_fn(**{**self.kwargs, "volumes": [volume]}))
             if self._state_dict:
-                # Ahead of the row: the base class counts a shard after its last row, and would read that row again.
+                # Before the row is yielded: the base class counts a shard after its last row, and a resumed stream
+                # would then read this row again.
                 self._state_dict["shard_idx"] = i
             yield from rows
 
     def shuffle_data_sources(self, generator: np.random.Generator) -> "PairExamplesIterable":
-        # Over the key so far, as an epoch's generator may be the very one that the seed gave.
+        """The rows in a new order and with a new key of the random draws, as `datasets` asks for at each epoch."""
+        # The new key also depends on the old key: the generator of an epoch may equal the generator of the seed.
         keys = [self.kwargs["draw_key"], int(deepcopy(generator).integers(1 << 62))]
         draw_key = int(np.random.default_rng(keys).integers(1 << 62))
         kwargs = _shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key})
         return PairExamplesIterable(self.generate_examples_fn, kwargs)
 
     def shard_data_sources(self, num_shards: int, index: int, contiguous=True) -> "PairExamplesIterable":
+        """The rows of one worker or rank."""
         indices = self.split_shard_indices_by_worker(num_shards, index, contiguous=contiguous)
         volumes = [self.kwargs["volumes"][i] for i in indices]
         return PairExamplesIterable(self.generate_examples_fn, {**self.kwargs, "volumes": volumes})
 
     def reshard_data_sources(self) -> "PairExamplesIterable":
-        return self  # a volume cannot be split further
+        """The stream itself: a shard is one volume, which cannot be split further."""
+        return self
 
 
 class CTRatePairs(datasets.ArrowBasedBuilder):
     """
-    Rows of the columns `volume`, `images` (`num_slices` images, superior first), `negative_images` (as many and of the
-    same size; empty without negatives), `negative_volume`, `label_distance`, `prompt` and `completion` (TRL's
-    conversational form), `labels`, `slice_mm` (depth of each slice below the first), `age` and `sex`.
+    The builder of the dataset. A row has these columns:
 
-    The task `"vqa"` adds `question_number` (which of the volume's questions), `question_type`, `answer_type`
-    (`"yes/no"`, `"side"` or `"list"`) and `label` (the finding that is asked for, `""` for all); `"matching"` adds
-    `options` and `correct` (the place of the volume's own text among them); `"errors"` adds `statements`, `wrong` (the
-    place of the wrong one among them), `error` (`"added"`, `"removed"` or `"side"`) and its `label`.
+    - `volume`: name of the volume.
+    - `images`: `num_slices` images, superior first.
+    - `negative_images`: as many images of the same size; empty without negatives.
+    - `negative_volume`: name of the partner; `""` for noise and without negatives.
+    - `label_distance`: in how many of the 18 labels the partner differs.
+    - `prompt`, `completion`: the texts, in TRL's conversational form.
+    - `labels`: 18 zeros and ones, in the order of [`LABELS`].
+    - `slice_mm`: depth of each slice below the first slice, in mm.
+    - `age`, `sex`: of the patient; `None` where unknown.
 
-    Streaming yields such rows. Otherwise only an index of texts and labels is written to the cache, and volumes are
-    read when a row is taken: no volume is downloaded, and no noise frozen, ahead of its use.
+    Three tasks add columns:
+
+    - `"vqa"`: `question_number` (counts the questions of a volume), `question_type`, `answer_type` (`"yes/no"`,
+      `"side"` or `"list"`) and `label` (the finding that the question is about; `""` for all findings).
+    - `"matching"`: `options` and `correct` (index of the volume's own text in `options`).
+    - `"errors"`: `statements`, `wrong` (index of the wrong statement in `statements`), `error` (`"added"`,
+      `"removed"` or `"side"`) and `label` (the finding that the wrong statement is about).
+
+    A streamed dataset yields such rows. A map-style dataset writes only an index of texts and labels to the cache and
+    reads a volume when its row is taken. So no volume is downloaded before it is needed, and noise is never frozen.
     """
 
     BUILDER_CONFIG_CLASS = CTRatePairsConfig
@@ -134,12 +151,14 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             yield start, pa.Table.from_pylist(rows, self.info.features.arrow_schema)
 
     def as_dataset(self, split=None, in_memory=False):
+        """The map-style dataset: the index, with the reader of the slices as its transform."""
         dataset = super().as_dataset(split, in_memory)
         if isinstance(dataset, datasets.DatasetDict):
             return datasets.DatasetDict({name: part.with_transform(self.reader) for name, part in dataset.items()})
         return dataset.with_transform(self.reader)
 
     def as_streaming_dataset(self, split=None, base_path=None):
+        """The streamed dataset, whose rows hold the slices."""
         self.info.features = Features(ROW_FEATURES | TASKS[self.config.task].features)
         return super().as_streaming_dataset(split, base_path)
 
@@ -158,7 +177,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
 
 def _bmp(image: PILImage.Image) -> bytes:
-    """Uncompressed: encoding PNG would take most of a streamed row's time."""
+    """An image as BMP, uncompressed: encoding PNG would take most of the time of a streamed row."""
     buffer = io.BytesIO()
     image.save(buffer, format="BMP")
     return buffer.getvalue()

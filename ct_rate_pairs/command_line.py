@@ -1,7 +1,7 @@
 """
-What all commands share: how options are spelt, configs with a `base`, and errors that end in their message.
+What all commands share: how options are spelt, configs with a `base`, and errors that end with their message.
 
-A command parses its options before it imports anything heavy, so that `--help` and a mistyped option answer at once.
+A command parses its options before it imports anything heavy, so `--help` and a mistyped option are answered at once.
 """
 
 import argparse
@@ -17,18 +17,19 @@ from typing import NoReturn, get_args
 import yaml
 
 
-# What the user can mend: these end in their message, without a traceback.
+# Errors that the user can correct: a command ends with their message, without a traceback.
 MENDABLE = (ValueError, OSError, FloatingPointError)
 
 
 class CommandParser(argparse.ArgumentParser):
     """
-    An `ArgumentParser` as the commands use it: a mistyped option ends in one line, exit code 2, and `--max_steps` may
-    also be spelt `--max-steps`.
+    An `ArgumentParser` as the commands use it.
+
+    A mistyped option ends the command with one line and exit code 2. `--max_steps` may also be spelt `--max-steps`.
 
     Args:
         old_names (`Mapping[str, str]`, *optional*):
-            Names that options had in earlier releases, and their new ones. They are accepted, and told as old.
+            Old name of an option -> its present name. Old names are still accepted, with a note to the user.
         kwargs:
             Arguments of `argparse.ArgumentParser`.
     """
@@ -41,6 +42,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **options | kwargs, epilog=epilog)
 
     def parse_known_args(self, args=None, namespace=None):
+        """As in `argparse`, but an unknown option ends the command. Other unknown arguments are returned."""
         args = [self.respell(argument) for argument in (sys.argv[1:] if args is None else args)]
         parsed, unknown = super().parse_known_args(args, namespace)
         if wrong := [argument for argument in unknown if argument.startswith("--")]:
@@ -48,36 +50,38 @@ class CommandParser(argparse.ArgumentParser):
         return parsed, unknown
 
     def respell(self, argument: str) -> str:
-        """An argument with its option as the parser knows it; a value stays as it is."""
+        """An argument with its option spelt as the parser knows it. A value stays as it is."""
         if not argument.startswith("--"):
             return argument
         option, equals, value = argument.partition("=")
         return "--" + self.new_name(option[2:].replace("-", "_")) + equals + value
 
     def new_name(self, name: str) -> str:
-        """The present name of an option."""
+        """The present name of an option. An old name is reported on stderr."""
         if name in self.old_names:
-            print(f"--{name} is an old name of --{self.old_names[name]}, and will go.", file=sys.stderr)
+            print(f"--{name} is an old name of --{self.old_names[name]} and will be removed.", file=sys.stderr)
         return self.old_names.get(name, name)
 
     def refuse(self, option: str, where: str = "") -> NoReturn:
-        """Ends the command for an option that it does not have, and names the nearest that it has."""
+        """Ends the command because of an unknown option, and names the most similar known option."""
         near = get_close_matches(option, self._option_string_actions, n=1)
         self.error(f"{where}there is no option {option}" + (f": is {near[0]} meant?" if near else "."))
 
     def error(self, message: str) -> NoReturn:
+        """Ends the command with `message` and exit code 2."""
         self.exit(2, f"error: {message}\nSee {self.prog} --help.\n")
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     """
-    Adds an argument for each field of a dataclass of options; one that is not given is `None`.
+    Adds one argument per field of a dataclass of options. An argument that the user does not give is `None`.
 
     Args:
         parser (`argparse.ArgumentParser`):
-            Where to add them.
+            Parser that gets the arguments.
         options (`type`):
-            A dataclass whose fields have a default, and `help` and maybe `choices` in their metadata.
+            A dataclass. Each field has a default, and in its metadata `help` and perhaps `choices` and `words`.
+            `words` means that the argument may have several words.
     """
     for option in fields(options):
         given = {"choices": option.metadata.get("choices"), "help": help_of(option)}
@@ -91,25 +95,28 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 
 
 def help_of(option: Field) -> str:
-    """The help of a field of a dataclass of options, with its default."""
+    """The help text of one field of a dataclass of options, with the field's default."""
     default = option.default if option.default_factory is MISSING else option.default_factory()
     told = " ".join(map(str, default)) if isinstance(default, tuple | list) else default
     return f"{option.metadata['help']} (default: {told})".replace("%", "%%")
 
 
 def given_options(arguments: dict, options: type) -> dict:
-    """Takes the fields of a dataclass of options that were given out of `arguments`."""
+    """Removes the fields of a dataclass of options from `arguments`, and returns those that the user gave."""
     given = {option.name: arguments.pop(option.name) for option in fields(options)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def read_config(path: str | Path) -> dict:
     """
-    Reads a config. With `base: OTHER.yaml`, a file beside it, it says only what differs from that one.
+    Reads a YAML config.
+
+    With `base: OTHER.yaml`, the config has all options of `OTHER.yaml`, a file in the same folder, and itself holds
+    only the options that differ.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
-        `ValueError`: if it is no YAML mapping.
+        `ValueError`: if the file is not a YAML mapping.
     """
     path = Path(path)
     try:
@@ -124,16 +131,18 @@ def read_config(path: str | Path) -> dict:
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """
-    Runs a command. What the user can mend ends in its message alone, and exit code 2; `--debug` shows the traceback.
+    Runs a command and exits.
+
+    An error that the user can correct prints only its message and gives exit code 2. `--debug` shows the traceback.
 
     Args:
         main (`Callable[[Sequence[str]], int | None]`):
-            The command: it takes its arguments, and may return an exit code.
+            The command. It takes the arguments and may return an exit code.
         argv (`Sequence[str]`, *optional*):
-            The arguments, those of the process by default.
+            The arguments. By default, the arguments of the process.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    # Alone, as Trainer has an option of that name, which takes a value.
+    # Only a `--debug` without a value: Trainer has an option of the same name that takes a value.
     debug = any(a == "--debug" and b.startswith("--") for a, b in pairwise([*argv, "--"]))
     if debug:
         argv.remove("--debug")

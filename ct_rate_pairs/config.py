@@ -1,4 +1,4 @@
-"""The options of `load_dataset("ct_rate_pairs", ...)`, and what they may be."""
+"""The options of `load_dataset("ct_rate_pairs", ...)`, and their allowed values."""
 
 from dataclasses import dataclass, fields
 
@@ -19,46 +19,49 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     Options of `load_dataset("ct_rate_pairs", ...)`.
 
     `files`, `reconstructions`, `num_slices`, `spacing`, `window` and `z_range` are described in
-    [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which has their defaults; a prepared copy has its own. Those of
-    each task are in its own file: [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`, `prompt` and
-    `prompt_metadata`, which all tasks have), [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and
+    [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which also has their defaults. A prepared copy has fixed values
+    for all of them. The options of the tasks are described in [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`,
+    `prompt` and `prompt_metadata`, which all tasks use), [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and
     [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
 
     Args:
         data_dir (`str`, *optional*):
-            A tree with CT-RATE's layout (a copy, or a phantom cohort), or a prepared copy. The gated repository on
-            the Hub by default.
+            A folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort), or a prepared copy. By default,
+            the gated repository on the Hub.
         task (`str`, *optional*, defaults to `"report"`):
-            `"report"`: write the report; `"vqa"`: answer questions made from the labels and the report, see
-            [`~ct_rate_pairs.tasks.Questions`]; `"matching"`: choose the volume's text among false ones, see
-            [`~ct_rate_pairs.tasks.Matching`]; `"errors"`: tell which statement of the report was made wrong, see
-            [`~ct_rate_pairs.tasks.Errors`]. In the split `train` each epoch has new questions, options and errors.
+            What a row asks for. `"report"`: write the report. `"vqa"`: answer questions made from the labels and the
+            report, see [`~ct_rate_pairs.tasks.Questions`]. `"matching"`: choose the volume's text among false texts,
+            see [`~ct_rate_pairs.tasks.Matching`]. `"errors"`: name the statement of the report that was made wrong,
+            see [`~ct_rate_pairs.tasks.Errors`]. In the split `train`, each epoch has new questions, options and
+            errors.
         negative (`str`, *optional*, defaults to `"none"`):
-            `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a volume of other labels, section 7.2) or
-            `"hard"` (a volume of nearly the same labels that lacks a finding of the report). The partner of a
-            question (`"vqa"`) is a volume with another answer. The partner of a choice (`"matching"`) has another
-            text. The partner of an error (`"errors"`) is a volume of which the wrong statement is right.
+            `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a partner volume with other labels, section 7.2)
+            or `"hard"` (a partner with nearly the same labels that lacks a finding of the report). Some tasks restrict
+            the partners further: for `"vqa"`, the partner has another answer; for `"matching"`, it has another text;
+            for `"errors"`, the wrong statement is true of it.
         slices (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"`: the middle plane of each of `num_slices` bins of the depth; `"jitter"`: in the split `train`
-            a random plane of each bin, a new one each epoch.
+            The depth is divided into `num_slices` bins. `"uniform"`: the middle plane of each bin. `"jitter"`: in the
+            split `train`, a random plane of each bin, drawn anew in each epoch.
         min_label_distance (`int`, *optional*, defaults to `10`):
-            In how many of the 18 labels a heter partner must differ; where none does, the farthest serve.
+            In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
+            that differ most are used.
         max_label_distance (`int`, *optional*, defaults to `3`):
-            In how many labels a hard partner may differ.
+            In how many of the 18 labels a hard partner may differ.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
             `"uniform"` (the paper) or `"balanced"`, see [`~ct_rate_pairs.partners.sampler.PartnerSampler`].
         validation_size (`float`, *optional*, defaults to `0.05`):
             Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
-            Partners come from a row's own split, whatever `select`, `filter` or `train_test_split` leave of it: to
-            hold patients out, use this.
+            Use this option to hold patients out, not `select`, `filter` or `train_test_split`: partners are drawn from
+            the whole split of a row, also from rows that such a call has removed.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the negatives, questions, options and errors. With the epoch and the volume's name (for a stream,
-            its shuffling seed too) it determines every draw. A new epoch comes with `set_epoch`: of a stream; of a
-            map-style dataset's reader (`NewNegativesEachEpoch` does it in training). `repeat` repeats the negatives,
-            too.
+            Seed of the negatives, questions, options and errors. The seed, the epoch and the volume's name determine
+            every draw; for a stream, its shuffling seed does so too. `set_epoch` starts a new epoch: the method of a
+            stream, or of the reader of a map-style dataset (in training, `NewNegativesEachEpoch` calls it). `repeat`
+            repeats the negatives too.
         on_error (`str`, *optional*, defaults to `"raise"`):
-            `"raise"`, or `"skip"`: leave a bad volume out, with a warning that names and counts it. A map-style
-            dataset owes a row for every index, so there the next readable volume takes its place.
+            `"raise"`: stop at a bad volume. `"skip"`: leave it out, with a warning that names and counts it. A
+            map-style dataset must return a row for every index, so the next readable volume takes the place of a
+            skipped volume.
     """
 
     files: str | None = None

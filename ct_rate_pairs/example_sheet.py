@@ -1,4 +1,4 @@
-"""A sheet of examples: negative below the slices, report and labels beside."""
+"""Draws a sheet of examples: the slices, the negative below them, and the labels and the report on the right."""
 
 import textwrap
 
@@ -12,16 +12,16 @@ from .rows import RowReader
 
 def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
     """
-    Draw `rows` of a dataset below each other.
+    Draw rows of a dataset below each other.
 
     Args:
         rows (`list[dict]`):
-            Rows as the dataset gives them.
+            Rows of the dataset.
         reader ([`~ct_rate_pairs.rows.RowReader`]):
-            The dataset's reader, for the labels of the partners.
+            The dataset's reader, which knows the labels of the partners.
 
     Returns:
-        `matplotlib.figure.Figure`: to be saved with `savefig`.
+        `matplotlib.figure.Figure`: the sheet. Save it with `savefig`.
     """
     figure = Figure(figsize=(20, 3.2 * len(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), 2, width_ratios=(3, 1))

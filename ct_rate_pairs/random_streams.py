@@ -1,4 +1,4 @@
-"""The random stream of each draw: of (seed, epoch, volume, purpose) and of nothing else."""
+"""The random stream of each draw. It depends on (seed, epoch, volume, purpose) and on nothing else."""
 
 from enum import IntEnum
 
@@ -6,7 +6,9 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What is drawn, so that each kind of draw has a random stream of its own. A volume's first negative has none."""
+    """
+    Purpose numbers, so that each kind of draw has its own random stream. The first negative of a volume has no number.
+    """
 
     PLANES = 1
     QUESTIONS = 2
@@ -17,22 +19,21 @@ class Purpose(IntEnum):
 
 def draw_rng(seed: int, epoch: int | None, volume: str | None, *purpose: int) -> np.random.Generator:
     """
-    The random stream of one draw. It depends on the arguments alone, so that workers, ranks and restarts change
-    nothing.
+    The random stream of one draw. It depends only on the arguments, so workers, ranks and restarts change nothing.
 
     Args:
         seed (`int`):
             Seed of the dataset, or of an evaluation.
         epoch (`int` or `None`):
-            Epoch, or the key that a stream makes of its epoch and of the seed that it is shuffled with. `None` for a
-            draw that no epoch renews.
+            Epoch. For a stream, a key made from its epoch and its shuffling seed. `None` if the draw is the same in
+            every epoch.
         volume (`str` or `None`):
-            Name of the volume that is drawn for; `None` for a draw about a whole split.
+            Name of the volume that the draw is for. `None` for a draw about a whole split.
         purpose (`int`):
-            A [`Purpose`], and what else tells the draw from others of that purpose.
+            A [`Purpose`], and further numbers that distinguish draws of the same purpose.
 
     Returns:
-        `np.random.Generator`: a new one.
+        `np.random.Generator`: a new generator.
     """
     named = None if volume is None else int.from_bytes(volume.encode(), "big")
     return np.random.default_rng([seed, *(key for key in (epoch, named) if key is not None), *purpose])

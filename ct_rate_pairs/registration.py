@@ -1,9 +1,10 @@
 """Makes `load_dataset("ct_rate_pairs")` find the builder.
 
-This module and `builder.py` are the only ones that touch private parts of `datasets`.
+Only this module and `builder.py` use private parts of `datasets`.
 
-`datasets` 4 dropped loading scripts; what is left is its table of packaged modules. Its own route for those would
-scan the current folder for data files when no `data_dir` is given, so the module is answered here instead.
+`datasets` 4 removed loading scripts. What remains is its table of packaged modules. For a packaged module without
+`data_dir`, `datasets` would scan the current folder for data files, so the function that finds the module is replaced
+here.
 """
 
 import hashlib
@@ -19,7 +20,9 @@ NAME = "ct_rate_pairs"
 
 
 def register_builder() -> None:
-    """Add the builder to the packaged modules of `datasets`. Needed once a process; `import ct_rate_pairs` does it."""
+    """
+    Add the builder to the packaged modules of `datasets`. Each process needs it once; `import ct_rate_pairs` does it.
+    """
     if NAME in _PACKAGED_DATASETS_MODULES:
         return
     _PACKAGED_DATASETS_MODULES[NAME] = ("ct_rate_pairs.builder", "")
@@ -28,11 +31,11 @@ def register_builder() -> None:
     def get_module(factory: PackagedDatasetModuleFactory) -> DatasetModule:
         if factory.name != NAME:
             return packaged_module(factory)
-        # Here, as it brings in what reads volumes, and `import ct_rate_pairs` is to be light.
+        # Imported here because it imports torch, and `import ct_rate_pairs` should be fast.
         from ct_rate_pairs.sources import open_source  # noqa: PLC0415
 
-        # The cached index is keyed by this hash: a cohort written anew, or questions worded anew, must not serve an
-        # old one.
+        # This hash is the key of the cached index. It changes with the code and with the source, so that a cohort
+        # that was written again, or a question with a new wording, never gets the index of the old one.
         code = [file.read_text() for file in sorted(Path(__file__).parent.rglob("*.py"))]
         key = json.dumps([code, open_source(factory.data_dir).fingerprint()])
         hash = hashlib.sha256(key.encode()).hexdigest()[:16]

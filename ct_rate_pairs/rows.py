@@ -1,5 +1,6 @@
 """
-From a line of the index to a row: reads the slices and draws the negative (the row's contract is in `builder.py`).
+From a line of the index to a row: reads the slices and draws the negative. [`~ct_rate_pairs.builder.CTRatePairs`]
+describes the columns of a row.
 """
 
 import logging
@@ -30,19 +31,21 @@ logger = logging.getLogger(__name__)
 
 
 def reader_of(dataset: Dataset) -> "RowReader":
-    """What reads the rows of a map-style dataset when they are taken."""
+    """The reader of a map-style dataset, which makes its rows when they are taken."""
     return dataset.format["format_kwargs"]["transform"]
 
 
 class RowReader:
     """
-    Reads rows of any split. Each negative, question and choice of options is drawn from (`seed`, draw key, volume) and
-    from nothing else, so that workers, ranks and restarts change nothing. The draw key is the epoch; a stream makes
-    one of its epoch and of the seed that it is shuffled with.
+    Reads the rows of all splits.
 
-    Called with a batch of the Arrow index it serves as the transform of a map-style dataset; `set_epoch` then reaches
-    persistent workers too, through shared memory. Pickled, for a spawned worker or a fingerprint, it is its
-    arguments: the tables are read again.
+    Each negative, question and set of options is drawn from (`seed`, draw key, volume) and from nothing else, so
+    workers, ranks and restarts change nothing. For a map-style dataset the draw key is the epoch. A stream makes the
+    draw key from its epoch and its shuffling seed.
+
+    The reader is the transform of a map-style dataset: it is called with a batch of the Arrow index. The epoch is in
+    shared memory, so `set_epoch` also reaches persistent workers. A pickled reader (for a spawned worker or a
+    fingerprint) holds only its arguments, and reads the tables again.
 
     Args:
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
@@ -50,10 +53,10 @@ class RowReader:
         source ([`~ct_rate_pairs.sources.Source`]):
             Where the scans come from.
         epoch (`torch.Tensor`, *optional*):
-            The epoch in shared memory, of the reader that this one is a copy of.
+            For a copy of a reader: the epoch of the original, int64 of shape `[]`, in shared memory.
 
     Raises:
-        `ValueError`: when a prepared copy does not have what `config` asks for.
+        `ValueError`: if a prepared copy cannot give what `config` asks for.
     """
 
     def __init__(self, config: CTRatePairsConfig, source: Source, epoch: torch.Tensor | None = None):
@@ -80,7 +83,7 @@ class RowReader:
         return RowReader, (self.config, self.source, self._epoch)
 
     def partners(self, split: str) -> PartnerSampler:
-        """The sampler of a split, made when it is first needed: a split that is not read may be too small for one."""
+        """The sampler of a split. It is made at first use, because a split that is never read may be too small."""
         if split not in self._partners:
             patients = self.tables[split]["patient"].tolist()
             if len(set(patients)) < 2:
@@ -100,7 +103,7 @@ class RowReader:
         return self._partners[split]
 
     def task(self, split: str) -> Task:
-        """What is asked of a split, made when it is first needed: questions take the reading of all reports."""
+        """The task of a split. It is made at first use, because some tasks first read all reports of the split."""
         if split not in self._tasks:
             table = self.tables[split]
             reports = list(zip(table["findings"], table["impression"], strict=True))
@@ -109,7 +112,7 @@ class RowReader:
         return self._tasks[split]
 
     def lines(self, split: str) -> list[tuple[str, int]]:
-        """The rows of a split: a volume's name, and which of the volume's rows it is."""
+        """The rows of a split, each as the volume's name and the number of the row among the volume's rows."""
         rows_of = self.task(split).rows_of.tolist()
         return [
             (name, number)
@@ -118,7 +121,7 @@ class RowReader:
         ]
 
     def where(self, name: str) -> tuple[str, int]:
-        """Split of the volume `name`, and its line in the split's table."""
+        """The split of the volume `name`, and the volume's position in the table of that split."""
         for split, table in self.tables.items():
             if name in table.index:
                 return split, table.index.get_loc(name)
@@ -126,11 +129,11 @@ class RowReader:
 
     def texts(self, split: str, i: int, number: int = 0, draw_key: int = 0) -> dict:
         """
-        The columns `prompt`, `completion`, those of the task, `age` and `sex` of the row `number` of a split's volume
-        `i`. Absent values are NaN or NA in the tables. Held-out splits ask the same in every epoch.
+        The columns `prompt`, `completion`, `age`, `sex` and those of the task, for row `number` of volume `i`. The
+        splits `validation` and `test` have the same texts in every epoch.
         """
         asked = self.task(split).ask(i, number, self._text_key(split, draw_key))
-        age, sex = (None if pd.isna(value) else value for value in self._patients[split][i])
+        age, sex = (None if pd.isna(value) else value for value in self._patients[split][i])  # NaN or NA in the table
         told = {"age": age, "sex": sex} if self.config.prompt_metadata else {}
         return {
             "prompt": [{"role": "user", "content": tell_patient(asked.prompt, self.config.prompt, **told)}],
@@ -145,29 +148,37 @@ class RowReader:
         return draw_key if split == "train" else 0
 
     def set_epoch(self, epoch: int) -> None:
-        """New negatives and questions, and planes under jitter, for the rows of `train` that are read from now on."""
+        """
+        Start an epoch: rows of `train` that are read from now on have new negatives and questions, and with
+        `slices="jitter"` new planes.
+        """
         self._epoch.fill_(epoch)
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        if "volume" not in batch:  # `select_columns`, or `filter(input_columns=...)`: no row is asked for
+        """The rows of a batch of the index, as the transform of a map-style dataset."""
+        if "volume" not in batch:  # after `select_columns`, or in `filter(input_columns=...)`: no slices are needed
             return batch
         rows = []
         numbers = batch.get(TASKS[self.config.task].number_column, [0] * len(batch["volume"]))
         for i, (name, number) in enumerate(zip(batch["volume"], numbers, strict=True)):
             split, line = self.where(name)
-            # Held-out rows keep their negatives, so that evaluations in the course of training compare.
+            # Held-out rows keep their negatives, so that the evaluations during a training can be compared.
             epoch = int(self._epoch) if split == "train" else 0
             row = self._readable_row(name, epoch, number)
             own = {column: values[i] for column, values in batch.items()}
-            if epoch:  # the index has the texts of the first epoch
+            if epoch:  # the index holds the texts of the first epoch, which must not replace the new ones
                 first = self.texts(split, line, number)
                 own = {column: value for column, value in own.items() if column not in first or value != first[column]}
-            # What `map` or `add_column` put into the index counts, unless another volume had to take its place.
+            # Values that `map` or `add_column` put into the index win, unless another volume had to take the place of
+            # an unreadable volume.
             rows.append(row | own if row["volume"] == name else own | row)
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     def read(self, name: str, draw_key: int = 0, number: int = 0) -> dict | None:
-        """The row `number` of the volume `name`; under `on_error="skip"` `None` where it, or all partners, are bad."""
+        """
+        Row `number` of the volume `name`. With `on_error="skip"`, `None` if the volume or all of its possible partners
+        cannot be read.
+        """
         split, i = self.where(name)
         scan = self.tables[split].iloc[i]
         draw = partial(draw_rng, self.config.seed, draw_key, name)
@@ -194,7 +205,9 @@ class RowReader:
         }
 
     def _readable_row(self, name: str, draw_key: int, number: int) -> dict:
-        """A map-style dataset owes a row for every index: a skipped volume's place goes to the next readable one."""
+        """
+        The row of a volume, or of the next readable volume: a map-style dataset must return a row for every index.
+        """
         split, start = self.where(name)
         names, rows_of = self.tables[split].index, self.task(split).rows_of
         for i in (np.arange(len(names)) + start) % len(names):
@@ -213,8 +226,8 @@ class RowReader:
         unfit: Sequence[int],
     ) -> tuple[np.ndarray, str, int]:
         """
-        The negative's slices, uint8 of the volume's `shape`, the partner's name and its label distance. Volumes that
-        are `unfit` as the row's partner are passed over.
+        The slices of the negative (uint8, of `shape`), the partner's name and its label distance. Volumes in `unfit`
+        are never drawn.
         """
         if self.config.negative == "none":
             return np.empty((0, *shape[1:]), dtype=np.uint8), "", 0

@@ -1,4 +1,4 @@
-"""`ct-rate-pairs show DIR`, also `python -m ct_rate_pairs.show DIR`: a sheet of examples."""
+"""The command `ct-rate-pairs show DIR` (also `python -m ct_rate_pairs.show DIR`), which draws a sheet of examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,22 +10,29 @@ from .config import NEGATIVES
 
 
 def main(argv: Sequence[str]) -> None:
+    """Runs the command with its arguments."""
     parser = CommandParser(
         "ct-rate-pairs show",
         old_names={"out": "output_file"},
-        description="Draw examples as training sees them: each volume's slices (superior first, the patient's right\n"
-        "on the left), its negative below, labels, prompt and report beside. Look before you train.",
+        description="Draw examples as training sees them: the slices of a volume (superior first, the patient's\n"
+        "right on the left), its negative below them, and its labels, prompt and report beside them. Look at\n"
+        "some examples before you train.",
         epilog="example: ct-rate-pairs show runs/phantom_cohort --spacing 4.5 4.5 6.5",
     )
     add = parser.add_argument
-    add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
-    add("--n", type=int, default=4, help="examples (default: %(default)s)")
+    add(
+        "data_dir",
+        nargs="?",
+        metavar="DIR",
+        help="copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)",
+    )
+    add("--n", type=int, default=4, help="number of examples (default: %(default)s)")
     add("--output_file", default="sheet.png", metavar="PNG", help="image file to write (default: %(default)s)")
     add("--split", default="train", help="train, validation or test (default: %(default)s)")
     add("--negative", choices=NEGATIVES, default="heter", help="kind of negative (default: %(default)s)")
     add("--slices", choices=("uniform", "jitter"), default="uniform", help="choice of planes (default: %(default)s)")
     add_options(parser, VolumeSettings)
-    add("--seed", type=int, default=0, help="of the choice of examples and of the negatives (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the examples and of their negatives (default: %(default)s)")
     args = vars(parser.parse_args(argv))
     count, out, seed = args.pop("n"), Path(args.pop("output_file")), args["seed"]
     if count < 1 or out.suffix != ".png":

@@ -1,4 +1,7 @@
-"""The splits of the dataset: one table each, a row a scan (or a reconstruction), with its text, labels and place."""
+"""
+The splits of the dataset, each as one table. A table has one row per scan (or per reconstruction), with its report,
+its labels and where its volume is.
+"""
 
 import hashlib
 import logging
@@ -17,23 +20,23 @@ logger = logging.getLogger(__name__)
 
 def read_tables(source: Source, config: CTRatePairsConfig) -> dict[str, pd.DataFrame]:
     """
-    Read the splits `train`, `validation` (carved out of CT-RATE's train by patient) and `test` (its official
+    Read the splits `train`, `validation` (some patients of CT-RATE's training set) and `test` (CT-RATE's official
     validation set).
 
     Args:
         source ([`~ct_rate_pairs.sources.Source`]):
             Where the scans come from.
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
-            Its `validation_size`, `on_error` and options of the text are used.
+            Options of the dataset. Only `validation_size`, `on_error` and `target` are used.
 
     Returns:
-        `dict[str, pd.DataFrame]`: by the volume's name, the columns `patient`, `findings`, `impression`, `age`, `sex`,
-        the 18 labels, and what the source needs to find the volume; in the order of the label table. Scans without a
-        text to teach are left out.
+        `dict[str, pd.DataFrame]`: one table per split, indexed by the volume's name, in the order of the label table.
+        Its columns are `patient`, `findings`, `impression`, `age`, `sex`, the 18 labels, and what the source needs to
+        find the volume. Scans whose report has nothing of the `target` are left out.
 
     Raises:
-        `FileNotFoundError`: when a table is missing.
-        `TableError`: when a table lacks a column or a volume.
+        `FileNotFoundError`: if a table is missing.
+        `TableError`: if a table lacks a column or a volume.
     """
     train, test = (_with_text(source.scans(split, config.on_error), split, config) for split in ("train", "test"))
     held_out = train["patient"].map(lambda patient: _uniform_hash(patient) < config.validation_size).astype(bool)
@@ -49,5 +52,5 @@ def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd
 
 
 def _uniform_hash(patient: str) -> float:
-    """A number in [0, 1) that depends on the patient alone, so that the split is the same everywhere and for ever."""
+    """A number in [0, 1) that depends only on the patient, so that the split is the same on every machine."""
     return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64

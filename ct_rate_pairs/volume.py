@@ -1,4 +1,4 @@
-"""The public names of `ct_rate_pairs.volumes` under the path that earlier releases had."""
+"""The public names of `ct_rate_pairs.volumes`, under the module name of earlier releases."""
 
 from .volumes import (
     AIR,

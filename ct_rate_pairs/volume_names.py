@@ -1,8 +1,8 @@
-"""What the name of a volume tells."""
+"""The parts of a volume's name."""
 
 VOLUME_NAME = r"[a-z]+_\d+_[a-z]+_\d+\.nii\.gz"  # split, patient, scan, reconstruction
 
 
 def patient_of(volume: str) -> str:
-    """`train_1_a_2.nii.gz` -> `train_1`."""
+    """The patient of a volume: `train_1_a_2.nii.gz` -> `train_1`."""
     return "_".join(volume.split("_")[:2])
