@@ -1,4 +1,4 @@
-"""A model -> reports -> numbers. Names are imported when they are first used: half of them need torch."""
+"""From a model to reports, and from reports to numbers. Names are imported on first use: half of them need torch."""
 
 import lazy_loader
 

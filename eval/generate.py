@@ -10,7 +10,7 @@ from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 
 def batched(rows: Iterable[dict], size: int) -> Iterator[list[dict]]:
-    """Yields lists of `size` rows, the last one shorter; no row is read before its batch is asked for."""
+    """Yields lists of `size` rows; the last list may be shorter. A row is read only when its batch is requested."""
     rows = iter(rows)
     while batch := list(islice(rows, size)):
         yield batch
@@ -30,22 +30,23 @@ def generate_reports(
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model that generates from the collator's batches. It is put into evaluation mode and back.
+            Model that generates from the collator's batches. It is in evaluation mode during the call; its former mode
+            is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            Its `prompts` turns rows into a left-padded batch that ends where the report begins.
+            Its method `prompts` turns rows into a left-padded batch that ends where the report begins.
         rows (`Iterable[dict]`):
-            Rows of the dataset, a list, map-style or streaming; read lazily, a batch at a time. Only `images`,
-            `slice_mm` and `prompt` are used, so that the reference cannot leak into the report.
+            Rows of the dataset: a list, or a map-style or streaming dataset. They are read lazily, one batch at a
+            time. Only `images`, `slice_mm` and `prompt` are used, so the reference cannot leak into the report.
         batch_size (`int`, *optional*, defaults to `16`):
-            Scans generated at once.
+            Scans per batch.
         max_new_tokens (`int`, *optional*, defaults to `512`):
-            Longest report in tokens. CT-RATE's findings and impression have a median of 310 Qwen tokens, 99 % have at
-            most 772.
+            Maximum length of a report in tokens. In CT-RATE, findings and impression together have a median of 310
+            Qwen tokens, and 99 % of the reports have at most 772.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `list[str]`: the reports in the rows' order, without special tokens and outer white space.
+        `list[str]`: the reports in the rows' order, without special tokens and without white space at either end.
     """
     reports = []
     total = len(rows) if isinstance(rows, Sized) else None

@@ -1,4 +1,4 @@
-"""A model by name, from a folder or the Hub: whole, or an adapter with its base."""
+"""Loads a model from a folder or the Hub: a whole model, or an adapter together with its base model."""
 
 import hashlib
 from pathlib import Path
@@ -26,31 +26,31 @@ def load_model(
     slices_as: Literal["slices", "montage"] = "slices",
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
-    Loads an image-text-to-text model of transformers for evaluation, and the collator that feeds it.
+    Loads an image-text-to-text model of transformers for evaluation, and the collator for this model.
 
     Args:
         name_or_path (`str`):
-            Folder, or name on the Hub. A folder with `adapter_config.json` is an adapter: its base is loaded first, by
-            the name that the adapter keeps.
+            Folder, or name on the Hub. A folder with `adapter_config.json` is an adapter: its base model is loaded
+            first, by the name that `adapter_config.json` holds.
         revision (`str`, *optional*):
-            Branch, tag or commit on the Hub. An adapter's base is always the one on its own main branch.
+            Branch, tag or commit on the Hub. An adapter's base model is always taken from its own main branch.
         dtype (`str`, *optional*, defaults to `"auto"`):
-            Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
+            Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
-            Where the model goes.
+            Device that the model is moved to.
         slices_as (`str`, *optional*, defaults to `"slices"`):
-            `"slices"`: a video or an image each, as the family takes them; `"montage"`: one picture a volume, see
-            [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
+            `"slices"`: one video per volume or one image per slice, whichever the model family expects; `"montage"`:
+            one picture per volume, see [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
 
     Raises:
-        `OSError`: if there is no such model. No code of the repository is ever run (`trust_remote_code` stays off).
+        `OSError`: if there is no such model. Code from a repository is never run (`trust_remote_code` stays off).
     """
     if Path(name_or_path).is_dir() and not is_model_folder(name_or_path):
         raise OSError(f"{name_or_path} holds no model: it has neither {' nor '.join(CONFIGS)}.")
-    # transformers would look for an adapter's revision in its base, too, which has no branch or tag of that name
+    # Given `revision`, transformers would look for it in the base model too, which has no such branch or tag.
     adapter = find_file(name_or_path, "adapter_config.json", revision)
     where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, **where)
@@ -62,49 +62,50 @@ def check_model(
     model: PreTrainedModel, collator: PairCollator, row: dict, max_new_tokens: int, *, with_losses: bool
 ) -> None:
     """
-    Tries a model's processor on one row, before a night of writing reports.
+    Tries a model's processor on one row, so that an unsuitable model fails before hours of writing reports.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         row (`dict`):
             Any row of the split.
         max_new_tokens (`int`):
-            Longest report in tokens.
+            Maximum length of a report in tokens.
         with_losses (`bool`):
-            Whether reports will also be scored, not only written.
+            Whether the losses of reports will be measured too, besides writing reports.
 
     Raises:
-        `ValueError`: if slices, prompt and report do not fit into the model's context, in which it would write on
-            without a word, and nonsense; or if its chat template does not let an answer be told from its prompt.
+        `ValueError`: if slices, prompt and report do not fit into the model's context, since past it a model writes
+            nonsense without any error; or if the chat template does not separate an answer from its prompt.
     """
     length = collator.prompts([row])["input_ids"].shape[1]
     context = model.config.get_text_config().max_position_embeddings
     if length + max_new_tokens > context:
         raise ValueError(
-            f"{row['volume']} takes {length} tokens, and with {max_new_tokens} for the report that is more than this "
-            f"model's context of {context}. Give it one picture a volume (--slices_as montage), fewer slices "
+            f"{row['volume']} takes {length} tokens. With {max_new_tokens} for the report, this is more than this "
+            f"model's context of {context}. Pass one picture per volume (--slices_as montage), fewer slices "
             "(--num_slices) or shorter reports (--max_new_tokens)."
         )
     if with_losses:
         try:
             collator([row])
         except ValueError as error:
-            raise ValueError(f"{error} To measure its reports alone, pass --looking_scans 0.") from error
+            raise ValueError(f"{error} To measure only the model's reports, pass --looking_scans 0.") from error
 
 
 def is_model_folder(name_or_path: str) -> bool:
-    """Whether this is a folder that holds a model or an adapter; else it can only be a name on the Hub."""
+    """Whether this is a folder with a model or an adapter. Otherwise it can only be a name on the Hub."""
     return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
 
 
 def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
     """
-    The commit that a branch or tag on the Hub points to now, so that all files of a model are those of one commit
-    though somebody pushes to it in between; `None` for a folder.
+    The commit that a branch or tag on the Hub points to now; `None` for a folder.
+
+    Loading by commit keeps all files of a model consistent, even if somebody pushes to the branch in between.
 
     Raises:
-        `OSError`: if there is no such model or revision, or the Hub does not answer and the cache does not know.
+        `OSError`: if there is no such model or revision, or if the Hub does not answer and the cache has no copy.
     """
     if Path(name_or_path).is_dir():
         return None
@@ -116,8 +117,10 @@ def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
 
 def version_of(name_or_path: str, revision: str | None = None) -> str:
     """
-    What tells a model from every other one: its name and commit on the Hub, or a hash of the weights in its folder,
-    wherever that lies and whenever it was copied there. Hashing takes about a second a gigabyte.
+    Identifies a model: by its name and commit on the Hub, or by a hash of the weights in its folder.
+
+    The hash does not depend on where the folder lies or when it was copied. Hashing takes about one second per
+    gigabyte.
 
     Raises:
         `OSError`: if there is no such model.

@@ -1,6 +1,8 @@
 """
-A dual encoder on a held-out split -> `results.json` and Markdown tables: the benchmark `matching`, which a
-vision-language model is measured by, too; retrieval; and zero-shot labels.
+Measures a dual encoder on a held-out split, and writes `results.json` and Markdown tables.
+
+Three things are measured: the benchmark `matching`, by which vision-language models are measured too; retrieval; and
+zero-shot labels.
 """
 
 import json
@@ -31,7 +33,7 @@ from .tables import format_markdown, format_number
 
 
 NUM_SENTENCES = 16
-CI = 0.95  # level of the bootstrap intervals by patient
+CI = 0.95  # level of the bootstrap intervals, which resample patients
 
 
 @torch.no_grad()
@@ -44,7 +46,7 @@ def embed_scans(
     progress: bool = True,
 ) -> tuple[list[int], torch.Tensor]:
     """
-    Reads each scan once.
+    Embeds each scan, and a blank volume of the same size. Each scan is read once.
 
     Args:
         model ([`~ct_rate_pairs.trainer.matcher.MatcherModel`]):
@@ -54,17 +56,17 @@ def embed_scans(
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
             Rows of a held-out split, a map-style dataset or a list.
         batch_size (`int`, *optional*, defaults to `32`):
-            Scans at a time.
+            Scans per batch.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `tuple`: the places in `rows` of the `N` scans that could be read (of the others, `on_error="skip"` puts
-        another volume in their place), and vectors of length 1, float32 `[2, N, D]`: of the scans, and of the same
-        with blank slices.
+        `tuple`: the indices in `rows` of the `N` scans that could be read; and unit vectors, float32 `[2, N, D]`,
+        first of the scans, then of the same scans with blank slices. A scan that cannot be read is left out: with
+        `on_error="skip"`, its row holds another volume.
 
     Raises:
-        `ValueError`: if there is no row, or rows cannot be read by index.
+        `ValueError`: if there is no row, or if rows cannot be read by index.
     """
     volumes = volume_names(rows)
     if not volumes:
@@ -85,12 +87,13 @@ def embed_scans(
 def embed_texts(
     model: MatcherModel, collator: MatcherCollator, texts: Sequence[str], *, batch_size: int = 32
 ) -> torch.Tensor:
-    """Vectors of `N` texts, of length 1, float32 `[N, D]`; arguments as of [`embed_scans`]."""
+    """Unit vectors of `N` texts, float32 `[N, D]`. The arguments are those of [`embed_scans`]."""
     batches = (on_device(collator.texts(batch), model) for batch in batched(texts, batch_size))
     return torch.cat([model.embed_texts(**batch).float().cpu() for batch in batches])
 
 
 def on_device(batch: dict[str, torch.Tensor], model: MatcherModel) -> dict[str, torch.Tensor]:
+    """The batch, moved to the model's device."""
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
@@ -104,18 +107,19 @@ def choose(
     scans: torch.Tensor, volumes: Sequence[str], texts: Mapping[str, torch.Tensor], asked: Dataset
 ) -> np.ndarray:
     """
-    How little each option is like its volume: the negative cosines.
+    Losses of the options of each question: the negative cosine between option and volume.
 
     Args:
         scans (`torch.Tensor` of shape `[2, N, D]`), volumes (`Sequence[str]`):
-            The scans, see [`embed_scans`], and their names.
+            Vectors of the scans, see [`embed_scans`], and the names of their volumes.
         texts (`Mapping[str, torch.Tensor]`):
-            Text to its vector.
+            Maps a text to its vector.
         asked ([`~datasets.Dataset`]):
             Questions of `task="matching"` about these volumes, without slices.
 
     Returns:
-        `np.ndarray`: for each of `Q` questions, given the volume and given a blank one, `[2, Q, O]`.
+        `np.ndarray`: losses of the `O` options of `Q` questions, `[2, Q, O]`, first given the volume, then given a
+        blank volume.
     """
     place = {volume: i for i, volume in enumerate(volumes)}
     options = torch.stack([torch.stack([texts[text] for text in said]) for said in asked["options"]])  # [Q, O, D]
@@ -125,16 +129,17 @@ def choose(
 
 def score_labels(scans: torch.Tensor, prompts: Mapping[str, Sequence[torch.Tensor]]) -> np.ndarray:
     """
-    How much more a scan is like what states a label than like what denies it.
+    Scores the labels of each scan: cosine with the texts that state a label, less cosine with the texts that deny it.
 
     Args:
         scans (`torch.Tensor` of shape `[N, D]`):
-            The scans.
+            Vectors of the scans.
         prompts (`Mapping[str, Sequence[torch.Tensor]]`):
-            Label to the vectors of the texts that state it, and of those that deny it, if any do; `[P, D]` each.
+            Maps each of `L` labels to the vectors `[P, D]` of the texts that state it and, where such texts exist, to
+            the vectors of the texts that deny it.
 
     Returns:
-        `np.ndarray`: cosine with the mean of the first, less that with the mean of the others, `[N, L]`.
+        `np.ndarray`: scores, `[N, L]`. Each cosine is that between the scan and the mean vector of the texts.
     """
     scores = []
     for pair in prompts.values():
@@ -160,25 +165,31 @@ def evaluate_matcher(
     Args:
         model ([`~ct_rate_pairs.trainer.matcher.MatcherModel`]), \
         collator ([`~ct_rate_pairs.trainer.matcher_collator.MatcherCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         scans ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            Rows of a held-out split of `task="report"`, all of its scans, and of the training split. Of `train` no
-            volume is read.
+            Rows of `task="report"`: all scans of a held-out split, and the training split. No volume of `train` is
+            read.
         choices (`Sequence[tuple[Dataset, Dataset]]`):
-            The same two splits of `task="matching"`, for each kind of options that are to be chosen among.
+            For each kind of options, the same two splits of `task="matching"`.
         out (`str` or `Path`):
             Folder to write to.
         beside (`Mapping[str, Mapping]`, *optional*):
-            Name of another model to its [`~ct_rate_pairs.eval.tasks.matching.score_choices`], for the table of those options
-            that it was asked.
+            Maps the name of another model to its scores, as
+            [`~ct_rate_pairs.eval.tasks.matching.score_choices`] gives them. They join the table of the same kind of
+            options.
         batch_size (`int`, *optional*, defaults to `32`):
-            Scans, or texts, at a time.
+            Scans or texts per batch.
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: `matching`, for each kind of options the
-        [`~ct_rate_pairs.eval.tasks.matching.score_choices`]; `retrieval`; `zero_shot`, of the prompts [`label_prompts`], and
-        `zero_shot_sentences`, of [`sentence_prompts`], which some labels may lack; `n` and `scans`, the fingerprint
-        of scans and reports.
+        `dict[str, dict]`: the contents of `results.json`:
+
+        - `matching`: for each kind of options, what [`~ct_rate_pairs.eval.tasks.matching.score_choices`] gives.
+        - `retrieval`: what [`~ct_rate_pairs.eval.metrics.ranking.retrieval`] gives.
+        - `zero_shot`: scores of the labels by the prompts of [`label_prompts`].
+        - `zero_shot_sentences`: scores of the labels by the prompts of [`sentence_prompts`]. Some labels may lack such
+          prompts.
+        - `n`: the number of scans.
+        - `scans`: the fingerprint of scans and reports.
     """
     with evaluating(model):
         places, vectors = embed_scans(model, collator, scans, batch_size=batch_size)  # [2, N, D]
@@ -222,7 +233,7 @@ def evaluate_matcher(
 
 
 def side_by_side(own: Mapping, beside: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """The choices of this model and of those others that had the same kind of options."""
+    """The scores of this model, and the scores of the other models that chose among the same kind of options."""
     kind = [own["model"][key] for key in ("options", "difficulty")]
     others = {
         name: other
@@ -233,7 +244,7 @@ def side_by_side(own: Mapping, beside: Mapping[str, Mapping]) -> dict[str, Mappi
 
 
 def format_retrieval(results: Mapping) -> str:
-    """Retrieval and zero-shot labels of [`evaluate_matcher`], as Markdown."""
+    """Retrieval and zero-shot labels as Markdown, from the results of [`evaluate_matcher`]."""
     of_retrieval, zero_shot = results["retrieval"], results["zero_shot"]
     by_sentences = results["zero_shot_sentences"] or {"per_label": {}, "auroc_macro": None}
     lines = [
@@ -252,7 +263,7 @@ def format_retrieval(results: Mapping) -> str:
 
 
 def label_prompts(label: str) -> tuple[str, str]:
-    """What says that a label is there, and what says that it is not."""
+    """Two texts: the first states a label, the second denies it."""
     return f"{label} is present.", f"There is no {label.lower()}."
 
 
@@ -262,11 +273,13 @@ def sentence_prompts(reports: Sequence[str]) -> dict[str, list[list[str]]]:
 
     Args:
         reports (`Sequence[str]`):
-            Reports of the training split. What their sentences say is read by the rule labeler.
+            Reports of the training split. The rule labeler reads what their sentences state.
 
     Returns:
-        `dict[str, list[list[str]]]`: label to the 16 commonest sentences that state it, and no other label; then, if
-        the reports deny it, to the commonest that do. A label that hardly any report states is left out.
+        `dict[str, list[list[str]]]`: maps a label to one or two lists of at most 16 sentences, the most frequent ones.
+        The first list holds sentences that state this label and mention no other label; the second list holds
+        sentences that deny this label alone. The second list is missing if few reports deny the label. The label is
+        missing if few reports state it.
     """
     said = collect_statements(reports)
     prompts = {}

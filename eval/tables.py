@@ -1,4 +1,4 @@
-"""Tables as Markdown, as CSV and for the terminal; their cells, and the lines below them."""
+"""Writes tables as Markdown, as CSV and for the terminal: their cells, and the lines below a table."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 
 
 def format_markdown(lines: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table as Markdown, its heading first. The first `text_columns` columns stand left, the others right."""
+    """A table as Markdown; its first line is the heading. All columns after the first `text_columns` align right."""
     heading, *rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     rules = ["---" if place < text_columns else "---:" for place in range(len(heading))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rules, *rows))
@@ -27,14 +27,14 @@ def write_csv(lines: Sequence[Sequence], path: str | Path) -> None:
 
 
 def write_table(results: Mapping[str, Mapping], lines: Sequence[Sequence[str]], out: Path) -> None:
-    """Writes `results.json` and `table.md`, and prints the table."""
+    """Writes `results.json` and `table.md` to the folder `out`, and prints the table."""
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     write_markdown(lines, out / "table.md")
     print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
 
 
 def format_value(value: float | int | None, bounds: Sequence[float] | None = None, digits: int = 3) -> str:
-    """`0.500 [0.400, 0.600]`: a number and, where it has one, its interval; `-` for none. Whole numbers stay whole."""
+    """A number and its interval, if there is one: `0.500 [0.400, 0.600]`. `None` gives `-`; integers stay integers."""
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -43,11 +43,11 @@ def format_value(value: float | int | None, bounds: Sequence[float] | None = Non
 
 
 def format_number(numbers: Mapping, key: str, digits: int = 3) -> str:
-    """The cell of `numbers[key]`, with its interval `KEY_ci` where there is one."""
+    """The cell of `numbers[key]`, with the interval `numbers[f"{key}_ci"]` if there is one."""
     return format_value(numbers[key], numbers.get(f"{key}_ci"), digits)
 
 
-# Column titles of the table and the keys they show.
+# Column titles of the table, and the key of `results.json` that each column shows.
 COLUMNS = {
     "scans": "n",
     "Coverage": "coverage",
@@ -64,15 +64,15 @@ COLUMNS = {
 
 def format_table(rows: dict[str, dict]) -> str:
     """
-    The terminal table: one line a row, a model's beside the trivial reports'.
+    The table for the terminal: one line per row, for the model and for each trivial report.
 
     Args:
         rows (`dict[str, dict]`):
-            Name of a row to its numbers, as [`score_reports`] gives them; `loss_gap` in nats a token where it is
-            known.
+            Maps the name of a row to its numbers, as [`~ct_rate_pairs.eval.score_reports`] gives them; `loss_gap`, in
+            nats per token, may be added.
 
     Returns:
-        `str`: the table; `-` where a row has no such number. A last line names the labeler and the recipe.
+        `str`: the table, with `-` where a row lacks a number. The last line names the labeler and the recipe.
     """
     cells = [["", *COLUMNS]]
     for name, numbers in rows.items():
@@ -91,7 +91,7 @@ def format_table(rows: dict[str, dict]) -> str:
 
 
 def format_intervals(model: dict) -> str:
-    """One line: the bootstrap intervals by patient of the row `model` of `results.json`, of the table's columns."""
+    """One line with the bootstrap intervals of the table's columns, for the row `model` of `results.json`."""
     told = [
         f"{title} {bounds[0]:.3f} to {bounds[1]:.3f}"
         for title, key in COLUMNS.items()
@@ -102,14 +102,14 @@ def format_intervals(model: dict) -> str:
 
 def format_looking(model: dict) -> str:
     """
-    What was measured of looking, a line each: loss gaps, and report matching beside chance and the text alone.
+    Whether the model looks, one line per measurement: Coverage with other volumes, loss gaps, report matching.
 
     Args:
         model (`dict`):
             The row `model` of `results.json`.
 
     Returns:
-        `str`: the lines; empty where nothing was measured.
+        `str`: the lines; an empty string if nothing was measured.
     """
     lines = []
     if change := model.get("coverage_change_shuffled"):
@@ -120,7 +120,7 @@ def format_looking(model: dict) -> str:
     gaps = {kind: format_number(model, key) for kind in VOLUMES if (key := f"loss_gap{suffix_of(kind)}") in model}
     if gaps:
         told = ", ".join(f"{title} {gap}" for title, gap in gaps.items())
-        lines.append(f"loss gap of the true report, nats a token: {told}")
+        lines.append(f"loss gap of the true report, nats per token: {told}")
     for difficulty, scores in model.get("matching", {}).items():
         lines.append(
             f"report matching, {difficulty}, 1 of {scores['num_options']}: Top-1 {scores['top1']:.2f}"
@@ -132,10 +132,11 @@ def format_looking(model: dict) -> str:
 
 
 def _bounds(ci: list[float] | None) -> str:
+    """An interval behind its number; an empty string for none."""
     return f" [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else ""
 
 
-# Name in the paper's table 1 -> key in `results.json`.
+# Names of the metrics in the paper's table 1, and their keys in `results.json`.
 PAPER_METRICS = {
     "BLEU_1": "bleu1",
     "BLEU_4": "bleu4",
@@ -152,11 +153,11 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
 
     Args:
         runs (`Mapping[str, Mapping[str, Mapping]]`):
-            Name of a run, such as `"Origin"`, to the contents of its `results.json`.
+            Maps the name of a run, such as `"Origin"`, to the contents of its `results.json`.
 
     Returns:
-        `list[list[str]]`: the heading, then a line a metric: its name, each run's value with its interval where it has
-        one, and the trivial rows' values, which are the same for all runs of one split.
+        `list[list[str]]`: the heading, then one line per metric: the metric's name, the value of each run with its
+        interval if there is one, and the values of the trivial reports, which are the same for all runs of one split.
 
     Raises:
         `ValueError`: if the runs were not measured on the same scans and references, by the same labeler and recipe.
@@ -167,7 +168,8 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
         if len(set(values.values())) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in values.items())
             raise ValueError(
-                f"The runs differ in `{key}` ({told}), so their numbers do not compare. Measure them alike."
+                f"The runs differ in `{key}` ({told}), so their numbers cannot be compared. Measure all runs with the "
+                f"same `{key}`."
             )
     first = next(iter(runs.values()))
     lines = [["", *models, *TRIVIAL]]

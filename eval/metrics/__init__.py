@@ -1,1 +1,1 @@
-"""Numbers from arrays and texts. The plain modules of this room are shipped beside the `evaluate` scripts."""
+"""Metrics of arrays and texts. Some of these modules are also shipped beside the `evaluate` scripts."""

@@ -1,9 +1,9 @@
 """
-From statistics of single reports to the numbers of a whole set, and how far these would move with other patients.
+From statistics of single reports to the numbers of a whole set, with bootstrap intervals by patient.
 
-Every metric here is a function of sums over the reports: hits, n-gram matches, lengths. So a resample of the patients
-is a weighted sum, and all resamples together are one matrix product. This file needs numpy alone, as it is also
-shipped beside the `evaluate` modules.
+Every metric here is a function of sums over the reports: hits, n-gram matches, lengths. A resample of the patients is
+therefore a weighted sum, and all resamples together are one matrix product. This file imports numpy alone, because it
+is also shipped beside the `evaluate` scripts.
 """
 
 import math
@@ -13,13 +13,13 @@ import numpy as np
 
 
 def divide(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """`part / whole` elementwise, and `empty` where `whole` is 0. NaN stands for "no meaning" until [`known`]."""
+    """`part / whole` elementwise; `empty` where `whole` is 0. NaN means undefined; [`known`] turns NaN into `None`."""
     shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
     return np.divide(part, whole, out=np.full(shape, empty), where=np.not_equal(whole, 0))
 
 
 def known(value: np.generic | np.ndarray) -> float | int | None:
-    """A Python number for `json.dump`; `None` for NaN."""
+    """The value as a Python number for `json.dump`; `None` for NaN."""
     number = np.asarray(value).item()
     return None if math.isnan(number) else number
 
@@ -30,22 +30,22 @@ def patient_ids(volumes: Sequence[str] | None, reports: int) -> np.ndarray:
 
     Args:
         volumes (`Sequence[str]`, *optional*):
-            CT-RATE's volume names, one a report: the first two parts name the patient, `train_1_a_1.nii.gz` ->
-            `train_1`. Without them each report is its own patient.
+            CT-RATE's volume names, one per report. The first two parts name the patient: `train_1_a_1.nii.gz` belongs
+            to `train_1`. By default each report counts as a patient of its own.
         reports (`int`):
             Number of reports.
 
     Returns:
-        `np.ndarray`: int array of shape `[N]`, values 0 to the number of patients less one.
+        `np.ndarray`: int array of shape `[N]`; the patients are numbered from 0.
 
     Raises:
-        `ValueError`: if there is not one name a report.
+        `ValueError`: if the numbers of names and reports differ.
     """
     if volumes is None:
         return np.arange(reports)
     if len(volumes) != reports:
-        raise ValueError(f"{len(volumes)} `volumes` for {reports} reports: pass one volume name a report.")
-    # csv_tables.patient_of does the same; it is not shipped beside the metrics.
+        raise ValueError(f"{len(volumes)} `volumes` for {reports} reports: pass one volume name per report.")
+    # `ct_rate_pairs.volume_names.patient_of` does the same, but it is not shipped beside the metric scripts.
     return np.unique(["_".join(volume.split("_")[:2]) for volume in volumes], return_inverse=True)[1]
 
 
@@ -53,21 +53,21 @@ def resample(
     statistics: dict[str, np.ndarray], patients: np.ndarray, resamples: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """
-    Sums of the statistics over resamples of the patients, each drawn with replacement and with all of their reports.
+    Sums of the statistics over resamples. A resample draws patients with replacement; each brings all of its reports.
 
     Args:
         statistics (`dict[str, np.ndarray]`):
-            Arrays of shape `[N, ...]`, one row a report.
+            Arrays of shape `[N, ...]`, one row per report.
         patients (`np.ndarray` of shape `[N]`):
             Number of each report's patient, from [`patient_ids`].
         resamples (`int`, *optional*, defaults to `1000`):
-            How many times to draw as many patients as there are.
+            Number of resamples. Each draws as many patients as there are.
         seed (`int`, *optional*, defaults to `0`):
-            Seed. The same seed and patients give the same draws: two models scored on the same reports are compared
-            pair by pair.
+            Seed of the draws. The same seed and patients give the same draws, so two models that are scored on the
+            same scans are compared in pairs.
 
     Returns:
-        `dict[str, np.ndarray]`: for each statistic its sums, of shape `[resamples, ...]`.
+        `dict[str, np.ndarray]`: the sums of each statistic, of shape `[resamples, ...]`.
     """
     size = patients.max() + 1
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
@@ -87,7 +87,7 @@ def check_level(ci: float) -> None:
 
 
 def interval(values: np.ndarray, ci: float) -> list[float] | None:
-    """The central `ci` of resampled values `[resamples]`, by percentiles; resamples without a value are left out."""
+    """Percentile interval that holds the central share `ci` of the values `[resamples]`; NaN values are left out."""
     values = values[~np.isnan(values)]
     return np.quantile(values, [(1 - ci) / 2, (1 + ci) / 2]).tolist() if len(values) else None
 
@@ -103,22 +103,22 @@ def estimate(
 
     Args:
         statistics (`dict[str, np.ndarray]`):
-            Arrays of shape `[N, ...]`, one row a report.
+            Arrays of shape `[N, ...]`, one row per report.
         score (`Callable`):
-            From the sums of the statistics, of shape `[...]` or `[resamples, ...]`, to named numbers of shape `[]` or
-            `[resamples]`, NaN where a number has no meaning.
+            Function from the sums of the statistics, of shape `[...]` or `[resamples, ...]`, to named numbers of shape
+            `[]` or `[resamples]`. An undefined number is NaN.
         volumes (`Sequence[str]`, *optional*):
-            CT-RATE's volume names, from which the intervals take the patients. Without them each report is its own
-            patient.
+            CT-RATE's volume names, one per report; they name the patients to resample. By default each report counts
+            as a patient of its own.
         ci (`float`, *optional*):
-            Share of the resamples inside each interval, such as 0.95. Without it there are no intervals.
+            Share of the resamples inside each interval, such as 0.95. By default no intervals are computed.
 
     Returns:
-        `dict`: each number under its name, `None` where it has no meaning. With `ci` also `NAME_ci: [low, high]`, and
-        `ci_level`; an interval is `None` where its number is, or where there is but one patient.
+        `dict`: each number under its name; an undefined number is `None`. With `ci` also `NAME_ci: [low, high]` for
+        each number, and `ci_level`. An interval is `None` if its number is `None` or if there is only one patient.
 
     Raises:
-        `ValueError`: if `ci` is not between 0 and 1, or there is not one volume name a report.
+        `ValueError`: if `ci` is not between 0 and 1, or if the numbers of volume names and reports differ.
     """
     sums = {name: values.sum(axis=0) for name, values in statistics.items()}
     numbers = {name: known(value) for name, value in score(sums).items()}

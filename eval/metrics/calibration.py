@@ -1,21 +1,22 @@
-"""How far probabilities can be trusted."""
+"""Calibration of probabilities: whether events of probability `p` happen with frequency `p`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 
-BINS = 10  # of the probability
+BINS = 10  # bins of equal width that divide the probabilities
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:
-    """Which of `BINS` equal bins each probability falls into, int `[N]`."""
+    """Index of the bin that each probability falls into, int `[N]`. The bins have equal width."""
     return np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
 def calibration_error(confidence: Sequence[float], correct: Sequence[bool]) -> float:
     r"""
-    Expected calibration error: \\(\sum_b \frac{n_b}{N} |acc_b - conf_b|\\) over equal bins of the confidence.
+    Expected calibration error \\(\sum_b \frac{n_b}{N} |acc_b - conf_b|\\) over bins of equal width, where
+    \\(acc_b\\) is the accuracy and \\(conf_b\\) the mean confidence of the \\(n_b\\) choices in bin \\(b\\).
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, dtype=float)
     gaps = np.bincount(bins_of(confidence), correct - confidence)
@@ -26,8 +27,8 @@ def errors(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
     Expected calibration error (10 bins), Brier score and negative log-likelihood in nats, over all scans and labels.
 
-    A label's prevalence, told of every scan, has next to no calibration error: it is calibrated, and says nothing of
-    the scan. Brier score and likelihood are what it can be beaten in.
+    Predicting each label's prevalence for every scan gives almost no calibration error, although such predictions say
+    nothing about the scan. So compare Brier score and likelihood too: a model that looks at the scan improves them.
     """
     p = np.clip(probabilities, 1e-12, 1 - 1e-12)
     return {

@@ -1,4 +1,4 @@
-"""Whether a model has collapsed: how many different reports it writes."""
+"""Diversity of the reports that a model writes: a collapsed model writes few different reports."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,20 +8,21 @@ from ct_rate_pairs.reports.texts import same_words
 
 def report_diversity(reports: Sequence[str]) -> dict[str, float | int]:
     """
-    Counts different reports. A model that recites one template whatever the scan has a ratio of `1 / n`.
+    Counts different reports. A model that recites one report for every scan has a ratio of `1 / n`.
 
-    The references set the scale: healthy scans share their report in CT-RATE too, so measure these beside it.
+    Measure the reference reports too, as a scale: in CT-RATE, many healthy scans have the same report.
 
     Args:
         reports (`Sequence[str]`):
-            Generated reports; an empty one counts as a report.
+            Generated reports. An empty report counts as a report.
 
     Returns:
-        `dict`: `unique_report_ratio`, the number of different reports over `n`; `most_common_report_share`, the share
-        of the commonest; `n`, the number of reports. Reports that differ in case or white space alone are the same.
+        `dict`: `unique_report_ratio`, the number of different reports divided by `n`; `most_common_report_share`, the
+        share of the most common report; `n`, the number of reports. Reports that differ only in case or white space
+        count as the same.
 
     Raises:
-        `ValueError`: for no reports, or for one string in place of a list of strings.
+        `ValueError`: for no reports, or for a string instead of a list of strings.
     """
     if isinstance(reports, str) or not len(reports):
         raise ValueError("`reports` must be a list of at least one report.")

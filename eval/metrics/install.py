@@ -1,11 +1,10 @@
 """
-Makes `evaluate.load("ct_coverage")` work: puts the metrics where `evaluate` keeps those it has once fetched from the
-Hub.
+Makes `evaluate.load("ct_coverage")` work, by writing the metrics to the cache of `evaluate`.
 
-`evaluate` looks for `evaluate-metric/NAME` on the Hub and, there being none, takes the most recently modified folder
-with a 64-character name under `HF_MODULES_CACHE/evaluate_modules/metrics/evaluate-metric--NAME` (read in evaluate
-0.4.6, `loading.py`). Such a folder holds the script and the plain modules it imports, flat; the same files make a
-Space.
+`evaluate` looks for `evaluate-metric/NAME` on the Hub. As the Hub has no such metric, `evaluate` takes the most
+recently modified folder with a name of 64 characters under
+`HF_MODULES_CACHE/evaluate_modules/metrics/evaluate-metric--NAME` (evaluate 0.4.6, `loading.py`). Such a folder holds
+the script and the modules that the script imports, without subfolders. A Space of the metric holds the same files.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ _LABELS = (
     *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py")),
     *(Path(module.__file__) for module in (labels, rules, terms)),
 )
-# The plain modules that lie beside each metric's script.
+# The modules that lie beside the script of each metric.
 METRICS = {
     "ct_coverage": _LABELS,
     "ct_label_accuracy": _LABELS,
@@ -35,22 +34,22 @@ METRICS = {
 
 def metric_files(name: str) -> dict[str, bytes]:
     """
-    The files of one metric, as they lie flat in a cache folder or a Space.
+    The files of one metric, for a cache folder or a Space without subfolders.
 
     Args:
         name (`str`):
             One of `METRICS`.
 
     Returns:
-        `dict[str, bytes]`: file name to contents: the script `NAME.py`, the plain modules beside it, and
-        `__init__.py`.
+        `dict[str, bytes]`: maps the name of a file to its contents: the script `NAME.py`, the modules beside the
+        script, and `__init__.py`.
     """
     paths = [_HERE / name / f"{name}.py", *METRICS[name]]
     return {"__init__.py": b"", **{path.name: path.read_bytes() for path in paths}}
 
 
 def modules_cache() -> Path:
-    """`HF_MODULES_CACHE` as `evaluate.config` works it out, without the second that importing it takes."""
+    """`HF_MODULES_CACHE`, computed as in `evaluate.config`. Importing `evaluate` instead would take about a second."""
     cache = os.getenv("XDG_CACHE_HOME", "~/.cache")
     home = os.path.expanduser(os.getenv("HF_HOME", os.path.join(cache, "huggingface")))
     return Path(os.getenv("HF_MODULES_CACHE", os.path.join(home, "modules")))
@@ -58,15 +57,16 @@ def modules_cache() -> Path:
 
 def install_metric(name: str, cache: Path) -> Path:
     """
-    Writes one metric into the cache, unless it is there, and makes it the one that `evaluate` picks.
+    Writes one metric to the cache, unless the cache holds it already, and makes `evaluate` choose this metric.
 
-    Safe with several processes at once: the folder, named after its contents, appears complete by one rename.
+    Several processes may do this at once: the folder is named by a hash of its contents, and one rename makes the
+    complete folder appear.
 
     Args:
         name (`str`):
             One of `METRICS`.
         cache (`Path`):
-            The `HF_MODULES_CACHE`.
+            The folder `HF_MODULES_CACHE`.
 
     Returns:
         `Path`: the script that `evaluate.load(name)` runs.
@@ -85,9 +85,9 @@ def install_metric(name: str, cache: Path) -> Path:
             draft.rename(script.parent)
         except OSError:
             shutil.rmtree(draft)
-            if not script.exists():  # not because another process was first
+            if not script.exists():  # the rename did not fail because another process was first
                 raise
-    # The newest folder wins: another version, installed later, must not stand in for this one.
+    # `evaluate` takes the newest folder: without this, a version installed later would be used instead of this one.
     others = [path.stat().st_mtime for path in home.glob(f"*/{name}.py") if path != script]
     if others and script.stat().st_mtime <= max(others):
         newest = max(time.time(), max(others) + 1)
@@ -97,9 +97,9 @@ def install_metric(name: str, cache: Path) -> Path:
 
 def register_metrics() -> None:
     """
-    Installs all `METRICS` for `evaluate.load`; with all in place this takes about a millisecond.
+    Installs all `METRICS` for `evaluate.load`. If all are installed already, this takes about a millisecond.
 
-    A cache that cannot be written to gives a warning and no error, as everything but `evaluate.load` works without it.
+    If the cache cannot be written to, this warns and raises no error, since only `evaluate.load` needs the cache.
     """
     try:
         for name in METRICS:

@@ -1,9 +1,9 @@
 """
-Plain functions from label vectors to numbers: Coverage, accuracy, precision, recall and F1.
+Functions from label vectors to numbers: Coverage, accuracy, precision, recall and F1.
 
-All take 0/1 arrays of shape `[N, L]` (reports by labels). Nothing that they return is NaN: a quotient without a
-denominator is `None` where it has no meaning and 0 where the report earned nothing; each function says which. This
-file needs numpy and its neighbour alone, as both are also shipped beside the `evaluate` modules.
+All take 0/1 arrays of shape `[N, L]` (reports by labels). No result is NaN: a quotient with denominator 0 is `None` if
+it is undefined, and 0 if a wrong report caused it; each docstring states which. This file imports only numpy and
+`bootstrap.py`, because both files are also shipped beside the `evaluate` scripts.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,22 @@ from .bootstrap import divide, estimate, known
 
 def check_labels(rows: Sequence[Sequence[int]], names: Sequence[str], what: str) -> np.ndarray:
     """
-    Turns label rows into an array, or says what is wrong with them.
+    Checks label rows and turns them into an array.
 
     Args:
         rows (`Sequence[Sequence[int]]`):
-            Label rows, one a report.
+            Label rows, one per report.
         names (`Sequence[str]`):
             Names of the L labels, in the order of the columns.
         what (`str`):
-            Name of the rows in an error: `"predictions"` or `"references"`.
+            Name of the rows in error messages, such as `"predictions"` or `"references"`.
 
     Returns:
         `np.ndarray`: int64 array of shape `[N, L]`.
 
     Raises:
-        `ValueError`: if there are no rows, a row has another length than `names`, or a value is neither 0 nor 1.
+        `ValueError`: if there are no rows, if a row's length differs from that of `names`, or if a value is neither 0
+            nor 1.
     """
     if len(rows) == 0:
         raise ValueError(f"`{what}` is empty: there is no report to score.")
@@ -52,17 +53,17 @@ def check_labels(rows: Sequence[Sequence[int]], names: Sequence[str], what: str)
 def check_pair(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides through [`check_labels`]; unequal numbers of rows raise a `ValueError`."""
+    """Checks both sides with [`check_labels`]; raises a `ValueError` if their numbers of rows differ."""
     if len(predictions) != len(references):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in "
+            f"{len(predictions)} predictions for {len(references)} references: pass one prediction per reference, in "
             "the same order."
         )
     return check_labels(predictions, names, "predictions"), check_labels(references, names, "references")
 
 
 def ratio(part: int, whole: int) -> float | None:
-    """`part / whole`, or `None` where `whole` is 0."""
+    """`part / whole`; `None` if `whole` is 0."""
     return known(divide(part, whole))
 
 
@@ -75,14 +76,14 @@ def label_statistics(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """
-    What each report adds to the sums that all label metrics are made of.
+    Statistics of each report. All label metrics are functions of their sums over the reports.
 
     Returns:
-        `dict[str, np.ndarray]`: `hits` (stated and true), `predicted` and `support` of shape `[N, L]`; `exact` (all L
-        right) and `reports` (ones) of shape `[N]`.
+        `dict[str, np.ndarray]`: `hits` (labels that are stated and true), `predicted` (stated) and `support` (true),
+        of shape `[N, L]`; `exact` (whether all L labels are right) and `reports` (ones), of shape `[N]`.
 
     Raises:
-        `ValueError`: for no rows, unequal numbers of rows, a row of another length, or a value other than 0 and 1.
+        `ValueError`: for no rows, unequal numbers of rows, a row of a wrong length, or a value other than 0 and 1.
     """
     predictions, references = check_pair(predictions, references, names)
     return {
@@ -95,7 +96,7 @@ def label_statistics(
 
 
 def per_label(names: Sequence[str], **columns: np.ndarray) -> dict[str, dict[str, float | int | None]]:
-    """The table `per_label`: for each name its value in every column `[L]`."""
+    """The table `per_label`: one row per name, with a value from each of `columns`, `[L]`."""
     return {name: {key: known(values[i]) for key, values in columns.items()} for i, name in enumerate(names)}
 
 
@@ -108,9 +109,10 @@ def coverage(
     ci: float | None = None,
 ) -> dict[str, float | list | dict | None]:
     r"""
-    Coverage, the paper's measure of a report: the share of the reference's positive labels that the report states too,
-    \\(\sum_{n,l} y_{nl} \hat{y}_{nl} / \sum_{n,l} y_{nl}\\). It is the micro-averaged recall; false positives cost
-    nothing, so read it beside precision.
+    Coverage, the paper's metric: the share of the reference's positive labels that the generated report states too,
+    \\(\sum_{n,l} y_{nl} \hat{y}_{nl} / \sum_{n,l} y_{nl}\\).
+
+    Coverage is the micro-averaged recall. False positives cost nothing, so read Coverage together with precision.
 
     Args:
         predictions (`Sequence[Sequence[int]]` of shape `[N, L]`):
@@ -120,16 +122,17 @@ def coverage(
         names (`Sequence[str]`):
             Names of the L labels, in the order of the columns.
         volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
-            For bootstrap intervals by patient: [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
+            Volume names and level of the bootstrap intervals by patient, see
+            [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
 
     Returns:
         `dict`: `coverage` over all positives; `coverage_macro`, the mean over the labels that occur in the references;
-        `per_label`, for each name its `coverage` and its `support` (number of reference positives). A label that never
-        occurs has coverage `None` and is left out of the macro mean; without any reference positive all are `None`.
-        With `ci` also `coverage_ci` and `coverage_macro_ci`.
+        `per_label`, which maps each name to its `coverage` and `support` (number of reference positives). A label that
+        never occurs has coverage `None` and is left out of the macro mean. Without any reference positive, all
+        coverages are `None`. With `ci` also `coverage_ci`, `coverage_macro_ci` and `ci_level`.
 
     Raises:
-        `ValueError`: for no rows, unequal numbers of rows, a row of another length, or a value other than 0 and 1.
+        `ValueError`: for no rows, unequal numbers of rows, a row of a wrong length, or a value other than 0 and 1.
     """
     statistics = label_statistics(predictions, references, names)
     hits, support = statistics["hits"].sum(axis=0), statistics["support"].sum(axis=0)  # [L], [L]
@@ -140,7 +143,7 @@ def coverage(
 
 
 def coverage_scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """[`coverage`]'s numbers from the sums of [`label_statistics`]; leading axes stay."""
+    """The numbers of [`coverage`], computed from the sums of [`label_statistics`]; leading axes are kept."""
     hits, support = sums["hits"], sums["support"]  # [..., L]
     return {
         "coverage": divide(hits.sum(axis=-1), support.sum(axis=-1)),
@@ -152,9 +155,9 @@ def precision_recall_f1(hits: np.ndarray, predicted: np.ndarray, support: np.nda
     """
     Precision, recall and F1 from counts of true positives, predicted positives and reference positives.
 
-    Precision is 0 where nothing was predicted although something is there, recall is NaN where nothing is there,
-    and F1, \\(2 hits / (predicted + support)\\), is 0 where either is 0. With neither predicted nor reference
-    positives all three are NaN.
+    Without predicted positives, precision is 0 if there are reference positives. Without reference positives, recall
+    is NaN. F1 is \\(2 hits / (predicted + support)\\), which is 0 without hits. Without positives on both sides, all
+    three are NaN.
     """
     return {
         "precision": np.where((predicted == 0) & (support > 0), 0, divide(hits, predicted)),
@@ -172,10 +175,10 @@ def label_accuracy(
     ci: float | None = None,
 ) -> dict[str, float | list | dict | None]:
     """
-    Agreement of label vectors: accuracy, and precision, recall and F1.
+    Agreement of label vectors: accuracy, precision, recall and F1.
 
-    Most labels are negative, so the all-negative report already reaches an accuracy of about .81 on CT-RATE: read it
-    beside F1 and the trivial rows.
+    Most labels are negative, so the all-negative report already reaches an accuracy of about .81 on CT-RATE. Read
+    accuracy together with F1 and with the numbers of the trivial reports.
 
     Args:
         predictions (`Sequence[Sequence[int]]` of shape `[N, L]`):
@@ -185,17 +188,19 @@ def label_accuracy(
         names (`Sequence[str]`):
             Names of the L labels, in the order of the columns.
         volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
-            For bootstrap intervals by patient: [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
+            Volume names and level of the bootstrap intervals by patient, see
+            [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
 
     Returns:
         `dict`: `accuracy`, the share of the N x L entries that agree; `exact_match`, the share of reports with all L
-        right; `precision_micro`, `recall_micro`, `f1_micro` over all entries; `precision_macro`, `recall_macro`,
-        `f1_macro`, means over the labels that occur in the references; `per_label`, for each name `precision`,
-        `recall`, `f1`, `accuracy`, `support` and `predicted`. [`precision_recall_f1`] says where a value has no
-        meaning and is `None`. With `ci` also an interval of every number outside `per_label`.
+        labels right; `precision_micro`, `recall_micro`, `f1_micro` over all entries; `precision_macro`,
+        `recall_macro`, `f1_macro`, means over the labels that occur in the references; `per_label`, which maps each
+        name to `precision`, `recall`, `f1`, `accuracy`, `support` and `predicted`. A value that
+        [`precision_recall_f1`] leaves undefined is `None`. With `ci` also an interval of every number outside
+        `per_label`, and `ci_level`.
 
     Raises:
-        `ValueError`: for no rows, unequal numbers of rows, a row of another length, or a value other than 0 and 1.
+        `ValueError`: for no rows, unequal numbers of rows, a row of a wrong length, or a value other than 0 and 1.
     """
     statistics = label_statistics(predictions, references, names)
     sums = {name: values.sum(axis=0) for name, values in statistics.items()}
@@ -213,12 +218,12 @@ def label_accuracy(
 
 
 def agreeing(sums: dict[str, np.ndarray]) -> np.ndarray:
-    """Number of reports whose label agrees, `[..., L]`: all, less those positive on one side alone."""
+    """Number of reports that agree on each label, `[..., L]`: all reports, less those positive on one side only."""
     return sums["reports"][..., None] - sums["predicted"] - sums["support"] + 2 * sums["hits"]
 
 
 def accuracy_scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """[`label_accuracy`]'s numbers from the sums of [`label_statistics`]; leading axes stay."""
+    """The numbers of [`label_accuracy`], computed from the sums of [`label_statistics`]; leading axes are kept."""
     counts = [sums[name] for name in ("hits", "predicted", "support")]  # [..., L] each
     micro = precision_recall_f1(*(count.sum(axis=-1) for count in counts))
     each = precision_recall_f1(*counts)

@@ -1,4 +1,9 @@
-"""Word overlap of generated and reference reports under a named recipe: BLEU-1 of one text is .51 or .63 by recipe."""
+"""
+Word overlap of generated and reference reports under a named recipe.
+
+A recipe fixes the treatment of case and punctuation. BLEU-1 of the same texts can be .51 under one recipe and .63
+under the other.
+"""
 
 import re
 import shutil
@@ -16,19 +21,21 @@ from .bootstrap import divide, estimate
 
 RECIPES = ("lower", "vlm3d")
 
-# A number keeps its decimals and its unit ("5.5mm"); any other mark is a token of its own.
+# A number with decimals keeps its unit ("5.5mm" is one token); any other punctuation mark is a token of its own.
 TOKEN = re.compile(r"\d+[.,]\d+\w*|\w+|[^\w\s]")
 
 
 def tokenize_lower(text: str) -> str:
-    """The recipe `"lower"`: lower case, punctuation split off, tokens joined by single spaces."""
+    """The recipe `"lower"`: lower case, punctuation split from words, tokens joined by single spaces."""
     return " ".join(TOKEN.findall(text.lower()))
 
 
 def clean_vlm3d(text: str, generated: bool) -> str:
     """
-    The recipe `"vlm3d"`: case and punctuation stay, a full stop is drawn to the word before it, line breaks go without
-    a space in their place (so they join two words), and a generated report also loses `<|eot_id|>`, quotes and
+    The recipe `"vlm3d"`, as the VLM3D challenge prepares texts.
+
+    Case and punctuation stay. The space before a full stop is removed, and so are line breaks, without a space in
+    their place: the two words around a line break are joined. A generated report also loses `<|eot_id|>`, quotes and
     underscores.
     """
     for mark in ("\n", "<|eot_id|>", '"', "_") if generated else ("\n",):
@@ -40,7 +47,7 @@ def prepare(
     predictions: Sequence[str], references: Sequence[str], recipe: str = "lower"
 ) -> tuple[list[str], list[str]]:
     """
-    Both sides as the recipe has them, checked.
+    Checks the reports of both sides, and prepares them as the recipe says.
 
     Raises:
         `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
@@ -49,7 +56,7 @@ def prepare(
         raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'` or `recipe='vlm3d'`.")
     if len(predictions) != len(references):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references: pass one prediction a reference, in "
+            f"{len(predictions)} predictions for {len(references)} references: pass one prediction per reference, in "
             "the same order."
         )
     if len(references) == 0:
@@ -79,33 +86,36 @@ def text_scores(
     ci: float | None = None,
 ) -> dict[str, float | str | list | None]:
     """
-    BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports; the first three equal pycocoevalcap's.
+    BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports.
 
-    BLEU and METEOR are computed over the whole corpus, ROUGE-L (beta 1.2) and BERTScore are means over the reports.
+    BLEU and METEOR are computed over the whole corpus; ROUGE-L (beta 1.2) and BERTScore are means over the reports.
+    BLEU, ROUGE-L and METEOR equal the values of pycocoevalcap.
 
     Args:
         predictions (`Sequence[str]`):
-            Generated reports. An empty one scores 0 in ROUGE-L and BERTScore and adds its reference's length to the
-            length penalties of BLEU and METEOR.
+            Generated reports. An empty report scores 0 in ROUGE-L and BERTScore. In BLEU and METEOR, the words of its
+            reference still count, which lowers the scores.
         references (`Sequence[str]`):
-            Reference reports, one a prediction, none empty.
+            Reference reports, one per prediction. None may be empty.
         recipe (`str`, *optional*, defaults to `"lower"`):
-            How the texts are made comparable, for all the scores. `"lower"`: lower case, punctuation split off
-            ([`tokenize_lower`]). `"vlm3d"`: as the VLM3D challenge does ([`clean_vlm3d`]), words split at white space.
+            How the texts are prepared for all scores. `"lower"`: lower case, punctuation split from words
+            ([`tokenize_lower`]). `"vlm3d"`: as in the VLM3D challenge ([`clean_vlm3d`]), words split at white space.
         meteor (`bool`, *optional*, defaults to `False`):
-            Whether to compute METEOR. It needs Java and takes most of a minute for 1,564 reports.
+            Whether to compute METEOR. METEOR needs Java and takes most of a minute for 1,564 reports.
         bertscore_model (`str`, *optional*):
-            Encoder for BERTScore, a name on the Hub or a local folder. Without it there is no BERTScore.
+            Encoder for BERTScore: a name on the Hub or a local folder. By default BERTScore is not computed.
         bertscore_layer (`int`, *optional*):
-            The encoder's layer to use. Defaults to the one that bert-score has tuned for a model of this name, and to
-            the last one of any other model: a local copy needs it to give published numbers.
+            Layer of the encoder. Defaults to the layer that bert-score has tuned for a model of this name, and to the
+            last layer for any other model. For a local copy, pass the layer to get published numbers.
         volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
-            For bootstrap intervals by patient: [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
+            Volume names and level of the bootstrap intervals by patient, see
+            [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
 
     Returns:
-        `dict`: `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l`, `meteor`, in [0, 1], and `bertscore_f1`, in [-1, 1]
-        and not rescaled; `None` for those not asked for. With `ci` also the interval of each that was. `recipe`, and
-        with BERTScore `bertscore_hash`, bert-score's own name of the setting (model, layer, versions).
+        `dict`: `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l` and `meteor`, in [0, 1]; `bertscore_f1`, in [-1, 1],
+        not rescaled; `recipe`. `meteor` and `bertscore_f1` are `None` unless requested. With `ci` also the interval of
+        each computed number. With BERTScore also `bertscore_hash`, bert-score's name of the setting (model, layer,
+        versions).
 
     Raises:
         `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
@@ -129,7 +139,7 @@ def text_statistics(
     bertscore_model: str | None = None,
     bertscore_layer: int | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What each prepared report adds to the sums of [`overlap_scores`]; and `bertscore_hash`, where there is one."""
+    """Statistics of each prepared report, whose sums [`overlap_scores`] takes; and `bertscore_hash` with BERTScore."""
     statistics, named = overlap_statistics(hypotheses, truths), {}
     if meteor:
         statistics["meteor"] = meteor_statistics(hypotheses, truths)
@@ -142,12 +152,12 @@ def text_statistics(
 
 def overlap_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> dict[str, np.ndarray]:
     """
-    What each prepared report adds to the sums that BLEU and ROUGE-L are made of.
+    Statistics of each prepared report. BLEU and ROUGE-L are functions of their sums over the reports.
 
     Returns:
-        `dict[str, np.ndarray]`: `matches` and `guesses`, the n-grams found in the reference and all, n = 1 to 4, of
-        shape `[N, 4]`; `generated` and `expected`, the lengths in words, `rouge_l` and `reports` (ones), of shape
-        `[N]`.
+        `dict[str, np.ndarray]`: `matches` (n-grams of the report that the reference contains) and `guesses` (all
+        n-grams of the report), for n = 1 to 4, of shape `[N, 4]`; `generated` and `expected` (lengths of report and
+        reference in words), `rouge_l` and `reports` (ones), of shape `[N]`.
     """
     cooked = [cook_test(text, cook_refs([truth])) for text, truth in zip(hypotheses, truths, strict=True)]
     return {
@@ -161,8 +171,8 @@ def overlap_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> dict
 
 
 def overlap_scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The numbers of [`text_scores`] from the sums of the statistics; leading axes stay."""
-    # pycocoevalcap's constants, so that nothing is ever divided by 0
+    """The numbers of [`text_scores`], computed from the sums of the statistics; leading axes are kept."""
+    # The same small constants as in pycocoevalcap avoid a division by 0.
     precision = (sums["matches"] + 1e-15) / (sums["guesses"] + 1e-9)  # [..., 4]
     length = (sums["generated"] + 1e-15) / (sums["expected"] + 1e-9)  # [...]
     brevity = np.exp(np.minimum(0, 1 - 1 / length))
@@ -179,7 +189,7 @@ def overlap_scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def rouge_l(text: str, truth: str) -> float:
-    """ROUGE-L of one report, pycocoevalcap's to the last bit: words split at single spaces, F with beta 1.2."""
+    """ROUGE-L of one report, bit for bit as in pycocoevalcap: words split at single spaces, F with beta 1.2."""
     words, expected = text.split(" "), truth.split(" ")
     common = common_subsequence_length(words, expected)
     precision, recall = common / len(words), common / len(expected)
@@ -188,14 +198,16 @@ def rouge_l(text: str, truth: str) -> float:
 
 def common_subsequence_length(first: Sequence[str], second: Sequence[str]) -> int:
     """
-    Length of the longest common subsequence, one row of its table at a time as the bits of an integer (Hyyrö, "Bit-
-    parallel LCS-length computation revisited", 2004): some hundred times as fast as cell by cell.
+    Length of the longest common subsequence.
+
+    Each row of the table is held as the bits of one integer (Hyyrö, "Bit-parallel LCS-length computation revisited",
+    2004). This is about a hundred times faster than computing cell by cell.
     """
     places = defaultdict(int)
     for i, word in enumerate(first):
         places[word] |= 1 << i
     full = (1 << len(first)) - 1
-    row = full  # bit i is 0 where the length grows by one at word i
+    row = full  # bit i is 0 if the length grows by one at word i
     for word in second:
         found = row & places[word]
         row = ((row + found) | (row - found)) & full
@@ -204,20 +216,16 @@ def common_subsequence_length(first: Sequence[str], second: Sequence[str]) -> in
 
 def meteor_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> np.ndarray:
     """
-    METEOR's counts of each report, by the `meteor-1.5.jar` that pycocoevalcap brings and under its settings.
+    METEOR's counts for each report, float `[N, 23]`, from `meteor-1.5.jar` of pycocoevalcap and with its settings.
 
-    Returns:
-        `np.ndarray`: float array of shape `[N, 23]`: the words of the generated and of the reference report; of these
-        the function words; for each of the four stages (exact, stem, synonym, paraphrase) the matched content and
-        function words of both; chunks; and all matched words of both.
-
-    Raises:
-        `FileNotFoundError`: if there is no Java.
+    The columns, each pair for the generated and the reference report: words (2); function words (2); for each of four
+    stages (exact, stem, synonym, paraphrase) matched content words (2) and matched function words (2); chunks (1); all
+    matched words (2). Without Java, a `FileNotFoundError` is raised.
     """
     if shutil.which("java") is None:
         raise FileNotFoundError("METEOR needs Java: install one (`apt install default-jre`), or pass `meteor=False`.")
     jar = Path(pycocoevalcap_meteor.__file__).with_name(pycocoevalcap_meteor.METEOR_JAR)
-    # A report is one field of a line, so what would end the field or the line has to go.
+    # A report is one field of a line, so line breaks and the field separator are removed from it.
     clean = [[re.sub(r"[\r\n]", " ", text.replace("|||", "")) for text in texts] for texts in (hypotheses, truths)]
     lines = "".join(f"SCORE ||| {truth} ||| {text}\n" for text, truth in zip(*clean, strict=True))
     command = ["java", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
@@ -226,7 +234,7 @@ def meteor_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> np.nd
 
 
 def meteor_score(counts: np.ndarray) -> np.ndarray:
-    """METEOR 1.5 for English from sums of [`meteor_statistics`], `[..., 23]` -> `[...]`; 0 where no word matches."""
+    """METEOR 1.5 for English from sums of [`meteor_statistics`], `[..., 23]` to `[...]`; 0 if no word matches."""
     alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
     stages = counts[..., 4:20].reshape(*counts.shape[:-1], 4, 4)  # [..., stage, (content of both, function of both)]
     words, function = counts[..., :2], counts[..., 2:4]  # [..., (generated, reference)]
@@ -236,7 +244,7 @@ def meteor_score(counts: np.ndarray) -> np.ndarray:
     precision, recall = share[..., 0], share[..., 1]
     mean = divide(precision * recall, alpha * precision + (1 - alpha) * recall, empty=0.0)
     chunks, matches = counts[..., 20], counts[..., 21:]
-    # One chunk that is the whole text on both sides is no fragmentation.
+    # A single chunk that covers both whole texts is not fragmented.
     whole = (matches == words).all(axis=-1) & (chunks == 1)
     fragmentation = np.where(whole, 0, divide(chunks, matches.mean(axis=-1), empty=0.0))
     return mean * (1 - gamma * fragmentation**beta)
@@ -246,11 +254,11 @@ def bertscore_f1(
     hypotheses: Sequence[str], truths: Sequence[str], model: str, layer: int | None = None
 ) -> tuple[np.ndarray, str]:
     """
-    BERTScore's F1 of each report, `[N]`, without idf weights or rescaling; and bert-score's name of the setting.
+    BERTScore F1 of each report, `[N]`, without idf weights or rescaling; and bert-score's name of the setting.
 
-    A report is cut where the encoder's input ends, mostly after 512 tokens.
+    A report is truncated to the maximum input length of the encoder, for most encoders 512 tokens.
     """
-    # Slow to import, and few need it.
+    # Imported here, because the import is slow and few callers need it.
     from bert_score import BERTScorer  # noqa: PLC0415
     from bert_score.utils import model2layers  # noqa: PLC0415
     from transformers import AutoConfig  # noqa: PLC0415
@@ -259,7 +267,7 @@ def bertscore_f1(
     scorer = BERTScorer(model, num_layers=layer or model2layers.get(model, config.num_hidden_layers))
     tokenizer = scorer._tokenizer  # bert-score has no public way to it
     if tokenizer.model_max_length > config.max_position_embeddings:
-        # unset is 1e30, more than the tokenizer itself can take; two less, as RoBERTa's positions begin at 2
+        # An unset length is 1e30, which the tokenizer itself cannot handle. Less 2: RoBERTa's positions begin at 2.
         tokenizer.model_max_length = config.max_position_embeddings - 2
     scores = np.zeros(len(hypotheses))
     # bert-score 0.3.13 fails on an empty string

@@ -10,30 +10,31 @@ from .rules import label_report
 from .terms import TERMS
 
 
-# From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.
+# From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
+# one per line.
 __all__ = ["TERMS", "CTCoverage", "estimate"]
 
 _DESCRIPTION = """
 Coverage = positive labels of the reference that the prediction states too / positive labels of the reference, over the
-18 labels of CT-RATE. It is the micro-averaged recall: false positives cost nothing, so read it beside precision.
+18 labels of CT-RATE. Coverage is the micro-averaged recall: false positives cost nothing, so read it with precision.
 """
 
 _INPUTS = """
 Args:
     predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one a prediction. Take CT-RATE's own labels where there are any: a labeler
-        that reads both sides makes the same mistake twice, and it goes unseen.
-    volumes: CT-RATE's volume names, one a report, from which the intervals take the patients (optional).
-    ci: width of a bootstrap interval by patient, such as 0.95 (optional).
+    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
+        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
+    ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `coverage` (micro); `coverage_macro`, the mean over the labels that occur in the references; `per_label`, for each
-    label its `coverage` (None where the label never occurs) and `support`;
-    `labeler`, what read the texts (None if all were vectors). With `ci` also `coverage_ci` and `coverage_macro_ci`.
+    label its `coverage` (None if the label never occurs) and `support`;
+    `labeler`, which read the texts (None without texts). With `ci` also `coverage_ci` and `coverage_macro_ci`.
 """
 
 
 class CTCoverage(evaluate.Metric):
-    """Thin wrapper: texts to labels, labels to [`coverage`]."""
+    """Turns texts into labels, and passes the labels to [`coverage`]."""
 
     def _info(self):
         return evaluate.MetricInfo(

@@ -11,13 +11,14 @@ from .rules import label_report
 from .terms import TERMS
 
 
-# From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.
+# From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
+# one per line.
 __all__ = ["TERMS", "CTCrg", "estimate", "label_statistics"]
 
 _DESCRIPTION = """
 CRG = U / (2U - s) with s = r TP - r FN - FP, r = (X - A) / 2A and U = (X - A) / 2, where A of the X entries (reports
-times 18 labels of CT-RATE) are positive in the references. All-negative and all-positive reports have 1/3, perfect
-ones 1. For the challenge's own number label the reports with its classifier and pass the vectors.
+times 18 labels of CT-RATE) are positive in the references. All-negative and all-positive reports score 1/3, perfect
+reports 1. For the challenge's own number, label the reports with the challenge's classifier and pass the vectors.
 """
 
 _CITATION = """
@@ -28,18 +29,18 @@ paper), arXiv:2505.17167.
 _INPUTS = """
 Args:
     predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one a prediction. Take CT-RATE's own labels where there are any: a labeler
-        that reads both sides makes the same mistake twice, and it goes unseen.
-    volumes: CT-RATE's volume names, one a report, from which the intervals take the patients (optional).
-    ci: width of a bootstrap interval by patient, such as 0.95 (optional).
+    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
+        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
+    ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
-    `crg` in [1/5, 1], None where the references hold no positive label, or no negative one;
-    `labeler`, what read the texts (None if all were vectors). With `ci` also `crg_ci`.
+    `crg` in [1/5, 1], None if the references hold no positive label or no negative label;
+    `labeler`, which read the texts (None without texts). With `ci` also `crg_ci`.
 """
 
 
 class CTCrg(evaluate.Metric):
-    """Thin wrapper: texts to labels, labels to [`crg`]."""
+    """Turns texts into labels, and passes the labels to [`crg`]."""
 
     def _info(self):
         return evaluate.MetricInfo(

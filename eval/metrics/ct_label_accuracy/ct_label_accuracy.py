@@ -10,31 +10,32 @@ from .rules import label_report
 from .terms import TERMS
 
 
-# From the Hub `evaluate` fetches only the siblings that this script itself imports, so it names them all, one a line.
+# From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
+# one per line.
 __all__ = ["TERMS", "CTLabelAccuracy", "estimate"]
 
 _DESCRIPTION = """
 Agreement of a generated report with the reference on the 18 labels of CT-RATE. Accuracy = equal entries / all entries.
-Most labels are negative: the all-negative report reaches about .81 in accuracy on CT-RATE, so read F1 beside it.
+Most labels are negative: the all-negative report reaches an accuracy of about .81 on CT-RATE, so read F1 too.
 """
 
 _INPUTS = """
 Args:
     predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one a prediction. Take CT-RATE's own labels where there are any: a labeler
-        that reads both sides makes the same mistake twice, and it goes unseen.
-    volumes: CT-RATE's volume names, one a report, from which the intervals take the patients (optional).
-    ci: width of a bootstrap interval by patient, such as 0.95 (optional).
+    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
+        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
+    ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
-    `accuracy`; `exact_match`, the share of reports with all 18 right; `precision_micro`, `recall_micro`, `f1_micro`;
-    `precision_macro`, `recall_macro`, `f1_macro`, means over the labels that occur in the references; `per_label`, for
-    each label `precision`, `recall`, `f1`, `accuracy`, `support` and `predicted` (None where a value has no meaning);
-    `labeler`, what read the texts (None if all were vectors). With `ci` also `accuracy_ci` and so on.
+    `accuracy`; `exact_match`, the share of reports with all 18 labels right; `precision_micro`, `recall_micro` and
+    `f1_micro`; `precision_macro`, `recall_macro` and `f1_macro`, means over the labels that occur in the references;
+    `per_label`, for each label `precision`, `recall`, `f1`, `accuracy`, `support` and `predicted` (None if undefined);
+    `labeler`, which read the texts (None without texts). With `ci` also `accuracy_ci` and so on.
 """
 
 
 class CTLabelAccuracy(evaluate.Metric):
-    """Thin wrapper: texts to labels, labels to [`label_accuracy`]."""
+    """Turns texts into labels, and passes the labels to [`label_accuracy`]."""
 
     def _info(self):
         return evaluate.MetricInfo(

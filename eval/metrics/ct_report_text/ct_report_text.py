@@ -8,33 +8,34 @@ from .bootstrap import estimate
 from .text_metrics import text_scores
 
 
-# From the Hub `evaluate` fetches only the siblings that this script itself imports, and asks for the packages that it
-# imports where they are not installed: so it names them all, one a line.
+# From the Hub, `evaluate` fetches only those files that this script itself imports, and names missing packages only if
+# this script itself imports them. So the script imports all of them, one per line.
 __all__ = ["CTReportText", "estimate", "pycocoevalcap"]
 
 _DESCRIPTION = """
-BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports. The same texts score differently under another
-treatment of case and punctuation: compare numbers of one `recipe` only.
+BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports. Scores of the same texts depend on the treatment
+of case and punctuation: compare only numbers of the same `recipe`.
 """
 
 _INPUTS = """
 Args:
     predictions: generated reports (`list[str]`).
-    references: reference reports, one a prediction, none empty.
+    references: reference reports, one per prediction; none may be empty.
     recipe: "lower" (lower case, punctuation split off; the default) or "vlm3d" (as the VLM3D challenge does).
     meteor: True for METEOR, which needs Java (optional).
     bertscore_model: encoder for BERTScore, a name on the Hub or a local folder; needs bert-score (optional).
-    bertscore_layer: its layer; by default bert-score's choice for a model of this name, else the last (optional).
-    volumes: CT-RATE's volume names, one a report, from which the intervals take the patients (optional).
-    ci: width of a bootstrap interval by patient, such as 0.95 (optional).
+    bertscore_layer: layer of the encoder; by default bert-score's choice for a model of this name, or the last layer
+        if bert-score does not know the model (optional).
+    volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
+    ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
-    `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l`, `meteor` and `bertscore_f1` (None unless asked for); `recipe`; with
+    `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l`, `meteor` and `bertscore_f1` (None unless requested); `recipe`; with
     BERTScore also `bertscore_hash`. With `ci` also `bleu1_ci` and so on.
 """
 
 
 class CTReportText(evaluate.Metric):
-    """Thin wrapper over [`text_scores`]."""
+    """Passes texts and options to [`text_scores`]."""
 
     def _info(self):
         text = datasets.Value("string")
