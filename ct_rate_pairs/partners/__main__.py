@@ -1,4 +1,7 @@
-"""`ct-rate-pairs partners`, also `python -m ct_rate_pairs.partners`: what each partner rule does to a split."""
+"""
+The command `ct-rate-pairs partners` (also `python -m ct_rate_pairs.partners`), which shows what each partner rule does
+to a split.
+"""
 
 import json
 from collections.abc import Sequence
@@ -8,36 +11,44 @@ from ct_rate_pairs.command_line import CommandParser, run
 
 
 def main(argv: Sequence[str]) -> None:
+    """Runs the command with its arguments."""
     parser = CommandParser(
         "ct-rate-pairs partners",
         description="""\
 Show what the partner rules do to a split: which volumes serve as negatives, and how often.
 
-With negative="heter" (the paper, section 7.2) each volume gets as its negative a volume of another patient whose
-labels differ in at least 10 of 18; where none does, the farthest there are. With negative="hard" (section 11.2, future
-work 2) it gets one that differs in at most 3 labels, yet lacks a finding of the report: a label that is 1 in the
-volume and 0 in the partner. Where none is so near, the nearest that lacks one. A volume without findings gets, as
-near, one with a finding that its report denies.
+The negative of a volume is a volume of another patient, its partner. With negative="heter" (the paper, section 7.2),
+the partner differs in at least 10 of the 18 labels. If no volume differs that much, the volumes that differ most are
+used. With negative="hard" (section 11.2, future work 2), the partner differs in at most 3 labels and lacks a finding
+of the report: a label that is 1 in the volume and 0 in the partner. If no such volume is that near, the nearest such
+volumes are used. A volume without findings gets a near partner with a finding that the report denies.
 
-Why look? Most scans have few findings, so only very sick ones are 10 labels away from them. The few very sick scans
-then serve most draws, and a model can tell the negative by "a very sick scan" instead of comparing the scan with
-the report. Read off
-  - reuse: how few volumes serve half of the draws, and how often the busiest one does. Small is bad;
-  - label load: positive labels of partners against the cohort's, and each label's prevalence. Far apart is bad;
-  - the histogram: where bars stand outside the distance asked for, the split is too small for the rule.
-partner_sampling="balanced" draws rare partners more often, so that volumes serve as equally as the rule lets them.
-What is left then is the rule's doing: a smaller --min_label_distance is the remedy.
+Why look? Most scans have few findings, so only very sick scans differ from them in 10 labels. These few scans then
+serve most draws, and a model can recognise the negative as "a very sick scan" without comparing it with the report.
+What the table shows:
+  - reuse: the share of volumes that serve half of the draws (a small share is bad), and the number of draws that the
+    most used volume serves (a large number is bad);
+  - label load: the positive labels of partners and of the cohort, and the prevalence of each label (a large difference
+    is bad);
+  - the histogram of label distances: bars outside the wanted distance mean that the split is too small for the rule.
+With partner_sampling="balanced", rarely used partners are drawn more often, so that all volumes serve as equally as
+the rule allows. The imbalance that remains comes from the rule itself: a smaller --min_label_distance reduces it.
 
-All numbers are expectations over an epoch of one draw a volume; nothing is drawn and no volume is read.""",
+All numbers are expected values for an epoch with one draw per volume. Nothing is drawn, and no volume is read.""",
         epilog="examples:\n  ct-rate-pairs partners runs/phantom_cohort\n"
         "  ct-rate-pairs partners --split test --min_label_distance 7 --json partners.json",
     )
     add = parser.add_argument
-    add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
+    add(
+        "data_dir",
+        nargs="?",
+        metavar="DIR",
+        help="copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)",
+    )
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
-    add("--min_label_distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
-    add("--max_label_distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write the numbers to this file too")
+    add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", type=int, default=3, metavar="N", help="for hard, 1 to 18 (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     args = parser.parse_args(argv)
 
     from ct_rate_pairs.config import CTRatePairsConfig

@@ -1,6 +1,6 @@
 """
-Which volume serves as the negative of which: the heterogeneous partners of the paper's section 7.2, and hard ones
-after the second plan of its section 11.2. `python -m ct_rate_pairs.partners` prints what both do to a split.
+Which volume serves as the negative of which: the heterogeneous partners of the paper's section 7.2, and the hard
+partners that its section 11.2 plans. `python -m ct_rate_pairs.partners` prints what both rules do to a split.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-BALANCE_STEPS, BALANCE_DAMPING = 15, 0.95  # of the proportional fitting
+BALANCE_STEPS, BALANCE_DAMPING = 15, 0.95  # of the iterative proportional fitting
 
 
 class NoPartnerError(LookupError):
@@ -18,25 +18,26 @@ class NoPartnerError(LookupError):
 
 
 class ExpectedDraws(NamedTuple):
-    """What is to be expected of an epoch, which draws one partner a volume."""
+    """Expected values for an epoch with one draw per volume."""
 
-    of_pattern: np.ndarray  # how many draws fall on volumes of each pattern, [P]
-    at_distance: np.ndarray  # how many have each label distance, 0 to L, [L + 1]
-    lacking_a_finding: float  # how many give a partner without one of the volume's findings
-    idle: np.ndarray  # probability that no draw falls on a volume of each pattern, [P]
+    of_pattern: np.ndarray  # number of draws that fall on the volumes of each label pattern, [P]
+    at_distance: np.ndarray  # number of draws with each label distance, 0 to L, [L + 1]
+    lacking_a_finding: float  # number of draws whose partner lacks a finding of the volume
+    idle: np.ndarray  # for each label pattern, the probability that a given volume of it is never drawn, [P]
 
 
 class PartnerSampler:
     """
-    Draws, for a volume, another patient's volume of the same split, by what their labels say.
+    Draws the partner of a volume: a volume of another patient in the same split, chosen by its labels.
 
-    - heter: a volume that differs in at least `min_label_distance` labels. Where none does, the farthest.
-    - hard: a volume that differs in at most `max_label_distance` labels and lacks a finding of the volume's report,
-      that is a label which is 1 in the volume and 0 in the partner. Where none is that near, the nearest that lacks
-      one. Where none lacks any (a volume without findings, above all), one with a finding that the report denies
-      takes its place, as near; where all have the same labels, any.
+    - heter: a partner differs in at least `min_label_distance` labels. If no volume differs that much, the volumes
+      that differ most are used.
+    - hard: a partner differs in at most `max_label_distance` labels and lacks a finding of the volume's report: a
+      label that is 1 in the volume and 0 in the partner. If no such volume is that near, the nearest such volumes are
+      used. If no volume lacks a finding (mostly when the volume has none), a partner is a near volume with other
+      labels, that is, with a finding that the report denies. If all volumes have the same labels, any volume is used.
 
-    The rule looks at label patterns, of which CT-RATE has 6,514, not at its 47,149 volumes.
+    The rules work on label patterns (CT-RATE has 6,514 of them), not on single volumes (CT-RATE has 47,149).
 
     Args:
         labels (`np.ndarray`):
@@ -44,17 +45,17 @@ class PartnerSampler:
         patients (`Sequence[str]`):
             Patient of each of the N volumes.
         min_label_distance (`int`, *optional*, defaults to `10`):
-            In how many of the 18 labels a heter partner differs at least.
+            Smallest label distance of a heter partner: the number of labels, of 18, that differ.
         sampling (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"` over all volumes that the rule allows (the paper), or `"balanced"`: weighted so that every
-            volume serves about as often as any other, as far as the rule lets it.
+            `"uniform"`: all volumes that the rule allows are equally likely (the paper). `"balanced"`: weighted so
+            that all volumes serve about equally often, as far as the rule allows.
         hard (`bool`, *optional*, defaults to `False`):
-            Hard partners instead of heter ones.
+            Whether partners are hard instead of heter.
         max_label_distance (`int`, *optional*, defaults to `3`):
-            In how many labels a hard partner differs at most.
+            Largest label distance of a hard partner.
 
     Raises:
-        `ValueError`: all volumes are of one patient, or a label distance is not between 1 and 18.
+        `ValueError`: if all volumes are of one patient, or a label distance is not between 1 and 18.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class PartnerSampler:
             )
         labels = np.asarray(labels, dtype=np.int64)
         self.num_labels = labels.shape[1]
-        # A pattern is a number with a bit a label: distances to all others are then one XOR away.
+        # A pattern is a number with one bit per label, so that one XOR gives the distances to all other patterns.
         self.patterns, pattern_of, self.counts = np.unique(
             labels @ (1 << np.arange(self.num_labels)), return_inverse=True, return_counts=True
         )  # [P], [N], [P]
@@ -88,7 +89,7 @@ class PartnerSampler:
         self.min_label_distance = min_label_distance
         self.max_label_distance = max_label_distance
         self.hard = hard
-        self.weights = np.ones(len(self.patterns))  # of a volume of each pattern, [P]
+        self.weights = np.ones(len(self.patterns))  # weight of one volume of each pattern, [P]
         if sampling == "balanced":
             self._balance()
 
@@ -98,17 +99,17 @@ class PartnerSampler:
 
         Args:
             index (`int`):
-                The volume.
+                Index of the volume.
             rng (`np.random.Generator`):
-                All that the draw depends on, beside the arguments.
+                Random stream of the draw. The draw depends on nothing else but the arguments.
             without (`Sequence[int]`, *optional*):
-                Volumes that are passed over.
+                Indices of volumes that must not be drawn.
 
         Returns:
-            `tuple[int, int]`: the partner's index, and in how many labels it differs.
+            `tuple[int, int]`: the index and the label distance of the partner.
 
         Raises:
-            `NoPartnerError`: no volume of another patient is left.
+            `NoPartnerError`: if no volume of another patient is left.
         """
         barred = self.patients == self.patients[index]  # [N]
         barred[list(without)] = True
@@ -123,8 +124,8 @@ class PartnerSampler:
 
     def statistics(self) -> dict[str, float]:
         """
-        What the rule does to this cohort, in expectation over an epoch of one draw a volume. That a patient's own
-        volumes are left out of his draws is neglected here.
+        What the rule does to this cohort: expected values for an epoch with one draw per volume. They neglect that a
+        partner is never a volume of the same patient.
         """
         expected, volumes = self.expected_draws, len(self.pattern_of)
         of_volume = np.sort((expected.of_pattern / self.counts)[self.pattern_of])[::-1]  # [N], the busiest first
@@ -147,6 +148,7 @@ class PartnerSampler:
 
     @cached_property
     def expected_draws(self) -> ExpectedDraws:
+        """Expected values for an epoch with one draw per volume, by label pattern and by label distance."""
         of_pattern, idle = np.zeros(len(self.patterns)), np.ones(len(self.patterns))
         at_distance, lacking = np.zeros(self.num_labels + 1), 0.0
         mass = self.weights * self.counts
@@ -160,7 +162,7 @@ class PartnerSampler:
         return ExpectedDraws(of_pattern, at_distance, lacking, idle)
 
     def _eligible(self, pattern: int, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The patterns that may serve `pattern` while `counts` volumes of each are left, with their distances."""
+        """The patterns that may serve `pattern`, and their label distances. `counts` volumes of each are left."""
         distances = np.bitwise_count(self.patterns ^ self.patterns[pattern])  # [P]
         left = counts > 0
         if self.hard:
@@ -173,22 +175,21 @@ class PartnerSampler:
         return eligible, distances[eligible]
 
     def _lacking(self, pattern: int) -> np.ndarray:
-        """Which patterns lack a finding of `pattern`, bool `[P]`."""
+        """For each pattern, whether it lacks a finding of `pattern`, bool `[P]`."""
         return (self.patterns[pattern] & ~self.patterns) != 0
 
     def _balance(self) -> None:
         """
-        Iterative proportional fitting of the weights to equal use of the volumes.
+        Fits the weights so that all volumes are used equally often (iterative proportional fitting).
 
-        No weights may reach that (heter leaves a healthy volume only very sick partners), and would then part without
-        end. Damped, the fitting converges whatever the rule allows.
+        Often no weights reach equal use: with heter, a healthy volume has only very sick partners. Without damping,
+        the weights would then grow apart without end. With damping, the fit always converges.
         """
         eligible = np.zeros((len(self.patterns), len(self.patterns)), dtype=np.float32)
         for pattern in range(len(self.patterns)):
             eligible[pattern, self._eligible(pattern, self.counts)[0]] = 1
         for _ in range(BALANCE_STEPS):
             per_mass = self.counts / (eligible @ (self.weights * self.counts).astype(np.float32))
-            per_weight = eligible.T @ per_mass.astype(np.float32)  # expected draws of a volume of weight 1, [P]
-            self.weights = (
-                np.maximum(per_weight, 1e-9, dtype=np.float64) ** -BALANCE_DAMPING
-            )  # 0 where no volume may have it
+            # Expected draws of a volume of weight 1, [P]; 0 for a pattern that no volume may have as its partner.
+            per_weight = eligible.T @ per_mass.astype(np.float32)
+            self.weights = np.maximum(per_weight, 1e-9, dtype=np.float64) ** -BALANCE_DAMPING

@@ -1,4 +1,4 @@
-"""What each partner rule does to a split, as a table: the command `python -m ct_rate_pairs.partners`."""
+"""What each partner rule does to a split, as numbers and as a table (`python -m ct_rate_pairs.partners` prints it)."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from .sampler import PartnerSampler
 
 
 RULES = (("heter", "uniform"), ("heter", "balanced"), ("hard", "uniform"), ("hard", "balanced"))
-BAR = 12  # characters of a whole bar of the histogram
+BAR = 12  # length of the longest bar of the histogram, in characters
 
-# Lines of the table: key of `PartnerSampler.statistics`, words for it, how to print the value
+# Lines of the table: key of `PartnerSampler.statistics`, name of the line, format of the value.
 LINES = (
     ("share_with_a_partner", "volumes with a partner at the distance", "{:.1%}"),
     ("share_of_draws_that_lack_a_finding", "draws that lack a finding of the report", "{:.1%}"),
     ("share_of_volumes_that_serve_half_of_the_draws", "volumes that serve half of the draws", "{:.1%}"),
-    ("most_draws_of_one_volume", "most draws of one volume, an epoch", "{:.1f}"),
+    ("most_draws_of_one_volume", "most draws of one volume, per epoch", "{:.1f}"),
     ("share_of_volumes_idle_in_an_epoch", "volumes that serve nobody in an epoch", "{:.1%}"),
     ("share_of_volumes_that_never_serve", "volumes that can never serve", "{:.1%}"),
     ("mean_positives_of_partner", "positive labels of a partner", "{:.2f}"),
@@ -26,20 +26,22 @@ def describe_partners(
     labels: np.ndarray, patients: list[str], min_label_distance: int = 10, max_label_distance: int = 3
 ) -> dict:
     """
-    Compare the rules on a split.
+    Compare the partner rules on a split.
 
     Args:
         labels (`np.ndarray`):
             0/1 labels of shape `[N, 18]`.
         patients (`list[str]`):
             Patient of each of the N volumes.
-        min_label_distance, max_label_distance (`int`, *optional*, defaults to `10` and `3`):
-            Of the heter and of the hard rule, see [`~ct_rate_pairs.partners.sampler.PartnerSampler`].
+        min_label_distance (`int`, *optional*, defaults to `10`):
+            Smallest label distance of a heter partner.
+        max_label_distance (`int`, *optional*, defaults to `3`):
+            Largest label distance of a hard partner.
 
     Returns:
-        `dict`: the cohort's numbers, and under `rules` one entry a rule: its
-        [`~ct_rate_pairs.partners.sampler.PartnerSampler.statistics`], `prevalence` of each label among the partners, and
-        `share_of_draws_at_distance`, 0 to 18.
+        `dict`: the numbers of the cohort, and under `rules` one entry per rule. An entry has the
+        [`~ct_rate_pairs.partners.sampler.PartnerSampler.statistics`] of the rule, the `prevalence` of each label among
+        the partners, and `share_of_draws_at_distance` (19 shares, for the label distances 0 to 18).
     """
     report = {
         "volumes": len(labels),
@@ -68,7 +70,7 @@ def _by_label(values: np.ndarray) -> dict[str, float]:
 
 
 def format_report(report: dict) -> str:
-    """What [`describe_partners`] found, as text for a terminal."""
+    """The result of [`describe_partners`] as text for a terminal."""
     rules = report["rules"]
     first = next(iter(rules.values()))
 

@@ -1,4 +1,4 @@
-"""Turns a source into a prepared copy, sharded Parquet that `load_dataset("ct_rate_pairs", data_dir=...)` reads."""
+"""Makes a prepared copy of a source: Parquet shards that `load_dataset("ct_rate_pairs", data_dir=...)` reads."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""`ct-rate-pairs prepare`, also `python -m ct_rate_pairs.prepare`: writes a prepared copy."""
+"""The command `ct-rate-pairs prepare` (also `python -m ct_rate_pairs.prepare`), which writes a prepared copy."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,15 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 
 def main(argv: Sequence[str]) -> None:
+    """Runs the command with its arguments."""
     parser = CommandParser(
         "ct-rate-pairs prepare",
         old_names={"out": "output_dir"},
-        description="Read every scan once and keep its slices, reports and labels in sharded Parquet: an epoch then "
-        "reads megabytes a scan instead of inflating a volume. Load the copy with "
-        'load_dataset("ct_rate_pairs", data_dir=DIR, negative="heter"). Interrupted, even by kill -9, the same '
-        "command goes on with the first unfinished file. Bad volumes are left out and listed in bad_volumes.csv.",
+        description="Read every scan once, and store its slices, report and labels in Parquet shards. An epoch then\n"
+        "reads a few megabytes per scan and does not inflate the volumes again. Load the copy with\n"
+        'load_dataset("ct_rate_pairs", data_dir=DIR, negative="heter"). After an interruption (even kill -9), run\n'
+        "the same command again: it continues with the first unfinished file. Bad volumes are left out and listed\n"
+        "in bad_volumes.csv.",
         epilog="examples:\n"
         "  ct-rate-pairs prepare --output_dir prepared                               # CT-RATE from the Hub\n"
         "  ct-rate-pairs prepare --output_dir prepared --data_dir /data/CT-RATE --workers 32\n"
@@ -22,12 +24,12 @@ def main(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("--output_dir", required=True, metavar="DIR", help="folder of the prepared copy")
-    add("--data_dir", metavar="SRC", help="CT-RATE tree or phantom cohort (default: CT-RATE on the Hub)")
+    add("--data_dir", metavar="SRC", help="copy of CT-RATE or phantom cohort (default: CT-RATE on the Hub)")
     add_options(parser, VolumeSettings)
     add("--shard_size", type=int, default=200, metavar="N", help="scans per file (default: %(default)s)")
     add("--workers", type=int, metavar="W", help="processes (default: one per core)")
-    add("--on_error", choices=("skip", "raise"), default="skip", help="at a bad volume (default: %(default)s)")
-    add("--shard_index", type=int, default=0, metavar="I", help="this job, of --num_shards (default: %(default)s)")
+    add("--on_error", choices=("skip", "raise"), default="skip", help="what a bad volume does (default: %(default)s)")
+    add("--shard_index", type=int, default=0, metavar="I", help="number of this job, from 0 (default: %(default)s)")
     add("--num_shards", type=int, default=1, metavar="N", help="jobs that share the work (default: %(default)s)")
     args = vars(parser.parse_args(argv))
     out, data_dir = args.pop("output_dir"), args.pop("data_dir")
@@ -40,13 +42,13 @@ def main(argv: Sequence[str]) -> None:
 
     source = open_source(data_dir, **settings)
     if isinstance(source, PreparedSource):
-        parser.error(f"{data_dir} is a prepared copy already: give the tree that it was prepared from.")
+        parser.error(f"{data_dir} is a prepared copy already: give the folder that it was prepared from.")
     summary = prepare(source, out, **args)
     print(
         f"{out}: {summary['rows']} scans, {summary['bytes'] / 1e9:.2f} GB "
         f"({summary['bytes'] / 1e6 / max(1, summary['rows']):.2f} MB per scan), {summary['bad']} bad volumes"
         + (f" (see {out}/{BAD_VOLUMES})" if summary["bad"] else "")
-        + (f"; {summary['missing']} files are other jobs' or still to be written" if summary["missing"] else "")
+        + (f"; {summary['missing']} files are not written yet, or not by this job" if summary["missing"] else "")
     )
 
 

@@ -1,4 +1,4 @@
-"""The dataset card of a prepared copy: what it was made from and how."""
+"""The dataset card of a prepared copy, which says what the copy was made from and how."""
 
 import json
 
@@ -24,8 +24,8 @@ configs:
 
 {kind}
 
-{train} + {test} scans (CT-RATE's training and validation split), {megabytes:.2f} MB a scan, {gigabytes:.2f} GB in all;
-{bad} bad volumes were left out and are listed in `bad_volumes.csv`{missing}.
+{train} + {test} scans (CT-RATE's training and validation split), {megabytes:.2f} MB per scan, {gigabytes:.2f} GB in
+all. {bad} bad volumes were left out and are listed in `bad_volumes.csv`{missing}.
 
 ```python
 import ct_rate_pairs
@@ -33,7 +33,8 @@ from datasets import load_dataset
 
 dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir="...")  # this folder
 ```
-`load_dataset` on the folder itself shows the slices, reports and labels without negatives and splits.
+`load_dataset` on the folder itself gives the slices, reports and labels, without negatives and without a validation
+split.
 
 ## How it was made
 `python -m ct_rate_pairs.prepare`, ct-rate-pairs {package}, from `{source}`:
@@ -41,19 +42,20 @@ dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir="...")  # thi
 ```json
 {settings}
 ```
-Slices are 8-bit PNG, superior first, anterior up, the patient's right on the image's left; `slice_mm` is the depth of
-each below the first. HU outside the window are clipped. `labels` are CT-RATE's 18, in its order.
+Slices are 8-bit PNG images, superior first, anterior up, the patient's right on the image's left. `slice_mm` is the
+depth of each slice below the first slice, in mm. HU outside the window are clipped. `labels` are CT-RATE's 18 labels,
+in CT-RATE's order.
 """
 
 PATIENTS = (
-    "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0: its volumes and reports, and what\n"
-    "is derived from them here, may not be redistributed. Everyone who needs a copy prepares one."
+    "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0. Its volumes and reports, and the\n"
+    "slices made from them here, may not be redistributed. Everyone who needs a prepared copy makes their own."
 )
 PHANTOM = "The scans are synthetic (`python -m ct_rate_pairs.phantom`): a phantom is not a patient."
 
 
 def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
-    """The README of a prepared copy, from its `prepared.json`, its rows a split, and [`prepare`]'s summary."""
+    """The README of a prepared copy, from its `prepared.json`, its rows per split, and the summary of [`prepare`]."""
     return CARD.format(
         license="apache-2.0" if provenance["phantom"] else "cc-by-nc-sa-4.0",
         kind=PHANTOM if provenance["phantom"] else PATIENTS,

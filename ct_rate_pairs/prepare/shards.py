@@ -1,4 +1,4 @@
-"""Writes a prepared copy: Parquet shards, resumable, a row group a scan, bad volumes listed."""
+"""Writes a prepared copy as Parquet shards with one row group per scan. An interrupted copy can be continued."""
 
 import csv
 import hashlib
@@ -47,7 +47,7 @@ FEATURES = Features(
     }
 )
 BAD_VOLUMES = "bad_volumes.csv"
-_BAD_KEY = b"bad_volumes"  # in a shard's schema: finished shards remember what they left out
+_BAD_KEY = b"bad_volumes"  # key in a shard's metadata, which lists the bad volumes that the shard leaves out
 
 
 def prepare(
@@ -60,24 +60,35 @@ def prepare(
     num_shards: int = 1,
 ) -> dict:
     """
-    Write a prepared copy of `source`. Shards that are there are kept: after an interruption run the same again.
+    Write a prepared copy of `source`. Finished shards are kept, so an interrupted copy goes on with a second call.
 
     Args:
         source ([`~ct_rate_pairs.sources.tree.TreeSource`]):
-            A CT-RATE tree on disk or on the Hub, with the settings to read it with.
+            CT-RATE on disk or on the Hub, with the settings that its volumes are read with.
         out (`str` or `Path`):
-            Folder of the copy. One that was prepared from something else, or otherwise, is refused.
+            Folder of the copy. A folder that was prepared from other data or with other settings is refused.
         shard_size (`int`, *optional*, defaults to `200`):
-            Scans a file.
+            Scans per file.
         workers (`int`, *optional*):
-            Processes, one a core by default.
+            Number of processes. One per core by default.
         on_error (`str`, *optional*, defaults to `"skip"`):
-            `"skip"`: leave bad volumes out and list them in `bad_volumes.csv`; `"raise"`: stop at the first.
-        shard_index (`int`, *optional*, defaults to `0`), num_shards (`int`, *optional*, defaults to `1`):
-            This process writes every `num_shards`-th file, from the `shard_index`-th on: one job a machine.
+            `"skip"`: leave bad volumes out and list them in `bad_volumes.csv`. `"raise"`: stop at the first bad
+            volume.
+        shard_index (`int`, *optional*, defaults to `0`):
+            Number of this job among the `num_shards` jobs, from 0.
+        num_shards (`int`, *optional*, defaults to `1`):
+            Number of jobs that share the work, such as one per machine. This job writes every `num_shards`-th file,
+            beginning with file `shard_index`.
 
     Returns:
-        `dict`: `rows`, `bad` and `bytes` of the files written or found, and `missing` files that other jobs owe.
+        `dict`: numbers of `rows`, `bad` volumes and `bytes` in the files that exist now, and the number of `missing`
+        files, which other jobs have not written yet.
+
+    Raises:
+        `ValueError`: if an argument is out of its range, if the source has no volume, or if `out` was prepared from
+            other data or with other settings.
+        `FileExistsError`: if `out` holds other files.
+        `VolumeError`: at the first bad volume, with `on_error="raise"`.
     """
     if not 0 <= shard_index < num_shards:
         raise ValueError(f"shard_index={shard_index} must be at least 0 and below num_shards={num_shards}.")
@@ -87,9 +98,9 @@ def prepare(
     tables = {split: source.scans(split, on_error) for split in SPLITS}
     if not any(map(len, tables.values())):
         raise ValueError(
-            f"{source.location} holds no volume that its tables name, for files={source.settings.files!r}: `fixed` "
-            "ones lie under dataset/train_fixed and dataset/valid_fixed, `original` ones under dataset/train and "
-            "dataset/valid."
+            f"{source.location} holds no volume that its tables name, for files={source.settings.files!r}. The "
+            "`fixed` volumes are in dataset/train_fixed and dataset/valid_fixed, the `original` volumes in "
+            "dataset/train and dataset/valid."
         )
     counts = _write_provenance(source, out, shard_size, tables)["shards"]
 
@@ -101,9 +112,9 @@ def prepare(
     owed = [(file, scans) for file, scans in jobs[shard_index::num_shards] if not file.exists()]
     done = sum(len(scans) for _, scans in jobs[shard_index::num_shards]) - sum(len(scans) for _, scans in owed)
     if done:
-        logger.warning("%d scans are prepared already, in finished files: going on from there.", done)
+        logger.warning("%d scans are in finished files already: going on from there.", done)
     total = done + sum(len(scans) for _, scans in owed)
-    # `spawn`, because forking a process that runs threads (a Hub client, an Arrow reader) may deadlock.
+    # `spawn`, because a fork of a process with threads (of the Hub client, of Arrow) may deadlock.
     with (
         ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _start, (source, on_error)) as pool,
         tqdm(total=total, initial=done, unit="scan", desc="preparing", smoothing=0.05) as bar,
@@ -112,22 +123,25 @@ def prepare(
             queued: deque = deque()
             for file, scans in owed:
                 queued.append((file, pool.map(_prepare_row, [scan for _, scan in scans.iterrows()])))
-                if len(queued) > 1:  # one file ahead, so that no process waits for the last scan of a file
+                if len(queued) > 1:  # two files at a time, so that no process waits for the last scan of a file
                     _write_shard(*queued.popleft(), bar)
             while queued:
                 _write_shard(*queued.popleft(), bar)
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # else the files that are queued would still be read
+            pool.shutdown(cancel_futures=True)  # otherwise all queued scans would still be read
             raise
     return _summarise(out, [file for file, _ in jobs])
 
 
 def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]) -> dict:
-    """`prepared.json`: what the copy is made from and how; an interrupted copy goes on only under the very same."""
+    """
+    Write `prepared.json`, which says what the copy is made from and how. An existing file must say the same: an
+    interrupted copy is only continued with the same data and settings.
+    """
     rows = [pd.util.hash_pandas_object(table.astype(str)).to_numpy().tobytes() for table in tables.values()]
     provenance = {
         "source": source.location,
-        "tables": hashlib.sha256(b"".join(rows)).hexdigest(),  # content, as jobs may see the source at other paths
+        "tables": hashlib.sha256(b"".join(rows)).hexdigest(),  # of the content: jobs may see the source at other paths
         "phantom": source.is_phantom,
         "settings": asdict(source.settings),
         "shard_size": shard_size,
@@ -137,7 +151,7 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
     file = out / PROVENANCE
     out.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        # Another job may be starting in the same folder.
+        # Another job may start in the same folder at the same time, so its files do not count.
         ours = ("data", PROVENANCE)
         foreign = [path for path in out.iterdir() if not path.name.startswith(".") and path.name not in ours]
         if foreign:
@@ -157,7 +171,7 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
 
 
 def _start(source: TreeSource, on_error: str) -> None:
-    """In each process of the pool."""
+    """Prepares each process of the pool."""
     global _source, _on_error
     _source, _on_error = source, on_error
     torch.set_num_threads(1)  # the processes share the cores already
@@ -165,7 +179,7 @@ def _start(source: TreeSource, on_error: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """A pool's processes would outlive a parent that was killed."""
+    """Ends a process of the pool with its parent: otherwise it would go on after the parent was killed."""
     parent_process().join()
     os._exit(1)
 
@@ -189,15 +203,15 @@ def _prepare_row(scan: pd.Series) -> dict | tuple[str, str]:
 
 
 def png(plane: np.ndarray) -> bytes:
-    """One slice as it is kept."""
+    """One slice as the PNG bytes that a prepared copy stores."""
     buffer = io.BytesIO()
-    PILImage.fromarray(plane).save(buffer, "PNG", compress_level=1)  # level 6 takes 6 times as long to save 15 %
+    PILImage.fromarray(plane).save(buffer, "PNG", compress_level=1)  # level 6 takes 6 times as long and saves 15 %
     return buffer.getvalue()
 
 
 def _write_shard(file: Path, rows: Iterator[dict | tuple[str, str]], bar: tqdm) -> None:
-    """Under another name until it is whole: what is killed leaves no half shard."""
-    for left in file.parent.glob(f".{file.name}.*.part"):  # of a run that was killed
+    """Write a shard. It has another name until it is complete, so a killed run leaves no half shard."""
+    for left in file.parent.glob(f".{file.name}.*.part"):  # left by a run that was killed
         left.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     bad = []
@@ -206,7 +220,7 @@ def _write_shard(file: Path, rows: Iterator[dict | tuple[str, str]], bar: tqdm) 
             if isinstance(row, tuple):
                 bad.append(row)
             else:
-                writer.write_table(pa.Table.from_pylist([row], FEATURES.arrow_schema))  # a row group a scan
+                writer.write_table(pa.Table.from_pylist([row], FEATURES.arrow_schema))  # one row group per scan
             bar.update()
         writer.add_key_value_metadata({_BAD_KEY: json.dumps(bad)})
     _replace(file, part)
@@ -215,7 +229,7 @@ def _write_shard(file: Path, rows: Iterator[dict | tuple[str, str]], bar: tqdm) 
 
 
 def _replace(file: Path, content: bytes | Path) -> None:
-    """Put `content`, bytes or a finished file beside it, in the place of `file`, at once and durably."""
+    """Replace `file` by `content` (bytes, or a finished file in the same folder), in one step and durably."""
     part = content if isinstance(content, Path) else file.with_name(f".{file.name}.{os.getpid()}.part")
     if isinstance(content, bytes):
         part.write_bytes(content)
@@ -225,7 +239,7 @@ def _replace(file: Path, content: bytes | Path) -> None:
 
 
 def _summarise(out: Path, files: list[Path]) -> dict:
-    """Write the list of bad volumes and the dataset card from the files that are there."""
+    """Write the list of bad volumes and the dataset card from the files that exist, and return the summary."""
     there = [file for file in files if file.exists()]
     bad, rows = [], dict.fromkeys(SPLITS, 0)
     for file in there:
