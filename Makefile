@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test quality bench-data bench-train study-small study
+.PHONY: venv demo test quality bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -16,7 +16,7 @@ $(VENV)/installed: pyproject.toml
 # One thread trains and one worker reads: on two cores more threads only wait for each other.
 # Phantom cohort -> training -> reports -> table, card and figures under runs/phantom. No GPU, no download.
 demo: venv
-	$(BIN)/python -m ct_rate_pairs.phantom --out runs/phantom_cohort --scans 3000 --valid-scans 100 --reconstructions 0 --seed 0
+	$(BIN)/python -m ct_rate_pairs.phantom --output_dir runs/phantom_cohort --scans 3000 --valid_scans 100 --reconstructions 0 --seed 0
 	OMP_NUM_THREADS=1 $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --cpu \
 		recipes/sft_neg.py --config recipes/configs/phantom.yaml
 
@@ -39,6 +39,10 @@ bench-data: venv $(THORAX)
 	$(BIN)/python benchmarks/bench_index.py
 	$(BIN)/python benchmarks/bench_data.py
 
+# How long a start takes, beside the imports that it cannot do without: a table, and JSON under runs/bench_start.
+bench-start: venv
+	$(BIN)/python benchmarks/bench_start.py
+
 # What a negative costs in training, as ratios to stock TRL; at 3B and 7B too where a GPU is.
 bench-train: venv
 	$(BIN)/python benchmarks/bench_train.py
@@ -46,11 +50,11 @@ bench-train: venv
 
 # The paper's table 1 on the phantom, three seeds a row. Finished runs are kept: the same command goes on.
 study-small: venv
-	$(BIN)/python recipes/study.py --config recipes/configs/study_small.yaml --out runs/study
+	$(BIN)/python recipes/study.py --config recipes/configs/study_small.yaml --output_dir runs/study
 
 # All rows, as many as fit in the config's hours; the rest is marked "not run", and the same command goes on.
 study: venv
-	$(BIN)/python recipes/study.py --config recipes/configs/study.yaml --out runs/study
+	$(BIN)/python recipes/study.py --config recipes/configs/study.yaml --output_dir runs/study
 
 quality: venv
 	$(BIN)/ruff check .
