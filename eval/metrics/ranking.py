@@ -150,7 +150,7 @@ def auroc(
     order = np.lexsort((scores, groups))
     scores, groups, labels, weights = scores[order], groups[order], labels[order], weights[..., order]
     new_group = np.diff(groups, prepend=groups[:1] - 1) != 0
-    starts = np.flatnonzero(new_group | (np.diff(scores, prepend=scores[:1]) != 0))  # first of each distinct score, [S]
+    starts = np.flatnonzero(new_group | (np.diff(scores, prepend=scores[:1]) != 0))  # first of each score, [S]
     firsts = np.flatnonzero(new_group[starts])  # first of each group among these, [G]
     positives = np.add.reduceat(weights * labels, starts, axis=-1)  # [..., S]
     negatives = np.add.reduceat(weights * (1 - labels), starts, axis=-1)

@@ -1,1 +1,1 @@
-"""A file of generated reports, and what it was made with."""
+"""Files of generated reports, and the record of what each file was made with."""

@@ -1,8 +1,9 @@
 """
-Reports from an OpenAI-compatible endpoint, served or commercial.
+Reports from an OpenAI-compatible endpoint, self-hosted or commercial.
 
-Sent are the pixels of the slices, the row's prompt and how the slices are laid out; never a volume's name, a label or
-the reference. The key comes from the environment, and goes into no message, file or log.
+A request holds the pixels of the slices, the row's prompt, and a description of how the slices are laid out. It never
+holds a volume's name, a label or the reference. The API key comes from the environment, and is written to no message,
+file or log.
 """
 
 import base64
@@ -33,16 +34,16 @@ from .store import append_predictions, resume_predictions
 PREFIX = "openai:"
 KEY = "OPENAI_API_KEY"
 NOT_SENT = (
-    "Slices of a CT would leave this machine for {url}. Make sure that they may: that nothing in them or in the "
-    "prompt tells who the patient is, and that the terms of the data and your institution allow it (CT-RATE: no "
+    "Slices of a CT would leave this machine for {url}. Make sure that nothing in the slices or in the prompt "
+    "identifies the patient, and that the terms of the data and your institution allow sending them (CT-RATE: no "
     "redistribution). Then pass --i-have-deidentified."
 )
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT = 120.0  # seconds
 UNANSWERED_IN_A_ROW = 5
-# Codes of an error 400 that are about one scan's content, not about the request.
+# Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
-# A refusal in words. Read as a report it would state no finding, and score as a normal scan.
+# A refusal in words. Taken for a report, a refusal would state no finding and score as the report of a normal scan.
 REFUSAL = re.compile(
     r"[\W_]*(?:(?:i[’']m|i am) (?:\w+ ){0,2}sorry|sorry\b|(?:i|my) apolog|i regret|unfortunately,? (?:i|as)\b|"
     r"as an ai\b|(?:i am|i[’']m) (?:un|not )able|i (?:can(?:no|[’'])t|won[’']t be able|(?:do not|don[’']t) have the)|"
@@ -52,36 +53,40 @@ REFUSAL = re.compile(
 
 
 class EndpointError(OSError):
-    """The endpoint refuses every request, or gives no answer any more."""
+    """The endpoint refuses every request, or no longer answers."""
 
 
 class UnansweredError(OSError):
-    """One request got no answer in all its tries."""
+    """A request got no answer in any of its tries."""
 
 
 @dataclass
 class Endpoint:
     """
-    Where requests go, and how patient they are.
+    Where requests are sent, and how long and how often they are tried.
 
     Args:
         url (`str`):
             Base of the API, such as `"http://127.0.0.1:8000/v1"`; requests go to `URL/chat/completions`.
         model (`str`):
-            Name of the model there.
+            Name of the model at the endpoint.
         deidentified (`bool`, *optional*, defaults to `False`):
-            That the user says the slices and prompts may be sent there; nothing is sent otherwise.
+            Must be `True`: the user's statement that slices and prompts may be sent to the endpoint.
         slices_as (`str`, *optional*, defaults to `"slices"`):
-            `"slices"`: one image each; `"montage"`: all in one picture. Services scale large pictures down.
+            `"slices"`: one image per slice; `"montage"`: all slices in one picture. Services scale large pictures
+            down.
         timeout (`float`, *optional*, defaults to `300.0`):
             Seconds to wait for an answer.
         tries (`int`, *optional*, defaults to `6`):
-            Times that a request is sent: after errors of the network and of the server, time-outs and rate limits.
+            Maximum number of times that a request is sent. A request is sent again after an error of the network or
+            the server, a time-out or a rate limit.
         backoff (`float`, *optional*, defaults to `2.0`):
-            Seconds before the second try, doubled for each further one; where the server tells `Retry-After`, that.
+            Seconds to wait before the second try; the wait doubles before each further try. If the server sends
+            `Retry-After`, at least that time is waited.
 
     Raises:
-        `ValueError`: without `deidentified`; for a url that is none; if the key would go over an open line.
+        `ValueError`: without `deidentified`; for an invalid URL; if the key would be sent unencrypted to another
+            machine.
     """
 
     url: str
@@ -93,6 +98,7 @@ class Endpoint:
     backoff: float = 2.0
 
     def __post_init__(self):
+        """Checks the URL, the user's statement, and that the key would not be sent unencrypted."""
         if not self.deidentified:
             raise ValueError(NOT_SENT.format(url=self.url))
         url = httpx2.URL(self.url)
@@ -105,28 +111,28 @@ class Endpoint:
             raise ValueError(f"The key in {KEY} would go to {url.host} unencrypted: use https, or unset the variable.")
 
     def client(self) -> httpx2.Client:
-        """A client for any number of threads. Redirects are not followed: slices go where the user said."""
+        """A client that threads may share. Redirects are not followed: slices go only where the user said."""
         key = api_key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx2.Client(base_url=self.url.rstrip("/") + "/", headers=headers, timeout=self.timeout)
 
 
 def api_key() -> str:
-    """The key of the environment; empty without one. It is read where it is used, and kept nowhere."""
+    """The key from the environment, or an empty string. The key is read at each use, and stored nowhere."""
     key = os.environ.get(KEY, "").strip()
     if key and not re.fullmatch(r"[!-~]+", key):
-        raise ValueError(f"{KEY} holds characters that no key has.")  # a header's error would repeat them
+        raise ValueError(f"{KEY} holds characters that no key has.")  # an error about the header would print the key
     return key
 
 
 def without_key(text: str) -> str:
-    """A message of the server or of the network, which may repeat the key."""
+    """A message of the server or the network, in which `***` replaces the key."""
     key = api_key()
     return text.replace(key, "***") if key else text
 
 
 class Answer(NamedTuple):
-    """A report; or, with `failure`, why there is none."""
+    """A report, or in `failure` the reason why there is no report."""
 
     report: str
     failure: str = ""  # "refusal", "content_filter", "length", "empty", "malformed" or "unanswered"
@@ -135,18 +141,18 @@ class Answer(NamedTuple):
 
 def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
     """
-    What is sent for a row: pictures, then the layout and the row's own prompt, at temperature 0.
+    The request for a row: the pictures, then a description of their layout and the row's prompt, at temperature 0.
 
     Args:
         row (`dict`):
-            Row of the dataset; only `images`, `slice_mm` and `prompt` are used.
+            Row of the dataset. Only `images`, `slice_mm` and `prompt` are used.
         endpoint ([`Endpoint`]):
-            Its model and `slices_as`.
+            The endpoint; its `model` and `slices_as` are used.
         max_new_tokens (`int`):
-            Longest report in the model's tokens.
+            Maximum length of a report, in the model's tokens.
 
     Returns:
-        `dict`: the body of a chat completion.
+        `dict`: the body of a chat completion request.
     """
     as_montage = endpoint.slices_as == "montage"
     pictures = [montage(row["images"])] if as_montage else row["images"]
@@ -162,7 +168,7 @@ def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture as PNG; `copy` leaves behind what a file may have brought along beside its pixels."""
+    """The picture as a PNG data URL, with its pixels alone: metadata of the image file is removed."""
     buffer = BytesIO()
     clean = picture.copy()
     clean.info = {}
@@ -172,13 +178,14 @@ def data_url(picture: Image.Image) -> str:
 
 def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> Answer:
     """
-    Sends one request, as often as it takes; no more once `stop` is set.
+    Sends one request, again after temporary errors; after `stop` is set, no further try is made.
 
     Returns:
-        [`Answer`]: of a failure that concerns this scan alone, what there is of an answer is its `detail`.
+        [`Answer`]: the report, or the failure of this scan with the server's words in `detail`.
 
     Raises:
-        `EndpointError`: if the server refuses the request as such: wrong key, no such model, an empty account.
+        `EndpointError`: if the server refuses the request as such: for a wrong key, an unknown model, or an account
+            without credit.
     """
     try:
         response = post(client, endpoint, body, stop)
@@ -190,9 +197,10 @@ def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> A
 
 
 def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> httpx2.Response:
-    """The server's answer, a success or the refusal of this content, after retries; see [`ask`]."""
+    """The server's answer after retries: a success, or the refusal of this scan's content. See [`ask`]."""
     for attempt in range(endpoint.tries):
-        pause = min(endpoint.backoff * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)  # threads part
+        # Random, so that threads do not retry together.
+        pause = min(endpoint.backoff * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
         try:
             response = client.post("chat/completions", json=body)
         except httpx2.TimeoutException:
@@ -201,7 +209,7 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         else:
             code, message = error_of(response)
-            # Some servers say 200 and put the status into the body.
+            # Some servers answer 200 and put the actual status into the body.
             status = int(code) if response.status_code == httpx2.codes.OK and code.isdigit() else response.status_code
             if status == httpx2.codes.OK or code in FILTER_CODES:
                 return response
@@ -215,7 +223,7 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
 
 
 def error_of(response: httpx2.Response) -> tuple[str, str]:
-    """Code and message of an error, as far as the server tells. A rejected key is not repeated, even in part."""
+    """Code and message of an error, if the server gives them. No part of a rejected key is repeated."""
     if response.status_code == httpx2.codes.UNAUTHORIZED:
         return "", f"the key in {KEY} is missing or wrong"
     try:
@@ -226,7 +234,7 @@ def error_of(response: httpx2.Response) -> tuple[str, str]:
 
 
 def retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait, given as a number or a date, `LONGEST_WAIT` at most; 0 if it does not."""
+    """Seconds that the server asks to wait, at most `LONGEST_WAIT`; 0 if it does not ask. Given as number or date."""
     told = response.headers.get("Retry-After", "")
     try:
         seconds = float(told)
@@ -239,7 +247,7 @@ def retry_after(response: httpx2.Response) -> float:
 
 
 def read_answer(response: httpx2.Response) -> Answer:
-    """The report in a successful answer, or why it is none."""
+    """The report in a successful response, or the reason why the response holds no report."""
     try:
         choice = response.json()["choices"][0]
         message = choice["message"]
@@ -271,36 +279,37 @@ def write_endpoint_predictions(
     provenance: dict | None = None,
 ) -> tuple[dict[str, str], dict[str, dict]]:
     """
-    Asks for a report for each scan that the file has none for yet, and appends it there as it comes.
+    Requests a report for each scan that has no report in the file yet, and appends each report when it arrives.
 
-    An answer that is no report, being refused, cut or empty, is never taken for one: it goes to `failures.json` beside
-    the file, and the scan is asked for again by the next call.
+    A refused, truncated or empty answer is never taken for a report: it is written to `failures.json` beside the file,
+    and the next call requests the report of this scan again.
 
     Args:
         endpoint ([`Endpoint`]):
-            Who is asked.
+            Where requests are sent.
         scans ([`~datasets.Dataset`]):
-            Rows of a split, read as requests leave.
+            Rows of a split. A row is read when its request is sent.
         path (`str` or `Path`):
-            The `.jsonl`, as of [`~ct_rate_pairs.eval.predictions.store.write_predictions`].
+            The `.jsonl` file, see [`~ct_rate_pairs.eval.predictions.store.write_predictions`].
         max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in the model's tokens.
+            Maximum length of a report, in the model's tokens.
         concurrency (`int`, *optional*, defaults to `4`):
-            Requests under way at a time.
+            Number of concurrent requests.
         provenance (`dict`, *optional*):
-            What the reports depend on; it is kept beside the file.
+            What the reports depend on. It is written beside the file.
 
     Returns:
-        `tuple`: VolumeName to report, and VolumeName to `failure` and `detail`, of these scans alone, in their order.
+        `tuple`: two dicts in the order of `scans`, for these scans alone: the first maps a VolumeName to its report,
+        the second maps the VolumeName of a failed scan to `failure` and `detail`.
 
     Raises:
-        `EndpointError`: if the endpoint refuses all requests, or leaves five in a row unanswered. What has been
-            written stays, and the same call goes on.
-        `ValueError`: if the file was begun with another `provenance`, or there are several processes.
+        `EndpointError`: if the endpoint refuses all requests, or leaves five requests in a row unanswered. Reports
+            that were written stay, and the same call continues.
+        `ValueError`: if the file was begun with another `provenance`, or if there are several processes.
     """
     path, state = Path(path), PartialState()
     if state.num_processes > 1:
-        raise ValueError("One process asks an endpoint, or each scan is paid for twice: pass `concurrency` instead.")
+        raise ValueError("Use one process, or every process would pay for each scan: pass `concurrency` instead.")
     done = resume_predictions(path, provenance, state)
     failures: dict[str, dict] = {}
     unanswered = 0
@@ -310,6 +319,7 @@ def write_endpoint_predictions(
     under_way: dict[Future, str] = {}
 
     def collect() -> None:
+        """Waits for at least one answer, and writes what has arrived."""
         nonlocal unanswered
         for future in wait(under_way, return_when=FIRST_COMPLETED).done:
             volume, answer = under_way.pop(future), future.result()
@@ -336,7 +346,7 @@ def write_endpoint_predictions(
         try:
             for index in missing:
                 row = scans[index]
-                # A scan that `on_error="skip"` replaced by its neighbour counts once.
+                # With `on_error="skip"`, the row of an unreadable scan repeats its neighbour, which is asked for once.
                 if row["volume"] not in done and row["volume"] not in under_way.values():
                     body = request_body(row, endpoint, max_new_tokens)
                     under_way[pool.submit(ask, client, endpoint, body, stop)] = row["volume"]
@@ -345,7 +355,7 @@ def write_endpoint_predictions(
             while under_way:
                 collect()
         finally:
-            stop.set()  # after an error or Ctrl+C no other request waits for its next try
+            stop.set()  # after an error or Ctrl+C, no request waits for another try
     return (
         {volume: done[volume] for volume in volumes if volume in done},
         {volume: failures[volume] for volume in volumes if volume in failures},
@@ -353,20 +363,21 @@ def write_endpoint_predictions(
 
 
 def write_failures(failures: dict[str, dict], path: Path) -> None:
+    """Writes `failures.json` beside the file of reports `path`."""
     (path.parent / "failures.json").write_text(json.dumps(failures, indent=2, ensure_ascii=False) + "\n")
 
 
 def count_failures(failures: dict[str, dict]) -> dict[str, int]:
-    """How many scans have no report, by reason; for `results.json`."""
+    """Number of scans without a report, by reason; for `results.json`."""
     return dict(Counter(failure["failure"] for failure in failures.values()).most_common())
 
 
 def format_failures(failures: dict[str, dict], scans: int, folder: Path) -> str:
-    """A line that says for how many scans there is no report, and why."""
+    """A line with the number of scans without a report, and the reasons."""
     if not failures:
         return f"All {scans} scans have a report."
     told = ", ".join(f"{number} {reason}" for reason, number in count_failures(failures).items())
     return (
-        f"{len(failures)} of {scans} scans have NO report ({told}): they are in {folder / 'failures.json'} and not "
-        "measured. The same command asks for them again."
+        f"{len(failures)} of {scans} scans have NO report ({told}). They are listed in {folder / 'failures.json'} and "
+        "not measured. The same command asks for them again."
     )

@@ -1,4 +1,4 @@
-"""A volume as one picture: for models that take a single image, or whose context cannot hold one image a slice."""
+"""A volume as one picture, for models that take a single image or whose context is too short for one per slice."""
 
 import math
 
@@ -10,14 +10,14 @@ from ct_rate_pairs.trainer import PairCollator
 
 def montage(slices: list[Image.Image]) -> Image.Image:
     """
-    Lays slices out in a grid, left to right and top to bottom, with a row at least as long as there are rows.
+    Lays slices out in a grid, left to right and top to bottom, with at least as many columns as rows.
 
     Args:
         slices (`list[PIL.Image.Image]`):
             Slices of one size and mode.
 
     Returns:
-        `PIL.Image.Image`: the picture, in the mode of the slices; empty places are air, which is black.
+        `PIL.Image.Image`: the picture, in the mode of the slices. Unused places are black, like air.
     """
     columns = math.ceil(math.sqrt(len(slices)))
     rows = math.ceil(len(slices) / columns)
@@ -29,7 +29,7 @@ def montage(slices: list[Image.Image]) -> Image.Image:
 
 
 def with_layout(row: dict, as_montage: bool) -> list[dict]:
-    """The row's prompt, after what a model that was not trained on such rows has to be told of the slices."""
+    """The row's prompt with a description of the slices before it, for models that were not trained on such rows."""
     slices, depths = row["images"], row["slice_mm"]
     gap_mm = (depths[-1] - depths[0]) / (len(depths) - 1)
     order = "in one picture, left to right and top to bottom" if as_montage else "in this order"
@@ -43,8 +43,9 @@ def with_layout(row: dict, as_montage: bool) -> list[dict]:
 
 class MontageCollator(PairCollator):
     """
-    [`~ct_rate_pairs.trainer.PairCollator`] that hands over one picture a volume, as an image, whatever the family,
-    and tells in the prompt how the slices lie in it.
+    [`~ct_rate_pairs.trainer.PairCollator`] that passes one picture per volume to any model family, as an image.
+
+    The prompt describes how the slices are arranged in the picture.
 
     Args:
         processor ([`~transformers.ProcessorMixin`]):
@@ -52,19 +53,22 @@ class MontageCollator(PairCollator):
     """
 
     def __init__(self, processor: ProcessorMixin):
+        """Sets the collator up for images, also for a family whose volumes are videos."""
         super().__init__(processor)
         self.takes_video = False
         self.pixels = "pixel_values"
 
     def __call__(self, rows: list[dict]) -> dict:
+        """Turns rows into a training batch, with one picture per volume."""
         return super().__call__([as_montage(row) for row in rows])
 
     def prompts(self, rows: list[dict]) -> dict:
+        """Turns rows into a batch of prompts to generate from, with one picture per volume."""
         return super().prompts([as_montage(row) for row in rows])
 
 
 def as_montage(row: dict) -> dict:
-    """The row with one picture in the place of its slices, one in that of its negative's, and the layout told."""
+    """The row with one picture per volume, its own and its negative, and a prompt that describes the layout."""
     pictures = {
         name: [montage(row[name])] if row[name] else []
         for name in ("images", "negative_images")

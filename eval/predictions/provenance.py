@@ -1,6 +1,8 @@
 """
-What generated reports were made with, kept beside their file: one file never holds two models' reports, and they are
-measured against the references that they were written for.
+The record of what generated reports were made with, kept in a file beside them.
+
+Because of this record, a file never holds reports of two models, and reports are scored only against the references of
+the scans that they were written for.
 """
 
 import hashlib
@@ -15,18 +17,19 @@ from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 
 def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str, max_new_tokens: int) -> dict:
     """
-    All that a report depends on, and nothing else: where model and data lie may change while a file is written.
+    Everything that a report depends on. Paths of model and data are left out: both may move while a file is written.
 
     Args:
         weights (`str`):
-            What tells the model from others, see [`~ct_rate_pairs.eval.load_model.version_of`].
+            What identifies the model, see [`~ct_rate_pairs.eval.load_model.version_of`].
         scans ([`~datasets.Dataset`]):
-            The whole split, even if reports are wanted for some of its scans only.
+            The whole split, even if only some of its scans get reports.
         split (`str`), dtype (`str`), max_new_tokens (`int`):
-            Name of the split, type of the weights, longest report.
+            Name of the split, data type of the weights, and maximum length of a report.
 
     Returns:
-        `dict`: these, the row settings, and `references`, a [`fingerprint`] of the split. Ready for `json.dump`.
+        `dict`: the arguments, the row settings, and `references`, the [`fingerprint`] of the split. Ready for
+        `json.dump`.
     """
     reader = reader_of(scans)
     described = {"weights": weights, "dtype": dtype, **row_settings(reader), "split": split}
@@ -34,7 +37,7 @@ def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str,
 
 
 def fingerprint(scans: Dataset) -> str:
-    """Sixteen hexadecimal digits that change with the scans' names, order or reference reports. No scan is read."""
+    """A hash (16 hexadecimal digits) of the scans' names, order and reference reports. No scan is read."""
     texts = scans.with_format(None).select_columns(["volume", "completion"])
     digest = hashlib.sha256()
     for volume, completion in zip(texts["volume"], texts["completion"], strict=True):
@@ -48,7 +51,7 @@ def provenance_path(predictions: str | Path) -> Path:
 
 
 def read_provenance(predictions: str | Path) -> dict:
-    """What a file of predictions was made with; empty for one that does not tell, such as another program's."""
+    """What a file of predictions was made with; empty without a record, as for files of other programs."""
     path = provenance_path(predictions)
     return json.loads(path.read_text()) if path.exists() else {}
 
@@ -60,7 +63,7 @@ def row_settings_of(predictions: str | Path) -> dict:
 
 
 def check_provenance(predictions: str | Path, provenance: dict) -> None:
-    """Raises a `ValueError` if a file of predictions was begun otherwise than `provenance`, or does not tell how."""
+    """Raises a `ValueError` if a file of predictions has another record than `provenance`, or no record."""
     before, now = read_provenance(predictions), json.loads(json.dumps(provenance))
     if not before:
         raise ValueError(
@@ -70,18 +73,22 @@ def check_provenance(predictions: str | Path, provenance: dict) -> None:
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     if changed:
         told = "; ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in changed)
-        raise ValueError(f"{predictions} was begun otherwise: {told}. Choose another folder, or delete the file.")
+        raise ValueError(
+            f"{predictions} was begun with other settings: {told}. Choose another folder, or delete the file."
+        )
 
 
 def check_references(predictions: str | Path, scans: Dataset, split: str) -> None:
     """
-    Raises a `ValueError` if a file of predictions tells that it was written for other scans or reference reports than
-    those of `scans`, the whole split.
+    Raises a `ValueError` if the record of a file of predictions names other scans or reference reports than `scans`.
+
+    `scans` is the whole split. A file without a record is not checked.
     """
     before = read_provenance(predictions)
     if before and before["references"] != fingerprint(scans):
         raise ValueError(
             f"{predictions} was written for the split {before['split']} with target={before['target']!r}, whose scans "
-            f"and reference reports are not those of the split {split} here. Choose data_dir, split and target as "
-            f"then. To measure it against these all the same, move it away from {provenance_path(predictions).name}."
+            f"and reference reports are not those of the split {split} here. Choose the data_dir, split and target "
+            f"that it was written for. To measure it against these references all the same, move it away from "
+            f"{provenance_path(predictions).name}."
         )

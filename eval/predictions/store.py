@@ -1,4 +1,4 @@
-"""Generated reports in a file that survives any interruption: `predictions.jsonl`, and the challenge's format."""
+"""Generated reports in a file that survives interruptions, `predictions.jsonl`, and in the challenge's format."""
 
 import json
 import os
@@ -18,11 +18,13 @@ from .provenance import check_provenance, provenance_path
 
 def find_predictions(name: str | Path) -> Path:
     """
-    The predictions that a name stands for: a file, or a run's folder with `predictions.jsonl` in it or in its
-    `evaluation/`.
+    The file of predictions that a name stands for.
+
+    The name is that of the file itself, or of a run's folder with `predictions.jsonl` in the folder or in its
+    subfolder `evaluation`.
 
     Raises:
-        `FileNotFoundError`: if there are none.
+        `FileNotFoundError`: if there is no such file.
     """
     path = Path(name)
     candidates = [path / folder / "predictions.jsonl" for folder in ("", "evaluation")] if path.is_dir() else [path]
@@ -34,20 +36,22 @@ def find_predictions(name: str | Path) -> Path:
 
 def read_predictions(path: str | Path) -> dict[str, str]:
     """
-    Reads generated reports, whichever way they are stored.
+    Reads generated reports from either format.
 
     Args:
         path (`str` or `Path`):
-            `.jsonl` with `volume` and `report` a line, or `.json` in the form of the VLM3D challenge: a list
+            `.jsonl` with `volume` and `report` on each line, or `.json` in the format of the VLM3D challenge: a list
             `generated_reports` of `input_image_name` and `report`, alone or within the list of jobs that the
-            challenge's server keeps (`outputs`, `value`). A last line that a kill cut off is left out, and said.
+            challenge's server writes (`outputs`, `value`). If an interruption truncated the last line of a `.jsonl`,
+            the line is left out and a notice is printed.
 
     Returns:
-        `dict[str, str]`: VolumeName (`valid_1_a_1.nii.gz`) to report, in the file's order.
+        `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report, in the file's order.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
-        `ValueError`: for a line or entry without these fields, or a volume that occurs twice, with the entry's number.
+        `ValueError`: for a line or entry without these fields, or a volume that occurs twice. The message gives the
+            number of the entry.
     """
     path = Path(path)
     rows = _challenge_rows(path) if path.suffix == ".json" else _lines(path)
@@ -64,6 +68,7 @@ def read_predictions(path: str | Path) -> dict[str, str]:
 
 
 def _challenge_rows(path: Path) -> list[dict]:
+    """The entries of a file of the VLM3D challenge, with the keys `volume` and `report`."""
     content = json.loads(path.read_text())
     if isinstance(content, list):
         outputs = [output for job in content for output in (job.get("outputs") or ())]
@@ -81,6 +86,7 @@ def _challenge_rows(path: Path) -> list[dict]:
 
 
 def _lines(path: Path) -> list:
+    """The lines of a `.jsonl` file, parsed. A truncated last line is left out."""
     *lines, last = path.read_text().split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
@@ -96,7 +102,7 @@ def _lines(path: Path) -> list:
 
 
 def _is_whole(line: str | bytes) -> bool:
-    """Whether a last line without a line end is all there: a part of an object is never JSON."""
+    """Whether a last line without a line break is complete: a truncated JSON object is never valid JSON."""
     try:
         json.loads(line)
     except ValueError:
@@ -105,7 +111,7 @@ def _is_whole(line: str | bytes) -> bool:
 
 
 def write_challenge_file(predictions: dict[str, str], path: str | Path) -> None:
-    """Writes `predictions`, volume to report, in the VLM3D challenge's form."""
+    """Writes `predictions`, which maps a VolumeName to its report, in the format of the VLM3D challenge."""
     reports = [
         {"input_image_name": volume.removesuffix(".nii.gz"), "report": report}
         for volume, report in predictions.items()
@@ -131,11 +137,12 @@ def write_predictions(
     provenance: dict | None = None,
 ) -> dict[str, str]:
     """
-    Writes a report for each scan that the file has none for yet, and appends it there.
+    Generates a report for each scan that has no report in the file yet, and appends the report to the file.
 
-    Under `accelerate launch` each process takes its share, and the first one writes. The file is flushed to the disk
-    after each batch: a kill loses the batch in flight, and the same call goes on with what is missing. A scan that
-    `on_error="skip"` replaced by its neighbour counts once.
+    Under `accelerate launch`, each process generates a share of the reports, and the main process writes the file. The
+    file is flushed to disk after each batch: an interruption loses only the current batch, and the same call continues
+    with the missing scans. With `on_error="skip"`, the row of an unreadable scan repeats its neighbour; the neighbour
+    gets one report.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -143,31 +150,32 @@ def write_predictions(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into prompts.
         scans ([`~datasets.Dataset`]):
-            Rows of a split, read when their batch comes.
+            Rows of a split. A row is read when its batch is due.
         path (`str` or `Path`):
-            The `.jsonl`; the same file for all processes.
+            The `.jsonl` file, the same for all processes.
         batch_size (`int`, *optional*, defaults to `8`):
-            Scans at a time, in each process.
+            Scans per batch, in each process.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in tokens.
+            Maximum length of a report in tokens.
         num_workers (`int`, *optional*, defaults to `0`):
-            Processes that read scans ahead while the model writes, for each process.
+            Number of worker processes that read scans while the model generates, per process.
         provenance (`dict`, *optional*):
-            What the reports depend on, from [`~ct_rate_pairs.eval.predictions.provenance.describe_provenance`]. It is kept beside
-            the file.
+            What the reports depend on, from
+            [`~ct_rate_pairs.eval.predictions.provenance.describe_provenance`]. It is written beside the file.
 
     Returns:
-        `dict[str, str]`: VolumeName to report, of these scans alone, in their order.
+        `dict[str, str]`: maps each VolumeName of `scans`, in their order, to its report.
 
     Raises:
-        `ValueError`: if the file was begun with another `provenance`: one file must not hold two models' reports.
+        `ValueError`: if the file was begun with another `provenance`, since one file must not hold reports of two
+            models.
     """
     path, state = Path(path), PartialState()
     done = resume_predictions(path, provenance, state)
     volumes: list[str] = scans.with_format(None)["volume"][:]
     missing = [index for index, volume in enumerate(volumes) if volume not in done]
     if missing:
-        # All processes take equally many: the last scans come twice, and are written once.
+        # All processes need equally many scans: the first one is repeated if necessary, and written once.
         step = batch_size * state.num_processes
         padded = missing + missing[:1] * (-len(missing) % state.num_processes)
         share = padded[state.process_index :: state.num_processes]
@@ -191,11 +199,11 @@ def write_predictions(
 
 def resume_predictions(path: Path, provenance: dict | None, state: PartialState) -> dict[str, str]:
     """
-    Makes the file ready to be appended to: a line that was cut off is taken out. Returns what it holds, the same in
-    all processes.
+    Prepares the file for appending: removes a truncated last line, and writes `provenance` beside the file. Returns
+    the reports in the file, the same in all processes.
 
     Raises:
-        `ValueError`: if it was begun with another `provenance`.
+        `ValueError`: if the file was begun with another `provenance`.
     """
     if provenance is not None and path.exists() and path.stat().st_size:
         check_provenance(path, provenance)
@@ -213,7 +221,7 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
             provenance_path(path).write_text(json.dumps(provenance, indent=2) + "\n")
     state.wait_for_everyone()
     done = read_predictions(path)
-    state.wait_for_everyone()  # none reads what another has begun to append
+    state.wait_for_everyone()  # so that no process reads what the main process appends next
     return done
 
 

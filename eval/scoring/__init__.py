@@ -1,1 +1,1 @@
-"""Reports against their references."""
+"""Scores of generated reports against reference reports and true labels."""

@@ -1,4 +1,4 @@
-"""Trivial reports: what the numbers are worth without looking at any scan."""
+"""Trivial reports: their scores show what can be reached without looking at any scan."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from .labelers import label_reports
 
 
 def join_sentences(sentences: Sequence[str]) -> str:
-    """Puts sentences back into one text, each ended by a full stop."""
+    """Joins sentences into one text; each sentence ends with a full stop."""
     return " ".join(f"{sentence.rstrip(' .')}." for sentence in sentences)
 
 
 def most_common_report(reports: Sequence[str]) -> str:
     """
-    Picks the report that is most like all the others.
+    Picks the report that is most similar to all the others.
 
-    Free-text reports are hardly ever equal word for word, their sentences often are. Likeness of two reports is the
-    cosine between their sets of sentences; the report with the highest mean likeness to all of `reports` wins, the
-    earlier one on a tie. Where most reports are one text, that text wins.
+    Free-text reports are rarely equal word for word, but their sentences often are. The similarity of two reports is
+    the cosine between their sets of sentences. The report with the highest mean similarity to all of `reports` is
+    chosen; on a tie, the earlier one. If most of the reports have the same text, this text is chosen.
 
     Args:
         reports (`Sequence[str]`):
             Reports to choose from.
 
     Returns:
-        `str`: one of them.
+        `str`: one of `reports`.
     """
     sets = [frozenset(split_sentences(report.lower())) for report in reports]
     # The mean cosine to all reports is one dot product with the sum of the normalised sets.
@@ -43,25 +43,12 @@ def most_common_report(reports: Sequence[str]) -> str:
 
 
 def all_negative_report(reports: Sequence[str], labels: np.ndarray) -> str:
-    """
-    Picks the most common report among those without any finding, by the data set's labels and by the labeler.
-
-    A small cohort may hold no such report; the most common report is then taken without the sentences that state a
-    finding.
-
-    Args:
-        reports (`Sequence[str]`):
-            Training reports.
-        labels (`np.ndarray` of shape `[N, 18]`):
-            Their labels.
-
-    Returns:
-        `str`: a report that `label_reports` reads as 18 zeros.
-    """
+    """The most common report without any finding, whether by the true labels `[N, 18]` or by the rule labeler."""
     findings = np.asarray(labels).any(axis=1) | label_reports(reports).any(axis=1)  # [N]
     normal = [report for report, found in zip(reports, findings, strict=True) if not found]
     if normal:
         return most_common_report(normal)
+    # A small cohort may have no such report: then the most common report is taken without sentences with a finding.
     sentences = split_sentences(most_common_report(reports))
     stated = label_reports(sentences).any(axis=1)
     return join_sentences([s for s, positive in zip(sentences, stated, strict=True) if not positive])
@@ -69,10 +56,10 @@ def all_negative_report(reports: Sequence[str], labels: np.ndarray) -> str:
 
 def all_positive_report(reports: Sequence[str]) -> str:
     """
-    Writes a report that states all 18 findings, one sentence a label in the official order.
+    Composes a report that states all 18 findings, with one sentence per label in the official order.
 
-    Each label is given the training sentence that states it, and nothing else, most often; a label without such a
-    sentence is given `"<Label> is observed."`, medical material a central venous catheter.
+    For each label, the sentence is the most frequent one of the training reports that states this label alone. Without
+    such a sentence, it is `"<Label> is observed."`; for medical material, `"Central venous catheter is observed."`
 
     Args:
         reports (`Sequence[str]`):
@@ -94,16 +81,16 @@ def all_positive_report(reports: Sequence[str]) -> str:
 
 def trivial_reports(train_reports: Sequence[str], train_labels: np.ndarray) -> dict[str, str]:
     """
-    Builds the reports of three predictors that never look at a scan.
+    Composes the reports of three predictors that never look at a scan.
 
-    Each is scored as if it had been generated for every held-out scan. The all-negative report alone gets an
-    element-wise accuracy of about 0.81 on CT-RATE, so a model's numbers mean nothing without these rows beside them.
+    Each report is scored as if a model had generated it for every held-out scan. On CT-RATE, the all-negative report
+    already reaches an element-wise accuracy of about 0.81, so a model's numbers mean little without these numbers.
 
     Args:
-        train_reports (`list[str]`):
-            Reports of the training split; nothing of the held-out one is used.
+        train_reports (`Sequence[str]`):
+            Reports of the training split. Nothing of the held-out split is used.
         train_labels (`np.ndarray` of shape `[N, 18]`):
-            Their labels in official order.
+            Labels of the training reports, in the official order.
 
     Returns:
         `dict[str, str]`: `all_negative`, `most_common` and `all_positive`, each one report.
@@ -112,7 +99,7 @@ def trivial_reports(train_reports: Sequence[str], train_labels: np.ndarray) -> d
         `ValueError`: if there are no reports.
     """
     if not train_reports:
-        raise ValueError("The trivial rows are built from training reports, and there are none.")
+        raise ValueError("The trivial reports are composed of training reports, and there are none.")
     return {
         "all_negative": all_negative_report(train_reports, train_labels),
         "most_common": most_common_report(train_reports),

@@ -1,4 +1,4 @@
-"""Two runs on the same scans: by how much they differ, and whether chance would do it too."""
+"""Compares two runs on the same scans: how much their numbers differ, and whether chance explains the difference."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,7 @@ def compare_reports(
     seed: int = 0,
 ) -> dict[str, dict]:
     """
-    Compares two runs' reports of the same scans by every metric ([`compare`]).
+    Compares the reports of two runs on the same scans by every metric, see [`compare`].
 
     Args:
         first (`Sequence[str]`), second (`Sequence[str]`):
@@ -37,23 +37,25 @@ def compare_reports(
             Reference reports, true labels and volume names of the scans.
         labeler (`str`, *optional*, defaults to `"rules"`), recipe (`str`, *optional*, defaults to `"lower"`), \
         meteor (`bool`, *optional*, defaults to `False`), bertscore_model (`str`, *optional*):
-            As for [`~ct_rate_pairs.eval.score_reports`].
+            See [`~ct_rate_pairs.eval.score_reports`].
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the intervals.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the draws and swaps.
+            Seed of the bootstrap and of the randomisation test.
 
     Returns:
-        `dict`: metric to `first`, `second`, `difference`, `ci` and `p`.
+        `dict`: maps each metric to `first`, `second`, `difference`, `ci` and `p`.
     """
 
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
-        # "reports", a one a report, is in both halves
+        """Statistics of each report, for the label metrics and the text metrics."""
+        # Both parts hold "reports", a one for each report.
         found = label_statistics(label_reports(reports, labeler), labels, LABELS)
         prepared = prepare(reports, references, recipe)
         return found | text_statistics(*prepared, meteor=meteor, bertscore_model=bertscore_model)[0]
 
     def score(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All metrics, from the sums of the statistics."""
         return coverage_scores(sums) | accuracy_scores(sums) | crg_score(sums) | overlap_scores(sums)
 
     patients = patient_ids(volumes, len(references))
@@ -71,31 +73,33 @@ def compare(
     seed: int = 0,
 ) -> dict[str, dict[str, float | list[float] | None]]:
     r"""
-    Compares two sets of reports of the same scans, pair by pair.
+    Compares two sets of reports of the same scans in pairs.
 
-    The interval is a paired bootstrap: the same patients are drawn for both runs, and the difference is taken in each
-    draw. `p` is a paired randomisation test: if it did not matter which run wrote a patient's reports, swapping them
-    at random would give a difference as large as the one seen in a share `p` of the swaps,
-    \\((1 + \#\{|d_r| \ge |d|\}) / (1 + R)\\). Patients, not reports, are drawn and swapped: the scans of a patient are
-    alike.
+    The interval comes from a paired bootstrap: each resample draws the same patients for both runs and takes the
+    difference. `p` comes from a paired randomisation test, which swaps the reports of random patients between the
+    runs: \\(p = (1 + \#\{|d_r| \ge |d|\}) / (1 + R)\\), with \\(d\\) the observed difference and \\(d_r\\) the
+    difference after the \\(r\\)-th of \\(R\\) random swaps. Patients are drawn and swapped instead of single
+    reports, because the scans of a patient are not independent.
 
     Args:
         first (`dict[str, np.ndarray]`), second (`dict[str, np.ndarray]`):
-            Statistics of each run, arrays of shape `[N, ...]`, a row a report, of the same scans in the same order.
+            Statistics of each run: arrays of shape `[N, ...]`, one row per report, for the same scans in the same
+            order.
         score (`Callable`):
-            From their sums to named numbers, as for [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
+            Function from the sums of the statistics to named numbers, as for
+            [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
         patients (`np.ndarray` of shape `[N]`):
-            Number of each report's patient.
+            Number of each report's patient, from [`~ct_rate_pairs.eval.metrics.bootstrap.patient_ids`].
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the interval.
         resamples (`int`, *optional*, defaults to `1000`):
-            Draws of the bootstrap, and swaps of the randomisation.
+            Number of bootstrap resamples, and number of random swaps.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of both.
+            Seed of the bootstrap and of the randomisation test.
 
     Returns:
-        `dict`: for each number `first`, `second`, their `difference` (second less first), its interval `ci` and `p`;
-        `None` where a number has no meaning, and for the interval of a lone patient.
+        `dict`: maps each number to `first`, `second`, their `difference` (second less first), its interval `ci`, and
+        `p`. An undefined number is `None`; `ci` is `None` if there is only one patient.
 
     Raises:
         `ValueError`: if `ci` is not between 0 and 1.
@@ -109,7 +113,7 @@ def compare(
     for name in values[0]:
         difference = values[1][name] - values[0][name]
         by_chance = swapped[1][name] - swapped[0][name]
-        # Sums in another order differ in the last digits.
+        # Sums that are added in another order differ in the last digits.
         as_large = np.abs(by_chance[~np.isnan(by_chance)]) >= np.abs(difference) - 1e-12
         result[name] = {
             "first": known(values[0][name]),
@@ -124,7 +128,7 @@ def compare(
 def _swap(
     first: dict[str, np.ndarray], second: dict[str, np.ndarray], patients: np.ndarray, times: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Sums `[times, ...]` of both runs after each patient's reports went to the other run with probability 1/2."""
+    """Sums `[times, ...]` of both runs, after swapping each patient's reports between them with probability 1/2."""
     flips = np.random.default_rng([seed, 1]).integers(0, 2, (times, patients.max() + 1)).astype(float)
     sums = ({}, {})
     for name, values in first.items():

@@ -1,4 +1,4 @@
-"""Coverage of lung nodules by their size, as the reference reports state it (paper, section 8)."""
+"""Coverage of lung nodules by the size that the reference reports state (paper, section 8)."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from ct_rate_pairs.reports.rules import label_sentence, split_sentences
 
 
 NODULE = LABELS.index("Lung nodule")
-# Name of a bin and the diameter in mm below which it ends.
+# Names of the bins and their upper bounds in mm, which the bins exclude.
 SIZE_BINS = {"<3 mm": 3.0, "3-6 mm": 6.0, "6-10 mm": 10.0, ">=10 mm": math.inf}
 
 NUMBER = r"\d+(?:[.,]\d+)?"
@@ -22,7 +22,7 @@ SIZE = re.compile(
     # "4", "12x9", "12 x 9 x 8", "2-3", "2.3 and 3"
     rf"(?<![\d.,/])(?P<numbers>{NUMBER}(?:\s*(?:[x×*–-]|\band\b|\bto\b)\s*{NUMBER})*)"
     r"[\s-]?(?P<unit>mm|cm|(?:mill?i|centi)met(?:er|re)s?)\b"
-    # Neither what the nodule measured earlier, nor how far it lies from something.
+    # Not the size of the nodule on an earlier scan, and not its distance from something.
     r"(?!(?:\s+(?:in\s+)?(?:diameter|size))?\s+(?:(?:in|on|at)\s+)?(?:(?:the|his|her)\s+)?(?:previous|prior|earlier|old\b))"
     r"(?!\s+(?:away|from|distant|distance|distal|proximal|deep|above|below)\b)",
     re.IGNORECASE,
@@ -33,16 +33,16 @@ def nodule_size(report: str) -> float | None:
     """
     The largest diameter of a lung nodule that a report states.
 
-    It is looked for in the sentences that state a lung nodule (`ct_rate_pairs.reports.rules`): numbers with a unit,
-    as in "a 4 mm nodule", "measuring 12x9 mm" or "1.5 cm". Of a bound, "smaller than 5 mm", the size is taken to lie
-    just below it. Sizes of an earlier scan and distances do not count.
+    Only sentences that state a lung nodule are searched (`ct_rate_pairs.reports.rules`), for numbers with a unit, as
+    in "a 4 mm nodule", "measuring 12x9 mm" or "1.5 cm". "Smaller than 5 mm" counts as a size just below 5 mm. Sizes on
+    an earlier scan and distances do not count.
 
     Args:
         report (`str`):
             Findings, impression or both.
 
     Returns:
-        `float` or `None`: the diameter in mm; `None` where no sentence states both a lung nodule and a size.
+        `float` or `None`: the diameter in mm; `None` if no sentence states both a lung nodule and a size.
     """
     sizes = []
     for sentence in split_sentences(report):
@@ -61,9 +61,9 @@ def nodule_coverage_by_size(
     """
     Splits the Coverage of the label `Lung nodule` by the largest nodule that the reference report states.
 
-    The bins end where decisions change. Nodules under 3 mm are micronodules, those on which the paper gains least
-    (section 8). Solid ones under 6 mm need no routine follow-up (Fleischner Society 2017). 10 mm bounds the small, or
-    subcentimetre, nodules. A diameter on a bound belongs to the bin above it.
+    The bounds of the bins matter clinically. Nodules under 3 mm are micronodules, on which the paper gains least
+    (section 8). Solid nodules under 6 mm need no routine follow-up (Fleischner Society 2017). Nodules under 10 mm are
+    called small or subcentimetre nodules. A diameter equal to a bound belongs to the larger bin.
 
     Args:
         predictions (`Sequence[Sequence[int]]` of shape `[N, 18]`):
@@ -74,17 +74,18 @@ def nodule_coverage_by_size(
             The `N` reference reports, which state the sizes.
 
     Returns:
-        `dict[str, dict]`: for each of `<3 mm`, `3-6 mm`, `6-10 mm` and `>=10 mm`, and for `no size`, `support`, the
-        number of reports whose true label is positive and whose largest stated nodule is of this size, and
-        `coverage`, the share of these that the generated report covers; `None` where `support` is 0. Over all five,
-        `support` adds up to that of the label.
+        `dict[str, dict]`: for each of `<3 mm`, `3-6 mm`, `6-10 mm`, `>=10 mm` and `no size`:
+
+        - `support`: number of reports whose true label is positive and whose largest stated nodule has this size. The
+          five numbers sum to the support of the label.
+        - `coverage`: share of these reports whose generated report states a lung nodule; `None` if `support` is 0.
 
     Raises:
-        `ValueError`: for no rows, unequal numbers of rows, a row of another length, or a value other than 0 and 1.
+        `ValueError`: for no rows, unequal numbers of rows, a row of a wrong length, or a value other than 0 and 1.
     """
     predictions, labels = check_pair(predictions, labels, LABELS)
     if len(references) != len(labels):
-        raise ValueError(f"{len(references)} reference reports for {len(labels)} rows of labels: pass one a row.")
+        raise ValueError(f"{len(references)} reference reports for {len(labels)} rows of labels: pass one per row.")
     sizes = [nodule_size(report) for report in references]
     bins = np.array(["no size" if size is None else size_bin(size) for size in sizes])
     table = {}
@@ -96,5 +97,5 @@ def nodule_coverage_by_size(
 
 
 def size_bin(diameter: float) -> str:
-    """The name of the bin of `SIZE_BINS` that a diameter in mm falls into."""
+    """Name of the bin of `SIZE_BINS` that holds a diameter in mm."""
     return next(name for name, end in SIZE_BINS.items() if diameter < end)

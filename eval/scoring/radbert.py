@@ -1,12 +1,14 @@
 """
-The RadBERT classifier of CT-RATE: 18 labels from a report by a RoBERTa encoder and one linear layer.
+The RadBERT classifier of CT-RATE: a RoBERTa encoder and one linear layer read 18 labels from a report.
 
-Read in CT-CLIP's `text_classifier` (`classifier.py`, `dataset.py`, `model_trainer.py`): the encoder is `AutoModel` of
-`zzxslp/RadBERT-RoBERTa-4m`, kept under `model.`, and the layer under `classifier.` reads its `pooler_output`; reports
-are cut at 512 tokens and a label is set where its sigmoid reaches 0.5. The checkpoint is a plain state dict of both.
-That the released `RadBertClassifier.pth` holds `model.embeddings.position_ids`, a buffer that transformers no longer
-saves, is reported by its users (Reg2RG, issue 8). Not checked: the released weights themselves and their order of
-labels, taken to be that of CT-RATE's tables, as in CT-CLIP's `infer.py`. They lie behind CT-RATE's licence.
+The architecture follows `text_classifier` of CT-CLIP (`classifier.py`, `dataset.py`, `model_trainer.py`). The encoder,
+under `model.` in the checkpoint, is the `AutoModel` of `zzxslp/RadBERT-RoBERTa-4m`. The linear layer, under
+`classifier.`, takes the encoder's `pooler_output`. Reports are truncated to 512 tokens, and a label is positive if its
+sigmoid reaches 0.5. The checkpoint is a state dict of both parts. Its users report (Reg2RG, issue 8) that the released
+`RadBertClassifier.pth` holds `model.embeddings.position_ids`, a buffer that transformers no longer saves.
+
+The released weights themselves are not tested here, because CT-RATE's licence restricts them. Their order of labels is
+assumed to be the order in CT-RATE's tables, as in `infer.py` of CT-CLIP.
 """
 
 from functools import lru_cache
@@ -29,15 +31,10 @@ THRESHOLD = 0.5
 
 
 class RadBertClassifier(nn.Module):
-    """
-    A RoBERTa encoder and a linear layer on its pooled output, with the names of CT-CLIP's checkpoint.
-
-    Args:
-        config ([`~transformers.RobertaConfig`]):
-            Shape of the encoder.
-    """
+    """A RoBERTa encoder and a linear layer on its pooled output; the names are those of CT-CLIP's checkpoint."""
 
     def __init__(self, config: PreTrainedConfig):
+        """Builds the model with random weights from the encoder's config."""
         super().__init__()
         self.model = AutoModel.from_config(config)
         self.classifier = nn.Linear(config.hidden_size, len(LABELS))
@@ -48,37 +45,35 @@ class RadBertClassifier(nn.Module):
 
 
 def find_weights(checkpoint: str) -> Path:
-    """The file of weights itself, or the one of `WEIGHTS` in a folder or a Hub repository."""
+    """The file of weights: `checkpoint` itself, or the first of `WEIGHTS` that the folder or Hub repository holds."""
     if Path(checkpoint).is_file():
         return Path(checkpoint)
     for name in WEIGHTS:
         if path := find_file(checkpoint, name):
             return path
-    raise OSError(
-        f"{checkpoint} holds neither {' nor '.join(WEIGHTS)}: pass the file itself, or a folder or Hub name."
-    )
+    raise OSError(f"{checkpoint} holds neither {' nor '.join(WEIGHTS)}: pass the file itself, a folder or a Hub name.")
 
 
 @lru_cache(maxsize=1)
 def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[RadBertClassifier, PreTrainedTokenizerBase]:
     """
-    Loads the classifier and its tokenizer. The last one stays loaded, so labelling again costs no reading.
+    Loads the classifier and its tokenizer. The last classifier stays in memory, so a second call does not reload it.
 
     Args:
         checkpoint (`str`):
             A file of weights (`.pth` or `.safetensors`), or a folder or Hub repository that holds `model.safetensors`
             or `RadBertClassifier.pth`.
         encoder (`str`, *optional*):
-            Folder or Hub repository of the encoder's `config.json` and tokenizer. By default they lie beside the
-            weights or, where no `config.json` does, come from `ENCODER`, as in CT-CLIP.
+            Folder or Hub repository with `config.json` and tokenizer of the encoder. Defaults to the place of the
+            weights if it has a `config.json`, and to `ENCODER` otherwise, as in CT-CLIP.
 
     Returns:
         `tuple`: the model in evaluation mode, on the GPU if there is one, and its tokenizer.
 
     Raises:
         `OSError`: if there are no such weights or no such encoder.
-        `RuntimeError`: if the weights are not those of this classifier; it names the keys.
-        `pickle.UnpicklingError`: if a `.pth` holds anything but tensors, as no code of it is run.
+        `RuntimeError`: if the weights are not those of this classifier. The message names the keys.
+        `pickle.UnpicklingError`: if a `.pth` file holds anything but tensors, since code from a checkpoint is not run.
     """
     weights = find_weights(checkpoint)
     if encoder is None:
@@ -88,7 +83,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[RadBertCl
         state = load_file(weights)
     else:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    # A buffer that old versions of transformers saved: 0, 1, 2, ..., no weight.
+    # Old versions of transformers saved this buffer of positions 0, 1, 2, ..., which is not a weight.
     state.pop("model.embeddings.position_ids", None)
     model = RadBertClassifier(AutoConfig.from_pretrained(encoder))
     model.load_state_dict(state)
@@ -105,11 +100,11 @@ def radbert_probabilities(
 
     Args:
         texts (`list[str]`):
-            Reports; what lies beyond 512 tokens is not read.
+            Reports. Tokens after the first 512 are not read.
         model ([`RadBertClassifier`]), tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             From [`load_radbert`].
         batch_size (`int`, *optional*, defaults to `32`):
-            Reports at a time.
+            Reports per batch.
 
     Returns:
         `np.ndarray`: float32 array of shape `[N, 18]`.

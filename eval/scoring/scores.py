@@ -1,4 +1,4 @@
-"""All numbers of a set of reports in one flat dict, and the table that sets a model beside the trivial rows."""
+"""All scores of a set of reports in one dict."""
 
 from collections.abc import Sequence
 
@@ -31,29 +31,30 @@ def score_reports(
         predictions (`Sequence[str]`):
             Generated reports.
         references (`Sequence[str]`):
-            Reference reports, one a prediction: for the text metrics.
+            Reference reports, one per prediction. The text metrics use them.
         labels (`np.ndarray` of shape `[N, 18]`):
-            True labels in the official order: for all other numbers. They come from the data set and not from a
-            labeler run over `references`, so a labeler's error on the reference cannot cancel its error on the
-            prediction.
+            True labels in the official order. All other metrics use them. They come from the data set, not from a
+            labeler that reads `references`: otherwise an error of the labeler on the reference could cancel its error
+            on the prediction.
         volumes (`Sequence[str]`, *optional*):
-            CT-RATE's volume names, from which the intervals take the patients.
+            CT-RATE's volume names, one per report; they name the patients to resample.
         ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+            Level of the bootstrap intervals by patient. By default no intervals are computed.
         labeler (`str`, *optional*, defaults to `"rules"`):
-            What reads the labels of `predictions`, see [`~ct_rate_pairs.eval.label_reports`].
+            Labeler that reads the labels of `predictions`, see [`~ct_rate_pairs.eval.label_reports`].
         recipe (`str`, *optional*, defaults to `"lower"`), meteor (`bool`, *optional*, defaults to `False`), \
         bertscore_model (`str`, *optional*):
             See [`~ct_rate_pairs.eval.text_scores`].
 
     Returns:
         `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`],
-        [`~ct_rate_pairs.eval.metrics.crg`] and [`~ct_rate_pairs.eval.text_scores`], `n` (the number of reports), and the names
-        that belong to the numbers: `labeler` and `recipe`. Each row of `per_label` also holds the label's `coverage`.
-        Ready for `json.dump`; a number without a meaning is `None`.
+        [`~ct_rate_pairs.eval.crg`] and [`~ct_rate_pairs.eval.text_scores`]; `n`, the number of reports; and the names
+        of `labeler` and `recipe`. Each row of `per_label` also holds the `coverage` of the label. An undefined number
+        is `None`. Ready for `json.dump`.
 
     Raises:
-        `ValueError`: for no reports, unequal numbers of them, an empty reference, or labels of another shape or value.
+        `ValueError`: for no reports, unequal numbers of reports and references, an empty reference, or labels of a
+            wrong shape or with values other than 0 and 1.
     """
     stated = label_reports(predictions, labeler=labeler)
     by_patient = {"volumes": volumes, "ci": ci}
