@@ -1,8 +1,10 @@
-"""A phantom cohort in CT-RATE's tree: synthetic thoraces with all 18 abnormalities, reports, labels and metadata.
+"""
+A phantom cohort with CT-RATE's layout: synthetic chest CT scans with all 18 abnormalities, and their reports, labels
+and metadata.
 
-Nothing here comes from a patient, so the cohort may be published and serves the demo and the tests. It knows where
-each finding is, which a real cohort never does: `Scan.region` gives the mask of the region that the report names, and
-a scan without a finding is rendered by leaving its label out.
+Nothing in the cohort comes from a patient, so it may be published. The demo and the tests use it. Unlike in a real
+cohort, the place of each finding is known: [`Scan.region`] gives the mask of the region that the report names. A scan
+can also be rendered without one of its findings, by leaving out the label of the finding.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""`ct-rate-pairs phantom`, also `python -m ct_rate_pairs.phantom`: writes a phantom cohort in CT-RATE's tree."""
+"""The command `ct-rate-pairs phantom` (also `python -m ct_rate_pairs.phantom`), which writes a phantom cohort."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,20 @@ from ct_rate_pairs.command_line import CommandParser, run
 
 
 def main(argv: Sequence[str]) -> None:
+    """Runs the command with its arguments."""
     parser = CommandParser(
         "ct-rate-pairs phantom",
         old_names={"out": "output_dir"},
-        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata, in CT-RATE's own\n"
-        "tree (DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load it with\n"
-        'load_dataset("ct_rate_pairs", data_dir=DIR).',
+        description="Write a cohort of synthetic chest CT scans, with reports, labels and metadata. The files have\n"
+        "CT-RATE's own layout (DIR/dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz and so on). Load\n"
+        'the cohort with load_dataset("ct_rate_pairs", data_dir=DIR).',
         epilog="example: ct-rate-pairs phantom --output_dir /tmp/phantom --scans 200 --seed 0\n"
         "full size: --scans 2 --shape 512 512 300 --spacing 0.68 0.68 1.0",
     )
     add = parser.add_argument
-    add("--output_dir", required=True, metavar="DIR", help="folder to write to; made if it is not there")
-    add("--scans", type=int, required=True, metavar="N", help="scans in the training split; patients may have two")
-    add("--seed", type=int, default=0, metavar="S", help="the same seed writes the same bytes (default: %(default)s)")
+    add("--output_dir", required=True, metavar="DIR", help="folder to write to; created if it does not exist")
+    add("--scans", type=int, required=True, metavar="N", help="scans in the training split; some patients have two")
+    add("--seed", type=int, default=0, metavar="S", help="equal seeds give equal files (default: %(default)s)")
     add(
         "--valid_scans",
         type=int,
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         nargs=3,
         default=(4.5, 4.5, 6.5),
         metavar=("X", "Y", "Z"),
-        help="mm per voxel (default: 4.5 4.5 6.5); shape x spacing must hold a thorax: at least 320 x 250 x 250 mm",
+        help="mm per voxel (default: 4.5 4.5 6.5); shape x spacing must be at least 320 x 250 x 250 mm",
     )
     add(
         "--reconstructions",

@@ -1,4 +1,4 @@
-"""Writes a phantom cohort as CT-RATE's tree: `.nii.gz` volumes in HU, and its four kinds of CSV."""
+"""Writes a phantom cohort with CT-RATE's layout: `.nii.gz` volumes in HU, and CT-RATE's tables."""
 
 import csv
 import json
@@ -22,7 +22,8 @@ from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report
 from .scan import Scan, stream
 
 
-# Folder names of the two splits: volumes, reports, labels, metadata, excluded volumes. CT-RATE spells them unevenly.
+# File names of the two splits: prefix of the volumes, then reports, labels, metadata and excluded volumes. CT-RATE
+# says `valid` in some of them and `validation` in others.
 SPLITS = (
     ("train", "train_reports.csv", "train_predicted_labels.csv", "train_metadata.csv", "no_chest_train.txt"),
     ("valid", "validation_reports.csv", "valid_predicted_labels.csv", "validation_metadata.csv", "no_chest_valid.txt"),
@@ -40,12 +41,13 @@ METADATA_COLUMNS = (
     *("NumberofSlices", "ZSpacing", "StudyDate"),
 )
 SECOND_SCAN_SHARE = 0.15  # of patients
-PATIENT_KEYS, REPORT_KEYS = 100, 101  # streams of a patient and of a scan beside those that draw the voxels
-CHUNK = 8  # scans a worker takes at a time
+# Keys of the random streams for a patient's scans and for a scan's report. Other keys draw the voxels.
+PATIENT_KEYS, REPORT_KEYS = 100, 101
+CHUNK = 8  # scans that a worker takes at a time
 
 
 class Plan(NamedTuple):
-    """One scan that is to be written: everything else follows from the seed."""
+    """One scan that is to be written. Everything else follows from the seed."""
 
     split: int
     patient: int
@@ -54,12 +56,12 @@ class Plan(NamedTuple):
     reconstructions: int
 
     def name(self, reconstruction) -> str:
-        """CT-RATE's VolumeName: split, patient, scan, reconstruction."""
+        """CT-RATE's name of a volume: `train_1_a_1.nii.gz` (split, patient, scan, reconstruction)."""
         return f"{self.stem}_{reconstruction}.nii.gz"
 
     @property
     def stem(self) -> str:
-        """The scan's folder: `train_1_a`."""
+        """Name of the scan's folder, such as `train_1_a`."""
         return f"{SPLITS[self.split][0]}_{self.patient}_{'abc'[self.scan - 1]}"
 
 
@@ -76,6 +78,9 @@ def plan_cohort(scans, seed=0, split=0, reconstructions=0.25) -> list[Plan]:
             0 for training, 1 for the official validation set.
         reconstructions (`float`, *optional*, defaults to `0.25`):
             Share of scans with a second reconstruction.
+
+    Returns:
+        `list[Plan]`: one plan per scan.
     """
     plans, patient = [], 0
     while len(plans) < scans:
@@ -90,14 +95,17 @@ def plan_cohort(scans, seed=0, split=0, reconstructions=0.25) -> list[Plan]:
 
 def write_volume(path, volume, spacing):
     """
-    Write a `.nii.gz` whose array axes run toward the patient's left, back and head, as CT-RATE's do.
+    Write a `.nii.gz` whose array axes run toward the patient's left, back and head, as in CT-RATE.
 
     Args:
-        path (`Path`): Where to.
-        volume (`np.ndarray`): int16 HU `[x, y, z]`.
-        spacing (`tuple[float, float, float]`): mm along x, y, z.
+        path (`Path`):
+            File to write.
+        volume (`np.ndarray`):
+            HU, int16 of shape `[x, y, z]`.
+        spacing (`tuple[float, float, float]`):
+            Size of a voxel along x, y, z, in mm.
     """
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # NIfTI's world runs right, front, head
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # NIfTI's own axes run right, front, head
     affine[:3, 3] = [spacing[0] * (volume.shape[0] - 1) / 2, spacing[1] * (volume.shape[1] - 1) / 2, 0]
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
@@ -106,12 +114,7 @@ def write_volume(path, volume, spacing):
 
 
 def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[list], list[list]]:
-    """
-    Write one scan's volumes.
-
-    Returns:
-        Rows, one a volume, of the reports CSV, the labels CSV and the metadata CSV.
-    """
+    """Write the volumes of one scan, and return their rows of the reports, the labels and the metadata CSV."""
     field_of_view = [count * size for count, size in zip(shape, spacing, strict=True)]
     scan = Scan(seed, (plan.split, plan.patient, plan.scan), plan.labels, field_of_view)
     rng = stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
@@ -124,7 +127,7 @@ def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[
     folder.mkdir(parents=True, exist_ok=True)
     reports, labels, metadata = [], [], []
     for reconstruction in range(1, plan.reconstructions + 1):
-        # The second reconstruction has a sharp kernel and somewhat thicker slices over the same field of view.
+        # The second reconstruction has a sharp kernel and slightly thicker slices in the same field of view.
         slices = shape[2] if reconstruction == 1 else round(0.8 * shape[2])
         kernel = "soft" if reconstruction == 1 else "sharp"
         thickness = field_of_view[2] / slices
@@ -140,7 +143,9 @@ def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[
 
 
 def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
-    rng = stream(seed, plan.split, plan.patient, 0, REPORT_KEYS)  # the patient's, so that all scans agree
+    rng = stream(
+        seed, plan.split, plan.patient, 0, REPORT_KEYS
+    )  # one per patient: all scans have the same age and sex
     values = {
         "VolumeName": name,
         "Manufacturer": ("Phantom One", "Phantom Two")[int(rng.integers(2))],
@@ -157,7 +162,7 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
         "Rows": shape[1],
         "Columns": shape[0],
         "XYSpacing": f"[{spacing[0]:g}, {spacing[1]:g}]",
-        # As in CT-RATE these belong to the stored DICOM values: the fixed files are HU already.
+        # As in CT-RATE, slope and intercept belong to the stored DICOM values: the fixed files already hold HU.
         "RescaleIntercept": -1024,
         "RescaleSlope": 1,
         "RescaleType": "HU",
@@ -169,11 +174,11 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
 
 
 def _claim(out, arguments):
-    """Mark `out` as the phantom cohort of these arguments: the marker also tells a phantom from patients."""
+    """Write the marker of a phantom cohort, which holds its arguments. It also tells phantoms from patients."""
     marker = out / PHANTOM_MARKER
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) != arguments:
         raise ValueError(
-            f"{out} holds a phantom cohort of other arguments (see {marker}): choose another, or remove it."
+            f"{out} holds a phantom cohort of other arguments (see {marker}). Choose another folder, or remove it."
         )
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps(arguments), encoding="utf-8")
@@ -199,29 +204,29 @@ def write_cohort(
     workers=None,
 ):
     """
-    Write a phantom cohort under `out/dataset`. The same arguments write the same bytes with any number of workers.
+    Write a phantom cohort under `out/dataset`. Equal arguments give equal files, with any number of workers.
 
     Args:
         out (`str` or `Path`):
-            Folder, made if need be. Files of the same names are overwritten.
+            Folder of the cohort. It is created if needed. Files with the same names are overwritten.
         scans (`int`):
-            Scans of the training split. Some patients have two scans, some scans two reconstructions.
+            Scans of the training split. Some patients have two scans, and some scans have two reconstructions.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of everything.
+            Seed of the whole cohort.
         valid_scans (`int`, *optional*):
-            Scans of the official validation set, on top of `scans`. A tenth of `scans`, at least one, by default.
+            Scans of the official validation set, in addition to `scans`. By default a tenth of `scans`, at least one.
         shape (`tuple[int, int, int]`, *optional*, defaults to `(84, 56, 40)`):
             Voxels along x, y, z.
         spacing (`tuple[float, float, float]`, *optional*, defaults to `(4.5, 4.5, 6.5)`):
-            Millimetres a voxel along x, y, z.
+            Size of a voxel along x, y, z, in mm.
         reconstructions (`float`, *optional*, defaults to `0.25`):
             Share of scans with a second reconstruction (sharp kernel, thicker slices).
         workers (`int`, *optional*):
-            Processes. One a core by default.
+            Number of processes. One per core by default.
 
     Raises:
-        ValueError: `shape` times `spacing` cannot hold a thorax, `scans` is not positive, or `out` holds another
-            cohort, whose volumes would stay between the new ones.
+        `ValueError`: if `shape` times `spacing` cannot hold a thorax, if `scans` is not positive, or if `out` holds
+            another cohort, whose volumes would be mixed with the new volumes.
     """
     if scans < 1:
         raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
@@ -245,7 +250,7 @@ def write_cohort(
     if workers == 1:
         written = list(progress(map(write, plans)))
     else:
-        # Fresh processes: forking one that has started threads (torch, for one) may hang.
+        # `spawn`, because a fork of a process with threads (of torch, for example) may hang.
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             written = list(progress(pool.imap(write, plans, chunksize=CHUNK)))
 

@@ -1,4 +1,4 @@
-"""What a finding is, and those outside the lung: heart, vessels, lymph nodes, oesophagus, foreign material."""
+"""What a finding is, and the findings outside the lung: heart, vessels, lymph nodes, oesophagus, medical material."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +13,28 @@ from .vessels import AORTA, AORTA_RADIUS, HILA, SUPERIOR_VENA_CAVA
 @dataclass(frozen=True)
 class Finding:
     """
-    One abnormality of one scan, as the report states it and as it is painted.
+    One abnormality of one scan: what the report says about it, and how it is painted.
 
-    Attributes:
-        label (`str`): One of CT-RATE's 18 names.
-        region (`Callable[[Slab], np.ndarray]`): Mask `[Z, Y, X]` of the region that the report names. Switching the
-            finding off changes no voxel outside it.
-        paint (`Callable[[Slab], None]`): Paints the finding into a slab that holds the anatomy.
-        side (`str`, *optional*, defaults to `""`): `"right"`, `"left"`, `"both"`, or `""` where there is no side.
-        lobe (`str`, *optional*, defaults to `""`): `"upper"`, `"middle"`, `"lower"`, or `""` for all of the side.
-        size (`int`, *optional*, defaults to `0`): The size that the report gives, in mm; percent for the heart.
-        detail (`str`, *optional*, defaults to `""`): Further words for the report: stations, kind of device, vessel.
-        heart_scale (`float`, *optional*, defaults to `1.0`): Cardiomegaly: the heart is anatomy, drawn this large.
-        effusion (`float`, *optional*, defaults to `0.0`): Pericardial effusion: fluid about the heart, in mm.
+    Args:
+        label (`str`):
+            One of CT-RATE's 18 labels.
+        region (`Callable[[Slab], np.ndarray]`):
+            Gives the mask of the region that the report names, bool `[Z, Y, X]`. A scan without the finding has the
+            same voxels outside this region.
+        paint (`Callable[[Slab], None]`, *optional*):
+            Paints the finding into a slab that holds the anatomy. Paints nothing by default.
+        side (`str`, *optional*, defaults to `""`):
+            `"right"`, `"left"` or `"both"`; `""` if the finding has no side.
+        lobe (`str`, *optional*, defaults to `""`):
+            `"upper"`, `"middle"` or `"lower"`; `""` for the whole lung.
+        size (`int`, *optional*, defaults to `0`):
+            Size that the report gives: in mm, and for cardiomegaly the cardiothoracic ratio in percent.
+        detail (`str`, *optional*, defaults to `""`):
+            Further words for the report, such as lymph node stations, the kind of device, or the vessel.
+        heart_scale (`float`, *optional*, defaults to `1.0`):
+            For cardiomegaly: size of the heart divided by its normal size. The anatomy paints the heart.
+        effusion (`float`, *optional*, defaults to `0.0`):
+            For pericardial effusion: thickness of the fluid around the heart, in mm. The anatomy paints the fluid.
     """
 
     label: str
@@ -40,12 +49,12 @@ class Finding:
 
 
 def even(mm) -> int:
-    """Sizes are reported in even millimetres."""
+    """A size in mm, rounded to an even number, as the reports give it."""
     return 2 * round(mm / 2)
 
 
 def near_plane(anatomy: Anatomy, z, farthest=16.5) -> float:
-    """The height of the nearest of the ten planes, if it is at most `farthest` mm away; else `z` itself."""
+    """The height of the nearest of the ten planes, if the plane is at most `farthest` mm away; otherwise `z`."""
     plane = float(anatomy.planes[np.argmin(np.abs(anatomy.planes - z))])
     return plane if abs(plane - z) <= farthest else z
 
@@ -60,14 +69,15 @@ def ellipsoids(slab: Slab, places) -> np.ndarray:
 
 
 def replace(slab: Slab, box, inside, value):
-    """Paint a mediastinal finding over fat and lung, sparing vessels, airways and bone, and end the lung there."""
-    # Airways are air too, and no lung: -990 tells them from lung, which is brighter.
+    """Paint a mediastinal finding over fat and lung, but not over vessels, airways and bone; none of it stays lung."""
+    # Airways are excluded by their HU: they are darker than -990, and lung is brighter.
     where = inside & (slab.hu[box] < 0) & (slab.hu[box] > -990)
     np.copyto(slab.hu[box], value, where=where)
     slab.lung[box] &= ~where
 
 
 def cardiomegaly(anatomy: Anatomy, rng) -> Finding:
+    """An enlarged heart, whose size in the report is the cardiothoracic ratio."""
     scale = uniform(rng, 1.3, 1.45)
     _, radii, turn = anatomy.heart(scale)
     half_width = np.hypot(radii[0] * np.cos(turn), radii[1] * np.sin(turn))
@@ -76,8 +86,9 @@ def cardiomegaly(anatomy: Anatomy, rng) -> Finding:
 
 
 def pericardial_effusion(anatomy: Anatomy, rng) -> Finding:
+    """Fluid around the heart."""
     thickness = even(uniform(rng, 10, 18))
-    # The region holds for the largest heart, because cardiomegaly moves the fluid outward.
+    # The region is that of the largest heart, because cardiomegaly moves the fluid outward.
     return Finding("Pericardial effusion", _about_heart(anatomy, 1.45, 34), size=thickness, effusion=float(thickness))
 
 
@@ -89,9 +100,10 @@ def _about_heart(anatomy: Anatomy, scale, margin):
 
 
 def coronary_calcification(anatomy: Anatomy, rng, heart_scale) -> Finding:
-    """Calcium along the coronary arteries, on the heart's surface, so it moves with the size of the heart."""
+    """Calcium along the coronary arteries, on the surface of the heart. Its place depends on the size of the heart."""
     centre, radii, turn = anatomy.heart(heart_scale)
-    # Longitude on the heart's surface (0: toward the apex, pi / 2: in front) at the heart's top and at its equator.
+    # Longitude of each artery on the heart's surface (0: toward the apex, pi / 2: in front), at the heart's top and at
+    # its equator.
     courses = {"left anterior descending": (1.3, 0.7), "circumflex": (-0.5, -0.7), "right coronary": (2.4, 2.7)}
     names = list(courses)
     chosen = [names[0], names[1 + int(rng.integers(2))]] if rng.random() < 0.7 else [names[int(rng.integers(3))]]
@@ -120,10 +132,11 @@ def coronary_calcification(anatomy: Anatomy, rng, heart_scale) -> Finding:
 
 
 def arterial_calcification(anatomy: Anatomy, rng) -> Finding:
+    """Calcified plaques in the wall of the aorta."""
     path = along(anatomy.at(AORTA), 2.0)
     path = path[(path[:, 2] > -anatomy.height - 60)]
     on_plane = np.abs(path[:, 2][:, None] - anatomy.planes).min(axis=1) < 3
-    # The report says which part has most plaques; each plane through the descending aorta may have one.
+    # Each plane through the descending aorta may have a plaque. The report names the part with most plaques.
     parts = {"arch": path[:, 2] > -62, "descending aorta": (path[:, 2] < -62) & (path[:, 1] > 10)}
     detail = "arch" if rng.random() < 0.5 else "descending aorta"
     count = int(rng.integers(6, 10))
@@ -151,6 +164,7 @@ def arterial_calcification(anatomy: Anatomy, rng) -> Finding:
 
 
 def hiatal_hernia(anatomy: Anatomy, rng) -> Finding:
+    """A part of the stomach above the diaphragm, with gas over fluid."""
     size = even(uniform(rng, 72, 110))
     radius = size / 2
     x, y, _ = anatomy.at((6, 20, 0)).tolist()
@@ -172,6 +186,7 @@ def hiatal_hernia(anatomy: Anatomy, rng) -> Finding:
     return Finding("Hiatal hernia", region, paint, size=size)
 
 
+# Lymph node stations in the average thorax, x, y, z in mm.
 STATIONS = {
     "right paratracheal": (-22, 6, -52),
     "prevascular": (8, -46, -62),
@@ -183,6 +198,7 @@ STATIONS = {
 
 
 def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
+    """Enlarged lymph nodes in two to four stations."""
     names = sorted(rng.permutation(len(STATIONS))[: int(rng.integers(2, 5))].tolist())
     stations = [list(STATIONS)[i] for i in names]
     nodes = []
@@ -209,6 +225,7 @@ def lymphadenopathy(anatomy: Anatomy, rng) -> Finding:
 
 
 def medical_material(anatomy: Anatomy, rng) -> Finding:
+    """A port catheter, a pacemaker, or sternotomy wires."""
     kind = ("port catheter", "pacemaker", "row of sternotomy wires")[int(rng.integers(3))]
     side = "" if kind == "row of sternotomy wires" else ("right" if rng.random() < 0.5 else "left")
     sign = -1 if side == "right" else 1
@@ -256,5 +273,5 @@ def medical_material(anatomy: Anatomy, rng) -> Finding:
 
 
 def hilum(anatomy: Anatomy, side) -> np.ndarray:
-    """Where a lung's bronchi and vessels enter, mm."""
+    """The point where the bronchi and vessels enter a lung, x, y, z in mm."""
     return anatomy.at(HILA[side])

@@ -1,4 +1,4 @@
-"""The findings of the lung and the pleura: each is confined to the lung of the side and lobe that the report names."""
+"""The findings of the lung and the pleura. Each finding stays within the side and the lobe that the report names."""
 
 import numpy as np
 
@@ -8,23 +8,23 @@ from .slab import along, draw_waves, texture, uniform
 
 
 def lobe_mask(anatomy: Anatomy, slab, side, lobe) -> np.ndarray:
-    """Aerated lung `[Z, Y, X]` of a side (`"both"` too) and lobe (`""`: all of it)."""
+    """Mask of the aerated lung of a side (or `"both"`) and a lobe (`""`: the whole lung), bool `[Z, Y, X]`."""
     halves = {"right": slab.x < 0, "left": slab.x >= 0, "both": np.isfinite(slab.x)}
-    if side == "both":  # the upper lobes are bounded differently: only the right lung has a middle lobe
+    if side == "both":  # each side by itself, because only the right lung has a middle lobe
         parts = [(halves[one] & anatomy.lobe(one, lobe, slab.y, slab.z)) for one in SIDES]
         return slab.lung & (parts[0] | parts[1])
     return slab.lung & halves[side] & anatomy.lobe(side, lobe, slab.y, slab.z)
 
 
 def in_lobe(anatomy: Anatomy, slab, box, side, lobe) -> np.ndarray:
-    """`lobe_mask` in a box of one side."""
+    """[`lobe_mask`] of one side within a box."""
     x, y, z = slab.coordinates(box)
     half = x < 0 if side == "right" else x >= 0
     return slab.lung[box] & half & anatomy.lobe(side, lobe, y, z)
 
 
 def paint_tubes(anatomy, slab, place, tubes, value):
-    """Paint (points, radius) tubes in a place: side and lobe."""
+    """Paint tubes, each as (points, radius in mm), within a place, which is a side and a lobe."""
     flat, mask = slab.hu.reshape(-1), lobe_mask(anatomy, slab, *place).reshape(-1)
     for points, radius in tubes:
         voxels = slab.sweep(points, radius)
@@ -32,20 +32,23 @@ def paint_tubes(anatomy, slab, place, tubes, value):
 
 
 def region_of(anatomy, side, lobe):
+    """The `region` of a finding that is confined to a side and a lobe."""
     return lambda slab: lobe_mask(anatomy, slab, side, lobe)
 
 
 def draw_sides(rng, both) -> str:
-    """`"both"` with that probability, else one side."""
+    """`"both"` with the probability `both`, otherwise `"right"` or `"left"`."""
     draw = rng.random()
     return "both" if draw < both else ("right" if draw < both + (1 - both) / 2 else "left")
 
 
 def sides_of(side) -> tuple[str, ...]:
+    """The one or two sides that `side` stands for."""
     return SIDES if side == "both" else (side,)
 
 
 def nodule(anatomy, rng, place) -> Finding:
+    """One or several round nodules."""
     side, lobe = place
     small = rng.random() < 0.15  # a small nodule may lie between the ten planes
     largest = uniform(rng, 4, 5.5) if small else uniform(rng, 18, 30)
@@ -58,7 +61,7 @@ def nodule(anatomy, rng, place) -> Finding:
 
     def paint(slab):
         for centre, radius in balls:
-            # Never thinner than a voxel, so that a small nodule is there in some slice of a coarse volume too.
+            # Never thinner than a voxel, so that a coarse volume, too, shows a small nodule in one of its slices.
             box, r2 = slab.ellipsoid(centre, [max(radius, 0.55 * s) for s in slab.spacing])
             np.copyto(slab.hu[box], value, where=(r2 < 1) & in_lobe(anatomy, slab, box, side, lobe))
 
@@ -68,6 +71,7 @@ def nodule(anatomy, rng, place) -> Finding:
 
 
 def opacity(anatomy, rng, place) -> Finding:
+    """Patches of ground glass."""
     side, lobe = place
     patches = []
     for _ in range(int(rng.integers(3, 5))):
@@ -78,7 +82,7 @@ def opacity(anatomy, rng, place) -> Finding:
         for centre, radii, amount in patches:
             box, r2 = slab.ellipsoid(centre, radii)
             haze = amount * np.minimum(1, 3 * np.maximum(0, 1 - r2))
-            # Patches do not add up: ground glass stays clearly below soft tissue.
+            # Patches that overlap do not add up: ground glass must stay clearly darker than soft tissue.
             where = (haze > 0) & in_lobe(anatomy, slab, box, side, lobe)
             np.copyto(slab.hu[box], np.maximum(slab.hu[box], anatomy.lung_hu + haze), where=where)
 
@@ -87,6 +91,7 @@ def opacity(anatomy, rng, place) -> Finding:
 
 
 def consolidation(anatomy, rng, place) -> Finding:
+    """A dense area with air bronchograms."""
     side, lobe = place
     centre = anatomy.draw_point(rng, side, lobe, 14, 10.0)
     radius, ragged = uniform(rng, 36, 52), draw_waves(rng, 2, 18, 30)
@@ -110,7 +115,7 @@ def consolidation(anatomy, rng, place) -> Finding:
 
 
 def atelectasis(anatomy, rng) -> Finding:
-    """Airless plates that reach the pleura, in the dependent or lingular parts."""
+    """Airless plates that reach the pleura, in lower lobes, the middle lobe or the left upper lobe."""
     draw = rng.random()
     if draw < 0.25:
         side, lobe = "both", "lower"
@@ -136,6 +141,7 @@ def atelectasis(anatomy, rng) -> Finding:
 
 
 def emphysema(anatomy, rng) -> Finding:
+    """Many small holes in one lobe of one or both lungs."""
     side = draw_sides(rng, 0.6)
     lobe = "upper" if rng.random() < 0.7 else "lower"
     holes = []
@@ -159,6 +165,7 @@ def emphysema(anatomy, rng) -> Finding:
 
 
 def mosaic(anatomy, rng) -> Finding:
+    """A mosaic of brighter and darker areas in both lungs."""
     waves, threshold = draw_waves(rng, 3, 38, 60), uniform(rng, -0.2, 0.1)
 
     def paint(slab):
@@ -171,6 +178,7 @@ def mosaic(anatomy, rng) -> Finding:
 
 
 def septal_thickening(anatomy, rng) -> Finding:
+    """A net of thick septa between the lobules."""
     side = draw_sides(rng, 0.5)
     lobe = ("upper", "lower", "lower")[int(rng.integers(3))]
     mesh, turn, thick = uniform(rng, 17, 22), uniform(rng, 0, np.pi), 5.0
@@ -179,7 +187,7 @@ def septal_thickening(anatomy, rng) -> Finding:
 
     def paint(slab):
         mask = lobe_mask(anatomy, slab, side, lobe)
-        # Three families of wavy walls at 60 degrees: together they bound polygons, as septa bound lobules.
+        # Three families of wavy walls, 60 degrees apart: together they enclose polygons, as septa enclose lobules.
         bend = 4.0 * texture(wobble, slab.x, slab.y, slab.z)
         net = slab.mask()
         for k in range(3):
@@ -191,6 +199,7 @@ def septal_thickening(anatomy, rng) -> Finding:
 
 
 def peribronchial_thickening(anatomy, rng) -> Finding:
+    """Thick walls around the bronchi near the hilum."""
     side = draw_sides(rng, 0.6)
     walls = []
     for one in sides_of(side):
@@ -208,6 +217,7 @@ def peribronchial_thickening(anatomy, rng) -> Finding:
 
 
 def bronchiectasis(anatomy, rng, place) -> Finding:
+    """A group of wide bronchi with thick walls."""
     side, lobe = place
     middle = np.array(anatomy.draw_point(rng, side, lobe, 18, 10.0))
     tubes = []
@@ -224,7 +234,7 @@ def bronchiectasis(anatomy, rng, place) -> Finding:
 
 
 def fibrotic_sequela(anatomy, rng) -> Finding:
-    """A scar: coarse streaks that draw together at one place of the upper lobe."""
+    """A scar: coarse streaks that meet at one point of the upper lobe."""
     side = draw_sides(rng, 0.35)
     streaks = []
     for one in sides_of(side):
@@ -233,7 +243,7 @@ def fibrotic_sequela(anatomy, rng) -> Finding:
             start = centre + rng.uniform(-1, 1, 3) * (20, 20, 10)
             end = start + uniform(rng, 30, 52) * _unit(rng.normal(0, 1, 3) * (1, 1, 0.6))
             streaks.append((along((start, (start + end) / 2 + rng.normal(0, 4, 3), end), 1.5), uniform(rng, 6, 8)))
-    value = uniform(rng, 130, 220)  # scars hold some calcium
+    value = uniform(rng, 130, 220)  # a scar contains some calcium
 
     def paint(slab):
         paint_tubes(anatomy, slab, (side, "upper"), streaks, value)
@@ -242,6 +252,7 @@ def fibrotic_sequela(anatomy, rng) -> Finding:
 
 
 def pleural_effusion(anatomy, rng) -> Finding:
+    """Fluid between a lung and the chest wall."""
     side = draw_sides(rng, 0.45)
     thickness = {one: uniform(rng, 18, 46) for one in sides_of(side)}
     level = {one: -anatomy.height * uniform(rng, 0.4, 0.75) for one in sides_of(side)}
@@ -252,7 +263,7 @@ def pleural_effusion(anatomy, rng) -> Finding:
             box = slab.box((low, -0.3 * anatomy.half_depth, -1000), (high, 200, level[one]))
             x, y, z = slab.coordinates(box)
             depth = anatomy.half_depth * (1 - np.sqrt(anatomy.cage(x, y, z)))
-            # Fluid sinks to the back and the base: its layer grows downward and thins out toward the front.
+            # Fluid sinks to the back and the base: its layer is thicker below and thinner in front.
             reach = thick * np.minimum(1, (level[one] - z) / 50) * np.clip(0.55 + y / anatomy.half_depth, 0, 1)
             fluid = (depth < reach) & slab.lung[box]
             np.copyto(slab.hu[box], 8, where=fluid)
@@ -266,6 +277,6 @@ def _unit(vector) -> np.ndarray:
 
 
 def deal_lobes(rng) -> list[tuple[str, str]]:
-    """The five lobes in random order, dealt to the findings that would hide each other in one lobe."""
+    """The five lobes in random order: findings that would hide each other in the same lobe each get another one."""
     places = [(side, lobe) for side in SIDES for lobe in LOBES[side]]
     return [places[i] for i in rng.permutation(len(places))]

@@ -1,19 +1,20 @@
-"""How often CT-RATE's 18 abnormalities occur, alone and together, and label vectors drawn after it."""
+"""Draws labels that are as frequent, alone and in pairs, as the 18 abnormalities in CT-RATE."""
 
 import numpy as np
 
 from ct_rate_pairs.reports.labels import LABELS
 
 
-# Standard normal quantiles of the labels' absence: a label is present where its latent normal exceeds its threshold.
+# Thresholds of the latent normals, one per label: a label is present if its latent normal exceeds its threshold. Each
+# threshold is the standard normal quantile of the share of volumes without the label.
 THRESHOLDS = (
     *(1.158, 0.572, 1.213, 1.458, 0.659, 1.066, 0.646, 0.865, 0.643),
     *(0.117, 0.333, 0.622, 1.170, 1.424, 1.251, 0.929, 1.279, 1.409),
 )
 
-# Tetrachoric correlations of the latent normals in percent, row i against labels 0..i-1. Each one solves
-# P(both latent normals exceed their thresholds) = (volumes with both labels) / 47,149; the matrix is positive
-# definite.
+# Tetrachoric correlations of the latent normals, in percent: row i has the correlations of label i with labels 0 to
+# i - 1. Each correlation solves P(both latent normals exceed their thresholds) = (volumes with both labels) / 47,149.
+# The matrix is positive definite.
 TETRACHORIC = (
     (),
     (31,),
@@ -35,7 +36,7 @@ TETRACHORIC = (
     (26, 33, 42, 31, 31, 11, 34, 4, 12, -10, 43, -6, 52, 17, 26, 26, 8),
 )
 
-# Correlation of a patient's latent normals from one scan to the next: most findings stay, some come or go.
+# Correlation of a patient's latent normals between one scan and the next: most findings stay, some appear or vanish.
 FOLLOW_UP_CORRELATION = 0.7
 
 
@@ -55,9 +56,9 @@ def draw_labels(rng: np.random.Generator, scans: int = 1) -> np.ndarray:
 
     Args:
         rng (`np.random.Generator`):
-            The patient's own stream.
+            The patient's own random stream.
         scans (`int`, *optional*, defaults to `1`):
-            How many scans of the patient, first to last. Each has CT-RATE's prevalence; neighbours are alike.
+            Number of scans of the patient. Each scan has CT-RATE's prevalence, and consecutive scans are similar.
 
     Returns:
         `np.ndarray`: int8 `[scans, 18]`, official label order.

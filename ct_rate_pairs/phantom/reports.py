@@ -1,4 +1,4 @@
-"""Reports in CT-RATE's manner: a fixed order of regions, sentences that most reports share, an impression."""
+"""Reports in the style of CT-RATE: a fixed order of regions, sentences that most reports share, and an impression."""
 
 import zlib
 
@@ -9,9 +9,9 @@ from .findings import Finding
 
 NOT_GIVEN = "Not given."
 NOT_GIVEN_SHARE = 0.03
-READERS = 5  # radiologists who dictate the reports; one of them prefers the second wording of a sentence
+READERS = 5  # radiologists who dictate the reports; for each sentence, one of them prefers the second wording
 
-# What is said where nothing is found: the common wording, and the other.
+# Sentences for a region without findings: the common wording, then the other wording.
 AIRWAYS = (
     "Trachea and both main bronchi are open.",
     "No occlusive pathology was observed in the trachea and both main bronchi.",
@@ -57,7 +57,8 @@ CLEAR_IMPRESSION = (
     "No pathology was detected in the thorax CT examination.",
 )
 
-# What is said of a finding, by label: {where} is "the right lung upper lobe" and the like, {size} is in mm.
+# Sentences that state a finding, by label. {where} is a place such as "the right lung upper lobe"; {size} is in mm, or
+# in percent for cardiomegaly.
 POSITIVE = {
     "Medical material": ("A {detail} is observed{side}.", "There is a {detail}{side}."),
     "Cardiomegaly": (
@@ -157,7 +158,7 @@ TECHNIQUE = "Images were taken in the axial plane with a section thickness of {t
 
 
 def where(finding: Finding) -> str:
-    """The side and lobe in words: "the right lung upper lobe", "both lungs", "the lower lobes of both lungs"."""
+    """Side and lobe of a finding in words, such as "the right lung upper lobe" or "the lower lobes of both lungs"."""
     if finding.side == "both":
         return f"the {finding.lobe} lobes of both lungs" if finding.lobe else "both lungs"
     return f"the {finding.side} lung {finding.lobe} lobe" if finding.lobe else f"the {finding.side} lung"
@@ -165,22 +166,22 @@ def where(finding: Finding) -> str:
 
 def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
     """
-    Report one scan.
+    Write the report of one scan.
 
     Args:
         rng (`np.random.Generator`):
-            The report's own stream, which chooses the reader, and so the wordings.
+            The report's own random stream. It chooses the radiologist, and so the wordings.
         findings (`dict[str, Finding]`):
-            The present findings by label: sides, lobes and sizes are theirs.
+            The findings of the scan by label, with their sides, lobes and sizes.
 
     Returns:
-        `tuple[str, str]`: the findings section and the impression; now and then one impression is `Not given.`.
+        `tuple[str, str]`: the findings section and the impression. A few impressions are `Not given.`.
     """
 
     reader = int(rng.integers(READERS))
 
     def say(wordings) -> str:
-        # A reader has habits: which of them words this sentence in the other way, the sentence itself decides.
+        # Radiologists have habits: a hash of the sentence decides which of them uses its second wording.
         return wordings[zlib.crc32(wordings[0].encode()) % READERS == reader]
 
     def state(label) -> str:
@@ -216,7 +217,7 @@ def write_report(rng, findings: dict[str, Finding]) -> tuple[str, str]:
 
 
 def fill(wording: str, finding: Finding) -> str:
-    """Put a finding's place and size into a sentence."""
+    """A sentence with the finding's place, size and details filled in."""
     return wording.format(
         where=where(finding),
         size=finding.size,

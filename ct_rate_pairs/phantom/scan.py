@@ -1,4 +1,4 @@
-"""One scan: a patient's anatomy, the findings of its labels, and its voxels."""
+"""One scan of the phantom: the patient's anatomy, the findings of its labels, and its voxels."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from .findings import Finding
 from .slab import texture
 
 
-# The order of painting: what is painted later lies on top. Fluid and airless lung hide the lung's texture, and metal
-# outshines all. The heart's two findings are part of the anatomy and come first.
+# The order of painting: what is painted later lies on top. Fluid and airless lung hide the texture of the lung, and
+# metal is brighter than everything. The two findings of the heart are part of the anatomy, so they come first.
 PAINT_ORDER = (
     "Cardiomegaly",
     "Pericardial effusion",
@@ -34,16 +34,16 @@ PAINT_ORDER = (
     "Medical material",
 )
 
-# Standard deviation of the noise in HU: a soft kernel smooths it in the plane, a sharp one leaves it white.
+# Standard deviation of the noise in HU. A soft kernel smooths the noise in the plane; a sharp kernel leaves it white.
 NOISE_HU = {"soft": 22.0, "sharp": 45.0}
 SLAB_VOXELS = 2**21
 
-# Keys of the streams of one scan: 0 to 17 are the findings, in official order.
+# Keys of the random streams of one scan. Keys 0 to 17 are those of the findings, in official order.
 PLACES_STREAM, NOISE_STREAM = 18, 19
 
 
 def stream(*keys: int) -> np.random.Generator:
-    """A generator of its own for every tuple of whole numbers."""
+    """The random stream of these numbers. Each tuple of numbers has its own stream."""
     return np.random.default_rng(keys)
 
 
@@ -55,17 +55,19 @@ class Scan:
         seed (`int`):
             Seed of the cohort.
         name (`tuple[int, int, int]`):
-            Split (0 train, 1 validation), patient and scan, which key every stream of random numbers.
+            Split (0 train, 1 validation), patient and scan. They are the keys of every random stream of the scan.
         labels (`np.ndarray`):
-            18 zeros and ones in official order: the findings that are there.
+            18 zeros and ones in official order: which findings the scan has.
         field_of_view (`tuple[float, float, float]`):
-            Millimetres along x, y, z.
+            Size along x, y, z, in mm.
 
     Attributes:
-        anatomy ([`Anatomy`]): Shared by all scans of the patient.
-        findings (`dict[str, Finding]`): The present ones by label, in the order of painting. What a finding looks
-            like depends on its own stream only, never on which others are present (coronary calcium sits on the
-            heart's surface, and so follows its size).
+        anatomy ([`Anatomy`]):
+            The anatomy, which is the same in all scans of the patient.
+        findings (`dict[str, Finding]`):
+            The findings of the scan by label, in the order of painting. The look of a finding depends only on its own
+            random stream, not on the other findings. One exception: coronary calcium lies on the heart's surface, so
+            it depends on the size of the heart.
     """
 
     def __init__(self, seed, name, labels, field_of_view):
@@ -112,12 +114,12 @@ class Scan:
 
     @property
     def heart_scale(self) -> float:
-        """Size of the heart over its normal size."""
+        """Size of the heart divided by its normal size."""
         return self.findings["Cardiomegaly"].heart_scale if "Cardiomegaly" in self.findings else 1.0
 
     @property
     def effusion(self) -> float:
-        """Thickness of the pericardial fluid in mm."""
+        """Thickness of the pericardial fluid, in mm."""
         return self.findings["Pericardial effusion"].effusion if "Pericardial effusion" in self.findings else 0.0
 
     def _slab(self, shape, first, last):
@@ -125,24 +127,25 @@ class Scan:
         return self.anatomy.slab(shape, spacing, first, last, heart_scale=self.heart_scale, effusion=self.effusion)
 
     def region(self, label, shape) -> np.ndarray:
-        """The region that the report names for a present finding, bool `[x, y, z]`."""
+        """The region that the report names for a finding of the scan, bool `[x, y, z]`."""
         mask = self.findings[label].region(self._slab(shape, 0, shape[2]))
         return np.broadcast_to(mask, shape[::-1]).transpose(2, 1, 0)
 
     def render(self, shape, reconstruction=1, kernel="soft") -> np.ndarray:
         """
-        The scan's voxels, a few slices at a time, so that memory stays near that of the result.
+        The voxels of the scan. A few slices are painted at a time, so that little memory is used beside the result.
 
         Args:
             shape (`tuple[int, int, int]`):
-                Voxels along x, y, z; the spacing follows from the field of view.
+                Voxels along x, y, z. The spacing follows from the field of view.
             reconstruction (`int`, *optional*, defaults to `1`):
-                Number of the reconstruction: each has noise of its own.
+                Number of the reconstruction. Each reconstruction has its own noise.
             kernel (`str`, *optional*, defaults to `"soft"`):
                 `"soft"` or `"sharp"`.
 
         Returns:
-            `np.ndarray`: int16 HU `[x, y, z]`, axes toward the patient's left, back and head, Fortran order.
+            `np.ndarray`: HU, int16 of shape `[x, y, z]`, in Fortran order. The axes run toward the patient's left,
+            back and head.
         """
         volume = np.empty(shape[::-1], np.int16)  # [z, y, x]
         depth = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
@@ -153,7 +156,7 @@ class Scan:
                 finding.paint(slab)
             hu = slab.hu
             hu += 6 * texture(self.anatomy.soft_texture, slab.x, slab.y, slab.z)
-            # Findings have no part in this stream, so one that is switched off leaves the noise as it was.
+            # The stream of the noise does not depend on the findings, so a scan without a finding has the same noise.
             noise = stream(self.seed, *self.name, NOISE_STREAM + reconstruction, first).standard_normal(
                 hu.shape, np.float32
             )

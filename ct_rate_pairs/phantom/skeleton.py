@@ -3,16 +3,21 @@
 import numpy as np
 
 
-VERTEBRA, DISC = 26.0, 6.0  # height of a vertebra with its disc, and of the disc, in mm
-SPINE_Y = 56.0  # centre of the vertebral bodies in the average thorax
+VERTEBRA, DISC = 26.0, 6.0  # height of a vertebra including its disc, and of the disc alone, in mm
+SPINE_Y = 56.0  # y of the centre of the vertebral bodies in the average thorax, in mm
 
 
 def paint_skeleton(slab, anatomy, cage):
     """
+    Paints the bones into a slab.
+
     Args:
-        slab ([`Slab`]): Painted in place, wherever the lung is not.
-        anatomy ([`Anatomy`]): The patient.
-        cage (`np.ndarray`): `anatomy.cage` on the slab, `[Z, Y, X]`.
+        slab ([`Slab`]):
+            Slab with the lungs and the soft tissue. It is changed in place.
+        anatomy ([`Anatomy`]):
+            The patient.
+        cage (`np.ndarray`):
+            [`Anatomy.cage`] at the slab's voxels, of shape `[Z, Y, X]`.
     """
     _paint_ribs(slab, anatomy, cage)
     _paint_scapulae(slab, anatomy, cage)
@@ -21,7 +26,7 @@ def paint_skeleton(slab, anatomy, cage):
 
 
 def _paint_ribs(slab, anatomy, cage):
-    # A rib falls from the spine to the front, so that an axial plane cuts it as an arc.
+    # A rib descends from the spine to the front, so an axial plane shows it as an arc.
     phase = np.mod(slab.z - 0.42 * slab.y + anatomy.rib_phase, VERTEBRA)  # [Z, Y, 1]
     levels = (phase < 11) & (slab.z < 6) & (slab.z > -anatomy.height - 75)
     bone = np.where(slab.y < -0.72 * anatomy.half_depth, 110, anatomy.bone_hu + 160)  # costal cartilage in front

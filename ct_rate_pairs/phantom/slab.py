@@ -1,4 +1,4 @@
-"""A slab of voxels, and the shapes that are painted into it: everything is placed in millimetres of the patient."""
+"""A slab of voxels, and the shapes that are painted into it. All positions are in the patient's coordinates, in mm."""
 
 from itertools import pairwise
 
@@ -7,27 +7,30 @@ import numpy as np
 
 class Slab:
     """
-    A run of slices of a volume with the patient's coordinates. Arrays are `[z, y, x]`: a NIfTI file, whose first axis
-    runs fastest, holds them as they lie in memory.
+    Consecutive slices of a volume, with the patient's coordinates.
 
-    Coordinates are millimetres toward the patient's left (x), back (y) and head (z), as CT-RATE's axes run. x and y
-    are 0 in the middle of the field of view, z is 0 at the lung apex: below it z is negative.
+    Arrays have the axes `[z, y, x]`. This is also their order in a NIfTI file, whose first axis (x) runs fastest.
+
+    Coordinates are in mm, toward the patient's left (x), back (y) and head (z), as the axes of CT-RATE's volumes.
+    x and y are 0 in the middle of the field of view. z is 0 at the lung apex and negative below it.
 
     Args:
         shape (`tuple[int, int, int]`):
             Voxels of the whole volume along x, y, z.
         spacing (`tuple[float, float, float]`):
-            Millimetres a voxel along x, y, z.
+            Size of a voxel along x, y, z, in mm.
         top (`float`):
-            How far the field of view reaches above the lung apex, in mm.
+            Height z of the upper end of the field of view, in mm.
         first (`int`, *optional*, defaults to `0`):
             First slice of the slab, counted from the feet.
         last (`int`, *optional*):
-            One past the last slice. The whole volume's by default.
+            Slice after the last slice of the slab. By default, the slab ends where the volume ends.
 
     Attributes:
-        hu (`np.ndarray`): float32 `[Z, Y, X]`, air at the start.
-        lung (`np.ndarray`): bool `[Z, Y, X]`, aerated lung, filled by the anatomy.
+        hu (`np.ndarray`):
+            HU, float32 of shape `[Z, Y, X]`; -1000 (air) in a new slab.
+        lung (`np.ndarray`):
+            Mask of the aerated lung, bool of shape `[Z, Y, X]`; empty in a new slab.
     """
 
     def __init__(self, shape, spacing, top, first=0, last=None):
@@ -49,7 +52,7 @@ class Slab:
         self.lung = np.zeros(counts[::-1], bool)  # [Z, Y, X]
 
     def box(self, low, high) -> tuple[slice, slice, slice]:
-        """Index `[z, y, x]` (perhaps empty) of the part between the corners `low` and `high`, x, y, z in mm."""
+        """Index `[z, y, x]` of the voxels between the corners `low` and `high` (x, y, z in mm). It may be empty."""
         index = []
         for axis in (2, 1, 0):
             start = int(np.ceil((low[axis] - self.origin[axis]) / self.spacing[axis]))
@@ -59,17 +62,24 @@ class Slab:
         return tuple(index)
 
     def coordinates(self, box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, z of a box, shaped to broadcast to `[Z, Y, X]`."""
+        """x, y, z of the voxels of a box, in shapes that broadcast to `[Z, Y, X]`."""
         return self.x[:, :, box[2]], self.y[:, box[1]], self.z[box[0]]
 
     def ellipsoid(self, centre, radii, angle=0.0):
         """
-        Box about an ellipsoid and, in it, the squared distance from its centre in units of its radii (inside: < 1).
+        The box around an ellipsoid, and the squared distance of its voxels from the ellipsoid's centre.
 
         Args:
-            centre (`tuple[float, float, float]`): x, y, z in mm.
-            radii (`tuple[float, float, float]`): Along the turned x, the turned y and z, in mm.
-            angle (`float`, *optional*, defaults to `0.0`): Turn about z, in radians; positive turns x toward the back.
+            centre (`tuple[float, float, float]`):
+                x, y, z in mm.
+            radii (`tuple[float, float, float]`):
+                Radii along the turned x axis, the turned y axis and z, in mm.
+            angle (`float`, *optional*, defaults to `0.0`):
+                Turn about z, in radians. A positive angle turns x toward the back.
+
+        Returns:
+            `tuple`: the box, as the index of [`Slab.box`], and the squared distances in units of the radii (below 1:
+            inside the ellipsoid).
         """
         cos, sin = float(np.cos(angle)), float(np.sin(angle))
         reach = (np.hypot(radii[0] * cos, radii[1] * sin), np.hypot(radii[0] * sin, radii[1] * cos), radii[2])
@@ -86,12 +96,17 @@ class Slab:
 
     def sweep(self, points, radius) -> np.ndarray:
         """
-        Flat indices (into `hu.reshape(-1)`, some repeated) of the voxels that a ball swept through `points` covers.
+        The voxels that a ball covers while it moves through `points`.
 
         Args:
-            points (`np.ndarray`): `[N, 3]`, x, y, z in mm, at most about half a radius apart.
-            radius (`float` or `np.ndarray`): mm, one for all or `[N]`. A ball thinner than a voxel still marks the
-                voxel that it lies in.
+            points (`np.ndarray`):
+                x, y, z in mm, of shape `[N, 3]`, at most about half a radius apart.
+            radius (`float` or `np.ndarray`):
+                Radius of the ball in mm: one for all points, or one per point, `[N]`. A ball that is smaller than a
+                voxel covers the voxel that its centre lies in.
+
+        Returns:
+            `np.ndarray`: indices into `hu.reshape(-1)`. Some indices occur several times.
         """
         radius = np.broadcast_to(np.asarray(radius, np.float32), len(points))
         widest = float(radius.max(initial=0.0))
@@ -122,7 +137,7 @@ class Slab:
 
 
 def along(path, step) -> np.ndarray:
-    """Points every `step` mm along a path of corners `[M, 3]`, as `[N, 3]` float32."""
+    """Points along a path through the corners `path` `[M, 3]`, at most `step` mm apart, float32 `[N, 3]`."""
     path = np.asarray(path, np.float32)
     pieces = []
     for start, end in pairwise(path):
@@ -132,18 +147,18 @@ def along(path, step) -> np.ndarray:
 
 
 def uniform(rng, low, high) -> float:
-    """A plain `float`: NumPy's own scalars would turn float32 volumes into float64 ones."""
+    """A uniform draw as a Python `float`: a NumPy scalar would turn float32 arrays into float64 arrays."""
     return float(rng.uniform(low, high))
 
 
 def draw_waves(rng, count, shortest, longest) -> np.ndarray:
-    """Wave numbers (1/mm) and phases of `count` standing waves, `[count, 2, 3]`: a smooth texture that is cheap."""
+    """Wave numbers (1/mm) and phases of `count` standing waves, `[count, 2, 3]`, which make a smooth texture."""
     lengths = rng.uniform(shortest, longest, size=(count, 3))
     return np.stack([2 * np.pi / lengths, rng.uniform(0, 2 * np.pi, size=(count, 3))], axis=1).astype(np.float32)
 
 
 def texture(waves, x, y, z) -> np.ndarray:
-    """Sum of the standing waves at the coordinates, about -1 to 1 times the square root of their number."""
+    """Sum of standing waves at the coordinates: about -1 to 1, times the square root of the number of waves."""
     total = 0.0
     for (kx, ky, kz), (px, py, pz) in waves:
         total = total + np.cos(kx * x + px) * (np.cos(ky * y + py) * np.cos(kz * z + pz))

@@ -1,9 +1,9 @@
-"""Courses of the great vessels and airways in an average thorax, and each lung's own tree of vessels."""
+"""The great vessels and the airways of an average thorax, and the tree of vessels of each lung."""
 
 import numpy as np
 
 
-# Corners x, y, z of each course in the average thorax, and the radius, in mm.
+# Each vessel in the average thorax, as the corners (x, y, z) of its path and its radius, in mm.
 AORTA = (
     *((-6, -12, -108), (-16, -24, -88), (-16, -24, -66), (-8, -16, -51), (8, 6, -44), (22, 26, -52)),
     *((27, 33, -75), (26, 33, -120), (18, 31, -185), (8, 32, -300)),
@@ -34,14 +34,23 @@ HILA = {"right": (-38, 10, -95), "left": (42, 12, -95)}
 
 def draw_lung_tree(rng, side, anatomy) -> list[tuple[np.ndarray, float]]:
     """
-    Arteries and veins of one lung: three generations of branches that fan out from the hilum toward the whole lung.
+    Draws the arteries and veins of one lung: three generations of branches, from the hilum into the whole lung.
+
+    Args:
+        rng (`np.random.Generator`):
+            The patient's random stream.
+        side (`str`):
+            `"right"` or `"left"`.
+        anatomy ([`Anatomy`]):
+            The patient.
 
     Returns:
-        `list` of (points `[steps, branches, 3]` in mm, radius in mm), the finest branches first.
+        `list[tuple[np.ndarray, float]]`: points `[steps, branches, 3]` and radius of each generation, in mm. The
+        finest branches come first.
     """
     sign = -1 if side == "right" else 1
     hilum = anatomy.at(HILA[side])
-    # Aims spread over the lung's height and from front to back, so that every lobe has vessels.
+    # The ends of the first branches are spread over the height and the depth of the lung, so every lobe has vessels.
     count = 14
     aims = np.stack(
         [
@@ -55,7 +64,7 @@ def draw_lung_tree(rng, side, anatomy) -> list[tuple[np.ndarray, float]]:
     generations = []
     for radius, children, spread, share in ((2.8, 3, 0.5, 0.7), (1.6, 3, 0.6, 0.75), (1.0, 0, 0.0, 0.0)):
         middles = (starts + ends) / 2 + rng.normal(0, 5, starts.shape)
-        # Bent branches, as quadratic curves, in steps of a millimetre or so: [steps, branches, 3].
+        # Bent branches, as quadratic curves in steps of about one millimetre: [steps, branches, 3].
         t = np.linspace(0, 1, int(np.linalg.norm(ends - starts, axis=1).max() / max(1.0, radius / 2)) + 2)[
             :, None, None
         ]
@@ -70,9 +79,9 @@ def draw_lung_tree(rng, side, anatomy) -> list[tuple[np.ndarray, float]]:
 
 
 def paint_lung_tree(slab, tree, lung_hu):
-    """Paint a lung's vessels; a vessel thinner than a voxel brightens it by its share of the voxel's cross-section."""
+    """Paint the vessels of a lung. A vessel thinner than a voxel brightens it by its share of the cross-section."""
     flat, lung = slab.hu.reshape(-1), slab.lung.reshape(-1)
-    stride = max(1, int(min(slab.spacing) / 2))  # points a millimetre apart are more than coarse voxels need
+    stride = max(1, int(min(slab.spacing) / 2))  # coarse voxels need fewer points than one per millimetre
     for points, radius in tree:
         voxels = slab.sweep(points[::stride].reshape(-1, 3), radius)
         share = min(1.0, np.pi * radius**2 / (slab.spacing[0] * slab.spacing[1]))

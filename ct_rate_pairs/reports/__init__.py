@@ -1,1 +1,1 @@
-"""What a report says: its labels, sentences, places, and statements turned into their opposite."""
+"""What a report says: its labels, its sentences, the places of its findings, and its statements made wrong."""

@@ -1,7 +1,8 @@
 """
-Reports with one statement turned into its opposite, against their volume: which one is wrong?
+Makes one statement of a report wrong, so that a model can be asked which statement it is.
 
-The findings section alone is used: the impression repeats it, and would contradict the error by text alone.
+Only the findings section is used. The impression repeats the findings, so it would contradict the wrong statement, and
+the text alone would give the answer.
 """
 
 import re
@@ -20,62 +21,63 @@ from .sentences import report_sentences
 IMPRESSION = re.compile(r"\n(?=Impression: )")
 SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-# What has a side of its own, or lies on one side only: swapped, its name would be wrong and the scan not needed.
+# Words beside which a side is never swapped: "left" or "right" is part of a name, or the organ lies on one side only.
+# With the side swapped, the sentence would be wrong for any scan.
 ONE_SIDED = re.compile(
     r"middle lobe|lingul|ventric|atri(?:um|al)|aort|arter|coronar|\bmain\b|heart|cardi|vein|azyg|subclav|jugular|"
     r"liver|hepat|spleen|splen|gall|stomach|both|bilateral|midline",
     re.IGNORECASE,
 )
-MIN_SHARE = 0.05
+MIN_SHARE = 0.05  # a kind of statement that fewer reports hold is not used
 
-# Sentences that state one label alone, and those that deny it alone: (index in LABELS, present) to sentences.
+# (index of a label in LABELS, whether it is stated) -> sentences that state (or deny) this label and no other label.
 Statements = dict[tuple[int, bool], list[str]]
 
 
 class Flip(NamedTuple):
-    """A way to make one sentence wrong."""
+    """One way to make one sentence of a report wrong."""
 
-    sentence: int  # index of the sentence
+    sentence: int  # index of the sentence in the report
     label: int  # index in LABELS
     kind: str  # "added", "removed" or "side"
-    weight: float  # how readily it is drawn
+    weight: float  # relative probability to be drawn
 
     @property
     def was_stated(self) -> bool:
-        """Whether the sentence states its finding before it is made wrong."""
+        """Whether the original sentence states the finding."""
         return self.kind != "added"
 
     @property
     def is_stated(self) -> bool:
-        """And after it."""
+        """Whether the wrong sentence states the finding."""
         return self.kind != "removed"
 
 
 class FlippedReport(NamedTuple):
-    """Findings with one wrong statement."""
+    """A findings section with one wrong statement."""
 
     text: str
-    statements: list[tuple[int, int]]  # where in the text the options lie: statements that might be the wrong one
-    wrong: int  # which of them it is
-    original: str  # what the wrong one said before
-    label: str
-    kind: str  # "added": an absent finding is stated; "removed": a present one is denied; "side": left <-> right
+    statements: list[tuple[int, int]]  # (start, end) in the text of each option: the statements to choose from
+    wrong: int  # index of the wrong statement in `statements`
+    original: str  # the original of the wrong statement
+    label: str  # the finding that the wrong statement is about
+    kind: str  # "added": an absent finding is stated; "removed": a present finding is denied; "side": left <-> right
 
     @property
     def options(self) -> list[str]:
-        """The words of the statements."""
+        """The texts of the statements."""
         return [self.text[start:end] for start, end in self.statements]
 
 
 def findings_of(report: str) -> str:
-    """A report without its impression; of an impression alone, all of it."""
+    """A report without its impression. A report that is only an impression stays as it is."""
     return IMPRESSION.split(report)[0]
 
 
 def affirm(sentence: str) -> str:
     """
-    A sentence without its denials, to be read by the labeler: it then states what the sentence denies. For no other
-    eyes, as it need not be grammatical.
+    A sentence without its denials, so that the labeler finds the labels that the sentence denies. The result may be
+    ungrammatical: it is for the labeler only.
     """
     sentence = re.sub(r"\b(?:no|not|any) ", "", sentence.lower())
     sentence = re.sub(r"\bwithout\b", "with", sentence)
@@ -84,7 +86,7 @@ def affirm(sentence: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def labels_of(sentence: str) -> tuple[frozenset[int], frozenset[int]]:
-    """The labels that a sentence states, and those that it denies, as indices in `LABELS`."""
+    """The labels that a sentence states, and the labels that it denies, as indices in `LABELS`."""
     sentence = sentence.rstrip(".;!? ")
     stated = frozenset(label_sentence(sentence))
     return stated, frozenset(label_sentence(affirm(sentence))) - stated
@@ -92,19 +94,20 @@ def labels_of(sentence: str) -> tuple[frozenset[int], frozenset[int]]:
 
 def collect_statements(reports: Sequence[str]) -> Statements:
     """
-    The sentences of reports that state or deny one label and speak of no other one, repeats included.
+    Collects the sentences that wrong statements are drawn from: sentences that state or deny exactly one label.
 
-    They are what a wrong statement is drawn from. So it is a sentence that a radiologist wrote of another scan:
-    grammatical, with plausible details, and in no wording of its own that would give it away. What is said in few
-    reports (`MIN_SHARE`) is left out for the same reason.
+    So each wrong statement is a sentence that a radiologist wrote about another scan. It is grammatical, has plausible
+    details, and has no special wording that would show that it is wrong. For the same reason, a kind of statement that
+    few reports hold (less than `MIN_SHARE`) is left out.
 
     Args:
         reports (`Sequence[str]`):
-            Reports of the split whose reports are made wrong. Of another split, its sentences would tell the wrong
-            statements from the right ones, many of which occur in one report only.
+            All reports of the split whose reports are made wrong. They must not come from another split: many
+            sentences occur in one report only, so a sentence of another split would show that it is wrong.
 
     Returns:
-        `dict[tuple[int, bool], list[str]]`: the index of a label in `LABELS`, and whether it is stated, to sentences.
+        `dict[tuple[int, bool], list[str]]`: (index of a label in `LABELS`, whether the label is stated) -> sentences,
+        sorted. A sentence that occurs several times is listed several times.
     """
     statements = defaultdict(list)
     for report in reports:
@@ -113,12 +116,12 @@ def collect_statements(reports: Sequence[str]) -> Statements:
             stated, denied = labels_of(sentence.text)
             if len(stated) + len(denied) == 1 and sentence.text.endswith("."):
                 statements[*(stated | denied), bool(stated)].append(sentence.text)
-    # In an order that does not depend on that of the reports, as the draw does.
+    # Sorted, because the later draw depends on the order, and the order of the reports must not matter.
     return {said: sorted(found) for said, found in statements.items() if len(found) >= MIN_SHARE * len(reports)}
 
 
 def swap_side(sentence: str) -> str | None:
-    """The sentence with left for right or right for left; `None` where that would not be a different finding."""
+    """The sentence with left and right swapped; `None` if the swap would not describe another finding."""
     sides = {side.lower() for side in SIDE.findall(sentence)}
     if len(sides) != 1 or ONE_SIDED.search(sentence):
         return None
@@ -128,12 +131,14 @@ def swap_side(sentence: str) -> str | None:
 
 def possible_flips(sentences: Sequence[str], statements: Statements) -> dict[Flip, list[int]]:
     """
-    All ways to make one of a report's sentences wrong, each with the sentences that could be the error in its stead:
-    they, too, state a finding, or deny one, as it then does. A way without any is left out.
+    All ways to make one sentence of a report wrong, each with the other sentences that are options beside it.
 
-    A sentence must speak of one label, and be the only one that does: a second one would contradict the error, or
-    make it true. Presence is flipped as readily as the opposite is common beside the sentence itself, by the odds in
-    `statements`: so a rare finding is not an error more often than a common one.
+    The wrong sentence then states a finding or denies one. The other options are the sentences that do the same and
+    could be made wrong themselves. A way without another option is left out.
+
+    A sentence must be about exactly one label, and no other sentence may be about this label: it would contradict the
+    wrong sentence, or make it true. The weight of a way is the odds, in `statements`, of the opposite statement
+    against the original kind of statement, so that rare findings are not made wrong more often than common findings.
     """
     labels = [labels_of(sentence) for sentence in sentences]
     count = Counter(label for stated, denied in labels for label in stated | denied)
@@ -157,20 +162,20 @@ def flip_report(report: str, statements: Statements, rng: np.random.Generator) -
     """
     Makes one statement of a report wrong.
 
-    The options, of which one is wrong, all state findings, or all deny them. Otherwise text alone would tell: findings
-    are rare, so of the findings stated in flipped reports most would be errors. Half of the errors are stated, half
-    are denied.
+    The options are the wrong statement and other statements. All of them state a finding, or all of them deny one.
+    Otherwise the text alone would give the answer: findings are rare, so most findings that a flipped report states
+    would be errors. Where a report allows both, the two kinds are equally likely.
 
     Args:
         report (`str`):
-            True report; its impression is left out.
-        statements (`dict`):
-            What wrong statements are drawn from, see [`collect_statements`].
+            The true report. Its impression is left out.
+        statements (`dict[tuple[int, bool], list[str]]`):
+            The sentences that wrong statements are drawn from, see [`collect_statements`].
         rng (`np.random.Generator`):
-            Chooses the statement, how it is made wrong, and its new words.
+            Random stream that chooses the statement, how it is made wrong, and its new words.
 
     Returns:
-        [`FlippedReport`], or `None` where there would be no second option.
+        [`FlippedReport`] or `None`: the flipped report; `None` if there are not two statements to choose from.
     """
     text = findings_of(report)
     sentences = report_sentences(text)

@@ -1,4 +1,4 @@
-"""On which side of the chest and in which lobes a report places a finding of the lungs or the pleura."""
+"""Reads on which side and in which lobes a report places the findings of the lungs and the pleura."""
 
 import re
 from functools import lru_cache
@@ -8,7 +8,8 @@ from .labels import LABELS
 from .rules import label_sentence, split_clauses, split_sentences
 
 
-# Findings that have a side. "Left" in a sentence on the heart or the arteries is part of a name: the left ventricle.
+# Indices of the findings that have a side. The heart and the arteries are not among them: in a sentence about them,
+# "left" is part of a name, such as the left ventricle.
 LATERAL = tuple(
     LABELS.index(label)
     for label in (
@@ -21,7 +22,7 @@ LOBES = ("right upper", "right middle", "right lower", "left upper", "lingula", 
 
 _PLACED = re.compile(r"\b(?:right|left|both|bilateral(?:ly)?|lingul\w*|middle lobes?)\b")
 _PART = re.compile(r"\b(?:lobes?|segments?|apex|apical|apices|basal)\b")
-# Beside these words a side belongs to another organ.
+# A side before one of these words belongs to another organ.
 _SIDE = re.compile(
     r"\b(right|left|both|bilateral(?:ly)?)\b"
     r"(?! (?:\w+ )?(?:atri|ventric|main|coronar|heart|kidney|renal|adrenal|breast|axill|thyroid|hepat|subclav|jugular|"
@@ -38,33 +39,34 @@ _LOBE = re.compile(r"\b(?:upper|middle|lower) lobes?\b")
 
 
 class Place(NamedTuple):
-    """Where a report places one finding; what it does not say, or not clearly, is left open."""
+    """The place of one finding, as far as a report says it clearly."""
 
     side: str  # one of `SIDES`
-    lobes: frozenset[str]  # of `LOBES`; empty where not all of them are said
+    lobes: frozenset[str]  # some of `LOBES`; empty if the report does not clearly name all of them
 
 
 class Said(NamedTuple):
-    """What one clause says of the place of one finding."""
+    """What one clause says about the place of one finding."""
 
-    label: int
-    sides: frozenset[str] | None  # of "right" and "left"; `None` where it does not say all, or not of which finding
-    lobes: frozenset[str] | None  # `None` where it names a side without a lobe, or a lobe without a side
+    label: int  # index in `LABELS`
+    sides: frozenset[str] | None  # "right", "left" or both; `None` if the clause does not clearly name all sides
+    lobes: frozenset[str] | None  # some of `LOBES`; `None` if a side has no lobe, or a lobe has no side
 
 
 def places(text: str) -> dict[int, Place]:
     """
-    Read where a report places its findings.
+    Reads where a report places its findings.
 
-    A clause that states two such findings and names both sides does not say which lies where, and leaves the place of
-    both open.
+    A clause that states two findings and names both sides does not say which finding lies on which side. The places of
+    both findings are then unknown.
 
     Args:
         text (`str`):
             Findings, impression or both.
 
     Returns:
-        `dict[int, Place]`: the places by the index of the label, of the findings of `LATERAL` that have a side.
+        `dict[int, Place]`: index of a finding in `LABELS` -> its place, for the findings of `LATERAL` with a known
+        side.
     """
     of_label: dict[int, list[Said]] = {}
     for sentence in split_sentences(text):
@@ -74,7 +76,7 @@ def places(text: str) -> dict[int, Place]:
 
 
 def _join(said: list[Said]) -> Place | None:
-    """The place that several clauses give one finding."""
+    """The place of one finding that all its clauses give together; `None` if it is unknown."""
     if any(clause.sides is None for clause in said):
         return None
     sides = frozenset().union(*(clause.sides for clause in said))
@@ -87,17 +89,17 @@ def _join(said: list[Said]) -> Place | None:
 
 @lru_cache(maxsize=1 << 16)
 def _read_sentence(sentence: str) -> tuple[Said, ...]:
-    """Cached: most sentences come again."""
+    """What the clauses of a sentence say. Cached, because most sentences occur many times."""
     sentence = " ".join(sentence.lower().split())
     if not _PLACED.search(sentence):
-        # Where it names a part of the lung without its side, what other sentences say is not all.
+        # A part of the lung without its side: the places in other sentences are then not all places of the finding.
         return tuple(Said(label, None, None) for label in _lateral(sentence)) if _PART.search(sentence) else ()
     stated = _lateral(sentence)
     clauses = [(clause, _lateral(clause)) for clause in split_clauses(sentence)] if stated else []
     return tuple(
         _read_clause(label, clause, in_clause)
         for label in stated
-        # A finding that is stated across clauses has the whole sentence's places.
+        # A finding that no single clause states has the places of the whole sentence.
         for clause, in_clause in [c for c in clauses if label in c[1]] or [(sentence, stated)]
     )
 
@@ -119,7 +121,7 @@ def _lateral(text: str) -> list[int]:
 
 
 def named_lobes(clause: str) -> frozenset[str] | None:
-    """Which of `LOBES` a clause in lower case names; `None` when one has no side, or a side that has no such lobe."""
+    """The lobes that a lower-case clause names; `None` if a lobe has no side, or is a left middle lobe."""
     found, spans = set(), []
     for mark in (*_SIDE_FIRST.finditer(clause), *_LOBE_FIRST.finditer(clause)):
         spans.append(mark.span())
@@ -132,7 +134,7 @@ def named_lobes(clause: str) -> frozenset[str] | None:
             continue
         if not mark[0].startswith("middle"):
             return None
-        found.add("right middle")  # only the right lung has one
+        found.add("right middle")  # only the right lung has a middle lobe
     if "lingul" in clause:
         found.add("lingula")
     return frozenset(found) - {"left middle"}

@@ -1,8 +1,8 @@
 """
-The rule labeler: the 18 labels that a report states, read sentence by sentence with negation by clause.
+The rule labeler: which of the 18 labels a report states. It reads each sentence alone, and negations by clause.
 
-A finding counts where one of its terms (`report_terms.TERMS`) stands outside the reach of a negation. A possible
-finding ("may be compatible with", "?") counts, as CT-RATE's own labels have it; an unchanged one counts too.
+A label is stated if one of its terms (`terms.TERMS`) stands outside the reach of all negations. A possible finding
+("may be compatible with", "?") counts as stated, as in CT-RATE's own labels. An unchanged finding counts too.
 """
 
 import re
@@ -12,13 +12,13 @@ from .labels import LABELS
 from .terms import STEMS, TERMS
 
 
-# It starts with one character class, which `re` searches for fast.
+# The pattern starts with a single character class, because `re` searches for that quickly.
 SENTENCE_END = re.compile(
     r"[.;!?\r\n\"“”•·](?:(?<=[.;!])[.;!]*(?:\s+|$)|(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
     r"|(?<=[\r\n\"“”•·]))"
 )
 
-# "Indication: effusion" asks and states nothing; in "Heart: enlarged" the heading is the subject.
+# "Indication: effusion" is a question and states nothing. In "Heart: enlarged", the heading is the subject.
 INDICATION = re.compile(
     r"(?:(?:clinical )?(?:indication|history|information|question)|reason for (?:the )?\w+|technique|comparison)s?:"
 )
@@ -34,14 +34,14 @@ BREAK = re.compile(
     r"(?P<strong>,?\s(?:but|however|although|though|while|whereas|yet)\s|:\s(?!(?:no|none|absent|negative|not \w+)$))"
     r"|\s*,(?!(?<=\d,)\d)\s*(?:(?:and|or)\s)?|\s(?:and|or)\s"
 )
-# What may state a finding after a denial and its comma, as in "no effusion, a nodule in the lingula". A list under one
-# negation goes on with bare nouns, or has an "or" before its verb.
+# Beginnings of a new statement after a denial and a comma, as in "no effusion, a nodule in the lingula". A list under
+# one negation is different: it continues with nouns without an article, or has an "or" before its verb.
 STATEMENT = re.compile(
     r"(?:an?|the|there|with|\d+|one|two|three|several|multiple|numerous|few|some|trace|minimal|mild|slight|small|moderate|"
     r"known|stable|unchanged|persistent|residual)\b(?!(?:(?! (?:is|are|was|were) ).)* n?or )"
 )
-# "No x, y is seen" and "no w or x, y is seen": with y in the list there would be an "or" before y, so y is there.
-# CT-RATE's "no x, y was detected" means neither.
+# "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
+# present. But CT-RATE's "no x, y was detected" denies both.
 DENIED_LIST = re.compile(r"(?:there (?:is|are) )?(?:no|without|neither)\b(?:[^,]*|.*\b(?:n?or)\b[^,]*),\s*(?:and )?")
 SECOND_IS_SEEN = re.compile(r"[^,]*\b(?:is|are) (?:seen|noted|present|visible|evident)\b")
 
@@ -51,9 +51,9 @@ SEEN = (
     r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature"
 )
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
-# What follows "unlikely" where it speaks of the words before it.
+# Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
-# These reach forward, to the end of their clause. "Section no: 5" is a number.
+# Negations that reach forward, to the end of their clause. "Section no: 5" is a number.
 NO = re.compile(
     rf"\b(?:unlikely(?!{BESIDE})|"
     r"(?<!section )(?<!series )(?<!image )no|without|absence of|free of|free from|neither|nor|lack of|devoid of|"
@@ -65,14 +65,14 @@ NO = re.compile(
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
     r"(?:not |un)(?:accompanied by|associated with))\b"
 )
-# And these over no more than the word they deny: in "the nodule is not enlarged" the nodule is there. It begins with
-# plain letters, which `re` searches for fast.
+# Negations that reach no further than the word that they deny: in "the nodule is not enlarged", the nodule is present.
+# The pattern begins with plain letters, because `re` searches for these quickly.
 NOT = re.compile(
     r"not (?<=\bnot )"
     r"(?:(?!only)\w+ly |be |been |appear |seem |look |to |found |measured |very |an? |any ){0,4}(?!only)\w+"
 )
-# These reach over their whole clause, and those of the group over what stands before them ("malignancy is unlikely in
-# this nodule"). One `\b` before all words, as each costs time.
+# Negations that reach over their whole clause. Those in the group `before` only reach over the words before them
+# ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
     rf"(?:not|never|no longer) (?:been |be |clearly |significantly |obviously |definitely )?(?:{SEEN})\b"
@@ -84,16 +84,16 @@ NOT_SEEN = re.compile(
     rf"|(?P<before>(?:unlikely|improbable)(?=$|{BESIDE})|(?:is|are|was|were|seems?|considered|thought) less likely|"
     r"(?<=(?:as|ve|ad|ly) )cleared\b|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b)"
     r")"
-    rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected": neither
+    rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected" denies both
     r"|: (?:no|none|absent|negative)$"
     r"|\b(?:total|complete) (?:regression|resolution|disappearance|clearing)(?! of)\b"
-    # Told of the earlier scan alone, unlike "there are nodules, also seen in the previous examination".
+    # About the earlier scan only, unlike "there are nodules, also seen in the previous examination".
     rf"|^(?:in|on) (?:the |his |her )?{EARLIER} [^,]*, there (?:is|are|was|were)\b(?=[^,]*$)"
     rf"|^there (?:is|are|was|were)\b(?=(?:(?! (?:that|which|also|not|{SEEN})\b)[^,])*"
     rf" (?:in|on) (?:the |his |her )?{EARLIER} \w+(?: of the patient)?(?: \(.*\))?$)"
     r"|\bregressed (?:completely|totally)\b|\b(?:is|are|was|were) not$|\(-\)"
 )
-# These speak of a finding that is there: unchanged, on its way out, or not told apart from another.
+# These look like negations, but the finding is present: it is unchanged, shrinking, or not distinguished from another.
 NOT_A_NEGATION = re.compile(
     r"\b(?:"
     r"(?:no|without|not (?:show|demonstrate|reveal)) (?:(?:any|an?|obvious|clear|other|pathological|iv|oral|"
@@ -115,27 +115,32 @@ EXCEPTION = re.compile(
 
 
 def split_sentences(text: str) -> list[str]:
-    """A report's sentences without their end marks. Quotation marks and bullets, CT-RATE's list marks, end one too."""
+    """
+    The sentences of a report, without their end marks. Quotation marks and bullets also end a sentence, because
+    CT-RATE uses them in lists.
+    """
     return [sentence.strip() for sentence in SENTENCE_END.split(text) if len(sentence) > 2]
 
 
 def denies(piece: str) -> bool:
-    """Whether a piece of a sentence holds a negation of a finding."""
+    """Whether a piece of a sentence contains a negation."""
     return bool(NO.search(piece) or NOT_SEEN.search(piece))
 
 
 def goes_on(piece: str, sentence: str) -> bool:
-    """Whether a piece goes on with the subject before it: ", was seen" and, in a comparison, ", it was not seen"."""
+    """Whether a piece has the subject of the one before: ", was seen" or, in a comparison, ", it was not seen"."""
     return bool(SUBJECTLESS.match(piece) or (PRONOUN.match(piece) and re.search(EARLIER, sentence)))
 
 
 def split_clauses(sentence: str) -> list[str]:
     """
-    Clauses of one lower-case sentence. A comma, "and" or "or" ends a clause only where both sides have a verb of their
-    own: in "a, b and c were not observed" the three stay together, in "a is open and b was not detected" they part.
-    "But" and its like always end one, and so does, after a comma, a "no" or "without" and a statement after a denial.
+    Splits a lower-case sentence into clauses.
+
+    A comma, "and" or "or" ends a clause only if both sides have their own verb: "a, b and c were not observed" is one
+    clause, "a is open and b was not detected" is two. "But" and similar words always end a clause. A comma also ends a
+    clause before "no" or "without", and between a denial and a new statement.
     """
-    # Pieces are (start, end) in the sentence; a clause is the text from its first piece to its last.
+    # Pieces are (start, end) in the sentence. A clause is the text from its first piece to its last piece.
     clauses, clause, waiting, start, strong, comma, has_verb = [], [], [], 0, False, False, False
     for mark in [*BREAK.finditer(sentence), None]:
         end = mark.start() if mark else len(sentence)
@@ -153,7 +158,7 @@ def split_clauses(sentence: str) -> list[str]:
             clause.append((start, end))
             has_verb = has_verb or piece_has_verb
         elif piece_has_verb:
-            # "x is seen, y and z were not": y waits for its verb. A piece with a place of its own is complete.
+            # In "x is seen, y and z were not", y waits for its verb. A piece that names a place is complete without.
             complete = [i + 1 for i, (left, right) in enumerate(waiting) if PLACE.search(sentence, left, right)]
             cut = complete[-1] if complete else 0
             clauses.append(clause + waiting[:cut])
@@ -167,18 +172,18 @@ def split_clauses(sentence: str) -> list[str]:
 
 
 def outside(place: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether a place in the clause lies in none of the spans."""
+    """Whether a position in the clause lies in none of the spans."""
     return not any(start <= place < end for start, end in spans)
 
 
 def negated_spans(clause: str) -> list[tuple[int, int]]:
-    """Stretches `(start, end)` of a lower-case clause in which a finding is said to be absent."""
+    """The spans `(start, end)` of a lower-case clause in which findings are denied."""
     forward, word, whole = (list(pattern.finditer(clause)) for pattern in (NO, NOT, NOT_SEEN))
     if not (forward or word or whole):
         return []
     known = [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
-    # "Apart from a nodule, the lungs are normal": what is excepted ends with the comma.
+    # "Apart from a nodule, the lungs are normal": the exception ends at the comma.
     first, last = clause.find(",") + 1 if 0 in free else 0, len(clause)
     reaches = [
         *((mark, mark.start(), last) for mark in forward),
@@ -193,27 +198,27 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
 
 
 def surroundings(clause: str, mark: re.Match) -> str:
-    """What speaks of the finding at `mark`: the clause or, in a list without a verb, its own item."""
+    """The words about the finding at `mark`: the clause or, in a list without a verb, the finding's own item."""
     if VERB.search(clause):
         return clause
     before = [end.end() for end in ITEM_END.finditer(clause, 0, mark.start())]
     return clause[before[-1] if before else 0 : mark.end()] + ITEM_END.split(clause[mark.end() :], maxsplit=1)[0]
 
 
-# Every stem with the index of its label, and the compiled (pattern, also, unless) of each label's terms.
+# Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
 _STEMS = [(stem, index) for index, label in enumerate(LABELS) for stem in STEMS[label].split()]
 _TERMS = [[tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]] for label in LABELS]
 
 
 @lru_cache(maxsize=1 << 16)
 def hinted_by(word: str) -> frozenset[int]:
-    """Indices of the labels that a sentence with this word may state. Cached: reports have few words."""
+    """Indices of the labels that a sentence with this word may state. Cached, because reports use few words."""
     return frozenset(index for stem, index in _STEMS if stem in word)
 
 
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
-    """Indices in `LABELS` of the findings that one sentence states as present. Cached: most sentences come again."""
+    """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
     words = sentence.lower().split()
     hinted = frozenset().union(*map(hinted_by, words))
     if not hinted:
@@ -233,7 +238,7 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
             if index in stated or not (marks := list(pattern.finditer(clause))):
                 continue
             spans = negated_spans(clause) if spans is None else spans
-            # A group in a pattern marks the finding itself, where the pattern begins with its organ.
+            # A group in a pattern marks the finding itself, if the pattern begins with the organ.
             marks = [mark for mark in marks if outside(mark.start(mark.lastindex or 0), spans)]
             if not marks or (also and not any(outside(mark.start(), spans) for mark in also.finditer(clause))):
                 continue
@@ -248,7 +253,7 @@ def label_report(text: str) -> list[int]:
 
     Args:
         text (`str`):
-            Findings, impression or both. An empty text states nothing.
+            Findings, impression or both. An empty text states no label.
 
     Returns:
         `list[int]`: 18 zeros and ones.

@@ -1,4 +1,4 @@
-"""The sentences of a report, where each stands, and what it states."""
+"""The sentences of a report: where each sentence stands in the text, and which labels it states."""
 
 import re
 from typing import NamedTuple
@@ -12,14 +12,14 @@ HEADING = re.compile(r"\s*(?:Findings|Impression):\s*")  # as `texts.write_compl
 class Sentence(NamedTuple):
     """One sentence of a report."""
 
-    start: int  # where it stands in the report, without a heading ahead of it
-    end: int  # and with its end mark
+    start: int  # position of the first character in the report, after a heading such as "Findings:"
+    end: int  # position after the last character, which is the end mark
     text: str
-    labels: tuple[int, ...]  # indices in `LABELS` of the findings that it states
+    labels: tuple[int, ...]  # indices in `LABELS` of the labels that the sentence states
 
 
 def report_sentences(report: str) -> list[Sentence]:
-    """The sentences of a report in their order, parted and labelled as the rule labeler does."""
+    """The sentences of a report in their order, split and labelled as in the rule labeler."""
     sentences, start = [], 0
     for end, next_start in [*(mark.span() for mark in SENTENCE_END.finditer(report)), (len(report), len(report))]:
         labels = label_sentence(report[start:end].strip())
@@ -34,7 +34,7 @@ def report_sentences(report: str) -> list[Sentence]:
 
 
 def stating_sentences(report: str) -> dict[int, Sentence]:
-    """The first sentence that states each finding of a report: index in `LABELS` to sentence."""
+    """Index of a label in `LABELS` -> the first sentence of a report that states the label."""
     stated: dict[int, Sentence] = {}
     for sentence in report_sentences(report):
         for label in sentence.labels:

@@ -9,13 +9,14 @@ class Term(NamedTuple):
 
     Args:
         pattern (`str`):
-            The words that state the finding. They count where no negation reaches them. Where they begin with the
-            organ, a group marks the finding itself: in "pleural thickening without effusion" a negation parts them.
+            The words that state the finding. They count if no negation reaches them. If the pattern begins with the
+            organ, a group marks the finding itself, so that a negation between the two counts, as in "pleural
+            thickening without effusion".
         also (`str`, *optional*, defaults to `""`):
-            Words that must stand in the same clause, such as the organ: `calcif` says nothing of the coronary
-            arteries until `coronar` is there.
+            Words that must stand in the same clause, such as the organ: `calcif` states a calcification of the
+            coronary arteries only together with `coronar`.
         unless (`str`, *optional*, defaults to `""`):
-            Words that must not stand in the same clause, such as another organ: a thyroid nodule is no lung nodule.
+            Words that must not stand in the same clause, such as another organ: a thyroid nodule is not a lung nodule.
     """
 
     pattern: str
@@ -29,13 +30,13 @@ ARTERY = (
     r"(?:vascular|vessel|arter(?:y|ies|ial)\b)"
 )
 CORONARY = r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending"
-# Organs whose nodules are no lung nodules.
+# Organs whose nodules are not lung nodules.
 OTHER_ORGAN = (
     r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|"
     r"goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|"
     r"trache|\bpleural nodul|in the pleura|pericardi(?:um|al\b)"
 )
-# Nodes of the abdomen, and nodes that are called normal.
+# Lymph nodes of the abdomen, and lymph nodes that the report calls normal.
 OTHER_NODE = r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|(?:is|are|was|were) not (?:\w+ly )?enlarged"
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
 
@@ -45,7 +46,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"\b(?:ports?|port-?a-?cath\w*|picc|cannulas?|cannulae|tubes?|peg|icd|devices?|stent(?:s|ed|ing)?)\b"),
         Term(r"\b(?:coils?|grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|(?:cava|caval|ivc) filter)\b"),
         Term(r"prosthe|arthroplast|vertebroplast|valve replace|silicone|metal|fixator|sternotomy"),
-        # Implants of a tumour lie on the peritoneum.
+        # "Implant" alone is not enough: a tumour has implants on the peritoneum.
         Term(
             r"(?:surgical|fixation|stabili[sz]ation) (?:suture )?material|(?:breast|mammary|dental|cochlear) implant"
         ),
@@ -75,7 +76,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Hiatal hernia": (
         Term(r"hiat\w* herni|sliding"),
-        # Of the diaphragm, those through the hiatus: Bochdalek's and Morgagni's lie elsewhere.
+        # A hernia of the diaphragm counts if it goes through the hiatus: Bochdalek's and Morgagni's hernias do not.
         Term(
             r"(?:diaphragm|esophag|gastric|stomach)\w*[^,]{0,40}herni|"
             r"herni\w*[^,]{0,40}(?:stomach|gastric|fundus|esophag|hiat)",
@@ -83,7 +84,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         ),
     ),
     "Lymphadenopathy": (
-        # A lung's own lymph node is a small normal nodule, and "lymph node stations" names a place.
+        # A lymph node inside the lung is a small normal nodule, and "lymph node stations" is a place.
         Term(
             r"(?<!intrapulmonary )(?<!parenchymal )(?<!subpleural )lymph ?-?nod(?!\w* station)|"
             r"\blaps?\b|lymphaden|adenopath|adenomegal",
@@ -106,7 +107,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"nodules?\b|(?<!reticulo)nodular (?:lesion|formation)", unless=rf"{OTHER_ORGAN}|hypodense"),
     ),
     "Lung opacity": (
-        # CT-RATE counts a ground-glass nodule as a nodule alone.
+        # In CT-RATE, a ground-glass nodule is a nodule and not an opacity.
         Term(r"(?:ground|frosted)[- ]?glass(?! (?:density )?nodule)|\bggos?\b|(?<!nodular )opaci[tf]"),
         Term(
             r"densit(?:y|ies) increas|increas\w* (?:in |of )?(?:\w+ )?densit",
@@ -132,7 +133,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"peribronch\w*(?:(?! and )[^,.]){0,60}(thick|cuff)|peribronch\w* and (?:\w+ ){1,2}(thick)"),
         Term(r"thick\w*[^,.]{0,40}peribronch|peribronch\w* sheath"),
     ),
-    # "Ground glass consolidation" is counted as an opacity.
+    # In CT-RATE, "ground glass consolidation" is an opacity and not a consolidation.
     "Consolidation": (Term(r"(?<!glass )consolid"),),
     "Bronchiectasis": (
         Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\b(ectas)|ectatic bronch"),
@@ -144,8 +145,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
 }
 
-# A sentence that states a label holds one of these strings, parted by spaces. They spare most sentences the regular
-# expressions above.
+# Strings, separated by spaces. A sentence that states a label holds at least one of the label's strings, so most
+# sentences need not be searched with the slower regular expressions above.
 STEMS: dict[str, str] = {
     "Medical material": (
         "cathet port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "

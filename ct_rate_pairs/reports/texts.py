@@ -1,4 +1,4 @@
-"""What is asked and what is answered: prompts, and completions from a report's sections."""
+"""The prompts, and the completions made from the sections of a report."""
 
 NOT_GIVEN = "not given"  # CT-RATE's mark of an absent section
 
@@ -21,18 +21,18 @@ _PATIENT = {
     "en": {"age": "Age: {}", "sex": "Sex: {}", "separator": ", ", "end": "."},
     "zh": {"age": "年龄：{} 岁", "sex": "性别：{}", "separator": "，", "end": "。"},
 }
-_SEX = {"en": {}, "zh": {"M": "男", "F": "女"}}  # "M" and "F" where nothing else is given
+_SEX = {"en": {}, "zh": {"M": "男", "F": "女"}}  # other values stay as they are
 
 
 def write_prompt(
     target: str = "findings+impression", language: str = "en", age: int | None = None, sex: str | None = None
 ) -> str:
-    """The user's turn; `age` in years and `sex` (`"M"` or `"F"`), where given, are told ahead of the task."""
+    """The user's turn. It begins with `age` (in years) and `sex` (`"M"` or `"F"`), if they are given."""
     return tell_patient(PROMPTS[language][target], language, age, sex)
 
 
 def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex: str | None = None) -> str:
-    """A prompt with what is known of the patient on a line ahead of it."""
+    """A prompt with the known age and sex of the patient on a line before it."""
     words = _PATIENT[language]
     known = [words["age"].format(age)] if age is not None else []
     if sex is not None:
@@ -42,7 +42,7 @@ def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex:
 
 
 def write_completion(findings: str | None, impression: str | None, target: str = "findings+impression") -> str:
-    """The assistant's turn; empty when the report has nothing of the `target`: an absent section is never taught."""
+    """The assistant's turn. It is empty if the report has nothing of the `target`: an absent section is not taught."""
     findings, impression = _given(findings), _given(impression)
     if target == "findings":
         return findings
@@ -53,7 +53,7 @@ def write_completion(findings: str | None, impression: str | None, target: str =
 
 
 def same_words(text: str) -> str:
-    """A text without its case and its layout: texts that agree in this say the same thing in the same words."""
+    """A text in lower case with single spaces, so that texts with the same words give the same string."""
     return " ".join(text.lower().split())
 
 
