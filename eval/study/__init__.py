@@ -1,1 +1,1 @@
-"""Many runs as one study: what is asked, what came out, and how it is told."""
+"""A study of many runs: its plan, its results, and its tables and figures."""

@@ -1,4 +1,4 @@
-"""Figures of a study: metrics against a setting, losses of the report with and without its volume, loss gaps."""
+"""Figures of a study: metrics against a setting, losses of the true report, and loss gaps."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ KINDS = {"none": "Origin", "gauss": "Gauss", "heter": "Heter", "hard": "Hard"}
 COLORS = {"none": NEUTRAL, "gauss": NEGATIVE, "heter": POSITIVE, "hard": GREEN}
 GAP_TITLES = {"shuffled": "another patient's volume", "noise": "noise"}
 SETTING_METRICS = ("coverage", "f1_micro", "bleu4", "top1", "loss_gap_shuffled", "words")
-SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats a token", "num_slices": "slices"}
+SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats per token", "num_slices": "slices"}
 
 
 def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, figures: str | Path) -> None:
     """
-    Draws the figures of every table that has a finished run: `NAME_losses.png`, `NAME_gaps.png`, and
-    `NAME_SETTING.png` where the table varies one setting.
+    Draws the figures of every table that has a finished run: `NAME_losses.png`, `NAME_gaps.png` and, if the table
+    varies one setting, `NAME_SETTING.png`.
 
     Args:
         study ([`~ct_rate_pairs.eval.study.plan.Study`]), summary (`Mapping[str, Mapping]`):
-            The study, and what [`~ct_rate_pairs.eval.study.results.summarise`] made of its runs.
+            The study, and the summary of its runs from [`~ct_rate_pairs.eval.study.results.summarise`].
         out (`str` or `Path`):
-            Folder of the study, with the runs.
+            Folder of the study. It holds the runs.
         figures (`str` or `Path`):
             Folder to write to.
     """
@@ -59,26 +59,16 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
 
 
 def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) -> None:
-    """
-    Draws the metrics of a table's rows against the setting that they vary, a line a kind of negative.
-
-    Args:
-        table ([`~ct_rate_pairs.eval.study.plan.Table`]):
-            Its `against` is the setting. Its values stand at equal distances, an infinite one as "none". A single row
-            without negatives is the start of every line where `beta` is varied, and elsewhere a level to compare with.
-        rows (`Mapping[str, Mapping]`):
-            The table's rows in the summary; rows without a finished run are left out.
-        path (`str` or `Path`):
-            Image file to write.
-    """
+    """Draws metrics against the setting `table.against`, with one line per kind of negative; `rows` as summarised."""
     settings = {row.title: row.runs[0].settings for row in table.rows}
-    # A row without negatives has no setting of theirs
+    # A row without negatives lacks settings that concern negatives.
     values = sorted({of[table.against] for of in settings.values() if table.against in of})
     lines = {
         kind: [title for title, of in settings.items() if of["negative"] == kind]
         for kind in KINDS
         if any(of["negative"] == kind for of in settings.values())
     }
+    # A single row without negatives is a dashed level, or where beta is varied, the first point of every line.
     level = lines.pop("none") if len(lines.get("none", [])) == 1 else []
     if table.against == "beta":
         lines, level = {kind: level + titles for kind, titles in lines.items()}, []
@@ -92,7 +82,7 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
                 if title in measured
             ]
             points.sort(key=lambda point: point[0])
-            # Side by side, so that no bar hides another
+            # Shifted sideways, so that no error bar hides another.
             shift = 0.06 * (place - (len(lines) - 1) / 2)
             axes.errorbar(
                 [x + shift for x, _ in points],
@@ -111,22 +101,13 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
         axes.set(xlim=(-0.4, len(values) - 0.6), xlabel=SETTING_TITLES[table.against], title=METRICS[metric])
         clear(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
-    # Those of two seeds are so wide (t = 12.7) that they would flatten everything else.
+    # Intervals over two seeds are so wide (t = 12.7) that they would flatten everything else.
     figure.suptitle(f"{table.title} (bars: 95 % interval over three seeds or more)")
     figure.savefig(path, dpi=130)
 
 
 def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path: str | Path) -> None:
-    """
-    Draws, for each row, the losses of the true report given its volume and given its negative, a thin line a seed.
-
-    Args:
-        histories (`Mapping[str, Sequence[Sequence[Mapping]]]`):
-            Title of a row to the `log_history` of each of its runs; `step`, `loss_pos` and `loss_neg` are read, in
-            nats a token.
-        path (`str` or `Path`):
-            Image file to write.
-    """
+    """Draws the losses of the true report for each row, one line per seed, from the `log_history` of each run."""
     columns = min(len(histories), 4)
     lines = -(-len(histories) // columns)
     figure = Figure(figsize=(max(5.5, 3.0 * columns), 1.2 + 2.5 * lines), layout="constrained")
@@ -137,14 +118,14 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
             for run in runs:
                 points = [(entry["step"], entry[key]) for entry in run if key in entry]
                 axes.plot([x for x, _ in points], [y for _, y in points], color=color, linewidth=1, alpha=0.8)
-        # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
+        # Template sentences soon bring the loss below a tenth of its start. A linear axis would show the rest as flat.
         log_axis(axes)
         axes.set_title(textwrap.fill(title, 30), fontsize=9)
         clear(axes)
     for axes in panels[len(histories) :]:
         axes.axis("off")
     for axes in panels[max(0, len(histories) - columns) : len(histories)]:
-        axes.tick_params(labelbottom=True)  # also above an empty place
+        axes.tick_params(labelbottom=True)  # also where the place below is empty
     figure.legend(
         handles=[Line2D([], [], color=color, label=name) for _, name, color in curves],
         loc="outside upper center",
@@ -153,26 +134,17 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
         fontsize=9,
     )
     figure.supxlabel("step", fontsize=10)
-    figure.supylabel("loss of the true report (nats a token)", fontsize=10)
+    figure.supylabel("loss of the true report (nats per token)", fontsize=10)
     figure.savefig(path, dpi=130)
 
 
 def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path) -> None:
-    """
-    Draws how much less likely each true report is given another volume: a histogram a row, above one another.
-
-    Args:
-        gaps (`Mapping[str, Sequence[Mapping[str, Sequence[float]]]]`):
-            Title of a row to the gaps of each of its runs, as from
-            [`~ct_rate_pairs.eval.study.results.read_gaps`]. The runs of a row are pooled.
-        path (`str` or `Path`):
-            Image file to write.
-    """
+    """Draws one histogram of loss gaps per row; the gaps of a row's runs ([`read_gaps`]) are pooled."""
     figure = Figure(figsize=(10, 1.4 + 0.7 * len(gaps)), layout="constrained")
     titles = list(gaps)
     for axes, (kind, name) in zip(figure.subplots(1, 2, sharey=True), GAP_TITLES.items(), strict=True):
         pooled = [np.concatenate([run[kind] for run in runs]) for runs in gaps.values()]
-        # One row that has diverged would press all others into a bin.
+        # A row that has diverged would press all other rows into one bin.
         far = [np.quantile(values, 0.995) for values in pooled]
         low, high = min(0.0, np.quantile(np.concatenate(pooled), 0.005)), min(max(far), 3 * np.median(far))
         bins = np.linspace(low, max(high, 1e-3), 51)
@@ -185,7 +157,7 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
             axes.text(1.01, base + 0.3, f"{mean:.3f}", transform=axes.get_yaxis_transform(), fontsize=9)
         axes.axvline(0, color="black", linewidth=1, linestyle=":")
         axes.set_yticks([len(titles) - 1 - place for place in range(len(titles))], titles)
-        axes.set_xlabel("loss gap of the true report (nats a token)")
+        axes.set_xlabel("loss gap of the true report (nats per token)")
         axes.set_title(f"Under {name}", fontsize=11)
         clear(axes)
     figure.suptitle(

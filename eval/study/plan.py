@@ -1,7 +1,7 @@
 """
-A study: tables of rows, each row a training's settings over several seeds, and the cohorts they train on.
+The plan of a study: its tables, their rows, and the cohorts to train on. A row is one setting with several seeds.
 
-`recipes/study.py` trains the runs, `study_results.py` reads what they measured.
+`recipes/study.py` trains the runs, and `results.py` reads what the runs measured.
 """
 
 import json
@@ -19,30 +19,30 @@ from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 
 
-COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders of a study, and what a row's `data_dir` may say
-RUNS = "runs"  # its folder of runs; a row's `model_name_or_path` may be one of them
+COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders within a study's folder; a row's `data_dir` names one of them
+RUNS = "runs"  # folder of the runs; a row's `model_name_or_path` may name a run in it
 SPLITS = ("train_fixed", "valid_fixed")
 OF_THE_NEGATIVE = ("partner_sampling", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
-LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # of a cohort: it is whole where this is
+LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # if this file exists, a cohort is complete
 
-# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom: of as many seeds, less one
+# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom, which is the number of seeds less one.
 T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
 
 
 class Run(NamedTuple):
-    """One training."""
+    """One training run."""
 
-    name: str  # its folder's too
-    settings: dict  # of `recipes/sft_neg.py`, with the paths of `own_paths` relative to the study's folder
+    name: str  # also the name of its folder
+    settings: dict  # options of `recipes/sft_neg.py`; the paths of `own_paths` are relative to the study's folder
 
     @property
     def first_run(self) -> str | None:
-        """Name of the run of this study whose model this one goes on from, if it does."""
+        """Name of the run of this study whose model this run starts from; `None` if there is no such run."""
         model = Path(self.settings["model_name_or_path"])
         return model.name if model.parent == Path(RUNS) else None
 
     def own_paths(self, out: Path) -> dict[str, str]:
-        """The settings that lie in the study's folder `out`."""
+        """The settings that are paths in the study's folder `out`, as full paths."""
         paths = {"data_dir": out / self.settings["data_dir"], "output_dir": run_folder(out, self)}
         if self.first_run:
             paths["model_name_or_path"] = out / self.settings["model_name_or_path"]
@@ -50,32 +50,34 @@ class Run(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of a table."""
+    """A row of a table: one setting with several seeds."""
 
     title: str
-    runs: tuple[Run, ...]  # one a seed
+    runs: tuple[Run, ...]  # one per seed
 
 
 class Table(NamedTuple):
-    """A table, whose first row is what the others are compared with."""
+    """A table. All other rows are compared with its first row."""
 
     title: str
     rows: tuple[Row, ...]
-    against: str | None  # the setting that its figure has on the x axis
+    against: str | None  # the setting on the x axis of the table's figure
 
 
 class Study(NamedTuple):
-    """What a study's YAML asks for."""
+    """The contents of a study's YAML file."""
 
     cohort: dict  # arguments of `write_cohort`
     tables: dict[str, Table]
-    hours: float | None  # after which no further run is begun
+    hours: float | None  # no run is started after this time
 
     @property
     def runs(self) -> list[Run]:
         """
-        Every run once: rows of several tables share theirs. All rows' first seeds come before any second one, and of
-        a seed those that start afresh before those that go on from another's model.
+        Every run once, although several tables may hold it.
+
+        The first seeds of all rows come before the second seeds, and so on. Among runs of one seed, those that start
+        from the base model come before those that start from the model of another run.
         """
         rows = [row for table in self.tables.values() for row in table.rows]
         most = max(len(row.runs) for row in rows)
@@ -86,21 +88,29 @@ class Study(NamedTuple):
 
 def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
     """
-    Reads a study's YAML.
+    Reads the YAML file of a study.
 
     Args:
         path (`str` or `Path`):
-            The file. `base` names a config of `recipes/sft_neg.py` beside it, `settings` overrides it for all runs,
-            `cohort` holds the arguments of the phantom, `seeds` the seeds, `hours` (*optional*) a limit. `tables` has
-            a `title`, `rows` (title of a row to what it overrides), and optionally `seeds` of its own and `against`,
-            the setting that its figure has on the x axis.
-            A row whose `model_name_or_path` is `runs/NAME` goes on from that run's model; `{seed}` in it is its own.
+            The file, with these keys:
+
+            - `base`: a config of `recipes/sft_neg.py` in the same folder.
+            - `settings`: options that override `base` for all runs.
+            - `cohort`: arguments of [`~ct_rate_pairs.phantom.write_cohort`].
+            - `seeds`: the seeds of each row.
+            - `hours` (*optional*): no run is started after this time.
+            - `tables`: maps the name of a table to its `title`; its `rows`, which map the title of a row to the
+              options that it overrides; *optionally* `seeds` for this table alone, and `against`, the setting on the x
+              axis of its figure.
+
+            A row whose `model_name_or_path` is `runs/NAME` starts from the model of that run. `{seed}` in `NAME`
+            stands for the seed of the run itself.
         only (`Sequence[str]`, *optional*):
             Names of the tables to keep; all by default.
 
     Raises:
-        `ValueError`: for a table that the file does not have, more seeds than intervals are known for, or a row that
-            goes on from a run that does not come before it in these tables.
+        `ValueError`: for a table that the file does not have, for more seeds than there are t quantiles, or for a row
+            that starts from the model of a run that these tables do not train earlier.
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text())
@@ -130,10 +140,10 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
 
 
 def _run(base: dict, overrides: dict) -> Run:
-    """The run is named by what makes it another one than the base's, so equal settings have equal names."""
+    """The run with these settings. Its name lists what differs from `base`, so equal settings have equal names."""
     settings = base | overrides
     settings["model_name_or_path"] = settings["model_name_or_path"].replace("{seed}", str(settings["seed"]))
-    if settings["beta"] == 0:  # whatever is said of the negative, the training is the same
+    if settings["beta"] == 0:  # settings of the negative do not affect this training
         settings = {key: value for key, value in settings.items() if key not in OF_THE_NEGATIVE}
     changed = {key: settings[key] for key in sorted(settings) if key not in base or settings[key] != base[key]}
     told = {"beta": settings["beta"]} | changed | {"seed": settings["seed"]}
@@ -143,28 +153,30 @@ def _run(base: dict, overrides: dict) -> Run:
 
 
 def _plain(value: object) -> str:
+    """A setting as text; a number in its shortest form."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def run_folder(out: str | Path, run: Run) -> Path:
-    """Where a run of the study in `out` is kept."""
+    """Folder of a run; `out` is the folder of the study."""
     return Path(out) / RUNS / run.name
 
 
 def prepare_cohorts(study: Study, out: str | Path) -> None:
     """
-    Writes the study's cohort, and the one with shuffled training volumes if a row needs it, unless they are there.
+    Writes the cohort of the study and, if a row needs it, the cohort with shuffled training volumes. A cohort that
+    exists already is kept.
 
     Raises:
-        `ValueError`: if the folder holds another cohort.
+        `ValueError`: if the folder holds a cohort with other arguments.
     """
     cohort, shuffled = Path(out) / COHORT, Path(out) / SHUFFLED
     if (cohort / LAST_WRITTEN).exists():
         found = json.loads((cohort / PHANTOM_MARKER).read_text())
         if different := {key: found.get(key) for key, value in study.cohort.items() if found.get(key) != value}:
             raise ValueError(
-                f"{cohort} was written with {different}, but the study asks for {study.cohort}. Choose another --output_dir, "
-                "or remove the folder: its runs have to be made anew."
+                f"{cohort} was written with {different}, but the study asks for {study.cohort}. Choose another "
+                "--output_dir, or remove the folder and train all runs again."
             )
     else:
         write_cohort(cohort, **study.cohort)
@@ -174,10 +186,10 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
 
 def shuffle_cohort(cohort: str | Path, out: str | Path) -> None:
     """
-    Writes a cohort whose training reports and labels belong to the volumes of other patients.
+    Writes a cohort in which the training reports and labels stand beside volumes of other patients.
 
-    Only links to the volumes are made. Tables are copied, and the held-out volumes stay in their places, so a model
-    that is trained on it is measured as all others are.
+    Volumes are linked and tables are copied. Held-out volumes keep their own reports, so a model that is trained on
+    this cohort is evaluated like all other models.
 
     Args:
         cohort (`str` or `Path`):
@@ -200,6 +212,7 @@ def shuffle_cohort(cohort: str | Path, out: str | Path) -> None:
             link.symlink_to(source)
     shutil.copy(cohort / PHANTOM_MARKER, out / PHANTOM_MARKER)
     tables = [path for path in cohort.glob("dataset/*/*") if path.suffix in (".csv", ".txt")]
-    for path in sorted(tables, key=lambda path: path.name == LAST_WRITTEN.name):  # that one says: whole
+    # `LAST_WRITTEN` comes last, because it marks the cohort as complete.
+    for path in sorted(tables, key=lambda path: path.name == LAST_WRITTEN.name):
         (out / path.relative_to(cohort)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, out / path.relative_to(cohort))

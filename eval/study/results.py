@@ -1,4 +1,4 @@
-"""What the runs of a study measured, from their folders, and its mean and interval over seeds."""
+"""Reads what the runs of a study measured, and computes means and intervals over seeds."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
 from .plan import T_QUANTILES, Run, Study, run_folder
 
 
-# Key of a number -> its column's title. The first table of a row is the paper's five figures and F1.
+# Keys of the numbers, and the titles of their columns. The first table shows the paper's five metrics, and F1.
 REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.items()} | {
     "precision_micro": "Precision",
     "f1_micro": "F1 micro",
@@ -31,29 +31,29 @@ LOOKING_METRICS = {
     "loss_gap_noise": "gap, noise",
     "loss_gap": "gap, own negative",
     "unique_report_ratio": "unique reports",
-    "words": "words a report",
+    "words": "words per report",
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS
 
 
 class Outcome(NamedTuple):
-    """What became of a run."""
+    """The outcome of a run."""
 
     state: str  # finished, failed or not run
-    numbers: dict[str, float]  # by the keys of `METRICS`; empty unless finished
-    blind: dict[str, dict]  # the same numbers of the trivial rows, and of the references
+    numbers: dict[str, float]  # its keys are those of `METRICS`; empty unless finished
+    blind: dict[str, dict]  # the same numbers for the trivial reports and for the references
     record: dict  # `run.yaml`: commit, machine, time, error
 
 
 def is_finished(folder: Path, run: Run, cohort: dict) -> bool:
-    """Whether the folder holds this run, finished: the same settings on the same cohort."""
+    """Whether the folder holds this run, with the same settings and cohort, and the run is finished."""
     record = read_record(folder)
     return (record.get("settings"), record.get("cohort"), record.get("state")) == (run.settings, cohort, "finished")
 
 
 def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
-    """What the folder of a run holds. With other settings, or of another cohort, it counts as not run."""
+    """The outcome in the folder of a run. A run with other settings or on another cohort counts as not run."""
     record = read_record(folder)
     if (record.get("settings"), record.get("cohort")) != (run.settings, cohort):
         return Outcome("not run", {}, {}, {})
@@ -74,34 +74,34 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
 
 
 def read_record(folder: Path) -> dict:
-    """What `recipes/study.py` left of a run beside its results: state, settings, commit, machine, time."""
+    """The record that `recipes/study.py` writes for a run: state, settings, commit, machine and time."""
     path = folder / "run.yaml"
     return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
 def read_losses(folder: Path) -> list[dict]:
-    """`log_history` of a finished run."""
+    """The `log_history` of a finished run."""
     return json.loads((folder / "trainer_state.json").read_text())["log_history"]
 
 
 def read_gaps(folder: Path) -> dict[str, list[float]]:
-    """Kind of the other volume (`shuffled`, `noise`, ...) to each report's loss gap in nats a token."""
+    """Loss gaps of each report in nats per token, by the kind of the other volume (`shuffled`, `noise`, ...)."""
     gaps = json.loads((folder / "looking.json").read_text())["gaps"]
-    kinds = [kind for kind in VOLUMES if kind != "negative"]  # which differs from run to run
+    kinds = [kind for kind in VOLUMES if kind != "negative"]  # the kind of negative differs from run to run
     return {kind: gaps[key] for kind in kinds if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
 
 
 def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:
     r"""
-    Mean over seeds, and the half width of its 95 % interval by Student's t.
+    Mean over seeds, and the half width of its 95 % interval by Student's t distribution.
 
-    \\(\bar x \pm t_{.975, n-1} \, s / \sqrt{n}\\) with the sample's standard deviation \\(s\\): what the mean over
-    other seeds would be, initial weights, order and negatives all drawn anew, on the same held-out scans. With three
-    seeds \\(t = 4.30\\): intervals are wide, and may pass the ends of a metric's range.
+    The interval is \\(\bar x \pm t_{.975, n-1} \, s / \sqrt{n}\\), with \\(s\\) the sample standard deviation. It
+    covers the variation over seeds (initial weights, order of the scans, negatives) on the same held-out scans. With
+    three seeds, \\(t = 4.30\\): the intervals are wide, and may exceed the range of a metric.
 
     Args:
         values (`Sequence[float]`):
-            One a seed, at most ten.
+            One value per seed, at most ten.
 
     Returns:
         `dict`: `mean`, `half_width` (`None` for one seed) and `n`.
@@ -113,13 +113,18 @@ def interval_over_seeds(values: Sequence[float]) -> dict[str, float | int | None
 
 def summarise(study: Study, out: str | Path) -> dict[str, dict]:
     """
-    Collects what the runs in `out` measured.
+    Collects what the runs in the folder `out` measured.
 
     Returns:
-        `dict`: for each table `title`, `rows` and `blind`. A row has `states` (of its runs, in the order of the
-        seeds), `runs` (their names), `metrics` (key to [`interval_over_seeds`]), `difference` (the same of the
-        difference to the table's first row, seed by seed), `failures` (run to its error), `commits` and `machines`.
-        `blind` has the metrics of the reports that never look, and of the references.
+        `dict`: for each table `title`, `rows` and `blind`. `rows` maps the title of a row to:
+
+        - `states`, `runs`: states and names of the runs, in the order of the seeds.
+        - `metrics`: maps a metric to [`interval_over_seeds`].
+        - `difference`: the same for the difference to the table's first row, computed per seed.
+        - `failures`: maps the name of a failed run to its error.
+        - `commits`, `machines`: the commits and machines of the runs.
+
+        `blind` holds the metrics of the trivial reports and of the references.
     """
     outcomes = {run.name: read_outcome(run_folder(out, run), run, study.cohort) for run in study.runs}
     summary = {}
@@ -142,17 +147,19 @@ def summarise(study: Study, out: str | Path) -> dict[str, dict]:
                     if outcome.state == "failed"
                 },
             }
-        # Neither the seed nor the settings change what a report written blind gets, nor the references.
+        # The numbers of trivial reports and references do not depend on seed or settings, so any run gives them.
         blind = next((outcome.blind for outcome in everything if outcome.blind), {})
         summary[name] = {"title": table.title, "rows": rows, "blind": blind}
     return summary
 
 
 def _difference(of: Outcome, to: Outcome) -> dict[str, float]:
+    """The numbers of one run less those of another."""
     return {key: value - to.numbers[key] for key, value in of.numbers.items() if key in to.numbers}
 
 
 def _over_seeds(runs: Iterable[dict[str, float]]) -> dict[str, dict]:
+    """Maps each metric to [`interval_over_seeds`], from the numbers of the runs of a row."""
     runs = list(runs)
     values = {key: [run[key] for run in runs if key in run] for key in METRICS}
     return {key: interval_over_seeds(of) for key, of in values.items() if of}

@@ -15,11 +15,11 @@ DIFFERENCES = REPORT_METRICS | {key: LOOKING_METRICS[key] for key in ("top1", "l
 
 def write_tables(summary: dict[str, dict], out: str | Path) -> None:
     """
-    Writes `NAME.md`, `NAME.csv` and `NAME.json`, which has everything, for each table.
+    Writes `NAME.md`, `NAME.csv` and `NAME.json` for each table. `NAME.json` holds the complete summary.
 
     Args:
         summary (`dict`):
-            Of a study, by [`~ct_rate_pairs.eval.study.results.summarise`].
+            Summary of a study, from [`~ct_rate_pairs.eval.study.results.summarise`].
         out (`str` or `Path`):
             Folder to write to.
     """
@@ -32,7 +32,7 @@ def write_tables(summary: dict[str, dict], out: str | Path) -> None:
 
 
 def format_summary(table: dict) -> str:
-    """One table of a summary as Markdown: reports, looking, differences, costs, failures."""
+    """One table of a summary as Markdown: scores of reports, measures of looking, differences, costs, failures."""
     rows = table["rows"]
     first = next(iter(rows))
     measured = [(title, count_seeds(row["states"]), row["metrics"]) for title, row in rows.items()]
@@ -46,9 +46,9 @@ def format_summary(table: dict) -> str:
     seeds = max(len(row["states"]) for row in rows.values())
     parts = [
         f"# {table['title']}",
-        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} a row). The rows in italics never look.",
+        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} per row). Rows in italics never look.",
         _grid(REPORT_METRICS, [*measured, *blind[:-1]]),
-        "Does it look? The loss of the true report and its gaps in nats a token; chance of matching is 0.25.",
+        "Does it look? The loss of the true report and its gaps in nats per token; chance of matching is 0.25.",
         _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
     ]
     if differences:
@@ -61,7 +61,7 @@ def format_summary(table: dict) -> str:
 
 
 def count_seeds(states: Sequence[str]) -> str:
-    """`3`, `2 of 3`, `failed` or `not run`, with the failures beside what finished."""
+    """The number of finished runs, such as `3`, `2 of 3`, `2 of 3, 1 failed`, `3 failed` or `not run`."""
     finished, failed = states.count("finished"), states.count("failed")
     if finished == len(states):
         return str(finished)
@@ -72,11 +72,13 @@ def count_seeds(states: Sequence[str]) -> str:
 
 
 def _grid(columns: dict[str, str], lines: Sequence[tuple[str, str, dict]]) -> str:
+    """A Markdown table with one line per row: title, number of seeds, and the metrics of `columns`."""
     rows = [[title, seeds, *(_cell(key, metrics) for key in columns)] for title, seeds, metrics in lines]
     return format_markdown([["", "seeds", *columns.values()], *rows]).rstrip()
 
 
 def _cell(key: str, metrics: dict[str, dict]) -> str:
+    """Mean and half width of a metric; `-` if it was not measured."""
     digits = 1 if key in ONE_DECIMAL else 3
     estimate = metrics.get(key, {"mean": None, "half_width": None})
     spread = "" if estimate["half_width"] is None else f" ± {estimate['half_width']:.{digits}f}"
@@ -84,7 +86,7 @@ def _cell(key: str, metrics: dict[str, dict]) -> str:
 
 
 def format_csv(name: str, table: dict) -> list[list]:
-    """One table of a summary as lines of a CSV, a number a line; a row that was not run has one line without any."""
+    """One table of a summary as lines of a CSV, one number per line; a row without results has one empty line."""
     heading = ["table", "row", "seeds", "metric", "mean", "half_width", "n", "difference", "difference_half_width"]
     lines = [heading]
     for title, row in table["rows"].items():
