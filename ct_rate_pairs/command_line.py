@@ -18,7 +18,7 @@ import yaml
 
 
 # Errors that the user can correct: a command ends with their message, without a traceback.
-MENDABLE = (ValueError, OSError, FloatingPointError)
+MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -44,10 +44,12 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         """As in `argparse`, but an unknown option ends the command. Other unknown arguments are returned."""
         args = [self.respell(argument) for argument in (sys.argv[1:] if args is None else args)]
-        parsed, unknown = super().parse_known_args(args, namespace)
-        if wrong := [argument for argument in unknown if argument.startswith("--")]:
-            self.refuse(wrong[0].split("=")[0])
-        return parsed, unknown
+        # Ahead of argparse, which first tells of what is required and missing.
+        for argument in args:
+            option = argument.split("=")[0]
+            if option.startswith("--") and option not in ("--", *self._option_string_actions):
+                self.refuse(option)
+        return super().parse_known_args(args, namespace)
 
     def respell(self, argument: str) -> str:
         """An argument with its option spelt as the parser knows it. A value stays as it is."""
