@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.metrics.calibration import errors
 from ct_rate_pairs.hub.reporting.evidence import slice_evidence, top_slices
-from ct_rate_pairs.hub.reporting.reporter import load_reporter
+from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.phantom import Scan
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.volumes.slicing import choose_planes

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from ct_rate_pairs.eval.looking.likelihood import on_device
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.ranking import RECALLS, label_auroc, retrieval
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
@@ -90,11 +91,6 @@ def embed_texts(
     """Unit vectors of `N` texts, float32 `[N, D]`. The arguments are those of [`embed_scans`]."""
     batches = (on_device(collator.texts(batch), model) for batch in batched(texts, batch_size))
     return torch.cat([model.embed_texts(**batch).float().cpu() for batch in batches])
-
-
-def on_device(batch: dict[str, torch.Tensor], model: MatcherModel) -> dict[str, torch.Tensor]:
-    """The batch, moved to the model's device."""
-    return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
 def about(asked: Dataset, volumes: Sequence[str]) -> Dataset:

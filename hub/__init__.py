@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "card": ["write_model_card"],
-        "reporting.reporter": ["Reporter", "ScanReport", "load_reporter"],
+        "reporting.load": ["load_reporter"],
+        "reporting.reporter": ["Reporter", "ScanReport"],
     },
 )

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
     from .reporting.batch import for_command_line, new_name, report_batch
     from .reporting.files import report_key, save
-    from .reporting.reporter import load_reporter
+    from .reporting.load import load_reporter
 
     scans, batch = find_scans(args.scans)
     if batch and args.name is not None:

@@ -6,22 +6,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from PIL import Image
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
-from ct_rate_pairs.trainer import PairCollator, generate_batch, read_row_settings
+from ct_rate_pairs.trainer import PairCollator, generate_batch
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
-from .confidence import Confidence, load_confidence
+from .confidence import Confidence
 from .evidence import slice_evidence, top_slices
 
 
@@ -206,56 +204,6 @@ class Reporter:
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]
         # The noise of the evidence is drawn from the volume's name: one name for all, so that it depends on no path.
         return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}
-
-
-def load_reporter(
-    name_or_path: str,
-    revision: str | None = None,
-    device: torch.device | str | None = None,
-    dtype: str = "auto",
-) -> Reporter:
-    """
-    Loads a released model to write reports with.
-
-    Args:
-        name_or_path (`str`):
-            Name on the Hub, or folder: a whole model, or an adapter, whose base is loaded by the name it keeps.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the Hub. All files are those of the commit that it points to at the start.
-        device (`torch.device` or `str`, *optional*):
-            Where the model goes; an accelerator where there is one, else the CPU.
-        dtype (`str`, *optional*, defaults to `"auto"`):
-            Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
-
-    Returns:
-        [`Reporter`]
-
-    Raises:
-        `OSError`: if there is no such model, or the Hub does not say whether it has settings and confidences.
-
-    Example:
-
-    ```python
-    >>> from ct_rate_pairs.hub import load_reporter
-
-    >>> report = load_reporter("USER/model").report("scan.nii.gz")
-    >>> print(report.text)
-    >>> [(finding.label, finding.confidence, finding.slices) for finding in report.findings if finding.stated]
-    ```
-    """
-    name_or_path = str(name_or_path)
-    device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    revision = commit_of(name_or_path, revision)
-    model, collator = load_model(name_or_path, revision, dtype, device)
-    folder = Path(name_or_path)
-    return Reporter(
-        model,
-        collator,
-        read_row_settings(name_or_path, revision),
-        load_confidence(name_or_path, revision),
-        name=folder.resolve().name if folder.is_dir() else name_or_path,
-        version=version_of(name_or_path, revision).rpartition("@")[2],  # the commit, or a folder's hash
-    )
 
 
 @contextmanager

@@ -1,0 +1,62 @@
+"""A released model, by its name, as what writes reports. Importing this is light: torch comes with the first call."""
+
+from pathlib import Path
+
+
+def load_reporter(
+    name_or_path: str,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+):
+    """
+    Loads a released model to write reports with.
+
+    Args:
+        name_or_path (`str`):
+            Name on the Hub, or folder: a whole model, or an adapter, whose base is loaded by the name it keeps.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub. All files are those of the commit that it points to at the start.
+        device (`str` or `torch.device`, *optional*):
+            Where the model goes; an accelerator where there is one, else the CPU.
+        dtype (`str`, *optional*, defaults to `"auto"`):
+            Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
+
+    Returns:
+        [`~ct_rate_pairs.hub.reporting.reporter.Reporter`]
+
+    Raises:
+        `OSError`: if there is no such model, or the Hub does not say whether it has settings and confidences.
+
+    Example:
+
+    ```python
+    >>> from ct_rate_pairs.hub import load_reporter
+
+    >>> report = load_reporter("USER/model").report("scan.nii.gz")
+    >>> print(report.text)
+    >>> [(finding.label, finding.confidence, finding.slices) for finding in report.findings if finding.stated]
+    ```
+    """
+    # Here, as they take seconds.
+    import torch
+
+    from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of
+    from ct_rate_pairs.trainer import read_row_settings
+
+    from .confidence import load_confidence
+    from .reporter import Reporter
+
+    name_or_path = str(name_or_path)
+    device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    revision = commit_of(name_or_path, revision)
+    model, collator = load_model(name_or_path, revision, dtype, device)
+    folder = Path(name_or_path)
+    return Reporter(
+        model,
+        collator,
+        read_row_settings(name_or_path, revision),
+        load_confidence(name_or_path, revision),
+        name=folder.resolve().name if folder.is_dir() else name_or_path,
+        version=version_of(name_or_path, revision).rpartition("@")[2],  # the commit, or a folder's hash
+    )
