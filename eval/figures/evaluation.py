@@ -1,4 +1,4 @@
-"""Figures of an evaluation: findings by label, loss gaps, and how far the model's certainty can be trusted."""
+"""Figures of an evaluation: findings by label, loss gaps, and calibration of the model's confidence."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from ct_rate_pairs.eval.metrics.calibration import bins_of, calibration_error
 from .style import GREEN, NEGATIVE, POSITIVE, PURPLE, finish
 
 
-# A colour for each of the other volumes.
+# Colour of each kind of other volume.
 COLORS = {"negative": NEGATIVE, "shuffled": POSITIVE, "noise": GREEN, "blank": PURPLE}
 
 
 def plot_labels(per_label: Mapping[str, Mapping], n: int, path: str | Path) -> None:
     """
-    Draws recall and precision of each label, and how often it occurs: what precision is worth without looking.
+    Draws recall, precision and prevalence of each label. The prevalence is the precision that chance reaches.
 
     Args:
         per_label (`Mapping[str, Mapping]`):
-            Label to its `recall`, `precision` and `support`, as in `results.json`; a number that is `None` has no bar.
+            Maps each label to its `recall`, `precision` and `support`, as in `results.json`. `None` gets no bar.
         n (`int`):
             Number of reports.
         path (`str` or `Path`):
@@ -46,11 +46,11 @@ def plot_labels(per_label: Mapping[str, Mapping], n: int, path: str | Path) -> N
 
 def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
     """
-    Draws how much less likely each true report is under other volumes.
+    Draws histograms of the loss gaps: how much less likely each true report is under other volumes.
 
     Args:
         gaps (`Mapping[str, Sequence[float]]`):
-            Kind of the other volume (a key of `VOLUMES`) to each report's gap in nats a token.
+            Maps the kind of the other volume (a key of `VOLUMES`) to the gap of each report in nats per token.
         path (`str` or `Path`):
             Image file to write.
     """
@@ -65,20 +65,20 @@ def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
         label = f"{title}: mean {np.mean(values):.3f}, {np.mean(np.asarray(values) > 0):.0%} above 0"
         axes.hist(inside, bins, histtype="step", linewidth=1.6, color=color, label=label)
     axes.axvline(0, color="black", linewidth=1, linestyle=":")
-    axes.set(xlabel="loss gap of the true report (nats a token); 0: the volume does not matter", ylabel="reports")
+    axes.set(xlabel="loss gap of the true report (nats per token); 0: the volume does not matter", ylabel="reports")
     axes.set_title("Loss under another volume less loss under its own")
     finish(figure, axes, path)
 
 
 def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path: str | Path) -> None:
     """
-    Draws how often the model's choice among reports is right, against how sure it is of it.
+    Draws how often the model chooses the right report, against its confidence in the choice.
 
     Args:
         confidence (`Sequence[float]`):
             Probability of each choice, in [0, 1].
         correct (`Sequence[bool]`):
-            Whether it was right.
+            Whether each choice was right.
         path (`str` or `Path`):
             Image file to write.
     """

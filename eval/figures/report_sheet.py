@@ -1,4 +1,4 @@
-"""The two figures of a run: its losses, and a sheet of scans with reference and generated report."""
+"""A sheet of scans: slices, and beneath them the reference report beside the generated report."""
 
 import textwrap
 from collections.abc import Iterable
@@ -15,35 +15,35 @@ from ct_rate_pairs.reports.rules import split_sentences
 from .style import NEUTRAL
 
 
-# Outcome of a finding -> sign and colour; the sign carries the meaning in print and for colour-blind readers.
+# Sign and colour of each outcome of a finding. In print and for colour-blind readers, the sign alone tells.
 OUTCOMES = {"correct": ("+", "#00734f"), "missed": ("−", "#d55e00"), "invented": ("!", "#8e24aa")}
 
 
 def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> list[tuple[str, str]]:
     """
-    Lays a report out in lines, each with its colour.
+    Breaks a report into lines, and gives each line a colour.
 
     Args:
         report (`str`):
             Reference or generated report.
         other (`np.ndarray` of shape `[18]`):
-            Findings on the other side.
+            Findings of the report on the other side, 0 or 1.
         unmatched (`str`):
-            Outcome of a finding that the other side lacks: `"missed"` in a reference, `"invented"` in a generated
-            report.
+            Outcome of a finding that the other side lacks: `"missed"` for a reference report, `"invented"` for a
+            generated report.
         width (`int`):
-            Characters a line.
+            Characters per line.
 
     Returns:
-        `list[tuple[str, str]]`: lines and their colours. A sentence that states a finding starts a line with the sign
-        of its outcome; the others run on in grey.
+        `list[tuple[str, str]]`: lines and their colours. A sentence that states a finding starts a new line with the
+        sign of its outcome; all other sentences follow each other in grey.
     """
     sentences = split_sentences(report)
     if not sentences:
         return [("(empty report)", NEUTRAL)]
     outcomes = []
     for stated in label_reports(sentences).astype(bool):
-        # One wrong finding makes the whole sentence one to look at.
+        # One wrong finding makes the whole sentence wrong.
         matched = "correct" if other[stated].all() else unmatched
         outcomes.append(matched if stated.any() else None)
     lines = []
@@ -60,7 +60,7 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
 
 
 def label_marks(labels: np.ndarray, stated: np.ndarray, width: float) -> list[list[tuple[float, str, str]]]:
-    """Findings of a scan as rows of `(x in inches, text, colour)`, correct ones first, filled up to `width` inches."""
+    """Findings of a scan, correct ones first, in rows of up to `width` inches: `(x in inches, text, colour)` each."""
     outcomes = [("correct", labels & stated), ("missed", labels & ~stated), ("invented", ~labels & stated)]
     rows, x = [[]], 0.0
     for outcome, mask in outcomes:
@@ -77,23 +77,23 @@ def label_marks(labels: np.ndarray, stated: np.ndarray, width: float) -> list[li
 
 def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Path, n: int = 3) -> None:
     """
-    Draws a sheet of scans: the slices, and beneath them the reference beside the generated report.
+    Draws a sheet of scans: the slices of each, and beneath them its reference report beside its generated report.
 
-    A sentence that states a finding is marked by sign and colour: `+` stated by both, `−` missed by the generated
-    report, `!` invented by it. The line under the slices compares the data set's labels with those of the generated
-    report.
+    A sentence that states a finding is marked by sign and colour: `+` if both reports state the finding, `−` if the
+    generated report misses it, `!` if the generated report invents it. The line under the slices compares the true
+    labels with the labels of the generated report.
 
     Args:
         rows (`Iterable[dict]`):
-            Rows of the dataset; only the first `n` are read.
+            Rows of the dataset. Only the first `n` are read.
         generated (`Iterable[str]`):
             Generated reports in the rows' order.
         path (`str` or `Path`):
             Image file to write.
         n (`int`, *optional*, defaults to `3`):
-            Scans shown.
+            Number of scans to show.
     """
-    width, margin, line_height, characters = 14.0, 0.1, 0.145, 100  # inches; characters a column
+    width, margin, line_height, characters = 14.0, 0.1, 0.145, 100  # inches; characters per column
     scans, height = [], 0.45
     for row, report in islice(zip(rows, generated, strict=False), n):
         labels, stated = np.asarray(row["labels"], dtype=bool), label_reports([report])[0].astype(bool)
@@ -117,6 +117,7 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
     axes.axis("off")
 
     def write(x: float, y: float, text: str, size: float, color: str = "black", **style) -> None:
+        """Writes text with its upper left corner at `(x, y)` inches."""
         axes.text(x, y, text, fontsize=size, color=color, va="top", parse_math=False, **style)
 
     for x, (outcome, (sign, color)) in zip((0, 0.9, 1.75), OUTCOMES.items(), strict=True):

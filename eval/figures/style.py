@@ -1,4 +1,4 @@
-"""What all figures share: colours that stay apart for colour-blind readers, axes, and how they are saved."""
+"""Shared style of all figures: colours that colour-blind readers can tell apart, axes, and saving."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ GREEN, PURPLE = "#009e73", "#cc79a7"
 
 
 def clear(axes: Axes) -> None:
-    """Takes off the frame's upper and right side, and lays a faint grid."""
+    """Removes the upper and right sides of the frame, and draws a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
 
 def log_axis(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Makes the y axis logarithmic, with plain numbers as labels."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -26,7 +26,7 @@ def log_axis(axes: Axes) -> None:
 
 
 def finish(figure: Figure, axes: Axes, path: str | Path) -> None:
-    """Clears the only axes of a figure, adds their legend, and saves the figure."""
+    """Applies [`clear`] to the only axes of a figure, adds their legend, and saves the figure."""
     clear(axes)
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)

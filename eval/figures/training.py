@@ -1,4 +1,4 @@
-"""The losses of a run."""
+"""Figure of the losses of a training run."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from .style import NEGATIVE, POSITIVE, finish, log_axis
 
 def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTConfig | None = None) -> None:
     """
-    Draws the losses of the report given its volume and given its negative (paper, figure 5 and section 7.3).
+    Draws the losses of the true report, given its volume and given its negative (paper, figure 5 and section 7.3).
 
     Args:
         log_history (`list[dict]`):
-            `trainer.state.log_history`; of its entries `step`, `loss_pos`, `loss_neg`, `eval_loss_pos` and
-            `eval_loss_neg` are read, in nats a token. A curve without entries is left out.
+            `trainer.state.log_history`. Of its entries, `step`, `loss_pos`, `loss_neg`, `eval_loss_pos` and
+            `eval_loss_neg` are read, losses in nats per token. A curve without entries is left out.
         path (`str` or `Path`):
             Image file to write.
         config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`], *optional*):
-            Draws the cap of the negative's loss and shades the steps over which beta rises.
+            With it, the cap of the negative loss is drawn, and the steps over which beta rises are shaded.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -59,8 +59,8 @@ def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTCo
             textcoords="offset points",
             fontsize=9,
         )
-    # Template sentences take the loss below a tenth of its start: on a linear axis what matters is a flat line.
+    # Template sentences soon bring the loss below a tenth of its start. A linear axis would show the rest as flat.
     log_axis(axes)
-    axes.set(xlim=(0, last_step), xlabel="step", ylabel="cross-entropy (nats a token)")
+    axes.set(xlim=(0, last_step), xlabel="step", ylabel="cross-entropy (nats per token)")
     axes.set_title("Loss of the true report")
     finish(figure, axes, path)

@@ -1,1 +1,1 @@
-"""Does the model look? What a report's likelihood owes to its scan."""
+"""Does the model look at the scan? How much the likelihood of a report depends on its volume."""

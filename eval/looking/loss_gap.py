@@ -1,4 +1,4 @@
-"""How much a report's likelihood depends on its scan: the loss gap to other volumes, and volumes shuffled."""
+"""The loss gap: how much less likely a true report becomes when another volume replaces its own."""
 
 from collections.abc import Iterable, Sequence, Sized
 
@@ -30,46 +30,51 @@ def loss_gap(
     progress: bool = True,
 ) -> dict:
     r"""
-    Compares the cross-entropy of each true report given its volume and given other volumes (paper, section 7.3).
+    Compares the cross-entropy of each true report given its own volume and given other volumes (paper, section 7.3).
 
-    A model that reads the report off the text shortcut finds it equally likely either way: its gap is 0. The gap of a
-    report of `T` tokens is \\(\frac{1}{T} \sum_t (\ell_t^{other} - \ell_t^{own})\\), with \\(\ell_t\\) the loss of its
-    token `t` in nats. Text, grid and positions are the same under all volumes; only the pixels differ.
+    The gap of a report of `T` tokens is \\(\frac{1}{T} \sum_t (\ell_t^{other} - \ell_t^{own})\\), with \\(\ell_t\\)
+    the loss of token `t` in nats. A model that ignores the volume has a gap of 0. Text, grid and positions are the
+    same under all volumes; only the pixels differ.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model to measure. It is in evaluation mode during the call; its former mode is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows (`Iterable[dict]`):
-            Rows of one split; read lazily, a batch at a time. For `"shuffled"` a list or a map-style
-            [`~datasets.Dataset`], of which each row is then read twice.
+            Rows of one split, read lazily, one batch at a time. `"shuffled"` needs a list or a map-style
+            [`~datasets.Dataset`], and reads each row twice.
         volumes (`Sequence[str]`, *optional*, defaults to `("negative",)`):
-            Which other volumes each report is scored under:
+            The other volumes that each report is scored under:
 
-            - `"negative"`: the row's own negative, from `negative="heter"`, `"hard"` or `"gauss"`.
+            - `"negative"`: the negative of the row, from `negative="heter"`, `"hard"` or `"gauss"`.
             - `"noise"`: standard normal noise clipped to [-1, 1], drawn from (`seed`, volume).
-            - `"shuffled"`: another patient's volume of the same rows, after [`derange_by_patient`].
+            - `"shuffled"`: the volume of another patient among the rows, see [`derange_by_patient`].
             - `"blank"`: air in every voxel, -1 in the normalised space.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the noise and of the shuffling. No result depends on `batch_size`.
         batch_size (`int`, *optional*, defaults to `8`):
-            Reports a forward pass.
+            Reports per forward pass.
         ci (`float`, *optional*):
-            Level of bootstrap intervals of the gaps, by patient; without it there are none.
+            Level of the bootstrap intervals of the gaps by patient. By default no intervals are computed.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `dict`: `loss_pos`, the mean over all report tokens in nats given the reports' own volumes, and for each other
-        volume its own four. For the negative: `loss_neg`, the same mean given it, not capped; `loss_gap`, this less
-        `loss_pos`; `gap_positive_share`, the share of reports that their own volume makes likelier; `pair_gaps`, each
-        report's gap in nats a token, in the rows' order. For the noise: `loss_noise`, `loss_gap_noise`,
-        `gap_positive_share_noise` and `pair_gaps_noise`, and so on. With `ci` also `loss_gap_ci`, and so on.
+        `dict`: `loss_pos`, the mean loss over all report tokens given the reports' own volumes, in nats; and for each
+        other volume four entries. For the negative these are:
+
+        - `loss_neg`: the mean loss over all report tokens given the negatives, not capped.
+        - `loss_gap`: `loss_neg` less `loss_pos`.
+        - `gap_positive_share`: the share of reports with a gap above 0.
+        - `pair_gaps`: the gap of each report in nats per token, in the rows' order.
+
+        For the noise they are `loss_noise`, `loss_gap_noise`, `gap_positive_share_noise` and `pair_gaps_noise`, and so
+        on for the other volumes. With `ci` also `loss_gap_ci` and so on, and `ci_level`.
 
     Raises:
-        `ValueError`: if there is no row at all, or an unknown name in `volumes`; for `"negative"`, if a row has none;
-            for `"shuffled"`, if the rows cannot be read by index.
+        `ValueError`: if there are no rows, or for an unknown name in `volumes`; for `"negative"`, if a row has no
+            negative; for `"shuffled"`, if the rows cannot be read by index.
         `TooFewScansError`: for `"shuffled"`, if one patient has more than half of the rows.
     """
     if unknown := set(volumes) - set(VOLUMES):
@@ -87,7 +92,7 @@ def loss_gap(
     with evaluating(model):
         counts: list[int] = []
         measured: list[str] = []  # VolumeNames
-        sums: dict[str, list[float]] = {name: [] for name in ("own", *volumes)}  # nats a report
+        sums: dict[str, list[float]] = {name: [] for name in ("own", *volumes)}  # nats per report
         total = len(rows) if isinstance(rows, Sized) else None
         with tqdm(total=total, desc="Loss gap", unit="report", disable=not progress) as bar:
             for numbered in batched(enumerate(rows), batch_size):
@@ -110,7 +115,7 @@ def loss_gap(
                     else:
                         swapped = [row | {"images": slices[name](index, row)} for index, row in numbered]
                         pixels = collator.prompts(swapped)[collator.pixels].to(model.device)
-                    # All volumes of a report have one geometry, so its text, grid and positions are the same.
+                    # All volumes have the geometry of the own one, so text, grid and positions are the same.
                     losses, _ = report_losses(model, batch | {collator.pixels: pixels})
                     sums[name] += losses.tolist()
                 bar.update(len(pairs))
@@ -134,7 +139,7 @@ def loss_gap(
 
 
 def gap_per_token(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """From the sums of `tokens` and of one gap, to that gap in nats a token."""
+    """The gap in nats per token, from the sums of the gap and of `tokens`."""
     return {name: nats / sums["tokens"] for name, nats in sums.items() if name != "tokens"}
 
 

@@ -1,4 +1,4 @@
-"""What a report may be scored under instead of its own volume, and how each is called in results."""
+"""The volumes that a report may be scored under instead of its own, and their names in results."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,46 +13,46 @@ from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.windows import to_uint8
 
 
-# How each of the other volumes is called in a sentence.
+# Names of the other volumes in a sentence.
 VOLUMES = {"negative": "its negative", "noise": "noise", "shuffled": "another patient's", "blank": "air"}
 
 
 def suffix_of(kind: str) -> str:
-    """How the keys of one of the other `VOLUMES` end in results: `loss_gap` is the negative's, `loss_gap_noise`, ..."""
+    """Ending of result keys for a kind of `VOLUMES`: `loss_gap` for the negative, `loss_gap_noise` for noise, ..."""
     return "" if kind == "negative" else f"_{kind}"
 
 
 class TooFewScansError(ValueError):
-    """The scans of other patients do not suffice for what is to be measured. All other numbers can still be had."""
+    """There are too few scans of different patients for one measurement. Other measurements may still be possible."""
 
 
 def noise_slices(row: dict, seed: int = 0) -> list[Image.Image]:
-    """The noise of `negative="gauss"` in the row's size and mode, drawn from (`seed`, volume) and nothing else."""
+    """The noise of `negative="gauss"`, in the row's size and mode; it depends only on `seed` and the volume's name."""
     rng = draw_rng(seed, None, row["volume"])
     shapes = [np.asarray(image).shape for image in row["images"]]
     return [Image.fromarray(to_uint8(rng.standard_normal(shape, dtype=np.float32).clip(-1, 1))) for shape in shapes]
 
 
 def blank_slices(row: dict) -> list[Image.Image]:
-    """Air, which is black, in the row's size and mode."""
+    """Black slices, like air, in the row's size and mode."""
     return [Image.new(image.mode, image.size) for image in row["images"]]
 
 
 def derange_by_patient(volumes: Sequence[str], seed: int = 0) -> list[int]:
     """
-    Draws a permutation that gives every volume the place of a volume of another patient.
+    Draws a permutation that replaces every volume by a volume of another patient.
 
     Args:
         volumes (`Sequence[str]`):
-            CT-RATE VolumeNames; the first two parts (`train_12`) name the patient.
+            CT-RATE VolumeNames. The first two parts (`train_12`) name the patient.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draw.
 
     Returns:
-        `list[int]`: position `i` holds the index of the volume that `volumes[i]` is swapped for; each index once.
+        `list[int]`: position `i` holds the index of the volume that replaces `volumes[i]`. Each index occurs once.
 
     Raises:
-        `TooFewScansError`: if one patient has more than half of the volumes, since no such permutation exists then.
+        `TooFewScansError`: if one patient has more than half of the volumes, so that no such permutation exists.
     """
     by_patient = defaultdict(list)
     for index, volume in enumerate(volumes):
@@ -67,13 +67,14 @@ def derange_by_patient(volumes: Sequence[str], seed: int = 0) -> list[int]:
     rng = np.random.default_rng(seed)
     patients = [by_patient[patient] for patient in rng.permutation(sorted(by_patient))]
     order = [index for patient in patients for index in rng.permutation(patient).tolist()]
-    # A patient's volumes lie side by side, so a turn by the largest patient's number carries each past its own.
+    # The volumes of a patient are adjacent in `order`, so a rotation by the largest number of volumes per patient
+    # maps each volume to another patient.
     partner = dict(zip(order, order[shift:] + order[:shift], strict=True))
     return [partner[index] for index in range(len(volumes))]
 
 
 def fit_slices(row: dict, like: dict) -> list[Image.Image]:
-    """The slices of `row`, cropped or padded about their centre to the size of `like`; the padding is air, black."""
+    """The slices of `row`, cropped or padded with air (black) about their centre to the size of `like`."""
     width, height = like["images"][0].size
     fitted = []
     for image in row["images"]:
@@ -85,19 +86,19 @@ def fit_slices(row: dict, like: dict) -> list[Image.Image]:
 
 def shuffle_volumes(rows: Dataset | Sequence[dict], seed: int = 0) -> Iterator[dict]:
     """
-    Gives every report the images of another patient of the same rows; text, labels and negative stay.
+    Gives every row the images of another patient among the rows. Text, labels and negative stay.
 
-    A model that looks at the scan then describes the other patient, and its Coverage falls; one that recites the
-    template loses nothing.
+    A model that looks at the scan then describes the other patient, so its Coverage falls. The Coverage of a model
+    that recites a template does not change.
 
     Args:
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            Rows of one split, each read twice.
+            Rows of one split. Each row is read twice.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draw.
 
     Yields:
-        `dict`: the rows in their order, `images` cropped or padded with air to the row's own size.
+        `dict`: the rows in their order, with other `images`, cropped or padded with air to the row's own size.
 
     Raises:
         `TooFewScansError`: if one patient has more than half of the rows.

@@ -1,4 +1,4 @@
-"""The multiple-choice test of looking: a scan, its report among false ones, and the model's likelihood chooses."""
+"""Report matching, a multiple-choice test of looking: the model chooses a scan's report among false reports."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,11 +22,11 @@ from .other_volumes import TooFewScansError, blank_slices
 
 
 class Options(NamedTuple):
-    """The questions about `Q` of `N` volumes, with `O` options each."""
+    """Questions about `Q` of `N` volumes, each with `O` options."""
 
-    volumes: np.ndarray  # which are asked about, int [Q]
-    reports: np.ndarray  # whose report each option is, int [Q, O]
-    correct: np.ndarray  # place of the volume's own report among its options, int [Q]
+    volumes: np.ndarray  # index of the volume that each question is about, int [Q]
+    reports: np.ndarray  # index of the volume whose report each option is, int [Q, O]
+    correct: np.ndarray  # place of the true report among the options, int [Q]
 
 
 def draw_options(
@@ -39,11 +39,12 @@ def draw_options(
     seed: int = 0,
 ) -> Options:
     """
-    Draws what is asked: the questions of [`~ct_rate_pairs.tasks.matching.Matching`] about these volumes.
+    Draws the questions of [`~ct_rate_pairs.tasks.matching.Matching`] about these volumes.
 
-    Volumes are parted into groups, whose reports are the options of each of them. So whatever a report says, it is as
-    often false as any other, and a model that does not look is at chance. Reports of a group are different patients'
-    and differ in their words; where too many share one report, some of them are left out, with a warning.
+    The volumes are divided into groups. For each volume, the options are the reports of its group. Each report is then
+    a false option equally often, so a model that does not look is at chance. The reports of a group come from
+    different patients and have different words. If too many volumes have the same report, some volumes are left out,
+    with a warning.
 
     Args:
         labels (`np.ndarray` of shape `[N, 18]`):
@@ -51,21 +52,21 @@ def draw_options(
         texts (`Sequence[str]`):
             The `N` true reports.
         volumes (`Sequence[str]`):
-            Their CT-RATE VolumeNames; the first two parts (`train_12`) name the patient.
+            Their CT-RATE VolumeNames. The first two parts (`train_12`) name the patient.
         num_false (`int`, *optional*, defaults to `3`):
-            False reports a volume.
+            False reports per volume.
         difficulty (`str`, *optional*, defaults to `"random"`):
-            `"random"`, where some may state the same findings in other words; `"hard"`: the labels in a group differ,
-            but as little as the volumes allow.
+            `"random"`: random groups, in which two reports may state the same findings in other words. `"hard"`: the
+            labels in a group differ, but as little as the volumes allow.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draw.
 
     Returns:
-        `Options`: with `Q` at most `N`, and `num_false + 1` options.
+        `Options`: at most `N` questions, with `num_false + 1` options each.
 
     Raises:
         `ValueError`: for an unknown difficulty.
-        `TooFewScansError`: if there are too few such reports.
+        `TooFewScansError`: if there are too few different reports of different patients.
     """
     one_of("difficulty", difficulty, DIFFICULTIES)
     patients = [patient_of(volume) for volume in volumes]
@@ -97,51 +98,60 @@ def report_matching(
     progress: bool = True,
 ) -> dict:
     r"""
-    For each volume, lets the model choose its report among false ones by their likelihood.
+    For each volume, lets the model choose the true report among false reports, by likelihood.
 
     The ways of choosing (`rules`):
 
-    - `mean`, `sum`: the loss given the volume, over the report's tokens. `mean` is the headline: it is the loss the
-      model was trained on, while a sum grows with the length and so favours short reports.
-    - `pmi`: \\(\log p(text \mid volume) - \log p(text)\\), the pointwise mutual information of report and volume. It
-      takes out the language prior, under which a common report beats a rare one whatever the scan shows, and the
-      length with it. \\(p(text)\\) is the mean over other patients' volumes ([`marginal_losses`]).
-    - `corrected_mean`, `corrected_sum`: the same with the loss given a blank volume of the volume's size in the place
-      of \\(-\log p(text)\\). It is cheaper and needs no other patient, but nothing was ever trained on a blank volume:
-      a model may read it as a very odd scan, and the correction then adds a preference instead of taking one out.
-    - `text_only_mean`, `text_only_sum`: the loss given the blank volume alone, the baseline. It is at chance, but for
-      volumes of different sizes: in a group, it likes the same report best.
+    - `mean`, `sum`: the loss of the report's tokens given the volume. `mean` is the headline, because the model was
+      trained with the mean loss. The sum grows with the length of a report, and so favours short reports.
+    - `pmi`: \\(\log p(text \mid volume) - \log p(text)\\), the pointwise mutual information of report and volume.
+      The second term removes the language prior, by which a common report beats a rare one whatever the scan shows.
+      This term also removes the effect of length. \\(p(text)\\) is the mean over the volumes of other patients
+      ([`marginal_losses`]).
+    - `corrected_mean`, `corrected_sum`: the loss given the volume, less the loss given a blank volume of equal size.
+      This is cheaper than `pmi` and needs no other patient. But the model was never trained on a blank volume and may
+      read it as a very unusual scan; the correction then adds a bias instead of removing one.
+    - `text_only_mean`, `text_only_sum`: the loss given the blank volume alone, as a baseline. If all volumes have one
+      size, this rule prefers the same report for every volume of a group, so it is at chance.
 
-    One volume and its options are in memory at a time, and the model reads a volume once for all options.
+    Only one volume and its options are in memory at a time. The model reads a volume once for all options.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model to measure. It is in evaluation mode during the call; its former mode is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
             Rows of a held-out split, a map-style dataset or a list.
         num_false (`int`, *optional*, defaults to `3`):
-            False reports a volume.
+            False reports per volume.
         difficulty (`str`, *optional*, defaults to `"random"`):
             Which false reports: `"random"` or `"hard"`, see [`draw_options`].
         seed (`int`, *optional*, defaults to `0`):
             Seed of the options, and of the patients whose volumes `pmi` looks at.
         ci (`float`, *optional*):
-            Level of bootstrap intervals; without it there are none. Whole groups of questions that share their options
-            are drawn, as their answers depend on each other.
+            Level of the bootstrap intervals. By default no intervals are computed. Whole groups of questions with the
+            same options are resampled, because the answers within a group depend on each other.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `dict`: `top1`, `mrr`, `recall_at_2`, ... of the headline, and with `ci` their intervals, `top1_ci`, ...;
-        `rules`, the same of each rule; `chance`, the same of guessing; `ranks`, for each rule the rank of each true
-        report; `confidence`, of each choice by `pmi` its \\(p(text \mid volume) / p(text)\\) over the sum for all
-        options; `volumes`, whose ranks these are, and `n`, their number; `num_options`, `difficulty`, `seed`, and
-        `headline`, the headline's rule. Ready for `json.dump`.
+        `dict`: ready for `json.dump`, with these keys:
+
+        - `top1`, `mrr`, `recall_at_2`, ...: scores of the headline rule. With `ci` also `top1_ci` and so on, and
+          `ci_level`.
+        - `rules`: the same scores for each rule.
+        - `chance`: the same scores for guessing.
+        - `ranks`: maps each rule to the ranks of the true reports.
+        - `confidence`: for each choice by `pmi`, \\(p(text \mid volume) / p(text)\\) of the chosen report, divided by
+          the sum of this ratio over all options.
+        - `volumes`, `n`: the volumes that the questions are about, and their number.
+        - `num_options`, `difficulty`, `seed`: what was asked.
+        - `headline`: name of the headline rule.
 
     Raises:
-        `ValueError`: if there is no row, rows cannot be read by index, or one is not of the volume that is due.
+        `ValueError`: if there is no row, if rows cannot be read by index, or if a row holds another volume because its
+            own cannot be read.
         `TooFewScansError`: if there are too few false reports for a volume.
     """
     volumes = volume_names(rows)
@@ -153,7 +163,7 @@ def report_matching(
     tokens = report_tokens(collator, index)
     with evaluating(model):
         marginal = marginal_losses(model, collator, rows, volumes, tokens, seed=seed)[options.reports]
-        losses = np.empty((2, *options.reports.shape))  # given the volume and given a blank one, [2, Q, O]
+        losses = np.empty((2, *options.reports.shape))  # given the volume, and given a blank volume, [2, Q, O]
         asked = (rows[int(volume)] for volume in options.volumes)
         bar = tqdm(asked, "Matching reports", len(options.volumes), unit="scan", disable=not progress)
         for question, row in enumerate(bar):

@@ -8,13 +8,11 @@ under the other.
 import re
 import shutil
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
-from pycocoevalcap.meteor import meteor as pycocoevalcap_meteor
 
 from .bootstrap import divide, estimate
 
@@ -120,6 +118,7 @@ def text_scores(
     Raises:
         `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
         `FileNotFoundError`: for `meteor=True` without Java.
+        `ImportError`: for METEOR without pycocoevalcap, and for BERTScore without bert-score.
     """
     statistics, named = text_statistics(
         *prepare(predictions, references, recipe),
@@ -159,15 +158,25 @@ def overlap_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> dict
         n-grams of the report), for n = 1 to 4, of shape `[N, 4]`; `generated` and `expected` (lengths of report and
         reference in words), `rouge_l` and `reports` (ones), of shape `[N]`.
     """
-    cooked = [cook_test(text, cook_refs([truth])) for text, truth in zip(hypotheses, truths, strict=True)]
+    words, expected = [text.split() for text in hypotheses], [text.split() for text in truths]
+    generated = np.array([len(row) for row in words])
     return {
-        "matches": np.array([row["correct"] for row in cooked]),
-        "guesses": np.array([row["guess"] for row in cooked]),
-        "generated": np.array([row["testlen"] for row in cooked]),
-        "expected": np.array([row["reflen"][0] for row in cooked]),
+        "matches": np.array([ngram_matches(*row) for row in zip(words, expected, strict=True)]),
+        "guesses": np.maximum(generated[:, None] - np.arange(4), 0),
+        "generated": generated,
+        "expected": np.array([len(row) for row in expected]),
         "rouge_l": np.array([rouge_l(text, truth) for text, truth in zip(hypotheses, truths, strict=True)]),
-        "reports": np.ones(len(cooked)),
+        "reports": np.ones(len(words)),
     }
+
+
+def ngram_matches(words: Sequence[str], expected: Sequence[str]) -> list[int]:
+    """How many n-grams of `words`, n = 1 to 4, are in `expected` too: each at most as often as there."""
+    found = []
+    for n in range(1, 5):
+        here, there = (Counter(zip(*(side[k:] for k in range(n)), strict=False)) for side in (words, expected))
+        found.append((here & there).total())
+    return found
 
 
 def overlap_scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -222,6 +231,10 @@ def meteor_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> np.nd
     stages (exact, stem, synonym, paraphrase) matched content words (2) and matched function words (2); chunks (1); all
     matched words (2). Without Java, a `FileNotFoundError` is raised.
     """
+    try:
+        from pycocoevalcap.meteor import meteor as pycocoevalcap_meteor  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ImportError("METEOR needs pycocoevalcap: pip install 'ct-rate-pairs[meteor]'.") from None
     if shutil.which("java") is None:
         raise FileNotFoundError("METEOR needs Java: install one (`apt install default-jre`), or pass `meteor=False`.")
     jar = Path(pycocoevalcap_meteor.__file__).with_name(pycocoevalcap_meteor.METEOR_JAR)
@@ -259,8 +272,11 @@ def bertscore_f1(
     A report is truncated to the maximum input length of the encoder, for most encoders 512 tokens.
     """
     # Imported here, because the import is slow and few callers need it.
-    from bert_score import BERTScorer  # noqa: PLC0415
-    from bert_score.utils import model2layers  # noqa: PLC0415
+    try:
+        from bert_score import BERTScorer  # noqa: PLC0415
+        from bert_score.utils import model2layers  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ImportError("BERTScore needs bert-score: pip install 'ct-rate-pairs[bertscore]'.") from None
     from transformers import AutoConfig  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(model)

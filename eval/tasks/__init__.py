@@ -1,6 +1,9 @@
 """
-The evaluation of each task. A new one is a file here, with a function of the same arguments, and a line in
-`EVALUATIONS`. Reports are measured in two steps, see [`~ct_rate_pairs.eval.tasks.report.evaluate_model`].
+The evaluation of each task. A new task needs a file in this folder, with a function that takes the same arguments, and
+an entry in `EVALUATIONS`.
+
+Reports are not in `EVALUATIONS`: they are written first and then measured by
+[`~ct_rate_pairs.eval.tasks.report.evaluate_model`].
 """
 
 from collections.abc import Mapping
@@ -29,27 +32,27 @@ def evaluate_tasks(
     settings: TaskSettings,
 ) -> dict[str, dict]:
     """
-    Measures a model on all tasks that it was trained on, but for reports.
+    Measures a model on all tasks that it was trained on, except reports.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         indexes (`Mapping[str, DatasetDict]`):
-            Name of a task to its dataset.
+            Maps the name of a task to its dataset.
         options (`dict`):
-            Options of `load_dataset("ct_rate_pairs", ...)` that the model was trained with.
+            The options of `load_dataset("ct_rate_pairs", ...)` that the model was trained with.
         out (`str` or `Path`):
-            Folder to write to. Of several tasks, each has a folder of its own in it.
+            Folder to write to. If there are several tasks, each gets a subfolder.
         settings ([`TaskSettings`]):
             How much is measured, and how.
 
     Returns:
-        `dict[str, dict]`: name of a task to the contents of its `results.json`.
+        `dict[str, dict]`: maps the name of a task to the contents of its `results.json`.
     """
     results = {}
     for task, index in indexes.items():
         if task in EVALUATIONS:
-            # Without negatives, which would take a second volume per row.
+            # Without negatives, which would read a second volume per row.
             held_out = {**options, "task": task, "negative": "none"}
             test: Dataset = load_dataset("ct_rate_pairs", split="test", **held_out)
             folder = Path(out, task) if len(indexes) > 1 else Path(out)

@@ -1,4 +1,4 @@
-"""Report error detection: which statement of a flipped report does not fit the scan? By likelihood, or by answer."""
+"""The task `errors`: which statement of a report is wrong? A model tells by likelihood, or by its answer."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,13 @@ from .settings import TaskSettings
 from .text_only import score_statements
 
 
-NUM_OTHERS = 4  # volumes that stand for a scan that is not known
+NUM_OTHERS = 4  # other volumes that are averaged over in the place of an unknown scan
 
 
 def tokens_of_statements(
     tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor, report: FlippedReport
 ) -> np.ndarray:
-    """Which statement of the report each of its tokens, `[T]`, is of, int `[T]`; -1 for those of none."""
+    """Place of the statement that each token of the report, `[T]`, belongs to, int `[T]`; -1 outside statements."""
     ends = [len(tokenizer.decode(tokens[: i + 1], clean_up_tokenization_spaces=False)) for i in range(len(tokens))]
     decoded = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
     shift = decoded.find(report.text)
@@ -55,10 +55,11 @@ def flip_reports(
     volumes: Sequence[str], reports: Sequence[str], seed: int = 0
 ) -> tuple[list[int], list[FlippedReport]]:
     """
-    Makes one statement of each report of a split wrong, the same as in its rows of `task="errors"` with that seed.
+    Makes one statement of each report of a split wrong, as the rows of `task="errors"` have it with the same seed.
 
     Returns:
-        `tuple`: the places of the reports that have two statements to choose from, and what was made of them.
+        `tuple`: the indices of the reports that have at least two statements, and these reports with one wrong
+        statement each.
     """
     statements = collect_statements(reports)
     flipped = [
@@ -84,52 +85,53 @@ def detect_by_likelihood(
     progress: bool = True,
 ) -> dict:
     r"""
-    Looks for the wrong statement by the loss of its words, for a model that writes reports.
+    Finds the wrong statement by the loss of its words, for a model that writes reports.
 
-    The ways of scoring a statement (`rules`), the highest being the wrong one:
+    Each rule scores every statement, and the statement with the highest score is chosen as wrong. The rules are:
 
-    - `gap_noise`: \\(-\log p(s \mid volume) + \log p(s \mid noise)\\), summed over the tokens of the statement `s` in
-      the place where it stands: how much the scan speaks against it, beside what speaks against it anyway, such as
-      its being rare. It is the headline.
-    - `gap_blank`: the same against air in every voxel.
-    - `gap_others`: the same against \\(\frac{1}{M} \sum_m p(s \mid v_m)\\), with the volumes \\(v_m\\) of
-      `NUM_OTHERS` other patients: nothing that the model has never seen.
-    - `loss`, `loss_mean`: the loss given the volume alone, summed and by token.
-    - `noise`, `blank`, `others`: the loss given these alone, summed: the baselines, which never look.
+    - `gap_noise`: \\(-\log p(s \mid volume) + \log p(s \mid noise)\\), summed over the tokens of statement `s` in
+      its place in the report. The difference tells how much the scan contradicts the statement: a rare statement
+      has a high loss under both volumes. This rule is the headline.
+    - `gap_blank`: the same with air in every voxel instead of noise.
+    - `gap_others`: the same with \\(\frac{1}{M} \sum_m p(s \mid v_m)\\) over the volumes \\(v_m\\) of `NUM_OTHERS`
+      other patients. Unlike noise and air, these are images such as the model was trained on.
+    - `loss`, `loss_mean`: the loss given the volume, summed over the tokens, and its mean per token.
+    - `noise`, `blank`, `others`: the summed loss given only noise, air or other volumes. These rules are baselines
+      that never look at the scan.
     - `text_only`: TF-IDF and logistic regression, see [`~ct_rate_pairs.eval.tasks.text_only.score_statements`].
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model to measure. It is in evaluation mode during the call; its former mode is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            All rows of a held-out split of `task="report"`: wrong statements are made of their reports' sentences.
+            All rows of a held-out split of `task="report"`. Wrong statements come from sentences of these reports.
         train_volumes (`Sequence[str]`), train_reports (`Sequence[str]`):
             Names and reports of the training split, for `text_only`.
         num_scans (`int`, *optional*):
-            How many scans are looked at, the first ones; all by default.
+            Number of scans to measure on, from the first on; all by default.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the errors and of the noise.
         batch_size (`int`, *optional*, defaults to `8`):
-            Reports a forward pass.
+            Reports per forward pass.
         ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+            Level of the bootstrap intervals by patient. By default no intervals are computed.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `dict`: as of [`detection_scores`].
+        `dict`: see [`detection_scores`].
 
     Raises:
         `ValueError`: if no report has two statements to choose from.
-        `TooFewScansError`: if one patient has more than half of those that have.
+        `TooFewScansError`: if one patient has more than half of the reports with two statements.
     """
     index = rows.with_format(None) if isinstance(rows, Dataset) else rows
     of_rows = [row["completion"][-1]["content"] for row in index]
     named = volume_names(rows)
     kept, reports = flip_reports(named, of_rows, seed)
-    # Of a volume that cannot be read, `on_error="skip"` puts another one in its place.
+    # With `on_error="skip"`, the row of an unreadable volume holds another volume: such rows are left out.
     looked_at = [
         place for place in kept if place < (num_scans or len(named)) and rows[place]["volume"] == named[place]
     ]
@@ -138,8 +140,8 @@ def detect_by_likelihood(
     volumes = volume_names(scans)
     partners = [derange_by_patient(volumes, seed + draw) for draw in range(NUM_OTHERS)] if looked_at else []
     with evaluating(model):
-        given: dict[str, list[np.ndarray]] = defaultdict(list)  # of each report, the loss of its statements in nats
-        lengths = []  # and their numbers of tokens
+        given: dict[str, list[np.ndarray]] = defaultdict(list)  # losses of the statements of each report, in nats
+        lengths = []  # numbers of tokens of these statements
         with tqdm(total=len(reports), desc="Detecting errors", unit="report", disable=not progress) as bar:
             for numbered in batched(enumerate(scans), batch_size):
                 texts = [
@@ -180,6 +182,7 @@ def detect_by_likelihood(
     given["others"] = [np.log(len(losses)) - np.logaddexp.reduce(-np.array(losses)) for losses in others]
 
     def per_report(change, *names: str) -> list[np.ndarray]:
+        """Applies `change` to the losses under the named volumes, report by report."""
         return [change(*losses) for losses in zip(*(given[name] for name in names), strict=True)]
 
     gaps = {f"gap_{name}": per_report(np.subtract, "own", name) for name in ("noise", "blank", "others")}
@@ -193,6 +196,7 @@ def detect_by_likelihood(
 
 
 def _columns(reports: Sequence[FlippedReport]) -> tuple[list[int], list[str]]:
+    """The place of the wrong statement in each report, and the kind of its error."""
     return [report.wrong for report in reports], [report.kind for report in reports]
 
 
@@ -207,27 +211,26 @@ def detect_by_answer(
     progress: bool = True,
 ) -> dict:
     """
-    Asks which statement is wrong, for a model trained on it: how likely is each number as the answer?
+    Finds the wrong statement by the likelihood of each number as the answer, for a model trained on `task="errors"`.
 
-    The rules are `answer`, given the volume; `blank`, given air in its place; `text_only`, as of
-    [`detect_by_likelihood`]; and `most_common`, which takes each number for as likely as it is the answer in the
+    The rules are `answer`, the likelihood given the volume; `blank`, the likelihood given air instead of the volume;
+    `text_only`, see [`detect_by_likelihood`]; and `most_common`, the frequency of each number as the answer in the
     training split.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model to measure. It is in evaluation mode during the call; its former mode is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            Rows of `task="errors"` of a held-out split, and of the training split. Of `train` no volume is read.
+            Rows of `task="errors"`: a held-out split, and the training split. No volume of `train` is read.
         ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+            Level of the bootstrap intervals by patient. By default no intervals are computed.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
 
     Returns:
-        `dict`: as of [`detection_scores`], of the reports whose volume could be read (of the others, `on_error="skip"`
-        puts another volume in their place).
+        `dict`: see [`detection_scores`]. Reports whose volume cannot be read are left out.
     """
     index, known = rows.with_format(None), train.with_format(None).select_columns(["statements", "wrong"])
     with evaluating(model):
@@ -260,25 +263,31 @@ def detection_scores(
     ci: float | None,
 ) -> dict:
     """
-    How well each rule tells the wrong statements.
+    Measures how well each rule finds the wrong statements.
 
     Args:
         scores (`dict[str, list[np.ndarray]]`):
-            For each rule the scores of each report's options, high for wrong; the first rule is the headline.
+            Maps each rule to the scores of each report's statements. A high score means wrong. The first rule is the
+            headline.
         options (`Sequence[Sequence[str]]`), wrong (`Sequence[int]`), kinds (`Sequence[str]`):
-            The statements of the `N` reports, the place of the wrong one among them, and the kind of its error.
+            For each of `N` reports, its statements, the place of the wrong statement among them, and the kind of
+            error.
         volumes (`Sequence[str]`):
-            Their VolumeNames, from which the intervals take the patients.
+            VolumeNames of the reports; they name the patients to resample.
         ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
+            Level of the bootstrap intervals by patient. `None` for no intervals.
 
     Returns:
-        `dict`: `rules`, for each rule `auroc`, `auroc_all`, `top1` and with `ci` their intervals; `chance`, the same
-        of guessing; `headline`, the first rule; `kinds`, for each kind of error its number `n` and the `top1` of each
-        rule; `n`, the number of reports, and `statements`, that of their options. `auroc` is over pairs of a wrong and
-        a right statement that both state, or both deny, the same label, among as many options: what is said cannot
-        tell them apart. `auroc_all` is over all pairs. `top1` is the share of reports whose wrong statement has the
-        highest score. Ready for `json.dump`.
+        `dict`: ready for `json.dump`, with these keys:
+
+        - `rules`: maps each rule to its scores, and with `ci` to their intervals. `auroc` counts only pairs of a wrong
+          and a right statement that both state, or both deny, the same label, in reports with equal numbers of
+          statements; so the text alone cannot tell the two apart. `auroc_all` counts all pairs. `top1` is the share of
+          reports whose wrong statement has the highest score.
+        - `chance`: the same scores for guessing.
+        - `headline`: the first rule.
+        - `kinds`: maps each kind of error to its number `n` and the `top1` of each rule.
+        - `n`, `statements`: the numbers of reports and of statements.
 
     Raises:
         `ValueError`: if there is no report.
@@ -288,7 +297,7 @@ def detection_scores(
     patients = patient_ids(volumes, len(options))
     of_report = np.repeat(np.arange(len(options)), [len(said) for said in options])
     is_wrong = np.concatenate([np.arange(len(said)) == place for said, place in zip(options, wrong, strict=True)])
-    # A wrong statement has fewer others beside it, so their number would tell too.
+    # Wrong statements are more frequent in reports with few statements, so the number of statements matters too.
     kinds_of = [f"{labels_of(sentence)} of {len(said)}" for said in options for sentence in said]
     _, like = np.unique(kinds_of, return_inverse=True)
     rules, hits = {}, {}
@@ -320,8 +329,10 @@ def like_auroc(
     name: str, scores: np.ndarray, wrong: np.ndarray, like: np.ndarray, patients: np.ndarray, ci: float | None
 ) -> dict[str, float | list[float] | None]:
     """
-    AUROC over pairs of a wrong and a right statement with the same number in `like`, as `NAME`, and with `ci` its
-    bootstrap interval by patient, as `NAME_ci`; `None` where there is no such pair. All arrays have the shape `[S]`.
+    AUROC over pairs of a wrong and a right statement with the same number in `like`; `None` if there is no such pair.
+
+    The key of the area is `name`. With `ci`, the key `{name}_ci` holds its bootstrap interval by patient. All arrays
+    have the shape `[S]`.
     """
     area = known(auroc(scores, wrong, groups=like))
     if ci is None:
@@ -345,18 +356,18 @@ def evaluate_errors(
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            A held-out split and the training split, of which no volume is read: rows of `task="errors"` where the
-            model is asked ([`detect_by_answer`]), of `task="report"` where `settings.answers` is `"texts"`
-            ([`detect_by_likelihood`]).
+            A held-out split, and the training split. If `settings.answers` is `"texts"`, these are rows of
+            `task="report"`, for [`detect_by_likelihood`]; otherwise rows of `task="errors"`, for
+            [`detect_by_answer`]. No volume of `train` is read.
         out (`str` or `Path`):
             Folder to write to.
         settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
             How much is measured, and how.
 
     Returns:
-        `dict`: as of [`detection_scores`].
+        `dict`: see [`detection_scores`].
     """
     if settings.answers == "texts":
         volumes, reports, _ = references_of(train)
@@ -373,7 +384,7 @@ def evaluate_errors(
 
 
 def detection_table(result: Mapping) -> list[list[str]]:
-    """A line a rule, and chance, for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
+    """One line per rule and a line for chance, for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
     kinds = result["kinds"]
     told = f"{result['n']} reports, {result['statements']} statements"
     titles = [f"Top-1, {kind} (n = {of['n']})" for kind, of in kinds.items()]

@@ -1,4 +1,4 @@
-"""The task `matching`: which of the texts is the volume's, by the likelihood of their letters or of the texts."""
+"""The task `matching`: the model chooses a volume's text by the likelihood of the letters, or of the texts."""
 
 import hashlib
 import json
@@ -36,15 +36,15 @@ TRIVIAL = {
 
 def group_names(options: Sequence[Sequence[str]]) -> list[str]:
     """
-    Names the group of each question: those that are asked with the same texts, in whatever order.
+    Names the group of each question. Questions with the same options, in any order, form a group.
 
     Args:
         options (`Sequence[Sequence[str]]`):
-            The options of `N` questions. Differences in case and white space do not count.
+            The options of `N` questions. Differences in case and white space are ignored.
 
     Returns:
-        `list[str]`: `group_0`, `group_1`, ... in the order of their first question. In the place of VolumeNames they
-        make [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`] draw whole groups.
+        `list[str]`: `group_0`, `group_1`, ... in the order of their first questions. Passed as `volumes`, these names
+        make [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`] resample whole groups.
     """
     numbers: dict[frozenset[str], int] = {}
     keys = [frozenset(same_words(text) for text in texts) for texts in options]
@@ -53,9 +53,9 @@ def group_names(options: Sequence[Sequence[str]]) -> list[str]:
 
 def first_groups(rows: Dataset, number: int) -> Dataset:
     """
-    The first groups of a split, as many as have `number` questions together, but one at least. No volume is read.
+    The first groups of a split that hold at most `number` questions together; at least one group. No volume is read.
 
-    Only in whole groups is every text as often false as its number demands, and the text alone without use.
+    Only in whole groups is each text a false option equally often, so that the text alone gives no hint.
     """
     groups = group_names(rows.with_format(None)["options"])
     sizes, taken, questions = Counter(groups), set(), 0
@@ -76,23 +76,24 @@ def measure_options(
     answers: str = "letters",
 ) -> tuple[list[int], np.ndarray]:
     """
-    The loss of each option, given the volume and given a blank one of the same size: the mean over its tokens.
+    Mean loss over the tokens of each option, given the volume and given a blank volume of the same size.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model to measure. It is put into evaluation mode and back.
+            Model to measure. It is in evaluation mode during the call; its former mode is restored afterwards.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into batches.
         rows ([`~datasets.Dataset`]):
             Rows of `task="matching"`, with `O` options each.
         answers (`str`, *optional*, defaults to `"letters"`):
-            `"letters"`: the model is asked the row's question, and an option's loss is that of its letter.
-            `"texts"`: it is asked for the report, and an option's loss is that of its text: for a model that was
-            trained on reports alone.
+            `"letters"`: the model is asked the row's question, and the loss of an option is the loss of its letter.
+            `"texts"`: the model is asked for the report, and the loss of an option is the loss of its text. This is
+            for a model that was trained on reports alone.
 
     Returns:
-        `tuple`: the places in `rows` of the `N` questions whose volume could be read (of the others,
-        `on_error="skip"` puts another volume in their place), and losses in nats, of shape `[2, N, O]`.
+        `tuple`: the indices in `rows` of the `N` questions whose volume could be read, and losses in nats per token,
+        `[2, N, O]`, first given the volume, then given a blank volume. Questions whose volume cannot be read are left
+        out.
     """
     index = rows.with_format(None)
     config = reader_of(rows).config
@@ -129,21 +130,22 @@ def evaluate_matching(
     settings: TaskSettings,
 ) -> dict[str, dict]:
     """
-    Measures a model's choices and writes `results.json`, `table.md` and `choices.jsonl`.
+    Measures the choices of a model, and writes `results.json`, `table.md` and `choices.jsonl`.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            Rows of `task="matching"`, of a held-out split and of the training split. Of `train` no volume is read.
+            Rows of `task="matching"`: a held-out split, and the training split. No volume of `train` is read.
         out (`str` or `Path`):
             Folder to write to.
         settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
-            Its `max_samples` takes the first whole groups of questions ([`first_groups`]); `answers` is that of
-            [`measure_options`].
+            How much is measured, and how. `max_samples` selects the first whole groups of questions
+            ([`first_groups`]); `answers` is the argument of [`measure_options`].
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`, as of [`score_choices`], and under `model` also `answers`.
+        `dict[str, dict]`: the contents of `results.json`: the keys of [`score_choices`], and under `model` also
+        `answers`.
 
     Raises:
         `ValueError`: if there is no question whose volume can be read.
@@ -169,27 +171,33 @@ def score_choices(
     losses: np.ndarray, index: Dataset, train: Dataset, config: CTRatePairsConfig, ci: float | None = None
 ) -> dict[str, dict]:
     """
-    Sets a model's choices beside those of what does not look.
+    Scores the choices of a model, and of baselines that do not look.
 
     Args:
         losses (`np.ndarray` of shape `[2, N, O]`):
-            Of each option, the lowest for the chosen one: given the volume, and given a blank one.
+            Losses of the options, first given the volume, then given a blank volume. The option with the lowest loss
+            is chosen.
         index ([`~datasets.Dataset`]):
-            The `N` questions, without slices: whole groups of a split of `task="matching"`.
+            The `N` questions without slices: whole groups of a split of `task="matching"`.
         train ([`~datasets.Dataset`]):
-            Those of the training split.
+            The questions of the training split.
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
             The options of the dataset.
         ci (`float`, *optional*):
-            Level of bootstrap intervals. Whole groups of questions are drawn: in one, the choices of a model that
-            sees no volume cannot all be right, so questions alone would give too wide an interval.
+            Level of the bootstrap intervals. By default no intervals are computed. Whole groups of questions are
+            resampled, because the choices within a group depend on each other: a model that sees no volume cannot be
+            right on all of them. Resampling single questions would make the interval too wide.
 
     Returns:
-        `dict[str, dict]`: the keys of [`~ct_rate_pairs.eval.metrics.ranking.rank_scores`] under `model`, `blank` (the
-        same model, shown a blank volume), `text_only` (TF-IDF and logistic regression over the options, see
-        [`~ct_rate_pairs.eval.tasks.text_only.score_options`]), `most_common` (the most common letters of the training split)
-        and `chance`. Under `model` also `n`, `groups`, `num_options`, `options` and `difficulty` of the dataset, and
-        `questions`, the fingerprint of volumes and options.
+        `dict[str, dict]`: scores of [`~ct_rate_pairs.eval.metrics.ranking.rank_scores`] for each of:
+
+        - `model`: the model. This entry also holds `n`, `groups` and `num_options`; `options` and `difficulty` of the
+          dataset; and `questions`, the fingerprint of volumes and options.
+        - `blank`: the same model, given a blank volume.
+        - `text_only`: TF-IDF and logistic regression over the options, see
+          [`~ct_rate_pairs.eval.tasks.text_only.score_options`].
+        - `most_common`: the letters in the order of their frequency in the training split.
+        - `chance`: guessing.
     """
     known = train.with_format(None).select_columns(["options", "correct"])
     options, correct, number = list(index["options"]), np.array(index["correct"]), losses.shape[2]
@@ -216,32 +224,32 @@ def score_choices(
 
 
 def fingerprint_questions(index: Dataset) -> str:
-    """Sixteen hexadecimal digits that change with the volumes that are asked about, their order or their options."""
+    """A hash (16 hexadecimal digits) of the volumes that the questions are about, their order and their options."""
     asked = json.dumps([index["volume"][:], index["options"][:]])
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 def choice_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     """
-    Sets the choices of several models among the same options side by side, for
-    [`~ct_rate_pairs.eval.tables.write_markdown`].
+    A table of several models that chose among the same options, for [`~ct_rate_pairs.eval.tables.write_markdown`].
 
     Args:
         runs (`Mapping[str, Mapping[str, Mapping]]`):
-            Name of a model to its [`score_choices`].
+            Maps the name of a model to its scores from [`score_choices`].
 
     Returns:
-        `list[list[str]]`: the heading; two lines a model, given the volume and given a blank one; what does not look.
+        `list[list[str]]`: the heading; two lines per model, given the volume and given a blank volume; and one line
+        per baseline.
 
     Raises:
-        `ValueError`: if they were asked other questions.
+        `ValueError`: if the models were asked different questions.
     """
     asked = {name: results["model"]["questions"] for name, results in runs.items()}
     if len(set(asked.values())) > 1:
         told = ", ".join(f"{name}: {questions}" for name, questions in asked.items())
         raise ValueError(
-            f"The runs were asked other questions ({told}), so their numbers do not compare. Measure them on the same "
-            "split, with the same `options`, `difficulty`, `num_false`, `target` and `seed`."
+            f"The runs were asked different questions ({told}), so their numbers cannot be compared. Measure them on "
+            "the same split, with the same `options`, `difficulty`, `num_false`, `target` and `seed`."
         )
     first = next(iter(runs.values()))
     model = first["model"]
@@ -250,6 +258,7 @@ def choice_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     lines = [[told, "Top-1", "MRR", *(name.replace("recall_at_", "Recall@") for name in recalls)]]
 
     def line(title: str, scores: Mapping) -> list[str]:
+        """A line of the table: its title and scores."""
         return [title, *(format_number(scores, key) for key in ("top1", "mrr", *recalls))]
 
     for name, results in runs.items():

@@ -1,5 +1,6 @@
 """
-Held-out scans and their generated reports -> `results.json`, table and figures; with the model, also whether it looks.
+Measures generated reports of held-out scans, and writes `results.json`, a table and figures. With the model, measures
+also whether it looks at the scan.
 """
 
 import json
@@ -38,34 +39,35 @@ def score_predictions(
     **options,
 ) -> dict[str, dict]:
     """
-    Scores generated reports beside the trivial rows (paper, section 7.4). No volume is read.
+    Scores generated reports and, for comparison, trivial reports (paper, section 7.4). No volume is read.
 
     Args:
         predictions (`dict[str, str]`):
-            VolumeName to generated report.
+            Maps each VolumeName to its generated report.
         scans ([`~datasets.Dataset`]):
-            Rows of the split that holds these volumes: their references and labels.
+            Rows of the split that holds these volumes, with reference reports and labels.
         train_reports (`Sequence[str]`), train_labels (`np.ndarray` of shape `[N, 18]`):
-            The training split, for the trivial rows.
+            Reports and labels of the training split, from which the trivial reports are composed.
         options:
-            `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`score_reports`].
+            `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`~ct_rate_pairs.eval.score_reports`].
 
     Returns:
-        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`, each with `scans`,
-        the [`fingerprint`] of these scans and references: numbers compare where it is the same. That of the model also
-        has `unique_report_ratio`, `most_common_report_share`, the same of the references, and
-        `nodule_coverage_by_size`.
+        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. Each entry holds
+        `scans`, the [`fingerprint`] of scans and references: only numbers with the same fingerprint can be compared.
+        `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
+        (`reference_...`), and `nodule_coverage_by_size`.
 
     Raises:
         `KeyError`: if a volume is not in the split.
     """
-    # In the split's order, so that equal sets of scans have equal fingerprints.
+    # In the order of the split, so that equal sets of scans have equal fingerprints.
     scans = select_volumes(scans, predictions)
     volumes, references, labels = references_of(scans)
     generated = [predictions[volume] for volume in volumes]
     measured = fingerprint(scans)
 
     def score(reports: Sequence[str]) -> dict:
+        """Scores of one report per scan, and the fingerprint of the scans."""
         return score_reports(reports, references, labels, volumes=volumes, **options) | {"scans": measured}
 
     model = score(generated) | report_diversity(generated)
@@ -88,26 +90,11 @@ def measure_looking(
     seed: int = 0,
 ) -> tuple[dict, dict[str, str]]:
     """
-    Measures whether reports depend on the scan: loss gaps, report matching, and reports for swapped volumes.
+    Measures whether reports depend on the scan: loss gaps, report matching, and reports for shuffled volumes.
 
-    Args:
-        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
-        scans ([`~datasets.Dataset`]):
-            Rows of a held-out split; each is read several times.
-        batch_size (`int`, *optional*, defaults to `8`):
-            Scans at a time.
-        max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in tokens.
-        ci (`float`, *optional*):
-            Level of bootstrap intervals by patient; without it there are none.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of noise, options and swaps.
-
-    Returns:
-        `tuple`: `{"gaps": ..., "matching": {"random": ..., "hard": ...}}` as [`loss_gap`] and [`report_matching`] give
-        them, and VolumeName to the report that was written for another patient's volume. What too few scans do not
-        allow is left out, and said.
+    The first result is `{"gaps": ..., "matching": {"random": ..., "hard": ...}}`, from [`loss_gap`] and
+    [`report_matching`]. The second maps each VolumeName to the report that the model writes for the volume of another
+    patient. A measurement for which there are too few scans is left out, with a printed notice.
     """
     kinds = ["negative"] * bool(scans[0]["negative_images"]) + ["noise", "shuffled", "blank"]
     looking, swapped = {}, {}
@@ -142,35 +129,35 @@ def evaluate_model(
     **score,
 ) -> dict[str, dict]:
     """
-    Measures the reports that a model has written, and whether it looks, and writes it all to `out`.
+    Measures the reports that a model has written, and whether the model looks at the scan. Writes results to `out`.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         predictions (`dict[str, str]`):
-            VolumeName to the model's report.
+            Maps each VolumeName to the model's report.
         scans ([`~datasets.Dataset`]):
             Rows of the split that holds these volumes.
         out (`str` or `Path`):
             Folder to write to, see [`write_results`].
         looking_scans (`int`, *optional*, defaults to `200`):
-            How many of the scans [`measure_looking`] is given; 0 for none.
+            How many of the scans, from the first on, [`measure_looking`] gets; 0 to skip this measurement.
         batch_size (`int`, *optional*, defaults to `8`):
-            Scans at a time.
+            Scans per batch.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in tokens.
+            Maximum length of a report in tokens.
         seed (`int`, *optional*, defaults to `0`):
             Seed of [`measure_looking`].
         score:
             `train_reports`, `train_labels` and the options of [`score_predictions`].
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: the rows of [`score_predictions`]; `shuffled`, the reports
-        written for other patients' volumes, on the scans of `looking_scans`; and where these are not all,
-        `unshuffled`, the model's own reports on them.
+        `dict[str, dict]`: the contents of `results.json`: the entries of [`score_predictions`]; `shuffled`, the scores
+        of reports that the model writes for the volumes of other patients, on the first `looking_scans` scans; and if
+        these are not all scans, `unshuffled`, the scores of the model's own reports on the same scans.
     """
     results = score_predictions(predictions, scans, **score)
-    # A volume that cannot be read has no prediction of its own, and here no place either.
+    # A volume that cannot be read has no prediction, so it is left out here too.
     readable = select_volumes(scans, predictions)
     looking = {}
     if looking_scans:
@@ -201,7 +188,7 @@ def evaluate_model(
 
 
 def coverage_change(own: dict[str, str], swapped: dict[str, str], scans: Dataset, *, labeler: str, ci: float) -> dict:
-    """By how much Coverage changes when the same model is shown other patients' volumes, see [`compare_reports`]."""
+    """The change of Coverage when the same model gets volumes of other patients, see [`compare_reports`]."""
     volumes, references, labels = references_of(select_volumes(scans, own))
     reports = ([run[volume] for volume in volumes] for run in (own, swapped))
     return compare_reports(*reports, references, labels, volumes, labeler=labeler, ci=ci)["coverage"]
@@ -213,13 +200,13 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
 
     Args:
         results (`dict[str, dict]`):
-            Rows of metrics. The means of `looking` are added to the row `model`.
+            Metrics as from [`score_predictions`]. The means of `looking` are added to the entry `model`.
         out (`str` or `Path`):
-            Folder.
+            Folder to write to.
         predictions (`dict[str, str]`):
-            VolumeName to report.
+            Maps each VolumeName to its report.
         looking (`dict`):
-            As from [`measure_looking`]; empty where no model was there.
+            What [`measure_looking`] gives; empty if only a file of predictions was measured.
     """
     out, figures = Path(out), Path(out) / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -246,7 +233,7 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
 
 
 def matching_summary(matching: dict) -> dict:
-    """What `results.json` keeps of a [`report_matching`]; the rest is in `looking.json`."""
+    """The part of [`report_matching`] that `results.json` holds. The complete result is in `looking.json`."""
     certain = calibration_error(matching["confidence"], np.array(matching["ranks"]["pmi"]) == 1)
     others = {"pmi": matching["rules"]["pmi"], "text_only": matching["rules"]["text_only_mean"]}
     scores = {name: matching[name] for name in matching["chance"]}

@@ -1,4 +1,4 @@
-"""How much of a task is measured, and how."""
+"""The settings of an evaluation: how much of a task is measured, and how."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,21 +7,21 @@ from typing import Literal
 @dataclass(frozen=True)
 class TaskSettings:
     """
-    What all evaluations of a task take.
+    The settings that the evaluations of all tasks take.
 
     Args:
         max_samples (`int`, *optional*, defaults to `0`):
-            How many of the split's volumes are used: the first ones with all of their questions, or the first whole
-            groups of questions; 0 for all.
+            How much of the split is used: all questions about the first `max_samples` volumes, or the first whole
+            groups of at most `max_samples` questions. 0 for all.
         batch_size (`int`, *optional*, defaults to `8`), max_new_tokens (`int`, *optional*, defaults to `96`):
-            Questions at a time, and the longest answer in tokens, where answers are written.
+            Questions per batch, and maximum length of an answer in tokens, for tasks whose answers are generated.
         answers (`str`, *optional*, defaults to `"letters"`):
-            How options are chosen among: by the likelihood of the `"letters"` (or numbers) that stand for them, or of
-            their `"texts"`, for a model that was trained on reports alone.
+            What chooses among options: the likelihood of their `"letters"` (or numbers), or the likelihood of their
+            `"texts"`, for a model that was trained on reports alone.
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the bootstrap intervals.
         made_with (`dict`, *optional*):
-            What is measured: model, split, seed. It is kept in `results.json`.
+            What is measured: model, split and seed. It is written to `results.json`.
     """
 
     max_samples: int = 0
@@ -33,5 +33,5 @@ class TaskSettings:
 
     @property
     def told(self) -> dict:
-        """The entry `made_with` of `results.json`, where there is one."""
+        """The entry `made_with` of `results.json`; empty without `made_with`."""
         return {"made_with": self.made_with} if self.made_with else {}

@@ -1,4 +1,4 @@
-"""The text-only baseline: TF-IDF and logistic regression, which never sees a volume. At chance, no text leaks."""
+"""A text-only baseline: TF-IDF and logistic regression. If it is at chance, the text alone gives no hint."""
 
 import re
 from collections import Counter
@@ -8,14 +8,15 @@ from itertools import pairwise
 import numpy as np
 
 
-MAX_WORDS = 5000  # the most frequent ones: features are dense
-MAX_QUESTIONS = 2000  # to fit on
+MAX_WORDS = 5000  # the most frequent ones; a limit, because the features are dense
+MAX_QUESTIONS = 2000  # the first ones of the training split, to fit the baseline on
 
 
 class TfIdf:
-    """Words and pairs of words that occur in at least two texts, with their frequency weighted by their rarity."""
+    """TF-IDF: frequencies of words and pairs of words that occur in at least two texts, weighted by rarity."""
 
     def __init__(self, texts: Sequence[str]):
+        """Takes the words and their weights from the training texts."""
         seen = Counter(word for text in texts for word in set(_words(text)))
         frequent = [word for word, n in seen.most_common(MAX_WORDS) if n > 1]
         self.column = {word: i for i, word in enumerate(sorted(frequent))}
@@ -23,7 +24,7 @@ class TfIdf:
         self.idf = np.log((1 + len(texts)) / (1 + counts)) + 1
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Rows of length 1, float32 `[N, words]`."""
+        """Features of `N` texts as unit vectors, float32 `[N, words]`."""
         counts = np.zeros((len(texts), len(self.column)), np.float32)
         for i, text in enumerate(texts):
             for word in _words(text):
@@ -34,13 +35,14 @@ class TfIdf:
 
 
 def _words(text: str) -> list[str]:
-    # Chinese has no spaces: there every character counts as a word.
+    """The words and pairs of adjacent words of a text, in lower case."""
+    # Chinese has no spaces, so every Chinese character counts as a word.
     words = re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", text.lower())
     return words + [" ".join(pair) for pair in pairwise(words)]
 
 
 def fit(features: np.ndarray, targets: np.ndarray, penalty: float = 1e-4, steps: int = 150) -> np.ndarray:
-    """Weights of a logistic regression `[F + 1]`, the last one the intercept; targets 0 or 1, of shape `[N]`."""
+    """Weights `[F + 1]` of a logistic regression; the last one is the intercept. Targets `[N]` are 0 or 1."""
     x = np.hstack([features, np.ones((len(features), 1))]).astype(np.float32)
     weights, moment = np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
     rate = 2 / np.mean((x**2).sum(axis=1))
@@ -52,6 +54,7 @@ def fit(features: np.ndarray, targets: np.ndarray, penalty: float = 1e-4, steps:
 
 
 def score(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Logits `[N]` of features `[N, F]`."""
     return features @ weights[:-1] + weights[-1]
 
 
@@ -59,23 +62,25 @@ def score_statements(
     train: Sequence[Sequence[str]], wrong: Sequence[int], test: Sequence[Sequence[str]]
 ) -> list[np.ndarray]:
     """
-    How likely the baseline, fitted to the first 2,000 training reports, holds each statement for the wrong one.
+    Scores how likely each statement is the wrong one. The baseline is fitted to the first 2,000 training reports.
 
     Args:
         train (`Sequence[Sequence[str]]`), wrong (`Sequence[int]`):
-            Statements of the training reports, as many as each has, and the place of the wrong one.
+            Statements of each training report, and the place of the wrong statement among them.
         test (`Sequence[Sequence[str]]`):
-            Statements of the `N` reports.
+            Statements of each of `N` reports.
 
     Returns:
-        `list[np.ndarray]`: for each report the scores of its statements, the highest for the chosen one.
+        `list[np.ndarray]`: for each report, the scores of its statements. The highest score is the baseline's choice.
     """
     train = list(train[:MAX_QUESTIONS])
     tfidf = TfIdf([text for statements in train for text in statements])
 
     def features(questions: Sequence[Sequence[str]]) -> np.ndarray:  # [statements, F]
+        """TF-IDF of each statement, and the chance that it is the wrong one of its report."""
         words = tfidf([text for statements in questions for text in statements])
-        numbers = [1 / len(statements) for statements in questions for _ in statements]  # chance, which text tells too
+        # The text also shows how many statements there are, and so the chance that one of them is wrong.
+        numbers = [1 / len(statements) for statements in questions for _ in statements]
         return np.hstack([words, np.array(numbers, dtype=np.float32)[:, None]])
 
     targets = [place == one for statements, one in zip(train, wrong, strict=False) for place in range(len(statements))]
@@ -85,7 +90,7 @@ def score_statements(
 
 
 def option_features(questions: Sequence[Sequence[str]], tfidf: TfIdf) -> np.ndarray:
-    """What can be seen of options without their volume: words, length, place, likeness to the others; `[N, O, F]`."""
+    """Features of options without their volume: words, length, similarity to the other options, place; `[N, O, F]`."""
     number = len(questions[0])
     words = tfidf([text for options in questions for text in options]).reshape(len(questions), number, -1)
     length = np.array([[len(text) for text in options] for options in questions], dtype=np.float32)  # [N, O]
@@ -93,23 +98,23 @@ def option_features(questions: Sequence[Sequence[str]], tfidf: TfIdf) -> np.ndar
     alike = (words @ words.swapaxes(1, 2)).sum(axis=2) - 1  # [N, O]
     middle = (alike - alike.mean(axis=1, keepdims=True)) / (alike.std(axis=1, keepdims=True) + 1e-9)
     place = np.broadcast_to(np.eye(number, dtype=np.float32), (len(questions), number, number))
-    # What the words are matters against those of the other options.
+    # Only the difference to the words of the other options matters.
     words = words - words.mean(axis=1, keepdims=True)
     return np.concatenate([words, longest[..., None], middle[..., None], place], axis=2)
 
 
 def score_options(train: Sequence[Sequence[str]], correct: Sequence[int], test: Sequence[Sequence[str]]) -> np.ndarray:
     """
-    How likely the baseline, fitted to the first 2,000 training questions, holds each option for the true one.
+    Scores how likely each option is the true one. The baseline is fitted to the first 2,000 training questions.
 
     Args:
         train (`Sequence[Sequence[str]]`), correct (`Sequence[int]`):
-            Options of the training questions, `O` each, and the place of the true one.
+            The `O` options of each training question, and the place of the true option.
         test (`Sequence[Sequence[str]]`):
-            Options of the `N` questions.
+            The options of each of `N` questions.
 
     Returns:
-        `np.ndarray`: scores of shape `[N, O]`, the highest for the chosen option.
+        `np.ndarray`: scores of shape `[N, O]`. The highest score of a question is the baseline's choice.
     """
     train = list(train[:MAX_QUESTIONS])
     tfidf = TfIdf([text for options in train for text in options])

@@ -1,4 +1,4 @@
-"""Answers to the questions of `task="vqa"`, scored by question type and set beside answers without a look."""
+"""The task `vqa`: scores answers by question type, beside the answers of baselines that do not look."""
 
 import json
 from collections import Counter, defaultdict
@@ -37,7 +37,7 @@ ROWS = {
 
 
 def set_f1(answer: frozenset[str] | None, reference: frozenset[str]) -> float:
-    """F1 of one list against another; 1 where both are empty, 0 for an answer that could not be read."""
+    """F1 of an answer against the reference list; 1 if both are empty, 0 for an answer that could not be read."""
     if answer is None:
         return 0.0
     sizes = len(answer) + len(reference)
@@ -54,23 +54,30 @@ def score_answers(
     ci: float | None = None,
 ) -> dict:
     """
-    Accuracy and F1 of parsed answers, by question type. What could not be read is wrong.
+    Accuracy and F1 of parsed answers, by question type. An answer that could not be read counts as wrong.
 
     Args:
         answers (`Sequence[frozenset[str] | None]`), references (`Sequence[frozenset[str]]`):
-            From [`~ct_rate_pairs.eval.tasks.vqa_answers.parse_answer`], of `N` questions.
+            Answers and references of `N` questions, from
+            [`~ct_rate_pairs.eval.tasks.vqa_answers.parse_answer`].
         question_types (`Sequence[str]`):
-            Their types.
+            Types of the questions.
         language (`str`, *optional*, defaults to `"en"`):
-            Of the answers.
+            Language of the answers.
         volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
-            For bootstrap intervals by patient: [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
+            Volume names and level of the bootstrap intervals by patient, see
+            [`~ct_rate_pairs.eval.metrics.bootstrap.estimate`].
 
     Returns:
-        `dict`: `accuracy` over all questions, a list being right if all of it is; `n`; and `per_type`, for each type
-        that is asked for `accuracy`, `f1`, `n` and `unread`, the number of answers that could not be read. `f1` of
-        yes/no and sides is the mean over the answers that occur in the references, that of lists the mean over the
-        questions of [`set_f1`]. With `ci` each number's interval, `accuracy_ci` and so on. Ready for `json.dump`.
+        `dict`: ready for `json.dump`, with these keys:
+
+        - `accuracy`: share of right answers over all questions. A list is right only if the whole list is.
+        - `n`: the number of questions.
+        - `per_type`: maps each question type that occurs to `accuracy`, `f1`, `n` and `unread`, the number of answers
+          that could not be read. For yes/no and sides, `f1` is the mean over the answers that occur in the references.
+          For lists, `f1` is the mean of [`set_f1`] over the questions.
+
+        With `ci` also the interval of each number, `accuracy_ci` and so on.
 
     Raises:
         `ValueError`: if there is no question.
@@ -108,35 +115,37 @@ def score_answers(
 
 
 def accuracy(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The share of right answers, from sums over questions; leading axes stay."""
+    """The share of right answers, from sums over questions; leading axes are kept."""
     return {"accuracy": divide(sums["right"], sums["questions"])}
 
 
 def list_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Accuracy and mean F1 of lists, from sums over questions; leading axes are kept."""
     return accuracy(sums) | {"f1": divide(sums["set_f1"], sums["questions"])}
 
 
 def class_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Accuracy, and macro F1 over the answers that occur, from sums over questions; leading axes are kept."""
     f1 = precision_recall_f1(sums["hits"], sums["predicted"], sums["support"])["f1"]  # [..., answers]
     return accuracy(sums) | {"f1": mean_known(np.where(sums["support"] > 0, f1, np.nan))}
 
 
 def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[str, list[str]]:
     """
-    What can be answered without a volume: the most common answer of the training questions.
+    Answers without a volume: the most common answers of the training questions.
 
-    A question's type and finding are all that its text tells, as its wording does not depend on the answer. So
-    `text_only` is the best that a model of the text alone could do.
+    The wording of a question does not depend on the answer, so the text tells only type and finding of the question.
+    `text_only` is therefore the best that a model without a volume can do.
 
     Args:
         train (`Iterable[Mapping]`):
-            Training questions: `question_type`, `label`, `completion`.
+            Training questions with `question_type`, `label` and `completion`.
         rows (`Sequence[Mapping]`):
-            Questions to answer: `question_type`, `label`.
+            Questions to answer, with `question_type` and `label`.
 
     Returns:
-        `dict[str, list[str]]`: answers to `rows`: `text_only`, by type and finding, and `most_common`, by type alone.
-        `""` where training asks nothing like it.
+        `dict[str, list[str]]`: answers to `rows` under `text_only`, by type and finding, and under `most_common`, by
+        type alone. An answer is `""` if the training split has no such question.
     """
     of_type, of_question = defaultdict(Counter), defaultdict(Counter)
     for row in train:
@@ -152,6 +161,7 @@ def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[st
 
 
 def _first(counts: Counter, fallback: str) -> str:
+    """The most common entry, or `fallback` without any entry."""
     return counts.most_common(1)[0][0] if counts else fallback
 
 
@@ -164,21 +174,9 @@ def answer_questions(
     max_new_tokens: int = 96,
 ) -> list[dict]:
     """
-    Answers each question twice: shown its volume, and shown a blank one of the same size.
+    Answers each question of `task="vqa"` twice: given its volume (`answer`), and given a blank volume (`blank`).
 
-    Args:
-        model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
-        rows ([`~datasets.Dataset`]):
-            Rows of `task="vqa"`.
-        batch_size (`int`, *optional*, defaults to `8`):
-            Questions at a time.
-        max_new_tokens (`int`, *optional*, defaults to `96`):
-            Longest answer in tokens.
-
-    Returns:
-        `list[dict]`: for each question `volume`, `question_number`, `question_type`, `label`, `question`, `reference`,
-        `answer` and `blank`. A volume that cannot be read, in whose place `on_error="skip"` puts another, is left out.
+    Questions about a volume that cannot be read are left out; with `on_error="skip"`, their rows hold another volume.
     """
     volumes = rows.with_format(None)["volume"]
     answered = []
@@ -208,22 +206,22 @@ def evaluate_vqa(
     settings: TaskSettings,
 ) -> dict[str, dict]:
     """
-    Measures a model's answers and writes `results.json`, `table.md` and `answers.jsonl`.
+    Measures the answers of a model, and writes `results.json`, `table.md` and `answers.jsonl`.
 
     Args:
         model ([`~transformers.PreTrainedModel`]), collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            The model and what feeds it.
+            The model and its collator.
         rows ([`~datasets.Dataset`]), train ([`~datasets.Dataset`]):
-            Rows of `task="vqa"`, of a held-out split and of the training split. Of `train` no volume is read.
+            Rows of `task="vqa"`: a held-out split, and the training split. No volume of `train` is read.
         out (`str` or `Path`):
             Folder to write to.
         settings ([`~ct_rate_pairs.eval.tasks.settings.TaskSettings`]):
             How much is measured.
 
     Returns:
-        `dict[str, dict]`: the contents of `results.json`: [`score_answers`] under `model`, `blank` (the same model,
-        shown a blank volume), `text_only` and `most_common` (see [`common_answers`]); under `model` also `language`
-        and `scans`, the fingerprint of volumes and answers.
+        `dict[str, dict]`: the contents of `results.json`: scores from [`score_answers`] under `model`, `blank` (the
+        same model, given a blank volume), `text_only` and `most_common` (see [`common_answers`]). `model` also holds
+        `language`, and `scans`, the fingerprint of volumes and answers.
     """
     language = reader_of(rows).config.prompt
     rows = first_volumes(rows, settings.max_samples) if settings.max_samples else rows
@@ -236,6 +234,7 @@ def evaluate_vqa(
     types, volumes = ([row[name] for row in answered] for name in ("question_type", "volume"))
 
     def parse(texts: Sequence[str]) -> list[frozenset[str] | None]:
+        """Reads one answer per question."""
         return [parse_answer(text, kind, language) for text, kind in zip(texts, types, strict=True)]
 
     references = parse([row["reference"] for row in answered])
@@ -253,7 +252,7 @@ def evaluate_vqa(
 
 
 def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
-    """The rows of [`evaluate_vqa`] by question type, for [`~ct_rate_pairs.eval.tables.write_markdown`]."""
+    """A table of the results of [`evaluate_vqa`] by question type, for `write_markdown`."""
     lines = [["question type", "answers of", "questions", "accuracy", "F1", "not read"]]
     for kind, first in results["model"]["per_type"].items():
         for name, title in ROWS.items():

@@ -1,4 +1,4 @@
-"""What an answer to a question of `task="vqa"` says: short, as the dataset words it, or in a sentence."""
+"""Reads answers to questions of `task="vqa"`: short ones in the words of the dataset, and whole sentences."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from ct_rate_pairs.reports.rules import negated_spans, outside, split_clauses, s
 from ct_rate_pairs.tasks.vqa_wording import FINDINGS, LOBE_NAMES, NAMES, NONE, QUESTION_TYPES, SIDE_NAMES, YES_NO
 
 
-# What a model may say -> what it says, beside the words of the dataset's own answers. "" is an answer, too: none.
+# Words that a model may use in addition to the words of the dataset, and what they mean. "" means: none.
 OTHER_WORDS = {
     "en": {
         "presence": {"not": "No", "absent": "No", "present": "Yes"},
@@ -32,7 +32,7 @@ OTHER_WORDS = {
         "abnormalities": {"没有": "", "未见": "", "正常": ""},
     },
 }
-# Short forms of lobes that are rare in reports, and how a report says them.
+# Short forms of lobes that are rare in reports, and the form that reports use.
 AS_REPORTED = (
     (r"\b(?:right (?:and|&) (?:the )?left|left (?:and|&) (?:the )?right)\b", "both"),
     (r"\b(right|left) (upper|middle|lower)(?= (?:and|&) (?:the )?(?:right|left))", r"\1 \2 lobe"),
@@ -40,7 +40,7 @@ AS_REPORTED = (
 
 
 def _words_of(language: str, question_type: str) -> dict[str, str]:
-    """Every phrase that counts as an answer, in lower case, and which answer it is."""
+    """Maps every phrase that counts as an answer, in lower case, to the answer."""
     words = {
         "presence": {word: word for word in YES_NO[language]},
         "side": {word: word for word in SIDE_NAMES[language].values()},
@@ -55,7 +55,8 @@ def _words_of(language: str, question_type: str) -> dict[str, str]:
 
 
 def _pattern(language: str, words: Mapping[str, str]) -> re.Pattern:
-    # The longest first: one Chinese finding is a part of another's name.
+    """A pattern that finds the phrases in a lower-case text."""
+    # The longest phrases first: the name of one Chinese finding is part of another name.
     phrases = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.compile(rf"\b({phrases})s?\b" if language == "en" else f"({phrases})")
 
@@ -66,20 +67,20 @@ PATTERNS = {key: _pattern(key[0], words) for key, words in WORDS.items()}
 
 def parse_answer(text: str, question_type: str, language: str = "en") -> frozenset[str] | None:
     """
-    Reads an answer, short or in a sentence.
+    Reads an answer, given in a few words or in a sentence.
 
     Args:
         text (`str`):
-            The answer. Of a presence the first word that tells counts; two sides are both; of a list every name
-            counts that is not denied.
+            The answer. For `"presence"`, the first word with a meaning counts. For `"side"`, two different sides mean
+            both. For the two lists, every name counts that is not denied.
         question_type (`str`):
             `"presence"`, `"side"`, `"location"` or `"abnormalities"`.
         language (`str`, *optional*, defaults to `"en"`):
             `"en"` or `"zh"`, the language of the question.
 
     Returns:
-        `frozenset[str]` or `None`: what it says, in the dataset's words: one word of a presence or a side, any number
-        of a list. `None` for an answer that says nothing of it.
+        `frozenset[str]` or `None`: the answer in the words of the dataset: one word for `"presence"` and `"side"`, any
+        number of names for the two lists. `None` if the answer cannot be read.
     """
     text = text.lower()
     said = _said(text, question_type, language)
@@ -96,7 +97,7 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
 
 
 def _said(text: str, question_type: str, language: str) -> list[str]:
-    """The answers whose words a lower-case text has, in its order; English lobes are read as in reports."""
+    """The answers whose phrases occur in a lower-case text, in order. English lobes are also read as in reports."""
     words, pattern = WORDS[language, question_type], PATTERNS[language, question_type]
     said = [words[phrase] for phrase in pattern.findall(text)]
     if (question_type, language) == ("location", "en"):
@@ -107,7 +108,7 @@ def _said(text: str, question_type: str, language: str) -> list[str]:
 
 
 def without_denials(text: str, language: str) -> str:
-    """A lower-case text less what it says is absent, so that "no effusion, a nodule" names the nodule alone."""
+    """A lower-case text without what it denies, so that "no effusion, a nodule" names the nodule alone."""
     if language == "zh":
         return re.sub(r"(?:未见|未发现|没有|无)[^，。；\n]*", "", text)
     kept = []

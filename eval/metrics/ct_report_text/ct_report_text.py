@@ -2,15 +2,14 @@
 
 import datasets
 import evaluate
-import pycocoevalcap
 
 from .bootstrap import estimate
 from .text_metrics import text_scores
 
 
-# From the Hub, `evaluate` fetches only those files that this script itself imports, and names missing packages only if
-# this script itself imports them. So the script imports all of them, one per line.
-__all__ = ["CTReportText", "estimate", "pycocoevalcap"]
+# From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
+# one per line.
+__all__ = ["CTReportText", "estimate"]
 
 _DESCRIPTION = """
 BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports. Scores of the same texts depend on the treatment
@@ -22,7 +21,7 @@ Args:
     predictions: generated reports (`list[str]`).
     references: reference reports, one per prediction; none may be empty.
     recipe: "lower" (lower case, punctuation split off; the default) or "vlm3d" (as the VLM3D challenge does).
-    meteor: True for METEOR, which needs Java (optional).
+    meteor: True for METEOR, which needs pycocoevalcap and Java (optional).
     bertscore_model: encoder for BERTScore, a name on the Hub or a local folder; needs bert-score (optional).
     bertscore_layer: layer of the encoder; by default bert-score's choice for a model of this name, or the last layer
         if bert-score does not know the model (optional).
