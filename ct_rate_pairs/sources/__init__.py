@@ -1,6 +1,6 @@
 """
-Where scans come from. A source has `scans(split, on_error)` (a table), `read_slices(scan, fractions)`, the `settings`
-that it reads with, and a `fingerprint()`.
+Where scans come from. Each source has the methods `scans(split, on_error)` (a table of scans),
+`read_slices(scan, fractions)` and `fingerprint()`, and the attribute `settings` (how it reads volumes).
 """
 
 from pathlib import Path
@@ -17,16 +17,24 @@ Source = TreeSource | PreparedSource
 
 def open_source(data_dir: str | Path | None = None, token: str | None = None, **settings) -> Source:
     """
-    The source that `data_dir` holds: a prepared copy, or a tree with CT-RATE's layout (a copy of it, a phantom
-    cohort); without `data_dir`, the gated repository on the Hub.
+    Open a source.
 
     Args:
         data_dir (`str` or `Path`, *optional*):
-            Folder of the source.
+            A prepared copy, or a folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort). By default,
+            the gated repository on the Hub.
         token (`str`, *optional*):
-            Access token for the Hub; the stored one of `hf auth login` by default.
+            Access token for the Hub. By default, the token that `hf auth login` has stored.
         settings:
-            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`]. A prepared copy has its own, and refuses others.
+            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`]. A prepared copy has fixed settings, and
+            refuses other values.
+
+    Returns:
+        [`Source`]: the source.
+
+    Raises:
+        `FileNotFoundError`: if `data_dir` is no such folder.
+        `ValueError`: if a setting has no allowed value, or is not that of the prepared copy.
     """
     if data_dir is None:
         return HubSource(token, VolumeSettings(**settings))

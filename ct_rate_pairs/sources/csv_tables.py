@@ -1,4 +1,4 @@
-"""CT-RATE's CSV files, joined into one table of scans for each of its two official splits."""
+"""Joins CT-RATE's CSV files into one table of scans per official split."""
 
 import json
 import logging
@@ -15,13 +15,13 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 
 
 logger = logging.getLogger(__name__)
-# stems of the folders and of the tables: CT-RATE says `valid` here and `validation` there
+# Names of a split in folders and in tables: CT-RATE says `valid` in some and `validation` in others.
 _OFFICIAL = {"train": ("train", "train"), "test": ("valid", "validation")}
 _RESCALE, _SPACING = ("RescaleSlope", "RescaleIntercept"), ("XYSpacing", "ZSpacing")
 
 
 class TableError(ValueError):
-    """A CSV of CT-RATE that is missing a column or a volume. The message names the file and the remedy."""
+    """A CSV file of CT-RATE lacks a column or a volume, or holds a wrong value. The message names the remedy."""
 
 
 def read_scans(
@@ -32,27 +32,29 @@ def read_scans(
     on_error: str,
 ) -> pd.DataFrame:
     """
-    Read an official split.
+    Read the tables of one official split.
 
     Args:
-        file (`Callable[[str], Path]`), volumes (`Callable[[str], set[str] | None]`):
-            Find a table, and the names of the volumes in a folder: [`~ct_rate_pairs.sources.tree.TreeSource.file`] and
-            [`~ct_rate_pairs.sources.tree.TreeSource.volumes`].
+        file (`Callable[[str], Path]`):
+            Finds a table, see [`~ct_rate_pairs.sources.tree.TreeSource.file`].
+        volumes (`Callable[[str], set[str] | None]`):
+            Lists the volumes in a folder, see [`~ct_rate_pairs.sources.tree.TreeSource.volumes`].
         settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`]):
-            Its `files` and `reconstructions` are used.
+            How volumes are read. Only `files` and `reconstructions` are used.
         split (`str`):
             `"train"` or `"test"` (CT-RATE's validation set).
         on_error (`str`):
-            `"raise"`, or `"skip"`: leave out volumes that a table lacks, with a warning.
+            What happens with a volume that a table lacks. `"raise"`: an error. `"skip"`: the volume is left out, with
+            a warning.
 
     Returns:
-        `pd.DataFrame`: by the volume's name, the columns `path` (relative to the source), `patient`, `findings`,
-        `impression`, `age`, `sex`, the 18 labels, and for the original files `rescale` (slope, intercept) and
-        `spacing` (x, y, z in mm); in the order of the label table.
+        `pd.DataFrame`: one row per volume, indexed by the volume's name, in the order of the label table. Its columns
+        are `path` (relative to the source), `patient`, `findings`, `impression`, `age`, `sex` and the 18 labels, and
+        for the original files `rescale` (slope, intercept) and `spacing` (x, y, z in mm).
 
     Raises:
-        `FileNotFoundError`: when a table is missing.
-        `TableError`: when a table lacks a column or a volume, or a cell cannot be what its column says.
+        `FileNotFoundError`: if a table is missing.
+        `TableError`: if a table lacks a column or a volume, or if a cell holds a value that its column cannot have.
     """
     short, long = _OFFICIAL[split]
     original = settings.files == "original"
@@ -94,7 +96,7 @@ def read_scans(
 
 
 def _present(names: pd.Index, on_disk: set[str] | None, labels_file: Path, folder: str, on_error: str) -> pd.Index:
-    """The volumes that are there; both a volume without labels and labels without a volume are told."""
+    """The volumes that exist. Volumes without labels are reported, and so are labels without a volume."""
     if on_disk is None:
         return names
     unnamed = sorted(on_disk - set(names))
@@ -110,7 +112,7 @@ def _present(names: pd.Index, on_disk: set[str] | None, labels_file: Path, folde
 
 
 def _first_reconstructions(names: pd.Index) -> pd.Index:
-    """Reconstructions of one scan share report and labels: the one of the lowest number stands for the scan."""
+    """The reconstruction with the lowest number of each scan: all reconstructions share report and labels."""
     scan, number = [names.str.extract(pattern, expand=False) for pattern in (r"(.+)_\d+\.", r"_(\d+)\.")]
     order = pd.DataFrame({"scan": scan, "number": number.astype(int), "position": np.arange(len(names))})
     first = order.sort_values("number", kind="stable").drop_duplicates("scan")["position"]
@@ -118,7 +120,7 @@ def _first_reconstructions(names: pd.Index) -> pd.Index:
 
 
 def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table by its `VolumeName`, with `columns` checked and nothing but them read."""
+    """A table with `VolumeName` as its index. Only `columns` are read, and they must exist."""
     columns = ("VolumeName", *columns)
     try:
         header = pd.read_csv(file, nrows=0).columns
@@ -126,7 +128,7 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         if missing:
             raise TableError(
                 f"{file} has no column '{missing[0]}' (it has: {', '.join(header[:20])}). CT-RATE's own file has "
-                "it: download it again, or write the phantom anew."
+                "this column: download the file again, or write the phantom again."
             )
         table = pd.read_csv(file, usecols=columns)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -160,7 +162,7 @@ def _report(message: str, volumes: list[str], on_error: str) -> None:
         raise TableError(
             f"{message} ({len(volumes)} such volumes). Complete the table, remove the file, or pass on_error='skip'."
         )
-    logger.warning("%s: left out with %d more like it.", message, len(volumes) - 1)
+    logger.warning("%s. This volume and %d others like it are left out.", message, len(volumes) - 1)
 
 
 def _path(folder: str, name: str) -> str:
@@ -169,12 +171,12 @@ def _path(folder: str, name: str) -> str:
 
 
 def _age(age: str) -> int | None:
-    """DICOM's age string, `036Y`."""
+    """Age in years from DICOM's age string, such as `036Y`; `None` for any other value."""
     return int(age[:-1]) if isinstance(age, str) and re.fullmatch(r"\d{1,3}Y", age) else None
 
 
 def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list[tuple[float, ...]]]:
-    """What the headers of the original files lack. `XYSpacing` reads `"[0.75, 0.75]"`."""
+    """The columns `rescale` and `spacing`, which the headers of the original files lack."""
     rescale, spacing = [], []
     for name, slope, intercept, in_plane, through in metadata[[*_RESCALE, *_SPACING]].itertuples():
         try:
@@ -185,8 +187,8 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list[tuple[float,
         if not np.isfinite(values).all():
             raise TableError(
                 f"{file}, row of {name}: RescaleSlope={slope!r}, RescaleIntercept={intercept!r}, XYSpacing="
-                f"{in_plane!r} and ZSpacing={through!r} should be two numbers, a pair such as '[0.75, 0.75]', and a "
-                "number. Correct the row, or use files='fixed', which needs none of them."
+                f"{in_plane!r}, ZSpacing={through!r}. Each must be a number, and XYSpacing a pair such as "
+                "'[0.75, 0.75]'. Correct the row, or use files='fixed', which does not need these columns."
             )
         rescale.append(values[:2])
         spacing.append(values[2:])

@@ -1,4 +1,6 @@
-"""CT-RATE's gated repository on the Hub: its tables are cached, its volumes (21 TB in all) read and forgotten."""
+"""
+CT-RATE's gated repository on the Hub. Its tables are cached. Its volumes (21 TB in all) are deleted after reading.
+"""
 
 import logging
 import time
@@ -8,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     FileMetadataError,
     HfHubHTTPError,
+    HTTPError,  # of whichever httpx the client is on
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
@@ -32,19 +34,18 @@ REPO_ID = "ibrahimhamamci/CT-RATE"
 
 ACCESS_HELP = (
     f"CT-RATE is a gated dataset. Accept its terms at https://huggingface.co/datasets/{REPO_ID}, then run `hf auth "
-    "login` on this machine. For a copy on disk pass `data_dir=` (the folder that holds `dataset/`). To try "
-    "everything without "
-    "CT-RATE, write a phantom cohort with `python -m ct_rate_pairs.phantom --out phantom --scans 200` and pass "
-    "`data_dir='phantom'`; for training: `accelerate launch recipes/sft_neg.py --config recipes/configs/phantom.yaml "
-    "--data_dir phantom`."
+    "login` on this machine. If you have a copy on disk, pass `data_dir=` (the folder that holds `dataset/`). To try "
+    "everything without CT-RATE, write a phantom cohort with `python -m ct_rate_pairs.phantom --output_dir phantom "
+    "--scans 200` and pass `data_dir='phantom'`. To train on the phantom, run `accelerate launch recipes/sft_neg.py "
+    "--config recipes/configs/phantom.yaml --data_dir phantom`."
 )
 
-PATIENCE = 600.0  # seconds for which a server that fails is tried again
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, doubled from one to the other
-_START_TIMEOUT = 10.0  # seconds until a machine without a route to the Hub hears of it
+PATIENCE = 600.0  # seconds during which a failing request is repeated
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two tries: each wait is twice the wait before it
+_START_TIMEOUT = 10.0  # seconds until the first request fails on a machine without a route to the Hub
 
-# What a request to the Hub raises. `hf_xet` has only RuntimeError for a lost connection.
-_HUB_ERRORS = (httpx2.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError)
+# Errors that a request to the Hub raises. `hf_xet` raises a plain RuntimeError for a lost connection.
+_HUB_ERRORS = (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError)
 _REFUSALS = {401: "there is no token, or it is not valid", 403: "this account has not been granted access"}
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class CTRateAccessError(ConnectionError):
 
 
 class _NoBar(tqdm):
-    """For a bar a volume would fill the log. (The client's own `silent_tqdm` fails under Xet.)"""
+    """A hidden bar, because one bar per volume would fill the log. (The client's `silent_tqdm` fails with Xet.)"""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **{**kwargs, "disable": True})
@@ -63,19 +64,21 @@ class _NoBar(tqdm):
 
 class HubSource(TreeSource):
     """
-    The gated repository, at the commit that it has when the first file is asked for: no run mixes two revisions.
+    The gated repository on the Hub. All files are read at the newest commit of the moment when the first file is
+    needed, so a run never mixes two revisions.
 
-    A server that is overloaded (429), ill (5xx), cuts streams or dies is waited for up to `PATIENCE` seconds a file,
-    with growing pauses; one that cannot even be reached for the commit, not at all. A cut stream is resumed where it
-    broke. A volume that comes damaged is downloaded once more, for the damage may be the download's.
+    If the server is overloaded (429), fails (5xx), cuts a stream or stops answering, the request is repeated with
+    growing waits, for up to `PATIENCE` seconds per file. But if the very first request does not reach the Hub, it is
+    not repeated. A cut download is resumed where it broke. A volume that arrives damaged is downloaded once more,
+    because the download may have damaged it.
+
+    Every method that sends a request raises [`CTRateAccessError`] if the Hub refuses access or cannot be reached.
 
     Args:
         token (`str`, *optional*):
-            Access token; the stored one of `hf auth login` by default.
+            Access token. By default, the token that `hf auth login` has stored.
         settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`], *optional*):
-            Which volumes, and how they become slices.
-
-    Every method that asks the Hub raises `CTRateAccessError` when it refuses access, or cannot be reached.
+            Which volumes are read, and how they become slices.
     """
 
     is_phantom = False
@@ -86,20 +89,20 @@ class HubSource(TreeSource):
 
     @cached_property
     def commit(self) -> str:
-        """The commit that every file is read at."""
+        """The commit at which all files are read."""
 
         def ask() -> str:
-            # without `expand` the answer lists every file of the repository
+            # Without `expand`, the answer would list every file of the repository.
             return HfApi(token=self.token).dataset_info(REPO_ID, expand=["sha"], timeout=_START_TIMEOUT).sha
 
         return _patiently("The repository", ask, already_reached=False)
 
     def file(self, path: str) -> Path:
         """
-        Local path of the table `path`.
+        Local path of the table `path`, which is downloaded if it is not in the cache.
 
         Raises:
-            `FileNotFoundError`: when the repository has no such file.
+            `FileNotFoundError`: if the repository has no such file.
         """
         try:
             return self._download(path)
@@ -107,6 +110,7 @@ class HubSource(TreeSource):
             raise FileNotFoundError(f"{REPO_ID} holds no {path} at commit {self.commit}.") from error
 
     def volumes(self, folder: str) -> set[str] | None:
+        """`None`: the repository has all volumes that the tables name."""
         return None
 
     def read_volume(
@@ -116,10 +120,10 @@ class HubSource(TreeSource):
         spacing: tuple[float, float, float] | None = None,
     ) -> Volume:
         """
-        The volume at `path`. Nothing of it stays on disk, unless the process is killed outright meanwhile.
+        The volume at `path`. Its file is deleted after reading, unless the process is killed meanwhile.
 
         Raises:
-            `VolumeError`: when the repository has no such volume, or it is damaged in two downloads.
+            `VolumeError`: if the repository has no such volume, or if two downloads of it are damaged.
         """
         try:
             return self._download_volume(path, rescale, spacing)
@@ -136,8 +140,9 @@ class HubSource(TreeSource):
             try:
                 file = self._download(path, local_dir=folder, tqdm_class=_NoBar)
             except OSError as error:
-                if type(error) is OSError and error.errno is None:  # the client's check of the size; not a full disk
-                    raise VolumeError(f"{path}: the download has not the size that the Hub states.") from error
+                # The client checks the size of a download. Other errors, such as a full disk, have an errno.
+                if type(error) is OSError and error.errno is None:
+                    raise VolumeError(f"{path}: the download does not have the size that the Hub states.") from error
                 raise
             return read_volume(file, path, rescale=rescale, spacing=spacing)
 
@@ -150,15 +155,17 @@ class HubSource(TreeSource):
         return Path(_patiently(path, download))
 
     def fingerprint(self) -> str:
+        """The commit."""
         return self.commit
 
     @property
     def location(self) -> str:
+        """Address of the repository at its commit, for provenance."""
         return f"hf://datasets/{REPO_ID}@{self.commit}"
 
 
 def _patiently(name: str, request: Callable[[], T], already_reached: bool = True) -> T:
-    """`request()`, called again as long as waiting may help; its 404 for a file is the caller's to explain."""
+    """The answer to a request, which is repeated while waiting may help. A missing file is left to the caller."""
     give_up, wait = None, FIRST_WAIT
     while True:
         try:
@@ -166,12 +173,13 @@ def _patiently(name: str, request: Callable[[], T], already_reached: bool = True
         except RemoteEntryNotFoundError:
             raise
         except _HUB_ERRORS as raised:
-            # `hf_hub_download` hides what became of its first request
+            # `hf_hub_download` hides the error of its first request.
             error = raised.__cause__ if isinstance(raised, LocalEntryNotFoundError) else raised
-        # Neither the error's text nor its chain is shown: both can hold signed addresses, or the token itself.
+        # Neither the text of the error nor its causes are shown: they can hold signed addresses, or the token itself.
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         what = f"HTTP {status}, {type(error).__name__}" if status else type(error).__name__
-        # what refuses elsewhere than at the Hub is a CDN, whose signed address has expired: the next one is fresh
+        # A refusal by another server than the Hub comes from a CDN with an expired signed address. The next try gets a
+        # new address.
         from_hub = status and str(error.response.url).startswith(constants.ENDPOINT)
         if from_hub and status not in (408, 429) and status < 500:
             raise CTRateAccessError(f"{name}: the Hub refuses it ({_REFUSALS.get(status, what)}). {ACCESS_HELP}")
@@ -179,7 +187,7 @@ def _patiently(name: str, request: Callable[[], T], already_reached: bool = True
             raise CTRateAccessError(f"{name}: the Hub cannot be reached ({what}). {ACCESS_HELP}")
         give_up = give_up or time.monotonic() + PATIENCE
         if time.monotonic() + wait > give_up:
-            raise CTRateAccessError(f"{name}: the Hub fails ({what}), for {PATIENCE:.0f} s now. {ACCESS_HELP}")
+            raise CTRateAccessError(f"{name}: the Hub has failed for {PATIENCE:.0f} s ({what}). {ACCESS_HELP}")
         logger.warning("%s: the Hub fails (%s). Trying again in %.0f s.", name, what, wait)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)

@@ -1,4 +1,4 @@
-"""A prepared copy: slices, reports and labels in Parquet shards, as `python -m ct_rate_pairs.prepare` writes them."""
+"""Reads a prepared copy: the slices, reports and labels in Parquet shards that `ct-rate-pairs prepare` writes."""
 
 import io
 import json
@@ -24,19 +24,19 @@ _TEXTS = ("volume", "findings", "impression", "age", "sex", "labels")
 
 class PreparedSource:
     """
-    The prepared copy under the folder `root`, read with the settings that it was written with.
+    A prepared copy. Its settings are those that it was written with.
 
-    Every volume is a row group of its own, so that a partner anywhere in the copy is one small read away.
+    Every volume has its own row group, so reading a partner from anywhere in the copy takes one small read.
 
     Args:
         root (`str` or `Path`):
             Folder that holds `prepared.json`.
         settings:
-            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`] that the caller wants.
+            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`] that the caller asks for.
 
     Raises:
-        `ValueError`: when a field of `settings` is not what the copy was written with.
-        `FileNotFoundError`: when shards are missing.
+        `ValueError`: if the copy was written with another value of a field in `settings`, or if `prepared.json` is
+            damaged.
     """
 
     def __init__(self, root: str | Path, **settings):
@@ -44,14 +44,14 @@ class PreparedSource:
         try:
             self.provenance = json.loads((self.root / PROVENANCE).read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy anew.") from error
+            raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy again.") from error
         self.settings = VolumeSettings(**self.provenance["settings"])
         own = asdict(self.settings)
         for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():
             if wanted != own[name]:
                 raise ValueError(
-                    f"{self.root} was prepared with {name}={own[name]!r}, so {name}={wanted!r} cannot be had from it. "
-                    f"Leave {name} out, read the source ({self.provenance['source']}), or prepare another copy."
+                    f"{self.root} was prepared with {name}={own[name]!r}, so it cannot give {name}={wanted!r}. Leave "
+                    f"{name} out, read the source ({self.provenance['source']}), or prepare another copy."
                 )
 
     @property
@@ -60,7 +60,12 @@ class PreparedSource:
         return self.provenance["phantom"]
 
     def shards(self, split: str) -> list[Path]:
-        """Files of the official split `"train"` or `"test"`."""
+        """
+        Files of the official split `"train"` or `"test"`.
+
+        Raises:
+            `FileNotFoundError`: if a file is missing.
+        """
         count = self.provenance["shards"][split]
         files = [self.root / shard_name(split, i, count) for i in range(count)]
         missing = [file for file in files if not file.is_file()]
@@ -72,7 +77,10 @@ class PreparedSource:
         return files
 
     def scans(self, split: str, on_error: str) -> pd.DataFrame:
-        """The official split `"train"` or `"test"`, as [`~ct_rate_pairs.sources.csv_tables.read_scans`] gives it."""
+        """
+        The official split `"train"` or `"test"` as a table, indexed by the volume's name. Its columns are `findings`,
+        `impression`, `age`, `sex`, `patient`, the 18 labels, `path` (of the shard) and `row_group`.
+        """
         parts = []
         for file in self.shards(split):
             try:
@@ -90,7 +98,10 @@ class PreparedSource:
         return scans.set_index("volume")
 
     def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
-        """Slices of one line of a table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and their depths."""
+        """
+        Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
+        slice below the first, in mm.
+        """
         assert fractions is None, "the planes of a prepared copy are fixed"
         try:
             file = self.root / scan["path"]
@@ -98,7 +109,7 @@ class PreparedSource:
             group = shard.read_row_group(scan["row_group"], columns=["images", "slice_mm"])
             images = group["images"].chunk(0).flatten().field("bytes")
             slices = np.stack([np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in images])
-        except (pa.ArrowInvalid, OSError) as error:  # Pillow's errors are OSErrors, too
+        except (pa.ArrowInvalid, OSError) as error:  # Pillow's errors are OSErrors
             raise VolumeError(
                 f"{scan.name}: its slices in {file} cannot be read ({error}). Remove the file, "
                 "and run the command that prepared the copy again."
@@ -106,18 +117,18 @@ class PreparedSource:
         return slices, group["slice_mm"][0].as_py()
 
     def fingerprint(self) -> str:
-        """Changes whenever a shard does."""
+        """A string that changes if a shard changes."""
         files = [file for split in self.provenance["shards"] for file in self.shards(split)]
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return f"{self.root} {json.dumps([self.provenance, stats], sort_keys=True)}"
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """Path of a shard within the copy, in the Hub's manner."""
+    """Path of a shard within the copy, named as shards on the Hub are."""
     return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
 
 
 @lru_cache(maxsize=256)
 def _open(file: Path, modified: int) -> pq.ParquetFile:
-    """Kept open; `modified` tells a file from one that has taken its place."""
-    return pq.ParquetFile(file)  # not mapped into memory: a file cut short would then kill the process
+    """A shard, kept open. `modified` is part of the key, so that a replaced file is opened again."""
+    return pq.ParquetFile(file)  # without memory mapping: reading a truncated file would kill the process

@@ -1,4 +1,7 @@
-"""CT-RATE's own tree of volumes and tables: on disk (a copy, or the phantom), and the part shared with the Hub's."""
+"""
+Sources with CT-RATE's layout of volumes and tables: the base class, and folders on disk (a copy of CT-RATE, or a
+phantom cohort).
+"""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -20,11 +23,11 @@ PHANTOM_MARKER = "phantom.json"  # at the root of a phantom cohort
 
 class TreeSource(ABC):
     """
-    A tree with CT-RATE's layout, read through `settings`.
+    A source with CT-RATE's layout.
 
     Args:
         settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`], *optional*):
-            Which volumes, and how they become slices.
+            Which volumes are read, and how they become slices.
     """
 
     def __init__(self, settings: VolumeSettings | None = None):
@@ -32,11 +35,11 @@ class TreeSource(ABC):
 
     @abstractmethod
     def file(self, path: str) -> Path:
-        """Local path of the table `path`, which is relative to the tree's root."""
+        """Local path of the table `path`, which is relative to the root of the source."""
 
     @abstractmethod
     def volumes(self, folder: str) -> set[str] | None:
-        """Names of the volumes under `folder`; `None` when all that the tables name can be taken to be there."""
+        """Names of the volumes under `folder`; `None` if all volumes of the tables are assumed to exist."""
 
     @abstractmethod
     def read_volume(
@@ -45,16 +48,16 @@ class TreeSource(ABC):
         rescale: tuple[float, float] | None = None,
         spacing: tuple[float, float, float] | None = None,
     ) -> Volume:
-        """The volume at `path`; `rescale` and `spacing` as in [`~ct_rate_pairs.volumes.read_volume`]."""
+        """The volume at `path`. For `rescale` and `spacing`, see [`~ct_rate_pairs.volumes.read_volume`]."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever a table or the set of volumes does, so that no stale index is served."""
+        """A string that changes if a table or the set of volumes changes, so that no outdated index is used."""
 
     @property
     @abstractmethod
     def location(self) -> str:
-        """Where the tree is, for provenance."""
+        """Where the source is, for provenance."""
 
     @property
     @abstractmethod
@@ -67,34 +70,55 @@ class TreeSource(ABC):
 
     def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
         """
-        Slices of one line of a table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and their depths below
-        the first in mm. `fractions` places each plane in its bin, the middle by default.
+        Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
+        slice below the first, in mm. `fractions` is the position of each plane in its bin; by default, the middle.
         """
-        volume = self.read_volume(scan["path"], scan.get("rescale"), scan.get("spacing"))  # given for original files
+        # Only the original files have `rescale` and `spacing`.
+        volume = self.read_volume(scan["path"], scan.get("rescale"), scan.get("spacing"))
         of = self.settings
         slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
         return to_uint8(slices), slice_mm
 
 
 class LocalSource(TreeSource):
-    """A tree with CT-RATE's layout under the folder `root`."""
+    """
+    A folder with CT-RATE's layout.
+
+    Args:
+        root (`str` or `Path`):
+            The folder that holds `dataset/`.
+        settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`], *optional*):
+            Which volumes are read, and how they become slices.
+
+    Raises:
+        `FileNotFoundError`: if `root` has no folder `dataset`.
+    """
 
     def __init__(self, root: str | Path, settings: VolumeSettings | None = None):
         super().__init__(settings)
         self.root = Path(root).expanduser().resolve()
         if not (self.root / "dataset").is_dir():
             raise FileNotFoundError(
-                f"{self.root} holds no folder `dataset/`. Pass the root of a CT-RATE copy or a prepared copy as "
-                f"`data_dir`, or write a phantom there: `python -m ct_rate_pairs.phantom --out {self.root} --scans "
-                "200`."
+                f"{self.root} holds no folder `dataset/`. Pass as `data_dir` the folder of a copy of CT-RATE or of a "
+                "prepared copy, or write a phantom there: `python -m ct_rate_pairs.phantom --output_dir "
+                f"{self.root} --scans 200`."
             )
 
     def file(self, path: str) -> Path:
+        """
+        Path of the table `path`.
+
+        Raises:
+            `FileNotFoundError`: if the table is missing.
+        """
         if not (self.root / path).is_file():
-            raise FileNotFoundError(f"{self.root / path} is missing. Copy it from CT-RATE, or write the phantom anew.")
+            raise FileNotFoundError(
+                f"{self.root / path} is missing. Copy it from CT-RATE, or write the phantom again."
+            )
         return self.root / path
 
     def volumes(self, folder: str) -> set[str] | None:
+        """Names of the volumes under `folder`."""
         return {path.name for path in (self.root / folder).glob("*/*/*.nii.gz")}
 
     def read_volume(
@@ -103,17 +127,21 @@ class LocalSource(TreeSource):
         rescale: tuple[float, float] | None = None,
         spacing: tuple[float, float, float] | None = None,
     ) -> Volume:
+        """The volume at `path`. For `rescale` and `spacing`, see [`~ct_rate_pairs.volumes.read_volume`]."""
         return read_volume(self.root / path, rescale=rescale, spacing=spacing)
 
     @property
     def location(self) -> str:
+        """The folder, for provenance."""
         return str(self.root)
 
     @property
     def is_phantom(self) -> bool:
+        """Whether the scans are synthetic."""
         return (self.root / PHANTOM_MARKER).is_file()
 
     def fingerprint(self) -> str:
+        """A hash of the tables' sizes and times, and of the names of the volumes."""
         digest = hashlib.sha256(str(self.root).encode())
         tables = [*self.root.glob("dataset/*/*.csv"), *self.root.glob("dataset/metadata/*.txt")]
         for path in sorted(tables):
