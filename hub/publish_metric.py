@@ -63,7 +63,6 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
     script = files[f"{name}.py"].decode()
     description, inputs = (_constant(script, constant).strip() for constant in ("_DESCRIPTION", "_INPUTS"))
     citation = _constant(script, "_CITATION").strip()
-    packages = ["pycocoevalcap"] if "import pycocoevalcap\n" in script else []
     card = read_template("metric_space").format(
         title=TITLES[name],
         name=name,
@@ -73,13 +72,12 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
         indented="\n".join(f"  {line}" for line in description.splitlines()),
         inputs=inputs,
         citation=f"\n{citation}\n" if citation else "",
-        packages=f"\nNeeds `pip install evaluate {' '.join(packages)}`.\n" if packages else "",
         predictions=REPORTS[0],
         references=REPORTS[1],
     )
     return files | {
         "app.py": APP.format(repo_id=repo_id, title=TITLES[name], description=description).encode(),
-        "requirements.txt": "".join(f"{package}\n" for package in REQUIREMENTS + packages).encode(),
+        "requirements.txt": "".join(f"{package}\n" for package in REQUIREMENTS).encode(),
         "README.md": card.encode(),
     }
 

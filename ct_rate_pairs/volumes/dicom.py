@@ -22,7 +22,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
 
-from .slicing import VolumeError
+from .slicing import MOST_VOXELS, VolumeError
 from .windows import AIR_HU
 
 
@@ -45,7 +45,6 @@ _REQUIRED = {**_SAME, **_SCALE, "ImagePositionPatient": 3}
 _OPTIONAL = {"NumberOfFrames": 1, "PixelPaddingRangeLimit": 1, "PixelPaddingValue": 1, "SeriesNumber": 1}
 _NUMBERS = {**_REQUIRED, **_OPTIONAL}  # how many each must hold
 
-MOST_VOXELS = 2**31  # as in a NIfTI: a damaged header must not ask for all memory
 _LARGEST = 1e9  # that any number may be; what is larger, infinite or NaN is damage
 _ENOUGH = 10  # slices that a series must have to be chosen by itself: as many as a model sees
 _ROUNDING = 1e-3  # of cosines and voxel sizes that are written as decimals
@@ -265,8 +264,8 @@ def _check(name: str, headers: list[Header]) -> None:
             raise VolumeError(f"{name}: pydicom does not know its transfer syntax. Write it uncompressed.") from None
         if not decoder.is_available:
             raise VolumeError(
-                f"{name}: its pixels are compressed as {UID(syntax).name}, which needs a plug-in of pydicom. "
-                f"Install one of: {'; '.join(decoder.missing_dependencies)}."
+                f"{name}: its pixels are compressed as {UID(syntax).name}, which needs a plug-in of pydicom: "
+                "pip install 'ct-rate-pairs[dicom]'."
             )
 
 

@@ -9,18 +9,18 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
+from types import ModuleType
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, ornt_transform
 
-from .dicom import MOST_VOXELS, DicomFile, read_series, study_of
 from .nifti import DISPLAY, check_spacing, orientation_of, read_volume
-from .slicing import Volume, VolumeError
+from .slicing import MOST_VOXELS, Volume, VolumeError
 
 
 _NAME = "the scan"
@@ -117,12 +117,24 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
             raise VolumeError(f"{_NAME}: the zip is encrypted. Pack it without a password.")
 
 
-def _read_dicom(files: list[DicomFile], series: int | None) -> Volume:
-    stack = read_series(files, series)
+def _read_dicom(files: list[Callable[[], BinaryIO]], series: int | None) -> Volume:
+    stack = _dicom_reader().read_series(files, series)
     return _turned(stack.name, stack.stored, stack.affine, stack.slope, stack.intercept)
 
 
+def _dicom_reader() -> ModuleType:
+    try:
+        from . import dicom  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise VolumeError(f"{_NAME}: DICOM needs pydicom: pip install 'ct-rate-pairs[dicom]'.") from None
+    return dicom
+
+
 def _read_metaimage(path: Path) -> Volume:
+    try:
+        import SimpleITK as sitk  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise VolumeError(f"{_NAME}: a .mha needs SimpleITK: pip install 'ct-rate-pairs[metaimage]'.") from None
     try:
         str(path).encode()  # else SimpleITK ends the process
     except UnicodeEncodeError:
@@ -182,7 +194,7 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
     studies: dict[Path, str] = {}  # of the first file that tells it
     for file in files:
         if not studies.get(file.parent) and file.is_file():
-            study = study_of(partial(file.open, "rb"))
+            study = _study_of(file)
             if study is not None:
                 studies[file.parent] = study
     folders = [folder for folder in studies if not any(parent in studies for parent in folder.parents)]
@@ -193,6 +205,17 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
         alone = study and all(folder in own for folder in folders if folder.is_relative_to(shared))
         scans += [shared] if alone else own
     return scans
+
+
+def _study_of(file: Path) -> str | None:
+    """As `dicom.study_of`. A file that does not open as DICOM does (128 bytes, then DICM) is told without pydicom."""
+    try:
+        with file.open("rb") as opened:
+            if opened.read(132)[128:] != b"DICM":
+                return None
+    except OSError:
+        return ""
+    return _dicom_reader().study_of(partial(file.open, "rb"))
 
 
 def digest(scan: Path) -> str:

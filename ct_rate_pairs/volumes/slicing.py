@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from .windows import AIR, Window, windows_of
 
 
+MOST_VOXELS = 2**31  # that a header may promise: a damaged one must not ask for all memory
+
+
 class VolumeError(ValueError):
     """A volume that cannot become an example: unreadable, or not a chest CT in HU. The message names the file."""
 

@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import traceback
 import zipfile
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices
-from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.scan_files import find_scans, read_scan
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -277,3 +278,23 @@ def test_a_zip_of_another_volume_is_to_be_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "DOE.zip", "w") as archive:
         archive.write(save(tmp_path / "DOE.nii.gz", noise(), AFFINE), "DOE.nii.gz")
     assert_refused(tmp_path / "DOE.zip", "no DICOM image among its 1 files.*Unpack a zip of a volume")
+
+
+def test_without_the_readers_of_other_formats_a_nifti_is_read_and_they_are_named(tmp_path, monkeypatch):
+    """pydicom and SimpleITK are extras."""
+    (tmp_path / "nifti").mkdir()
+    nifti = save(tmp_path / "nifti" / "scan.nii.gz", marked_volume(), AFFINE)
+    (nifti.parent / "labels.csv").write_text("nothing")
+    mha = metaimage(marked_volume(), AFFINE, tmp_path / "scan.mha")
+    series = write(tmp_path / "series", slices(marked_volume(), AFFINE))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    monkeypatch.delitem(sys.modules, "ct_rate_pairs.volumes.dicom", raising=False)
+    monkeypatch.delattr("ct_rate_pairs.volumes.dicom", raising=False)
+    assert find_scans([nifti.parent]) == ([nifti], True)
+    assert read_scan(nifti).stored.shape == marked_volume().shape[::-1]
+    assert_refused(series, r"pip install 'ct-rate-pairs\[dicom\]'")
+    assert_refused(packed(series, tmp_path / "series.zip"), r"pip install 'ct-rate-pairs\[dicom\]'")
+    with pytest.raises(VolumeError, match=r"pip install 'ct-rate-pairs\[dicom\]'"):
+        find_scans([series])
+    assert_refused(mha, r"pip install 'ct-rate-pairs\[metaimage\]'")

@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import sys
 from functools import reduce
 
 import numpy as np
@@ -242,3 +243,17 @@ def test_bertscore_layer_is_chosen(encoder):
     )
     assert "_L1_" in first["bertscore_hash"]
     assert first["bertscore_f1"] != last["bertscore_f1"]
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "extra"),
+    [
+        ("pycocoevalcap.meteor", {"meteor": True}, "meteor"),
+        ("bert_score", {"bertscore_model": "any"}, "bertscore"),
+    ],
+)
+def test_a_metric_without_its_package_names_the_extra(monkeypatch, module, options, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"pip install 'ct-rate-pairs\[{extra}\]'"):
+        text_scores(PREDICTIONS, REFERENCES, **options)
+    assert text_scores(PREDICTIONS, REFERENCES)["bleu1"] > 0
