@@ -2,14 +2,15 @@
 
 import json
 import pickle
-import subprocess
-import sys
+import warnings
 
 import numpy as np
 import pytest
+from helpers.command import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ct_rate_pairs.partners.__main__ import main
 from ct_rate_pairs.partners.sampler import NoPartnerError, PartnerSampler
 from ct_rate_pairs.partners.statistics import RULES, describe_partners, format_report
 from ct_rate_pairs.phantom.prevalence import draw_labels
@@ -190,13 +191,13 @@ def test_the_table_shows_every_rule_label_and_distance():
     assert not histogram[7][:23].strip()  # below the distance asked for
 
 
-def test_the_command_prints_the_table_and_writes_json(tree, tmp_path):
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "ct_rate_pairs.partners", str(tree)]
-    options = ["--split", "test", "--min-label-distance", "6", "--json", str(tmp_path / "new" / "partners.json")]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    report = json.loads((tmp_path / "new" / "partners.json").read_text())
-    assert format_report(report) in run.stdout
+def test_the_command_prints_the_table_and_writes_json(tree, tmp_path, capsys):
+    file = tmp_path / "new" / "partners.json"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert call(main, tree, "--split", "test", "--min_label_distance", 6, "--json", file) == 0
+    report = json.loads(file.read_text())
+    assert format_report(report) in capsys.readouterr().out
     assert (report["split"], report["min_label_distance"]) == ("test", 6)
-    none = subprocess.run([*command[:-1], str(tmp_path)], capture_output=True, text=True, check=False)
-    assert none.returncode == 1 and none.stderr.startswith("error: ")
+    assert call(main, tmp_path) == 2
+    assert capsys.readouterr().err.startswith("error: ")

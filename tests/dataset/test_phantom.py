@@ -3,18 +3,18 @@
 import csv
 import hashlib
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.command import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.phantom import Scan, write_cohort
+from ct_rate_pairs.phantom.__main__ import main
 from ct_rate_pairs.phantom.cohort import plan_cohort
 from ct_rate_pairs.phantom.prevalence import draw_labels
 from ct_rate_pairs.phantom.reports import NOT_GIVEN, write_report
@@ -164,10 +164,8 @@ def test_slabs_do_not_show(monkeypatch):
 
 
 def test_the_command_writes_a_cohort(tmp_path):
-    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", str(tmp_path), "--scans", "2", "--workers", "1"]
-    size = ["--shape", "24", "24", "12", "--spacing", "14", "14", "26.7"]
-    done = subprocess.run([*command, *size], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    size = ("--shape", 24, 24, 12, "--spacing", 14, 14, 26.7)
+    assert call(main, "--output_dir", tmp_path, "--scans", 2, "--workers", 1, *size) == 0
     assert len(list((tmp_path / "dataset" / "train_fixed").rglob("*_1.nii.gz"))) == 2
 
 

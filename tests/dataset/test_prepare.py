@@ -157,8 +157,8 @@ def running_in_group(group: int) -> list[str]:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_redoing_shards_or_leaving_half_of_one(tree, tmp_path):
-    command = [sys.executable, "-m", "ct_rate_pairs.prepare", "--out", str(tmp_path / "copy"), "--data-dir", str(tree)]
-    command += ["--spacing", *map(str, SPACING), "--shard-size", "1", "--workers", "1"]
+    command = [sys.executable, "-m", "ct_rate_pairs.prepare", "--output_dir", str(tmp_path / "copy")]
+    command += ["--data_dir", str(tree), "--spacing", *map(str, SPACING), "--shard_size", "1", "--workers", "1"]
     run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     data = tmp_path / "copy/data"
     deadline = time.monotonic() + 120

@@ -1,15 +1,14 @@
 """The sheet of examples."""
 
-import subprocess
-import sys
-
 import numpy as np
 from datasets import load_dataset
+from helpers.command import call
 from helpers.tree import SPACING
 from PIL import Image
 
+from ct_rate_pairs.example_sheet import draw_sheet
 from ct_rate_pairs.rows import reader_of
-from ct_rate_pairs.show import draw_sheet
+from ct_rate_pairs.show import main
 
 
 def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
@@ -26,10 +25,11 @@ def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
     assert "Impression 1." in text and "Labels of the negative" in text
 
 
-def test_the_command_writes_a_png(tree, tmp_path):
-    command = [sys.executable, "-m", "ct_rate_pairs.show", str(tree), "--n", "2", "--out", str(tmp_path / "s.png")]
-    run = subprocess.run([*command, "--spacing", "4", "4", "8"], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+def test_the_command_writes_a_png(tree, tmp_path, capsys):
+    command = (main, tree, "--n", 2, "--output_file", tmp_path / "s.png", "--spacing", 4, 4, 8)
+    assert call(*command) == 0
     assert Image.open(tmp_path / "s.png").size[0] > 1000
-    bad = subprocess.run([*command, "--window", "bone"], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1 and bad.stderr.startswith("error: ") and "window" in bad.stderr
+    capsys.readouterr()
+    assert call(*command, "--window", "bone") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "window" in told

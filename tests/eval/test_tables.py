@@ -2,13 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
-from helpers.paths import ROOT
 
 from ct_rate_pairs.eval.tables import PAPER_METRICS, paper_table
+from ct_rate_pairs.recipes.table1 import main
 
 
 def results(value, **changes):
@@ -25,8 +23,7 @@ def test_runs_stand_side_by_side_with_their_intervals_and_the_trivial_rows(tmp_p
         path.parent.mkdir()
         path.write_text(json.dumps(results(value, coverage_ci=[value - 0.1, value + 0.1], accuracy=None)))
         files.append(str(path if name == "origin" else path.parent))
-    command = [sys.executable, str(ROOT / "recipes" / "table1.py"), *files, "--out", str(tmp_path / "table")]
-    subprocess.run(command, check=True, capture_output=True)
+    main([*files, "--output_file", str(tmp_path / "table")])
     with open(tmp_path / "table.csv") as file:
         lines = list(csv.reader(file))
     assert lines[0] == ["", "Origin", "Ours-Gauss", "Ours-Heter", "all_negative", "most_common", "all_positive"]

@@ -1,4 +1,4 @@
-"""Starts a recipe as a user types it, and writes the small cohort that its config looks for."""
+"""Starts a recipe as a user types it, and the options of a short run."""
 
 import os
 import subprocess
@@ -9,9 +9,12 @@ from helpers.paths import ROOT
 
 
 CONFIGS = ROOT / "recipes" / "configs"
-
-
 ONE_PROCESS = ("--num_processes", "1", "--cpu")
+SHORT = (
+    *("--max_steps", "2", "--logging_steps", "1", "--max_eval_samples", "8", "--max_new_tokens", "8"),
+    *("--per_device_train_batch_size", "2", "--beta", "0.1", "--negative_start_ratio", "0"),
+    *("--dataloader_num_workers", "0", "--dataloader_persistent_workers", "false"),
+)
 
 
 def launch(
@@ -21,15 +24,3 @@ def launch(
     command += [str(ROOT / "recipes" / f"{recipe}.py"), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
-
-
-def write_cohort(folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "ct_rate_pairs.phantom",
-        "--output_dir",
-        "runs/phantom_cohort",
-    ]  # where the config looks
-    command += ["--scans", "24", "--valid_scans", "24"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)

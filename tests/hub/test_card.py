@@ -1,8 +1,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from ct_rate_pairs.eval.metrics.install import METRICS
 from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -230,8 +229,7 @@ def run(code: str, names: dict) -> str:
 @pytest.mark.slow
 def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     monkeypatch.chdir(run_dir)
-    phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
-    subprocess.run(phantom, check=True, capture_output=True)
+    write_cohort("phantom", 4, workers=1)
     options = {"data_dir": "phantom", "spacing": (4.0, 4.0, 8.0), "num_slices": 6, "prompt": "zh"}
     rows = load_dataset("ct_rate_pairs", split="test", **options)
     save_row_settings([reader_of(rows)], run_dir)

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import yaml
 from datasets import load_dataset
+from helpers.command import call
 from helpers.writable_hub import READ, WRITE, client_environment
 
 from ct_rate_pairs.config import CTRatePairsConfig
-from ct_rate_pairs.hub import negative_index as module
-from ct_rate_pairs.hub.negative_index import negative_index, publish_negative_index
+from ct_rate_pairs.hub.negative_index import main, negative_index, publish_negative_index
 from ct_rate_pairs.hub.repository import PublishError
+from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.volume_names import patient_of
 
 
@@ -79,26 +80,23 @@ def test_the_card_comes_last_and_the_same_call_completes_it(hub, tree):
 
 def test_the_command_tells_a_read_only_token(hub, tree, monkeypatch, tmp_path, capfd):
     hub.connect(monkeypatch, READ, tmp_path / "other")
-    monkeypatch.setattr(sys, "argv", ["negative_index", "alice/pairs", str(tree)])
-    with pytest.raises(SystemExit, match="this token may not write there"):
-        module.main()
-    assert READ not in "".join(capfd.readouterr())
+    assert call(main, "alice/pairs", tree) == 2
+    said = capfd.readouterr()
+    assert "this token may not write there" in said.err and READ not in said.out + said.err
 
 
 @pytest.mark.parametrize(
     ("repo_id", "options", "message"),
     [
         ("a b/c", [], "Repo id must use alphanumeric chars"),
-        ("alice/pairs", ["--min-label-distance", "40"], "min_label_distance=40: choose 1 to 18"),
+        ("alice/pairs", ["--min_label_distance", "40"], "min_label_distance=40: choose 1 to 18"),
         ("alice/pairs", ["/nowhere"], "/nowhere"),
     ],
 )
-def test_the_command_tells_what_is_wrong_with_its_arguments(hub, tree, monkeypatch, repo_id, options, message):
-    place = [] if options == ["/nowhere"] else [str(tree)]
-    monkeypatch.setattr(sys, "argv", ["negative_index", repo_id, *place, *options])
-    with pytest.raises(SystemExit, match=message):
-        module.main()
-    assert not hub.repos
+def test_the_command_tells_what_is_wrong_with_its_arguments(hub, tree, capsys, repo_id, options, message):
+    place = [] if options == ["/nowhere"] else [tree]
+    assert call(main, repo_id, *place, *options) == 2
+    assert message in capsys.readouterr().err and not hub.repos
 
 
 @pytest.mark.slow
@@ -113,7 +111,7 @@ def test_the_card_s_code_joins_the_index_to_the_scans_in_a_fresh_process(hub, tm
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("-m", "ct_rate_pairs.phantom", "--out", "phantom", *("--scans", "8", "--valid-scans", "4", "--workers", "1"))
+    write_cohort(tmp_path / "phantom", 8, valid_scans=4, workers=1)
     address = run("-m", "ct_rate_pairs.hub.negative_index", "alice/pairs", "phantom", "--splits", "train", "test")
     assert address == f"{hub.url}/datasets/alice/pairs\n"
     card = hub.repo("alice/pairs", "datasets").files()["README.md"].decode()

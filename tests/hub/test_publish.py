@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.command import call
 from helpers.finished_run import NIFTI, PNG, REFERENCE, SHOWN, write_model, write_run
 from helpers.writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
@@ -20,9 +21,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.hub import publish as publish_module
 from ct_rate_pairs.hub import repository
+from ct_rate_pairs.hub.checkpoints import take_over_push
 from ct_rate_pairs.hub.guard import ForbiddenContentError
-from ct_rate_pairs.hub.publish import publish, publish_or_tell_how, take_over_push
+from ct_rate_pairs.hub.publish import publish, publish_or_tell_how
 from ct_rate_pairs.hub.repository import PublishError
+from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import read_row_settings
 
@@ -199,11 +202,10 @@ def test_a_token_or_name_that_does_not_fit_is_told_and_no_token_printed(
     hub, run_dir, monkeypatch, tmp_path, capfd, token, repo_id, message
 ):
     hub.connect(monkeypatch, token, tmp_path / "other")
-    monkeypatch.setattr(sys, "argv", ["publish", str(run_dir), repo_id])
-    with pytest.raises(SystemExit) as end:
-        publish_module.main()
-    assert message in str(end.value) and not hub.repos
-    assert "hf_" not in str(end.value) + "".join(capfd.readouterr())
+    assert call(publish_module.main, run_dir, repo_id) == 2
+    said = capfd.readouterr()
+    assert message in said.err and not hub.repos
+    assert "hf_" not in said.out + said.err
 
 
 def test_a_card_whose_metadata_are_broken_is_named(hub, run_dir):
@@ -337,8 +339,7 @@ def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub
     assert done.stdout == f"{hub.url}/alice/heter/tree/main\n" and "Warning" not in done.stderr
     assert WRITE not in done.stdout + done.stderr
     (tmp_path / "elsewhere").mkdir()
-    phantom = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "4", "--workers", "1"]
-    subprocess.run(phantom, check=True, capture_output=True, cwd=tmp_path / "elsewhere")
+    write_cohort(tmp_path / "elsewhere" / "phantom", 4, workers=1)
     card = hub.repo("alice/heter").files()["README.md"].decode()
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
     environment["HF_HOME"] = str(tmp_path / "two")
@@ -375,7 +376,7 @@ def test_a_push_that_fails_at_the_end_says_how_to_do_it_later(hub, run_dir, monk
     monkeypatch.undo()
     hub.connect(monkeypatch, WRITE, run_dir.parent / "later")
     (run_dir / "scan.nii.gz").unlink(missing_ok=True)
-    monkeypatch.setattr(sys, "argv", later[2:])
-    publish_module.main()
-    assert later[:3] == ["python", "-m", "ct_rate_pairs.hub.publish"] and hub.repo("alice/ct").private
+    assert later[:2] == ["ct-rate-pairs", "publish"]
+    publish_module.main(later[2:])
+    assert hub.repo("alice/ct").private
     assert set(hub.repo("alice/ct").files("heter")) == PUBLISHED

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, slices, write
 from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, save_reader, write_report
 from PIL import Image
@@ -16,8 +17,9 @@ from pydicom import dcmwrite
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from ct_rate_pairs.hub import load_reporter
-from ct_rate_pairs.hub.report import main, new_name, report_batch
+from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting import files
+from ct_rate_pairs.hub.reporting.batch import new_name, report_batch
 from ct_rate_pairs.hub.reporting.files import format_report, save
 from ct_rate_pairs.hub.reporting.sheet import plot_sheet
 from ct_rate_pairs.volumes.scan_files import find_scans
@@ -32,12 +34,10 @@ def model_dir(tmp_path_factory):
     return save_reader(tmp_path_factory.mktemp("models") / "reader")
 
 
-def call(*arguments) -> int:
+def order(model, out, *arguments) -> int:
     """What the command exits with."""
-    try:
-        return main([*map(str, arguments), "--device", "cpu"])
-    except SystemExit as exit:
-        return exit.code
+    places = ("--model_name_or_path", model, "--output_dir", out)
+    return call(main, *arguments, *places, "--device", "cpu")
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ def traces(folder: Path, said: str, *, also: tuple[str, ...] = ()) -> list[tuple
 
 def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(model_dir, tmp_path, capfd):
     series = write(tmp_path / "DOE_JANE_19450102", slices(make_voxels(SHOWN), AFFINE))
-    assert call(series, "--model", model_dir, "--out", tmp_path / "out") == 0
+    assert order(model_dir, tmp_path / "out", series) == 0
     said = capfd.readouterr()
     assert said.out.startswith(write_report(SHOWN)) and "Not a medical device." in said.out
     assert set(written(tmp_path / "out")) == FILES
@@ -93,7 +93,7 @@ def test_no_file_of_a_batch_and_nothing_it_says_tells_whose_scans_they_are(model
             archive.write(file, f"DOE_JANE/{file.name}")
     (folder / "DOE_20240229.nii.gz").write_bytes(b"DOE JANE 19450102")
     save_nifti(folder / "DOE_1.nii.gz", (0, 1, 0))
-    assert call(folder, "--model", model_dir, "--out", tmp_path / "out") == 1
+    assert order(model_dir, tmp_path / "out", folder) == 1
     said = capfd.readouterr()
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert sorted(failure["error"].split(":")[0] for failure in failures) == ["series 1 of the scan", "the scan"]
@@ -114,7 +114,7 @@ def batch(tmp_path):
 
 def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(model_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
-    assert call(batch, "--model", model_dir, "--out", out) == 1
+    assert order(model_dir, out, batch) == 1
     texts = {name: json.loads((out / name / "report.json").read_text())["text"] for name in ("scan-001", "scan-003")}
     assert texts == {"scan-001": write_report((1, 0, 0)), "scan-003": write_report((0, 0, 1))}
     (failure,) = json.loads((out / "failures.json").read_text())
@@ -129,7 +129,7 @@ def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(model_dir, tmp_pat
     save_nifti(Path("scans/B.nii"), SHOWN)
     with socket.socket(socket.AF_UNIX) as closed:  # opening it fails, for root too
         closed.bind("scans/DOE.nii")
-        assert call("scans", "--model", model_dir, "--out", "out") == 1
+        assert order(model_dir, "out", "scans") == 1
     (failure,) = json.loads(Path("out/failures.json").read_text())
     assert (failure["name"], failure["number"], failure["digest"]) == ("scan number 2", 2, None)
     assert failure["error"].startswith("the scan: cannot be read") and "DOE" not in capfd.readouterr().err
@@ -138,12 +138,12 @@ def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(model_dir, tmp_pat
 
 def test_a_batch_goes_on_where_it_stopped(model_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
-    call(batch, "--model", model_dir, "--out", out)
+    order(model_dir, out, batch)
     first = {name: data for name, data in written(out).items() if name.startswith("scan-001")}
     (out / "scan-003" / "report.json").unlink()  # as if it had been stopped there
     save_nifti(batch / "b.nii.gz", (0, 1, 0))  # repaired
     capfd.readouterr()
-    assert call(batch, "--model", model_dir, "--out", out) == 0
+    assert order(model_dir, out, batch) == 0
     said = capfd.readouterr().out
     assert said.count("finished before") == 1 and "[1/3] scan-001: finished before" in said
     assert {name: data for name, data in written(out).items() if name.startswith("scan-001")} == first
@@ -206,7 +206,7 @@ def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_i
 def test_a_report_of_something_else_is_named(model_dir, batch, tmp_path, capfd):
     (tmp_path / "out" / "x").mkdir(parents=True)
     (tmp_path / "out" / "x" / "report.json").write_text('{"model": "m", "version": "v"}')
-    assert call(batch, "--model", model_dir, "--out", tmp_path / "out") == 1
+    assert order(model_dir, tmp_path / "out", batch) == 2
     assert "report.json is no report of this command, without ['digest'" in capfd.readouterr().err
 
 
@@ -249,9 +249,9 @@ def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(model_dir
     for number, shown in ((1, (0, 1, 0)), (2, SHOWN)):
         write(tmp_path / "DOE" / f"{number}", slices(make_voxels(shown), AFFINE, series=number))
     out = tmp_path / "out"
-    assert call(tmp_path / "DOE", "--model", model_dir, "--out", out) == 1
+    assert order(model_dir, out, tmp_path / "DOE") == 2
     assert "2 of its 2 series are axial CT" in capfd.readouterr().err
-    assert call(tmp_path / "DOE", "--series", 2, "--model", model_dir, "--out", out) == 0
+    assert order(model_dir, out, tmp_path / "DOE", "--series", 2) == 0
     assert capfd.readouterr().out.startswith(write_report(SHOWN)) and set(written(out)) == FILES
 
 
@@ -259,7 +259,7 @@ def test_reports_of_two_models_are_not_mixed_in_one_folder(model_dir, batch, tmp
     reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
     report_batch(reporter, [batch / "a.nii.gz"], out)
     reporter.version = "another"
-    with pytest.raises(ValueError, match="out holds reports of reader, version .* choose another --out"):
+    with pytest.raises(ValueError, match="out holds reports of reader, version .* choose another --output_dir"):
         report_batch(reporter, [batch / "c.nii.gz"], out)
 
 
@@ -268,7 +268,7 @@ def test_a_batch_takes_the_names_of_ct_rate_and_only_those(model_dir, tmp_path):
         assert new_name(Path(name), set()) == "scan-001"
     names = ("valid_7_a_1.nii.gz", "DOE.nii")
     paths = [save_nifti(tmp_path / name, (1, 0, 0), seed) for seed, name in enumerate(names)]
-    assert call(*paths, "--model", model_dir, "--out", tmp_path / "out") == 0
+    assert order(model_dir, tmp_path / "out", *paths) == 0
     assert {path.parent.name for path in (tmp_path / "out").glob("*/report.json")} == {"valid_7_a_1", "scan-001"}
 
 
@@ -276,23 +276,23 @@ def test_series_are_listed_and_one_is_chosen(model_dir, tmp_path, capfd):
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
     write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
     out = tmp_path / "out"
-    assert call(folder, "--model", model_dir, "--out", out) == 1
+    assert order(model_dir, out, folder) == 2
     said = capfd.readouterr()
     assert "2 of its 2 series are axial CT" in said.err and "--series" in said.err and "2: CT, 12 slices" in said.err
     assert "Traceback" not in said.err and not out.exists()
-    assert call(folder, "--series", 2, "--model", model_dir, "--out", out) == 0
+    assert order(model_dir, out, folder, "--series", 2) == 0
     assert capfd.readouterr().out.startswith(write_report(SHOWN))
 
 
 def test_a_name_is_given_by_the_user_and_by_nothing_else(model_dir, batch, tmp_path, capfd):
-    assert call(batch / "a.nii.gz", "--name", "case 7", "--model", model_dir, "--out", tmp_path / "out") == 0
+    assert order(model_dir, tmp_path / "out", batch / "a.nii.gz", "--name", "case 7") == 0
     assert (tmp_path / "out" / "report.md").read_text().startswith("# Chest CT report: case 7\n")
-    assert call(batch, "--name", "case 7", "--model", model_dir, "--out", tmp_path / "out") == 2
+    assert order(model_dir, tmp_path / "out", batch, "--name", "case 7") == 2
     assert "--name is for a single scan" in capfd.readouterr().err
 
 
 def test_what_is_not_there_is_told_at_once_and_without_its_path(tmp_path, capfd):
-    assert call(tmp_path / "DOE.nii.gz", "--model", tmp_path, "--out", tmp_path / "out") == 2
+    assert order(tmp_path, tmp_path / "out", tmp_path / "DOE.nii.gz") == 2
     said = capfd.readouterr().err
     assert "SCAN number 1: there is no such file or folder." in said and "DOE" not in said
 
@@ -300,11 +300,11 @@ def test_what_is_not_there_is_told_at_once_and_without_its_path(tmp_path, capfd)
 def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_traceback(tmp_path, capfd):
     scan = save_nifti(tmp_path / "a.nii", SHOWN)
     for model, cause in ((tmp_path, "holds no model"), ("a b/c", "Repo id"), (tmp_path / "none", "Repo id")):
-        assert call(scan, "--model", model, "--out", tmp_path / "out") == 1
+        assert order(model, tmp_path / "out", scan) == 2
         said = capfd.readouterr().err
         assert said.startswith("error: ") and cause in said and "Traceback" not in said
-    assert call(scan, "--model", tmp_path, "--out", scan) == 2
-    assert "--out is a file" in capfd.readouterr().err
+    assert order(tmp_path, scan, scan) == 2
+    assert "--output_dir is a file" in capfd.readouterr().err
 
 
 def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(model_dir, tmp_path, monkeypatch):
@@ -327,9 +327,8 @@ def test_a_report_without_findings_and_without_confidence_is_written_too(model_d
 
 def test_the_command_runs_as_its_help_says(model_dir, tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
-    command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model", model_dir, "--out", tmp_path / "out"]
-    done = subprocess.run(
-        [*command, "--device", "cpu"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+    command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", model_dir]
+    command += ["--output_dir", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(write_report(SHOWN)) and set(written(tmp_path / "out")) == FILES

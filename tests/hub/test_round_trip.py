@@ -27,6 +27,7 @@ from ct_rate_pairs.hub import load_reporter, write_model_card
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -34,7 +35,7 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 STEPS = 30
 TINY = (
-    f"--max_steps {STEPS} --save_strategy steps --save_steps 20 --eval_scans 3 --max_new_tokens 60 "
+    f"--max_steps {STEPS} --save_strategy steps --save_steps 20 --max_eval_samples 3 --max_new_tokens 60 "
     "--per_device_eval_batch_size 1 --confidence_scans 20"
 ).split()
 TO_THE_HUB = ["--push_to_hub", "true", "--hub_model_id", "alice/phantom"]
@@ -64,8 +65,7 @@ def train(out: str, *arguments: str, **where) -> subprocess.CompletedProcess:
 def folder(tmp_path_factory) -> Path:
     """Where the runs of this module are, with a phantom cohort."""
     folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "ct_rate_pairs.phantom", "--out", "phantom", "--scans", "160"]
-    subprocess.run([*command, "--valid-scans", "4"], cwd=folder, check=True, capture_output=True)
+    write_cohort(folder / "phantom", 160, valid_scans=4, workers=1)
     return folder
 
 
@@ -84,7 +84,8 @@ def published(server, folder, first_machine) -> Path:
     """The folder of that run, published later by the command that it printed."""
     server.faults = []
     command = shlex.split(first_machine.stderr.strip().splitlines()[-1])
-    done = start(sys.executable, *command[1:], cwd=folder, server=server, home="later_hf")
+    assert command[0] == "ct-rate-pairs"
+    done = start(sys.executable, "-m", "ct_rate_pairs", *command[1:], cwd=folder, server=server, home="later_hf")
     assert done.returncode == 0, done.stderr
     return folder / "first"
 
@@ -118,11 +119,11 @@ def run(code: str) -> str:
 
 @pytest.mark.slow
 def test_a_push_that_is_refused_at_the_end_leaves_a_whole_run_and_the_command(folder, first_machine):
-    assert first_machine.returncode == 1
+    assert first_machine.returncode == 2
     assert "Checkpoint 30 is not on the Hub. alice/phantom, committing: this token may not" in first_machine.stderr
     told = first_machine.stderr[first_machine.stderr.rindex("alice/phantom, committing") :]
     assert "The run is finished, and whole in first." in told and "Traceback" not in told
-    assert told.strip().endswith("python -m ct_rate_pairs.hub.publish first alice/phantom --private")
+    assert told.strip().endswith("ct-rate-pairs publish first alice/phantom --private")
     assert {"README.md", "results.json", "confidence.json"} <= set(publishable_files(folder / "first", phantom=True))
     assert WRITE not in first_machine.stdout + first_machine.stderr
 

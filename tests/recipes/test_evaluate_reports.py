@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-import compare_runs
-import evaluate_reports
 import pytest
 from datasets import load_dataset
+from helpers.command import call
 from helpers.loopback_endpoint import LoopbackEndpoint, error
 
+from ct_rate_pairs.eval.load_model import is_model_folder
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
 from ct_rate_pairs.eval.predictions.store import write_challenge_file
+from ct_rate_pairs.recipes import compare_runs, evaluate_reports
 
 
 def write_reports(path, tree, number=12, target=None):
@@ -25,10 +26,8 @@ def write_reports(path, tree, number=12, target=None):
     return path
 
 
-def evaluate(path, tree, **options):
-    evaluate_reports.main(
-        evaluate_reports.EvaluationArguments(predictions=str(path), data_dir=str(tree), **options),
-    )
+def evaluate(path, tree, *options):
+    evaluate_reports.main(["--predictions", str(path), "--data_dir", str(tree), *options])
 
 
 def test_predictions_alone_are_measured_into_a_folder_of_their_own(tmp_path, tree, capsys):
@@ -54,9 +53,9 @@ def test_predictions_are_measured_against_the_references_they_were_written_for(t
 def test_predictions_for_other_references_are_refused(tmp_path, tree):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     with pytest.raises(ValueError, match="target='findings'.*move it away from predictions.provenance.json"):
-        evaluate(path, tree, target="impression")
+        evaluate(path, tree, "--target", "impression")
     with pytest.raises(ValueError, match="not those of the split validation"):
-        evaluate(path, tree, split="validation")
+        evaluate(path, tree, "--split", "validation")
     provenance_path(path).unlink()
     evaluate(path, tree)
 
@@ -64,13 +63,12 @@ def test_predictions_for_other_references_are_refused(tmp_path, tree):
 @pytest.mark.parametrize(
     ("arguments", "out"),
     [
-        ({"model": "user/model"}, "runs/user-model"),
-        ({"model": "user/model", "revision": "heter"}, "runs/user-model-heter"),
-        ({"model": "openai:user/model"}, "runs/openai-user-model"),
-        ({"model": "here"}, "here/evaluation"),
-        ({"model": "here/"}, "here/evaluation"),
-        ({"predictions": "a/theirs.json"}, "a/theirs_evaluation"),
-        ({"predictions": "a/theirs.json", "out": "b"}, "b"),
+        ({"model_name_or_path": "user/model"}, "runs/user-model"),
+        ({"model_name_or_path": "user/model", "model_revision": "heter"}, "runs/user-model-heter"),
+        ({"model_name_or_path": "openai:user/model"}, "runs/openai-user-model"),
+        ({"model_name_or_path": "here"}, "here/evaluation"),
+        ({"model_name_or_path": "here/"}, "here/evaluation"),
+        ({"model_name_or_path": "here", "output_dir": "b"}, "b"),
     ],
 )
 def test_results_go_beside_what_they_are_of(tmp_path, monkeypatch, arguments, out):
@@ -78,63 +76,75 @@ def test_results_go_beside_what_they_are_of(tmp_path, monkeypatch, arguments, ou
     for folder in ("here", "user/model/evaluation"):  # the latter is no model, only a folder of that name
         Path(folder).mkdir(parents=True)
     Path("here/adapter_config.json").touch()
-    assert evaluate_reports.output_folder(evaluate_reports.EvaluationArguments(**arguments)) == Path(out)
+    args = evaluate_reports.EvaluationArguments(**arguments)
+    assert args.evaluation_folder(is_model_folder(args.model_name_or_path)) == Path(out)
+
+
+def test_results_of_a_file_go_where_they_are_asked_to(tmp_path, tree):
+    evaluate(write_reports(tmp_path / "theirs.jsonl", tree), tree, "--output_dir", str(tmp_path / "b"))
+    assert {path.name for path in tmp_path.iterdir()} == {"theirs.jsonl", "b"}
+    assert (tmp_path / "b" / "results.json").exists()
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"recipe": "lowre"}, "recipe"), ({"labeler": "rulez"}, "Unknown labeler"), ({"ci": 95}, "pass `ci=0.95`")],
+    [
+        (("--recipe", "lowre"), "recipe"),
+        (("--labeler", "rulez"), "Unknown labeler"),
+        (("--ci", "95"), "pass `ci=0.95`"),
+    ],
 )
 def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, option, message):
     (tmp_path / "config.json").write_text("{}")  # nothing that could be loaded
-    arguments = evaluate_reports.EvaluationArguments(model=str(tmp_path), data_dir=str(tree), **option)
     with pytest.raises(ValueError, match=message):
-        evaluate_reports.main(arguments)
+        evaluate_reports.main(["--model_name_or_path", str(tmp_path), "--data_dir", str(tree), *option])
 
 
-def ask(endpoint, out, tree, **options):
-    arguments = {"model": "openai:some/model", "endpoint": endpoint, "i_have_deidentified": True, "scans": 4}
-    arguments |= {"data_dir": str(tree), "out": str(out), **options}
-    evaluate_reports.main(evaluate_reports.EvaluationArguments(**arguments))
+@pytest.mark.parametrize("arguments", [(), ("--model_name_or_path", "a", "--predictions", "b")])
+def test_a_model_or_predictions_are_needed(capsys, arguments):
+    assert call(evaluate_reports.main, *arguments) == 2
+    assert capsys.readouterr().err.startswith("error: Give either --model_name_or_path")
+
+
+def ask(endpoint, out, tree, *options):
+    served = ("--model_name_or_path", "openai:some/model", "--endpoint", endpoint, "--i_have_deidentified", "true")
+    data = ("--data_dir", str(tree), "--max_eval_samples", "4", "--output_dir", str(out))
+    evaluate_reports.main([*served, *data, *options])
 
 
 def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_path, tree, capsys):
     refused = error(400, "blocked", "content_filter")
     with LoopbackEndpoint(refused) as server:
-        ask(server.url, tmp_path, tree, concurrency=1)
+        ask(server.url, tmp_path, tree, "--concurrency", "1")
         told = capsys.readouterr().out
         assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
         model = json.loads((tmp_path / "results.json").read_text())["model"]
         assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
         assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
-        ask(server.url, tmp_path, tree, concurrency=1)
+        ask(server.url, tmp_path, tree, "--concurrency", "1")
         assert len(server.bodies) == 5  # the one that was missing
         with pytest.raises(ValueError, match="slices_as slices, now montage"):
-            ask(server.url, tmp_path, tree, slices_as="montage")
+            ask(server.url, tmp_path, tree, "--slices_as", "montage")
     model = json.loads((tmp_path / "results.json").read_text())["model"]
     assert model["n"] == 4 and model["failures"] == {}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"i_have_deidentified": False}, "Then pass --i-have-deidentified"), ({"endpoint": None}, "needs --endpoint")],
-)
-def test_no_slice_leaves_the_machine_unasked(tmp_path, tree, options, message):
-    with pytest.raises(ValueError, match=message):
-        ask(**{"endpoint": "http://127.0.0.1:1/v1", "out": tmp_path / "out", "tree": tree} | options)
+def test_no_slice_leaves_the_machine_unasked(tmp_path, tree):
+    with pytest.raises(ValueError, match="Then pass --i[-_]have[-_]deidentified"):
+        ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--i_have_deidentified", "false")
+    with pytest.raises(ValueError, match="needs --endpoint"):
+        evaluate_reports.main(["--model_name_or_path", "openai:some/model", "--data_dir", str(tree)])
     assert not (tmp_path / "out").exists()
 
 
-def compare(first, second, tree, **options):
-    compare_runs.main(
-        compare_runs.ComparisonArguments(first=str(first), second=str(second), data_dir=str(tree), **options)
-    )
+def compare(first, second, tree, *options):
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree), *options])
 
 
 def test_two_runs_are_compared_by_their_folders(tmp_path, tree, capsys):
     write_reports(tmp_path / "a" / "predictions.jsonl", tree, target="findings")
     write_reports(tmp_path / "b" / "evaluation" / "predictions.jsonl", tree, number=7, target="findings")
-    compare(tmp_path / "a", tmp_path / "b", tree, out=str(tmp_path / "compared.json"))
+    compare(tmp_path / "a", tmp_path / "b", tree, "--output_file", str(tmp_path / "compared.json"))
     content = json.loads((tmp_path / "compared.json").read_text())
     assert content["n"] == 7 and content["metrics"]["rouge_l"]["first"] == 1
     assert "7 scans in both; 5 and 0 in one alone" in capsys.readouterr().out

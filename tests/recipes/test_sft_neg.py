@@ -1,25 +1,70 @@
-"""`accelerate launch recipes/sft_neg.py`, as a user types it, on a small phantom."""
+"""`recipes/sft_neg.py` on a small phantom: once as a user launches it, else in this process."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from helpers.launch import CONFIGS, ROOT, launch, write_cohort
+from helpers.command import call
+from helpers.launch import CONFIGS, SHORT, launch
+from helpers.paths import ROOT
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ct_rate_pairs.eval.predictions.store import read_predictions
+from ct_rate_pairs.recipes import compare_runs, evaluate_reports, sft_neg
+from ct_rate_pairs.trainer import read_row_settings
 
 
 TWO_PROCESSES = ("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0")
 
 
+@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "errors", "mixture"])
+def test_a_config_differs_from_the_reports_in_its_task_alone(name):
+    (recipe_args, args, _), (report_args, reports, _) = (
+        sft_neg.parse(["--config", str(CONFIGS / f"{config}.yaml")]) for config in (name, "phantom")
+    )
+    differing = {key for key, value in vars(recipe_args).items() if value != vars(report_args)[key]}
+    # `partner_sampling`: the numbers in docs/tasks.md are those of uniform partners
+    assert differing <= {"task", "mixture", "options", "max_new_tokens", "confidence_scans", "partner_sampling"}
+    trained = ("max_steps", "learning_rate", "beta", "max_negative_loss", "negative_start_ratio", "warmup_steps")
+    assert [getattr(args, key) for key in trained] == [getattr(reports, key) for key in trained]
+    expected = {"mixture": ["report", "vqa", "matching"], "errors": ["report", "errors"], "phantom": ["report"]}.get(
+        name, [name]
+    )
+    assert list(recipe_args.task_weights()) == expected
+    recipe_args.check(args)
+
+
+def test_weights_are_shares_with_reports_first():
+    assert sft_neg.RecipeArguments().task_weights() == {"report": 1.0}
+    mixed = sft_neg.RecipeArguments(mixture='{"vqa": 3, "report": 1}')
+    assert list(mixed.task_weights().items()) == [("report", 0.25), ("vqa", 0.75)]
+    with pytest.raises(ValueError, match="'report', 'vqa', 'matching'"):
+        sft_neg.RecipeArguments(mixture={"captions": 1}).task_weights()
+    with pytest.raises(ValueError, match="'vqa' is not above 0"):
+        sft_neg.RecipeArguments(mixture={"vqa": 0, "report": 1}).task_weights()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--confidence_scans", "9"), "--confidence_scans 0"),
+        (("--push_to_hub", "true"), "leave push_to_hub out"),
+        (("--negative", "none"), "--beta 0"),
+    ],
+)
+def test_what_a_run_without_reports_cannot_do_is_told_before_it(tmp_path, arguments, remedy):
+    recipe_args, args, _ = sft_neg.parse(["--config", "vqa", "--output_dir", str(tmp_path), *arguments])
+    with pytest.raises(ValueError, match=remedy):
+        recipe_args.check(args)
+
+
 @pytest.mark.slow
-def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
-    write_cohort(tmp_path)
+def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom, monkeypatch):
     run = launch(
-        *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run"),
-        *("--max_steps", "3", "--logging_steps", "1", "--eval_scans", "4", "--max_new_tokens", "12"),
+        *("--config", str(CONFIGS / "phantom.yaml"), "--data_dir", str(phantom), "--output_dir", "run"),
+        *("--max_steps", "3", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "12"),
         *("--confidence_scans", "0"),
         cwd=tmp_path,
     )
@@ -36,10 +81,10 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
     AutoProcessor.from_pretrained(tmp_path / "run")
 
     # The same model, measured on its own by two processes: as it was trained, without being told the spacing.
-    cohort = ("--data_dir", "runs/phantom_cohort")
+    cohort = ("--data_dir", str(phantom))
     again = launch(
-        *("--model", "run", *cohort, "--scans", "4", "--max_new_tokens", "12", "--num_workers", "0"),
-        *("--partner_sampling", "balanced"),  # the same negatives
+        *("--model_name_or_path", "run", *cohort, "--max_eval_samples", "4", "--max_new_tokens", "12"),
+        *("--dataloader_num_workers", "0", "--partner_sampling", "balanced"),  # the same negatives
         cwd=tmp_path,
         launcher=TWO_PROCESSES,
         recipe="evaluate_reports",
@@ -54,35 +99,28 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path):
         assert value == (pytest.approx(expected, abs=1e-4) if isinstance(value, float) else expected)
 
     # From the challenge's file alone, and one run against the other.
-    reports = ("--predictions", "run/evaluation/generated_reports.json", "--out", "theirs")
-    theirs = launch(*reports, *cohort, cwd=tmp_path, recipe="evaluate_reports")
-    assert theirs.returncode == 0, theirs.stderr[-3000:]
+    monkeypatch.chdir(tmp_path)
+    reports = ("--predictions", "run/evaluation/generated_reports.json", "--output_dir", "theirs")
+    evaluate_reports.main([*reports, *cohort])
     scored = json.loads((tmp_path / "theirs" / "results.json").read_text())
     assert scored["model"]["bleu4"] == measured["model"]["bleu4"] and "loss_gap" not in scored["model"]
-    compared = launch("--first", "run", "--second", "theirs", *cohort, cwd=tmp_path, recipe="compare_runs")
-    assert compared.returncode != 0 and "predictions.jsonl" in compared.stderr
-    runs = ("--first", "run", "--second", "theirs/generated_reports.json", "--out", "compared.json")
-    compared = launch(*runs, *cohort, cwd=tmp_path, recipe="compare_runs")
-    assert compared.returncode == 0, compared.stderr[-3000:]
+    with pytest.raises(FileNotFoundError, match="predictions.jsonl"):
+        compare_runs.main(["--first", "run", "--second", "theirs", *cohort])
+    runs = ("--first", "run", "--second", "theirs/generated_reports.json", "--output_file", "compared.json")
+    compare_runs.main([*runs, *cohort])
     metrics = json.loads((tmp_path / "compared.json").read_text())["metrics"]
     assert metrics["bleu1"]["difference"] == 0 and metrics["bleu1"]["p"] == 1
 
 
-@pytest.mark.parametrize("arguments", [(), ("--model", "a", "--predictions", "b")])
-def test_evaluation_needs_a_model_or_predictions(tmp_path, arguments):
-    run = launch(*arguments, cwd=tmp_path, recipe="evaluate_reports")
-    assert run.returncode != 0 and "Give either --model" in run.stderr
-
-
 @pytest.mark.slow
-def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path):
-    write_cohort(tmp_path)
+def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path, phantom):
     run = launch(
-        *("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run", "--global_batch_size", "8"),
-        *("--per_device_train_batch_size", "2", "--max_steps", "4", "--eval_scans", "2", "--max_new_tokens", "8"),
+        *("--config", str(CONFIGS / "phantom.yaml"), "--data_dir", str(phantom), "--output_dir", "run"),
+        *("--global_batch_size", "8", "--per_device_train_batch_size", "2", "--max_steps", "4"),
+        *("--max_eval_samples", "2", "--max_new_tokens", "8", "--validation_scans", "3", "--confidence_scans", "0"),
         *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),
         *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
-        *("--load_best_model_at_end", "true", "--validation_scans", "3", "--confidence_scans", "0"),
+        *("--load_best_model_at_end", "true"),
         cwd=tmp_path,
         launcher=TWO_PROCESSES,
     )
@@ -94,6 +132,23 @@ def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path)
     assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"step-000002.md", "step-000004.md"}
 
 
+@pytest.mark.slow
+def test_a_mixture_is_measured_on_each_task_and_goes_on_from_a_checkpoint_to_the_same_weights(tmp_path, phantom):
+    whole = ("--config", "mixture", "--data_dir", str(phantom), *SHORT, "--confidence_scans", "0", "--max_steps", "4")
+    whole += ("--save_strategy", "steps", "--save_steps", "2")
+    out = tmp_path / "run"
+    sft_neg.main([*whole, "--output_dir", str(out)])
+    results = {task: json.loads((out / task / "results.json").read_text()) for task in (".", "vqa", "matching")}
+    assert "coverage" in results["."]["model"] and "all_negative" in results["."]
+    assert "per_type" in results["vqa"]["model"] and "top1" in results["matching"]["model"]
+    assert (out / "README.md").exists() and read_row_settings(str(out))["options"] == "keywords"
+
+    second = tmp_path / "second"
+    shutil.copytree(out / "checkpoint-2", second / "checkpoint-2")
+    sft_neg.main([*whole, "--output_dir", str(second), "--resume_from_checkpoint", "true"])
+    assert (out / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero3"])
 def test_accelerate_knows_every_setting_of_its_configs(name):
     config = load_config_from_file(str(ROOT / "recipes" / "accelerate" / f"{name}.yaml"))
@@ -101,25 +156,23 @@ def test_accelerate_knows_every_setting_of_its_configs(name):
     assert config.use_cpu == (name == "cpu") and config.num_processes > 1
 
 
-@pytest.mark.slow
-def test_run_bare_without_access_it_says_how_to_get_it(tmp_path):
-    run = launch(cwd=tmp_path)
-    assert run.returncode != 0
-    assert "hf auth login" in run.stderr and "recipes/configs/phantom.yaml" in run.stderr
+def test_run_bare_without_access_it_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(sft_neg.main) == 2
+    told = capsys.readouterr().err
+    assert "hf auth login" in told and "phantom.yaml" in told
 
 
-@pytest.mark.slow
-def test_too_few_patients_for_confidences_are_told_before_the_training(tmp_path):
-    write_cohort(tmp_path)
-    run = launch("--config", str(CONFIGS / "phantom.yaml"), "--output_dir", "run", cwd=tmp_path)
-    assert run.returncode != 0 and "pass --confidence_scans 0" in run.stderr
-    assert not (tmp_path / "run").exists()
+def test_too_few_patients_for_confidences_are_told_before_the_training(tmp_path, phantom, capsys):
+    out = tmp_path / "run"
+    assert call(sft_neg.main, "--config", "phantom", "--data_dir", phantom, "--output_dir", out) == 2
+    assert "pass --confidence_scans 0" in capsys.readouterr().err
+    assert not out.exists()
 
 
-@pytest.mark.slow
-def test_beta_without_negatives_is_refused(tmp_path):
-    run = launch("--config", str(CONFIGS / "gauss.yaml"), "--negative", "none", cwd=tmp_path)
-    assert run.returncode != 0 and "--beta 0" in run.stderr
+def test_beta_without_negatives_is_refused(tmp_path, capsys):
+    assert call(sft_neg.main, "--config", "gauss", "--negative", "none", "--output_dir", tmp_path / "run") == 2
+    assert "--beta 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """`recipes/study.py`, as a user types it, on a tiny phantom and for two steps."""
 
-import argparse
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -10,11 +8,11 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 
+from ct_rate_pairs.recipes import study
 
-RECIPE = ROOT / "recipes" / "study.py"
 
 STUDY = {
-    "base": str(RECIPE.parent / "configs" / "phantom.yaml"),
+    "base": str(ROOT / "recipes" / "configs" / "phantom.yaml"),
     "cohort": {"scans": 16, "valid_scans": 6, "seed": 0, "reconstructions": 0},
     "settings": {
         "max_steps": 2,
@@ -24,7 +22,7 @@ STUDY = {
         "dataloader_num_workers": 0,
         "dataloader_persistent_workers": False,
         "dataloader_prefetch_factor": None,
-        "eval_scans": 5,
+        "max_eval_samples": 5,
         "confidence_scans": 0,
         "max_new_tokens": 8,
         "save_strategy": "steps",
@@ -50,17 +48,10 @@ STUDY = {
 }
 
 
-def load_recipe():
-    spec = importlib.util.spec_from_file_location("study_recipe", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    command = [sys.executable, str(RECIPE), "--config", "tiny.yaml"]
+    command = [sys.executable, "-m", "ct_rate_pairs", "study", "--config", "tiny.yaml"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     out = tmp_path / "runs" / "tiny"  # named by the config
@@ -86,16 +77,8 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     assert (failed / "log.txt").exists()
 
     # Again: what is there is kept.
-    recipe = load_recipe()
-    asked = {
-        "config": tmp_path / "tiny.yaml",
-        "out": out,
-        "jobs": 2,
-        "only": ["first"],
-        "hours": None,
-        "tables_only": False,
-    }
-    recipe.main(argparse.Namespace(**asked))
+    asked = ["--config", str(tmp_path / "tiny.yaml"), "--output_dir", str(out)]
+    study.main([*asked, "--only", "first"])
     told = capsys.readouterr().out
     assert "none_beta-0_seed-0: kept" in told and "max_negative_loss-inf_seed-0: kept" in told
     assert {name: (path / "run.yaml").read_text() for name, path in runs.items()} == records
@@ -105,14 +88,14 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     path = runs["none_beta-0_seed-0"] / "run.yaml"
     path.write_text(yaml.safe_dump(record | {"state": "failed", "error": "exit 1"}))
     (runs[on] / "run.yaml").write_text(records[on].replace("max_steps: 1\n", "max_steps: 9\n"))
-    recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 0.0}))
+    study.main([*asked, "--only", "second", "--hours", "0"])
     assert f"{on}: not run, none_beta-0_seed-0 is not finished" in capsys.readouterr().out
     path.write_text(records["none_beta-0_seed-0"])
-    recipe.make_room(runs[on])
+    study.make_room(runs[on])
     assert not list(runs[on].iterdir()) and len(list(runs[on].parent.glob(f"{on}_until-*/results.json"))) == 1
 
     # Nothing is begun once the hours are over.
-    recipe.main(argparse.Namespace(**asked | {"only": ["second"], "hours": 1e-9}))
+    study.main([*asked, "--only", "second", "--hours", "1e-9"])
     told = capsys.readouterr().out
     assert "none_beta-0_seed-0: kept" in told and "heter_beta--1_seed-0: not run, the study's hours are over" in told
 
@@ -122,6 +105,6 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     shutil.rmtree(moved / "tables")
     shutil.rmtree(moved / "cohort")
     shutil.rmtree(moved / "runs" / failed.name)
-    recipe.main(argparse.Namespace(**asked | {"out": moved, "only": [], "tables_only": True}))
+    study.main(["--config", str(tmp_path / "tiny.yaml"), "--output_dir", str(moved), "--tables_only"])
     assert (moved / "tables" / "first.md").read_text() == first
     assert "| broken | not run | - |" in (moved / "tables" / "second.md").read_text()

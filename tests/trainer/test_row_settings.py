@@ -6,6 +6,7 @@ import time
 import huggingface_hub
 import pytest
 from datasets import load_dataset
+from helpers.tree import SPACING
 from helpers.writable_hub import WRITE, WritableHub
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
@@ -28,6 +29,17 @@ def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
     shown = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **settings)
     assert shown[0] == trained[0]
     assert len(shown[0]["images"]) == 4
+
+
+def test_the_settings_of_a_mixture_serve_every_task(tree, tmp_path):
+    options = {"data_dir": str(tree), "spacing": SPACING, "validation_size": 0.0, "num_false": 2}
+    tasks = ({"task": "report"}, {"task": "vqa", "questions_per_volume": 2}, {"task": "matching"})
+    splits = [load_dataset("ct_rate_pairs", split="train", options="impression", **options, **task) for task in tasks]
+    save_row_settings([reader_of(split) for split in splits], tmp_path)
+    settings = read_row_settings(str(tmp_path))
+    assert (settings["questions_per_volume"], settings["num_false"], settings["options"]) == (2, 2, "impression")
+    assert "task" not in settings and settings["target"] == "findings+impression"
+    load_dataset("ct_rate_pairs", data_dir=str(tree), validation_size=0.0, **settings)  # an option of each name
 
 
 def test_a_model_from_elsewhere_has_none(tmp_path):

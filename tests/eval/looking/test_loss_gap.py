@@ -10,8 +10,9 @@ from helpers.tree import SPACING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_rate_pairs.eval.looking.loss_gap import OTHER_VOLUMES, loss_gap
+from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.looking.other_volumes import (
+    VOLUMES,
     TooFewScansError,
     blank_slices,
     derange_by_patient,
@@ -96,7 +97,7 @@ def test_rows_without_negatives_are_refused_by_name(model_and_collator, rows):
 def test_every_other_volume_is_scored_as_if_it_were_the_negative(make, rows):
     model, processor = make(REPORTS)
     collator = PairCollator(processor)
-    gaps = loss_gap(model, collator, rows, volumes=OTHER_VOLUMES, progress=False)
+    gaps = loss_gap(model, collator, rows, volumes=VOLUMES, progress=False)
     others = {
         "": [row["negative_images"] for row in rows],
         "_noise": [noise_slices(row) for row in rows],
@@ -116,9 +117,9 @@ def test_every_other_volume_is_scored_as_if_it_were_the_negative(make, rows):
 
 def test_no_gap_depends_on_the_batch_size(model_and_collator, rows):
     alone, together = (
-        loss_gap(*model_and_collator, rows, volumes=OTHER_VOLUMES, batch_size=size, progress=False) for size in (1, 3)
+        loss_gap(*model_and_collator, rows, volumes=VOLUMES, batch_size=size, progress=False) for size in (1, 3)
     )
-    for name in OTHER_VOLUMES:
+    for name in VOLUMES:
         key = "pair_gaps" if name == "negative" else f"pair_gaps_{name}"
         assert alone[key] == pytest.approx(together[key], abs=1e-5)
 
@@ -163,8 +164,8 @@ def test_no_more_volumes_are_held_than_a_batch_and_its_partners(model_and_collat
 def test_a_map_style_dataset_is_measured_under_all_volumes(tree):
     rows = load_dataset("ct_rate_pairs", data_dir=str(tree), negative="heter", spacing=SPACING, split="test[:4]")
     model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1, vision_hidden_size=32)
-    gaps = loss_gap(model, PairCollator(processor), rows, volumes=OTHER_VOLUMES, progress=False)
-    listed = loss_gap(model, PairCollator(processor), list(rows), volumes=OTHER_VOLUMES, progress=False)
+    gaps = loss_gap(model, PairCollator(processor), rows, volumes=VOLUMES, progress=False)
+    listed = loss_gap(model, PairCollator(processor), list(rows), volumes=VOLUMES, progress=False)
     assert gaps == listed and len(gaps["pair_gaps_shuffled"]) == 4
 
 

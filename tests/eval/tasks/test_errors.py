@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 
-import detect_errors
 import numpy as np
 import pytest
 import torch
@@ -26,6 +25,7 @@ from ct_rate_pairs.eval.tasks.errors import (
 )
 from ct_rate_pairs.eval.tasks.text_only import score_statements
 from ct_rate_pairs.phantom.cohort import write_cohort
+from ct_rate_pairs.recipes import evaluate_task
 from ct_rate_pairs.reports.flips import (
     FlippedReport,
     collect_statements,
@@ -344,10 +344,10 @@ def test_the_recipe_prints_a_table_and_writes_it(tmp_path, small_cohort, capsys)
     model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
-    options = {"num_slices": 4, "spacing": [9.0, 9.0, 9.0], "scans": 10}
-    arguments = detect_errors.DetectionArguments(model=str(tmp_path / "model"), data_dir=str(small_cohort), **options)
-    detect_errors.main(arguments)
-    out = tmp_path / "model" / "evaluation" / "error_losses"
+    shown = ("--num_slices", "4", "--spacing", "9", "9", "9", "--max_eval_samples", "10")
+    asked = ("--task", "errors", "--answers", "texts", "--data_dir", str(small_cohort), *shown)
+    evaluate_task.main(["--model_name_or_path", str(tmp_path / "model"), *asked])
+    out = tmp_path / "model" / "evaluation" / "errors-texts"
     result = json.loads((out / "results.json").read_text())
     assert result["model"].startswith("sha256:") and result["headline"] == "gap_noise"
     told = capsys.readouterr().out

@@ -12,7 +12,7 @@ from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.looking.likelihood import report_losses
 from ct_rate_pairs.eval.metrics.ranking import rank_scores
 from ct_rate_pairs.eval.rows import first_volumes
-from ct_rate_pairs.eval.tasks import evaluate_task
+from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
 from ct_rate_pairs.eval.tasks.matching import evaluate_matching, first_groups, group_names, measure_options
 from ct_rate_pairs.eval.tasks.text_only import score_options
 from ct_rate_pairs.eval.tasks.vqa import common_answers, evaluate_vqa, score_answers, set_f1
@@ -87,7 +87,8 @@ def test_text_only_answers_are_learnt_for_each_finding_from_training_alone():
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_questions_end_to_end(tree, tiny, tmp_path, language, capsys):
     rows = load(tree, "vqa", prompt=language)
-    results = evaluate_task(*tiny, rows["test"], rows["train"], tmp_path, scans=5, max_new_tokens=4)
+    settings = TaskSettings(max_samples=5, max_new_tokens=4)
+    results = EVALUATIONS["vqa"](*tiny, rows["test"], rows["train"], tmp_path, settings)
     assert list(results) == ["model", "blank", "text_only", "most_common"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
@@ -109,7 +110,7 @@ def test_an_unreadable_volume_is_left_out_not_counted_twice(tree, tiny, tmp_path
     bad = next(own.glob("dataset/valid_fixed/*/*/valid_3_a_1.nii.gz"))
     bad.write_bytes(bad.read_bytes()[:500])
     rows = load(own, "vqa", question_types=["presence"], on_error="skip")
-    results = evaluate_vqa(*tiny, rows["test"], rows["train"], tmp_path, max_new_tokens=2)
+    results = evaluate_vqa(*tiny, rows["test"], rows["train"], tmp_path, TaskSettings(max_new_tokens=2))
     whole = list(rows["test"].with_format(None)["volume"])
     assert results["model"]["n"] == len(whole) - whole.count("valid_3_a_1.nii.gz") < len(whole)
 
@@ -142,7 +143,7 @@ def test_the_letters_are_scored_as_the_answer_is_trained(tree, tiny):
 
 def test_choices_end_to_end(tree, tiny, tmp_path):
     rows = load(tree, "matching", options="keywords", difficulty="hard")
-    results = evaluate_matching(*tiny, rows["test"], rows["train"], tmp_path)
+    results = evaluate_matching(*tiny, rows["test"], rows["train"], tmp_path, TaskSettings())
     assert list(results) == ["model", "blank", "text_only", "most_common", "chance"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     model = results["model"]
