@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test quality bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast quality bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -30,8 +30,16 @@ $(VENV)/bitsandbytes: $(VENV)/installed
 	$(BIN)/pip install --quiet bitsandbytes
 	touch $@
 
+# One worker per core, each with one thread and caches of its own.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# Everything.
 test: venv $(THORAX) $(VENV)/bitsandbytes
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(PYTEST)
+
+# All but what trains for long or starts several processes.
+test-fast: venv
+	$(PYTEST) -m "not slow"
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
 bench-data: venv $(THORAX)
