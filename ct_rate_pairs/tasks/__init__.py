@@ -1,6 +1,6 @@
 """
-The tasks that can be made of the same volumes and reports. A new one is a file here, a line in `TASKS`, and a file and
-a line in `ct_rate_pairs.eval.tasks`.
+The tasks that can be made from the same volumes and reports. A new task needs a file here and a line in `TASKS`, and a
+file and a line in `ct_rate_pairs.eval.tasks`.
 """
 
 from .errors import Errors
@@ -11,7 +11,7 @@ from .vqa import Questions
 
 
 TASKS: dict[str, type[Task]] = {"report": ReportWriting, "vqa": Questions, "matching": Matching, "errors": Errors}
-# Their options, of which `CTRatePairsConfig` is made.
+# The options of the tasks, which are base classes of `CTRatePairsConfig`.
 OPTIONS = tuple(task.Options for task in TASKS.values() if task.Options)
 
 __all__ = ["OPTIONS", "TASKS", "Asked", "Errors", "Matching", "Questions", "ReportWriting", "Scans", "Task"]

@@ -1,4 +1,4 @@
-"""`task="errors"`: one statement of the volume's report is made wrong; which one?"""
+"""`task="errors"`: one statement of the volume's report is made wrong, and the model names it."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -31,22 +31,22 @@ QUESTION = {
 
 class Errors(Task):
     """
-    Asks which of a report's statements is wrong, see [`~ct_rate_pairs.reports.flips.flip_report`].
+    Asks which statement of a report was made wrong, see [`~ct_rate_pairs.reports.flips.flip_report`].
 
-    Each epoch makes another error of the same report. The statements are numbered in an order that is drawn, so that
-    no place tells. Volumes whose report has fewer than two statements to choose from are left out.
+    Each epoch makes another error in the same report. The statements are listed in random order, so that the number of
+    a statement says nothing about it. Volumes whose report has fewer than two statements to choose from are left out.
 
     Args:
         names (`Sequence[str]`):
-            The `N` volumes.
+            Names of the `N` volumes.
         texts (`Sequence[str]`):
-            Their reports.
+            Report of each volume.
         labels (`np.ndarray`):
-            Their labels, 0 or 1, of shape `[N, 18]`.
+            Labels of the volumes, 0 or 1, of shape `[N, 18]`.
         patients (`Sequence[str]`):
-            Their patients.
+            Patient of each volume.
         language (`str`, *optional*, defaults to `"en"`):
-            Language of the question, `"en"` or `"zh"`; the statements are as the report has them.
+            Language of the question, `"en"` or `"zh"`. The statements keep the language of the report.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draws.
     """
@@ -77,10 +77,12 @@ class Errors(Task):
 
     @classmethod
     def of_split(cls, scans: Scans, options) -> Self:
+        """The task of a split."""
         texts = scans.texts(options.target)
         return cls(scans.names, texts, scans.labels, scans.patients, options.prompt, options.seed)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
+        """The question about volume `i` in the epoch `draw_key`."""
         report, order = self._drawn(i, draw_key)
         statements = [report.options[place] for place in order]
         wrong = order.index(report.wrong)
@@ -90,8 +92,8 @@ class Errors(Task):
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> np.ndarray:
         """
-        Volumes of which the wrong statement would not be right, so that the answer might be the same. Indices `[M]`;
-        none where it is right of no other patient's volume.
+        Indices `[M]` of volumes that cannot be the partner, because the wrong statement is not true of them either and
+        the answer could be the same. Empty if the wrong statement is true of no other patient's volume.
         """
         report, _ = self._drawn(i, draw_key)
         label = LABELS.index(report.label)
@@ -104,14 +106,14 @@ class Errors(Task):
         return np.flatnonzero(~fit) if (fit & others).any() else np.empty(0, dtype=int)
 
     def _drawn(self, i: int, draw_key: int) -> tuple[FlippedReport, list[int]]:
-        """The report with its error, and the order in which its statements are numbered."""
+        """The report with its error, and the order in which the statements are listed."""
         rng = draw_rng(self.seed, draw_key, self.names[i], Purpose.ERRORS)
         report = flip_report(self.texts[i], self.statements, rng)
         return report, rng.permutation(len(report.statements)).tolist()
 
 
 def _sides(sentences: Sequence[str]) -> dict[int, set[str]]:
-    """The sides that are named in the sentences that state each finding of a report, by its index in `LABELS`."""
+    """Index of a finding in `LABELS` -> the sides that the sentences name that state the finding."""
     sides: dict[int, set[str]] = {}
     for sentence in sentences:
         for label in labels_of(sentence)[0]:

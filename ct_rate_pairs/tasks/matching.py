@@ -1,4 +1,4 @@
-"""`task="matching"`: a volume, its report among false ones, and the letter of the true one as the answer."""
+"""`task="matching"`: the model chooses the volume's text among false texts, and answers with its letter."""
 
 import logging
 import zlib
@@ -37,12 +37,12 @@ class MatchingOptions(TaskOptions):
 
     Args:
         options (`str`, *optional*, defaults to `"full"`):
-            What an option is: `"full"` (the report's `target`), `"impression"` (the same as `target="impression"`) or
-            `"keywords"` (the names of the findings that the report states).
+            What the texts are. `"full"`: the `target` of the report. `"impression"`: the same as
+            `target="impression"`. `"keywords"`: the names of the findings that the report states.
         num_false (`int`, *optional*, defaults to `3`):
-            False options per volume.
+            False texts per volume.
         difficulty (`str`, *optional*, defaults to `"random"`):
-            `"random"` options, or `"hard"` ones, whose labels differ little.
+            `"random"`: false texts are random. `"hard"`: their labels differ little from those of the true text.
     """
 
     options: str = field(default="full", metadata={"help": "matching: full, impression or keywords."})
@@ -50,6 +50,7 @@ class MatchingOptions(TaskOptions):
     difficulty: str = field(default="random", metadata={"help": "matching: random or hard."})
 
     def check(self) -> None:
+        """Raises a `ValueError` for a value that is not allowed."""
         one_of("options", self.options, OPTIONS)
         one_of("difficulty", self.difficulty, DIFFICULTIES)
         whole_number("num_false", self.num_false, 1, len(LETTERS) - 1)
@@ -59,29 +60,29 @@ class MatchingOptions(TaskOptions):
 
 class Matching(Task):
     """
-    Asks which of `num_false + 1` texts is the volume's.
+    Asks which of `num_false + 1` texts is the text of the volume.
 
-    In every epoch the split is parted into groups of other patients' volumes with other texts, see
-    [`~ct_rate_pairs.tasks.matching_groups`]: a volume's options are the texts of its group. So whatever a text says, however
-    long it is and wherever it stands, it is true in one of the group's questions and false in the others, and a model
-    that does not look at the volume is at chance. The place of the true text is balanced over each group.
+    In every epoch the split is divided into groups of volumes with different patients and different texts (see
+    [`~ct_rate_pairs.tasks.matching_groups`]). The options of a volume are the texts of its group. So each text is the
+    true text in one question of its group and a false text in the others, whatever its words, length and letter are: a
+    model that does not look at the volume is right only by chance. In each group, every letter is the answer once.
 
-    Where more than one volume in `num_false + 1` has the same text, those that cannot be grouped are left out.
+    If more than one in `num_false + 1` volumes has the same text, the volumes that cannot be grouped are left out.
 
     Args:
         names (`Sequence[str]`):
-            The `N` volumes.
+            Names of the `N` volumes.
         texts (`Sequence[str]`):
-            Their texts. Differences in case and white space do not count.
+            Text of each volume. Texts are the same if they differ only in case and white space.
         labels (`np.ndarray`):
-            Their labels, 0 or 1, of shape `[N, 18]`.
+            Labels of the volumes, 0 or 1, of shape `[N, 18]`.
         patients (`Sequence[str]`):
-            Their patients.
+            Patient of each volume.
         num_false (`int`, *optional*, defaults to `3`):
-            False texts a volume.
+            False texts per volume.
         difficulty (`str`, *optional*, defaults to `"random"`):
-            `"random"`: groups are random, and some options may state the same findings in other words. `"hard"`: the
-            labels in a group differ, but as little as the split allows.
+            `"random"`: groups are random, and two texts of a group may state the same findings in other words.
+            `"hard"`: the labels within a group differ, but as little as the split allows.
         language (`str`, *optional*, defaults to `"en"`):
             `"en"` or `"zh"`.
         seed (`int`, *optional*, defaults to `0`):
@@ -114,7 +115,7 @@ class Matching(Task):
         if difficulty == "hard":
             keys.append(patterns.astype(np.int64))
         self.keys, self.patterns = np.stack(keys, axis=1), patterns if difficulty == "hard" else None
-        rank = np.array([zlib.crc32(name.encode()) for name in names])  # the same in every epoch
+        rank = np.array([zlib.crc32(name.encode()) for name in names])  # by the names, so the same in every epoch
         kept = kept_of(self.keys, self.size, rank)
         self.rows_of = kept.astype(int)  # [N]
         if not kept.all():
@@ -126,6 +127,7 @@ class Matching(Task):
 
     @classmethod
     def of_split(cls, scans: Scans, options) -> Self:
+        """The task of a split."""
         texts = scans.texts(options.target)
         if options.options == "keywords":
             texts = [write_findings(label_report(text), options.prompt) for text in texts]
@@ -133,6 +135,7 @@ class Matching(Task):
         return cls(scans.names, texts, scans.labels, scans.patients, *shown, scans.split)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
+        """The question about volume `i` in the epoch `draw_key`."""
         order = self.order(i, draw_key)
         options, correct = [self.texts[j] for j in order], order.index(i)
         lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False)]
@@ -143,17 +146,20 @@ class Matching(Task):
         )
 
     def order(self, i: int, draw_key: int) -> list[int]:
-        """The volumes whose texts are the options of the volume `i`, in the order in which they are listed."""
+        """Indices of the volumes whose texts are the options of volume `i`, in the order of the options."""
         groups, correct = self.groups(draw_key)
         rng = draw_rng(self.seed, draw_key, self.names[i], Purpose.OPTIONS)
         return np.insert(rng.permutation(groups[i, 1:]), correct[i], i).tolist()
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> np.ndarray:
-        """Volumes of the same text as the volume `i`: of them the answer would be right, too. Indices `[M]`."""
+        """Indices `[M]` of the volumes with the same text as volume `i`, for which the answer would also be right."""
         return np.flatnonzero(self.wording == self.wording[i])
 
     def groups(self, draw_key: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of one epoch: each volume's group, itself first, int `[N, num_false + 1]`, and the place of its own text."""
+        """
+        For one epoch: the group of each volume (itself first), int `[N, num_false + 1]`, and the position of its own
+        text among the options, int `[N]`. Both are -1 for volumes that are left out.
+        """
         if draw_key not in self._groups:
             rng = draw_rng(self.seed, draw_key, None, Purpose.OPTIONS)
             there = np.flatnonzero(self.rows_of)
@@ -163,16 +169,17 @@ class Matching(Task):
             groups[there] = there[drawn]
             correct = np.full(len(self.names), -1)
             correct[there] = _places(drawn, rng)
-            first = {0: self._groups[0]} if 0 in self._groups else {}  # that the index holds
+            # Epoch 0 is kept too, because the index holds its texts.
+            first = {0: self._groups[0]} if 0 in self._groups else {}
             self._groups = first | {draw_key: (groups, correct)}
         return self._groups[draw_key]
 
 
 def _places(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A place for each volume, `[N]`: in a group every place occurs once, in an order of its own."""
+    """A position for each volume, `[N]`. Within a group, every position occurs once, in random order."""
     places = rng.integers(groups.shape[1], size=len(groups))
     members = np.sort(groups, axis=1)
-    # Not those filled up with volumes that have another group of their own.
+    # Groups that were filled up with volumes of other groups keep the random positions.
     whole = (members[groups] == members[:, None]).all(axis=(1, 2))
     for group in np.unique(members[whole], axis=0):
         places[group] = rng.permutation(len(group))

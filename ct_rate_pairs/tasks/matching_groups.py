@@ -1,34 +1,34 @@
 """
-Groups of volumes whose texts are one another's false options, so that no text tells by itself that it is the true one.
+Groups of volumes whose texts are each other's false options, so that a text alone never shows whether it is true.
 
-A split is parted into groups of `num_false + 1` volumes. Each volume is asked for with the texts of its group as the
-options: whatever the options are, each of them is the true one in one of the group's questions. A false text that is
-drawn for each volume by itself gives the true one away: a text that many volumes share is then true more often than it
-is false, and of texts that were chosen for their likeness to the true one, that one is in the middle.
+A split is divided into groups of `num_false + 1` volumes. The options of each volume are the texts of its group, so
+each text is the true text in exactly one question of the group. If false texts were drawn for each volume separately,
+the texts alone would say something about the answer: a text that many volumes share would be true more often than
+false, and among texts that were chosen because they resemble the true text, the true text would be the most typical.
 """
 
 import numpy as np
 
 
-# How many of the volumes that are left are looked through for the nearest ones.
-POOL = 512
-TRIES = 8
+POOL = 512  # remaining volumes among which the nearest volumes are searched
+TRIES = 8  # divisions that are tried, to leave as few volumes over as possible
 
 
 def kept_of(keys: np.ndarray, size: int, rank: np.ndarray) -> np.ndarray:
     """
-    Which volumes can be grouped: a text that more than one volume in `size` shares cannot be in a group of its own.
+    Which volumes can be grouped. If more than one in `size` volumes has the same key, some of them find no group.
 
     Args:
         keys (`np.ndarray`):
-            Integers of shape `[N, K]`; two volumes that share one must not meet in a group.
+            `K` integer keys of each volume (such as its text and its patient), of shape `[N, K]`. Two volumes with an
+            equal key must not be in the same group.
         size (`int`):
-            Volumes a group.
+            Volumes per group.
         rank (`np.ndarray`):
-            Of shape `[N]`: of the volumes of a key that is too frequent, those of the lowest rank are kept.
+            Rank of each volume, of shape `[N]`. If a key is too frequent, its volumes with the lowest ranks are kept.
 
     Returns:
-        `np.ndarray`: bool `[N]`.
+        `np.ndarray`: whether each volume is kept, bool `[N]`.
     """
     kept = np.ones(len(keys), dtype=bool)
     while kept.any():
@@ -40,7 +40,7 @@ def kept_of(keys: np.ndarray, size: int, rank: np.ndarray) -> np.ndarray:
                 most -= 1
             indices = np.flatnonzero(kept)
             order = np.lexsort((rank[indices], line))
-            place = np.arange(len(order)) - np.searchsorted(line[order], line[order])  # within the key
+            place = np.arange(len(order)) - np.searchsorted(line[order], line[order])  # among volumes of the same key
             kept[indices[order[place >= most]]] = False
         if kept.sum() == before:
             break
@@ -51,29 +51,29 @@ def draw_groups(
     keys: np.ndarray, size: int, rng: np.random.Generator, patterns: np.ndarray | None = None
 ) -> np.ndarray:
     """
-    Part volumes into groups at random, those with the most frequent keys first.
+    Divide volumes into random groups. Volumes with the most frequent keys are grouped first.
 
-    What cannot be grouped at the end (the remainder of a division by `size`, above all) has a group filled up with
-    volumes that are in another group, too.
+    Some volumes may be left over at the end, mostly because `size` does not divide the number of volumes. Each of them
+    gets a group that is filled up with volumes that also are in another group.
 
     Args:
         keys (`np.ndarray`):
-            Integers of shape `[N, K]`, as for [`kept_of`].
+            Integer keys of shape `[N, K]`, as for [`kept_of`].
         size (`int`):
-            Volumes a group.
+            Volumes per group.
         rng (`np.random.Generator`):
-            All that the groups depend on, beside the arguments.
+            Random stream of the draw. The groups depend on nothing else but the arguments.
         patterns (`np.ndarray`, *optional*):
-            The labels of each volume as the bits of a number, uint32 `[N]`. With them, those whose labels differ
-            least are grouped.
+            Labels of each volume as the bits of a number, uint32 `[N]`. If given, volumes whose labels differ least
+            are grouped together.
 
     Returns:
-        `np.ndarray`: for each volume its group, int `[N, size]`, itself first.
+        `np.ndarray`: the group of each volume, int `[N, size]`. The volume itself comes first.
 
     Raises:
-        `ValueError`: when a volume has fewer than `size - 1` others to be with.
+        `ValueError`: if fewer than `size - 1` volumes can be in a group with some volume.
     """
-    # A part may end with volumes that cannot be together, although another one would not.
+    # A division may leave volumes over that do not fit together, where another division would not.
     groups, left = _part(keys, size, rng, patterns)
     for _ in range(TRIES - 1):
         if len(left) <= len(keys) % size:
@@ -95,7 +95,7 @@ def draw_groups(
 def _part(
     keys: np.ndarray, size: int, rng: np.random.Generator, patterns: np.ndarray | None
 ) -> tuple[np.ndarray, list[int]]:
-    """Groups as [`draw_groups`] gives them, -1 for those volumes that are left over; and these."""
+    """One division: the groups as in [`draw_groups`], with -1 for the volumes left over, and these volumes."""
     crowd = np.max([sharers(key) for key in keys.T], axis=0)  # [N]
     groups = np.full((len(keys), size), -1)
     free = np.ones(len(keys), dtype=bool)
@@ -105,7 +105,8 @@ def _part(
         if not free[first]:
             continue
         waiting = waiting[free[waiting]]
-        start = rng.integers(len(waiting))  # what is left of one place over and over is near to nobody
+        # A random start: otherwise the same volumes, near to no other, would stay at the front of the pool.
+        start = rng.integers(len(waiting))
         pool = np.take(waiting, np.arange(start, start + min(POOL, len(waiting))), mode="wrap")
         members = _near(first, pool, keys, size, patterns)
         if len(members) < size:
@@ -121,7 +122,7 @@ def _part(
 
 
 def _near(first: int, pool: np.ndarray, keys: np.ndarray, size: int, patterns: np.ndarray | None) -> list[int]:
-    """A volume and those of the pool that can be in one group with it, the nearest first; `size` at most."""
+    """A volume and the nearest volumes of the pool that can be in a group with it, at most `size` in all."""
     pool = pool[(keys[pool] != keys[first]).all(axis=1)]
     if patterns is not None:
         pool = pool[np.argsort(np.bitwise_count(patterns[pool] ^ patterns[first]), kind="stable")]
@@ -135,6 +136,6 @@ def _near(first: int, pool: np.ndarray, keys: np.ndarray, size: int, patterns: n
 
 
 def sharers(key: np.ndarray) -> np.ndarray:
-    """How many volumes have the key of each volume, `[N]`."""
+    """For each volume, the number of volumes with the same key, `[N]`."""
     _, line, counts = np.unique(key, return_inverse=True, return_counts=True)
     return counts[line]

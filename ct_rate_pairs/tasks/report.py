@@ -1,4 +1,4 @@
-"""`task="report"`: asks for the report."""
+"""`task="report"`: the model writes the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,16 +15,17 @@ from .task import Asked, Scans, Task, TaskOptions
 @dataclass
 class ReportOptions(TaskOptions):
     """
-    What of a report is used, and how it is asked for. The other tasks read these too.
+    Options that all tasks use: the part of the report, and the prompt.
 
     Args:
         target (`str`, *optional*, defaults to `"findings+impression"`):
-            `"findings+impression"`, `"findings"` or `"impression"`. A scan without it is left out. It is the
-            completion of `"report"`, what the places of `"vqa"` are read from, and an option of `"matching"`.
+            Part of the report that is used: `"findings+impression"`, `"findings"` or `"impression"`. A scan without
+            this part is left out. The task `"report"` asks for this part, `"vqa"` reads places from it, and for
+            `"matching"` it is the text.
         prompt (`str`, *optional*, defaults to `"en"`):
             Language of the prompt, and of the answers of `"vqa"`: `"en"` or `"zh"`.
         prompt_metadata (`bool`, *optional*, defaults to `False`):
-            Tell age and sex in the prompt.
+            Whether the prompt gives the patient's age and sex.
     """
 
     target: str = field(
@@ -32,24 +33,25 @@ class ReportOptions(TaskOptions):
         metadata={"help": "Part of the report: findings+impression, findings or impression."},
     )
     prompt: str = field(default="en", metadata={"help": "Language of the prompt: en or zh."})
-    prompt_metadata: bool = field(default=False, metadata={"help": "Tell age and sex in the prompt."})
+    prompt_metadata: bool = field(default=False, metadata={"help": "Give the patient's age and sex in the prompt."})
 
     def check(self) -> None:
+        """Raises a `ValueError` for a value that is not allowed."""
         one_of("target", self.target, TARGETS)
         one_of("prompt", self.prompt, LANGUAGES)
 
 
 class ReportWriting(Task):
     """
-    Asks for the report, once a volume, whatever the epoch.
+    Asks for the report. There is one row per volume, the same in every epoch.
 
     Args:
         reports (`Sequence[tuple[str, str]]`):
             Findings and impression of the `N` volumes of a split.
         target (`str`):
-            Which of them is asked for.
+            Part of the report that is asked for.
         language (`str`):
-            `"en"` or `"zh"`.
+            Language of the prompt, `"en"` or `"zh"`.
     """
 
     Options = ReportOptions
@@ -60,11 +62,14 @@ class ReportWriting(Task):
 
     @classmethod
     def of_split(cls, scans: Scans, options) -> Self:
+        """The task of a split."""
         return cls(scans.reports, options.target, options.prompt)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
+        """The request for the report of volume `i`."""
         completion = write_completion(*self.reports[i], self.target)
         return Asked(write_prompt(self.target, self.language), completion, {})
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> Sequence[int]:
+        """No volume: every volume may be the partner."""
         return ()

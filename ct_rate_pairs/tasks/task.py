@@ -1,4 +1,4 @@
-"""What every task is: questions about the volumes of a split, and their answers."""
+"""The interface of a task, which asks questions about the volumes of a split and knows the answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ct_rate_pairs.reports.texts import write_completion
 
 
 class Asked(NamedTuple):
-    """What a row asks, what the answer is, and the columns that only its task has."""
+    """The prompt of a row, its answer, and the columns that only this task has."""
 
     prompt: str
     completion: str
@@ -19,54 +19,54 @@ class Asked(NamedTuple):
 
 
 class Scans(NamedTuple):
-    """The `N` volumes of a split, as a task needs them."""
+    """What a task needs to know about the `N` volumes of a split."""
 
-    split: str  # its name, for messages
+    split: str  # name of the split, for messages
     names: list[str]
-    reports: Sequence[tuple[str, str]]  # findings and impression of each
+    reports: Sequence[tuple[str, str]]  # findings and impression of each volume
     labels: np.ndarray  # 0 or 1, [N, 18]
     patients: list[str]
 
     def texts(self, target: str) -> list[str]:
-        """What each report has of the `target`."""
+        """The part `target` of each report."""
         return [write_completion(*sections, target) for sections in self.reports]
 
 
 @dataclass
 class TaskOptions:
     """
-    The options of a task: fields of [`~ct_rate_pairs.config.CTRatePairsConfig`] and arguments of the commands. Their
-    `help` is in the fields' metadata.
+    Base class for the options of a task. Each option is a field of [`~ct_rate_pairs.config.CTRatePairsConfig`] and an
+    argument of the commands, whose `help` is in the metadata of the field.
     """
 
     def check(self) -> None:
-        """Raises a `ValueError` for an option that cannot be."""
+        """Raises a `ValueError` for a value that is not allowed."""
 
 
 class Task(ABC):
     """
-    Asks about the volumes of a split.
+    Base class of the tasks. A task asks about the volumes of a split.
 
-    A task is one file: its class here, its options, and the columns that only its rows have. It becomes known by a
-    line in `TASKS` (`tasks/__init__.py`).
+    One file holds the subclass of a task, its options, and the columns that only its rows have. A line in `TASKS`
+    (`tasks/__init__.py`) makes the task known.
     """
 
     Options: ClassVar[type[TaskOptions] | None] = None
-    features: ClassVar[dict] = {}  # columns that only this task's rows have
-    number_column: ClassVar[str | None] = None  # the column that tells which of a volume's rows it is
-    remedy: ClassVar[str] = ""  # what else helps where a split has nothing to ask
+    features: ClassVar[dict] = {}  # columns that only the rows of this task have
+    number_column: ClassVar[str | None] = None  # column with the number of a row among the rows of its volume
+    remedy: ClassVar[str] = ""  # end of the error for a split about which nothing can be asked: what else would help
 
-    rows_of: np.ndarray  # rows of each volume, int [N]
+    rows_of: np.ndarray  # number of rows of each volume, int [N]
 
     @classmethod
     @abstractmethod
     def of_split(cls, scans: Scans, options) -> Self:
-        """The task of a split. `options` has `target`, `prompt` and `seed` of the dataset, and those of the task."""
+        """The task of a split. `options` holds `target`, `prompt`, `seed` and the task's own options."""
 
     @abstractmethod
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
-        """The row `number` of the volume `i` in the epoch `draw_key`."""
+        """Row `number` of volume `i` in the epoch `draw_key`."""
 
     @abstractmethod
     def unfit_partners(self, i: int, number: int, draw_key: int) -> Sequence[int]:
-        """Volumes of the split that cannot be the negative of this row, whatever their labels: indices `[M]`."""
+        """Indices `[M]` of the volumes that cannot be the partner of this row, whatever their labels are."""

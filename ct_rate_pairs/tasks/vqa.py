@@ -1,4 +1,4 @@
-"""`task="vqa"`: questions made from the 18 labels and from where the report places its findings."""
+"""`task="vqa"`: questions made from the 18 labels and from the places of the findings in the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ from .vqa_wording import (
 )
 
 
-# How often a type is asked for, before the balance of the answers is seen to.
+# Relative frequency of each type of question, before the answers are balanced.
 SHARES = {"presence": 4, "side": 2, "location": 1, "abnormalities": 1}
-# Every question there is: its type and the index of its label, -1 for all of them.
+# All questions, each as its type and the index of its label (-1: about all labels).
 QUESTIONS = (
     *(("presence", label) for label in range(len(LABELS))),
     *(("side", label) for label in LATERAL),
@@ -45,20 +45,21 @@ class VQAOptions(TaskOptions):
 
     Args:
         questions_per_volume (`int`, *optional*, defaults to `4`):
-            Rows per volume, each with another question. With more than about 8 the answers of a volume can no longer
-            be balanced, and the question alone tells more.
+            Questions per volume, each in its own row. With more than about 8 questions, the answers are less balanced,
+            so that the question alone says more about its answer.
         question_types (`tuple[str, ...]`, *optional*):
-            Which of `"presence"`, `"side"`, `"location"` and `"abnormalities"` are asked for; all by default.
+            Types of questions: some of `"presence"`, `"side"`, `"location"` and `"abnormalities"`. All by default.
     """
 
     questions_per_volume: int = field(
-        default=4, metadata={"help": "vqa: questions per volume; above 8 they are less balanced."}
+        default=4, metadata={"help": "vqa: questions per volume; above 8, the answers are less balanced."}
     )
     question_types: tuple[str, ...] = field(
         default=QUESTION_TYPES, metadata={"help": "vqa: some of presence, side, location, abnormalities."}
     )
 
     def check(self) -> None:
+        """Raises a `ValueError` for a value that is not allowed."""
         whole_number("questions_per_volume", self.questions_per_volume, 1, len(QUESTIONS))
         if isinstance(self.question_types, str):
             raise ValueError(f"question_types={self.question_types!r}: give a list, [{self.question_types!r}].")
@@ -68,32 +69,34 @@ class VQAOptions(TaskOptions):
 
 class Questions(Task):
     """
-    Asks `questions_per_volume` different questions of each volume of a split.
+    Asks `questions_per_volume` different questions about each volume of a split.
 
-    - presence: each of the 18 labels, yes or no. For every label about as many questions have the answer yes as no.
-    - side: right, left or both, of a finding that the label table and the report state and whose side is said. The
-      three are as even as the split allows.
-    - location: the lobes of such a finding, where each is said with its side.
+    - presence: whether one of the 18 labels is present. For every label, the answers yes and no are about equally
+      frequent.
+    - side: on which side a finding is (right, left or both). The finding must be positive in the label table, and the
+      report must state it with its side. The three answers are as equally frequent as the split allows.
+    - location: in which lobes such a finding is. The report must name each lobe with its side.
     - abnormalities: the names of the positive labels, or none.
 
-    A question is not asked where all other patients' volumes would have the same answer: there the question alone
-    tells it. Questions, their order and their wording depend on (`seed`, epoch, volume) and the split's answers.
+    A question is not asked if the volumes of all other patients have the same answer, because the question alone would
+    then give the answer. The questions, their order and their wording depend only on (`seed`, epoch, volume) and the
+    answers of the split.
 
     Args:
         names (`Sequence[str]`):
-            The `N` volumes.
+            Names of the `N` volumes.
         reports (`Sequence[str]`):
-            Their reports.
+            Report of each volume.
         labels (`np.ndarray`):
-            Their labels, 0 or 1, of shape `[N, 18]`.
+            Labels of the volumes, 0 or 1, of shape `[N, 18]`.
         patients (`Sequence[str]`):
-            Their patients.
+            Patient of each volume.
         questions_per_volume (`int`, *optional*, defaults to `4`):
-            Questions a volume. Where there are fewer, all of them are asked.
+            Questions per volume. A volume with fewer possible questions gets all of them.
         question_types (`Sequence[str]`, *optional*):
-            Which types are asked; all by default.
+            Types of questions. All types by default.
         language (`str`, *optional*, defaults to `"en"`):
-            `"en"` or `"zh"`.
+            Language of the questions and answers, `"en"` or `"zh"`.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the draws.
     """
@@ -133,11 +136,13 @@ class Questions(Task):
 
     @classmethod
     def of_split(cls, scans: Scans, options) -> Self:
+        """The task of a split."""
         texts = scans.texts(options.target)
         asked = options.questions_per_volume, options.question_types, options.prompt, options.seed
         return cls(scans.names, texts, scans.labels, scans.patients, *asked)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:
+        """Question `number` about volume `i` in the epoch `draw_key`."""
         question, template = self._drawn(i, number, draw_key)
         kind, label = QUESTIONS[question]
         name = LABELS[label] if label >= 0 else ""
@@ -148,13 +153,14 @@ class Questions(Task):
         )
 
     def unfit_partners(self, i: int, number: int, draw_key: int) -> np.ndarray:
-        """Volumes that have the same answer to that question as the volume `i`, or none: indices `[M]`."""
+        """Indices `[M]` of the volumes that have the same answer to this question as volume `i`, or no answer."""
         answers = self.answers[:, self._drawn(i, number, draw_key)[0]]
         return np.flatnonzero((answers == answers[i]) | (answers < 0))
 
     def _drawn(self, i: int, number: int, draw_key: int) -> tuple[int, int]:
-        """The question, as its place in `QUESTIONS`, and its wording."""
-        if self._last[:2] != (i, draw_key):  # a volume's questions are mostly asked for one after the other
+        """The index of the question in `QUESTIONS`, and the number of its wording."""
+        # The questions of a volume are usually taken one after the other, so the last volume's draw is kept.
+        if self._last[:2] != (i, draw_key):
             rng = draw_rng(self.seed, draw_key, self.names[i], Purpose.QUESTIONS)
             chosen = choose(self.chances[i], rng)
             self._last = (i, draw_key, chosen, rng.integers(1 << 30, size=len(chosen)))
@@ -174,8 +180,8 @@ class Questions(Task):
 
 def _answers(reports: Sequence[str], labels: np.ndarray) -> np.ndarray:
     """
-    What each volume answers to each question, int32 `[N, Q]`, -1 where that is not known: the label of a presence, the
-    place in `SIDES`, lobes or labels as bits.
+    The answer of each volume to each question, int32 `[N, Q]`; -1 where it is unknown. It is 0 or 1 for presence, the
+    index in `SIDES` for side, and otherwise a number whose bits are lobes or labels.
     """
     answers = np.full((len(reports), len(QUESTIONS)), -1, dtype=np.int32)
     answers[:, : len(LABELS)] = labels
@@ -192,7 +198,7 @@ def _answers(reports: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 def _others_differ(answers: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Where a volume's answer is known and another patient's volume has another one, bool `[N, Q]`."""
+    """Whether a volume's answer is known and a volume of another patient has another answer, bool `[N, Q]`."""
     differ = np.zeros(answers.shape, dtype=bool)
     for question, answer in enumerate(answers.T):
         known = answer >= 0

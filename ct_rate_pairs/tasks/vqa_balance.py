@@ -1,8 +1,8 @@
 """
-Chooses items (which questions to ask of a volume) so that what the item is does not tell its value (the answer).
+Chooses items (the questions about a volume) so that an item alone does not predict its value (the answer).
 
-Each volume gets a fixed number of its items. How probable each is to be among them is fitted so that over all volumes
-the values of an item come up equally often, as far as the volumes allow it.
+A fixed number of items is chosen for each volume. The probability of each item is fitted so that, over all volumes,
+the values of an item are chosen equally often, as far as the volumes allow it.
 """
 
 import numpy as np
@@ -10,28 +10,29 @@ import numpy as np
 
 def balanced_chances(values: np.ndarray, share: np.ndarray, balanced: np.ndarray, count: int) -> np.ndarray:
     """
-    How probable each item of each volume is to be chosen.
+    The probability of each item of each volume to be chosen.
 
-    Iterative proportional fitting of one weight per item and value; the chances of a volume are its items' weights,
-    scaled to the number that it gets and cut at 1.
+    Iterative proportional fitting gives one weight per item and value. The probabilities of a volume are the weights
+    of its items, scaled to the number of items that are chosen for it. None of them exceeds 1.
 
     Args:
         values (`np.ndarray`):
             Value of each of the `Q` items for each of the `N` volumes, int of shape `[N, Q]`; -1 where a volume does
             not have the item.
         share (`np.ndarray`):
-            Weight of each item ahead of the fit, float `[Q]`: how often it is to be chosen, against the others.
+            Relative frequency of each item before the fit, float of shape `[Q]`.
         balanced (`np.ndarray`):
-            Which items are to have values that come up equally often, bool `[Q]`.
+            Whether the values of each item are to be chosen equally often, bool of shape `[Q]`.
         count (`int`):
-            Items a volume; one that has fewer gets all of them.
+            Items per volume. A volume with fewer items gets all of them.
 
     Returns:
-        `np.ndarray`: chances of shape `[N, Q]`. Each line sums to `count`, or to the number of the volume's items.
+        `np.ndarray`: probabilities of shape `[N, Q]`. Each row sums to `count`, or to the number of items of the
+        volume if it has fewer.
     """
     rows, line, repeats = np.unique(values, axis=0, return_inverse=True, return_counts=True)  # [U, Q], [N], [U]
     sizes = np.minimum(count, (rows >= 0).sum(axis=1))  # [U]
-    # Cells: an item with one value. What has no balance to keep has a single cell an item.
+    # A cell is an item with one value. An item that is not balanced has a single cell.
     coded = np.where(rows >= 0, np.where(balanced, rows, 0), -1)
     cells = coded.max(initial=0) + 1
     cell = np.where(coded >= 0, coded + cells * np.arange(rows.shape[1]), -1)  # [U, Q]
@@ -48,35 +49,35 @@ def balanced_chances(values: np.ndarray, share: np.ndarray, balanced: np.ndarray
         mass = np.where(counts > 0, expected(chances).clip(1e-12), 1)
         even = np.exp(np.log(mass).sum(axis=1, keepdims=True) / (counts > 0).sum(axis=1, keepdims=True).clip(1))
         weights *= even / mass
-        # A value that is too rare for the balance has its chances at 1, and its weight would grow without end.
+        # If a value is too rare to be balanced, its probabilities stay at 1 and its weight would grow without end.
         weights = weights.clip(max=weights[counts > 0].min(initial=1) * 1e9)
     return _chances(np.where(there, weights.reshape(-1)[cell], 0), sizes)[line]
 
 
 def choose(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Choose items of one volume, each with exactly its chance (systematic sampling in a random order).
+    Choose items of one volume, each with exactly its probability (systematic sampling in a random order).
 
     Args:
         chances (`np.ndarray`):
-            Of shape `[Q]`; they sum to a whole number.
+            Probability of each item, of shape `[Q]`. Their sum is a whole number, the number of items to choose.
         rng (`np.random.Generator`):
-            All that the choice depends on.
+            Random stream of the choice, which depends on nothing else but the arguments.
 
     Returns:
-        `np.ndarray`: that many different items, in a random order.
+        `np.ndarray`: indices of the chosen items, all different, in random order.
     """
     sure = np.flatnonzero(chances > 1 - 1e-6)
     rest = rng.permutation(np.flatnonzero(chances <= 1 - 1e-6))
     edges = np.cumsum(chances[rest])
     if len(rest):
-        edges[-1] = round(edges[-1])  # a whole number, but for rounding errors
+        edges[-1] = round(edges[-1])  # a whole number, except for rounding errors
     steps = np.diff(np.floor(edges + rng.random()), prepend=0)
     return rng.permutation(np.concatenate([sure, rest[steps > 0]]))
 
 
 def _chances(weights: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Weights `[U, Q]` scaled to the sum `sizes` `[U]`, where none is more than 1."""
+    """Weights `[U, Q]`, scaled so that each row sums to its size in `sizes` `[U]` and no value exceeds 1."""
     sure = np.zeros(weights.shape, dtype=bool)
     while True:
         rest = np.where(sure, 0, weights)

@@ -3,7 +3,7 @@
 from ct_rate_pairs.reports.labels import LABELS
 
 
-# As a question names a finding, and as an answer lists it.
+# Name of each finding in a question. `NAMES` has its name in an answer.
 FINDINGS = {
     "en": {
         "Medical material": "medical material such as a catheter, a device or sutures",
@@ -82,7 +82,7 @@ QUESTIONS = {
         "abnormalities": ("这份胸部 CT 有哪些异常？", "请列出这份胸部 CT 中的异常。", "该扫描有什么异常？"),
     },
 }
-# What form the answer is to have stands behind the question.
+# The end of a question, which says what form the answer must have.
 FORMS = {
     "en": {
         "presence": " Answer yes or no.",
@@ -128,19 +128,19 @@ NONE = {"en": "None", "zh": "无"}
 
 
 def write_question(kind: str, language: str, template: int, label: str = "") -> str:
-    """The wording of a question of type `kind`; `template` counts through all of its wordings and on."""
+    """A question of the type `kind`. `template` is any whole number: it chooses one of the wordings."""
     wordings = QUESTIONS[language][kind]
     finding = FINDINGS[language][label] if label else ""
     return wordings[template % len(wordings)].format(finding) + FORMS[language][kind]
 
 
 def write_list(names: list[str], language: str) -> str:
-    """Names as an answer lists them; no name at all is an answer too."""
+    """Names as an answer lists them. Without names, the answer is `None` in the language."""
     return SEPARATORS[language].join(names) or NONE[language]
 
 
 def write_findings(labels, language: str) -> str:
-    """The names of the positive ones of 18 `labels`, in their order."""
+    """The answer that lists the positive labels, of 18 zeros and ones, in the order of `LABELS`."""
     return write_list(
         [NAMES[language][name] for name, positive in zip(LABELS, labels, strict=True) if positive], language
     )
