@@ -1,4 +1,6 @@
-"""From the bytes of a scan to the slices that a model sees. Names are imported when first used: most need torch."""
+"""
+From the bytes of a scan to the slices that a model sees. Names are imported at first use, because most need torch.
+"""
 
 import lazy_loader
 

@@ -1,7 +1,8 @@
-"""From DICOM files to the voxels of one series: headers first, a series chosen, its slices put in order, then pixels.
+"""
+From DICOM files to the voxels of one series: reads the headers, chooses a series, sorts its slices, then reads pixels.
 
-Nothing here may name a patient: only the elements of `_TEXTS` and `_NUMBERS` are read, and no message quotes a file's
-name, a UID, or what pydicom says of a value.
+No message may name a patient. So only the elements in `_TEXTS` and `_NUMBERS` are read, and no message quotes the name
+of a file, a UID, or pydicom's words about a value.
 """
 
 import io
@@ -28,7 +29,7 @@ from .windows import AIR_HU
 
 logger = logging.getLogger(__name__)
 
-DicomFile = Callable[[], BinaryIO]  # opens one file of the scan
+DicomFile = Callable[[], BinaryIO]  # a function that opens one file of the scan
 
 _TEXTS = (
     "ConvolutionKernel",
@@ -39,20 +40,21 @@ _TEXTS = (
     "SeriesInstanceUID",
     "StudyInstanceUID",
 )
-_SAME = {"Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}  # in every slice of a series
+# Elements with numbers, and how many numbers each element must hold. `_SAME` must be equal in all slices of a series.
+_SAME = {"Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 _SCALE = {"RescaleSlope": 1, "RescaleIntercept": 1, "BitsAllocated": 1, "PixelRepresentation": 1}
 _REQUIRED = {**_SAME, **_SCALE, "ImagePositionPatient": 3}
 _OPTIONAL = {"NumberOfFrames": 1, "PixelPaddingRangeLimit": 1, "PixelPaddingValue": 1, "SeriesNumber": 1}
-_NUMBERS = {**_REQUIRED, **_OPTIONAL}  # how many each must hold
+_NUMBERS = {**_REQUIRED, **_OPTIONAL}
 
-_LARGEST = 1e9  # that any number may be; what is larger, infinite or NaN is damage
-_ENOUGH = 10  # slices that a series must have to be chosen by itself: as many as a model sees
-_ROUNDING = 1e-3  # of cosines and voxel sizes that are written as decimals
-_SAME_PLACE = 0.01  # mm
-_UNEVEN = 0.2  # of the spacing: some scanners cut positions to 0.1 mm, a slice more or less is 1
-_MOST_SHEAR = 1.0  # degrees between stack and normal: 5 mm over a chest
-_AXIAL = np.cos(np.radians(20.0))
-# A kernel as Siemens, Canon, Philips and GE call theirs, Br59d, FC51, YA or BONEPLUS: other text might be a name.
+_LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
+_ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+_ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
+_SAME_PLACE = 0.01  # mm: slices that are closer lie at the same place
+_UNEVEN = 0.2  # of the spacing: some scanners round positions to 0.1 mm, and a missing slice differs by 1
+_MOST_SHEAR = 1.0  # degrees between the stack and the normal of its slices: 5 mm over a chest
+_AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
+# A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
 _KERNEL = re.compile(
     r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
 )
@@ -67,13 +69,15 @@ class Stack:
 
     Args:
         name (`str`):
-            Its number in the scan, for messages.
+            Name for messages, such as "series 1 of the scan".
         stored (`np.ndarray`):
-            Stored values of shape `[K, Y, X]`; slices follow one another along the normal of their planes.
+            Stored values of shape `[K, Y, X]`. The slices are sorted along the normal of their planes.
         affine (`np.ndarray`):
-            `[4, 4]`, from (x, y, k) to RAS in mm, without the origin.
-        slope (`float`), intercept (`float`):
-            `HU = stored * slope + intercept`.
+            Matrix from (x, y, k) to RAS in mm, of shape `[4, 4]`. The origin is left out.
+        slope (`float`):
+            Slope in `HU = stored * slope + intercept`.
+        intercept (`float`):
+            Intercept of the same equation, in HU.
     """
 
     name: str
@@ -85,22 +89,23 @@ class Stack:
 
 def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     """
-    Read one series of the images among `files`. What is not DICOM, no image or a localizer is passed over.
+    Read one series of DICOM images. Files that are not DICOM, not images, or localizers are left out.
 
     Args:
         files (`Iterable[Callable[[], BinaryIO]]`):
-            What opens each file. The order is of no account.
+            One function per file, which opens the file. The order does not matter.
         number (`int`, *optional*):
-            Number of the series, from 1, as the message lists them; needed where not just one is an axial CT.
+            Number of the series, from 1, as an error message lists them. It is needed unless exactly one series is an
+            axial CT.
 
     Returns:
-        [`Stack`]: as it is stored where all slices share slope and intercept, else as HU in float32.
+        [`Stack`]: the stored values, if all slices share slope and intercept; otherwise HU in float32.
 
     Raises:
-        `VolumeError`: when a file is cut short; when no series, or not just one, fits; or when the one chosen is no
-        even, upright stack of CT slices in HU: another modality or photometric interpretation, several frames a file,
-        compressed beyond what is installed, slices missing, at one place twice, sheared by the gantry's tilt, or of
-        several sizes.
+        `VolumeError`: if a file is truncated, if no series or more than one series fits, or if the chosen series is
+            not a regular, upright stack of CT slices in HU. Such a series has, for example, another modality, another
+            photometric interpretation, several frames per file, a compression that cannot be decoded, missing slices,
+            two slices at one place, a gantry tilt, or slices of several sizes.
     """
     every = _series(files)
     name, headers = _choose(every, number)
@@ -112,11 +117,11 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     affine[:3, 0] = headers[0]["ImageOrientationPatient"][:3] * headers[0]["PixelSpacing"][1]
     affine[:3, 1] = headers[0]["ImageOrientationPatient"][3:] * headers[0]["PixelSpacing"][0]
     affine[:3, 2] = normal * spacing
-    return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # DICOM's axes are LPS
+    return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # from DICOM's LPS to RAS
 
 
 def _series(files: Iterable[DicomFile]) -> list[list[Header]]:
-    """Headers by series, in the order of the series' numbers."""
+    """The headers of each series. The series are sorted by their numbers."""
     groups, count, localizers, passed = defaultdict(list), 0, 0, 0
     for count, file in enumerate(files, start=1):
         header = _read_header(count, file)
@@ -129,20 +134,20 @@ def _series(files: Iterable[DicomFile]) -> list[list[Header]]:
         groups[header.pop("SeriesInstanceUID")].append(header)
     if not groups:
         if localizers:
-            raise VolumeError(f"the scan: only localizers among its {count} files. Give that of one CT series.")
+            raise VolumeError(f"the scan: only localizers among its {count} files. Give the files of a CT series.")
         raise VolumeError(
             f"the scan: no DICOM image among its {count} files. Give the folder or zip of one CT series, whose files "
             "have DICOM's preamble (128 bytes, then DICM). Unpack a zip of a volume in another format."
         )
     if passed:
-        logger.warning("%d of the scan's %d files are no DICOM images and were passed over.", passed, count)
-    # The UID, which is never shown, decides only between series of one number.
+        logger.warning("%d of the scan's %d files are not DICOM images and were left out.", passed, count)
+    # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
     return [groups[uid] for uid in sorted(groups, key=lambda uid: (numbers[uid], uid))]
 
 
 def _read_header(count: int, file: DicomFile) -> Header | None:
-    """The elements needed and how to open the file again, or `None` for what is no DICOM image."""
+    """The elements that are needed, and how to open the file again; `None` if the file is not a DICOM image."""
     with _unquoted(f"file {count} of the scan is damaged"), file() as opened:
         try:
             read_preamble(opened, force=False)
@@ -150,13 +155,14 @@ def _read_header(count: int, file: DicomFile) -> Header | None:
             return None
         meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag.group != 2)
         syntax = str(meta.get("TransferSyntaxUID", ""))
-        if syntax == DeflatedExplicitVRLittleEndian:  # pydicom would inflate it at once, whatever its size
+        if syntax == DeflatedExplicitVRLittleEndian:  # pydicom would inflate the whole file, whatever its size
             raise VolumeError(f"file {count} of the scan is deflated. Write it again uncompressed (dcmconv +te).")
         opened.seek(0)
         dataset = dcmread(opened, stop_before_pixels=True, specific_tags=[*_TEXTS, *_NUMBERS])
         if "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
-            if meta.get("MediaStorageSOPClassUID", CTImageStorage) == CTImageStorage:  # not silently a slice less
-                raise VolumeError(f"file {count} of the scan is damaged: a CT slice cut short. Export it again.")
+            # A truncated CT slice is an error: the volume must not silently lack a slice.
+            if meta.get("MediaStorageSOPClassUID", CTImageStorage) == CTImageStorage:
+                raise VolumeError(f"file {count} of the scan is damaged: a truncated CT slice. Export it again.")
             return None
         header = {keyword: str(dataset.get(keyword, "")) for keyword in _TEXTS}
         for keyword, size in _NUMBERS.items():
@@ -167,7 +173,10 @@ def _read_header(count: int, file: DicomFile) -> Header | None:
 
 
 def study_of(file: DicomFile) -> str | None:
-    """UID of the study of an image, never to be shown; empty for a damaged one, `None` for what is no DICOM image."""
+    """
+    The UID of an image's study; `""` for a damaged image and `None` for a file that is not a DICOM image. The UID must
+    never be shown.
+    """
     try:
         header = _read_header(1, file)
     except VolumeError:
@@ -177,11 +186,14 @@ def study_of(file: DicomFile) -> str | None:
 
 @contextmanager
 def _unquoted(message: str) -> Iterator[None]:
-    """pydicom quotes what a file holds, a name or a date perhaps: of its errors only the type is passed on."""
+    """
+    Replaces an error of pydicom by a [`VolumeError`] that names only its type, and hides all warnings: pydicom quotes
+    values of the file, which may be a name or a date.
+    """
     pydicom = logging.getLogger("pydicom")
     told = pydicom.disabled
     try:
-        with disable_value_validation(), warnings.catch_warnings():  # of warnings, shown and logged, nothing
+        with disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pydicom.disabled = True
             yield
@@ -213,7 +225,7 @@ def _is_axial_ct(headers: list[Header]) -> bool:
 
 
 def _describe(headers: list[Header]) -> str:
-    """Modality, slices, spacing and kernel. A series' description is free text, and may hold a name."""
+    """Modality, slices, spacing and kernel. The description of a series is left out: free text may hold a name."""
     first = headers[0]
     modality = first["Modality"] if re.fullmatch("[A-Z]{2,4}", first["Modality"]) else "no modality"
     words = [modality, f"{int(sum(h.get('NumberOfFrames', 1) for h in headers))} slices"]
@@ -232,12 +244,13 @@ def _normal(header: Header) -> np.ndarray:
 
 
 def _check(name: str, headers: list[Header]) -> None:
-    """Refuse what is no series of CT slices, each with its geometry and scale, all of one size."""
+    """Refuse a series that does not consist of CT slices of one size, each with its geometry and scale."""
     if any(h["Modality"] != "CT" for h in headers):
-        raise VolumeError(f"{name} is {_describe(headers)}: no CT. Choose a CT series.")
+        raise VolumeError(f"{name} is {_describe(headers)}: this is no CT. Choose a CT series.")
     if any("NumberOfFrames" in h and (h["NumberOfFrames"] > 1 or "ImagePositionPatient" not in h) for h in headers):
         raise VolumeError(
-            f"{name}: Enhanced (multi-frame) CT is not read. Convert it to one file a slice, or to NIfTI (dcm2niix)."
+            f"{name}: Enhanced (multi-frame) CT is not supported. Convert it to one file per slice, or to NIfTI "
+            "(dcm2niix)."
         )
     if any(h["PhotometricInterpretation"] != "MONOCHROME2" for h in headers):
         raise VolumeError(f"{name}: CT in HU is MONOCHROME2, these images are not. Choose the original series.")
@@ -254,7 +267,9 @@ def _check(name: str, headers: list[Header]) -> None:
         if np.ptp(values, axis=0).max() > _ROUNDING:
             kinds, counts = np.unique(values.round(3), axis=0, return_counts=True)
             listed = ", ".join(f"{kind.tolist()} in {count}" for kind, count in zip(kinds, counts, strict=True))
-            raise VolumeError(f"{name}: its slices differ in {keyword} ({listed}). Leave only those of one volume.")
+            raise VolumeError(
+                f"{name}: its slices differ in {keyword} ({listed}). Give only the slices of one volume."
+            )
     if abs(np.linalg.norm(_normal(headers[0])) - 1) > _ROUNDING or min(headers[0]["PixelSpacing"]) <= 0:
         raise VolumeError(f"{name}: its orientation or pixel spacing spans no plane. Export the series again.")
     for syntax in sorted({h["syntax"] for h in headers}):
@@ -270,7 +285,7 @@ def _check(name: str, headers: list[Header]) -> None:
 
 
 def _order(name: str, headers: list[Header], normal: np.ndarray) -> tuple[list[np.ndarray], float]:
-    """Which headers lie at each place, along the normal, and how many mm the places are apart."""
+    """The indices of the headers at each place along the normal, and the distance between places, in mm."""
     positions = np.array([h["ImagePositionPatient"] for h in headers])  # [N, 3]
     along = positions @ normal
     order = np.argsort(along)
@@ -285,7 +300,7 @@ def _order(name: str, headers: list[Header], normal: np.ndarray) -> tuple[list[n
     if tilt > _MOST_SHEAR:
         raise VolumeError(
             f"{name}: its slices are stacked at {tilt:.0f} degrees to their normal (gantry tilt), so they are no "
-            "upright grid. Resample it, or leave it out."
+            "upright grid. Resample the series, or leave it out."
         )
     gaps = np.diff(along)
     spacing = float(np.median(gaps))
@@ -302,7 +317,7 @@ def _order(name: str, headers: list[Header], normal: np.ndarray) -> tuple[list[n
 
 
 def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> tuple[np.ndarray, float, float]:
-    """The voxels `[K, Y, X]` and their slope and intercept: one slice at a time is held beside them."""
+    """The voxels `[K, Y, X]`, their slope and their intercept. Only one more slice is in memory at a time."""
     shape = (len(places), int(headers[0]["Rows"]), int(headers[0]["Columns"]))
     if np.prod(shape, dtype=float) > MOST_VOXELS:
         raise VolumeError(f"{name}: the headers promise {shape} voxels, more than any CT has. Export it again.")
@@ -324,7 +339,7 @@ def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> 
             else:
                 raise VolumeError(
                     f"{name}: slice {k + 1} (of {len(places)}) is there {len(place)} times, with different pixels. "
-                    "Leave only the files of one volume: one phase, one reconstruction."
+                    "Give only the files of one volume: one phase, one reconstruction."
                 )
     if copies:
         logger.warning("%s: %d files repeat a slice, pixel by pixel, and were dropped.", name, copies)
@@ -332,13 +347,13 @@ def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> 
 
 
 def _read_pixels(header: Header, in_hu: bool) -> np.ndarray:
-    """`[Y, X]`, with padding as air: as it is stored, or in HU."""
+    """The pixels of a slice, `[Y, X]`, as stored values or in HU. Padding becomes air."""
     with header["file"]() as opened:
-        pixels = pixel_array(io.BytesIO(opened.read()))  # to its end, where a zip has its checksum
+        pixels = pixel_array(io.BytesIO(opened.read()))  # read to the end, where a zip checks the checksum
     slope, intercept, kinds = header["RescaleSlope"], header["RescaleIntercept"], np.iinfo(pixels.dtype)
     if "PixelPaddingValue" in header:
         ends = [header["PixelPaddingValue"], header.get("PixelPaddingRangeLimit", header["PixelPaddingValue"])]
-        # Some write -2000 as the unsigned 63536: taken as the pixels' own type, both are the same.
+        # Some files write -2000 as the unsigned 63536. In the data type of the pixels, both are the same value.
         low, high = sorted(np.array(ends).astype(np.int64).astype(pixels.dtype))
         air = np.clip(np.rint((AIR_HU - intercept) / slope), kinds.min, kinds.max)
         pixels[(pixels >= low) & (pixels <= high)] = air

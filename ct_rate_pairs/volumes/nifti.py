@@ -1,4 +1,4 @@
-"""From a NIfTI file to a `Volume`: the header and its guards, the voxels inflated once, in place, the axes turned."""
+"""From a NIfTI file to a `Volume`: checks the header, inflates the voxels once, and turns the axes."""
 
 import io
 import logging
@@ -31,7 +31,7 @@ def read_slices(
 
     Args:
         path (`str` or `Path`):
-            A `.nii.gz` or `.nii` whose header yields HU.
+            A `.nii.gz` or `.nii` file whose header rescales the stored values to HU.
         num_slices (`int`, *optional*, defaults to `10`):
             Number of axial planes, evenly spread over the whole depth.
         spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
@@ -41,7 +41,10 @@ def read_slices(
 
     Returns:
         `np.ndarray`: float32 of shape `[num_slices, H, W]` in [-1, 1]: superior first, anterior up, the patient's
-        right on the left; three windows add an axis of three channels.
+        right on the left. With three windows, the shape is `[num_slices, H, W, 3]`.
+
+    Raises:
+        `VolumeError`: if the file cannot be read or does not hold a chest CT in HU, or if it has too few planes.
     """
     return read_volume(path).slices(num_slices, spacing, window)[0]
 
@@ -49,13 +52,13 @@ def read_slices(
 logger = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b"
-# Slices superior first, rows anterior first, columns from the patient's right: the array axes as (x, y, z).
+# Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
 DISPLAY = axcodes2ornt(("L", "P", "I"))
-_MM = {1: 1000.0, 3: 0.001}  # a metre and a micron, by their codes in NIfTI; whatever else is written means mm
-_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # what a voxel and a chest may measure along each axis
-_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 of 16 bits: a damaged header must not ask for all memory
-_MOST_EXTENSION = 2**24  # bytes between header and voxels
-_PIECE = 2**19  # bytes: what is inflated at once is held twice, and stays within the cache
+_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron -> mm; every other code means mm
+_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
+_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
+_MOST_EXTENSION = 2**24  # bytes between the header and the voxels
+_PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
 _MOST_TILT = 20.0  # degrees from the body's axes
 
 
@@ -66,31 +69,31 @@ def read_volume(
     spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
     """
-    Read a `.nii.gz` or `.nii`, and turn it to display order by its affine.
+    Read a `.nii.gz` or `.nii` file, and turn the volume to display order by its affine.
 
     Args:
         source (`str`, `Path` or `bytes`):
-            The file, or its bytes.
+            Path of the file, or the bytes of the file.
         name (`str`, *optional*):
-            Name of the file in messages; its path by default. Give one with bytes.
+            Name of the volume in messages. By default, the path. Give a name together with bytes.
         rescale (`tuple[float, float]`, *optional*):
-            Slope and intercept to HU, for CT-RATE's original files, whose header lacks them.
+            Slope and intercept to HU. For CT-RATE's original files, whose header lacks them.
         spacing (`tuple[float, float, float]`, *optional*):
-            Voxel size in mm as x, y, z (left-right, front-back, head-feet), for the same files.
+            Voxel size in mm as x, y, z (left-right, front-back, head-feet). For CT-RATE's original files, too.
 
     Returns:
-        [`~ct_rate_pairs.volumes.Volume`]: with the voxels still as they are stored.
+        [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values.
 
     Raises:
-        `VolumeError`: when the file is missing, damaged, no NIfTI volume, tilted, or of an impossible size, or when
-        header and `rescale` would both rescale it.
+        `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if the volume is tilted or has an
+            impossible size; or if both the header and `rescale` rescale its values.
     """
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            # Straight into the array of voxels: neither the file nor what it inflates to is ever held beside it.
+            # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
             header, stored = _read(name, igzip.IGzipFile(fileobj=file) if zipped else file)
     except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
         raise VolumeError(
@@ -115,14 +118,15 @@ def read_volume(
         if (slope, intercept) != (1.0, 0.0):
             raise VolumeError(
                 f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
-                f"metadata table would once more (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass files='fixed'."
+                f"metadata table would rescale again (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass "
+                "files='fixed'."
             )
         slope, intercept = rescale
     return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
 def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Header and stored voxels. Nothing is read that could not be used; what is used is read to its checksum."""
+    """The header and the stored voxels. The header is checked first, and the file is then read to its checksum."""
     start = file.read(nib.Nifti1Header.sizeof_hdr)
     kind = nib.Nifti1Header
     if nib.Nifti2Header.sizeof_hdr in (int.from_bytes(start[:4], order) for order in ("little", "big")):
@@ -147,19 +151,19 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
         raise VolumeError(
             f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
         )
-    while file.read(_PIECE):  # a gzip stream is checked at its end
+    while file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
         pass
     return header, stored
 
 
 def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and data type of the voxels, once they are those of a single volume."""
+    """Shape and data type of the voxels. A file that does not hold a single volume is refused."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 1:
         raise VolumeError(
-            f"{name}: a volume has three dimensions, this file has shape {shape}. Split a series into its volumes."
+            f"{name}: a volume has three dimensions, but this file has shape {shape}. Split it into its volumes."
         )
     if math.prod(shape) * dtype.itemsize > _MOST_BYTES:
         raise VolumeError(
@@ -171,7 +175,12 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
 
 
 def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
-    """`[3, 2]` in nibabel's form. Volumes whose planes would not be axial are refused."""
+    """
+    The orientation of the array's axes in nibabel's form, `[3, 2]`.
+
+    Raises:
+        `VolumeError`: if the axes are so tilted that the planes are not axial.
+    """
     directions = header.get_best_affine()[:3, :3]
     lengths = np.linalg.norm(directions, axis=0)
     if not np.isfinite(directions).all() or not lengths.all():
@@ -182,17 +191,18 @@ def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
     tilt = np.degrees(np.arccos(min(straightest, 1.0)))
     if tilt > _MOST_TILT:
         raise VolumeError(
-            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's (at most {_MOST_TILT:.0f}), so its "
-            "planes are not axial. Resample it to an axial grid, or leave it out."
+            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's axes (at most {_MOST_TILT:.0f} are "
+            "allowed), so its planes are not axial. Resample the volume to an axial grid, or leave it out."
         )
     return io_orientation(header.get_best_affine())
 
 
 def check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    """Raises a [`VolumeError`] if the voxels or the volume cannot have this size. Axes as x, y, z, spacing in mm."""
     for axis, count, size in zip("xyz", shape, spacing, strict=True):
         if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
             raise VolumeError(
                 f"{name}: {count} voxels of {size:g} mm along {axis} cannot be a chest (voxels of {_VOXEL_MM[0]:g} to "
-                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing: the "
-                "file's voxel size in the header, or the metadata table's for files='original'."
+                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing in the "
+                "header of the file, or in the metadata table for files='original'."
             )

@@ -1,6 +1,7 @@
-"""Any scan, not CT-RATE's alone, as a `Volume`: NIfTI, MetaImage, or DICOM in a folder or zip.
+"""
+Reads any chest CT scan as a `Volume`: NIfTI, MetaImage, or DICOM in a folder or a zip.
 
-A scan's path may hold a patient's name: no message repeats it, and the volume is named by what it is.
+The path of a scan may hold the name of a patient. So no message quotes the path, and the volume is called "the scan".
 """
 
 import hashlib
@@ -24,8 +25,8 @@ from .slicing import MOST_VOXELS, Volume, VolumeError
 
 
 _NAME = "the scan"
-_MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # of a zip, inflated
-_MOST_HEADER = 2**16  # bytes, of a MetaImage
+_MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
+_MOST_HEADER = 2**16  # bytes of a MetaImage that are searched for its header
 
 
 def read_scan(path: str | Path, series: int | None = None) -> Volume:
@@ -34,22 +35,24 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
 
     Args:
         path (`str` or `Path`):
-            A `.nii.gz`, `.nii` or `.mha` in HU, a folder of DICOM files, or a `.zip` of one.
+            A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, or a `.zip` of such a folder.
         series (`int`, *optional*):
-            Which DICOM series, from 1, where not just one is an axial CT; the error lists them.
+            Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
+            message lists the series.
 
     Returns:
-        [`~ct_rate_pairs.volumes.Volume`]: named without anything of the path or of the patient.
+        [`~ct_rate_pairs.volumes.Volume`]: the volume. Its name holds no part of the path and nothing about the
+        patient.
 
     Raises:
-        `VolumeError`: when it cannot be read, is no upright, even CT volume, or is one of several series. The message
-        holds no part of the path and nothing of the patient.
+        `VolumeError`: if the scan cannot be read, is not an upright and regular CT volume, or has several series that
+            fit. The message holds no part of the path and nothing about the patient.
     """
     path = Path(path)
     try:
         return _read(path, series)
     except VolumeError as error:
-        raise VolumeError(str(error)) from None  # its cause may hold the path
+        raise VolumeError(str(error)) from None  # the cause of the error may hold the path
     except OSError as error:
         raise VolumeError(f"{_NAME}: cannot be read: {error.strerror}.") from None
 
@@ -69,13 +72,13 @@ def _read(path: Path, series: int | None) -> Volume:
     if name.endswith(".mha"):
         return _read_metaimage(path)
     raise VolumeError(
-        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of one. A single DICOM file "
-        "is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
+        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
+        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
     )
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What a folder and those below it hold, by path, without what is hidden or left there by macOS."""
+    """All files in a folder and its subfolders, sorted by path, without hidden files and files that macOS adds."""
     return [file for file in sorted(folder.rglob("*")) if not file.is_dir() and _is_meant(file.relative_to(folder))]
 
 
@@ -88,7 +91,10 @@ def _read_folder(path: Path, series: int | None) -> Volume:
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
-    """Entries are inflated one at a time, in memory; none is read beyond the size that the zip promises."""
+    """
+    Reads the DICOM files of a zip. They are inflated in memory, one at a time, and never beyond the size that the zip
+    states.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -136,10 +142,11 @@ def _read_metaimage(path: Path) -> Volume:
     except ModuleNotFoundError:
         raise VolumeError(f"{_NAME}: a .mha needs SimpleITK: pip install 'ct-rate-pairs[metaimage]'.") from None
     try:
-        str(path).encode()  # else SimpleITK ends the process
+        str(path).encode()  # SimpleITK would end the process for a path that is not UTF-8
     except UnicodeEncodeError:
         raise VolumeError(f"{_NAME}: its path is no UTF-8. Rename the file, or the folder that it is in.") from None
-    with path.open("rb") as opened:  # the voxels of others lie in a file that the header names, any file
+    # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
+    with path.open("rb") as opened:
         if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
             raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
     reader = sitk.ImageFileReader()
@@ -149,11 +156,13 @@ def _read_metaimage(path: Path) -> Volume:
         reader.ReadImageInformation()
         size, kind = reader.GetSize(), sitk.GetPixelIDValueAsString(reader.GetPixelID())
         if len(size) != 3 or reader.GetNumberOfComponents() != 1 or "complex" in kind:
-            raise VolumeError(f"{_NAME}: a volume has three dimensions of one number a voxel, this {size} of {kind}.")
+            raise VolumeError(
+                f"{_NAME}: a volume has three dimensions and one number a voxel, but this file has {size} and {kind}."
+            )
         if math.prod(size) > MOST_VOXELS:
             raise VolumeError(f"{_NAME}: the header promises {size} voxels, more than any CT has. Download it again.")
         image = reader.Execute()
-    except RuntimeError:  # it quotes the path
+    except RuntimeError:  # its message quotes the path
         raise VolumeError(f"{_NAME}: not a MetaImage, or its voxels are missing or cut short.") from None
     directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()  # LPS, as in DICOM
     affine = np.eye(4)
@@ -162,23 +171,33 @@ def _read_metaimage(path: Path) -> Volume:
 
 
 def _turned(name: str, stored: np.ndarray, affine: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> Volume:
-    """`stored` of shape `[K, Y, X]`, with `affine` from (x, y, k) to RAS, in display order. A view."""
+    """A volume from `stored` `[K, Y, X]` in display order, as a view. `affine` maps (x, y, k) to RAS."""
     header = nib.Nifti1Header()
     header.set_sform(affine, code=1)
     turn = ornt_transform(orientation_of(name, header), DISPLAY)
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    # As coarse as in a NIfTI header: a volume resamples to as many planes, whichever format it comes in.
+    # Rounded as in a NIfTI header, so that a volume resamples to the same number of planes in every format.
     spacing = tuple(float(np.float32(zooms[axis].round(6))) for axis in np.argsort(turn[:, 0]))
     stored = apply_orientation(stored.transpose(2, 1, 0), turn).transpose(2, 1, 0)
     check_spacing(name, stored.shape[::-1], spacing)
     return Volume(name, stored, spacing, slope, intercept)
 
 
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # a .mhd, so that a batch says that it cannot be read
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # with .mhd, so that a batch reports that it cannot be read
 
 
 def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
-    """The scans that `paths` stand for, and whether they are a batch."""
+    """
+    Finds the scans in files and folders.
+
+    Args:
+        paths (`Sequence[Path]`):
+            Files of single scans, folders of one DICOM study, or folders of many scans.
+
+    Returns:
+        `tuple[list[Path], bool]`: the path of each scan, and whether the scans are a batch. A single file or a single
+        study is not a batch.
+    """
     scans, batch = [], len(paths) > 1
     for path in paths:
         files = files_of(path) if path.is_dir() else []
@@ -190,8 +209,11 @@ def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
 
 
 def find_studies(files: Sequence[Path]) -> list[Path]:
-    """Folders that hold one DICOM study each; where a study has no folder to itself, those of its series."""
-    studies: dict[Path, str] = {}  # of the first file that tells it
+    """
+    Finds the folders that hold one DICOM study each. If a study shares its folder with another study, the folders of
+    its series are given instead.
+    """
+    studies: dict[Path, str] = {}  # folder -> UID of the study, from the first file that has one
     for file in files:
         if not studies.get(file.parent) and file.is_file():
             study = _study_of(file)
@@ -219,12 +241,12 @@ def _study_of(file: Path) -> str | None:
 
 
 def digest(scan: Path) -> str:
-    """What tells one scan from another, whatever it or its files are called: a hash of the bytes."""
+    """A hash of the bytes of a scan's files, which does not depend on the names of the files."""
     digests = []
     try:
         for file in [file for file in files_of(scan) if file.is_file()] if scan.is_dir() else [scan]:
             with file.open("rb") as content:
                 digests.append(hashlib.file_digest(content, "sha256").digest())
-    except OSError as error:  # it names the file
+    except OSError as error:  # its message names the file
         raise VolumeError(f"the scan: cannot be read: {error.strerror}.") from None
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -1,4 +1,4 @@
-"""What decides which volumes are read and how each becomes slices. A prepared copy fixes all of it."""
+"""The settings that decide which volumes are read and how they become slices. A prepared copy has them fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,30 +17,34 @@ RECONSTRUCTIONS = ("first", "all")
 @dataclass(frozen=True)
 class VolumeSettings:
     """
-    From CT-RATE's files to slices.
+    Which volumes are read, and how they become slices.
 
     Args:
         files (`str`, *optional*, defaults to `"fixed"`):
-            `"fixed"`: the volumes under `train_fixed` and `valid_fixed`, HU and geometry by their NIfTI header;
-            `"original"`: those under `train` and `valid`, which take both from the metadata table.
+            `"fixed"`: the volumes in `train_fixed` and `valid_fixed`, whose NIfTI header gives HU and geometry.
+            `"original"`: the volumes in `train` and `valid`, for which the metadata table gives rescaling and spacing.
         reconstructions (`str`, *optional*, defaults to `"first"`):
-            `"first"` of each scan, or `"all"`: they share one report.
+            Which reconstructions of a scan are rows: `"first"` or `"all"`. All reconstructions share one report.
         num_slices (`int`, *optional*, defaults to `10`):
-            Axial planes a volume.
+            Axial planes per volume.
         spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
             Voxel size after resampling, in mm as x, y, z (paper, section 6.2).
         window (`str` or `tuple`, *optional*, defaults to `"paper"`):
             HU that become black and white: `"paper"` (-1000 to 1000), `"rgb"` (lung, soft tissue and bone as the
-            three channels), a pair, or three pairs.
+            three channels), a pair (low, high), or three pairs.
         z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
-            Share of the depth, from the top, that the planes are spread over.
+            Part of the depth that the planes are spread over, as shares of the depth from the top.
+
+    Raises:
+        `ValueError`: if a value is not allowed.
     """
 
     files: str = field(
-        default="fixed", metadata={"choices": FILES, "help": "HU by the headers (fixed), or by the metadata table."}
+        default="fixed",
+        metadata={"choices": FILES, "help": "HU from the headers (fixed) or from the metadata table (original)."},
     )
     reconstructions: str = field(
-        default="first", metadata={"choices": RECONSTRUCTIONS, "help": "Which reconstructions of each scan."}
+        default="first", metadata={"choices": RECONSTRUCTIONS, "help": "Which reconstructions of each scan are used."}
     )
     num_slices: int = field(default=10, metadata={"help": "Axial slices per volume."})
     spacing: tuple[float, float, float] = field(
@@ -50,21 +54,22 @@ class VolumeSettings:
         default="paper", metadata={"words": True, "help": "paper (-1000 to 1000 HU), rgb, or two HU: low high."}
     )
     z_range: tuple[float, float] = field(
-        default=(0.0, 1.0), metadata={"help": "Share of the depth that the slices are spread over, from the top."}
+        default=(0.0, 1.0),
+        metadata={"help": "Part of the depth that the slices are spread over, as two shares from the top."},
     )
 
     def __post_init__(self):
         one_of("files", self.files, FILES)
         one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
         if not isinstance(self.num_slices, int) or self.num_slices < 2:
-            raise ValueError(f"num_slices={self.num_slices!r}: the depth between slices needs at least two of them.")
+            raise ValueError(f"num_slices={self.num_slices!r}: give at least two, so that they have a distance.")
         spacing, z_range = np.array(self.spacing, dtype=float), np.array(self.z_range, dtype=float)
         if spacing.shape != (3,) or not (spacing > 0).all():
             raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
         if z_range.shape != (2,) or not 0 <= z_range[0] < z_range[1] <= 1:
             raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
         windows_of(self.window)
-        # YAML and JSON give lists: as tuples of floats equal settings compare equal
+        # YAML and JSON give lists. As tuples of floats, equal settings compare equal.
         object.__setattr__(self, "spacing", tuple(map(float, self.spacing)))
         object.__setattr__(self, "z_range", tuple(map(float, self.z_range)))
         if not isinstance(self.window, str):
@@ -73,23 +78,23 @@ class VolumeSettings:
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise a `ValueError` that names the choices, unless `value` is one of them."""
+    """Raise a `ValueError` that names the allowed values, unless `value` is one of them."""
     if value not in allowed:
         raise ValueError(f"{option}={value!r} is unknown: choose one of {', '.join(map(repr, allowed))}.")
 
 
 def whole_number(option: str, value: int, least: int, most: int) -> None:
-    """Raise a `ValueError` that names the range, unless `value` is a whole number in it."""
+    """Raise a `ValueError` that names the range, unless `value` is a whole number from `least` to `most`."""
     if not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{option}={value!r}: choose a whole number, {least} to {most}.")
 
 
 def volume_options(arguments: dict) -> dict:
     """
-    Takes the fields of [`VolumeSettings`] that were given out of the arguments of a command.
+    Removes the fields of [`VolumeSettings`] from the arguments of a command, and returns those that the user gave.
 
     Raises:
-        `ValueError`: when a window is neither a name nor HU, two for each window.
+        `ValueError`: if a window is neither a name nor numbers.
     """
     given = given_options(arguments, VolumeSettings)
     if "window" in given:
@@ -98,11 +103,11 @@ def volume_options(arguments: dict) -> dict:
 
 
 def parse_window(words: Sequence[str]) -> str | tuple:
-    """The window that an argument's words mean: a name, or HU, low and high of one window or of three."""
+    """The window that the words of an argument stand for: a name, or HU as low and high of one or of three windows."""
     if len(words) == 1:
         return words[0]
     try:
         hu = [float(word) for word in words]
     except ValueError as error:
-        raise ValueError(f"--window {' '.join(words)}: give paper, rgb, or HU, low and high.") from error
+        raise ValueError(f"--window {' '.join(words)}: give paper, rgb, or two HU (low high).") from error
     return tuple(zip(hu[::2], hu[1::2], strict=False)) if len(hu) > 2 else tuple(hu)

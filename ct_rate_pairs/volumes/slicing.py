@@ -1,6 +1,7 @@
-"""The volume maths: planes, resampling, windows, and the guards on what can be HU of a chest.
+"""
+From a volume to slices: chooses planes, resamples, applies windows, and checks that the values can be HU of a chest.
 
-Only the planes asked for are computed.
+Only the chosen planes are computed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ MOST_VOXELS = 2**31  # that a header may promise: a damaged one must not ask for
 
 
 class VolumeError(ValueError):
-    """A volume that cannot become an example: unreadable, or not a chest CT in HU. The message names the file."""
+    """A volume cannot be used: it is unreadable, or not a chest CT in HU. The message names the volume."""
 
 
 @dataclass
@@ -26,14 +27,16 @@ class Volume:
 
     Args:
         name (`str`):
-            Name of the file, for messages.
+            Name of the volume, for messages.
         stored (`np.ndarray`):
-            Stored values of shape `[Z, Y, X]`: superior first, anterior first, patient's right first. A view, still in
-            the file's own data type.
+            Stored values of shape `[Z, Y, X]`: superior first, anterior first, the patient's right first. A view, in
+            the data type of the file.
         spacing (`tuple[float, float, float]`):
             Voxel size in mm as x, y, z.
-        slope (`float`), intercept (`float`):
-            `HU = stored * slope + intercept`.
+        slope (`float`):
+            Slope in `HU = stored * slope + intercept`.
+        intercept (`float`):
+            Intercept of the same equation, in HU.
     """
 
     name: str
@@ -60,19 +63,20 @@ class Volume:
             spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
                 Voxel size to resample to, in mm as x, y, z.
             window (`str` or `tuple`, *optional*, defaults to `"paper"`):
-                HU that become -1 and 1: `"paper"` (-1000, 1000), `"rgb"` (lung, soft tissue and bone as channels), a
-                pair, or three pairs.
+                HU that become -1 and 1: `"paper"` (-1000, 1000), `"rgb"` (lung, soft tissue and bone as the three
+                channels), a pair (low, high), or three pairs.
             z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
-                Share of the depth, from the top, that the planes are spread over.
+                Part of the depth that the planes are spread over, as shares of the depth from the top.
             fractions (`np.ndarray`, *optional*):
-                Where in its bin each plane lies, `[num_slices]` in [0, 1); the middle (0.5) by default.
+                Position of each plane in its bin, in [0, 1), of shape `[num_slices]`. By default the middle, 0.5.
 
         Returns:
-            `tuple[np.ndarray, list[float]]`: float32 slices of shape `[num_slices, H, W]`, or `[num_slices, H, W, 3]`
-            for three windows, superior first, and the depth of each below the first in mm.
+            `tuple[np.ndarray, list[float]]`: the slices, superior first, float32 of shape `[num_slices, H, W]` (with
+            three windows `[num_slices, H, W, 3]`), and the depth of each slice below the first, in mm.
 
         Raises:
-            `VolumeError`: for fewer resampled planes than `num_slices`, or values that cannot be HU of a chest.
+            `VolumeError`: if there are fewer resampled planes than `num_slices`, or if the values cannot be HU of a
+                chest.
         """
         depth, height, width = (
             int(n * own / target)
@@ -94,12 +98,12 @@ class Volume:
             (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
             for low, high in windows_of(window)
         ]
-        gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, close to spacing[2]
+        gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, about spacing[2]
         slices = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
         return slices, [(plane - planes[0]) * gap for plane in planes]
 
     def _planes_hu(self, planes: list[int], depth: int) -> np.ndarray:
-        """HU at the `planes` of a grid of `depth` planes, by linear interpolation between the stored planes."""
+        """HU at some planes of a grid of `depth` planes, by linear interpolation between the stored planes."""
         count = self.stored.shape[0]
         hu = np.empty((len(planes), *self.stored.shape[1:]), dtype=np.float32)
         for i, plane in enumerate(planes):
@@ -117,14 +121,29 @@ def choose_planes(
     depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0), fractions: np.ndarray | None = None
 ) -> list[int]:
     """
-    The planes `floor((z0 + (i + f_i) / S * (z1 - z0)) * D)`, `i = 0..S-1`: one in each of `S` bins of the depth, at
-    its share `f_i`, the middle by default. Where two bins meet within a plane, `fractions` reach it from the lower bin
-    only, so that no plane is drawn twice.
+    Chooses one plane in each of `S` equal bins of the depth: `floor((z0 + (i + f_i) / S * (z1 - z0)) * D)`, for
+    `i = 0..S-1`. No plane is chosen twice: where two bins meet within a plane, that plane belongs to the lower bin.
+
+    Args:
+        depth (`int`):
+            Number of planes `D`, counted from the top.
+        num_slices (`int`):
+            Number of bins `S`.
+        z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
+            Part of the depth that is divided into bins, `(z0, z1)`, as shares of the depth from the top.
+        fractions (`np.ndarray`, *optional*):
+            Position `f_i` of each plane in its bin, in [0, 1), of shape `[S]`. By default the middle, 0.5.
+
+    Returns:
+        `list[int]`: the planes, from the top.
+
+    Raises:
+        `ValueError`: if `z_range` is not `0 <= z0 < z1 <= 1`.
     """
     low, high = z_range
     if not 0 <= low < high <= 1:
         raise ValueError(f"z_range={z_range}: give two shares of the depth, 0 <= low < high <= 1.")
-    # Over the whole depth, halves times whole numbers are divided once, last: no middle is rounded below its plane.
+    # The only division comes last, so that rounding never puts the middle of a bin below its plane.
     bins = np.arange(num_slices) + (0.5 if fractions is None else fractions)
     first, span = low * depth, (high - low) * depth
     planes = (first + bins * span / num_slices).astype(int)
@@ -136,8 +155,20 @@ def choose_planes(
 
 def fit(slices: np.ndarray, height: int, width: int, air: float | np.ndarray | None = None) -> np.ndarray:
     """
-    Centre-crop `slices` of shape `[S, h, w]` or `[S, h, w, 3]`, or pad them with `air`, to `height` and `width`. Air
-    is the darkest value by default: -1 for floats, 0 for uint8.
+    Crops slices around their centre, or pads them with air, to a given size.
+
+    Args:
+        slices (`np.ndarray`):
+            Slices of shape `[S, h, w]` or `[S, h, w, 3]`.
+        height (`int`):
+            New height, in pixels.
+        width (`int`):
+            New width, in pixels.
+        air (`float` or `np.ndarray`, *optional*):
+            Value of the padding, or one value per channel. By default the darkest value: -1 for floats, 0 for uint8.
+
+    Returns:
+        `np.ndarray`: slices of shape `[S, height, width]` or `[S, height, width, 3]`.
     """
     if air is None:
         air = 0 if slices.dtype == np.uint8 else AIR
@@ -154,7 +185,7 @@ def _centre(to: int, of: int) -> tuple[slice, slice]:
 
 
 def _check_hu(name: str, hu: np.ndarray) -> None:
-    """Rescaling twice, or not at all, is the best-known silent bug of CT-RATE users: the values give it away."""
+    """Refuses values that were rescaled twice or not at all, which is the most common silent error with CT-RATE."""
     if not np.isfinite(hu).all():
         raise VolumeError(f"{name}: the volume holds NaN or infinite values.")
     sample = hu[:, ::4, ::4]
@@ -164,11 +195,11 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
             f"{name}: 99 % of the voxels lie below {soft_tissue:.0f} HU, so no soft tissue is left. The volume was "
             "probably rescaled twice. (CT-RATE's `*_fixed` files are HU already, through their NIfTI header.)"
         )
-    # What lies lower is padding around the field of view (-1024, -2048, -3024), which rescaling may have passed by.
+    # Lower values are padding around the field of view (-1024, -2048, -3024), which may not have been rescaled.
     air_and_lung = float(np.mean((sample > -1020) & (sample < -500)))
     if air_and_lung < 0.005:
         raise VolumeError(
             f"{name}: only {air_and_lung:.2%} of the voxels lie between -1020 and -500 HU, so there is no air in this "
-            "chest. The volume was probably never rescaled: HU = stored value * slope + intercept. (Of CT-RATE, use "
-            "the `*_fixed` files, whose NIfTI header yields HU.)"
+            "chest. The volume was probably never rescaled: HU = stored value * slope + intercept. (For CT-RATE, use "
+            "the `*_fixed` files, whose NIfTI header rescales to HU.)"
         )

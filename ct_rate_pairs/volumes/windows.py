@@ -1,13 +1,13 @@
-"""Grey windows: which HU become black and white, and the 8-bit values of a slice."""
+"""Grey windows (which HU become black and white), and the 8-bit values of slices."""
 
 import numpy as np
 
 
-AIR = -1.0  # value of air in the normalised space of the paper's window
-AIR_HU = -1000.0
+AIR = -1.0  # air, as a value in [-1, 1] with the paper's window
+AIR_HU = -1000.0  # air, in HU
 
 Window = str | tuple[float, float] | tuple[tuple[float, float], ...]
-# HU that become black and white. Air is black in all of them.
+# HU that become black and white in each window. Air is black in all windows.
 WINDOWS = {
     "paper": ((-1000.0, 1000.0),),
     "rgb": ((-1000.0, 200.0), (-160.0, 240.0), (-200.0, 1000.0)),  # lung, soft tissue, bone
@@ -16,10 +16,10 @@ WINDOWS = {
 
 def windows_of(window: Window) -> tuple[tuple[float, float], ...]:
     """
-    The one or three (low, high) pairs that `window` stands for.
+    The one or three pairs (low, high) of HU that `window` stands for.
 
     Raises:
-        `ValueError`: when it is none of the forms that [`~ct_rate_pairs.volumes.slicing.Volume.slices`] takes.
+        `ValueError`: if `window` has none of the forms that [`~ct_rate_pairs.volumes.slicing.Volume.slices`] accepts.
     """
     if isinstance(window, str) and window in WINDOWS:
         return WINDOWS[window]
@@ -33,11 +33,11 @@ def windows_of(window: Window) -> tuple[tuple[float, float], ...]:
 
 
 def air_value(window: Window) -> np.ndarray:
-    """What air (-1000 HU) is in the normalised space of each channel of `window`: a scalar, or of shape `[3]`."""
+    """The value in [-1, 1] of air (-1000 HU) with `window`: a scalar, or one value per channel of shape `[3]`."""
     values = [2 * (np.clip(AIR_HU, low, high) - low) / (high - low) - 1 for low, high in windows_of(window)]
     return np.float32(values[0] if len(values) == 1 else values)
 
 
 def to_uint8(slices: np.ndarray) -> np.ndarray:
-    """8-bit values of [-1, 1]: processors take them, and bf16 inputs keep no more than 8 bits."""
+    """Values in [-1, 1] as 8-bit values: processors take these, and bfloat16 inputs keep no more than 8 bits."""
     return np.rint((slices + 1) * 127.5).astype(np.uint8)
