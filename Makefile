@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast quality bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast test-floors quality bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -40,6 +40,12 @@ test: venv $(THORAX) $(VENV)/bitsandbytes
 # All but what trains for long or starts several processes.
 test-fast: venv
 	$(PYTEST) -m "not slow"
+
+# The fast tests, in an environment of its own: the lowest version of each dependency that pyproject.toml allows.
+test-floors:
+	mkdir -p .venv-floors
+	$(PYTHON) .ci/floors.py > .venv-floors/constraints.txt
+	PIP_CONSTRAINT=$(CURDIR)/.venv-floors/constraints.txt $(MAKE) test-fast VENV=.venv-floors
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
 bench-data: venv $(THORAX)
