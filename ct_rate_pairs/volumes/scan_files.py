@@ -230,7 +230,7 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 
 
 def _study_of(file: Path) -> str | None:
-    """As `dicom.study_of`. A file that does not open as DICOM does (128 bytes, then DICM) is told without pydicom."""
+    """As [`~ct_rate_pairs.volumes.dicom.study_of`], but needs no pydicom for a file without DICOM's preamble."""
     try:
         with file.open("rb") as opened:
             if opened.read(132)[128:] != b"DICM":

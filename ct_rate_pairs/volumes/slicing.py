@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from .windows import AIR, Window, windows_of
 
 
-MOST_VOXELS = 2**31  # that a header may promise: a damaged one must not ask for all memory
+MOST_VOXELS = 2**31  # voxels that a header may promise: a damaged header must not ask for all memory
 
 
 class VolumeError(ValueError):
