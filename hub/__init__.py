@@ -1,4 +1,4 @@
-"""Runs to the Hub and back: cards, publishing, and reports from scans with a released model."""
+"""Model cards, publishing of runs on the Hub, and reports of scans with a published model."""
 
 import lazy_loader
 

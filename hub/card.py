@@ -1,6 +1,8 @@
 """
-The model card of a run: metadata, data, loss, results beside the trivial rows, whether it looks, and how to load it.
-Beside it, for machines: the training's settings, and the results in the Hub's own form.
+Writes the model card of a run: metadata, data, loss, results beside trivial reports, whether the model looks, and how
+to load the model.
+
+Two files for machines are written beside the card: the settings of the training, and the results in the Hub's format.
 """
 
 import json
@@ -17,33 +19,34 @@ from ct_rate_pairs.volumes.windows import windows_of
 from .templates import CT_RATE, THIS_FOLDER, read_template
 
 
-# How the card's code loads the model and makes a pipeline of it: a whole one, and an adapter.
+# Code in the card that loads the model and makes a pipeline: for a whole model, and for an adapter.
 WHOLE = {
     "load_model": "model = AutoModelForImageTextToText.from_pretrained(model_id, revision=revision)",
     "make_pipeline": 'pipe = pipeline("image-text-to-text", model_id, revision=revision)',
 }
 ADAPTER = {
     "load_model": """\
-on = {"revision": revision}  # of the adapter; given as such it would be looked for in the base, too
+on = {"revision": revision}  # of the adapter alone: the base model has no such revision
 model = AutoModelForImageTextToText.from_pretrained(model_id, adapter_kwargs=on)""",
     "make_pipeline": 'pipe = pipeline("image-text-to-text", model=model, processor=processor)',
 }
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
 UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
-SHUFFLED = "With volumes shuffled, the model reads another patient's scan: if it looks, its Coverage falls.\n"
+SHUFFLED = "With volumes shuffled, the model gets another patient's scan: if it looks, its Coverage falls.\n"
 
 NEGATIVES = {
-    "none": "none; the model is trained on volumes with their reports alone.",
-    "gauss": "standard normal noise of the volume's size, clipped to the grey window, new in each epoch.",
-    "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or the farthest\n"
-    "  there is, drawn `{partner_sampling}`; cropped or padded with air to the volume's size.",
+    "none": "none; the model is trained only on volumes with their own reports.",
+    "gauss": "standard normal noise of the volume's size, clipped to [-1, 1], drawn anew in each epoch.",
+    "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or if there is\n"
+    "  none, with as many different as possible; drawn `{partner_sampling}`, and cropped or padded with air to the\n"
+    "  volume's size.",
     "hard": "a volume of another patient with at most {max_label_distance} of 18 labels different that lacks a\n"
-    "  finding of the report, drawn `{partner_sampling}`; cropped or padded with air to the volume's size.",
+    "  finding of the report; drawn `{partner_sampling}`, and cropped or padded with air to the volume's size.",
 }
 CHANNELS = {1: "as grey", 3: "as the three channels of an image"}
 
-# What the card says about each cohort.
+# Texts of the card that depend on the cohort.
 PHANTOM = {
     "name": "phantom",
     "license": "apache-2.0",
@@ -51,17 +54,17 @@ PHANTOM = {
     "dataset_type": "ct_rate_pairs",
     "row_options": ', data_dir="phantom"',
     "cohort": "the synthetic phantom cohort of `ct-rate-pairs`",
-    "warning": "It has only ever seen computer-drawn phantoms, and says nothing about a patient.",
+    "warning": "The model has seen only computer-drawn phantoms, so its reports say nothing about a patient.",
     "limits": """\
-- The phantom is not a patient: its anatomy is drawn from a few shapes, its reports from templates. A score here shows
-  that the code learns to look, not that a model would read real scans.""",
-    "label_source": "known exactly for the references and read by rules from generated reports",
+- The phantom is not a patient: its anatomy is drawn from a few shapes, and its reports come from templates. A score
+  here shows that a model can learn to look at the scan. It does not show that a model can read real scans.""",
+    "label_source": "known exactly for the references, and read by rules from generated reports",
     "data_text": """\
-Synthetic: thorax volumes drawn with up to 18 kinds of findings, their prevalence and co-occurrence after CT-RATE's
-published label counts, with templated reports. No patient data.""",
+Synthetic thorax volumes with up to 18 kinds of findings, and reports from templates. Prevalence and co-occurrence of
+the findings follow CT-RATE's published label counts. No patient data.""",
     "data_access": """\
-The rows come from a phantom in the folder `phantom`, and a scan may be any `.nii.gz` of it; write one with
-`python -m ct_rate_pairs.phantom --out phantom --scans 40 --seed 0`.""",
+The rows come from a phantom cohort in the folder `phantom`, and `scan.nii.gz` stands for any volume of it. Write such
+a cohort with `ct-rate-pairs phantom --output_dir phantom --scans 40 --seed 0`.""",
 }
 REAL = {
     "name": "CT-RATE",
@@ -70,21 +73,21 @@ REAL = {
     "dataset_type": CT_RATE,
     "row_options": "",
     "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})'s official validation set",
-    "warning": "Its reports have not been checked by a radiologist.",
+    "warning": "No radiologist has checked the reports of this model.",
     "limits": """\
-- CT-RATE's scans come from one hospital; other scanners, populations and ways of reporting were not tried.
-- The licence is CT-RATE's own: no commercial use, share alike.""",
-    "label_source": "CT-RATE's, predicted from the references by a text classifier, and read by rules from generated\n"
-    "  reports; both err",
+- CT-RATE's scans come from one hospital. Other scanners, populations and styles of reporting were not tested.
+- The licence is that of CT-RATE: no commercial use, share alike.""",
+    "label_source": "those of CT-RATE, which a text classifier predicted from the references; the labels of\n"
+    "  generated reports are read by rules. Both make errors",
     "data_text": f"""\
 [CT-RATE](https://huggingface.co/datasets/{CT_RATE}): non-contrast chest CT with English reports and 18 predicted
 labels. This repository holds neither its scans nor its reports.""",
     "data_access": """\
-The rows come from CT-RATE, which is gated: accept its terms on the Hub and run `hf auth login`, or add
+The rows come from CT-RATE, which is gated: accept its terms on the Hub and run `hf auth login`, or pass
 `data_dir="…"` for a local copy.""",
 }
 
-# Row of the table -> how it is called there.
+# Keys of `results.json`, and the names of these rows in the table.
 ROWS = {
     "model": "**this model**",
     "shuffled": "this model, volumes shuffled between patients",
@@ -92,7 +95,7 @@ ROWS = {
     "most_common": "most common training report",
     "all_positive": "all-positive report",
 }
-# Metric key -> column of the table and name in the metadata.
+# Keys of the metrics, and their names in the table and in the metadata.
 METRICS = {
     "coverage": "Coverage",
     "precision_micro": "Precision (micro)",
@@ -135,7 +138,7 @@ NOT_TOLD = (
 
 
 def results_table(results: dict[str, dict]) -> str:
-    """The model, the shuffled and the trivial rows of `results`; `-` where a metric is missing."""
+    """The table of results: the model, the model with shuffled volumes, and trivial reports; `-` for no value."""
     rows = []
     for row, name in ROWS.items():
         if row in results:
@@ -144,7 +147,7 @@ def results_table(results: dict[str, dict]) -> str:
 
 
 def intervals_text(model: dict) -> str:
-    """The bootstrap intervals of the row `model`; empty where there are none."""
+    """A line with the bootstrap intervals of the row `model`; an empty string without intervals."""
     told = [
         f"{name} {bounds[0]:.3f} to {bounds[1]:.3f}"
         for key, name in METRICS.items()
@@ -154,7 +157,7 @@ def intervals_text(model: dict) -> str:
 
 
 def looking_text(model: dict) -> str:
-    """Loss gaps and report matching of the row `model`; empty where nothing was measured."""
+    """Loss gaps and report matching of the row `model`; an empty string if nothing was measured."""
     gaps = [
         [name, f"{model[f'loss_gap{suffix}']:.3f}", f"{model[f'gap_positive_share{suffix}']:.0%}"]
         for kind, name in VOLUMES.items()
@@ -177,7 +180,7 @@ def looking_text(model: dict) -> str:
 
 
 def confidence_text(run_dir: Path) -> str:
-    """What the confidences of `confidence.json` are worth; empty where there is none."""
+    """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
     if not (run_dir / "confidence.json").is_file():
         return ""
     measured = json.loads((run_dir / "confidence.json").read_text())["measured"]
@@ -190,7 +193,7 @@ def confidence_text(run_dir: Path) -> str:
 
 
 def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
-    """What the model was shown and asked for, in words, from the contents of `row_settings.json`."""
+    """The slices and the prompt that the model gets, in words, from the contents of `row_settings.json`."""
     ranges = [f"[{low:g}, {high:g}]" for low, high in windows_of(settings["window"])]
     top, bottom = settings["z_range"]
     return {
@@ -206,7 +209,7 @@ def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
 
 
 def training_settings(config: NegativeSFTConfig) -> dict:
-    """All training arguments but tokens, and what names places on this machine."""
+    """All training arguments except tokens and paths of this machine."""
     return {name: value for name, value in config.to_dict().items() if name not in NOT_TOLD}
 
 
@@ -229,44 +232,46 @@ def write_model_card(
     partner_sampling: str = "uniform",
 ) -> Path:
     """
-    Writes `README.md` of a run, a model card that the Hub reads, from numbers and settings alone; beside it
-    `training_config.json`, and for CT-RATE `.eval_results/ct_rate.yaml`.
+    Writes the model card `README.md` of a run, and beside it `training_config.json` and, for CT-RATE,
+    `.eval_results/ct_rate.yaml`.
 
-    No report text, path or token gets into them: CT-RATE's reports may not be passed on.
+    These files hold only numbers and settings. They hold no path or token, and no text of a report, since CT-RATE's
+    reports must not be redistributed.
 
     Args:
         run_dir (`str` or `Path`):
-            Folder of the run, which holds the saved model and processor, what it was shown (`row_settings.json`), and
-            `confidence.json` where confidences were fitted; its name becomes the model's.
+            Folder of the run. It holds the saved model and processor, `row_settings.json` and, if confidences were
+            fitted, `confidence.json`. The name of the folder becomes the name of the model.
         results (`dict[str, dict]`):
-            Contents of `results.json`: metrics under `model`, with intervals and what was measured of looking, under
-            `shuffled` where measured, and under each trivial row.
+            Contents of `results.json`: metrics under `model`, with intervals and measures of looking if there are any;
+            metrics under the name of each trivial report; and metrics under `shuffled`, if measured.
         config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`]):
             Training arguments of the run.
         phantom (`bool`):
-            Whether the cohort is the phantom; CT-RATE otherwise, with its licence.
+            Whether the cohort is the phantom. Otherwise it is CT-RATE, whose licence the card then names.
         negative (`str`):
             `"none"`, `"gauss"`, `"heter"` or `"hard"`.
         num_train (`int`), num_test (`int`):
-            Scans trained on, and scans that the results are from.
+            Number of training scans, and number of scans that the results come from.
         steps (`int`):
-            Optimiser steps.
+            Number of optimiser steps.
         hardware (`str`):
-            Machine in words, such as `"2 CPU cores"` or `"2 x NVIDIA H100 80GB HBM3"`.
+            Description of the machine, such as `"2 CPU cores"` or `"2 x NVIDIA H100 80GB HBM3"`.
         minutes (`float`):
-            Training time; of a run that was resumed, from then on.
+            Training time in minutes. For a resumed run, the time since the last resumption.
         base_model (`str`, *optional*):
-            Model that training started from; without one the card says "from scratch". Only a Hub id is named, a local
-            folder is not.
+            Model that the training started from; by default the card says "from scratch". The card names a model on
+            the Hub, but not a local folder.
         slices (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"` or `"jitter"`.
-        min_label_distance (`int`, *optional*, defaults to 10), max_label_distance (`int`, *optional*, defaults to 3):
-            Labels in which a `"heter"` partner differs at least, and a `"hard"` one at most.
+            How the planes of the slices were chosen in training: `"uniform"` or `"jitter"`.
+        min_label_distance (`int`, *optional*, defaults to `10`), \
+        max_label_distance (`int`, *optional*, defaults to `3`):
+            Minimum number of labels in which a `"heter"` partner differs, and maximum number for a `"hard"` partner.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"` or `"balanced"`.
+            How partners were drawn: `"uniform"` or `"balanced"`.
 
     Returns:
-        `Path`: the card's path.
+        `Path`: path of the card.
     """
     run_dir = Path(run_dir)
     cohort = PHANTOM if phantom else REAL
@@ -276,7 +281,7 @@ def write_model_card(
     if base_model is None:
         base = "none, trained from scratch"
     elif Path(base_model).is_dir():
-        base, base_model = "a local checkpoint", None  # the Hub would take a local path for a repository
+        base, base_model = "a local checkpoint", None  # the Hub would take a local path for the name of a repository
     else:
         base = f"[{base_model}](https://huggingface.co/{base_model})"
     data = ModelCardData(
@@ -341,7 +346,7 @@ def write_model_card(
     card.save(run_dir / "README.md")
     settings = json.dumps(training_settings(config), indent=2)
     (run_dir / "training_config.json").write_text(settings + "\n")
-    if not phantom:  # the Hub's form needs a dataset on the Hub
+    if not phantom:  # the Hub's format needs a dataset on the Hub
         notes = f"labeler {scores['labeler']}, recipe {scores['recipe']}, {num_test} scans"
         entries = [EvalResultEntry(CT_RATE, key, value, notes=notes) for key, value in measured.items()]
         (run_dir / ".eval_results").mkdir(exist_ok=True)

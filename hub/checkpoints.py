@@ -1,6 +1,6 @@
 """
-The last checkpoint of a run on the Hub: [`PushCheckpoints`] keeps it on a branch while the run trains, and
-[`fetch_checkpoint`] brings it to another machine to resume from.
+Keeps the last checkpoint of a run on the Hub. [`PushCheckpoints`] uploads it to a branch during the training, and
+[`fetch_checkpoint`] downloads it to resume on another machine.
 """
 
 import json
@@ -16,45 +16,50 @@ from .guard import ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
 
 
-LAST_CHECKPOINT = "last-checkpoint"  # the branch, and what `resume_from_checkpoint` calls it, as in Trainer
-STATE = "trainer_state.json"  # Trainer writes it last, and so does the branch
+LAST_CHECKPOINT = "last-checkpoint"  # name of the branch, and value of `resume_from_checkpoint`, as in Trainer
+STATE = "trainer_state.json"  # written last, by Trainer and here: it marks a checkpoint as complete
 
 logger = logging.getLogger(__name__)
 
 
 class PushCheckpoints(TrainerCallback):
     """
-    Keeps the last checkpoint of a run on the branch `last-checkpoint`, whole or not at all. Training waits for the
-    upload; one that fails, or that the guard refuses, is told, and the next checkpoint makes up for it.
+    Uploads each checkpoint of a run to the branch `last-checkpoint`, where it replaces the one before.
+
+    An incomplete upload can be told from a complete checkpoint. Training waits for the upload. If an upload fails, or
+    if the guard refuses the checkpoint, a warning is logged, and the next checkpoint is uploaded as usual.
 
     Args:
         repo_id (`str`):
-            `USER/NAME` on the Hub; made where there is none, which is tried before the first step.
+            `USER/NAME` on the Hub. A missing repository is created before the first training step.
         private (`bool`, *optional*, defaults to `True`):
-            Makes it private from the first call on.
+            Creates the repository as private. An existing public repository is refused.
         revision (`str`, *optional*, defaults to `"main"`):
-            Branch that the run will be published to. One other than `"main"` becomes part of the checkpoints' branch,
-            `last-checkpoint-heter`: variants in one repository keep apart.
+            Branch that the run will be published to. The name of any branch but `"main"` is added to the name of the
+            branch of checkpoints, as in `last-checkpoint-heter`, so that variants in one repository stay separate.
         token (`str`, *optional*):
-            Token with the right to write; the one of `hf auth login` by default.
+            Token with the right to write. Defaults to the token of `hf auth login`.
 
     Example:
 
     ```python
-    >>> trainer.add_callback(PushCheckpoints("user/heter"))
-    >>> trainer.train()  # on another machine: train(resume_from_checkpoint=fetch_checkpoint("user/heter", output_dir))
+    trainer.add_callback(PushCheckpoints("user/heter"))
+    trainer.train()  # on another machine: train(resume_from_checkpoint=fetch_checkpoint("user/heter", output_dir))
     ```
     """
 
     def __init__(self, repo_id: str, *, private: bool = True, revision: str = "main", token: str | None = None):
+        """Keeps the arguments. The Hub is not asked before the training begins."""
         branch = checkpoint_branch(revision)
         self.repository = {"repo_id": repo_id, "private": private, "revision": branch, "token": token}
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """Opens or creates the repository, so that a missing right to write fails before the first step."""
         if state.is_world_process_zero:
             self.hub = HubRepository(**self.repository)
 
     def on_save(self, args, state, control, **kwargs):
+        """Uploads the checkpoint that Trainer has just written."""
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -69,29 +74,30 @@ class PushCheckpoints(TrainerCallback):
 
 
 def checkpoint_branch(revision: str) -> str:
+    """Name of the branch of checkpoints of a run that will be published to the branch `revision`."""
     return LAST_CHECKPOINT if revision == "main" else f"{LAST_CHECKPOINT}-{revision}"
 
 
 def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "main", token: str | None = None) -> str:
     """
-    Brings the checkpoint that [`PushCheckpoints`] keeps to `output_dir`.
+    Downloads the checkpoint that [`PushCheckpoints`] keeps to `output_dir`.
 
     Args:
         repo_id (`str`):
             `USER/NAME` on the Hub.
         output_dir (`str` or `Path`):
-            Folder of the run; the checkpoint becomes `checkpoint-STEP` in it.
+            Folder of the run. The checkpoint becomes the subfolder `checkpoint-STEP`.
         revision (`str`, *optional*, defaults to `"main"`):
             Branch that the run will be published to, as for [`PushCheckpoints`].
         token (`str`, *optional*):
-            Token with the right to read; the one of `hf auth login` by default.
+            Token with the right to read. Defaults to the token of `hf auth login`.
 
     Returns:
-        `str`: the checkpoint's folder, for `resume_from_checkpoint`. Files of it that are there already are replaced.
+        `str`: folder of the checkpoint, for `resume_from_checkpoint`. Existing files in this folder are replaced.
 
     Raises:
-        [`PublishError`]: if there is no checkpoint yet, or its upload was not finished.
-        `huggingface_hub.errors.HfHubHTTPError`: if the Hub refuses.
+        [`PublishError`]: if there is no checkpoint yet, or if its upload was not finished.
+        `huggingface_hub.errors.HfHubHTTPError`: if the Hub refuses the request.
     """
     branch = checkpoint_branch(revision)
     try:
@@ -111,12 +117,13 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
 
 def take_over_push(args: TrainingArguments) -> dict:
     """
-    Turns Trainer's own pushing off, and gives what its options say as those of [`~ct_rate_pairs.hub.publish.publish`].
+    Turns off Trainer's own `push_to_hub`, and returns its options as arguments of
+    [`~ct_rate_pairs.hub.publish.publish`].
 
     Args:
         args ([`~transformers.TrainingArguments`]):
-            Of the run: `push_to_hub` is set to `False`; `hub_model_id` (the output folder's name by default),
-            `hub_private_repo`, `hub_revision` and `hub_token` are read.
+            Training arguments of the run. `push_to_hub` is set to `False`. `hub_model_id` (defaults to the name of the
+            output folder), `hub_private_repo`, `hub_revision` and `hub_token` are read.
 
     Returns:
         `dict`: `repo_id`, `private`, `revision` and `token`.

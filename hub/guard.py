@@ -1,9 +1,11 @@
 """
-What of a run's folder may go to the Hub, and what never may: scans, tables and reports of CT-RATE (its licence forbids
-to pass them on), tokens, paths of the machine, and weights that are not whole.
+Chooses the files of a run that may be published on the Hub, and refuses what must not be.
 
-Lists of file names decide what goes up; what is in those files is then looked at. Whatever is on no list, such as
-`samples/` (reference reports) and `training_args.bin` (a pickle that holds the token), stays here.
+These must not be published: scans, tables and reports of CT-RATE (its licence forbids to redistribute them), tokens,
+paths of this machine, and incomplete weights.
+
+A file is published only if a list of names below allows it, and if its contents pass the checks. Files on no list are
+never published, such as `samples/` (reference reports) and `training_args.bin` (a pickle that holds the token).
 """
 
 import hashlib
@@ -39,7 +41,7 @@ PROCESSOR = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-PIXELS = "figures/reports.png"  # slices beside reference reports: of the phantom only
+PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 RESULTS = (
     "row_settings.json",
     "training_config.json",
@@ -51,15 +53,15 @@ RESULTS = (
 )
 CARD = ("README.md", ".eval_results/*.yaml")
 ALLOWED = (*MODEL, *VOCABULARY, *PROCESSOR, *RESULTS, *CARD)
-# What Trainer needs to go on, FSDP's and DeepSpeed's shards too; `trainer_state.json` is written anew.
+# What Trainer needs to resume, with the shards of FSDP and DeepSpeed. `trainer_state.json` is written anew.
 TRAINING_STATE = (
     *("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
     *("pytorch_model_fsdp*", "pytorch_model_fsdp*/*", "optimizer_*/*", "latest", "global_step*/*.pt"),
 )
-REFERENCES = "reference_hashes.json"  # of the reports that no file may quote; stays here
+REFERENCES = "reference_hashes.json"  # hashes of the reports that no file may quote; this file is not published
 
 DATA = (".nii", ".nii.gz", ".mha", ".dcm", ".parquet", ".arrow", ".npy", ".npz")
-# Offset, bytes there, what has them
+# Offset, bytes at this offset, and the kind of file that has them.
 MAGIC = (
     (344, b"n+1\0", "NIfTI"),
     (344, b"ni1\0", "NIfTI"),
@@ -71,42 +73,42 @@ MAGIC = (
 PNG = b"\x89PNG\r\n\x1a\n"
 COLUMNS = ("Findings_EN", "Impressions_EN", "ClinicalInformation_EN", "VolumeName,")  # of CT-RATE's tables
 
-# Of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens
+# Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:hf_|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
     r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
 )
 HOME = re.compile(r"(?:/home/|/root/|/Users/|[A-Za-z]:\\+Users\\+)[\w.-]+")
-# Any path at all, which only settings can be searched for: a text may have its slashes
+# Any local path. Only settings are searched for it, because a text may have slashes of its own.
 LOCAL_PATH = re.compile(r"(?<![\w./:])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")
-LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is a report
-QUOTE = 12  # words in a row of a reference report that no other text has by chance
+LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is taken for a report
+QUOTE = 12  # consecutive words: a text that shares so many with a reference report quotes the report
 
 
 class ForbiddenContentError(ValueError):
-    """A run's folder holds what must not be published; the message lists it."""
+    """A run's folder holds something that must not be published. The message lists all such things."""
 
 
 def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None) -> list[str]:
     """
-    Chooses what of a run's folder goes to the Hub, and refuses the run if any of it must not.
+    Chooses the files of a run that go to the Hub, and refuses the run if its folder holds what must not be published.
 
     Args:
         run_dir (`Path`):
-            The run's folder. Reports of which [`keep_reference_hashes`] left hashes there, and those in `samples/`,
-            are looked for: no file may quote them.
+            Folder of the run. No file may quote the reference reports that are known from
+            [`keep_reference_hashes`] and from `samples/`.
         phantom (`bool`):
-            Whether the cohort is the phantom, whose slices and reports are ours; CT-RATE otherwise.
+            Whether the cohort is the phantom, whose slices and reports may be published. Otherwise it is CT-RATE.
         token (`str`, *optional*):
-            The token in use, which is looked for as well as anything of a token's form.
+            The token in use. Files are searched for this token, and for anything that has the form of a token.
 
     Returns:
         `list[str]`: paths within the folder, sorted.
 
     Raises:
-        [`ForbiddenContentError`]: with a line for each thing found: data files anywhere in the folder, files that are
-            not what their name says, cut or missing weights, an adapter on a local base, texts other than volume and
-            report among the predictions, quotes of reference reports, tokens, and local paths.
+        [`ForbiddenContentError`]: with one line for each thing found: data files anywhere in the folder, files whose
+            contents do not match their names, truncated or missing weights, an adapter with a local base model,
+            predictions with other fields than volume and report, quotes of reference reports, tokens, and local paths.
     """
     files = [file for file in _chosen(run_dir, ALLOWED) if phantom or file != PIXELS]
     found = _data_files(run_dir)
@@ -128,8 +130,8 @@ def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None)
 
 def checkpoint_files(folder: Path, token: str | None = None) -> list[str]:
     """
-    As [`publishable_files`], for a checkpoint of Trainer: the model, and the state of the training but
-    `trainer_state.json`.
+    Like [`publishable_files`], for a checkpoint of Trainer. The files are those of the model and of the state of the
+    training, except `trainer_state.json`.
     """
     model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR))
     _refuse(folder, _data_files(folder) + [wrong for file in model for wrong in _read(folder, file, token)[1]])
@@ -138,14 +140,15 @@ def checkpoint_files(folder: Path, token: str | None = None) -> list[str]:
 
 def keep_reference_hashes(run_dir: str | Path, references: Sequence[str]) -> None:
     """
-    Leaves in a run's folder what [`publishable_files`] knows reference reports by, whenever it is published: hashes
-    of whole reports and of their sequences of 12 words, not the reports themselves.
+    Writes hashes of reference reports to a run's folder, so that [`publishable_files`] can find quotes of the reports.
+
+    Whole reports and all their sequences of 12 words are hashed. The reports themselves are not written.
 
     Args:
         run_dir (`str` or `Path`):
-            The run's folder.
+            Folder of the run.
         references (`Sequence[str]`):
-            Reference reports of the scans that the run wrote reports for.
+            Reference reports of the scans that the model wrote reports for.
     """
     hashes = {
         "reports": sorted({_hash(_words(reference)) for reference in references}),
@@ -155,11 +158,13 @@ def keep_reference_hashes(run_dir: str | Path, references: Sequence[str]) -> Non
 
 
 def _chosen(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """The files in a folder that match any of the patterns, as sorted relative paths."""
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def _refuse(folder: Path, found: list[str]) -> None:
+    """Raises [`ForbiddenContentError`] if anything was found."""
     if found:
         raise ForbiddenContentError(
             f"{folder} must not be published:\n"
@@ -169,12 +174,13 @@ def _refuse(folder: Path, found: list[str]) -> None:
 
 
 def _data_files(folder: Path) -> list[str]:
+    """One line per data file in the folder and its subfolders."""
     kinds = ((path, _data(path)) for path in sorted(folder.rglob("*")) if path.is_file())
     return [f"{path.relative_to(folder)}: {kind}" for path, kind in kinds if kind]
 
 
 def _data(path: Path) -> str | None:
-    """What kind of data file `path` is, by its name or its first bytes; `None` for any other."""
+    """The kind of a data file, by its name or its first bytes; `None` for other files."""
     name = path.name.lower()
     if name.endswith(DATA):
         return "a scan or a table, by its name"
@@ -186,7 +192,7 @@ def _data(path: Path) -> str | None:
 
 
 def _read(folder: Path, file: str, token: str | None) -> tuple[list, list[str]]:
-    """What there is to read in a file, and a line for each thing in it that must not be published."""
+    """The contents of a file, and one line for each thing in it that must not be published."""
     try:
         contents = _contents(folder / file)
     except (ValueError, SafetensorError) as error:  # a decoding or parsing error is a ValueError
@@ -202,11 +208,11 @@ def _read(folder: Path, file: str, token: str | None) -> tuple[list, list[str]]:
 
 def _contents(path: Path) -> list:
     """
-    The contents of a file, which is checked to be whole and what its name says: the values of JSON; the names in
-    safetensors, beside which it holds numbers alone; a text; the bytes of an image or a vocabulary as a text.
+    The contents of a file that can hold text: the values of JSON, the names in safetensors, a text, or the bytes of an
+    image or a vocabulary as text. An error is raised if the file is truncated, or not what its name says.
     """
     if path.suffix == ".safetensors":
-        with safe_open(path, "np") as weights:  # refuses a file with bytes too few or too many
+        with safe_open(path, "np") as weights:  # refuses a file with missing or additional bytes
             return [weights.metadata(), list(weights.keys())]
     if path.suffix == ".png" and not path.read_bytes().startswith(PNG):
         raise ValueError("no PNG header")
@@ -219,7 +225,7 @@ def _contents(path: Path) -> list:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """All texts within a value of JSON, keys too."""
+    """All texts within a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -232,7 +238,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[str]:
-    """Tokens, never quoted; columns of CT-RATE's tables; and, but for a vocabulary's entries, local paths."""
+    """One line each for tokens (not printed), columns of CT-RATE's tables, and local paths, except in vocabularies."""
     if TOKEN.search(text) or (token and token in text):
         yield "a token; revoke it"
     if columns := [column for column in COLUMNS if column in text]:
@@ -245,7 +251,7 @@ def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[
 
 
 def _wrong_base(config: dict) -> Iterator[str]:
-    """An adapter is worth nothing to others without the name of its base on the Hub."""
+    """One line if an adapter's base model is not on the Hub: nobody else could then load the adapter."""
     base = config.get("base_model_name_or_path") or ""
     try:
         validate_repo_id(base)
@@ -257,7 +263,7 @@ def _wrong_base(config: dict) -> Iterator[str]:
 
 
 def _wrong_predictions(rows: list, references: set[str]) -> Iterator[str]:
-    """Lines that hold more than a volume's name and its report, and reports that are the references themselves."""
+    """One line per prediction with other fields than volume and report, and one if the reports are references."""
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or row.keys() != {"volume", "report"}:
             fields = ", ".join(row) if isinstance(row, dict) else type(row).__name__
@@ -266,14 +272,15 @@ def _wrong_predictions(rows: list, references: set[str]) -> Iterator[str]:
             yield f"line {number}: volume must be a name such as valid_1_a_1.nii.gz, and report a text"
     reports = [row["report"] for row in rows if isinstance(row, dict) and isinstance(row.get("report"), str)]
     copies = sum(_hash(_words(report)) in references for report in reports)
-    if 2 * copies > len(reports):  # templates make a model write a few of them word for word
+    # Reports follow templates, so a model may write a few reference reports word for word.
+    if 2 * copies > len(reports):
         yield f"holds {copies} reference reports among {len(reports)} reports: they are not a model's"
 
 
 def _reference_hashes(run_dir: Path) -> tuple[set[str], set[str]]:
     """
-    Hashes of the reference reports and of their sequences of words: those that the run's recipe left, and those of
-    the reports in `samples/`, as [`~ct_rate_pairs.trainer.WriteReportSamples`] writes them.
+    Hashes of reference reports, and of their sequences of words: from the file of [`keep_reference_hashes`], and from
+    the reports in `samples/`, which [`~ct_rate_pairs.trainer.WriteReportSamples`] writes.
     """
     reports, quotes = set(), set()
     if (run_dir / REFERENCES).is_file():
@@ -287,14 +294,16 @@ def _reference_hashes(run_dir: Path) -> tuple[set[str], set[str]]:
 
 
 def _words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
     return re.findall(r"\w+", text.lower())
 
 
 def _quotes(text: str) -> set[str]:
-    """Hashes of all runs of `QUOTE` words in a text."""
+    """Hashes of all sequences of `QUOTE` consecutive words in a text."""
     words = _words(text)
     return {_hash(words[start : start + QUOTE]) for start in range(len(words) - QUOTE + 1)}
 
 
 def _hash(words: list[str]) -> str:
+    """A hash of a sequence of words, 16 hexadecimal digits."""
     return hashlib.blake2b(" ".join(words).encode(), digest_size=8).hexdigest()

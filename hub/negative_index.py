@@ -1,6 +1,8 @@
 """
-Which volume is the negative of which, as a small dataset on the Hub: names and numbers, neither scans nor reports.
-`ct-rate-pairs negative-index REPO_ID` publishes it for CT-RATE.
+Publishes which volume is the negative of which, as a small dataset on the Hub. The dataset holds names and numbers,
+and neither scans nor reports.
+
+`ct-rate-pairs negative-index REPO_ID` publishes the dataset for CT-RATE.
 """
 
 import io
@@ -19,48 +21,48 @@ from .templates import CT_RATE, read_template
 
 SPLITS = ("train", "validation", "test")
 RULES = {
-    "heter": "another patient's volume with at least {config.min_label_distance} of 18 labels different, or the "
-    "farthest there is",
-    "hard": "another patient's volume with at most {config.max_label_distance} of 18 labels different that lacks a "
-    "finding of the report, or the nearest that does",
+    "heter": "another patient's volume with at least {config.min_label_distance} of 18 labels different, or if there "
+    "is none, with as many different as possible",
+    "hard": "another patient's volume that lacks a finding of the report, with at most {config.max_label_distance} of "
+    "18 labels different, or if there is none, with as few different as possible",
 }
-COHORTS = {  # by whether it is the phantom
+COHORTS = {  # key: whether the cohort is the phantom
     False: {
         "license": "cc-by-nc-sa-4.0",
         "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})",
         "options": "",
         "access": """\
-CT-RATE is gated: accept its terms on the Hub and run `hf auth login`. A volume's file is in its repository, such as
-`dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz` for `train_1_a_1.nii.gz`; in its tables `volume` and
-`partner` are the column `VolumeName`. The splits `train` and `validation` are parts of CT-RATE's train, by patient;
-`test` is its validation set. The licence is CT-RATE's own.""",
+CT-RATE is gated: accept its terms on the Hub and run `hf auth login`. Its repository holds the file of the volume
+`train_1_a_1.nii.gz` as `dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz`. `volume` and `partner` match the
+column `VolumeName` of its tables. The splits `train` and `validation` divide the patients of CT-RATE's training set;
+`test` is CT-RATE's validation set. The licence is that of CT-RATE.""",
     },
     True: {
         "license": "apache-2.0",
         "cohort": "a synthetic phantom cohort of `ct-rate-pairs`",
         "options": ', data_dir="phantom"',
-        "access": "The scans come from a phantom in the folder `phantom`: see `python -m ct_rate_pairs.phantom -h`.",
+        "access": "The scans come from a phantom cohort in the folder `phantom`: see `ct-rate-pairs phantom --help`.",
     },
 }
 
 
 def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)) -> dict[str, pd.DataFrame]:
     """
-    Draws the partners of the first epoch; no volume is read.
+    Draws the partners of the first epoch. No volume is read.
 
     Args:
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
-            Options of the dataset: `data_dir`, `negative` (`"heter"` or `"hard"`), `seed` and those of the rule.
+            Options of the dataset: `data_dir`, `negative` (`"heter"` or `"hard"`), `seed` and the options of the rule.
         splits (`Sequence[str]`, *optional*, defaults to `("train",)`):
-            Splits to draw in.
+            Splits to draw partners for.
 
     Returns:
-        `dict[str, pd.DataFrame]`: a table a split, with the columns `volume`, `partner`, `distance` and `seed`.
+        `dict[str, pd.DataFrame]`: one table per split, with the columns `volume`, `partner`, `distance` and `seed`.
 
     Raises:
         `ValueError`: for a split with volumes of fewer than two patients.
     """
-    # Here, as they bring in torch, and `--help` is to answer at once.
+    # Imported here, because these modules import torch, and `--help` should answer at once.
     from ct_rate_pairs.rows import RowReader
     from ct_rate_pairs.sources import open_source
 
@@ -69,6 +71,7 @@ def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)
 
 
 def _draw(reader, split: str) -> pd.DataFrame:
+    """The table of one split."""
     partners, volumes, seed = reader.partners(split), list(reader.tables[split].index), reader.config.seed
     drawn = [  # as `RowReader.read` draws in epoch 0
         partners.draw(index, draw_rng(seed, 0, volume)) for index, volume in enumerate(volumes)
@@ -84,6 +87,7 @@ def _draw(reader, split: str) -> pd.DataFrame:
 
 
 def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bool, repo_id: str) -> str:
+    """The card of the dataset, as Markdown."""
     rows = sum(len(table) for table in index.values())
     sizes = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     statistics = [
@@ -118,21 +122,21 @@ def publish_negative_index(
     private: bool = False,
 ) -> str:
     """
-    Publishes the partners of the first epoch as a dataset with a card that says how to join them to the scans.
+    Publishes the partners of the first epoch as a dataset. Its card describes how to join the partners to the scans.
 
     Args:
         repo_id (`str`):
-            `USER/NAME` of the dataset; made where there is none.
+            `USER/NAME` of the dataset. A missing repository is created.
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]), splits (`Sequence[str]`, *optional*):
             See [`negative_index`].
         private (`bool`, *optional*, defaults to `False`):
-            Makes it private from the first call on.
+            Creates the repository as private. An existing public repository is refused.
 
     Returns:
-        `str`: the dataset's address.
+        `str`: address of the dataset.
 
     Raises:
-        [`PublishError`]: if the Hub refuses.
+        [`PublishError`]: if the Hub refuses a request.
     """
     index = negative_index(config, splits)
     from ct_rate_pairs.sources import open_source
@@ -150,19 +154,20 @@ def publish_negative_index(
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs negative-index`."""
     parser = CommandParser(
         "ct-rate-pairs negative-index", description="Publish which volume is the negative of which."
     )
     add = parser.add_argument
-    add("repo_id", help="USER/NAME of the dataset on the Hub; made where there is none")
+    add("repo_id", help="USER/NAME of the dataset on the Hub; created if there is none")
     add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
     add("--splits", nargs="+", choices=SPLITS, default=["train"], help="(default: train)")
     add("--negative", choices=sorted(RULES), default="heter", help="the rule (default: %(default)s)")
-    add("--min_label_distance", type=int, default=10, metavar="N", help="of heter, 1 to 18 (default: %(default)s)")
-    add("--max_label_distance", type=int, default=3, metavar="N", help="of hard, 1 to 18 (default: %(default)s)")
+    add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", type=int, default=3, metavar="N", help="for hard, 1 to 18 (default: %(default)s)")
     add("--partner_sampling", choices=("uniform", "balanced"), default="uniform", help="(default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    add("--private", action="store_true", help="make the dataset private from the first call on")
+    add("--private", action="store_true", help="create the dataset as private")
     options = vars(parser.parse_args(argv))
     repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
     print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))

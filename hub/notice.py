@@ -1,4 +1,4 @@
-"""What stands on every report."""
+"""The notice on every report."""
 
 NOTICE = (
     "Not a medical device. A model wrote this text and no radiologist has read it: it may miss findings, state "

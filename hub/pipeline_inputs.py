@@ -1,4 +1,4 @@
-"""A row of the dataset as transformers' own `pipeline("image-text-to-text")` takes it."""
+"""Turns a row of the dataset into inputs of the `pipeline("image-text-to-text")` of transformers."""
 
 from transformers import ProcessorMixin
 
@@ -7,29 +7,32 @@ from ct_rate_pairs.trainer import PairCollator
 
 def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 1200) -> dict:
     """
-    Makes the arguments with which the pipeline writes the very report that
-    [`~ct_rate_pairs.eval.generate.generate_reports`] writes: the slices untouched, timed by their distance, greedily.
+    Makes the arguments with which the pipeline writes the same report as
+    [`~ct_rate_pairs.eval.generate.generate_reports`].
+
+    The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy.
 
     Args:
         row (`dict`):
-            Row of the dataset, or of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.read`]: `images`, `slice_mm` and `prompt`.
+            Row of the dataset, or of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.read`], with `images`,
+            `slice_mm` and `prompt`.
         processor ([`~transformers.ProcessorMixin`]):
-            The pipeline's.
+            Processor of the pipeline.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in tokens.
+            Maximum length of the report in tokens.
 
     Returns:
-        `dict`: keyword arguments of the pipeline's call.
+        `dict`: keyword arguments for the call of the pipeline.
 
     Example:
 
     ```python
-    >>> pipe = pipeline("image-text-to-text", "USER/model")
-    >>> pipe(**pipeline_inputs(row, pipe.processor))[0]["generated_text"]
+    pipe = pipeline("image-text-to-text", "USER/model")
+    pipe(**pipeline_inputs(row, pipe.processor))[0]["generated_text"]
     ```
     """
     collator = PairCollator(processor)
-    options = collator._slices([row], "images")  # as the collator hands them to the processor
+    options = collator._slices([row], "images")  # in the form in which the collator passes them to the processor
     if collator.takes_video:
         (frames,) = options.pop("videos")  # [T, C, H, W]
         slices = [{"type": "video", "video": frames}]

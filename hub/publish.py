@@ -1,11 +1,12 @@
 """
-A finished run -> a repository on the Hub: `ct-rate-pairs publish RUN_DIR REPO_ID`.
+Publishes a finished run on the Hub: `ct-rate-pairs publish RUN_DIR REPO_ID`.
 
-The guard looks at the files first. Then come the weights with all that belongs to them in one commit, the card in the
-next, and the tag last: a repository without a card is not whole yet, and the same call completes it.
+The guard checks the files first. The first commit then holds the weights and all other files, the second commit adds
+the card, and the tag comes last. So a repository without a card is incomplete, and the same call completes it.
 
-Trainer's own `push_to_hub` must stay off: it uploads the folder as it is, with the token in `training_args.bin` and
-the reference reports in `samples/`. [`~ct_rate_pairs.hub.checkpoints.take_over_push`] turns it into this module's.
+Trainer's own `push_to_hub` must stay off. It uploads the whole folder, with the token in `training_args.bin` and the
+reference reports in `samples/`. [`~ct_rate_pairs.hub.checkpoints.take_over_push`] turns it off, and passes its options
+to [`publish`].
 """
 
 import shlex
@@ -23,7 +24,7 @@ from .repository import HubRepository, PublishError
 from .templates import THIS_FOLDER
 
 
-OURS = (*ALLOWED, "figures/*")  # what an earlier publication may have put there
+OURS = (*ALLOWED, "figures/*")  # files that an earlier publication may have uploaded
 
 
 def publish(
@@ -41,28 +42,28 @@ def publish(
 
     Args:
         run_dir (`str` or `Path`):
-            Folder of a finished run, with its card (`README.md`); see
-            [`~ct_rate_pairs.hub.guard.publishable_files`] for what goes up.
+            Folder of a finished run, with its card (`README.md`).
+            [`~ct_rate_pairs.hub.guard.publishable_files`] chooses the files.
         repo_id (`str`):
-            `USER/NAME` on the Hub, or a name of the token's own user. Made where there is none.
+            `USER/NAME` on the Hub, or a name alone for the token's own user. A missing repository is created.
         private (`bool`, *optional*, defaults to `False`):
-            Makes it private from the first call on. One that is there and public is refused.
+            Creates the repository as private. An existing public repository is refused.
         revision (`str`, *optional*, defaults to `"main"`):
-            Branch, for a variant such as `"heter"`. Made where there is none.
+            Branch, for a variant such as `"heter"`. A missing branch is created.
         tag (`str`, *optional*):
-            Tag for the whole publication.
+            Tag for the complete publication.
         collection (`str`, *optional*):
-            Title of a collection to add the repository to, made where there is none, or the slug of one.
+            Collection to add the repository to: the slug of a collection, or the title. A missing title is created.
         token (`str`, *optional*):
-            Token with the right to write; the one of `hf auth login` by default.
+            Token with the right to write. Defaults to the token of `hf auth login`.
 
     Returns:
-        `str`: the publication's address.
+        `str`: address of the publication.
 
     Raises:
-        [`ForbiddenContentError`]: if the folder holds what must not be published; nothing is uploaded then.
-        [`PublishError`]: if it is not the folder of a finished run, the tag is on another state (nothing is uploaded
-            in these cases, either), or the Hub refuses.
+        [`ForbiddenContentError`]: if the folder holds what must not be published. Nothing is then uploaded.
+        [`PublishError`]: if the folder is not that of a finished run, or if the tag is on another state of the
+            repository (nothing is then uploaded); or if the Hub refuses a request.
     """
     run_dir = Path(run_dir)
     if not (run_dir / "README.md").is_file():
@@ -84,6 +85,7 @@ def publish(
 
 
 def _read_card(run_dir: Path) -> ModelCard:
+    """The card of a run; raises a [`PublishError`] if its metadata cannot be read."""
     try:
         return ModelCard.load(run_dir / "README.md")
     except (yaml.YAMLError, ValueError) as error:
@@ -94,10 +96,10 @@ def publish_or_tell_how(
     run_dir: str | Path, repo_id: str, *, private: bool = False, revision: str = "main", **options
 ) -> str:
     """
-    [`publish`] at the end of a run: where it fails, whatever for, the error also gives the command to do it later.
+    Calls [`publish`] at the end of a run. If this fails, the error also gives the command to publish the run later.
 
     Raises:
-        `Exception`: as [`publish`], with the command as its note.
+        `Exception`: the error of [`publish`], with the command as its note.
     """
     command = ["ct-rate-pairs", "publish", str(run_dir), repo_id, *["--private"] * private]
     command += ["--revision", revision] if revision != "main" else []
@@ -109,14 +111,15 @@ def publish_or_tell_how(
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs publish`."""
     parser = CommandParser("ct-rate-pairs publish", description="Publish a finished run.")
     add = parser.add_argument
     add("run_dir", type=Path, help="folder of the run")
-    add("repo_id", help="USER/NAME on the Hub; made where there is none")
-    add("--private", action="store_true", help="make the repository private from the first call on")
+    add("repo_id", help="USER/NAME on the Hub; created if there is none")
+    add("--private", action="store_true", help="create the repository as private")
     add("--revision", default="main", help="branch, for a variant such as heter (default: %(default)s)")
-    add("--tag", help="tag for the whole publication, such as v1")
-    add("--collection", metavar="TITLE", help="collection to add it to, by its title or slug")
+    add("--tag", help="tag for the complete publication, such as v1")
+    add("--collection", metavar="TITLE", help="collection to add the repository to, by title or slug")
     args = vars(parser.parse_args(argv))
     print(publish(**args))
 

@@ -1,6 +1,7 @@
 """
-A metric -> a Space, from which `evaluate.load("USER/ct_coverage")` runs it where only `evaluate` is installed:
-`ct-rate-pairs publish-metric ct_coverage USER/ct_coverage`.
+Publishes a metric as a Space: `ct-rate-pairs publish-metric ct_coverage USER/ct_coverage`.
+
+`evaluate.load("USER/ct_coverage")` then runs the metric on machines that have `evaluate` but not this package.
 """
 
 import ast
@@ -19,7 +20,7 @@ TITLES = {
     "ct_crg": "CT CRG",
     "ct_report_text": "CT report text",
 }
-# Not evaluate's `launch_gradio_widget`: it calls `gradio.inputs`, which gradio has no more since version 4.
+# `evaluate` has `launch_gradio_widget`, but that calls `gradio.inputs`, which gradio dropped in version 4.
 APP = """\
 import evaluate
 import gradio as gr
@@ -34,7 +35,7 @@ def compute(predictions, references):
 
 gr.Interface(
     compute,
-    [gr.Textbox(label="Generated reports, one a line", lines=4), gr.Textbox(label="Reference reports", lines=4)],
+    [gr.Textbox(label="Generated reports, one per line", lines=4), gr.Textbox(label="Reference reports", lines=4)],
     gr.JSON(),
     title="{title}",
     description={description!r},
@@ -47,7 +48,7 @@ REPORTS = ["Heart size is increased."], ["Heart size is increased. There is emph
 
 def space_files(name: str, repo_id: str) -> dict[str, bytes]:
     """
-    The files of a metric's Space.
+    The files of the Space of a metric.
 
     Args:
         name (`str`):
@@ -56,8 +57,8 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
             `USER/NAME` of the Space.
 
     Returns:
-        `dict[str, bytes]`: file name to contents: the metric's own flat files, `app.py`, `requirements.txt`,
-        `README.md`.
+        `dict[str, bytes]`: maps the name of a file to its contents: the files of the metric, `app.py`,
+        `requirements.txt` and `README.md`.
     """
     files = metric_files(name)
     script = files[f"{name}.py"].decode()
@@ -83,7 +84,7 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
 
 
 def _constant(script: str, name: str) -> str:
-    """The text that the script assigns to `name`; empty where it assigns none."""
+    """The text that the script assigns to `name`; an empty string without an assignment."""
     for statement in ast.parse(script).body:
         if isinstance(statement, ast.Assign) and statement.targets[0].id == name:
             return ast.literal_eval(statement.value)
@@ -98,18 +99,18 @@ def publish_metric(name: str, repo_id: str, *, private: bool = False, token: str
         name (`str`):
             One of [`~ct_rate_pairs.eval.metrics.install.METRICS`].
         repo_id (`str`):
-            `USER/NAME` of the Space; made where there is none. `evaluate` asks for a script of the Space's name, so
-            that must be the metric's.
+            `USER/NAME` of the Space. `NAME` must be the name of the metric, because `evaluate` looks for a script with
+            the name of the Space. A missing Space is created.
         private (`bool`, *optional*, defaults to `False`):
-            Makes it private from the first call on.
+            Creates the Space as private. An existing public Space is refused.
         token (`str`, *optional*):
-            Token with the right to write; the one of `hf auth login` by default.
+            Token with the right to write. Defaults to the token of `hf auth login`.
 
     Returns:
-        `str`: the Space's address.
+        `str`: address of the Space.
 
     Raises:
-        [`PublishError`]: for another name, or if the Hub refuses.
+        [`PublishError`]: if the Space has another name than the metric, or if the Hub refuses a request.
     """
     script = repo_id.rpartition("/")[2]
     if script != name:
@@ -120,10 +121,11 @@ def publish_metric(name: str, repo_id: str, *, private: bool = False, token: str
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs publish-metric`."""
     parser = CommandParser("ct-rate-pairs publish-metric", description="Publish a metric as a Space.")
     parser.add_argument("name", choices=sorted(METRICS), help="the metric")
     parser.add_argument("repo_id", help="USER/NAME of the Space, with the metric's name")
-    parser.add_argument("--private", action="store_true", help="make the Space private from the first call on")
+    parser.add_argument("--private", action="store_true", help="create the Space as private")
     args = parser.parse_args(argv)
     print(publish_metric(args.name, args.repo_id, private=args.private))
 

@@ -1,4 +1,4 @@
-"""A scan, or a folder of them -> reports: `ct-rate-pairs report SCAN --model_name_or_path USER/model --output_dir DIR`."""
+"""Writes reports of one or several scans: `ct-rate-pairs report SCAN --model_name_or_path MODEL --output_dir DIR`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,20 @@ from .notice import NOTICE
 HELP = """\
 Write the report of a chest CT with a released model.
 
-SCAN is a .nii.gz, .nii or .mha file in HU, a folder of DICOM files, or a .zip of one. In DIR are then
-  report.md    the report, the findings with their confidence and the slices they rest on
+SCAN is a .nii.gz, .nii or .mha file in HU, a folder of DICOM files, or a .zip of such a folder. The command writes to
+DIR:
+  report.md    the report, the findings with their confidence, and the slices that each finding rests on
   report.json  the same for programs
-  sheet.png    the slices that the model was shown, those that a finding rests on framed
+  sheet.png    the slices that the model got; frames mark the slices that a finding rests on
 
-Several scans, or a folder that holds volumes, zips or several DICOM studies, are a batch: each scan gets a folder of
-its own in DIR. A DICOM study is one scan, of whose series --series chooses one, though each may lie in a folder of its
-own below. Hidden files are passed over. Run the same command again to go on after a break; finished scans are not done
-again, unless --series or --max_new_tokens is another. What cannot be read is listed in failures.json, and does not
-stop the others.
+Several scans are a batch, and so is a folder with volumes, .zip files or several DICOM studies. Each scan of a batch
+gets its own subfolder in DIR. A DICOM study is one scan, even if each of its series lies in a subfolder; --series
+chooses the series. Hidden files are ignored. After an interruption, the same command continues: finished scans are not
+repeated, unless --series or --max_new_tokens changes. Scans that cannot be read are listed in failures.json; the other
+scans are still reported.
 
-Nothing of the scan's path or header is written: a scan is called scan, scan-001 and so on in the order of the paths,
-unless its file has a name of CT-RATE's, such as valid_1_a_1.nii.gz, or one is given by --name."""
+Path and header of a scan are never written. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
+order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""
 EXAMPLES = """\
 examples:
   %(prog)s scan.nii.gz --model_name_or_path USER/model --output_dir report
@@ -34,6 +35,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
+    """The command `ct-rate-pairs report`; returns 1 if a scan of a batch could not be reported."""
     parser = CommandParser(
         "ct-rate-pairs report",
         old_names={"model": "model_name_or_path", "revision": "model_revision", "out": "output_dir"},
@@ -44,14 +46,19 @@ def main(argv: Sequence[str]) -> int:
     add("scans", nargs="+", type=Path, metavar="SCAN", help="scan, or folder of scans")
     add("--model_name_or_path", required=True, metavar="MODEL", help="name on the Hub, or folder of a trained model")
     add("--model_revision", metavar="REVISION", help="branch, tag or commit on the Hub")
-    add("--output_dir", required=True, type=Path, metavar="DIR", help="folder to write to; made if it is not there")
-    add("--name", help="what a single scan is called in its report")
+    add("--output_dir", required=True, type=Path, metavar="DIR", help="folder to write to; created if there is none")
+    add("--name", help="name of a single scan in its report")
     add(
-        "--series", type=int, metavar="N", help="which DICOM series, from 1; the error lists them if there are several"
+        "--series",
+        type=int,
+        metavar="N",
+        help="number of the DICOM series, from 1; an error lists them if there are several",
     )
-    add("--max_new_tokens", type=int, default=1200, metavar="N", help="longest report (default: %(default)s tokens)")
-    add("--device", help="such as cuda:1 or cpu (default: an accelerator where there is one)")
-    add("--dtype", default="auto", help="of the weights, such as bfloat16 (default: as they were saved)")
+    add(
+        "--max_new_tokens", type=int, default=1200, metavar="N", help="longest report in tokens (default: %(default)s)"
+    )
+    add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
+    add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
     args = parser.parse_args(argv)
     for number, path in enumerate(args.scans, start=1):
         if not path.exists():

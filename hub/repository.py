@@ -1,4 +1,4 @@
-"""A repository on the Hub that is written in whole steps, each tried again where that may help."""
+"""Writes to a repository on the Hub in complete steps. A step that fails is tried again if this may help."""
 
 import logging
 import re
@@ -8,41 +8,41 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # HTTPError: of whichever httpx the client is on
+from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # HTTPError: of the httpx that the client uses
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 
-PASSING = (408, 429, 500, 502, 503, 504)  # statuses that may be gone at another try
-WAITS = (1, 2, 4, 8)  # seconds between tries; the Hub's own `Retry-After` comes first
+PASSING = (408, 429, 500, 502, 503, 504)  # status codes of errors that may not occur at the next try
+WAITS = (1, 2, 4, 8)  # seconds between tries, if the Hub sends no `Retry-After`
 AGAIN = "Run the same command again: what is there is not uploaded twice."
 
 logger = logging.getLogger(__name__)
 
 
 class PublishError(OSError):
-    """The Hub did not take it all; the message says why, and what to do."""
+    """The publication is not complete. The message gives the reason and the remedy."""
 
 
 class HubRepository:
     """
-    A model, dataset or Space on the Hub, to be written to.
+    A model, dataset or Space on the Hub to write to. A missing repository is created.
 
     Args:
         repo_id (`str`):
-            `USER/NAME`, or a name of the token's own user.
+            `USER/NAME`, or a name alone for the token's own user.
         kind (`str`, *optional*, defaults to `"model"`):
             `"model"`, `"dataset"` or `"space"`.
         private (`bool`, *optional*, defaults to `False`):
-            Makes it private from the first call on.
+            Creates the repository as private. An existing public repository is refused.
         revision (`str`, *optional*, defaults to `"main"`):
-            Branch to write to.
+            Branch to write to. A missing branch is created.
         token (`str`, *optional*):
-            Token with the right to write; the one of `hf auth login` by default.
+            Token with the right to write. Defaults to the token of `hf auth login`.
 
     Raises:
-        [`PublishError`]: for a name that cannot be one, without a token that may write, or if `private` and the
-            repository is there and public.
+        [`PublishError`]: for an invalid name, without a token that has the right to write, or if `private` is set and
+            the repository exists and is public.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class HubRepository:
         revision: str = "main",
         token: str | None = None,
     ):
+        """Creates the repository and the branch if they are missing, and checks the right to write."""
         token = token or get_token()
         if token is None:
             raise PublishError("No token: run `hf auth login` with one that may write, or set HF_TOKEN.")
-        if not re.fullmatch("[!-~]+", token):  # the client's own error would print it
+        if not re.fullmatch("[!-~]+", token):  # the error message of the client would print the token
             raise PublishError("The token holds blanks or line ends: copy it again, and run `hf auth login`.")
         self.api, self.repo_id, self.kind, self.revision = HfApi(token=token), repo_id, kind, revision
         url = self._ask(
@@ -71,7 +72,7 @@ class HubRepository:
             ),
         )
         self.repo_id, self.url = url.repo_id, str(url)
-        # One that is there already was not created, so the token is yet to be looked at.
+        # Creating an existing repository does nothing, so the right to write has to be checked.
         self._ask("asking to write", lambda: self.api.auth_check(self.repo_id, repo_type=kind, write=True))
         info = self._ask("reading the repository", lambda: self.api.repo_info(self.repo_id, repo_type=kind))
         if private and not info.private:
@@ -90,21 +91,22 @@ class HubRepository:
         tag: str | None = None,
     ) -> None:
         """
-        Makes the branch hold `files`, in two commits: without the `last` of them, then with them. What has not changed
-        is not uploaded again.
+        Makes the branch hold `files`, in two commits: the first without the files named in `last`, the second with
+        them. Unchanged files are not uploaded again.
 
         Args:
             files (`dict[str, Path | bytes]`):
-                Path in the repository to a file or its contents.
+                Maps a path in the repository to a local file or to contents.
             last (`Sequence[str]`):
-                Those of `files` that say that the rest is whole. Old ones go before anything else changes.
+                Names of `files` that mark the rest as complete. The first commit deletes their old versions.
             ours (`Sequence[str]`, *optional*):
-                Patterns of files that are deleted where `files` has them no more.
+                Patterns of files to delete if `files` does not hold them any more.
             tag (`str`, *optional*):
-                Tag for the branch as it is then.
+                Tag for the branch after the upload.
 
         Raises:
-            [`PublishError`]: where the tag is on another state, before anything is changed; or if the Hub refuses.
+            [`PublishError`]: if the tag is on another state of the repository (nothing is then changed), or if the Hub
+                refuses a request.
         """
         there = self._ask(
             "listing the files",
@@ -137,13 +139,13 @@ class HubRepository:
 
     def find_collection(self, name: str, private: bool = False) -> str:
         """
-        The slug of a collection, which is made where there is none of that title.
+        The slug of a collection. A collection with a new title is created.
 
         Args:
             name (`str`):
                 Title of a collection of the repository's owner, or a slug such as `USER/chest-ct-65f0c0ffee`.
             private (`bool`, *optional*, defaults to `False`):
-                Whether a new one is private.
+                Whether a new collection is private.
         """
         if "/" in name:
             return self._ask(f"looking for the collection {name}", lambda: self.api.get_collection(name)).slug
@@ -161,7 +163,7 @@ class HubRepository:
         )
 
     def _has_tag(self, name: str, changes: bool) -> bool:
-        """Whether the branch has the tag; raises [`PublishError`] where that is on another state than is to come."""
+        """Whether the branch has the tag; raises a [`PublishError`] if the tag marks another state of the branch."""
         refs = self._ask("reading the tags", lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind))
         commits = {tag.name: tag.target_commit for tag in refs.tags}
         heads = {branch.name: branch.target_commit for branch in refs.branches}
@@ -173,13 +175,14 @@ class HubRepository:
         return name in commits
 
     def _create_branch(self) -> None:
-        """A branch with nothing on it: one made from `main` would show another variant's files until the commit."""
+        """Creates an empty branch: a branch from `main` would show the files of another variant until the commit."""
         where = {"repo_type": self.kind}
         if self.revision not in {branch.name for branch in self.api.list_repo_refs(self.repo_id, **where).branches}:
             beginning = self.api.list_repo_commits(self.repo_id, **where)[-1].commit_id
             self.api.create_branch(self.repo_id, branch=self.revision, revision=beginning, exist_ok=True, **where)
 
     def _commit(self, message: str, operations: list) -> None:
+        """Makes one commit on the branch."""
         self._ask(
             "committing",
             lambda: self.api.create_commit(
@@ -188,30 +191,32 @@ class HubRepository:
         )
 
     def _ask(self, doing: str, call: Callable):
-        """The answer to `call`. The client itself tries again to upload, but neither to commit nor to create."""
+        """Runs `call`, with retries. The client itself retries uploads, but neither commits nor creations."""
         for wait in (*WAITS, None):
-            asked = ""  # seconds, by the Hub
+            asked = ""  # seconds that the Hub asks to wait
             try:
                 return call()
             except HTTPError as error:
-                response = getattr(error, "response", None)  # none where the Hub could not be reached
+                response = getattr(error, "response", None)  # none if the Hub could not be reached
                 if wait is None or (response is not None and response.status_code not in PASSING):
                     raise PublishError(f"{self.repo_id}, {doing}: {self._explain(error, response)}") from error
                 asked = "" if response is None else response.headers.get("retry-after", "")
             except (RuntimeError, ConnectionError) as error:
-                # What befell a file on its way to the storage, in the client's wrapping. Its address may have expired,
-                # or the storage have had enough: another try gets another address. The cause's text would print it.
+                # The upload of a file to the storage failed; the client wraps the error. The address of the upload may
+                # have expired, or the storage may be overloaded: another try gets a new address. The text of the
+                # cause holds this address, which must stay secret, so only the type or the status is printed.
                 if wait is None:
                     cause, response = error.__cause__ or error, getattr(error.__cause__, "response", None)
                     why = type(cause).__name__ if response is None else f"the storage answered {response.status_code}"
                     raise PublishError(f"{self.repo_id}, {doing}: {error} ({why}) {AGAIN}") from error
-            except ValueError as error:  # a name that cannot be one; files that the storage has no room for
+            except ValueError as error:  # an invalid name, or too little room in the storage
                 raise PublishError(f"{self.repo_id}, {doing}: {error}") from error
             seconds = int(asked) if asked.isdigit() else wait
             logger.warning("%s, %s: it did not work, the next try is in %g s.", self.repo_id, doing, seconds)
             time.sleep(seconds)
 
     def _explain(self, error: HTTPError, response) -> str:
+        """The reason and the remedy of an error of the Hub, in words."""
         if response is None:
             return f"{self.api.endpoint} does not answer ({type(error).__name__}). {AGAIN}"
         if isinstance(error, RevisionNotFoundError):
@@ -229,6 +234,7 @@ class HubRepository:
 
 
 def _is_there(operation: CommitOperationAdd, there: RepoFile | None) -> bool:
+    """Whether the repository already holds the file with these contents."""
     if there is None or there.size != operation.upload_info.size:
         return False
     if there.lfs:

@@ -1,1 +1,1 @@
-"""From a scan to a report with confidence and evidence."""
+"""Writes reports of scans, with the confidence and the evidence of each finding."""

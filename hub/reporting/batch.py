@@ -1,4 +1,4 @@
-"""Many scans -> many reports, each in a folder of its own, in as many goes as it takes."""
+"""Reports of many scans, each in its own folder. An interrupted batch can be continued."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from .files import finished_reports, report_key, save, write_json
 from .reporter import Reporter
 
 
-# As long as CT-RATE's are and no longer: a name or a date must not pass for one
+# No longer than CT-RATE's names, so that the name of a person or a date does not match.
 CT_RATE_NAME = re.compile(r"(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2}")
 
 
@@ -20,7 +20,7 @@ def report_batch(
     reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None = None, max_new_tokens: int = 1200
 ) -> list[dict]:
     """
-    Reports many scans, each into a folder of `out`; those that an earlier call has finished are passed over.
+    Reports many scans, each in a subfolder of `out`. Scans that an earlier call has finished are skipped.
 
     Args:
         reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
@@ -28,18 +28,21 @@ def report_batch(
         scans (`Sequence[Path]`):
             Files, or folders of DICOM files.
         out (`Path`):
-            Where to. Scans that cannot be read are listed in its `failures.json`, which is not there without any.
+            Folder to write to. `failures.json` in it lists scans that cannot be read; without such scans there is no
+            `failures.json`.
         series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`):
-            As of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.report`]. With others, a scan gets another report.
+            See [`~ct_rate_pairs.hub.reporting.reporter.Reporter.report`]. If these change, a finished scan is reported
+            again.
 
     Returns:
-        `list[dict]`: the failures: `name`, `number` of the scan in the order of `scans`, `digest` and `error`.
+        `list[dict]`: the failures, each with `name`, `number` of the scan in the order of `scans`, `digest` and
+        `error`.
     """
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
     earlier = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
-    # A scan keeps its name. One that cannot be opened has no digest, and is called by its number.
+    # A scan keeps its name. A scan that cannot be opened has no digest, and is named by its number.
     names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
     failures: list[dict] = []
     for number, scan in enumerate(scans, start=1):
@@ -68,11 +71,12 @@ def report_batch(
 
 
 def for_command_line(error: VolumeError) -> str:
+    """The message of an error, which names the option instead of the argument of Python."""
     return str(error).replace("series=", "--series ")
 
 
 def new_name(scan: Path, taken: set[str]) -> str:
-    """CT-RATE's own name of a volume, else the first free one of scan-001, scan-002, ..."""
+    """The name of the volume in CT-RATE, or for other scans the first free name of scan-001, scan-002, ..."""
     stem = scan.name.split(".")[0]
     if CT_RATE_NAME.fullmatch(stem) and stem not in taken:
         return stem

@@ -1,18 +1,20 @@
 r"""
-How probable each of the 18 labels is, given the scan: the probability that the model's report states it, calibrated.
+The confidence of each of the 18 labels: the calibrated probability that the model's report of a scan states the label.
 
-A finding is stated by a sentence that begins in one of a few ways, its *openings*: the shortest beginnings, in whole
-words, that settle that a sentence states it ("Pericardial effusion measuring" does, "Pericardial effusion" may go on
-"was not observed"). They are taken from the model's own reports of the validation split: a label has its commonest,
-and none begins with another, so that their probabilities add up.
+Openings. A sentence that states a finding begins in one of a few ways, the *openings* of the label. An opening is the
+shortest beginning, in whole words, after which the sentence always states the finding. So "Pericardial effusion
+measuring" is an opening, but "Pericardial effusion" is not, because "was not observed" may follow. Openings are taken
+from the model's own reports of the validation split. The most common ones are kept. No opening of a label begins with
+another, so their probabilities can be added.
 
-A report is written sentence by sentence. Between any two, the model gives each opening a probability, and the label's
-is the probability that it is stated at one of these places, up to the one where the report does state it:
+Probability. At each boundary \\(b\\) between two sentences of the report, the model gives each opening \\(o\\) a
+probability. The label's probability is the probability that the label is stated at one of these boundaries, up to the
+boundary where the report does state it:
 
 \\(p = 1 - \prod_b (1 - \sum_o p(o \mid scan, report_{<b})).\\)
 
-A model is surer, or less sure, of what it says than it should be. So a temperature \\(T\\) and a bias \\(c\\) a label
-are fitted to the true labels of the validation split: \\(\sigma(logit(p) / T + c)\\) is the confidence.
+Calibration. These probabilities are too high or too low. So one temperature \\(T\\) and one bias \\(c\\) per label are
+fitted to the true labels of the validation split. The confidence is \\(\sigma(logit(p) / T + c)\\).
 """
 
 import json
@@ -40,27 +42,29 @@ from ct_rate_pairs.volume_names import patient_of
 
 
 FILE = "confidence.json"
-MOST_OPENINGS = 24  # a label
-LONGEST_OPENING = 11  # words: a file that is published must not hold whole sentences of a report
-NEGLIGIBLE = 1e-5  # openings whose first token is less probable are not followed further
-AT_ONCE = 8  # openings per forward pass: they are short
-FOLDS = 5  # parts of the patients, for the errors in `measured`
+MOST_OPENINGS = 24  # per label
+LONGEST_OPENING = 11  # words; the file is published, so it must not hold whole sentences of a report
+NEGLIGIBLE = 1e-5  # if the first token of an opening is less probable, its other tokens are not read
+AT_ONCE = 8  # openings per forward pass; more than for whole reports, because openings are short
+FOLDS = 5  # of the cross-validation over patients that measures the errors in `measured`
 
 
 @dataclass(frozen=True)
 class Confidence:
     """
-    Turns a report and its scan into the probabilities of the 18 labels.
+    Gives the probabilities of the 18 labels for a report and its scan.
 
     Args:
         openings (`dict[str, list[str]]`):
-            Label to the beginnings of sentences that state it; empty for a label that the model never states.
+            Maps each label to the beginnings of sentences that state it. The list is empty for a label that the model
+            never states.
         temperature (`dict[str, float]`), bias (`dict[str, float]`):
-            Label to its calibration.
+            Maps each label to its calibration.
         measured (`dict`):
-            What the calibration is worth: `calibrated`, `uncalibrated` and `prevalence` (each label's share in the
-            validation split, whatever the scan), each with `ece`, `brier` and `nll` over all scans and labels; `n`,
-            the scans, and `folds`: calibrated and prevalence are fitted without the patients that they are judged on.
+            Quality of the confidences: `calibrated`, `uncalibrated` and `prevalence` (the share of each label,
+            predicted for every scan), each with `ece`, `brier` and `nll` over all scans and labels; `n`, the number of
+            scans; `folds`, the number of folds of the cross-validation, in which `calibrated` and `prevalence` are
+            fitted on other patients than they are measured on.
     """
 
     openings: dict[str, list[str]]
@@ -69,26 +73,26 @@ class Confidence:
     measured: dict
 
     def probabilities(self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str) -> list[float]:
-        """The 18 calibrated probabilities, in official order; `report` is what the model has written of `row`."""
+        """The 18 calibrated probabilities, in the official order. `report` is the model's own report of `row`."""
         logits = stating_logits(model, collator, row, report, self.openings)
         temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
         return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
 
     def save(self, folder: str | Path) -> None:
-        """Writes `confidence.json` beside a model."""
+        """Writes `confidence.json` to the folder of a model."""
         (Path(folder) / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:
-    """Reads `confidence.json` of a folder or a model on the Hub; `None` where there is none, see `find_file`."""
+    """Reads `confidence.json` from a folder, or from a model on the Hub; `None` if there is no such file."""
     path = find_file(name_or_path, FILE, revision)
     return Confidence(**json.loads(path.read_text())) if path else None
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
-    """The openings of each label in the reports of one model, the commonest first; see the top of the module."""
+    """The openings of each label in the reports of a model, the most common first; see the top of this module."""
     sentences = [sentence for report in reports for sentence in report_sentences(report)]
-    always: dict[str, set[int]] = {}  # beginning -> what all sentences that begin so state
+    always: dict[str, set[int]] = {}  # the labels that all sentences with a beginning state
     for text, labels in {(sentence.text, sentence.labels) for sentence in sentences}:
         for beginning in beginnings(text):
             always.setdefault(beginning, set(labels)).intersection_update(labels)
@@ -103,11 +107,12 @@ def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
 
 
 def apart(openings: list[str]) -> list[str]:
-    """Those that begin with no other: "Emphysema" takes in "Emphysema.", which may stand alone."""
+    """Drops openings that begin with another one: "Emphysema" also covers "Emphysema."."""
     return [one for one in openings if not any(one.startswith(other) for other in openings if other != one)]
 
 
 def beginnings(sentence: str) -> list[str]:
+    """All beginnings of a sentence in whole words, the shortest first."""
     words = sentence.split()
     return [" ".join(words[: count + 1]) for count in range(len(words))]
 
@@ -117,10 +122,10 @@ def stating_logits(
     model: PreTrainedModel, collator: PairCollator, row: dict, report: str, openings: dict[str, list[str]]
 ) -> np.ndarray:
     """
-    Log-odds, before calibration, that the report of a scan states each label; `[18]`, 0 for one without openings.
+    Log-odds that the report of a scan states each label, before calibration, `[18]`; 0 for a label without openings.
 
-    The model reads the scan once and the report once; at each place where a sentence may begin, the openings branch
-    off a copy of the cache.
+    The model reads the scan and the report once. At each place where a sentence may begin, the openings are read from
+    a copy of the cache.
     """
     ways = {index: list(openings[label]) for index, label in enumerate(LABELS) if openings[label]}
     last = {index: boundary(report, sentence.start) for index, sentence in stating_sentences(report).items()}
@@ -149,22 +154,23 @@ def stating_logits(
 
 
 def boundary(report: str, start: int) -> int:
-    """Where the text ahead of a sentence ends: the white space between belongs to the sentence's first token."""
+    """End of the text before a sentence. The white space between belongs to the first token of the sentence."""
     return len(report[:start].rstrip())
 
 
 def calibrate(logits: np.ndarray, temperature: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities of log-odds; the last axis is that of the labels."""
     return 1 / (1 + np.exp(-(logits / temperature + bias)))
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
-    Temperature and bias of each label that make the true labels likeliest, `[18]` each.
+    Temperature and bias of each label that maximise the likelihood of the true labels, `[18]` each.
 
-    Against over-confidence from few scans the labels count as \\((n_1 + 1) / (n_1 + 2)\\) and
-    \\(1 / (n_0 + 2)\\) instead of 1 and 0, as Platt has it. So a label that no scan has, or all have, fits too.
-
-    `logits` are the log-odds before calibration, `labels` the true labels, 0 or 1; `[N, 18]` each.
+    `logits` are the log-odds before calibration, and `labels` the true labels, 0 or 1, `[N, 18]` each. As in Platt
+    scaling, the targets are \\((n_1 + 1) / (n_1 + 2)\\) and \\(1 / (n_0 + 2)\\) instead of 1 and 0, with \\(n_1\\)
+    positive and \\(n_0\\) negative scans. This avoids over-confidence with few scans, and gives a finite fit if all
+    scans have the same label.
     """
     x, y = torch.from_numpy(logits), torch.from_numpy(labels)
     positives = y.sum(dim=0)
@@ -173,6 +179,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=500, line_search_fn="strong_wolfe")
 
     def loss():
+        """Negative log-likelihood of the targets, with its gradient."""
         optimizer.zero_grad()
         value = F.binary_cross_entropy_with_logits(x * (-log_temperature).exp() + bias, targets, reduction="sum")
         value.backward()
@@ -192,30 +199,30 @@ def fit_confidence(
     progress: bool = True,
 ) -> Confidence:
     """
-    Fits the confidences of a model on the validation split: `fit_confidence(...).save(folder)`.
+    Fits the confidences of a model on the validation split. `fit_confidence(...).save(folder)` writes them.
 
-    The openings come from the reports that the model writes of these scans, not from reference reports: the file
-    travels with the model, and CT-RATE's reports must not.
+    The openings come from reports that the model writes of these scans, not from reference reports. The file is
+    published with the model, and CT-RATE's reports must not be.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Trained model, in evaluation mode.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            Turns rows into its inputs.
+            Turns rows into inputs of the model.
         rows ([`~datasets.Dataset`] or `Sequence[dict]`):
-            Rows of the validation split, each read twice; some hundred suffice.
+            Rows of the validation split. Each row is read twice. A few hundred rows are enough.
         batch_size (`int`, *optional*, defaults to `16`):
-            Scans generated at once.
+            Scans per batch.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
-            Longest report in tokens.
+            Maximum length of a report in tokens.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show progress bars.
 
     Returns:
-        [`Confidence`]
+        [`Confidence`]: the fitted confidences, with their measured quality.
 
     Raises:
-        `ValueError`: for rows of fewer than 5 patients.
+        `ValueError`: for scans of fewer than 5 patients.
     """
     index = rows.with_format(None) if isinstance(rows, Dataset) else rows
     patients, part = np.unique([patient_of(row["volume"]) for row in index], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Which slices a stated finding rests on: how much less likely its sentence is where they are replaced by noise."""
+"""The slices that a stated finding rests on: its sentence becomes less likely if noise replaces these slices."""
 
 from itertools import product
 
@@ -14,19 +14,19 @@ from ct_rate_pairs.reports.sentences import Sentence, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
 
 
-REACHES = (0.1, 0.3)  # share of the slices that is replaced as well, above and below
-BLUR = 0.1  # of a slice's shorter side: no organ keeps its outline
-LEAST_EVIDENCE = float(np.log(2))  # nats: noise there makes the sentence half as likely as noise elsewhere does
+REACHES = (0.1, 0.3)  # shares of the slices that are replaced above and below the central slice
+BLUR = 0.1  # radius as a share of a slice's shorter side, so large that no organ keeps its outline
+LEAST_EVIDENCE = float(np.log(2))  # nats; with noise there, the sentence is half as likely as with noise elsewhere
 
 
 def token_span(offsets: list[tuple[int, int]], sentence: Sentence) -> slice:
-    """The tokens of a sentence, by the `offsets` of the report's tokens."""
+    """The span of tokens of a sentence. `offsets` are the characters of each token of the report."""
     inside = [index for index, (start, end) in enumerate(offsets) if end > sentence.start and start < sentence.end]
     return slice(inside[0], inside[-1] + 1)
 
 
 def mixed_slices(row: dict) -> list[Image.Image]:
-    """The row's slices, the pixels of each in random order, the same at every call: noise as bright as the slice."""
+    """The row's slices with the pixels of each in random order, which is the same at every call."""
     rng = np.random.default_rng(0)
     arrays = [np.asarray(image) for image in row["images"]]
     return [
@@ -35,17 +35,17 @@ def mixed_slices(row: dict) -> list[Image.Image]:
 
 
 def blurred_slices(row: dict) -> list[Image.Image]:
-    """The row's slices without anything small: what is left tells neither a nodule nor a wall."""
+    """The row's slices, blurred so much that neither a nodule nor a wall can be seen."""
     return [image.filter(ImageFilter.GaussianBlur(BLUR * min(image.size))) for image in row["images"]]
 
 
 def reaches_of(number: int) -> list[int]:
-    """How many slices above and below are replaced with one of `number` slices: never so many that none is left."""
+    """Numbers of slices to replace above and below a slice, for `number` slices. At least one slice always stays."""
     return sorted({max(0, min(max(1, round(share * number)), number // 2 - 1)) for share in REACHES})
 
 
 def contrast(drops: np.ndarray, reach: int) -> np.ndarray:
-    """Of each slice: the mean of the drops of the replacements that take it in, less that of the others, `[S]`."""
+    """For each slice, the mean drop of replacements that include the slice, less that of the others, `[S]`."""
     place = np.arange(len(drops))
     within = np.abs(place[:, None] - place) <= reach  # slice, centre
     outside = ~within
@@ -58,36 +58,40 @@ def slice_evidence(
     r"""
     Measures which slices each stated finding rests on.
 
-    Noise replaces a slice `c` and its neighbours, of ten slices once one and once three above and below: the model may
-    merge slices, a finding rarely ends between two, and one that is seen on its other slices still is stated. What the
-    log-probability of the first sentence that states the finding loses by that is the drop
-    \\(d_c = \log p(s \mid v, r_{<s}) - \log p(s \mid v^{(c)}, r_{<s})\\), with \\(r_{<s}\\) the report ahead of the
-    sentence. The evidence of slice `i` is the mean drop of the replacements that take it in, less the mean of those
-    that leave it as it is, in the mean over reaches and noises. Noise anywhere disturbs the model; a sentence that
-    does not depend on where it is has evidence 0.
+    Noise replaces a slice `c` and its neighbours. With ten slices, the reach is once one and once three slices above
+    and below. Neighbours are replaced too, because the model may merge slices, and because a finding that extends over
+    several slices is still stated if only one of them is replaced.
 
-    There are three kinds of noise, as each looks like something. The negative of training (`negative="gauss"`) is
-    about as bright as soft tissue, and so like an opacity or an effusion; the slice's own pixels, mixed, have its
-    specks of calcium and metal; and the slice, blurred, keeps its fluid.
+    The drop is the loss of log-probability of the first sentence `s` that states the finding,
+    \\(d_c = \log p(s \mid v, r_{<s}) - \log p(s \mid v^{(c)}, r_{<s})\\), with \\(r_{<s}\\) the report before the
+    sentence. The evidence of slice `i` is the mean drop of replacements that include slice `i`, less the mean drop of
+    all other replacements; then the mean over reaches and kinds of noise is taken. The difference matters because
+    noise in any place disturbs the model: if the drop does not depend on the place, the evidence is 0.
 
-    Chosen on the true positives of the validation split, of two models of the phantom (362 and 350 of them; chance
-    .40 and .42): the top slice met the finding in .77 and .75. With the first two noises alone it did in .76 and .70,
-    by the drops around each slice alone, in .68 and .68. `benchmarks/bench_evidence.py` measures it.
+    Each kind of noise resembles some finding, so three kinds are used. The noise of training (`negative="gauss"`) is
+    about as bright as soft tissue, like an opacity or an effusion. The slice's own pixels in random order keep bright
+    specks of calcium and metal. The blurred slice keeps fluid.
+
+    The method was chosen on the validation split, by the true positives of two models of the phantom (362 and 350
+    findings; chance .40 and .42). The top slice met the finding in .77 and .75 of these. With only the first two kinds
+    of noise, the shares were .76 and .70; with only the drops around each slice, .68 and .68.
+    `benchmarks/bench_evidence.py` measures this.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Model in evaluation mode.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            Turns rows into its inputs.
+            Turns rows into inputs of the model.
         row (`dict`):
-            The scan: `volume`, from which the noise is drawn, `images`, `slice_mm` and `prompt`.
+            The scan, with `volume`, `images`, `slice_mm` and `prompt`. The name `volume` seeds the noise.
         report (`str`):
-            Its report.
+            The report of the scan.
         batch_size (`int`, *optional*, defaults to `4`):
-            Volumes a forward pass. The `S` slices make `1 + 6 * S` volumes in all.
+            Volumes per forward pass. `S` slices take `1 + 6 * S` volumes in total.
 
     Returns:
-        `dict[int, list[float]]`: index in `LABELS` of each stated finding to the evidence of the `S` slices, in nats.
+        `dict[int, list[float]]`: maps the index in `LABELS` of each stated finding to the evidence of the `S` slices,
+        in nats.
     """
     stated = stating_sentences(report)
     if not stated:
@@ -115,9 +119,10 @@ def slice_evidence(
 
 def top_slices(evidence: list[float]) -> list[int]:
     """
-    The slices that a finding rests on, the best first, counted from 1: those whose evidence is at least log 2, and at
-    least 70 % of the best one's. None where no slice stands out: the finding is seen all over, or is not read off the
-    slices at all.
+    The slices that a finding rests on, counted from 1, in descending order of evidence.
+
+    The evidence of each is at least log 2, and at least 70 % of the highest evidence. The list is empty if no slice
+    stands out: the finding is then visible on all slices, or the model does not read it from the slices.
     """
     order = sorted(range(len(evidence)), key=lambda index: -evidence[index])
     least = max(LEAST_EVIDENCE, 0.7 * max(evidence))

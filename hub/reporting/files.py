@@ -1,4 +1,4 @@
-"""The files of a report: Markdown, JSON and sheet."""
+"""The files of a report: Markdown, JSON, and a sheet of slices."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,10 @@ from .sheet import plot_sheet
 
 
 def format_report(report: ScanReport) -> str:
-    """The report as Markdown: text, stated findings, the others, and how it was made."""
+    """The report as Markdown: text, stated findings, all other findings, and how the report was made."""
 
     def percent(probability: float | None) -> str:
+        """A probability in percent; never 0 % or 100 %."""
         if probability is None:
             return ""
         return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
@@ -51,42 +52,44 @@ def format_report(report: ScanReport) -> str:
 
 
 def save(report: ScanReport, folder: Path, key: dict) -> None:
-    """Writes a report's three files; `report.json` comes last, and marks the scan and options of `key` as finished."""
+    """Writes the three files of a report. `report.json` comes last, and marks the scan in `key` as finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").unlink(missing_ok=True)  # an earlier one must not stand beside another's sheet
+    (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
     plot_sheet(report, folder / "sheet.png")
     (folder / "report.md").write_text(format_report(report), encoding="utf-8")
     write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
 
 
 def write_json(values: dict | list, path: Path) -> None:
-    """Whole or not at all."""
+    """Writes a JSON file. After an interruption the file is complete, or it is the old one."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 
 def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
-    """What a report is of: it stands for no other series of its scan, and for no longer one."""
+    """What identifies a report: its scan, and the options that change the report."""
     return {"digest": digest(scan), "series": series, "max_new_tokens": max_new_tokens}
 
 
 def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
     """
-    The reports of an earlier batch in `out`: name of the scan to what [`report_key`] gave.
+    Maps the name of each scan that an earlier batch in `out` has finished to its [`report_key`].
 
     Raises:
-        `ValueError`: if another model, another version of it, or something else wrote them.
+        `ValueError`: if another model, another version of the model or another program wrote these reports.
     """
     done = {}
     for path in out.glob("*/report.json"):
         report = json.loads(path.read_text(encoding="utf-8"))
         if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
-            raise ValueError(f"{path} is no report of this command, without {sorted(missing)}: choose another --out.")
+            raise ValueError(
+                f"{path} is no report of this command, without {sorted(missing)}: choose another --output_dir."
+            )
         if (report["model"], report["version"]) != (reporter.name, reporter.version):
             raise ValueError(
                 f"{out} holds reports of {report['model']}, version {report['version']}, not of {reporter.name}, "
-                f"version {reporter.version}: choose another --out."
+                f"version {reporter.version}: choose another --output_dir."
             )
         done[path.parent.name] = {name: report[name] for name in ("digest", "series", "max_new_tokens")}
     return done

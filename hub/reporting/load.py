@@ -1,4 +1,4 @@
-"""A released model, by its name, as what writes reports. Importing this is light: torch comes with the first call."""
+"""Loads a released model for writing reports. Importing this file is fast: torch is imported at the first call."""
 
 from pathlib import Path
 
@@ -14,31 +14,33 @@ def load_reporter(
 
     Args:
         name_or_path (`str`):
-            Name on the Hub, or folder: a whole model, or an adapter, whose base is loaded by the name it keeps.
+            Name on the Hub, or folder, of a whole model or of an adapter. The base model of an adapter is loaded by
+            the name in `adapter_config.json`.
         revision (`str`, *optional*):
-            Branch, tag or commit on the Hub. All files are those of the commit that it points to at the start.
+            Branch, tag or commit on the Hub. All files are taken from the commit that it points to at the start.
         device (`str` or `torch.device`, *optional*):
-            Where the model goes; an accelerator where there is one, else the CPU.
+            Device that the model is moved to. Defaults to an accelerator if there is one, and to the CPU otherwise.
         dtype (`str`, *optional*, defaults to `"auto"`):
-            Type of the weights, such as `"bfloat16"`; `"auto"` is what they were saved in.
+            Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved.
 
     Returns:
-        [`~ct_rate_pairs.hub.reporting.reporter.Reporter`]
+        [`~ct_rate_pairs.hub.reporting.reporter.Reporter`]: the model, ready to write reports.
 
     Raises:
-        `OSError`: if there is no such model, or the Hub does not say whether it has settings and confidences.
+        `OSError`: if there is no such model, or if the Hub does not answer whether the model has settings and
+            confidences.
 
     Example:
 
     ```python
-    >>> from ct_rate_pairs.hub import load_reporter
+    from ct_rate_pairs.hub import load_reporter
 
-    >>> report = load_reporter("USER/model").report("scan.nii.gz")
-    >>> print(report.text)
-    >>> [(finding.label, finding.confidence, finding.slices) for finding in report.findings if finding.stated]
+    report = load_reporter("USER/model").report("scan.nii.gz")
+    print(report.text)
+    print([(finding.label, finding.confidence, finding.slices) for finding in report.findings if finding.stated])
     ```
     """
-    # Here, as they take seconds.
+    # Imported here, because these modules take seconds to import.
     import torch
 
     from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of

@@ -1,4 +1,4 @@
-"""A scan -> its report, the 18 labels with a confidence each, and the slices that each stated finding rests on."""
+"""Writes the report of a scan, with the confidence of each label and the slices that each finding rests on."""
 
 import time
 from collections.abc import Iterator
@@ -26,23 +26,23 @@ from .evidence import slice_evidence, top_slices
 @dataclass(frozen=True)
 class Finding:
     """
-    One of the 18 labels, as a report has it.
+    One of the 18 labels in a report.
 
     Args:
         label (`str`):
-            Its name.
+            Name of the label.
         stated (`bool`):
-            Whether the report states it, by the rule labeler.
+            Whether the report states the finding, as read by the rule labeler.
         confidence (`float`, *optional*):
-            Calibrated probability that it is there, in [0, 1], whether stated or not; `None` for a model without a
-            `confidence.json`. See [`~ct_rate_pairs.hub.reporting.confidence.Confidence`].
+            Calibrated probability of the finding, in [0, 1], also for findings that are not stated; `None` for a model
+            without a `confidence.json`. See [`~ct_rate_pairs.hub.reporting.confidence.Confidence`].
         sentence (`str`, *optional*):
-            The first sentence that states it.
+            The first sentence that states the finding.
         evidence (`list[float]`, *optional*):
-            How many nats less likely that sentence is with each slice replaced by noise. See
+            Evidence of each slice in nats: how much less likely the sentence is if noise replaces the slice. See
             [`~ct_rate_pairs.hub.reporting.evidence.slice_evidence`].
         slices (`list[int]`):
-            The slices with the most evidence, the best first, counted from 1 at the top.
+            The slices that the finding rests on, in descending order of evidence, counted from 1 at the top.
     """
 
     label: str
@@ -56,25 +56,25 @@ class Finding:
 @dataclass(frozen=True)
 class ScanReport:
     """
-    What a model says of one scan. It holds nothing of the scan's path and nothing of its header.
+    The report of a model on one scan. It holds neither the path nor the header of the scan.
 
     Args:
         name (`str`):
-            What the scan is called, as given to [`Reporter.report`].
+            Name of the scan, as given to [`Reporter.report`].
         text (`str`):
             The report.
         findings (`list[Finding]`):
-            The 18 labels in official order.
+            The 18 labels in the official order.
         slice_mm (`list[float]`):
-            Depth of each slice below the first in mm.
+            Depth of each slice below the first slice, in mm.
         seconds (`dict[str, float]`):
-            What `reading` the scan, `writing` the report, the `confidence` and the `evidence` took.
+            Time of each step in seconds: `reading` the scan, `writing` the report, `confidence` and `evidence`.
         model (`str`), version (`str`):
-            The model's name and commit; a folder's own name, and a hash of its weights.
+            Name and commit of the model on the Hub, or name of its folder and hash of its weights.
         calibration (`dict`, *optional*):
-            How far the confidences can be trusted: the errors measured when they were fitted.
+            Quality of the confidences, measured when they were fitted.
         images (`list[PIL.Image.Image]`):
-            The slices that the model was shown, superior first. Not part of [`to_dict`].
+            The slices that the model got, superior first. [`to_dict`] leaves them out.
     """
 
     name: str
@@ -88,27 +88,27 @@ class ScanReport:
     images: list[Image.Image] = field(repr=False)
 
     def to_dict(self) -> dict:
-        """Everything but the images, ready for `json.dump`."""
+        """Everything except the images, ready for `json.dump`."""
         values = {name: value for name, value in vars(self).items() if name != "images"}
         return values | {"findings": [asdict(finding) for finding in self.findings]}
 
 
 class Reporter:
     """
-    Writes reports of scans with a trained model, each scan read and shown as the training scans were.
+    Writes reports of scans with a trained model. Scans are read in the same way as the training scans.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Model in evaluation mode.
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
-            Turns rows into its inputs.
+            Turns rows into inputs of the model.
         row_settings (`dict`, *optional*):
-            What [`~ct_rate_pairs.trainer.read_row_settings`] gives: slices, window, target and prompt. The dataset's
-            defaults by default.
+            Slices, window, target and prompt of the training, from [`~ct_rate_pairs.trainer.read_row_settings`].
+            Missing settings have the dataset's defaults.
         confidence ([`~ct_rate_pairs.hub.reporting.confidence.Confidence`], *optional*):
-            Fitted confidences. Without, reports have none.
+            Fitted confidences. Without them, findings have no confidence.
         name (`str`, *optional*, defaults to `""`), version (`str`, *optional*, defaults to `""`):
-            The model's, for the reports.
+            Name and version of the model, for the reports.
     """
 
     def __init__(
@@ -120,10 +120,11 @@ class Reporter:
         name: str = "",
         version: str = "",
     ):
+        """Takes the volume settings and the prompt from `row_settings`."""
         settings = row_settings or {}
         of_volume = ("num_slices", "spacing", "window", "z_range")
         self.volume_settings = VolumeSettings(**{key: settings[key] for key in of_volume if key in settings})
-        # A scan comes without age and sex. Models that are told them have seen rows without, too.
+        # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
         prompt = write_prompt(settings.get("target", "findings+impression"), settings.get("prompt", "en"))
         self.prompt = [{"role": "user", "content": prompt}]
         self.model, self.collator, self.confidence = model, collator, confidence
@@ -139,25 +140,26 @@ class Reporter:
         streamer: BaseStreamer | None = None,
     ) -> ScanReport:
         """
-        Reports one scan, at temperature 0: the same scan gives the same report.
+        Reports one scan at temperature 0, so that the same scan always gives the same report.
 
         Args:
             scan (`str`, `Path` or [`~ct_rate_pairs.volumes.Volume`]):
-                A `.nii.gz`, `.nii` or `.mha` in HU, a folder of DICOM files or a `.zip` of one, or a volume.
+                A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or a
+                volume.
             name (`str`, *optional*, defaults to `"scan"`):
-                What the scan is called in the report. The path is never told.
+                Name of the scan in the report. The path is never written.
             series (`int`, *optional*):
-                Which DICOM series, where there are several; the error lists them.
+                Number of the DICOM series, from 1. If there are several and none is chosen, the error lists them.
             max_new_tokens (`int`, *optional*, defaults to `1200`):
-                Longest report in tokens; the longest of CT-RATE has 1,149 Qwen tokens.
+                Maximum length of the report in tokens. The longest report of CT-RATE has 1,149 Qwen tokens.
             streamer ([`~transformers.TextStreamer`], *optional*):
-                Gets the text while it is written.
+                Gets the text while the model writes it.
 
         Returns:
-            [`ScanReport`]
+            [`ScanReport`]: the report.
 
         Raises:
-            `VolumeError`: when the scan cannot be read, or is no chest CT in HU.
+            `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
         """
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"):
@@ -197,17 +199,18 @@ class Reporter:
         )
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
-        """The row of a scan, without a report: `images`, `slice_mm` and `prompt`, and no name in `volume`."""
+        """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
         volume = scan if isinstance(scan, Volume) else read_scan(scan, series)
         of = self.volume_settings
         slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range)
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]
-        # The noise of the evidence is drawn from the volume's name: one name for all, so that it depends on no path.
+        # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
         return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}
 
 
 @contextmanager
 def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Measures the time of a step, in seconds."""
     start = time.perf_counter()
     yield
     seconds[step] = round(time.perf_counter() - start, 3)

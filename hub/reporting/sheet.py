@@ -1,4 +1,4 @@
-"""A report's sheet: the slices that the model was shown, those that a finding rests on framed, and the evidence."""
+"""The sheet of a report: the slices, with frames where a finding rests on a slice, and the evidence."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from .reporter import ScanReport
 
 
-WIDTH, COLUMNS = 13, 5  # of the sheet in inches; slices a row
+WIDTH, COLUMNS = 13, 5  # width of the sheet in inches; slices per row
 EVIDENCE = "#d55e00"
 
 
 def plot_sheet(report: ScanReport, path: str | Path) -> None:
     """
-    Draws the slices of a report, and under them which stated finding rests on which slice.
+    Draws the slices of a report, and under them the evidence of each slice for each stated finding.
 
     Args:
         report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
-            The report. Of its texts only the names of labels are drawn.
+            The report. Only names of labels are drawn from its texts.
         path (`str` or `Path`):
             Image file to write.
     """
@@ -47,7 +47,7 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
         axes.text(0.5, 0.5, "The report states none of the 18 findings.", ha="center", va="center")
     else:
         nats = np.array([finding.evidence for finding in stated])
-        # What speaks against a finding is no evidence for it, and one strong finding must not hide the others.
+        # Negative evidence is drawn as 0. A quantile sets the scale, so that one strong finding does not hide others.
         image = axes.imshow(nats, cmap="Oranges", vmin=0, vmax=max(2.0, np.quantile(nats, 0.98)), aspect="auto")
         below.colorbar(image, ax=axes, label="evidence (nats)", pad=0.01)
         for row, finding in enumerate(stated):
