@@ -176,7 +176,7 @@ def raising(error):
     return command
 
 
-@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, FloatingPointError])
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, ImportError, FloatingPointError])
 def test_what_the_user_can_mend_ends_in_its_message_alone(capsys, kind):
     error = kind("mend this")
     error.add_note("and thus")

@@ -1,16 +1,22 @@
-"""The wheel: an explicit list of packages silently drops what it does not name."""
+"""The wheel: an explicit list of packages silently drops what it does not name, and so does one of dependencies."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 
 from helpers.paths import ROOT
 
 
 FOLDERS = {"ct_rate_pairs": "ct_rate_pairs", "trainer": "ct_rate_pairs/trainer"}
 FOLDERS |= {"eval": "ct_rate_pairs/eval", "hub": "ct_rate_pairs/hub", "recipes": "ct_rate_pairs/recipes"}
+# What only some need: the extra, and what of it is imported.
+OPTIONAL = {"bertscore": {"bert-score"}, "dicom": {"pydicom"}, "metaimage": {"simpleitk"}, "meteor": {"pycocoevalcap"}}
 
 
 def test_the_wheel_holds_every_module(tmp_path):
@@ -61,3 +67,35 @@ def test_the_wheel_holds_every_module(tmp_path):
         check=False,
     )
     assert used.stdout.split() == [str(installed / "ct_rate_pairs" / "__init__.py"), "1.0"], used.stderr
+
+
+def imported(folder: str) -> set[str]:
+    """The packages of others that the modules of a folder import, wherever in them."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"ct_rate_pairs"}
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+def test_what_is_imported_is_declared_and_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {name: of[0].lower().replace("_", "-") for name, of in packages_distributions().items()}
+    used = {names[name] for folder in FOLDERS for name in imported(folder)}
+    extras = {name: declared(project["optional-dependencies"][name]) for name in OPTIONAL}
+    assert {name: extra & used for name, extra in extras.items()} == OPTIONAL
+    # qwen-vl-utils and transformers import torchvision without asking for it.
+    assert declared(project["dependencies"]) == used - set.union(*OPTIONAL.values()) | {"torchvision"}
+
+
+def test_all_takes_what_every_other_extra_takes_but_the_developers():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (every,) = extras["all"]
+    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "bench", "docs", "test"}
