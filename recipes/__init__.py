@@ -1,1 +1,1 @@
-"""A run of the whole, with its settings: the code behind the command `ct-rate-pairs`."""
+"""Recipes: the commands that train and evaluate models, and their configs."""

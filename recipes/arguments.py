@@ -1,8 +1,8 @@
 """
-The options of the recipes: one spelling in all of them, TRL's and Hugging Face's. They stand in a config or on the
-command line.
+The options of the recipes, given in a config or on the command line. Each option has the same name in all recipes, as
+in TRL and transformers.
 
-Nothing here imports torch, so that `--help` and a mistyped option answer at once.
+This file does not import torch, so that `--help` and a mistyped option answer at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
 
 
 CONFIGS = Path(__file__).parent / "configs"
-# Names that the recipes' options had in earlier releases.
+# Names of options in earlier releases, and their names now.
 OLD_NAMES = {
     "model": "model_name_or_path",
     "revision": "model_revision",
@@ -37,31 +37,35 @@ class RecipeParser(CommandParser, TrlParser):
 
     Args:
         dataclass_types (`Sequence[type]`):
-            What is parsed.
+            Dataclasses whose fields are the options.
         prog (`str`), description (`str`):
-            Of the help.
+            Name and description of the command in its help.
         old_names (`Mapping[str, str]`, *optional*, defaults to `OLD_NAMES`):
-            Earlier names of options, accepted and told as old.
+            Maps earlier names of options to their names now. Earlier names are accepted, with a notice.
     """
 
     def __init__(
         self, dataclass_types: Sequence[type], prog: str, description: str, old_names: Mapping[str, str] = OLD_NAMES
     ):
+        """Adds `--config` to the options of the dataclasses."""
         super().__init__(dataclass_types=dataclass_types, prog=prog, description=description, old_names=old_names)
-        self.add_argument("--config", metavar="FILE", help=f"YAML of options, or the name of one in {CONFIGS}")
+        self.add_argument("--config", metavar="FILE", help=f"YAML file of options, or the name of one in {CONFIGS}")
 
     def parse(self, argv: Sequence[str], config: str | None = None) -> list:
         """
-        The dataclasses, filled from `argv` and its config.
+        Parses `argv` and the config that it names.
 
         Args:
             argv (`Sequence[str]`):
-                Arguments.
+                Arguments of the command line.
             config (`str`, *optional*):
-                Config to read where `argv` names none.
+                Config to read if `argv` names none.
+
+        Returns:
+            `list`: one instance per dataclass.
 
         Raises:
-            `ValueError`: for a value that an option cannot have.
+            `ValueError`: for an invalid value of an option.
             `FileNotFoundError`: if there is no such config.
         """
         argv = [self.respell(argument) for argument in argv]
@@ -77,15 +81,15 @@ class RecipeParser(CommandParser, TrlParser):
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
-        return list(parsed[: len(self.dataclass_types)])  # the rest is `--debug`
+        return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
 
 
 def find_config(name: str) -> Path:
     """
-    A config by its path or, from anywhere, by its name among those that come with the package.
+    The path of a config. `name` is a path, or in any folder the name of a config that comes with the package.
 
     Raises:
-        `FileNotFoundError`: if there is none.
+        `FileNotFoundError`: if there is no such config.
     """
     shipped = CONFIGS / f"{Path(name).name.removesuffix('.yaml')}.yaml"
     if Path(name).is_file():
@@ -98,8 +102,8 @@ def find_config(name: str) -> Path:
 
 def if_given(name: str, *options: type, leave_out: Sequence[str] = ()) -> type:
     """
-    A dataclass with the fields of `options`, each `None` unless it is given: what is not given is the dataset's own
-    default, or as the model was trained.
+    A dataclass with the fields of `options`, each `None` by default. If an option is not given, the setting of the
+    model's training is used, or the default of the dataset.
     """
     return make_dataclass(
         name,
@@ -113,7 +117,7 @@ def if_given(name: str, *options: type, leave_out: Sequence[str] = ()) -> type:
 
 
 def _parsed_as(option: Field) -> type:
-    """What the parser makes of an option's words: a list of a tuple, and of a window."""
+    """The type that the parser needs for an option: a list for a tuple and for a window."""
     if option.metadata.get("words"):
         return list[str]
     return list[get_args(option.type)[0]] if isinstance(option.default, tuple) else option.type
@@ -126,17 +130,19 @@ _Task = if_given("_Task", *(options for options in OPTIONS if options is not Rep
 
 @dataclass
 class ScanArguments(_Text, _Volume):
-    """Scans, and what is read of them."""
+    """The scans, and what is read of each scan."""
 
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "CT-RATE tree, phantom cohort or prepared copy; CT-RATE on the Hub by default."},
+        metadata={"help": "Folder with CT-RATE, a phantom cohort or a prepared copy; CT-RATE on the Hub by default."},
     )
     on_error: str = field(
-        default="raise", metadata={"help": "raise, or skip: leave bad volumes out, counted and named."}
+        default="raise",
+        metadata={"help": "For volumes that cannot be read: raise, or skip (leave them out, and list them)."},
     )
 
     def __post_init__(self):
+        """Parses the window."""
         if self.window is not None:
             self.window = parse_window([self.window] if isinstance(self.window, str) else self.window)
 
@@ -145,60 +151,74 @@ class ScanArguments(_Text, _Volume):
         return self.given(ScanArguments)
 
     def given(self, arguments: type) -> dict:
-        """Those fields of a class of arguments that were given."""
+        """The fields of a class of arguments that were given."""
         named = {option.name: getattr(self, option.name) for option in fields(arguments)}
         return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass
 class DataArguments(ScanArguments):
-    """Scans with their negatives."""
+    """The scans, and their negatives."""
 
     negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss, heter or hard."})
-    min_label_distance: int = field(default=10, metadata={"help": "Labels in which a heter partner differs at least."})
-    max_label_distance: int = field(default=3, metadata={"help": "Labels in which a hard partner differs at most."})
-    partner_sampling: str = field(default="uniform", metadata={"help": "uniform (the paper) or balanced."})
+    min_label_distance: int = field(
+        default=10, metadata={"help": "Minimum number of labels in which a heter partner differs."}
+    )
+    max_label_distance: int = field(
+        default=3, metadata={"help": "Maximum number of labels in which a hard partner differs."}
+    )
+    partner_sampling: str = field(
+        default="uniform", metadata={"help": "How partners are drawn: uniform (as in the paper) or balanced."}
+    )
 
     def dataset_options(self) -> dict:
+        """The arguments that were given, with those of the negatives, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(DataArguments)
 
 
 @dataclass
 class TaskArguments(_Task, ScanArguments):
-    """What a volume is asked."""
+    """The scans, and the task."""
 
-    task: str = field(default="report", metadata={"help": f"{', '.join(TASKS)}."})
+    task: str = field(default="report", metadata={"help": f"Task of the rows: {', '.join(TASKS)}."})
 
     def dataset_options(self) -> dict:
+        """The arguments that were given, with those of the task, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(TaskArguments)
 
 
 @dataclass
 class SplitArguments:
-    """The scans that are measured."""
+    """The scans to measure on."""
 
     split: Literal["test", "validation", "train"] = field(
-        default="test", metadata={"help": "test is CT-RATE's validation set."}
+        default="test", metadata={"help": "Split to measure on; test is CT-RATE's validation set."}
     )
-    max_eval_samples: int = field(default=0, metadata={"help": "First scans of the split; 0: all."})
-    ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals by patient."})
+    max_eval_samples: int = field(
+        default=0, metadata={"help": "Number of scans, the first ones of the split; 0: all."}
+    )
+    ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals, which resample patients."})
 
 
 @dataclass
 class ScoringArguments:
     """How reports are scored."""
 
-    recipe: str = field(default="lower", metadata={"help": "Of the text metrics: lower, or vlm3d (the challenge's)."})
-    labeler: str = field(
-        default="rules", metadata={"help": "What reads generated reports: rules, or radbert:CHECKPOINT."}
+    recipe: str = field(
+        default="lower", metadata={"help": "Recipe of the text metrics: lower, or vlm3d (as in the challenge)."}
     )
-    meteor: bool = field(default=False, metadata={"help": "METEOR too; it needs Java."})
-    bertscore_model: str | None = field(default=None, metadata={"help": "Encoder for BERTScore: name or folder."})
+    labeler: str = field(
+        default="rules", metadata={"help": "Labeler of generated reports: rules, or radbert:CHECKPOINT."}
+    )
+    meteor: bool = field(default=False, metadata={"help": "Compute METEOR too; METEOR needs pycocoevalcap and Java."})
+    bertscore_model: str | None = field(
+        default=None, metadata={"help": "Encoder for BERTScore: name on the Hub, or folder."}
+    )
 
 
 @dataclass
 class ModelArguments:
-    """A model that is measured."""
+    """The model to measure."""
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Model or adapter: folder, or name on the Hub."}
@@ -206,16 +226,16 @@ class ModelArguments:
     model_revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."}
     )
-    dtype: str = field(default="auto", metadata={"help": "Type of the weights; auto: as they were saved."})
+    dtype: str = field(default="auto", metadata={"help": "Data type of the weights; auto: as saved."})
     output_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder for all of it; by default evaluation/ in the model's, or runs/USER-MODEL."},
+        metadata={"help": "Folder to write to; by default evaluation/ in the model's folder, or runs/USER-MODEL."},
     )
-    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Scans or questions at a time."})
-    seed: int = field(default=0, metadata={"help": "Of negatives, noise, questions, options, errors and swaps."})
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Scans or questions per batch."})
+    seed: int = field(default=0, metadata={"help": "Seed of negatives, noise, questions, options, errors and swaps."})
 
     def evaluation_folder(self, is_folder: bool, *parts: str) -> Path:
-        """Where results go: beside the model, and never over what a run or a user put there."""
+        """The folder of the results: a subfolder of the model's folder, so that no file of the run is overwritten."""
         if self.output_dir:
             return Path(self.output_dir)
         if is_folder:

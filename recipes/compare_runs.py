@@ -1,9 +1,10 @@
 """
-Is one run better than another, or is it chance? Every metric of two sets of reports of the same scans:
+Is one run better than another, or is the difference chance? Compare two sets of reports of the same scans:
 
     ct-rate-pairs compare --first runs/origin --second runs/heter --data_dir /path/to/CT-RATE
 
-prints the difference with its interval (paired bootstrap by patient) and p (paired randomisation by patient).
+For every metric, the command prints the difference with its interval (paired bootstrap by patient) and its p value
+(paired randomisation test by patient).
 """
 
 import json
@@ -19,19 +20,22 @@ from ct_rate_pairs.recipes.arguments import RecipeParser, ScanArguments, Scoring
 
 @dataclass
 class ComparisonArguments(ScoringArguments, ScanArguments):
-    """Two runs, and the scans that both wrote reports for."""
+    """Two runs, and the scans that both runs have reports of."""
 
     first: str = field(kw_only=True, metadata={"help": "Folder of a run, or a file of predictions."})
-    second: str = field(kw_only=True, metadata={"help": "The one to compare with it."})
+    second: str = field(
+        kw_only=True, metadata={"help": "The run to compare with it: a folder, or a file of predictions."}
+    )
     split: Literal["test", "validation", "train"] = field(
-        default="test", metadata={"help": "test is CT-RATE's validation set."}
+        default="test", metadata={"help": "Split of the reports; test is CT-RATE's validation set."}
     )
     ci: float = field(default=0.95, metadata={"help": "Level of the intervals."})
-    seed: int = field(default=0, metadata={"help": "Of the draws and swaps."})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file to write as well."})
+    seed: int = field(default=0, metadata={"help": "Seed of the bootstrap and of the randomisation test."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file to write the results to."})
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs compare`."""
     parser = RecipeParser([ComparisonArguments], "ct-rate-pairs compare", __doc__, {"out": "output_file"})
     (args,) = parser.parse(argv)
 
@@ -66,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def format_comparison(result: dict[str, dict], ci: float) -> str:
-    """A line per metric for the terminal: both runs, their difference, its interval and p."""
+    """One line per metric for the terminal: both runs, their difference, its interval and its p value."""
     lines = [f"{'':<18}{'first':>8}{'second':>8}{'change':>9}{f'{ci:.0%} interval':>20}{'p':>8}"]
     for metric, row in result.items():
         if row["difference"] is not None:

@@ -1,20 +1,22 @@
 """
-Write reports with a model and measure them, or measure reports that are there.
+Write reports with a model and measure them, or measure existing reports.
 
     ct-rate-pairs evaluate --model_name_or_path runs/heter --data_dir /path/to/CT-RATE
     ct-rate-pairs evaluate --model_name_or_path USER/MODEL --model_revision heter --data_dir phantom
     ct-rate-pairs evaluate --predictions generated.json --data_dir /path/to/CT-RATE --output_dir runs/theirs
-    ct-rate-pairs evaluate --model_name_or_path openai:NAME --endpoint http://127.0.0.1:8000/v1 --i_have_deidentified true
+    ct-rate-pairs evaluate --model_name_or_path openai:NAME --endpoint http://127.0.0.1:8000/v1 \\
+        --i_have_deidentified true
 
 On several GPUs: `accelerate launch recipes/evaluate_reports.py` with the same options.
 
-Reports go to `predictions.jsonl` as they are written: after any interruption the same command goes on. Then come
-`results.json`, `generated_reports.json` (the VLM3D challenge's form), a table and figures, with the rows of three
-reports that never look at a scan. With a model, it is also measured whether it looks: loss gaps, report matching, and
-its Coverage with the volumes of other patients. From predictions alone neither a model nor a volume is read.
+Each report is written to `predictions.jsonl` at once, so the same command continues after an interruption. Then the
+command writes `results.json`, `generated_reports.json` (in the format of the VLM3D challenge), a table and figures.
+The table also scores three trivial reports, which are written without looking at a scan. With a model, the command
+also measures whether the model looks: loss gaps, report matching, and Coverage with the volumes of other patients.
+With `--predictions`, neither a model nor a volume is read.
 
-The model is any image-text-to-text model of transformers, or `openai:NAME` at an OpenAI-compatible `--endpoint`, of
-which only the reports can be measured (`docs/other_models.md`).
+The model is any image-text-to-text model of transformers, or `openai:NAME` at an OpenAI-compatible `--endpoint`. For a
+model at an endpoint, only the reports can be measured (`docs/other_models.md`).
 """
 
 from collections.abc import Sequence
@@ -33,55 +35,56 @@ from ct_rate_pairs.recipes.arguments import (
 )
 
 
-SERVED = "openai:"  # what the name of a model at an endpoint begins with
+SERVED = "openai:"  # the name of a model at an endpoint begins with this
 
 
 @dataclass
 class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, DataArguments):
-    """A model or a file of predictions, the scans, and what is measured."""
+    """A model or a file of predictions, the scans, and what to measure."""
 
     predictions: str | None = field(
-        default=None, metadata={"help": "Measure this file, .jsonl or the challenge's .json, without a model."}
+        default=None,
+        metadata={"help": "File of reports to measure instead of a model: .jsonl, or .json of the challenge."},
     )
-    looking_scans: int = field(default=200, metadata={"help": "Scans to measure looking on; 0: none."})
-    max_new_tokens: int = field(default=1200, metadata={"help": "Longest report, in tokens."})
-    dataloader_num_workers: int = field(
-        default=2, metadata={"help": "Processes that read scans ahead, for each process."}
-    )
+    looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
+    max_new_tokens: int = field(default=1200, metadata={"help": "Maximum length of a report in tokens."})
+    dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
     slices_as: Literal["slices", "montage"] = field(
-        default="slices", metadata={"help": "slices: a video or an image each; montage: one picture per volume."}
+        default="slices",
+        metadata={"help": "slices: one video, or one image per slice; montage: one picture per volume."},
     )
     endpoint: str | None = field(
         default=None,
-        metadata={"help": "Base of an OpenAI-compatible API; its key, if any, is read from OPENAI_API_KEY."},
+        metadata={"help": "Base URL of an OpenAI-compatible API; its key, if any, is read from OPENAI_API_KEY."},
     )
-    concurrency: int = field(default=4, metadata={"help": "Requests to the endpoint at a time."})
+    concurrency: int = field(default=4, metadata={"help": "Number of concurrent requests to the endpoint."})
     i_have_deidentified: bool = field(
-        default=False, metadata={"help": "That slices and prompts may be sent to the endpoint."}
+        default=False, metadata={"help": "Statement that slices and prompts may be sent to the endpoint."}
     )
 
     @property
     def served(self) -> bool:
-        """Whether the model is one at an endpoint."""
+        """Whether the model is at an endpoint."""
         return bool(self.model_name_or_path) and self.model_name_or_path.startswith(SERVED)
 
     def check(self) -> None:
-        """Raises a `ValueError` for options that do not go together."""
+        """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
         if (self.model_name_or_path is None) == (self.predictions is None):
             raise ValueError(
-                "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of them."
+                "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of reports."
             )
         if self.predictions and self.max_eval_samples:
-            raise ValueError("--max_eval_samples is for a model: of a file of predictions all are measured.")
+            raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
             raise FileNotFoundError(f"There is no file {self.predictions}.")
         if self.served and not self.endpoint:
             raise ValueError(
-                f"A model {SERVED}NAME needs --endpoint: the base of its API, such as http://127.0.0.1:8000/v1."
+                f"A model {SERVED}NAME needs --endpoint: the base URL of its API, such as http://127.0.0.1:8000/v1."
             )
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs evaluate`."""
     (args,) = RecipeParser([EvaluationArguments], "ct-rate-pairs evaluate", __doc__).parse(argv)
     args.check()
 
@@ -98,14 +101,14 @@ def main(argv: Sequence[str]) -> None:
         out = Path(args.output_dir) if args.output_dir else path.with_name(f"{path.stem}_evaluation")
     else:
         out = args.evaluation_folder(not args.served and is_model_folder(args.model_name_or_path))
-        if not args.served:  # a branch may move on while this runs
+        if not args.served:  # the branch may change during the evaluation
             args.model_revision = commit_of(args.model_name_or_path, args.model_revision)
         kept = {} if args.served else read_row_settings(args.model_name_or_path, args.model_revision)
     options = kept | args.dataset_options() | {"task": "report"}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = index[args.split]
     score = args.given(ScoringArguments) | {"ci": args.ci}
-    # A dry run: what is misspelt or missing (Java, an encoder) is to fail now, not after a night of writing.
+    # A dry run, so that a misspelt option or a missing program (Java) fails now, not after hours of writing reports.
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
     _, score["train_reports"], score["train_labels"] = references_of(index["train"])
@@ -130,7 +133,7 @@ def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict
 
 
 def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -> None:
-    """Of a model that is served elsewhere only the reports can be measured."""
+    """Writes reports with a model at an endpoint, and measures these reports."""
     from ct_rate_pairs.eval.predictions.endpoint import (
         Endpoint,
         EndpointError,
@@ -162,11 +165,11 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
     results = score_predictions(predictions, split, **score)
     results["model"]["failures"] = count_failures(failures)
     write_results(results, out, predictions=predictions, looking={})
-    print("Not measured: loss gaps, report matching, shuffled volumes. They need a model that can be loaded.")
+    print("Not measured: loss gaps, report matching, shuffled volumes. These need a model that can be loaded.")
 
 
 def measure_model(args: EvaluationArguments, split, out: Path, score: dict, options: dict) -> None:
-    """Writes reports with a model, in all processes, and measures them and whether it looks, in the first one."""
+    """Writes reports with a model in all processes. The main process measures them, and whether the model looks."""
     import torch
     from accelerate import PartialState
     from datasets import load_dataset
@@ -196,7 +199,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         **sizes,
     )
     state.wait_for_everyone()
-    state.destroy_process_group()  # the ranks part: what follows is the first one's
+    state.destroy_process_group()  # only the main process continues
     if state.is_main_process:
         with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options)
         scans = first_rows(with_negatives, args.max_eval_samples)

@@ -1,15 +1,15 @@
 """
-Measure how well a model answers questions, chooses a volume's text among false ones, or finds a wrong statement.
+Measure how well a model answers questions, chooses a volume's text among false texts, or finds a wrong statement.
 
     ct-rate-pairs evaluate-task --model_name_or_path runs/vqa --task vqa --data_dir runs/phantom_cohort
     ct-rate-pairs evaluate-task --model_name_or_path runs/matching --task matching --difficulty hard --data_dir DIR
     ct-rate-pairs evaluate-task --model_name_or_path runs/heter --task matching --answers texts --data_dir DIR
     ct-rate-pairs evaluate-task --model_name_or_path runs/heter --task errors --answers texts --data_dir DIR
 
-`results.json` and a table hold the model's numbers beside those of the same model shown blank volumes, and of
-baselines that read the text alone. Any model that transformers loads can be asked, whatever it was trained on: with
-`--answers texts` one that writes reports chooses by the likelihood of the texts, and finds a wrong statement by the
-loss of its words given the scan, against noise. `docs/tasks.md` and `docs/error_detection.md` say what is measured.
+`results.json` and a table hold the numbers of the model, of the same model with blank volumes, and of baselines that
+read only the text. Any image-text-to-text model of transformers can be measured. With `--answers texts`, a model that
+writes reports chooses by the likelihood of the texts, and finds a wrong statement by the loss of its words given the
+scan, less the loss given noise. `docs/tasks.md` and `docs/error_detection.md` describe what is measured.
 """
 
 from collections.abc import Sequence
@@ -28,19 +28,20 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
 
     task: str = field(
         kw_only=True,
-        metadata={"help": "What is measured.", "choices": [task for task in TASKS if task != "report"]},
+        metadata={"help": "Task to measure.", "choices": [task for task in TASKS if task != "report"]},
     )
-    max_new_tokens: int = field(default=96, metadata={"help": "Longest answer, in tokens."})
+    max_new_tokens: int = field(default=96, metadata={"help": "Maximum length of an answer in tokens."})
     answers: Literal["letters", "texts"] = field(
         default="letters",
         metadata={
-            "help": "matching, errors: by the likelihood of the letters or numbers, or of the texts themselves, for a "
-            "model that writes reports."
+            "help": "For matching and errors. letters: choose by the likelihood of letters or numbers; texts: by the "
+            "likelihood of the texts, for a model that writes reports."
         },
     )
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs evaluate-task`."""
     (args,) = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__).parse(argv)
     if not args.model_name_or_path:
         raise ValueError("Give --model_name_or_path: a folder, or a name on the Hub.")
@@ -58,13 +59,13 @@ def main(argv: Sequence[str]) -> None:
     name, revision = args.model_name_or_path, args.model_revision
     options = read_row_settings(name, revision) | args.dataset_options() | {"negative": "none", "seed": args.seed}
     if args.task == "errors" and args.answers == "texts":
-        options["task"] = "report"  # whose statements are then made wrong
+        options["task"] = "report"  # the statements of these reports are made wrong later
     dataset = load_dataset("ct_rate_pairs", **options)
     if args.split not in dataset:
-        raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no or too few scans.")
+        raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no scans or too few.")
     rows = dataset[args.split]
     config, folder = reader_of(rows).config, args.task
-    if args.task == "matching":  # which other options do not replace
+    if args.task == "matching":  # results of other options go to other folders
         folder = f"matching-{config.options}-{config.difficulty}-{args.answers}"
     elif args.answers == "texts":
         folder = f"{args.task}-texts"

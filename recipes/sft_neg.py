@@ -1,7 +1,7 @@
 """
-Fine-tune a vision-language model on chest-CT reports with negative pairs, then measure it and write its card.
+Fine-tune a vision-language model on chest-CT reports with negative pairs, measure it, and write its model card.
 
-Run bare, this is the paper's heterogeneous run on CT-RATE (`recipes/configs/heter.yaml`):
+Without options, this is the paper's heterogeneous run on CT-RATE (`recipes/configs/heter.yaml`):
 
     accelerate launch recipes/sft_neg.py
 
@@ -10,13 +10,14 @@ On the phantom, without a GPU or a download (`make demo` does both):
     ct-rate-pairs phantom --output_dir phantom --scans 2000
     ct-rate-pairs train --config phantom --data_dir phantom
 
-`ct-rate-pairs train` is the same recipe in one process; `accelerate launch -m ct_rate_pairs.recipes.sft_neg` the same
-where only the package is installed. `--config vqa`, `matching` and `errors` train on the other tasks of the dataset
-(`--task`), `mixture` on a mixture by weight, with the same trainer and loss (`docs/tasks.md`).
+`ct-rate-pairs train` runs this recipe in one process. `accelerate launch -m ct_rate_pairs.recipes.sft_neg` works
+without a checkout, where only the package is installed. `--config vqa`, `matching` and `errors` train on the other
+tasks of the dataset (`--task`), and `--config mixture` on several tasks with weights. Trainer and loss are the same
+(`docs/tasks.md`).
 
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
-`--push_to_hub true --hub_model_id USER/NAME` publishes the run at its end. With `--hub_strategy checkpoint` the Hub
-keeps its last checkpoint too, and `--resume_from_checkpoint last-checkpoint` goes on from there on another machine.
+`--push_to_hub true --hub_model_id USER/NAME` publishes the finished run. With `--hub_strategy checkpoint`, the Hub
+also keeps the last checkpoint, and `--resume_from_checkpoint last-checkpoint` resumes from it on another machine.
 """
 
 import json
@@ -36,31 +37,40 @@ from ct_rate_pairs.volumes.settings import one_of
 
 @dataclass
 class RecipeArguments(TaskArguments, DataArguments):
-    """What this recipe adds to TRL's options: scans, negatives, evaluation, and Muon for a model from scratch."""
+    """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
         default=None,
-        metadata={"help": "Tasks and their weights in the place of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
+        metadata={"help": "Tasks and their weights instead of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
     )
-    slices: str = field(default="uniform", metadata={"help": "uniform, or jitter: random planes, as augmentation."})
-    freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower's weights as they are."})
-    streaming: bool = field(default=False, metadata={"help": "Stream the training rows; max_steps is then computed."})
+    slices: str = field(
+        default="uniform",
+        metadata={"help": "Planes of the slices: uniform, or jitter (random planes, as augmentation)."},
+    )
+    freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision tower."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
+    )
     validation_scans: int = field(
-        default=64, metadata={"help": "Rows of the validation split that an `eval_strategy` judges checkpoints by."}
+        default=64,
+        metadata={"help": "Rows of the validation split to evaluate checkpoints on, with an `eval_strategy`."},
     )
     confidence_scans: int = field(
         default=0,
-        metadata={"help": "Scans of the validation split that the findings' confidences are fitted on; 0: none."},
+        metadata={"help": "Scans of the validation split to fit the confidences of findings on; 0: none."},
     )
     max_eval_samples: int = field(default=200, metadata={"help": "Scans of the test split to measure on; 0: all."})
-    max_new_tokens: int = field(default=1200, metadata={"help": "Longest generated report or answer, in tokens."})
-    muon: bool = field(default=False, metadata={"help": "Muon on the hidden matrices, for a model from scratch."})
+    max_new_tokens: int = field(
+        default=1200, metadata={"help": "Maximum length of a generated report or answer in tokens."}
+    )
+    muon: bool = field(default=False, metadata={"help": "Use Muon for the hidden matrices, for a model from scratch."})
 
     def dataset_options(self) -> dict:
+        """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(DataArguments) | self.given(TaskArguments) | {"slices": self.slices}
 
     def task_weights(self) -> dict[str, float]:
-        """The tasks that are trained on, reports first, and the share of each; shares sum to 1."""
+        """The tasks to train on, reports first, and their shares, which sum to 1."""
         if self.mixture is None:
             return {self.task: 1.0}
         weights = json.loads(self.mixture) if isinstance(self.mixture, str) else self.mixture
@@ -71,7 +81,7 @@ class RecipeArguments(TaskArguments, DataArguments):
         return {task: weights[task] / sum(weights.values()) for task in TASKS if task in weights}
 
     def check(self, args) -> None:
-        """Raises a `ValueError` for options that do not go together."""
+        """Raises a `ValueError` for options that exclude each other."""
         if args.beta > 0 and self.negative == "none":
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
         if "report" in self.task_weights():
@@ -83,7 +93,7 @@ class RecipeArguments(TaskArguments, DataArguments):
 
 
 def load_model(model_args, texts: list[str], seed: int) -> tuple:
-    """What `--model_name_or_path` names; "tiny" is an untrained model whose vocabulary comes from `texts`."""
+    """The model and processor of `--model_name_or_path`; `"tiny"` is untrained, with a vocabulary from `texts`."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import get_quantization_config
 
@@ -102,9 +112,7 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
 
 
 def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processor, indexes: dict, options: dict):
-    """
-    The trainer on the split `train`; where an `eval_strategy` asks for it, on `validation` too, with the first task.
-    """
+    """The trainer for the split `train`. With an `eval_strategy`, it evaluates the first task on `validation`."""
     from trl import get_peft_config
 
     from ct_rate_pairs.eval.rows import first_rows
@@ -141,14 +149,14 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
 
 
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
-    """What `metric_for_best_model: eval_coverage` chooses the checkpoint by; 0 without a finding among the scans."""
+    """The metric of `metric_for_best_model: eval_coverage`; 0 if no scan has a finding."""
     from ct_rate_pairs.eval import coverage, label_reports
 
     return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
 
 
 def resume_from(args, hub: dict) -> str | bool | None:
-    """What `--resume_from_checkpoint` stands for; `last-checkpoint` is the one on the Hub, as Trainer calls it."""
+    """The checkpoint of `--resume_from_checkpoint`; as in Trainer, `last-checkpoint` is the checkpoint on the Hub."""
     from accelerate.utils import broadcast_object_list
 
     from ct_rate_pairs.hub.checkpoints import LAST_CHECKPOINT, fetch_checkpoint
@@ -162,7 +170,7 @@ def resume_from(args, hub: dict) -> str | bool | None:
 
 
 def save_run(trainer, processor, readers: list) -> Path:
-    """Saves the model and what belongs to it, and removes what an earlier run in this folder measured of its own."""
+    """Saves model, processor and row settings, and removes the predictions and confidences of an earlier run."""
     from ct_rate_pairs.trainer.row_settings import save_row_settings
 
     out = Path(trainer.args.output_dir)
@@ -177,7 +185,7 @@ def save_run(trainer, processor, readers: list) -> Path:
 
 
 def write_reports(model, collator, scans, test, out: Path, sizes: dict) -> dict[str, str]:
-    """Reports of `scans`, the first ones of the split `test`, written by all processes."""
+    """Writes reports of `scans`, the first scans of the split `test`, in all processes."""
     from ct_rate_pairs.eval.load_model import version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
     from ct_rate_pairs.eval.predictions.store import write_predictions
@@ -188,7 +196,7 @@ def write_reports(model, collator, scans, test, out: Path, sizes: dict) -> dict[
 
 
 def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, model, told: dict, sizes: dict) -> None:
-    """Measures the reports, fits the confidences, and writes the card; `told` has what the training left."""
+    """Measures the reports, fits the confidences, and writes the card; `told` holds results of the training."""
     import torch
     from datasets import load_dataset
 
@@ -225,7 +233,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
         **{name: getattr(recipe_args, name) for name in drawn},
     )
-    # What publishing, now or later, looks for in the predictions.
+    # The guard needs these hashes to find quotes of reference reports, whenever the run is published.
     keep_reference_hashes(out, texts_of(scans))
 
 
@@ -237,13 +245,14 @@ def parse(argv: Sequence[str]) -> list:
     from ct_rate_pairs.trainer.negative_sft_config import NegativeSFTConfig
 
     if not torch.accelerator.is_available():
-        argv = [*argv, "--use_cpu", "true"]  # else bf16 is refused before the data's own errors can be seen
+        argv = [*argv, "--use_cpu", "true"]  # otherwise bf16 is refused before errors of the data are reported
     old_names = {"eval_scans": OLD_NAMES["eval_scans"]}
     parser = RecipeParser([RecipeArguments, NegativeSFTConfig, ModelConfig], "ct-rate-pairs train", __doc__, old_names)
     return parser.parse(argv, config="heter")
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs train`."""
     recipe_args, args, model_args = parse(argv)
     recipe_args.check(args)
 
@@ -262,7 +271,7 @@ def main(argv: Sequence[str]) -> None:
     logging.basicConfig(level=logging.WARNING)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:
-        HubRepository(**hub)  # a token that may not write is told of now, not after the training
+        HubRepository(**hub)  # a token without the right to write fails now, not after the training
     options = recipe_args.dataset_options() | {"seed": args.seed}
     tasks, indexes = list(recipe_args.task_weights()), {}
     for task in tasks:
@@ -285,13 +294,13 @@ def main(argv: Sequence[str]) -> None:
     told["out"] = out = save_run(trainer, processor, [reader_of(index["train"]) for index in indexes.values()])
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds a share of the weights only
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights
         model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").to(args.device)
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
     if "report" in indexes:
         told["scans"] = first_rows(index["test"], recipe_args.max_eval_samples)
         told["predictions"] = write_reports(model, collator, told["scans"], index["test"], out, sizes)
-    trainer.accelerator.end_training()  # the ranks part here, and a process group left to the exit may abort there
+    trainer.accelerator.end_training()  # a process group that is still open at exit may abort
     if trainer.is_world_process_zero():
         (out / "figures").mkdir(exist_ok=True)
         plot_losses(trainer.state.log_history, out / "figures" / "losses.png", args)

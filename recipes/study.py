@@ -1,13 +1,13 @@
 """
-Does the negative constraint make the model look? Trains and evaluates every row of a study on one phantom cohort:
+Does the negative constraint make the model look? Train and evaluate every row of a study on one phantom cohort:
 
     ct-rate-pairs study --config study_small
     ct-rate-pairs study --config study --jobs 2 --only table2 shortcut
 
-Each run is `ct-rate-pairs train` in a process of its own, with its settings, log and results under DIR/runs/NAME. The
-same command goes on after any interruption: finished runs are kept, failed ones are tried again. Tables and figures
-are made from the runs' folders, at any time also by `--tables_only`. `docs/study.md` says what is asked and how to
-read them.
+Each run is `ct-rate-pairs train` in its own process. Its settings, log and results are in DIR/runs/NAME. After an
+interruption, the same command continues: finished runs are kept, and failed runs are tried again. Tables and figures
+are made from the folders of the runs; `--tables_only` makes them at any time. `docs/study.md` describes the questions
+of the study, and how to read the tables.
 """
 
 import os
@@ -31,7 +31,7 @@ RECIPES = Path(__file__).resolve().parent
 
 
 def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
-    """Trains and evaluates one run, unless it is there, and leaves its record. It waits for `first`, if it goes on."""
+    """Trains and evaluates one run, unless it is finished, and writes its record. Waits for the run `first` before."""
     from ct_rate_pairs.eval.study.plan import RUNS, run_folder
     from ct_rate_pairs.eval.study.results import is_finished, read_record
 
@@ -58,17 +58,17 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
             [sys.executable, "-m", "ct_rate_pairs.recipes.sft_neg", "--config", str(config)],
             stdout=stream,
             stderr=subprocess.STDOUT,
-            # More threads than cores only wait for each other.
+            # Runs share the cores, and more threads than cores only slow all of them down.
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        # Alone tells the peak memory of this child from that of the others.
+        # `os.wait4` gives the peak memory of this child alone.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     record = {
         "state": "finished" if process.returncode == 0 else "failed",
         "minutes": (time.monotonic() - start) / 60,
         "cpu_minutes": (usage.ru_utime + usage.ru_stime) / 60,
-        "peak_gib": usage.ru_maxrss / 2**20,  # of its largest process
+        "peak_gib": usage.ru_maxrss / 2**20,  # of the largest process of the run
         **begun,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "cohort": study.cohort,
@@ -85,7 +85,7 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
 
 
 def make_room(folder: Path) -> None:
-    """An empty folder. A finished run that was there, of other settings or another cohort, is put aside."""
+    """Makes an empty folder. A finished run in it, with other settings or another cohort, is kept under a new name."""
     from ct_rate_pairs.eval.study.results import read_record
 
     if read_record(folder).get("state") == "finished":
@@ -95,14 +95,14 @@ def make_room(folder: Path) -> None:
 
 
 def keep_losses(folder: Path) -> None:
-    """Of the last checkpoint only the losses: its weights are the model's, which is saved beside it."""
+    """Keeps only the losses of the last checkpoint. Its weights are those of the model, which is saved already."""
     (checkpoint,) = folder.glob("checkpoint-*")
     shutil.move(checkpoint / "trainer_state.json", folder / "trainer_state.json")
     shutil.rmtree(checkpoint)
 
 
 def commit() -> str:
-    """The checkout's commit; `+` after it where files differ from it."""
+    """The commit of the checkout, followed by `+` if files differ from it."""
     told = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
         cwd=RECIPES,
@@ -114,14 +114,20 @@ def commit() -> str:
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs study`."""
     parser = CommandParser("ct-rate-pairs study", description=__doc__, old_names={"out": "output_dir"})
     add = parser.add_argument
-    add("--config", required=True, help="the study's YAML, or study or study_small, which come with the package")
-    add("--output_dir", type=Path, metavar="DIR", help="folder of the study (default: runs/NAME of the config)")
-    add("--jobs", type=int, default=2, help="runs at a time, a core each (default: %(default)s)")
-    add("--only", nargs="+", default=[], metavar="TABLE", help="these tables of the config")
-    add("--hours", type=float, help="begin no run after that (default: the config's `hours`, or none)")
-    add("--tables_only", action="store_true", help="train nothing, tables and figures alone")
+    add("--config", required=True, help="YAML file of the study, or study or study_small, which come with the package")
+    add(
+        "--output_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the study (default: runs/NAME, with the name of the config)",
+    )
+    add("--jobs", type=int, default=2, help="concurrent runs, one core per run (default: %(default)s)")
+    add("--only", nargs="+", default=[], metavar="TABLE", help="train only the rows of these tables of the config")
+    add("--hours", type=float, help="start no run after this many hours (default: `hours` of the config, or no limit)")
+    add("--tables_only", action="store_true", help="train nothing, and make only tables and figures")
     args = parser.parse_args(argv)
     config = find_config(args.config)
 

@@ -1,5 +1,5 @@
 """
-The paper's table 1 from three runs, as Markdown and CSV:
+Write the paper's table 1 for three runs, as Markdown and CSV:
 
     ct-rate-pairs table runs/origin runs/gauss runs/heter/evaluation --output_file runs/table1.md
 """
@@ -12,11 +12,15 @@ from ct_rate_pairs.command_line import CommandParser, run
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs table`."""
     parser = CommandParser("ct-rate-pairs table", description=__doc__, old_names={"out": "output_file"})
     for name in ("origin", "gauss", "heter"):
         parser.add_argument(name, type=Path, help=f"folder of the run {name}, or its results.json")
     parser.add_argument(
-        "--output_file", type=Path, default=Path("table1.md"), help="FILE.md, and FILE.csv (default: %(default)s)"
+        "--output_file",
+        type=Path,
+        default=Path("table1.md"),
+        help="FILE.md; FILE.csv is written beside it (default: %(default)s)",
     )
     args = parser.parse_args(argv)
 

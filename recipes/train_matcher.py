@@ -1,5 +1,5 @@
 """
-Train a dual encoder, the light baseline beside a vision-language model, then measure it on the same scans.
+Train a dual encoder, a light baseline for vision-language models, and measure it on the same scans.
 
 On the phantom, without a GPU or a download:
 
@@ -12,8 +12,8 @@ On CT-RATE, with pretrained towers:
         --spacing 0.75 0.75 1.5 --image_size 480 480 --text_model bert-base-uncased --use_cpu false \\
         --image_tower clip_all_slices --vision_model openai/clip-vit-base-patch16 --learning_rate 2e-5
 
-`--beside FOLDER` puts a vision-language model into the same table: `ct-rate-pairs evaluate-task --task matching` writes
-FOLDER, `docs/matcher.md` shows how.
+`--beside FOLDER` adds a vision-language model to the table. `ct-rate-pairs evaluate-task --task matching` writes
+FOLDER; `docs/matcher.md` shows how.
 """
 
 import json
@@ -35,34 +35,36 @@ CHOICES = [
 
 @dataclass
 class MatcherArguments(DataArguments):
-    """What this recipe adds: the towers, the texts, and what is measured."""
+    """The options of this recipe: scans, towers, texts, and what to measure."""
 
     image_tower: str = field(
         default="cnn3d", metadata={"help": "cnn3d, clip_middle_slice (stage 1) or clip_all_slices (stage 2)."}
     )
     image_size: list[int] = field(
         default_factory=lambda: [480, 480],
-        metadata={"help": "Height and width in pixels that slices are cropped or padded to."},
+        metadata={"help": "Height and width in pixels to which slices are cropped or padded."},
     )
-    text_model: str = field(default="tiny", metadata={"help": "BERT: folder, name on the Hub, or tiny: untrained."})
+    text_model: str = field(
+        default="tiny", metadata={"help": "BERT: folder or name on the Hub; tiny: a small untrained one."}
+    )
     vision_model: str | None = field(
         default=None,
-        metadata={"help": "CLIP for image_tower clip_*: folder or name on the Hub; untrained by default."},
+        metadata={"help": "CLIP for image_tower clip_*: folder or name on the Hub; by default untrained."},
     )
     keep_sentences: float = field(
-        default=1.0, metadata={"help": "Share of a report's sentences in a training text, drawn anew each time."}
+        default=1.0, metadata={"help": "Share of a report's sentences in each training text, drawn anew at each use."}
     )
     validation_scans: int = field(
-        default=64, metadata={"help": "Scans of the validation split that an `eval_strategy` measures the loss on."}
+        default=64, metadata={"help": "Scans of the validation split to measure the loss on, with an `eval_strategy`."}
     )
     beside: list[str] = field(
         default_factory=list,
-        metadata={"help": "Folders in which `evaluate-task` measured other models on matching, for the table."},
+        metadata={"help": "Folders of `evaluate-task --task matching` for other models, to add to the table."},
     )
 
 
 def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> tuple:
-    """The towers that the options name, or small untrained ones whose vocabulary comes from `texts`."""
+    """The model and its tokenizer. Small untrained towers have a vocabulary from `texts`."""
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
@@ -87,7 +89,7 @@ def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> 
 
 
 def load_split(split: str, options: dict):
-    """A split of the dataset, which has to have scans."""
+    """A split of the dataset; raises a `ValueError` if it has no scans."""
     from datasets import load_dataset
 
     index = load_dataset("ct_rate_pairs", **options)
@@ -97,7 +99,7 @@ def load_split(split: str, options: dict):
 
 
 def load_choices(options: dict) -> tuple:
-    """The questions of `task="matching"` about the split `test`, and those of `train`."""
+    """The questions of `task="matching"` about the splits `test` and `train`."""
     from datasets import load_dataset
 
     splits = load_dataset("ct_rate_pairs", **options | {"negative": "none", "task": "matching"})
@@ -107,7 +109,7 @@ def load_choices(options: dict) -> tuple:
 
 
 def read_beside(folder: str, asked: list) -> dict:
-    """What `ct-rate-pairs evaluate-task` wrote of another model, which has to be asked the questions of this run."""
+    """Results of `ct-rate-pairs evaluate-task` for another model, which must have the questions of this run."""
     from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
 
     file = Path(folder) / "results.json"
@@ -117,7 +119,7 @@ def read_beside(folder: str, asked: list) -> dict:
         raise ValueError(
             f"{file} holds no answers to this run's questions. Measure that model on the whole split with the same "
             "data, `target` and seed: ct-rate-pairs evaluate-task --task matching --options full (or keywords) "
-            "--difficulty random (or hard), --answers texts for one that writes reports."
+            "--difficulty random (or hard), and --answers texts for a model that writes reports."
         )
     return results
 
@@ -129,12 +131,14 @@ def texts_by_volume(split) -> dict[str, dict]:
 
 
 def print_cut_texts(tokenizer, texts: list[str], longest: int) -> None:
+    """Prints how many reports are longer than the text tower reads."""
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     cut = sum(length > longest for length in lengths) / len(lengths)
     print(f"Reports have up to {max(lengths)} tokens; {cut:.1%} are cut after {longest}.")
 
 
 def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs train-matcher`."""
     from transformers import Trainer, TrainingArguments
 
     parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
@@ -148,8 +152,8 @@ def main(argv: Sequence[str]) -> None:
 
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
-            f"negative={recipe_args.negative!r} has no report to tell apart: choose none (the batch's other pairs are "
-            "negatives), hard or heter."
+            f"negative={recipe_args.negative!r} has no report to tell apart: choose none (the other pairs of the "
+            "batch are negatives), hard or heter."
         )
     options = recipe_args.dataset_options() | {"seed": args.seed}
     train, validation = load_split("train", options), None
@@ -157,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
     reports = [row["completion"][-1]["content"] for row in texts.values()]
     if args.eval_strategy != "no":
         validation = load_split("validation", options)
-        texts |= texts_by_volume(validation)  # of all: any of them may be a partner
+        texts |= texts_by_volume(validation)  # of all volumes, because any may be a partner
         validation = first_rows(validation, recipe_args.validation_scans)
     test = load_split("test", options | {"negative": "none"})
     choices = [load_choices(options | kind) for kind in CHOICES]
@@ -166,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 
-    args.remove_unused_columns = False  # the model takes none of the dataset's columns: the collator reads them
+    args.remove_unused_columns = False  # the collator reads columns that the model does not take
     trainer = Trainer(
         model=model,
         args=args,
@@ -183,7 +187,7 @@ def main(argv: Sequence[str]) -> None:
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
-    trainer.accelerator.end_training()  # the ranks part here
+    trainer.accelerator.end_training()  # only the main process continues
     if not trainer.is_world_process_zero():
         return
 
