@@ -99,7 +99,8 @@ def text_scores(
             How the texts are prepared for all scores. `"lower"`: lower case, punctuation split from words
             ([`tokenize_lower`]). `"vlm3d"`: as in the VLM3D challenge ([`clean_vlm3d`]), words split at white space.
         meteor (`bool`, *optional*, defaults to `False`):
-            Whether to compute METEOR. METEOR needs Java and takes most of a minute for 1,564 reports.
+            Whether to compute METEOR. METEOR needs pycocoevalcap and Java, and takes most of a minute for 1,564
+            reports.
         bertscore_model (`str`, *optional*):
             Encoder for BERTScore: a name on the Hub or a local folder. By default BERTScore is not computed.
         bertscore_layer (`int`, *optional*):
@@ -171,7 +172,7 @@ def overlap_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> dict
 
 
 def ngram_matches(words: Sequence[str], expected: Sequence[str]) -> list[int]:
-    """How many n-grams of `words`, n = 1 to 4, are in `expected` too: each at most as often as there."""
+    """Number of n-grams that `words` shares with `expected`, for n = 1 to 4; each counts at most as often as there."""
     found = []
     for n in range(1, 5):
         here, there = (Counter(zip(*(side[k:] for k in range(n)), strict=False)) for side in (words, expected))
