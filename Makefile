@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast test-floors quality bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast test-floors quality docs bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -73,3 +73,9 @@ study: venv
 quality: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The documentation as a site, with the API reference. A broken link or an undocumented public name fails the build.
+docs: venv
+	$(BIN)/pip install --quiet --editable '.[docs,test]'
+	$(BIN)/python -m pytest --quiet tests/test_documents.py -k documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
