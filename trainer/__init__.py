@@ -1,4 +1,4 @@
-"""Rows of `ct_rate_pairs` -> a trained model. Names are imported when they are first used, as most need torch."""
+"""Trains a model on rows of `ct_rate_pairs`. Names are imported at first use, because most need torch."""
 
 import lazy_loader
 

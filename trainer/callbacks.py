@@ -1,4 +1,7 @@
-"""Reports that the model writes while it trains: to read, and to choose the checkpoint by."""
+"""
+Callbacks of the trainer: one writes reports during training, to read them and to choose the best checkpoint; the other
+passes the epoch to the dataset.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,25 +24,25 @@ class WriteReportSamples(TrainerCallback):
     """
     Writes reports for the first scans of a dataset at each evaluation, and scores them.
 
-    Samples go to `samples/step-000123.md` in `output_dir`: volume, reference and generated report. They hold CT-RATE's
-    texts, which its licence forbids to pass on: they stay on this machine, and no logger is given them.
+    The samples (volume, reference and generated report) are written to `samples/step-000123.md` in `output_dir`. They
+    hold texts of CT-RATE, whose licence forbids redistribution, so they stay on this machine and are not logged.
 
-    Scores are logged, and join the evaluation's metrics, so that `metric_for_best_model` may name one of them. The
-    loss is a poor judge of reports: most of it is template.
+    The scores are logged and added to the metrics of the evaluation, so that `metric_for_best_model` may name one of
+    them. The loss is a poor measure for reports, because most tokens belong to the template.
 
-    Reports are greedy and each process writes its share of them. Training then goes on as it would have without.
+    Reports are written greedily, and each process writes a part of them. The callback does not change the training.
 
     Args:
         trainer ([`NegativeSFTTrainer`]):
-            The trainer that this callback is added to. Its `data_collator` is a [`PairCollator`].
+            The trainer that this callback is added to. Its `data_collator` must be a [`PairCollator`].
         dataset ([`~datasets.Dataset`]):
             Rows of `ct_rate_pairs`, usually of the split `validation`.
         num_samples (`int`, *optional*, defaults to `4`):
-            Scans whose reports go to the file.
+            Scans whose reports are written to the file.
         max_new_tokens (`int`, *optional*, defaults to `512`):
             Longest report, in tokens.
         score (`Callable[[list[str], list[list[int]]], dict[str, float]]`, *optional*):
-            Makes named numbers of the generated reports and the scans' `labels`. `{"coverage": 0.5}` is logged as
+            Computes named scores from the generated reports and the scans' `labels`. `{"coverage": 0.5}` is logged as
             `eval_coverage`.
         num_scored (`int`, *optional*, defaults to `64`):
             Scans whose reports are scored.
@@ -47,17 +50,17 @@ class WriteReportSamples(TrainerCallback):
     Example:
 
     ```python
-    >>> from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, WriteReportSamples
+    from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, WriteReportSamples
 
-    >>> args = NegativeSFTConfig(
-    ...     output_dir="runs/heter",
-    ...     eval_strategy="steps",
-    ...     load_best_model_at_end=True,
-    ...     metric_for_best_model="eval_coverage",
-    ...     greater_is_better=True,
-    ... )
-    >>> trainer = NegativeSFTTrainer(model, args, train_dataset=train, eval_dataset=validation, ...)
-    >>> trainer.add_callback(WriteReportSamples(trainer, validation, score=coverage))
+    args = NegativeSFTConfig(
+        output_dir="runs/heter",
+        eval_strategy="steps",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_coverage",
+        greater_is_better=True,
+    )
+    trainer = NegativeSFTTrainer(model, args, train_dataset=train, eval_dataset=validation, ...)
+    trainer.add_callback(WriteReportSamples(trainer, validation, score=coverage))
     ```
     """
 
@@ -78,6 +81,7 @@ class WriteReportSamples(TrainerCallback):
         self.num_scored = num_scored
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
+        """Writes the samples of this evaluation, and logs the scores."""
         scans = self._write_reports(args.per_device_eval_batch_size)
         if state.is_world_process_zero:
             path = Path(args.output_dir) / "samples" / f"step-{state.global_step:06d}.md"
@@ -87,15 +91,15 @@ class WriteReportSamples(TrainerCallback):
             scored = scans[: self.num_scored]
             scores = self.score([scan["report"] for scan in scored], [scan["labels"] for scan in scored])
             scores = {f"eval_{name}": value for name, value in scores.items()}
-            # The metrics are logged by now, but Trainer has yet to choose the best checkpoint by them.
+            # Trainer has already logged the metrics, but it has not yet chosen the best checkpoint by them.
             metrics.update(scores)
             self.trainer.log(scores)
 
     def _write_reports(self, batch_size: int) -> list[dict[str, Any]]:
-        """`volume`, `reference`, `labels` and `report` of each scan, the same list in each process."""
+        """`volume`, `reference`, `labels` and `report` of each scan. Every process gets the same list."""
         scans = []
         indices = list(range(len(self.dataset)))
-        # With padding, all processes generate equally often: under sharding each needs the others.
+        # With padding, all processes generate equally often: the processes of a sharded model need each other.
         with self.trainer.accelerator.split_between_processes(indices, apply_padding=True) as share:
             for start in range(0, len(share), batch_size):
                 part = share[start : start + batch_size]
@@ -113,11 +117,12 @@ class WriteReportSamples(TrainerCallback):
 
 class NewNegativesEachEpoch(TrainerCallback):
     """
-    Passes the epoch to the row reader of a map-style `ct_rate_pairs` dataset, workers included. A streamed dataset
-    gets its epoch from `accelerate`.
+    Passes the epoch to the reader of a map-style `ct_rate_pairs` dataset, also in its workers, so that each epoch has
+    new negatives. A streamed dataset gets its epoch from `accelerate`.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
+        """Passes the epoch on."""
         dataset = train_dataloader.dataset
         if isinstance(dataset, Dataset):
             reader_of(dataset).set_epoch(int(state.epoch))

@@ -1,4 +1,4 @@
-"""A batch of reports from a batch of scans, at temperature 0."""
+"""Writes a batch of reports for a batch of scans, at temperature 0."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from transformers.generation.streamers import BaseStreamer
 from .pair_collator import PairCollator
 
 
-# The likeliest token each time, nothing drawn (paper, section 8).
+# Always the most likely token, nothing is drawn (paper, section 8).
 GREEDY = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Puts a model into evaluation mode, and back into the mode that it was in."""
+    """Puts a model into evaluation mode, and at the end back into its mode from before."""
     was_training = model.training
     model.eval()
     try:
@@ -35,31 +35,31 @@ def generate_batch(
     streamer: BaseStreamer | None = None,
 ) -> list[str]:
     """
-    Writes one report per row at temperature 0 (paper, section 8): the likeliest token each time, nothing drawn.
+    Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
 
-    Sampling settings and the repetition penalty of the checkpoint's own generation config are left out on purpose:
-    Qwen2.5-VL ships a penalty of 1.05, which punishes exactly the sentences that normal reports share.
+    The sampling settings and the repetition penalty in the checkpoint's own generation config are not used.
+    Qwen2.5-VL's config has a penalty of 1.05, which penalises just the sentences that normal reports share.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model that generates from the collator's batches. It is put into evaluation mode and back.
+            Model that generates from the batches of the collator. It is in evaluation mode during the call.
         collator ([`PairCollator`]):
-            Its `prompts` turns rows into a left-padded batch that ends where the report begins.
+            The collator, whose `prompts` turns rows into a left-padded batch that ends where the report begins.
         rows (`list[dict]`):
-            Rows of the dataset. Only `images`, `slice_mm` and `prompt` are used, so that the reference cannot leak
+            Rows of the dataset. Only `images`, `slice_mm` and `prompt` are read, so that the reference cannot leak
             into the report.
         max_new_tokens (`int`):
-            Longest report in tokens.
+            Longest report, in tokens.
         streamer ([`~transformers.TextStreamer`], *optional*):
-            Gets the text of a single row while it is written.
+            Receives the text while it is written. Only for a single row.
 
     Returns:
-        `list[str]`: the reports in the rows' order, without special tokens and outer white space.
+        `list[str]`: the reports in the order of the rows, without special tokens and without white space around them.
     """
     generation_config = GenerationConfig(
         **GREEDY,
         max_new_tokens=max_new_tokens,
-        use_cache=True,  # which training under gradient checkpointing has switched off in the model's own
+        use_cache=True,  # training with gradient checkpointing has switched the cache off in the model's own config
         eos_token_id=model.generation_config.eos_token_id,
         pad_token_id=model.generation_config.pad_token_id,
     )

@@ -1,4 +1,4 @@
-"""A file that a model may have or not, in a folder or on the Hub."""
+"""Finds a file that a model may or may not have, in a folder or on the Hub."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 
 def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
     """
-    Finds a file that a model may have or not.
+    Finds a file that a model may or may not have.
 
     Args:
         name_or_path (`str`):
@@ -24,12 +24,13 @@ def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path
             Branch, tag or commit on the Hub.
 
     Returns:
-        `Path` or `None`: the file, downloaded where it was not in the cache; `None` where the folder, the Hub, or the
-        cache of what the Hub once said has no such file.
+        `Path` or `None`: the file, which is downloaded if it is not in the cache; `None` if the folder or the Hub has
+        no such file. If the Hub cannot be reached, the cache may know that the Hub has no such file.
 
     Raises:
-        `OSError`: if there is no such model or revision, it may not be read, or the Hub does not say whether it has
-            the file: a model without its settings would be shown other slices, and nobody would notice.
+        `OSError`: if there is no such model or revision, if it may not be read, or if it is unknown whether the Hub
+            has the file. To assume that there is no file would be wrong: a model without its settings would be shown
+            other slices, and nobody would notice.
     """
     folder = Path(name_or_path)
     if folder.is_dir():
@@ -52,7 +53,7 @@ def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path
 
 
 def _known_missing(repo_id: str, file: str, revision: str | None) -> bool:
-    """Whether the cache knows that the Hub has no such file, from when it was asked for or all were downloaded."""
+    """Whether the cache knows, from an earlier request or a full download, that the Hub has no such file."""
     if try_to_load_from_cache(repo_id, file, revision=revision) is _CACHED_NO_EXIST:
         return True
     try:

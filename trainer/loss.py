@@ -1,4 +1,4 @@
-"""The negative's term of the loss as pure functions: the paper's (equation 4, section 7.3) and others'."""
+"""The term of the loss for the negative, as pure functions: the paper's term (equation 4, section 7.3) and others."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ def pair_cross_entropy(log_probs: torch.Tensor, mask: torch.Tensor) -> tuple[tor
             `True` on the tokens of the report.
 
     Returns:
-        `tuple`: the cross-entropy in nats a token, of shape `[B]`, and the number of tokens, of shape `[B]`.
+        `tuple[torch.Tensor, torch.Tensor]`: the cross-entropy in nats per token, of shape `[B]`, and the number of
+        tokens, of shape `[B]`.
     """
     tokens = mask.sum(dim=-1)  # [B]
     return -(log_probs * mask).sum(dim=-1) / tokens.clamp(min=1), tokens
@@ -23,63 +24,66 @@ def pair_cross_entropy(log_probs: torch.Tensor, mask: torch.Tensor) -> tuple[tor
 
 def capped_cross_entropy(cross_entropy: torch.Tensor, cap: float) -> torch.Tensor:
     """
-    `min(cross_entropy, cap)`, pair by pair: at the cap and past it, the gradient is exactly zero.
+    `min(cross_entropy, cap)` for each pair. At the cap and above it, the gradient is exactly zero.
 
     Args:
         cross_entropy (`torch.Tensor` of shape `[B]`):
-            Cross-entropy of each pair's negative, in nats a token.
+            Cross-entropy of each pair's report given the negative, in nats per token.
         cap (`float`):
-            Upper bound, in nats a token.
+            Upper bound, in nats per token.
 
     Returns:
-        `torch.Tensor` of shape `[B]`.
+        `torch.Tensor` of shape `[B]`: the capped cross-entropy, in nats per token.
     """
-    # `torch.clamp` and `torch.minimum` still pass (some of) the gradient where both sides are equal.
+    # If both sides are equal, `torch.clamp` and `torch.minimum` would still pass a part of the gradient.
     return torch.where(cross_entropy >= cap, torch.full_like(cross_entropy, cap), cross_entropy)  # NaN stays NaN
 
 
 def hinge(positive: torch.Tensor, negative: torch.Tensor, margin: float) -> torch.Tensor:
     """
-    `max(0, margin - (negative - positive))`, pair by pair: sequence likelihood calibration (Zhao et al., 2022,
-    arXiv:2210.00045, rank loss), with the volume in the place of the better text.
+    `max(0, margin - (negative - positive))` for each pair: the rank loss of sequence likelihood calibration (Zhao et
+    al., 2022, arXiv:2210.00045). There, a better text is compared with a worse text; here, the volume with the
+    negative.
 
     Args:
         positive (`torch.Tensor` of shape `[B]`):
-            Cross-entropy of each report given its volume, in nats a token.
+            Cross-entropy of each report given its volume, in nats per token.
         negative (`torch.Tensor` of shape `[B]`):
-            Cross-entropy of the same report given the negative.
+            Cross-entropy of the same report given the negative, in nats per token.
         margin (`float`):
-            Gap from which on a pair no longer drives the model, in nats a token.
+            Wanted gap `negative - positive`, in nats per token. A pair with this gap or a larger one has no gradient.
 
     Returns:
-        `torch.Tensor` of shape `[B]`.
+        `torch.Tensor` of shape `[B]`: the loss, in nats per token.
     """
-    # As for the cap: at the margin, too, the gradient is exactly zero.
+    # At the margin, the gradient is exactly zero, as it is at the cap.
     gap = negative - positive
     return torch.where(gap < margin, margin - gap, torch.zeros_like(gap))
 
 
 def logistic(positive: torch.Tensor, negative: torch.Tensor, temperature: float) -> torch.Tensor:
     """
-    `-log sigmoid((negative - positive) / temperature)`, pair by pair: the reference-free preference loss of SimPO
+    `-log sigmoid((negative - positive) / temperature)` for each pair: the reference-free preference loss of SimPO
     (Meng et al., 2024, arXiv:2405.14734, equation 6 without its margin), on mean log-probabilities.
 
     Args:
-        positive (`torch.Tensor` of shape `[B]`), negative (`torch.Tensor` of shape `[B]`):
-            As for [`hinge`].
+        positive (`torch.Tensor` of shape `[B]`):
+            Cross-entropy of each report given its volume, in nats per token.
+        negative (`torch.Tensor` of shape `[B]`):
+            Cross-entropy of the same report given the negative, in nats per token.
         temperature (`float`):
-            Gap in nats a token that counts as one unit.
+            The gap that counts as one unit, in nats per token.
 
     Returns:
-        `torch.Tensor` of shape `[B]`.
+        `torch.Tensor` of shape `[B]`: the loss.
     """
     return F.softplus((positive - negative) / temperature)
 
 
 def unlikelihood(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
-    Mean of `-log(1 - p)` over each report's tokens given the negative: unlikelihood training (Welleck et al., 2019,
-    arXiv:1908.04319, equation 3).
+    Mean of `-log(1 - p)` over the tokens of each report, where `p` is the probability of a token given the negative:
+    unlikelihood training (Welleck et al., 2019, arXiv:1908.04319, equation 3).
 
     Args:
         log_probs (`torch.Tensor` of shape `[B, T]`):
@@ -88,9 +92,9 @@ def unlikelihood(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             `True` on the tokens of the report.
 
     Returns:
-        `torch.Tensor` of shape `[B]`.
+        `torch.Tensor` of shape `[B]`: the loss, in nats per token.
     """
-    # Template tokens have p = 1 in all but name: bounded, or a single one would outweigh the report.
+    # Tokens of the template have a `p` of almost 1. Without a bound, one such token would outweigh the whole report.
     log_probs = log_probs.float().clamp(max=-1e-4)
     return -(torch.log(-torch.expm1(log_probs)) * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
@@ -98,16 +102,18 @@ def unlikelihood(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def info_nce(positive: torch.Tensor, negative: torch.Tensor, temperature: float) -> torch.Tensor:
     """
     `-log(exp(-positive_p / t) / (exp(-positive_p / t) + sum_q exp(-negative_q / t)))`: InfoNCE (van den Oord et al.,
-    2018, arXiv:1807.03748, equation 4), the volume of pair `p` against all negatives `q` of the batch.
+    2018, arXiv:1807.03748, equation 4). Each pair `p` is compared with the negatives `q` of all pairs of the batch.
 
     Args:
-        positive (`torch.Tensor` of shape `[B]`), negative (`torch.Tensor` of shape `[B]`):
-            As for [`hinge`].
+        positive (`torch.Tensor` of shape `[B]`):
+            Cross-entropy of each report given its volume, in nats per token.
+        negative (`torch.Tensor` of shape `[B]`):
+            Cross-entropy of the same report given the negative, in nats per token.
         temperature (`float`):
-            `t`, in nats a token.
+            Temperature `t`, in nats per token.
 
     Returns:
-        `torch.Tensor` of shape `[B]`.
+        `torch.Tensor` of shape `[B]`: the loss.
     """
     scores = torch.cat([positive[:, None], negative.expand(len(positive), -1)], dim=1)  # [B, 1 + B]
     return positive / temperature + torch.logsumexp(-scores / temperature, dim=1)
@@ -115,7 +121,7 @@ def info_nce(positive: torch.Tensor, negative: torch.Tensor, temperature: float)
 
 def negative_weight(step: int, total_steps: int, beta: float, start_ratio: float, warmup_ratio: float) -> float:
     """
-    Weight of the negative's loss at a step: 0, then a linear ramp, then `beta`.
+    Weight of the negative's loss at a step: first 0, then a linear ramp, then `beta`.
 
     Args:
         step (`int`):
@@ -127,10 +133,10 @@ def negative_weight(step: int, total_steps: int, beta: float, start_ratio: float
         start_ratio (`float`):
             Share of the steps before the ramp.
         warmup_ratio (`float`):
-            Share of the steps that the ramp takes.
+            Share of the steps on the ramp.
 
     Returns:
-        `float`: the weight, between 0 and `beta`. The first step of the ramp already counts a little.
+        `float`: the weight, from 0 to `beta`. It is above 0 from the first step of the ramp on.
     """
     steps_on = step + 1 - start_ratio * total_steps
     if steps_on <= 0:

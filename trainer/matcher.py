@@ -1,7 +1,7 @@
 """
-A dual encoder: a scan and a report become vectors of one space, whose cosine says how well they match.
+A dual encoder: it maps a scan and a report to vectors of the same space, and their cosine says how well they match.
 
-The light baseline beside a vision-language model. It reads each report on its own and writes none.
+The dual encoder is a light baseline for a vision-language model. It scores reports and cannot write them.
 """
 
 import math
@@ -25,7 +25,7 @@ from transformers.utils import ModelOutput
 
 
 IMAGE_TOWERS = ("cnn3d", "clip_middle_slice", "clip_all_slices")
-LARGEST_SCALE = math.log(100)  # CLIP's: "to prevent scaling the logits by more than 100" (section 2.5)
+LARGEST_SCALE = math.log(100)  # as in CLIP: "to prevent scaling the logits by more than 100" (section 2.5)
 
 
 class MatcherConfig(PreTrainedConfig):
@@ -34,28 +34,30 @@ class MatcherConfig(PreTrainedConfig):
 
     Args:
         image_tower (`str`, *optional*, defaults to `"cnn3d"`):
-            `"cnn3d"`: [`Simple3DCNN`] on the stack of slices. `"clip_middle_slice"` (stage 1) or `"clip_all_slices"`
-            (stage 2, mean over the slices): a CLIP vision model.
+            `"cnn3d"`: [`Simple3DCNN`] on the stack of slices. `"clip_middle_slice"`: a CLIP vision model on the middle
+            slice (stage 1). `"clip_all_slices"`: the mean of a CLIP vision model over all slices (stage 2).
         image_size (`tuple[int, int]`, *optional*, defaults to `(480, 480)`):
-            Height and width in pixels that slices are cropped or padded with air to, about their centre. Nothing is
-            resampled, so a millimetre stays a millimetre (CT-CLIP does so too); CLIP then resizes to its own square.
+            Height and width of the slices, in pixels. Slices are cropped or padded with air around their centre. They
+            are not resampled, so that a pixel keeps its size in mm, as in CT-CLIP. A CLIP tower then resizes the
+            slices to its own square.
         num_channels (`int`, *optional*, defaults to `1`):
-            1 for one window, 3 for `window="rgb"`.
+            Channels of the slices: 1 for one window, 3 for `window="rgb"`.
         cnn_widths (`tuple[int, ...]`, *optional*, defaults to `(32, 64, 128, 256)`):
-            Channels of the CNN's blocks, multiples of 8. Each block halves height and width.
+            Channels of the blocks of the CNN, multiples of 8. Each block halves height and width.
         cnn_grid (`tuple[int, int, int]`, *optional*, defaults to `(5, 3, 3)`):
-            Depth, height and width of the grid that the CNN pools into, so that sides and lobes stay apart.
+            Depth, height and width of the grid into which the CNN pools, so that the model can tell sides and lobes
+            apart.
         projection_dim (`int`, *optional*, defaults to `512`):
             Length of the vectors.
         logit_scale_init_value (`float`, *optional*, defaults to `2.6592`):
-            Logarithm of the inverse temperature at the start, 1 / 0.07 as CLIP's.
+            Logarithm of the initial inverse temperature, 1 / 0.07 as in CLIP.
         text_config (`dict` or [`~transformers.BertConfig`], *optional*):
-            The text tower.
+            Configuration of the text tower.
         vision_config (`dict` or [`~transformers.CLIPVisionConfig`], *optional*):
-            The image tower, where it is CLIP's.
+            Configuration of the image tower, if it is a CLIP vision model.
 
     Raises:
-        ValueError: for an unknown `image_tower`.
+        `ValueError`: if `image_tower` is unknown.
     """
 
     model_type = "ct_matcher"
@@ -85,8 +87,13 @@ class Simple3DCNN(nn.Module):
     """
     3D convolutions on the stack of slices, `[B, C, S, H, W]` -> `[B, D]`.
 
-    Slices lie far apart (30 mm on CT-RATE) and pixels close together, so blocks halve the plane and leave the depth
-    as it is. The mean over a grid cell is followed by its maximum: a finding is a spot that the mean dilutes.
+    Slices are far apart (30 mm in CT-RATE) and pixels are close together, so each block halves height and width and
+    keeps the depth. Each cell of the grid gives its mean and its maximum, because the mean would dilute a small
+    finding.
+
+    Args:
+        config ([`MatcherConfig`]):
+            Configuration of the model.
     """
 
     def __init__(self, config: MatcherConfig):
@@ -96,7 +103,7 @@ class Simple3DCNN(nn.Module):
             *(
                 nn.Sequential(
                     nn.Conv3d(before, after, kernel_size=3, stride=(1, 2, 2), padding=1),
-                    nn.GroupNorm(after // 8, after),  # unlike batch norm the same in training and in evaluation
+                    nn.GroupNorm(after // 8, after),  # unlike batch norm, the same in training and in evaluation
                     nn.GELU(),
                 )
                 for before, after in pairwise(channels)
@@ -107,12 +114,21 @@ class Simple3DCNN(nn.Module):
         self.out_features = 2 * config.cnn_widths[-1] * math.prod(config.cnn_grid)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Slices `[B, C, S, H, W]` in [-1, 1] -> features `[B, D]`."""
         features = self.blocks(pixel_values)  # [B, C, S, H / 2^blocks, W / 2^blocks]
         return torch.cat([self.mean(features), self.maximum(features)], dim=1).flatten(1)
 
 
 class CLIPSlices(nn.Module):
-    """A CLIP vision model on the middle slice, or on all of them with the mean of what it says of each."""
+    """
+    A CLIP vision model on the middle slice, or on all slices, whose features are averaged.
+
+    Args:
+        config ([`MatcherConfig`]):
+            Configuration of the model.
+        clip ([`~transformers.CLIPVisionModel`], *optional*):
+            Pretrained CLIP vision model. Untrained by default.
+    """
 
     def __init__(self, config: MatcherConfig, clip: CLIPVisionModel | None = None):
         super().__init__()
@@ -122,6 +138,7 @@ class CLIPSlices(nn.Module):
         self.out_features = config.vision_config.hidden_size
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Slices `[B, C, S, H, W]` in [-1, 1] -> features `[B, D]`."""
         if self.middle_only:
             middle = pixel_values.shape[2] // 2
             pixel_values = pixel_values[:, :, middle : middle + 1]
@@ -136,13 +153,17 @@ class CLIPSlices(nn.Module):
 @dataclass
 class MatcherOutput(ModelOutput):
     """
+    Output of a [`MatcherModel`].
+
     Args:
         loss (`torch.Tensor` of shape `[]`, *optional*):
             [`contrastive_loss`] of the batch.
         logits_per_image (`torch.Tensor` of shape `[B, B]`):
-            Cosines of each scan (row) and each report (column), over the temperature.
-        image_embeds, text_embeds (`torch.Tensor` of shape `[B, D]`):
-            Vectors of length 1.
+            Cosine of each scan (row) and each report (column), divided by the temperature.
+        image_embeds (`torch.Tensor` of shape `[B, D]`):
+            Vectors of the scans, of length 1.
+        text_embeds (`torch.Tensor` of shape `[B, D]`):
+            Vectors of the reports, of length 1.
     """
 
     loss: torch.Tensor | None = None
@@ -153,18 +174,18 @@ class MatcherOutput(ModelOutput):
 
 def contrastive_loss(logits: torch.Tensor, same_text: torch.Tensor | None = None) -> torch.Tensor:
     r"""
-    CLIP's loss: each scan has to find its report in the batch, and each report its scan; the mean of both
-    cross-entropies.
+    CLIP's loss: the mean of two cross-entropies, one for finding the report of each scan in the batch, and one for
+    finding the scan of each report.
 
     Args:
         logits (`torch.Tensor` of shape `[B, B]`):
-            Scores of scans (rows) and reports (columns); pairs lie on the diagonal.
+            Scores of scans (rows) and reports (columns). The pairs are on the diagonal.
         same_text (`torch.Tensor` of shape `[B, B]`, *optional*):
-            Where two of the batch's reports are one text. A healthy scan fits every healthy scan's report, so such a
-            pair counts neither as a match nor as a negative.
+            Whether two reports of the batch have the same text. The report of a healthy scan fits every healthy scan,
+            so a scan and another scan's report with the same text count neither as a match nor as a negative.
 
     Returns:
-        `torch.Tensor`: the loss in nats; guessing costs \\(\log B\\).
+        `torch.Tensor`: the loss in nats. Guessing gives \\(\log B\\).
     """
     if same_text is not None:
         others = same_text & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
@@ -175,27 +196,28 @@ def contrastive_loss(logits: torch.Tensor, same_text: torch.Tensor | None = None
 
 class MatcherModel(PreTrainedModel):
     """
-    Dual encoder of chest CTs and reports.
+    Dual encoder of chest CT scans and reports.
 
-    Age and sex go through an MLP and are added to the vector of the scan. The temperature is learned and clipped as
-    CLIP's.
+    An MLP maps age and sex to a vector, which is added to the vector of the scan. The temperature is learned and
+    clipped as in CLIP.
 
     Args:
         config ([`MatcherConfig`]):
-            Configuration.
-        text_model ([`~transformers.BertModel`], *optional*), vision_model ([`~transformers.CLIPVisionModel`], \
-        *optional*):
-            Pretrained towers, of the configuration's `text_config` and `vision_config`; untrained ones by default.
+            Configuration of the model.
+        text_model ([`~transformers.BertModel`], *optional*):
+            Pretrained text tower that fits `config.text_config`. Untrained by default.
+        vision_model ([`~transformers.CLIPVisionModel`], *optional*):
+            Pretrained image tower that fits `config.vision_config`. Untrained by default.
 
     Example:
 
     ```python
-    >>> from ct_rate_pairs.trainer.matcher import MatcherModel
-    >>> from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+    from ct_rate_pairs.trainer.matcher import MatcherModel
+    from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 
-    >>> model = MatcherModel.from_pretrained("runs/matcher")
-    >>> collator = MatcherCollator.from_pretrained("runs/matcher")
-    >>> model(**collator(rows)).logits_per_image  # [B, B]
+    model = MatcherModel.from_pretrained("runs/matcher")
+    collator = MatcherCollator.from_pretrained("runs/matcher")
+    model(**collator(rows)).logits_per_image  # [B, B]
     ```
     """
 
@@ -222,12 +244,12 @@ class MatcherModel(PreTrainedModel):
         self.post_init()
 
     def embed_images(self, pixel_values: torch.Tensor, metadata: torch.Tensor) -> torch.Tensor:
-        """Scans `[B, C, S, H, W]` in [-1, 1] and their `metadata` `[B, 4]` -> vectors of length 1, `[B, D]`."""
+        """Slices `[B, C, S, H, W]` in [-1, 1] and `metadata` `[B, 4]` -> vectors of length 1, `[B, D]`."""
         projected = self.visual_projection(self.vision_model(pixel_values))
         return F.normalize(projected + self.metadata_mlp(metadata), dim=-1)
 
     def embed_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Texts, `[B, T]` -> vectors of length 1, `[B, D]`; the mean over the tokens stands for the text."""
+        """Texts `[B, T]` -> vectors of length 1, `[B, D]`, from the mean over the tokens of each text."""
         states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, T, D]
         mask = attention_mask[..., None].to(states.dtype)
         return F.normalize(self.text_projection((states * mask).sum(dim=1) / mask.sum(dim=1)), dim=-1)
@@ -242,20 +264,28 @@ class MatcherModel(PreTrainedModel):
         return_loss: bool = True,
     ) -> MatcherOutput:
         """
+        Scores scans against reports.
+
         Args:
             pixel_values (`torch.Tensor` of shape `[B, C, S, H, W]`):
                 Slices in [-1, 1], superior first.
             metadata (`torch.Tensor` of shape `[B, 4]`):
-                Age in centuries, whether it is known, whether male, whether female.
-            input_ids, attention_mask (`torch.Tensor` of shape `[B, T]`):
-                The reports.
+                Age in centuries, whether the age is known, whether the patient is male, whether female.
+            input_ids (`torch.Tensor` of shape `[B, T]`):
+                Tokens of the reports.
+            attention_mask (`torch.Tensor` of shape `[B, T]`):
+                1 on the tokens of the reports, 0 on padding.
             same_text (`torch.Tensor` of shape `[B, B]`, *optional*):
-                See [`contrastive_loss`].
+                Whether two reports have the same text, see [`contrastive_loss`].
             return_loss (`bool`, *optional*, defaults to `True`):
-                Whether the scans are those of the reports, in order.
+                Whether to compute the loss. The reports must then be those of the scans, in the same order.
+
+        Returns:
+            [`MatcherOutput`]: the loss, the scores and the vectors.
         """
         if self.training:
-            with torch.no_grad():  # of the value, not of the gradient: a clamped scale could never come down again
+            # The value is clamped outside of the graph: inside, a clamped scale would have no gradient and stay there.
+            with torch.no_grad():
                 self.logit_scale.clamp_(0, LARGEST_SCALE)
         images = self.embed_images(pixel_values, metadata)
         texts = self.embed_texts(input_ids, attention_mask)

@@ -1,4 +1,4 @@
-"""Rows of the dataset -> batches of a dual encoder."""
+"""Turns rows of the dataset into batches of a dual encoder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,26 +17,26 @@ class MatcherCollator:
     """
     Data collator that turns rows of `ct_rate_pairs` into batches of a [`~ct_rate_pairs.trainer.matcher.MatcherModel`].
 
-    A batch's other reports are each scan's negatives. With `partners`, a row's negative comes into the batch as a pair
-    of its own: its slices with its own report. Of `negative="hard"` these two pairs have nearly the same labels and
-    different texts, so each is the other's hard negative, for the scan and for the report.
+    The negatives of a scan are the other reports of the batch. With `partners`, the partner of each row is added to
+    the batch as one more pair: its slices with its own report. With `negative="hard"`, the two pairs have nearly the
+    same labels and different texts, so each of them is a hard negative of the other.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer of the text tower.
         config ([`~ct_rate_pairs.trainer.matcher.MatcherConfig`]):
-            Configuration of the model: size of the slices, longest text. What is longer is cut at its end.
+            Configuration of the model. It gives the size of the slices and the longest text; the end of a longer text
+            is cut off.
         partners (`Mapping[str, dict]`, *optional*):
-            VolumeName to `completion`, `age` and `sex` of the volumes that may be a negative. Without it negatives
-            are left out.
+            Name of a volume -> its `completion`, `age` and `sex`, for all volumes that may be a partner. Without
+            `partners`, the partners are not in the batch.
         keep_sentences (`float`, *optional*, defaults to `1.0`):
-            Share of a report's sentences that [`~MatcherCollator.__call__`] keeps, drawn anew each time. Short texts
-            (a prompt, an impression) are then nothing new to a model trained on reports, and no report is learnt by
-            heart.
+            Share of a report's sentences that [`~MatcherCollator.__call__`] keeps. They are drawn again at every call.
+            So the model also learns short texts (such as a prompt or an impression), and does not memorise reports.
 
     Raises:
-        ValueError: if `keep_sentences` is not above 0 and at most 1; if a row has no negative, or noise for one, where
-            partners were given; if slices have another number of channels than the model.
+        `ValueError`: if `keep_sentences` is not above 0 and at most 1; if `partners` are given but the negative of a
+            row is missing or noise; if the slices and the model have different numbers of channels.
     """
 
     def __init__(
@@ -68,26 +68,26 @@ class MatcherCollator:
                 Rows of the dataset.
 
         Returns:
-            `dict[str, torch.Tensor]`: the arguments of `MatcherModel.forward`, of `B` pairs: one a row, or two with
-            `partners`.
+            `dict[str, torch.Tensor]`: the arguments of [`MatcherModel.forward`] for `B` pairs: one pair per row, or
+            two pairs per row with `partners`.
         """
         if self.partners is not None:
             rows = [*rows, *map(self._partner, rows)]
         reports = [row["completion"][-1]["content"] for row in rows]
         shown = [self._some_sentences(report) for report in reports]
-        # Of two shown texts that are equal neither is wrong, and of two reports that are equal neither part is.
+        # A scan and another scan's text are no negative if the two full reports or the two shown texts are equal.
         same_text = equal(reports) | equal(shown)
         return {**self.images(rows), **self.texts(shown), "same_text": same_text}
 
     def images(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`pixel_values` `[B, C, S, H, W]` in [-1, 1] and `metadata` `[B, 4]` of `B` rows."""
+        """The slices of `B` rows as `pixel_values` `[B, C, S, H, W]` in [-1, 1], and their `metadata` `[B, 4]`."""
         return {
             "pixel_values": torch.stack([self._stack(row) for row in rows]),
             "metadata": torch.tensor([describe(row["age"], row["sex"]) for row in rows], dtype=torch.float32),
         }
 
     def texts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` `[B, T]` of `B` texts."""
+        """`input_ids` and `attention_mask` of `B` texts, both of shape `[B, T]`."""
         longest = self.config.text_config.max_position_embeddings
         batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -108,7 +108,8 @@ class MatcherCollator:
         planes = []
         for image in row["images"]:
             left, top = (image.width - width) // 2, (image.height - height) // 2
-            planes.append(np.asarray(image.crop((left, top, left + width, top + height))))  # beyond borders: 0, air
+            # Outside of the image, `crop` gives 0, which is air.
+            planes.append(np.asarray(image.crop((left, top, left + width, top + height))))
         stack = torch.from_numpy(np.stack(planes)).float() / 127.5 - 1  # [S, H, W] or [S, H, W, 3]
         stack = stack[None] if stack.ndim == 3 else stack.permute(3, 0, 1, 2)  # [C, S, H, W]
         if len(stack) != self.config.num_channels:
@@ -122,19 +123,19 @@ class MatcherCollator:
         if self.keep_sentences == 1:
             return report
         sentences = split_sentences(report)
-        kept = torch.rand(len(sentences)) < self.keep_sentences  # of torch, which a DataLoader seeds in each worker
+        kept = torch.rand(len(sentences)) < self.keep_sentences  # by torch, because a DataLoader seeds it per worker
         if not kept.any():
             return report
         return " ".join(f"{sentence}." for sentence, keep in zip(sentences, kept, strict=True) if keep)
 
 
 def equal(texts: Sequence[str]) -> torch.Tensor:
-    """Which of `B` texts are equal but for case and white space, bool `[B, B]`."""
+    """Whether two of `B` texts are equal except for case and white space, bool `[B, B]`."""
     numbers: dict[str, int] = {}
     ids = torch.tensor([numbers.setdefault(same_words(text), len(numbers)) for text in texts])
     return ids[:, None] == ids
 
 
 def describe(age: int | None, sex: str | None) -> list[float]:
-    """Age in centuries, whether it is known, whether male, whether female."""
+    """The metadata of a patient: age in centuries, whether the age is known, whether male, whether female."""
     return [(age or 0) / 100, float(age is not None), float(sex == "M"), float(sex == "F")]

@@ -1,4 +1,4 @@
-"""Muon for the weight matrices, AdamW for the rest: for a model that learns from scratch."""
+"""An optimizer for a model that is trained from scratch: Muon for the weight matrices, AdamW for the rest."""
 
 import torch
 from torch import nn
@@ -6,26 +6,26 @@ from torch import nn
 
 class MuonAdamW(torch.optim.Optimizer):
     """
-    Muon on the matrices of the hidden layers, AdamW on embeddings, norms, biases and convolutions.
+    Muon for the matrices of the hidden layers, AdamW for embeddings, norms, biases and convolutions.
 
-    A vision-language model from scratch first recites the template, because what tells two scans apart is a small part
-    of the gradient. Muon gives every direction of a matrix's update the same size. On the phantom demo it reached
-    Coverage 0.66 and a loss gap of 0.20 nats a token, where AdamW reached 0.60 and 0.12 (1,700 steps each, one seed:
-    `recipes/sft_neg.py --config recipes/configs/phantom.yaml`, and with `--muon false --learning_rate 1e-3`).
-    Fine-tuning a released model keeps AdamW, as the paper does.
+    A vision-language model that is trained from scratch first learns the template of the reports, because the
+    differences between scans are a small part of the gradient. Muon gives every direction of a matrix's update the
+    same size. On the phantom demo, it reached Coverage 0.66 and a loss gap of 0.20 nats per token; AdamW reached 0.60
+    and 0.12 (1,700 steps each, one seed: `recipes/sft_neg.py --config recipes/configs/phantom.yaml`, for AdamW with
+    `--muon false --learning_rate 1e-3`). To fine-tune a released model, use AdamW, as the paper does.
 
     Args:
         model (`torch.nn.Module`):
-            The model. Its input embeddings, tied to the head or not, are left to AdamW.
+            The model. Its input embeddings and its head are left to AdamW.
         lr (`float`, *optional*, defaults to `2e-3`):
-            Learning rate of both: Muon's updates are scaled to the size of AdamW's.
+            Learning rate of both optimizers. Muon's updates are scaled to the size of AdamW's updates.
         weight_decay (`float`, *optional*, defaults to `0.01`):
-            Weight decay of both.
+            Weight decay of both optimizers.
 
     Example:
 
     ```python
-    >>> trainer = NegativeSFTTrainer(..., optimizer_cls_and_kwargs=(lambda: MuonAdamW, {"lr": 2e-3}))
+    trainer = NegativeSFTTrainer(..., optimizer_cls_and_kwargs=(lambda: MuonAdamW, {"lr": 2e-3}))
     ```
     """
 
@@ -41,12 +41,13 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """Take one step. `closure`, if given, evaluates the loss first and has it returned."""
+        """Take one step. If `closure` is given, it is called first, and its loss is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # The groups and the state are this optimizer's, which the scheduler changes and a checkpoint restores.
+        # Both optimizers use the groups and the state of this one: the scheduler changes them, a checkpoint restores
+        # them.
         (muon_group, adamw_group), state = self.param_groups, self.state
         for optimizer, group in ((self.muon, muon_group), (self.adamw, adamw_group)):
             optimizer.param_groups, optimizer.state = [group], state
