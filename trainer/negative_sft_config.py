@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from trl import SFTConfig
 
 
-GAP_LOSSES = ("hinge", "logistic", "info_nce")  # these need both losses of a pair at once
+GAP_LOSSES = ("hinge", "logistic", "info_nce")  # they need both losses of a pair at the same time
 NEGATIVE_LOSSES = ("capped", "unlikelihood", *GAP_LOSSES)
 PAIR_MODES = ("sequential", "joint")
 
@@ -25,28 +25,30 @@ class NegativeSFTConfig(SFTConfig):
             Weight of the loss on the negative, which is maximised up to the cap (the paper's equation 4). `0.0` is
             plain supervised fine-tuning and needs no negatives.
         negative_loss (`str`, *optional*, defaults to `"capped"`):
-            Shape of the negative's term, see `trainer/loss.py`: `"capped"` (the paper's), `"unlikelihood"`, or one of
-            those that look at the gap between the two losses of a pair, `"hinge"`, `"logistic"` and `"info_nce"`.
-            `"info_nce"` sets each volume against all negatives of its micro-batch: alone among the terms it depends on
-            `per_device_train_batch_size`, and with 1 it is `"logistic"`.
+            The term of the loss for the negative, see `trainer/loss.py`. `"capped"`: the paper's term.
+            `"unlikelihood"`: unlikelihood training. `"hinge"`, `"logistic"` and `"info_nce"` use the gap between the
+            two losses of a pair. `"info_nce"` compares each pair with all negatives of its micro-batch. So it is the
+            only term that depends on `per_device_train_batch_size`; with a batch size of 1 it equals `"logistic"`.
         negative_temperature (`float`, *optional*, defaults to `0.1`):
-            Nats a token that count as one unit of the gap in `"logistic"` and `"info_nce"`.
+            The gap that counts as one unit in `"logistic"` and `"info_nce"`, in nats per token.
         pair_mode (`str`, *optional*, defaults to `"sequential"`):
-            `"sequential"`: the negative's forward and backward, then the volume's; memory stays that of plain
-            fine-tuning, and a batch whose negatives are all at the cap skips a backward. `"joint"`: one forward over
-            both, which the losses on the gap need. Under FSDP and DeepSpeed it is always joint.
+            `"sequential"`: first the forward and backward of the negative, then those of the volume. This takes no
+            more memory than plain fine-tuning, and if all negatives of a batch are at the cap, their backward is
+            skipped. `"joint"`: one forward over both, which the losses on the gap need. Under FSDP and DeepSpeed,
+            training is always joint.
         max_negative_loss (`float`, *optional*, defaults to `2.0`):
-            Cap of a pair's negative loss, in nats a token (section 7.3); for `"hinge"`, the gap asked for, of which
-            0.2 is already much. A pair at or past the cap no longer drives the model. The paper gives no value. On
-            the phantom (`docs/study.md`) a cap of 0.2 leaves noise without any effect, as its loss is above 1 before
-            the first negative, and one of 1 or more is never reached by other patients' volumes.
+            Cap of the negative loss of a pair, in nats per token (the paper's section 7.3). For `"hinge"`, the wanted
+            gap, for which 0.2 is already much. A pair at or above the cap has no gradient. The paper gives no value.
+            On the phantom (`docs/study.md`), a cap of 0.2 makes noise useless, because the loss on noise is above 1
+            from the start; a cap of 1 or more is never reached with volumes of other patients.
         negative_start_ratio (`float`, *optional*, defaults to `0.0`):
-            Share of the training steps before the negative's weight leaves 0. A model that cannot read a volume yet
-            only unlearns language from negatives; the phantom demo waits for 0.8 of its steps.
+            Share of the training steps during which the weight of the negative is 0. A model that cannot read volumes
+            yet only unlearns language from negatives, so the phantom demo waits for 0.8 of its steps.
         negative_warmup_ratio (`float`, *optional*, defaults to `0.0`):
-            Share of the training steps over which the negative's weight then grows linearly from 0 to `beta`.
+            Share of the training steps, after those, over which the weight of the negative grows linearly from 0 to
+            `beta`.
         global_batch_size (`int`, *optional*):
-            Pairs an optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
+            Pairs per optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
             or 8 GPUs takes the same steps.
 
     > [!NOTE]
@@ -63,14 +65,15 @@ class NegativeSFTConfig(SFTConfig):
     )
     remove_unused_columns: bool = field(
         default=False,
-        metadata={"help": "Whether to remove columns the model's forward does not name. Must stay `False`."},
+        metadata={"help": "Whether to remove columns that the model's forward does not name. Must stay `False`."},
     )
-    # transformers 5.24 renamed `gradient_checkpointing`, whose default is TRL's: either name is taken, on either side.
+    # transformers 5.24 renamed `gradient_checkpointing`. Both names work with every version of transformers. The
+    # default is TRL's.
     activation_checkpointing: bool | None = field(
-        default=None, metadata={"help": "Another name of `gradient_checkpointing`. Where both are given, it counts."}
+        default=None, metadata={"help": "Other name of `gradient_checkpointing`. If both are given, this one counts."}
     )
     activation_checkpointing_kwargs: dict | str | None = field(
-        default=None, metadata={"help": "Another name of `gradient_checkpointing_kwargs`."}
+        default=None, metadata={"help": "Other name of `gradient_checkpointing_kwargs`."}
     )
     alpha: float = field(default=1.0, metadata={"help": "Weight of the loss on the volume."})
     beta: float = field(
@@ -83,17 +86,18 @@ class NegativeSFTConfig(SFTConfig):
     negative_loss: str = field(
         default="capped",
         metadata={
-            "help": "Shape of the negative's term: capped (the paper's), unlikelihood, hinge, logistic or info_nce.",
+            "help": "Term for the negative: capped (the paper's), unlikelihood, hinge, logistic or info_nce.",
             "choices": list(NEGATIVE_LOSSES),
         },
     )
     negative_temperature: float = field(
-        default=0.1, metadata={"help": "Nats a token that count as one unit of the gap in logistic and info_nce."}
+        default=0.1,
+        metadata={"help": "Gap that counts as one unit in logistic and info_nce, in nats per token."},
     )
     pair_mode: str = field(
         default="sequential",
         metadata={
-            "help": "sequential: the negative is back-propagated before the volume, at the memory of plain "
+            "help": "sequential: backward of the negative before the forward of the volume, with the memory of plain "
             "fine-tuning. joint: one forward over both.",
             "choices": list(PAIR_MODES),
         },
@@ -101,24 +105,24 @@ class NegativeSFTConfig(SFTConfig):
     max_negative_loss: float = field(
         default=2.0,
         metadata={
-            "help": "Cap of a pair's negative loss, in nats a token. A pair at or past it no longer drives the model. "
-            "The paper gives no value; noise is above 1 from the start (docs/study.md)."
+            "help": "Cap of the negative loss of a pair, in nats per token. A pair at or above the cap has no "
+            "gradient. The paper gives no value; noise is above 1 from the start (docs/study.md)."
         },
     )
     negative_start_ratio: float = field(
         default=0.0,
-        metadata={"help": "Share of the training steps before the negative's weight leaves 0."},
+        metadata={"help": "Share of the training steps during which the weight of the negative is 0."},
     )
     negative_warmup_ratio: float = field(
         default=0.0,
         metadata={
-            "help": "Share of the training steps over which the negative's weight then grows linearly to `beta`."
+            "help": "Share of the training steps, after those, over which the weight of the negative grows to `beta`."
         },
     )
 
     global_batch_size: int | None = field(
         default=None,
-        metadata={"help": "Pairs an optimizer step, over all processes. Sets `gradient_accumulation_steps`."},
+        metadata={"help": "Pairs per optimizer step, over all processes. Sets `gradient_accumulation_steps`."},
     )
 
     def __post_init__(self):
@@ -140,7 +144,7 @@ class NegativeSFTConfig(SFTConfig):
         self._check_pairs()
         if self.max_negative_loss <= 0:
             raise ValueError(
-                f"`max_negative_loss` must be above 0 nats a token, got {self.max_negative_loss}. To train without "
+                f"`max_negative_loss` must be above 0 nats per token, got {self.max_negative_loss}. To train without "
                 "negatives, set `beta=0`."
             )
         for name in ("negative_start_ratio", "negative_warmup_ratio"):
@@ -149,7 +153,8 @@ class NegativeSFTConfig(SFTConfig):
         if self.negative_start_ratio + self.negative_warmup_ratio > 1:
             raise ValueError(
                 f"`negative_start_ratio` ({self.negative_start_ratio}) and `negative_warmup_ratio` "
-                f"({self.negative_warmup_ratio}) add up to more than 1: `beta` would never be reached. Lower one."
+                f"({self.negative_warmup_ratio}) add up to more than 1: `beta` would never be reached. Lower one of "
+                "them."
             )
         if self.max_length is not None:
             raise ValueError(
@@ -165,8 +170,8 @@ class NegativeSFTConfig(SFTConfig):
             )
         if self.assistant_only_loss or self.completion_only_loss is False:
             raise ValueError(
-                "The loss is always that of the completion alone: leave `assistant_only_loss` and "
-                "`completion_only_loss` as they are."
+                "The loss always covers the completion alone: leave `assistant_only_loss` and `completion_only_loss` "
+                "at their defaults."
             )
 
     def _set_accumulation(self) -> None:
@@ -175,14 +180,14 @@ class NegativeSFTConfig(SFTConfig):
         batch = self.per_device_train_batch_size * self.world_size
         if self.global_batch_size < 1 or self.global_batch_size % batch:
             raise ValueError(
-                f"`global_batch_size` ({self.global_batch_size}) must be a multiple of what the processes take at "
+                f"`global_batch_size` ({self.global_batch_size}) must be a multiple of the pairs that are taken at "
                 f"once: {self.world_size} x `per_device_train_batch_size` ({self.per_device_train_batch_size})."
             )
         steps = self.global_batch_size // batch
         if self.gradient_accumulation_steps not in (1, steps):
             raise ValueError(
                 f"`global_batch_size` {self.global_batch_size} means `gradient_accumulation_steps` {steps} here, but "
-                f"{self.gradient_accumulation_steps} is given. Give one of the two."
+                f"{self.gradient_accumulation_steps} is given. Give one of the two options, not both."
             )
         self.gradient_accumulation_steps = steps
 
@@ -192,8 +197,8 @@ class NegativeSFTConfig(SFTConfig):
                 raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)}.")
         if self.negative_loss in GAP_LOSSES and self.pair_mode != "joint":
             raise ValueError(
-                f"`negative_loss={self.negative_loss!r}` compares the two losses of a pair, so both have to be there "
-                "at once: set `pair_mode='joint'`."
+                f"`negative_loss={self.negative_loss!r}` compares the two losses of a pair, so it needs both at the "
+                "same time: set `pair_mode='joint'`."
             )
         if self.negative_temperature <= 0:
             raise ValueError(f"`negative_temperature` must be above 0 nats, got {self.negative_temperature}.")

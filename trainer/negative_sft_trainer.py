@@ -1,4 +1,4 @@
-"""Supervised fine-tuning that also makes a report unlikely where its visual evidence is absent."""
+"""Supervised fine-tuning that also makes a report unlikely if its visual evidence is absent."""
 
 import json
 import logging
@@ -20,9 +20,10 @@ from .preconditions import REMEDY, check_columns, check_embeddings, check_upload
 
 logger = logging.getLogger(__name__)
 
-NEGATIVE = "negative_"  # `negative_X` in a batch takes the place of `X` when the negatives are scored
-VOLUMES = "volumes"  # names of a batch's volumes, for messages
-# What is added up between two logs, over tokens or pairs; "paired" is what was also scored on a negative
+NEGATIVE = "negative_"  # `negative_X` of a batch replaces `X` when the negatives are scored
+VOLUMES = "volumes"  # key of a batch with the names of its volumes, for messages
+# Sums between two logs, over tokens or pairs. The sums named "paired" cover only reports that were also scored with a
+# negative.
 SUMS = (
     "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs"
 )  # fmt: skip
@@ -33,47 +34,45 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class NegativeTerm(NamedTuple):
-    """The negatives of a batch: their part of the loss, and for each pair cross-entropy, tokens, and whether it has
-    reached the cap and no longer drives the model."""
+    """The term of the loss for the negatives of a batch."""
 
-    loss: torch.Tensor  # []
-    cross_entropy: torch.Tensor  # [B]
-    tokens: torch.Tensor  # [B]
-    capped: torch.Tensor  # [B]
+    loss: torch.Tensor  # the term, without its weight, []
+    cross_entropy: torch.Tensor  # of each report given the negative, in nats per token, [B]
+    tokens: torch.Tensor  # tokens of each report, [B]
+    capped: torch.Tensor  # whether a pair is at or above the cap and has no gradient, bool [B]
 
 
 class NegativeSFTTrainer(SFTTrainer):
     """
     Trainer for supervised fine-tuning with a negative constraint (the paper's sections 7.1 to 7.3).
 
-    It minimises `alpha * L_pos - beta * L_neg`. `L_pos` is the loss of [`~trl.SFTTrainer`]: the cross-entropy of the
-    report given its volume. `L_neg` is the cross-entropy of the same report given the negative (noise, or a volume
-    with other labels), capped pair by pair at `max_negative_loss` nats a token; `negative_loss` puts another term in
-    its place. Both are sums over tokens divided by
-    the number of report tokens of the whole optimizer step, so the way a step is split into micro-batches and
-    processes does not matter. With `beta=0`, training is that of [`~trl.SFTTrainer`] bit for bit, given the same
-    collator and `model_accepts_loss_kwargs`.
+    The trainer minimises `alpha * L_pos - beta * L_neg`. `L_pos` is the loss of [`~trl.SFTTrainer`]: the cross-entropy
+    of the report given its volume. `L_neg` is the cross-entropy of the same report given the negative (noise, or a
+    partner volume), capped for each pair at `max_negative_loss` nats per token. The option `negative_loss` replaces
+    `L_neg` by another term. Both losses are sums over tokens, divided by the number of report tokens of the whole
+    optimizer step. So it does not matter how a step is split into micro-batches and processes. With `beta=0`, the
+    training equals [`~trl.SFTTrainer`] bit for bit, if that has the same collator and `model_accepts_loss_kwargs`.
 
-    Beside the logs of [`~trl.SFTTrainer`], training and evaluation log (the means over all tokens, or pairs, since the
-    last log):
+    In addition to [`~trl.SFTTrainer`], training and evaluation log these values. Means are taken over all tokens, or
+    over all pairs, since the last log.
 
-    - `loss_pos`: cross-entropy given the volumes, in nats a token.
-    - `loss_neg`: cross-entropy given the negatives, in nats a token, without the cap.
-    - `margin`: `loss_neg - loss_pos` on the same pairs. Near 0, the report owes nothing to the volume.
-    - `capped_share`: share of the pairs whose negative is at or past the cap (for the hinge: the gap asked for).
+    - `loss_pos`: cross-entropy given the volumes, in nats per token.
+    - `loss_neg`: cross-entropy given the negatives, in nats per token, without the cap.
+    - `margin`: `loss_neg - loss_pos` on the same pairs. If it is near 0, the model does not use the volume.
+    - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
     - `beta`: weight of the negative at the last step.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
-    Under several processes, evaluation fills up a last batch that does not divide with rows that then count twice.
+    With several processes, the last batch of an evaluation may be filled up with rows that then count twice.
 
-    A training step whose weight is 0 spends nothing on negatives; if all steps since the last log are such, only
-    `loss_pos` and `beta` are logged. Evaluation scores the negatives whenever a batch has them, and its loss always
-    takes the full `beta`, so that evaluations before and after the ramp can be compared.
+    A training step with a weight of 0 spends no time on negatives. If all steps since the last log are such steps,
+    only `loss_pos` and `beta` are logged. An evaluation scores the negatives if a batch has them. Its loss always uses
+    the full `beta`, so that evaluations before and after the ramp can be compared.
 
-    With `pair_mode="sequential"` the negative has its own forward and backward ahead of the volume's, so memory stays
-    that of plain fine-tuning. With `pair_mode="joint"` one forward serves both, at twice the activations; the
-    gradients are the same. A joint step logs no entropy, token accuracy and `num_tokens`. Models sharded by FSDP or
-    DeepSpeed are always trained jointly.
+    With `pair_mode="sequential"`, the forward and backward of the negative come before those of the volume, so the
+    memory is that of plain fine-tuning. With `pair_mode="joint"`, there is one forward for both, with twice the
+    activations. The gradients are the same. A joint step does not log entropy, token accuracy and `num_tokens`. Models
+    that FSDP or DeepSpeed shard are always trained jointly.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -83,31 +82,31 @@ class NegativeSFTTrainer(SFTTrainer):
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
             Rows of `ct_rate_pairs`.
         data_collator ([`PairCollator`]):
-            Makes batches of them. A row that does not fit (a negative of another size, or none) is met when its batch
-            is made, not before.
+            Makes batches from the rows. It finds a row with a missing negative, or with a negative of another size,
+            only when it makes the batch of this row.
         kwargs:
             The other arguments of [`~trl.SFTTrainer`].
 
     Raises:
-        ValueError: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model sees no
-            images, or was sharded at load time although it ties its embeddings; with `push_to_hub`.
-        NonFiniteLossError: if a loss is NaN or infinite, before the weights take the step.
+        `ValueError`: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model takes
+            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set.
+        `NonFiniteLossError`: if a loss is NaN or infinite. The weights have not been changed by this step.
 
     Example:
 
     ```python
-    >>> import ct_rate_pairs
-    >>> from datasets import load_dataset
-    >>> from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+    import ct_rate_pairs
+    from datasets import load_dataset
+    from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 
-    >>> trainer = NegativeSFTTrainer(
-    ...     model=model,
-    ...     args=NegativeSFTConfig(output_dir="runs/heter", beta=0.1),
-    ...     train_dataset=load_dataset("ct_rate_pairs", negative="heter", split="train", data_dir="phantom"),
-    ...     data_collator=PairCollator(processor),
-    ...     processing_class=processor,
-    ... )
-    >>> trainer.train()
+    trainer = NegativeSFTTrainer(
+        model=model,
+        args=NegativeSFTConfig(output_dir="runs/heter", beta=0.1),
+        train_dataset=load_dataset("ct_rate_pairs", negative="heter", split="train", data_dir="phantom"),
+        data_collator=PairCollator(processor),
+        processing_class=processor,
+    )
+    trainer.train()
     ```
     """
 
@@ -130,22 +129,27 @@ class NegativeSFTTrainer(SFTTrainer):
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
-            # There a backward of its own would step the optimizer, or wait for ranks that skip theirs.
+            # With a sharded model, a separate backward for the negative would step the optimizer, or would wait for
+            # ranks that skip their backward.
             logger.warning("A sharded model is trained with pair_mode='joint'.")
             self.joint = True
-        # Qwen2.5-VL's class says False. Trainer would then not count the tokens of the whole optimizer step, each
-        # micro-batch would be averaged on its own, and how a batch is split would change the loss.
+        # The class of Qwen2.5-VL says False. Trainer would then average each micro-batch separately, and not over the
+        # tokens of the whole optimizer step, so the loss would depend on how a step is split into micro-batches.
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
-        Compute the loss of a batch of pairs. In training, the negatives' part of the gradient is added on the way.
+        Compute the loss of a batch of pairs. A sequential training step also adds the gradient of the negatives.
 
         Returns:
-            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`, and the outputs on the volumes if
-            `return_outputs`. Its graph is that of `L_pos` alone in a sequential step, of both in a joint one.
+            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`; with `return_outputs`, also the outputs for the
+            volumes. The graph of the loss has both terms in a joint step, and only `L_pos` in a sequential step.
+
+        Raises:
+            `ValueError`: if `beta` is above 0 and a training batch has no negatives.
+            `NonFiniteLossError`: if a loss is NaN or infinite.
         """
         training = self.model.training
         beta = self._beta_of_this_step() if training else self.args.beta
@@ -156,7 +160,7 @@ class NegativeSFTTrainer(SFTTrainer):
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
 
         tokens = (inputs["labels"][:, 1:] != -100).sum()
-        # What makes a sum over tokens a loss, as in `SFTTrainer.compute_loss`
+        # The factor from a sum over tokens to a loss, as in `SFTTrainer.compute_loss`.
         scale = 1 / torch.as_tensor(tokens if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             scale = scale * (self.accelerator.num_processes // self.get_tp_size())
@@ -195,11 +199,11 @@ class NegativeSFTTrainer(SFTTrainer):
         self, model, positive: dict[str, Any], negative: dict[str, Any], beta: float, scale: torch.Tensor
     ) -> NegativeTerm:
         """Score the negatives and, in training, add the gradient of their term."""
-        # The gradients wait for the volumes' backward, which is the one that synchronises the processes.
+        # The processes are synchronised only in the later backward of the volumes.
         with self.accelerator.no_sync(model):
             outputs = model(**negative, fused_lm_head=True)
             volumes = None
-            if self.args.negative_loss in GAP_LOSSES:  # in evaluation alone: training on a gap is joint
+            if self.args.negative_loss in GAP_LOSSES:  # only in evaluation: training with these losses is joint
                 volumes, _ = pair_cross_entropy(*self._scores(model(**positive, fused_lm_head=True)))
             term = self._term(volumes, *self._scores(outputs), scale)
             if self.model.training and not term.capped.all():
@@ -209,7 +213,7 @@ class NegativeSFTTrainer(SFTTrainer):
     def _joint(
         self, model, positive: dict[str, Any], negatives: dict[str, Any], scale: torch.Tensor
     ) -> tuple[torch.Tensor, NegativeTerm]:
-        """`L_pos` and the negatives' term, both with their graph, from one forward over volumes and negatives."""
+        """`L_pos` and the term of the negatives, both with their graph, from one forward over both."""
         both = {name: torch.cat([value, negatives.get(name, value)]) for name, value in positive.items()}
         log_probs, mask = self._scores(model(**both, use_cache=False, fused_lm_head=True))  # [2B, T]
         (log_probs, negative_log_probs), mask = log_probs.chunk(2), mask.chunk(2)[0]
@@ -223,7 +227,7 @@ class NegativeSFTTrainer(SFTTrainer):
     def _term(
         self, positive: torch.Tensor | None, log_probs: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor
     ) -> NegativeTerm:
-        """What is added to the loss with the weight `beta`; `positive` is the volumes' cross-entropy, `[B]`."""
+        """The term that is added to the loss with weight `beta`. `positive` is the volumes' cross-entropy, `[B]`."""
         args = self.args
         negative, tokens = pair_cross_entropy(log_probs, mask)  # [B], [B]
         capped = torch.zeros_like(negative, dtype=torch.bool)
@@ -243,8 +247,11 @@ class NegativeSFTTrainer(SFTTrainer):
         return NegativeTerm((penalty * tokens).sum() * scale, negative.detach(), tokens, capped)
 
     def _check_finite(self, loss: torch.Tensor, negative: NegativeTerm | None, volumes: list[str] | None) -> None:
-        """`logging_nan_inf_filter` would hide it, and the optimizer would spread it over all weights."""
-        # The cap would hide an infinite loss on a negative.
+        """
+        Stops the training at a loss that is NaN or infinite: `logging_nan_inf_filter` would hide it, and the optimizer
+        would spread it over all weights.
+        """
+        # Without the cap, which would hide an infinite loss on a negative.
         for kind, value in (("volumes", loss), ("negatives", negative and negative.cross_entropy.sum())):
             if value is not None and not torch.isfinite(value):
                 raise NonFiniteLossError(
@@ -270,8 +277,9 @@ class NegativeSFTTrainer(SFTTrainer):
         self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, as [`~trl.SFTTrainer`] does, and add the values of this class."""
         mode = "train" if self.model.training else "eval"
-        # Sums, not means of means: a long report, or a fuller batch, counts by its tokens. One reduction a log.
+        # Sums and not means of means, so that every token counts equally. One reduction over the processes per log.
         sums = dict(zip(SUMS, self.accelerator.reduce(self._sums[mode], reduction="sum").tolist(), strict=True))
         self._sums[mode].zero_()
         if sums["tokens"] > 0:
@@ -289,21 +297,22 @@ class NegativeSFTTrainer(SFTTrainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Evaluate, as [`~transformers.Trainer`] does."""
         start = time.monotonic()
         metrics = super().evaluate(*args, **kwargs)
-        self._last_log += time.monotonic() - start  # the throughput is that of training
+        self._last_log += time.monotonic() - start  # the throughput is that of training, without evaluations
         return metrics
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """Write nothing: the card needs the evaluation's numbers, and TRL would overwrite it at each checkpoint."""
+        """Write no card: the card needs the final evaluation, and TRL would overwrite it at each checkpoint."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """
-        Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` takes the last whole checkpoint of
-        `output_dir`: one that was being written when the process was killed is passed over.
+        Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` resumes from the last complete
+        checkpoint in `output_dir`. An incomplete checkpoint, left by a process that was killed, is not used.
 
         Raises:
-            ValueError: if `resume_from_checkpoint` is `True` and `output_dir` has no whole checkpoint.
+            `ValueError`: if `resume_from_checkpoint` is `True` and `output_dir` has no complete checkpoint.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
@@ -323,26 +332,34 @@ class NegativeSFTTrainer(SFTTrainer):
             self._load_weights(self.state.best_model_checkpoint)
 
     def _load_weights(self, checkpoint: str) -> None:
-        # Trainer loads by name and not strictly, while Qwen2.5-VL's checkpoints are saved under the names of the
-        # release and not of the class: it would go on from the first weights, with a warning only (transformers
-        # issue 43701). `from_pretrained` knows both.
+        # A checkpoint of Qwen2.5-VL has the parameter names of the release, not of the class. Trainer ignores names
+        # that it does not know, so it would continue with the initial weights and only warn (transformers issue
+        # 43701). `from_pretrained` knows both kinds of names.
         saved = type(self.model).from_pretrained(checkpoint, dtype="auto")
         self.model.load_state_dict(saved.state_dict())
 
 
 def last_whole_checkpoint(output_dir: str) -> Path:
     """
-    The checkpoint of the highest step whose `trainer_state.json`, which is written last, can be read to its end.
+    The last complete checkpoint. A checkpoint is complete if its `trainer_state.json`, which is written last, can be
+    read.
+
+    Args:
+        output_dir (`str`):
+            Folder of the training.
+
+    Returns:
+        `Path`: folder of the checkpoint.
 
     Raises:
-        ValueError: if there is none.
+        `ValueError`: if there is no complete checkpoint.
     """
     folders = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     for folder in reversed(folders):
         try:
             json.loads((folder / "trainer_state.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s was left half written and is passed over.", folder)
+            logger.warning("%s is incomplete and is not used.", folder)
         else:
             return folder
     raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")

@@ -1,7 +1,8 @@
 """
-Rows of the dataset -> batches of a vision-language model.
+Turns rows of the dataset into batches of a vision-language model.
 
-Where the model takes a video, a volume is one: slices are its frames, depth is its time. Else a slice is an image.
+If the model takes videos, a volume is a video: the slices are its frames, and the depth is its time. Otherwise, each
+slice is an image.
 """
 
 from typing import Any
@@ -17,45 +18,45 @@ class PairCollator:
     """
     Data collator that turns rows of `ct_rate_pairs` into training batches, and into generation batches.
 
-    What the processor is decides how slices go in (`takes_video` tells):
+    The processor decides in which form the model gets the slices (`takes_video` says which):
 
-    - A video, if it has a video processor that cuts patches along time and its chat template places a video
-      (Qwen2.5-VL, Qwen3-VL). Slices reach the model pixel for pixel ("no further down-sampling", section 5 of the
-      paper): sides that the patch grid does not divide are padded around the centre with air. The distance between
-      slices sets the video's frame rate, so that time is physical depth: in Qwen2.5-VL's rotary positions, and in the
-      seconds that Qwen3-VL's prompt spells out.
-    - Images otherwise, one a slice (Gemma 3, MedGemma), with the processor's own resizing and image tokens. Such a
-      model is told the order of the slices, not their distance.
+    - As a video, if the processor has a video processor that cuts patches along time, and a chat template that places
+      a video (Qwen2.5-VL, Qwen3-VL). The slices are not resized ("no further down-sampling", section 5 of the paper).
+      If the patch grid does not divide their sides, they are padded with air around their centre. The distance between
+      slices sets the frame rate of the video, so that time means physical depth. Qwen2.5-VL has the time in its rotary
+      positions, Qwen3-VL in seconds that are written in the prompt.
+    - Otherwise as images, one per slice (Gemma 3, MedGemma), with the processor's own resizing and image tokens. Such
+      a model knows the order of the slices, but not their distance.
 
-    A pair shares its text. `input_ids`, masks, labels, grids and positions occur once, and the negative is one more
-    tensor: `negative_X` takes the place of `X` when the negative is scored. Nothing is ever truncated.
+    The two halves of a pair share their text. `input_ids`, masks, labels, grids and positions occur once, and the
+    negative is one more tensor: `negative_X` replaces `X` when the negative is scored. Nothing is ever truncated.
 
-    Which weights learn is not the collator's affair. For every family, `model.get_encoder("image")` is the vision
-    tower: `.requires_grad_(False)` on it, ahead of the trainer, freezes it. With LoRA, `exclude_modules` of
-    [`~peft.LoraConfig`] leaves it out: `r".*(visual|vision_tower).*"`.
+    The collator does not decide which weights are trained. To freeze the vision tower of any model, call
+    `model.get_encoder("image").requires_grad_(False)` before you create the trainer. With LoRA, leave the vision tower
+    out with `exclude_modules=r".*(visual|vision_tower).*"` in [`~peft.LoraConfig`].
 
     Args:
         processor ([`~transformers.ProcessorMixin`]):
             Processor of an image-text-to-text model. It must have a chat template, and its tokenizer a padding token.
         mm_per_second (`float`, *optional*, defaults to `10.0`):
-            Millimetres of depth that count as one second of video. With 10 and Qwen2.5-VL's 2 positions a second,
-            slices 30 mm apart give the frame pairs the temporal positions 0, 12, 24, ...; Qwen3-VL reads
-            `<1.5 seconds>`, `<7.5 seconds>`, ... before them. Images have no use for it.
+            Depth in mm that counts as one second of video. Qwen2.5-VL has 2 positions per second. So with 10, slices
+            30 mm apart give the frame pairs the temporal positions 0, 12, 24, ...; for Qwen3-VL, the prompt has
+            `<1.5 seconds>`, `<7.5 seconds>`, ... before them. Images do not use this value.
 
     Raises:
-        ValueError: if the processor reads no images or has no chat template; if a negative differs from its volume in
-            size or number of slices; if some rows of a batch have a negative and others have none.
+        `ValueError`: if the processor reads no images or has no chat template; if a negative differs from its volume
+            in the size or the number of slices; if only some rows of a batch have a negative.
 
     Example:
 
     ```python
-    >>> from ct_rate_pairs.trainer import PairCollator
+    from ct_rate_pairs.trainer import PairCollator
 
-    >>> collator = PairCollator(processor)
-    >>> list(collator(rows))  # rows of load_dataset("ct_rate_pairs", negative="heter"), processor of Qwen2.5-VL
-    ['input_ids', 'attention_mask', 'mm_token_type_ids', 'pixel_values_videos', 'video_grid_thw',
-     'second_per_grid_ts', 'labels', 'volumes', 'negative_pixel_values_videos']
-    >>> model.generate(**collator.prompts(rows))
+    collator = PairCollator(processor)  # of Qwen2.5-VL
+    list(collator(rows))  # rows of load_dataset("ct_rate_pairs", negative="heter")
+    # ['input_ids', 'attention_mask', 'mm_token_type_ids', 'pixel_values_videos', 'video_grid_thw',
+    #  'second_per_grid_ts', 'labels', 'volumes', 'negative_pixel_values_videos']
+    model.generate(**collator.prompts(rows))
     ```
     """
 
@@ -72,34 +73,38 @@ class PairCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor | list[str]]:
         """
-        Collate a training batch. The labels cover the answer and its end-of-turn token, nothing else (section 7).
+        Collate a training batch. The labels cover only the answer and its end-of-turn token (the paper's section 7).
 
         Args:
             rows (`list[dict]`):
-                `B` rows of the dataset. They are left as they are.
+                `B` rows of the dataset. They are not changed.
 
         Returns:
-            `dict`: `input_ids`, `attention_mask`, `labels` and the processor's `mm_token_type_ids`
-            or `token_type_ids`, of shape `[B, T]`, padded on the right. A video adds `pixel_values_videos` of shape
-            `[patches, channels * 2 * patch * patch]`, `video_grid_thw` of shape `[B, 3]` and for Qwen2.5-VL
-            `second_per_grid_ts` of shape `[B]`; Gemma 3's images are `pixel_values` of shape `[slices, channels, side,
-            side]`, the rows' slices one after the other. With negatives, `negative_pixel_values_videos` or
-            `negative_pixel_values` of the same shape. `volumes` names the `B` volumes, for messages.
+            `dict[str, torch.Tensor | list[str]]`: with these entries.
+
+            - `input_ids`, `attention_mask`, `labels` and the processor's `mm_token_type_ids` or `token_type_ids`, of
+              shape `[B, T]`, padded on the right.
+            - For a video: `pixel_values_videos` of shape `[patches, channels * 2 * patch * patch]`, `video_grid_thw`
+              of shape `[B, 3]`, and for Qwen2.5-VL `second_per_grid_ts` of shape `[B]`.
+            - For images, such as those of Gemma 3: `pixel_values` of shape `[slices, channels, side, side]`, the
+              slices of all rows one after the other.
+            - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
+            - `volumes`: names of the `B` volumes, for messages.
         """
         prompts = self._render(rows)
         dialogues = self._render(rows, with_answer=True)
-        # The template ends a dialogue with a newline after the end-of-turn token, which generation never reaches.
+        # The newline that the template writes after the end-of-turn token is not part of an answer: generation stops
+        # before it.
         answers = [self._answer(prompt, dialogue) for prompt, dialogue in zip(prompts, dialogues, strict=True)]
         batch = self._process(prompts, rows)
         answer = self.processor.tokenizer(
             answers, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
         )
 
-        # As TRL collates prompts and completions: [pad prompt | answer pad], then the padding moves to the right.
+        # As in TRL's collator of prompts and completions: [pad prompt | answer pad], then all padding moves right.
         along_text = {
             "input_ids": answer["input_ids"],
-            # Without token types Qwen falls back to one-dimensional positions, and Gemma to a causal mask over its
-            # images, without a word.
+            # Without token types, Qwen silently uses one-dimensional positions, and Gemma a causal mask over images.
             **{name: torch.zeros_like(answer["input_ids"]) for name in batch if name.endswith("token_type_ids")},
         }
         texts = [torch.cat([batch[name], after], dim=1) for name, after in along_text.items()]
@@ -119,15 +124,15 @@ class PairCollator:
 
         Args:
             rows (`list[dict]`):
-                `B` rows of the dataset; only `images`, `slice_mm` and `prompt` are read.
+                `B` rows of the dataset. Only `images`, `slice_mm` and `prompt` are read.
 
         Returns:
-            `dict[str, torch.Tensor]`: what `model.generate(**batch)` takes.
+            `dict[str, torch.Tensor]`: the batch for `model.generate(**batch)`.
         """
         return self._process(self._render(rows), rows)
 
     def _takes_video(self) -> bool:
-        # Video processors that resize frames to a fixed square gain nothing over the images of their family.
+        # A video processor without patches along time resizes frames to a fixed square: then images are as good.
         if "video_processor" not in self.processor.get_attributes():
             return False
         if "temporal_patch_size" not in self.processor.video_processor.to_dict():
@@ -136,11 +141,11 @@ class PairCollator:
         return self.processor.video_token in self.processor.apply_chat_template([turn])
 
     def _render(self, rows: list[dict[str, Any]], with_answer: bool = False) -> list[str]:
-        """The rows' prompts, or whole dialogues; the slices stand ahead of the text of the prompt's last turn."""
+        """The prompts of the rows, or their whole dialogues. The slices come before the text of the last user turn."""
         conversations = []
         for row in rows:
             turns = [*row["prompt"], *(row["completion"] if with_answer else [])]
-            # Some templates iterate over the content, so text is never a bare string.
+            # Some templates iterate over the content, so text must not be a plain string.
             turns = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
             slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])
             question = turns[len(row["prompt"]) - 1]
@@ -152,8 +157,8 @@ class PairCollator:
     def _answer(prompt: str, dialogue: str) -> str:
         if not dialogue.startswith(prompt):
             raise ValueError(
-                f"The chat template ends a prompt with {prompt[-40:]!r}, but goes on differently once the answer is "
-                "there. Templates of thinking models do: use the model's instruct variant."
+                f"The chat template ends a prompt with {prompt[-40:]!r}, but the dialogue with the answer does not "
+                "begin with this prompt. Templates of thinking models do this: use the model's instruct variant."
             )
         return dialogue[len(prompt) :].rstrip()
 
@@ -161,7 +166,7 @@ class PairCollator:
         return dict(
             self.processor(
                 text=prompts,
-                add_special_tokens=False,  # the template has written them
+                add_special_tokens=False,  # the template has written them already
                 padding=True,
                 padding_side="left",
                 return_tensors="pt",
@@ -173,8 +178,9 @@ class PairCollator:
         """The processor's arguments for the slices in `column`."""
         if not self.takes_video:
             return {"images": [[image.convert("RGB") for image in row[column]] for row in rows]}
-        # qwen_vl_utils multiplies the patch size by the merge size twice for lists of frames, and would round sides to
-        # multiples of 56 (64 for Qwen3-VL): half the patch size makes that 28 (32), which `_pad` has seen to.
+        # For lists of frames, qwen_vl_utils multiplies the patch size by the merge size twice, so it would round sides
+        # to multiples of 56 (64 for Qwen3-VL). With half the patch size it rounds to multiples of 28 (32), which the
+        # sides already are after `_pad`.
         patch_size = self.processor.video_processor.patch_size // 2
         turns = [{"content": [self._video(row[column], row["slice_mm"])]} for row in rows]
         _, videos, kwargs = process_vision_info(
@@ -188,18 +194,18 @@ class PairCollator:
         fps = self.mm_per_second / gap_mm
         frames = [self._pad(image) for image in slices]
         width, height = frames[0].size
-        # With the frame's own area as the lower bound, no bound of qwen_vl_utils can make it resize the frame.
+        # The area of the frame as the lower bound keeps qwen_vl_utils from resizing the frame.
         return {"type": "video", "video": frames, "sample_fps": fps, "raw_fps": fps, "min_pixels": width * height}
 
     def _pad(self, image: Image.Image) -> Image.Image:
-        """Pad with air (0) around the centre to sides that the merged patches divide (28 or 32 pixels)."""
+        """Pad an image with air (0) around its centre, to sides that are multiples of a merged patch (28 or 32)."""
         side = self.processor.video_processor.patch_size * self.processor.video_processor.merge_size
         width, height = image.size
         new_width, new_height = -(-width // side) * side, -(-height // side) * side
         if (new_width, new_height) == (width, height):
             return image
         left, top = (width - new_width) // 2, (height - new_height) // 2
-        return image.crop((left, top, left + new_width, top + new_height))  # a crop beyond the borders fills with 0
+        return image.crop((left, top, left + new_width, top + new_height))  # outside of the image, `crop` gives 0
 
     def _have_negatives(self, rows: list[dict[str, Any]]) -> bool:
         with_negative = [bool(row.get("negative_images")) for row in rows]
@@ -220,6 +226,6 @@ class PairCollator:
                     f"{row['negative_volume'] or '(noise)'} has {len(negative_shape)} of {negative_shape[0]}. A pair "
                     "shares its grid and positions: crop or pad the negative to the volume's size."
                 )
-        # Through the whole processor, whose own image settings go before those of its parts
+        # By the whole processor, because its image settings take precedence over those of its parts.
         slices = self._slices(rows, "negative_images")
         return self.processor(**slices, padding=True, return_tensors="pt")[self.pixels]

@@ -1,4 +1,4 @@
-"""What must hold before the first step of training; each check raises a `ValueError` with the remedy."""
+"""Checks before the first step of training. Each check raises a `ValueError` that names the remedy."""
 
 import inspect
 
@@ -12,7 +12,7 @@ REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `be
 
 
 def check_upload(args: TrainingArguments) -> None:
-    """Refuses Trainer's own upload, which takes all files of the output folder."""
+    """Refuses `push_to_hub`, because Trainer would upload all files of the output folder."""
     if args.push_to_hub:
         raise ValueError(
             "`push_to_hub` would upload training_args.bin, which holds the token, and the samples, which hold "
@@ -21,8 +21,8 @@ def check_upload(args: TrainingArguments) -> None:
 
 
 def check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
-    """Refuses a dataset that is known to have no negatives."""
-    # A transform makes its columns on access, and a stream may not know its own: there the first batch tells.
+    """Refuses a training dataset that has no column of negatives."""
+    # A transform makes its columns on access, and a stream may not know its columns. Then the first batch is checked.
     if isinstance(train_dataset, Dataset) and train_dataset.format["type"] == "custom":
         return
     columns = train_dataset.column_names
@@ -31,7 +31,7 @@ def check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None
 
 
 def check_vision(model: torch.nn.Module, pixels: str) -> None:
-    """Refuses a model whose forward takes no `pixels`, such as `"pixel_values_videos"`."""
+    """Refuses a model whose forward does not take the argument `pixels`, such as `"pixel_values_videos"`."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if pixels not in inspect.signature(base.forward).parameters:
         raise ValueError(
@@ -44,12 +44,12 @@ def check_embeddings(model: torch.nn.Module) -> None:
     """
     Refuses a model with tied embeddings that transformers has sharded at load time.
 
-    Measured with transformers 5.23 and its own Trainer on two processes: from the second step on, each rank sees the
-    other's half of a tied embedding as it was before training. The losses differ, and nothing else shows it.
+    Measured with transformers 5.23 and its own Trainer on two processes: from the second step on, each process still
+    has the untrained values of the other process's half of the embedding. Only the losses show this error.
     """
     if model.config.get_text_config().tie_word_embeddings:
         raise ValueError(
             "The model ties its input and output embeddings, and transformers trains such a model wrongly when "
-            "`from_pretrained(distributed_config=...)` shards it. Load it without, for DDP or for accelerate's own "
-            "sharding (recipes/accelerate/fsdp2.yaml)."
+            "`from_pretrained(distributed_config=...)` shards it. Load it without `distributed_config`, and use DDP "
+            "or accelerate's own sharding (recipes/accelerate/fsdp2.yaml)."
         )

@@ -1,4 +1,7 @@
-"""What a trained model was shown travels with it, so that it is shown the same again: slices, target and prompt."""
+"""
+Saves, beside a trained model, how its training rows were made (slices, target and prompt), so that the model is always
+shown the same kind of rows.
+"""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS fo
 
 
 def row_settings(reader: RowReader) -> dict:
-    """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and asked for."""
+    """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and what it is asked."""
     volume, config = asdict(reader.source.settings), asdict(reader.config)
     names = list(_OF_THE_TEXT)
     if config["task"] != "report":
@@ -34,10 +37,10 @@ def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
 
     Args:
         readers (`Sequence[RowReader]`):
-            What the training rows of each task were read with ([`~ct_rate_pairs.rows.reader_of`]). What several tasks
-            share is the first one's, and `task` is left open.
+            Reader of the training rows of each task, see [`~ct_rate_pairs.rows.reader_of`]. If there are several
+            tasks, options that all tasks have are those of the first task, and `task` is not saved.
         folder (`str` or `Path`):
-            The model's folder.
+            Folder of the model.
     """
     settings = {}
     for reader in reversed(readers):
@@ -61,7 +64,7 @@ def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:
         `dict`: the options; empty for a model that was not trained here.
 
     Raises:
-        `OSError`: if it cannot be known whether the model has any, see [`find_file`].
+        `OSError`: if it is unknown whether the model has such options, see [`find_file`].
     """
     path = find_file(name_or_path, FILE, revision)
     return json.loads(path.read_text()) if path else {}

@@ -1,4 +1,4 @@
-"""The training rows of one task or of several: their splits, and all epochs as one stream."""
+"""The training rows of one task or of several tasks: the splits of each task, and all epochs as one stream."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -12,15 +12,15 @@ from .negative_sft_config import NegativeSFTConfig
 
 def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) -> DatasetDict:
     """
-    Loads the splits of a task, after a look at whether they have the scans that a run will ask them for.
+    Loads the splits of a task, and checks that they have the scans that a run needs.
 
     Args:
         options (`dict`):
             Options of `load_dataset("ct_rate_pairs", ...)`.
         validates (`bool`):
-            Whether the run evaluates on the split `validation` while it trains.
+            Whether the run evaluates on the split `validation` during training.
         confidence_scans (`int`, *optional*, defaults to `0`):
-            Scans of the split `validation` that confidences will be fitted on.
+            Scans of the split `validation` on which confidences will be fitted.
 
     Returns:
         [`~datasets.DatasetDict`]: the splits.
@@ -37,19 +37,19 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
         volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
         if (patients := len({patient_of(volume) for volume in volumes})) < 5:
             raise ValueError(
-                f"Confidences are fitted on 5 patients at least, but confidence_scans={confidence_scans} takes "
-                f"{patients} of the split 'validation': raise it, or pass --confidence_scans 0 for none."
+                f"Confidences need at least 5 patients, but confidence_scans={confidence_scans} gives {patients} of "
+                "the split 'validation'. Raise the number, or pass --confidence_scans 0 for no confidences."
             )
     return index
 
 
 def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
-    """The texts of a column of turns, by the index: no volume is read."""
+    """The texts of a column of turns. They are read from the index, so no volume is read."""
     return [turns[0]["content"] for turns in rows.with_format(None)[column]]
 
 
 def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:
-    """All completions, then all prompts, of the training rows of several tasks: what a vocabulary is learnt from."""
+    """All completions, then all prompts, of the training rows of several tasks, to learn a vocabulary from."""
     return list(chain(*(texts_of(index["train"], name) for index in indexes for name in ("completion", "prompt"))))
 
 
@@ -57,7 +57,8 @@ def stream_rows(
     args: NegativeSFTConfig, weights: Mapping[str, float], indexes: Mapping[str, DatasetDict], options: dict
 ) -> IterableDataset:
     """
-    The training rows of all epochs and tasks as one stream. It sets `args.max_steps`, which Trainer needs.
+    The training rows of all epochs and tasks as one stream. Trainer needs the number of steps of a stream, so
+    `args.max_steps` is set.
 
     Args:
         args ([`NegativeSFTConfig`]):
@@ -65,37 +66,27 @@ def stream_rows(
         weights (`Mapping[str, float]`):
             Share of each task, see [`mix_tasks`].
         indexes (`Mapping[str, DatasetDict]`):
-            Name of a task to its splits.
+            Name of each task -> its splits.
         options (`dict`):
-            Options of `load_dataset("ct_rate_pairs", ...)`.
+            Options of `load_dataset("ct_rate_pairs", ...)`, with `seed`.
+
+    Returns:
+        [`~datasets.IterableDataset`]: the rows.
     """
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     num_rows = {task: len(index["train"]) for task, index in indexes.items()}
     if args.max_steps <= 0:
         args.max_steps = max(1, int(args.num_train_epochs * sum(num_rows.values()) / batch))
-    args.accelerator_config.dispatch_batches = False  # else rank 0 reads every volume and hands the batches out
+    # Otherwise, rank 0 would read all volumes and send the batches to the other ranks.
+    args.accelerator_config.dispatch_batches = False
     return mix_tasks(weights, num_rows, args.max_steps * batch, **options)
 
 
 def stream_epochs(num_epochs: int, *, seed: int, **options) -> IterableDataset:
-    """
-    The training rows of several epochs as one stream, each epoch in its own order and with its own negatives.
-
-    In one pass, because Trainer finds its place again in a pass, but not in the epochs of a stream.
-
-    Args:
-        num_epochs (`int`):
-            Epochs.
-        seed (`int`):
-            Seed of the dataset; with the epoch's number added, of its order.
-        options:
-            Other options of `load_dataset("ct_rate_pairs", ...)`.
-
-    Returns:
-        [`~datasets.IterableDataset`]: the rows.
-    """
+    """The training rows of several epochs as one stream. Each epoch has its own order and its own negatives."""
+    # All epochs are one pass over the stream: Trainer can resume within a pass, but not within the epochs of a stream.
     stream = load_dataset("ct_rate_pairs", split="train", streaming=True, seed=seed, **options)
-    # A volume is a shard, so shuffling shards is all the shuffling: no buffer, and no volume read ahead for it.
+    # Each volume is a shard, so it is enough to shuffle shards. Without a buffer, no volume is read ahead.
     shuffling = {"buffer_size": 1, "max_buffer_input_shards": 1}
     return concatenate_datasets([stream.shuffle(seed=seed + epoch, **shuffling) for epoch in range(num_epochs)])
 
@@ -104,17 +95,19 @@ def mix_tasks(
     weights: Mapping[str, float], num_rows: Mapping[str, int], total: int, *, seed: int, **options
 ) -> IterableDataset:
     """
-    Draws each training row's task by weight, and the row from the epochs of that task.
+    Mixes the training rows of several tasks. For each row, a task is drawn by its weight, and the next row of this
+    task is taken.
 
     Args:
         weights (`Mapping[str, float]`):
-            Share of each task, such as `{"report": 0.5, "vqa": 0.5}`; they sum to 1. With one task nothing is drawn.
+            Share of each task, such as `{"report": 0.5, "vqa": 0.5}`. The shares sum to 1. With one task, nothing is
+            drawn.
         num_rows (`Mapping[str, int]`):
-            Rows of an epoch of each.
+            Rows per epoch of each task.
         total (`int`):
-            Rows that will be taken of the stream. It has at least as many, whatever is drawn.
+            Rows that will be taken from the stream. The stream has at least this number of rows.
         seed (`int`):
-            Seed of the dataset and of the draw.
+            Seed of the dataset and of the draws.
         options:
             Other options of `load_dataset("ct_rate_pairs", ...)`.
 

@@ -1,10 +1,9 @@
 """
-A tiny Qwen2.5-VL from scratch: the real architecture, chat template, processor and video path, less than a million
-weights.
+Tiny untrained models that need no download: a Qwen2.5-VL and a dual encoder.
 
-It needs no download, so it is the embedded default of the phantom demo and of the tests. The real model's geometry
-(patch 14, temporal patch 2, merge 2, 112-pixel windows, 2 position ids a second) is kept; only widths, depths and the
-vocabulary are small.
+The tiny Qwen2.5-VL has less than a million weights. It has the architecture, chat template, processor and video path
+of the real model, and the same geometry (patch 14, temporal patch 2, merge 2, windows of 112 pixels, 2 position ids
+per second). Only widths, depths and the vocabulary are small. The phantom demo and the tests use it by default.
 """
 
 import json
@@ -38,22 +37,22 @@ def make_tiny_matcher(
     **config,
 ) -> tuple[MatcherModel, BertTokenizer]:
     """
-    Make an untrained small matcher with its tokenizer: no download, and minutes on a CPU.
+    Make a small untrained matcher and its tokenizer, which a CPU trains in minutes.
 
     Args:
         texts (`list[str]`):
-            What the WordPiece vocabulary is learnt from: the reports of the training split.
+            Texts from which the WordPiece vocabulary is learnt: the reports of the training split.
         image_size (`tuple[int, int]`):
             Height and width of the slices in pixels.
         vocab_size (`int`, *optional*, defaults to `1024`):
-            Largest vocabulary.
+            Largest size of the vocabulary.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the weights. The global random state is left as it was.
+            Seed of the weights. The global random state is not changed.
         config:
-            Options of [`MatcherConfig`] that differ from those of the small model.
+            Options of [`MatcherConfig`] that replace those of the small model.
 
     Returns:
-        `tuple`: a [`MatcherModel`] in float32 on the CPU and a [`~transformers.BertTokenizer`].
+        `tuple[MatcherModel, BertTokenizer]`: the model in float32 on the CPU, and its tokenizer.
     """
     tokenizer = train_wordpiece(texts, vocab_size)
     small = {
@@ -84,10 +83,10 @@ def make_tiny_matcher(
 
 def train_wordpiece(texts: list[str], vocab_size: int) -> BertTokenizer:
     """
-    A lower-case WordPiece vocabulary: BERT's special tokens, the letters of `texts`, and their most frequent words.
+    A lower-case WordPiece tokenizer: BERT's special tokens, the letters of `texts`, and their most frequent words.
 
-    The trainer of `tokenizers` numbers equally frequent pieces in another order at every call, and no training that
-    starts from it can be repeated.
+    The trainer of `tokenizers` is not used, because it numbers equally frequent pieces in another order at every call.
+    A training that starts from such a vocabulary could not be repeated.
     """
     normalize, cut = normalizers.BertNormalizer().normalize_str, pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     counts = Counter(word for text in texts for word, _ in cut(normalize(text)))
@@ -150,31 +149,32 @@ def make_tiny_qwen(
 
     Args:
         texts (`list[str]`):
-            What the tokenizer is trained on: the reports and the prompts of the training split.
+            Texts from which the tokenizer is trained: the reports and the prompts of the training split.
         vocab_size (`int`, *optional*, defaults to `1024`):
-            Largest vocabulary, the 256 bytes and the 7 special tokens included. Reports repeat a few hundred words, so
-            the default gives most of them one token, and short sequences are what a CPU needs.
+            Largest size of the vocabulary, including the 256 bytes and the 7 special tokens. Reports repeat a few
+            hundred words, so most words get a single token by default, and the short sequences save time on a CPU.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the weights. The global random state is left as it was.
+            Seed of the weights. The global random state is not changed.
         hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the text model; a multiple of 32, the width of a head.
+            Width of the text model, a multiple of 32 (the width of a head).
         num_layers (`int`, *optional*, defaults to `2`):
             Layers of the text model.
         vision_depth (`int`, *optional*, defaults to `2`):
-            Layers of the vision tower. The last one attends over the whole frame pair, the others inside 112-pixel
-            windows (the paper's section 5).
+            Layers of the vision tower. The last layer attends over the whole frame pair, the other layers attend
+            within windows of 112 pixels (the paper's section 5).
         vision_hidden_size (`int`, *optional*, defaults to `64`):
-            Width of the vision tower; a multiple of 32 too.
+            Width of the vision tower, a multiple of 32.
 
     Returns:
-        `tuple`: a [`~transformers.Qwen2_5_VLForConditionalGeneration`] in float32 on the CPU and a
-        [`~transformers.Qwen2_5_VLProcessor`]. Both save and load with `save_pretrained` and `from_pretrained`.
+        `tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]`: the model in float32 on the CPU, and its
+        processor. Both can be saved with `save_pretrained` and loaded with `from_pretrained`.
     """
     tokenizer = train_tokenizer(texts, vocab_size)
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28),
         tokenizer=tokenizer,
-        # Slices already have their final size ("no further down-sampling", section 5), so the processor never resizes.
+        # Slices already have their final size ("no further down-sampling", the paper's section 5), so nothing is
+        # resized.
         video_processor=Qwen2VLVideoProcessor(
             do_resize=False, do_sample_frames=False, min_pixels=28 * 28, cap_pixels_per_frame=False
         ),
@@ -192,7 +192,7 @@ def make_tiny_qwen(
             "num_attention_heads": heads,
             "num_key_value_heads": heads,
             "max_position_embeddings": 4096,
-            # 16 rotary frequencies a head, shared between depth, height and width as 16:24:24 are in the real model.
+            # A head has 16 rotary frequencies: 4 for depth, 6 for height, 6 for width. The real model has 16:24:24.
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
             "bos_token_id": token_id("<|endoftext|>"),
             "eos_token_id": token_id("<|im_end|>"),
@@ -206,7 +206,7 @@ def make_tiny_qwen(
             "num_heads": vision_hidden_size // 32,
             "out_hidden_size": hidden_size,
             "fullatt_block_indexes": [vision_depth - 1],
-            "tokens_per_second": 2,  # as in the released checkpoints; the class's default of 4 is not
+            "tokens_per_second": 2,  # as in the released checkpoints; the default of the class is 4
         },
         image_token_id=token_id("<|image_pad|>"),
         video_token_id=token_id("<|video_pad|>"),
@@ -224,7 +224,7 @@ def make_tiny_qwen(
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> Qwen2Tokenizer:
-    """Train a byte-level BPE with Qwen's pre-tokenizer and special tokens on `texts`."""
+    """A byte-level BPE tokenizer trained on `texts`, with Qwen's pre-tokenizer and special tokens."""
     bpe = Tokenizer(models.BPE())
     qwen = Qwen2Tokenizer().backend_tokenizer
     bpe.normalizer, bpe.pre_tokenizer = qwen.normalizer, qwen.pre_tokenizer
