@@ -207,6 +207,7 @@ def evaluate_matcher(
         matching[f"{config.options}, {config.difficulty}"] = score_choices(losses, index, of_train, config, CI)
 
     def zero_shot(pairs: Mapping[str, Sequence[Sequence[str]]]) -> dict:
+        """AUROC of the labels, from the texts that state and deny each label."""
         own = {name: [torch.stack([embedded[text] for text in side]) for side in pair] for name, pair in pairs.items()}
         places = [LABELS.index(name) for name in pairs]
         return label_auroc(score_labels(vectors[0], own), labels[:, places], list(pairs), volumes=volumes, ci=CI)

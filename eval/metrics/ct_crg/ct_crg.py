@@ -43,10 +43,12 @@ class CTCrg(evaluate.Metric):
     """Turns texts into labels, and passes the labels to [`crg`]."""
 
     def _info(self):
+        """The description of the metric and the features of its inputs."""
         return evaluate.MetricInfo(
             description=_DESCRIPTION, citation=_CITATION, inputs_description=_INPUTS, features=label_features()
         )
 
     def _compute(self, predictions, references, volumes=None, ci=None):
+        """The metric of a set of reports, see `_INPUTS`."""
         predictions, references, labeler = read_labels(predictions, references, label_report)
         return {**crg(predictions, references, LABELS, volumes=volumes, ci=ci), "labeler": labeler}

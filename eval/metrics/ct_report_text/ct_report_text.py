@@ -37,6 +37,7 @@ class CTReportText(evaluate.Metric):
     """Passes texts and options to [`text_scores`]."""
 
     def _info(self):
+        """The description of the metric and the features of its inputs."""
         text = datasets.Value("string")
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -46,4 +47,5 @@ class CTReportText(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, **options):
+        """The metric of a set of reports, see `_INPUTS`."""
         return text_scores(predictions, references, **options)
