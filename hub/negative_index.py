@@ -136,7 +136,7 @@ def publish_negative_index(
         `str`: address of the dataset.
 
     Raises:
-        [`PublishError`]: if the Hub refuses a request.
+        [`~ct_rate_pairs.hub.repository.PublishError`]: if the Hub refuses a request.
     """
     index = negative_index(config, splits)
     from ct_rate_pairs.sources import open_source

@@ -61,7 +61,8 @@ def publish(
         `str`: address of the publication.
 
     Raises:
-        [`ForbiddenContentError`]: if the folder holds what must not be published. Nothing is then uploaded.
+        [`~ct_rate_pairs.hub.guard.ForbiddenContentError`]: if the folder holds what must not be published. Nothing is
+            then uploaded.
         [`PublishError`]: if the folder is not that of a finished run, or if the tag is on another state of the
             repository (nothing is then uploaded); or if the Hub refuses a request.
     """
