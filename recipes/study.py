@@ -125,7 +125,7 @@ def main(argv: Sequence[str]) -> None:
         help="folder of the study (default: runs/NAME, with the name of the config)",
     )
     add("--jobs", type=int, default=2, help="concurrent runs, one core per run (default: %(default)s)")
-    add("--only", nargs="+", default=[], metavar="TABLE", help="train only the rows of these tables of the config")
+    add("--only", nargs="+", default=[], metavar="TABLE", help="train and write only these tables of the config")
     add("--hours", type=float, help="start no run after this many hours (default: `hours` of the config, or no limit)")
     add("--tables_only", action="store_true", help="train nothing, and make only tables and figures")
     args = parser.parse_args(argv)
