@@ -1,8 +1,8 @@
 """
-What a row costs: `python benchmarks/bench_data.py`, or `make bench-data`.
+Measures the time and memory of a row: `python benchmarks/bench_data.py`, or `make bench-data`.
 
-Everything runs on one thread, in one process and in turns, on volumes of 512 x 512 x 300 voxels that the phantom
-writes: compare the ratios, not the times. Prints a table and writes the same as JSON.
+Everything runs on one thread and in one process, and the tasks take turns. The volumes have 512 x 512 x 300 voxels and
+come from the phantom. Compare the ratios, not the times. The results are printed as a table and written as JSON.
 """
 
 import argparse
@@ -46,8 +46,8 @@ THORAX = Path(".venv/thorax/cxr.nii.gz")
 
 def naive_slices(path: Path) -> np.ndarray:
     """
-    The steps of CT-RATE's published preprocessing (CT-CLIP's `nii_img_to_tensor`), one by one: all voxels as float64,
-    rescaled, the whole volume resampled, clipped, and only then made smaller. The ten planes are picked at the end.
+    The steps of CT-RATE's published preprocessing (CT-CLIP's `nii_img_to_tensor`): all voxels are read as float64 and
+    rescaled, and the whole volume is resampled and clipped. Only then the ten planes are taken.
     """
     slope, intercept = 1.0, 0.0
     hu = slope * nib.load(path).get_fdata() + intercept
@@ -59,7 +59,7 @@ def naive_slices(path: Path) -> np.ndarray:
 
 
 def monai_slices() -> Callable[[Path], np.ndarray] | None:
-    """MONAI's usual chain, where MONAI is installed."""
+    """MONAI's usual chain of transforms; `None` if MONAI is not installed."""
     try:
         from monai import transforms  # noqa: PLC0415
     except ImportError:
@@ -76,7 +76,10 @@ def monai_slices() -> Callable[[Path], np.ndarray] | None:
 
 
 def peak_memory(path: Path) -> float:
-    """Peak memory of reading one volume in a fresh process, over what its imports take, in its int16 arrays."""
+    """
+    Peak memory of reading one volume in a new process, without the memory of the imports. The unit is the size of the
+    volume as an int16 array.
+    """
     code = """
 import re, sys
 from pathlib import Path
@@ -88,7 +91,7 @@ before = kilobytes("VmRSS")
 read_slices(sys.argv[1])
 print(1024 * (kilobytes("VmHWM") - before))
 """
-    small = path.parents[5] / "small.nii.gz"  # first calls load libraries: not the volume's cost
+    small = path.parents[5] / "small.nii.gz"  # read first, because the first call also loads libraries
     hu = np.random.default_rng(0).integers(-1000, 400, (60, 60, 60), dtype=np.int16)
     nib.save(nib.Nifti1Image(hu, np.diag([-2, -2, 2, 1])), small)
     run = subprocess.run(
@@ -98,14 +101,17 @@ print(1024 * (kilobytes("VmHWM") - before))
 
 
 def real_megabytes() -> dict[str, float]:
-    """What the slices of a real thorax CT take in a prepared copy; `make bench-data` fetches it."""
+    """Size of the slices of a real thorax CT in a prepared copy, in MB, if `make bench-data` has downloaded the CT."""
     if not THORAX.exists():
         return {}
     return {"real thorax CT": sum(len(png(plane)) for plane in to_uint8(read_slices(THORAX))) / 1e6}
 
 
 def time_in_turns(tasks: dict[str, tuple[Callable, int]], rounds: int) -> dict[str, float]:
-    """Median seconds a unit of each task, `(function, units a call)`; each round runs every task once."""
+    """
+    Median time of each task, in seconds per unit. A task is (function, units per call). Each round runs every task
+    once.
+    """
     times = {name: [] for name in tasks}
     for i in range(rounds):
         for name, (task, units) in tasks.items():
@@ -117,13 +123,14 @@ def time_in_turns(tasks: dict[str, tuple[Callable, int]], rounds: int) -> dict[s
 
 
 def read_all(dataset) -> None:
-    """Take every row with its pixels."""
+    """Read every row of a dataset, and decode its images."""
     for row in dataset:
         for image in (*row["images"], *row["negative_images"]):
             image.load()
 
 
 def main(out: Path, scans: int, rounds: int) -> None:
+    """Runs all measurements, and writes `bench_data.json` to `out`."""
     torch.set_num_threads(1)
     disable_progress_bar()
     cohort, copy = out / "cohort", out / "prepared"
@@ -210,19 +217,20 @@ def main(out: Path, scans: int, rounds: int) -> None:
         print(f"{line['figure']:<50}{line['value']:>10.2f}   {line['target'] or '':<8}{verdict}")
     for kind, megabytes in report["megabytes_a_prepared_scan"].items():
         print(
-            f"prepared copy: {megabytes:.2f} MB a scan ({kind}): {megabytes * CT_RATE_SCANS / 1e3:.0f} GB for CT-RATE"
+            f"prepared copy ({kind}): {megabytes:.2f} MB per scan, {megabytes * CT_RATE_SCANS / 1e3:.0f} GB for "
+            "CT-RATE"
         )
     print(f"as JSON: {out}/bench_data.json")
     missed = {line["figure"] for line in report["figures"] if line["met"] is False}
     if "naive / our slices" in missed:
         print(
-            f"naive / our slices: inflating alone is {seconds['slices: naive'] / fastest:.1f} times faster than the "
-            "naive way on this\nmachine, and no reader of the whole, checked file can beat that."
+            f"naive / our slices: on this machine, inflating alone is {seconds['slices: naive'] / fastest:.1f} times "
+            "faster than the naive\nway. A reader that reads and checks the whole file cannot be faster than that."
         )
     if any("heter / none" in figure and "prepared" in figure for figure in missed):
         print(
-            "prepared, heter / none: a heter row holds twice the pixels, and decoding pixels is nearly all that is\n"
-            "left to do there. It cannot come near 1.3 without leaving pixels undecoded, which only moves the cost."
+            "prepared, heter / none: a heter row holds twice the pixels, and decoding pixels takes nearly all of the\n"
+            "time. A ratio near 1.3 would need rows with pixels that are decoded later, which only moves the cost."
         )
 
 
@@ -230,6 +238,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_data"), help="folder for cohort, copy and JSON")
     parser.add_argument("--scans", type=int, default=4, help="volumes to read (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every task (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each task is run (default: %(default)s)")
     arguments = parser.parse_args()
     main(arguments.out, arguments.scans, arguments.rounds)

@@ -1,9 +1,9 @@
 """
-What the words alone tell of `task="errors"` on real reports: `python benchmarks/bench_error_text.py REPORTS.csv`.
+How well the text alone solves `task="errors"` on real reports: `python benchmarks/bench_error_text.py REPORTS.csv`.
 
-The file is CT-RATE's or any other with a column `report_text`. One half of the reports is what TF-IDF and logistic
-regression are fitted to, the other is asked about. Printed are how many reports can be asked about, and how well the
-text-only baseline finds the wrong statement; no scan is read.
+The file is CT-RATE's, or any other CSV with a column `report_text`. The text-only baseline (TF-IDF and logistic
+regression) is fitted to one half of the reports, and asked about the other half. The benchmark prints how many reports
+can be asked about, and how well the baseline finds the wrong statement. No scan is read.
 """
 
 import argparse
@@ -15,10 +15,11 @@ from ct_rate_pairs.eval.tasks.errors import detection_scores, detection_table, f
 from ct_rate_pairs.eval.tasks.text_only import score_statements
 
 
-SEEDS = 6  # of the errors that the baseline is fitted to
+SEEDS = 6  # the baseline is fitted to the errors of this number of seeds
 
 
 def main(path: str) -> None:
+    """Fits and measures the baseline, and prints its results."""
     reports = pd.read_csv(path)["report_text"].tolist()
     names, half = [f"train_{number}_a_1.nii.gz" for number in range(len(reports))], len(reports) // 2
     fitted = [flipped for seed in range(SEEDS) for flipped in flip_reports(names[:half], reports[:half], seed)[1]]

@@ -1,13 +1,15 @@
 """
-Whether evidence slices show what they are evidence of: `python benchmarks/bench_evidence.py MODEL PHANTOM`.
+Whether the slices that are named as evidence show the finding: `python benchmarks/bench_evidence.py MODEL PHANTOM`.
 
-On the phantom it is known where each finding is: the planes in which a scan changes when the finding is switched off.
-For each true positive of the test split, a finding that a report states and that is there, the slice with the most
-evidence either meets it or not. Printed is the share that does, by label and in all, beside chance (a slice drawn at
-random): of all true positives, which DESIGN section 12 asks to be at least .70; of those whose finding lies in at most
-half of the slices; and of those whose evidence names a slice at all (`top_slices`), which is what a reader is told.
-How far the confidence can be trusted on the test split follows if the model has one (`confidence.json`), beside the
-prevalence of each label in the validation split, told of every scan.
+On the phantom, the slices that show a finding are known: they change if the scan is rendered without the finding. A
+hit is a true positive (a finding that the report states and the scan has) whose slice with the most evidence shows the
+finding. The benchmark prints the share of hits beside chance (a random slice), for each label and for all labels:
+- of all true positives, where the target is at least .70;
+- of the true positives whose finding is in at most half of the slices;
+- of the true positives whose evidence is clear enough to name a slice to the reader (`top_slices`).
+
+If the model has a calibrated confidence (`confidence.json`), the benchmark also prints its errors. They are compared
+with the errors of a constant: the prevalence of each label in the validation split.
 """
 
 import argparse
@@ -27,11 +29,11 @@ from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.volumes.slicing import choose_planes
 
 
-CHANGED_HU, CHANGED_VOXELS = 40, 3  # of a slice that a finding meets
+CHANGED_HU, CHANGED_VOXELS = 40, 3  # a slice shows a finding if at least 3 of its voxels change by more than 40 HU
 
 
 def planted(row: dict, cohort: dict) -> dict[int, np.ndarray]:
-    """Index in `LABELS` of each finding of a phantom scan -> whether each slice meets it, bool `[S]`."""
+    """Index in `LABELS` of each finding of a phantom scan -> whether each slice shows the finding, bool `[S]`."""
     split, patient, scan = row["volume"].split("_")[:3]
     name = (("train", "valid").index(split), int(patient), "abc".index(scan) + 1)
     shape = cohort["shape"]
@@ -51,7 +53,10 @@ def planted(row: dict, cohort: dict) -> dict[int, np.ndarray]:
 
 
 def print_hits(hits: list[tuple[int, bool, float, bool]]) -> None:
-    """True positives as (label, hit, chance, whether a slice is named), as a Markdown table of `n`, hits / chance."""
+    """
+    Prints a Markdown table: number of true positives, share of hits and chance. `hits` has (label, hit, chance,
+    whether a slice is named) of each true positive.
+    """
     table = np.array(hits, dtype=float)
     print("| finding | true positives | in at most half of the slices | with a slice named |")
     print("|---|---|---|---|")
@@ -62,6 +67,7 @@ def print_hits(hits: list[tuple[int, bool, float, bool]]) -> None:
 
 
 def main(model: str, data_dir: str, split: str, scans: int) -> None:
+    """Writes the reports with their evidence, and prints the results."""
     cohort = json.loads((Path(data_dir) / "phantom.json").read_text())
     reporter = load_reporter(model)
     splits = load_dataset("ct_rate_pairs", data_dir=data_dir, negative="none", **read_row_settings(model))

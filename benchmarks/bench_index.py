@@ -1,9 +1,9 @@
 """
-What CT-RATE's index costs: `python benchmarks/bench_index.py`, or `make bench-data`.
+Measures the time and memory of CT-RATE's index: `python benchmarks/bench_index.py`, or `make bench-data`.
 
-Writes tables of CT-RATE's size (47,149 reconstructions of 20,000 patients, all 44 metadata columns, reports of its
-median length, labels drawn from the phantom's copula of its label statistics) without volumes, and measures in a fresh
-process what it takes from the tables to a dataset ready to draw heter partners, uniform and balanced.
+The benchmark writes tables with the size of CT-RATE's tables, without volumes: 47,149 reconstructions of 20,000
+patients, all 44 metadata columns, reports of CT-RATE's median length, and labels with CT-RATE's frequencies. Then it
+loads the dataset in a new process, until heter partners can be drawn, with uniform and with balanced sampling.
 """
 
 import argparse
@@ -57,7 +57,7 @@ print(json.dumps({"rows": len(dataset), "seconds": seconds, "megabytes": memory 
 
 
 def write_tables(root: Path) -> None:
-    """CT-RATE's tables, made up, of its size."""
+    """Writes invented tables with the size of CT-RATE's tables."""
     rng = np.random.default_rng(0)
     for split, stem in STEMS.items():
         patients = np.sort(
@@ -94,6 +94,7 @@ def write_tables(root: Path) -> None:
 
 
 def main(out: Path) -> None:
+    """Runs the measurement, and writes `bench_index.json` to `out`."""
     root = out / "tables"
     if not root.exists():
         write_tables(root)
@@ -107,7 +108,7 @@ def main(out: Path) -> None:
             f"{sampling:<10}{report[sampling]['rows']:>8} rows indexed in {report[sampling]['seconds']:.2f} s "
             "(target < 5), "
             f"peak {report[sampling]['megabytes']:.0f} MB over the imports (target < 500), "
-            f"{report[sampling]['draw_ms']:.2f} ms a draw"
+            f"{report[sampling]['draw_ms']:.2f} ms per draw"
         )
     (out / "bench_index.json").write_text(json.dumps(report, indent=2))
 

@@ -1,10 +1,11 @@
 """
 How well the rule labeler reads reports, and how fast: `python benchmarks/bench_labeler.py REPORTS.csv`.
 
-The CSV has one report a row: a column `report_text` and the 18 labels by name, as in the training set of CT-CLIP's
-text classifier. Prints precision, recall and F1 a label, and the speed on one core twice: cold, with no sentence or
-word seen before, and warm, as in a long run over the same kind of reports. `--misses LABEL` prints the misses of one
-label, row by row, with the sentences that speak of it; they go to the terminal only, as CT-RATE's licence asks.
+The CSV has one report per row: a column `report_text`, and one column per label, as in the training set of CT-CLIP's
+text classifier. The benchmark prints precision, recall and F1 per label, and the speed on one core: cold (no sentence
+or word was seen before) and warm (as in a long run over similar reports). `--misses LABEL` prints the errors of one
+label, row by row, with the sentences about the label. They are only printed and never written to a file, because
+CT-RATE's licence forbids redistribution.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from ct_rate_pairs.reports.terms import STEMS
 
 
 def print_table(stated: np.ndarray, labels: np.ndarray) -> None:
-    """Precision, recall, F1 and support of each label, and their means, as a Markdown table."""
+    """Prints precision, recall, F1 and support of each label, and their means, as a Markdown table."""
     hits, claims, support = (stated & labels).sum(0), stated.sum(0), labels.sum(0)
     precision, recall, f1 = hits / claims, hits / support, 2 * hits / (claims + support)
     print("| label | precision | recall | F1 | support |\n|---|---|---|---|---|")
@@ -30,7 +31,10 @@ def print_table(stated: np.ndarray, labels: np.ndarray) -> None:
 
 
 def print_misses(texts: list[str], stated: np.ndarray, labels: np.ndarray, label: str) -> None:
-    """Rows (from 0) where rules and manual label differ, with the sentences that hold one of the label's stems."""
+    """
+    Prints the rows (from 0) where the rules and the manual label differ, with the sentences that hold one of the
+    label's stems.
+    """
     index = LABELS.index(label)
     for row in np.flatnonzero(stated[:, index] != labels[:, index]):
         print(f"\nrow {row}: manual {int(labels[row, index])}, rules {int(stated[row, index])}")
@@ -40,7 +44,7 @@ def print_misses(texts: list[str], stated: np.ndarray, labels: np.ndarray, label
 
 
 def reports_per_second(texts: list[str]) -> float:
-    """Speed of one pass over the reports in this process, which uses one core."""
+    """Reports per second of one pass over the reports, on one core."""
     start = time.process_time()
     for text in texts:
         label_report(text)
@@ -48,6 +52,7 @@ def reports_per_second(texts: list[str]) -> float:
 
 
 def main(csv: Path, misses: str | None) -> None:
+    """Runs the measurement, and prints the results, or the errors of the label `misses`."""
     table = pd.read_csv(csv)
     texts, labels = table["report_text"].fillna("").tolist(), table[list(LABELS)].to_numpy(dtype=bool)
     cold, warm = [], []
@@ -67,6 +72,6 @@ def main(csv: Path, misses: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path, help="reports with manual labels")
-    parser.add_argument("--misses", choices=LABELS, metavar="LABEL", help="print the misses of this label")
+    parser.add_argument("--misses", choices=LABELS, metavar="LABEL", help="print only the errors of this label")
     args = parser.parse_args()
     main(args.csv, args.misses)

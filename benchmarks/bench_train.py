@@ -1,9 +1,9 @@
 """
-What a negative costs: `python benchmarks/bench_train.py`, or `make bench-train`.
+Measures the time and memory of a negative in training: `python benchmarks/bench_train.py`, or `make bench-train`.
 
-Steps of stock `SFTTrainer` and of the pair modes on the same batch, on one thread: times taken in turns in one
-process, peak memory in a fresh process each. Compare the ratios, not the times. Prints a table
-and writes the same as JSON.
+The training steps of stock `SFTTrainer` and of the pair modes are compared on the same batch, on one thread. For the
+times, the variants take turns in one process. The peak memory of each variant is measured in a new process. Compare
+the ratios, not the times. The results are printed as a table and written as JSON.
 """
 
 import argparse
@@ -38,14 +38,14 @@ VARIANTS = {
     "sequential": {"pair_mode": "sequential", "max_negative_loss": 100.0},
     "sequential, all capped": {"pair_mode": "sequential", "max_negative_loss": 1e-6},
 }
-TARGETS = {  # time and memory, as ratios to stock
+TARGETS = {  # largest time and memory, as ratios to stock
     "sequential": (2.05, 1.1),
     "sequential, all capped": (1.45, None),
 }
 
 
 def make_rows(number: int = BATCH, side: int = SIDE) -> list[dict]:
-    """Rows of noise: what a step costs does not depend on what is on the slices."""
+    """Rows of noise, because the cost of a step does not depend on the content of the slices."""
     rng = np.random.default_rng(0)
     slices = lambda: [Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)) for _ in range(SLICES)]  # noqa: E731
     return [
@@ -87,23 +87,25 @@ class Steps:
         )
         arguments = {"train_dataset": dataset, "data_collator": collator, "processing_class": processor}
         self.trainer = kind(model=model, args=args, **arguments)
-        self.trainer.model_accepts_loss_kwargs = True  # as ours: Qwen2.5-VL's class says False
+        self.trainer.model_accepts_loss_kwargs = True  # as in our trainer: the class of Qwen2.5-VL says False
         self.trainer.create_optimizer()
         self.batch = dict(collator(rows))
         self.tokens = (self.batch["labels"] != -100).sum()
 
     def __call__(self) -> None:
+        """Takes one step."""
         self.trainer.training_step(self.trainer.model, dict(self.batch), num_items_in_batch=self.tokens)
         self.trainer.optimizer.step()
         self.trainer.optimizer.zero_grad()
 
 
 def kilobytes(name: str) -> int:
+    """A value of `/proc/self/status`, such as the resident memory `VmRSS`."""
     return int(re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def measure_memory(variant: str, out: Path) -> float:
-    """Peak memory of a step in this process, over what stands after the first one, in MB."""
+    """Peak memory of a step in this process, in MB, without the memory that is still used after the first step."""
     step = Steps(variant, out)
     step()
     Path("/proc/self/clear_refs").write_text("5")
@@ -114,6 +116,7 @@ def measure_memory(variant: str, out: Path) -> float:
 
 
 def main(out: Path, rounds: int) -> None:
+    """Runs all measurements, and writes `bench_train.json` to `out`."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     steps = {variant: Steps(variant, out) for variant in VARIANTS}
@@ -128,7 +131,7 @@ def main(out: Path, rounds: int) -> None:
     memory = {}
     for variant in VARIANTS:
         command = [sys.executable, __file__, "--out", str(out), "--memory-of", variant]
-        # What is freed goes back at once, so that resident memory is memory in use.
+        # Freed memory goes back to the system at once, so that the resident memory is the memory in use.
         allocator = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"}
         run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | allocator)
         memory[variant] = float(run.stdout.splitlines()[-1])
@@ -139,7 +142,7 @@ def main(out: Path, rounds: int) -> None:
         f"one thread, median of {rounds} steps in turns; {platform.machine()}, {os.cpu_count()} cores, "
         f"torch {torch.__version__}"
     )
-    print(f"{'':<26}{'s a step':>10}{'x stock':>9}{'target':>9}{'peak MB':>10}{'x stock':>9}{'target':>9}")
+    print(f"{'':<26}{'s/step':>10}{'x stock':>9}{'target':>9}{'peak MB':>10}{'x stock':>9}{'target':>9}")
     report = []
     for variant in VARIANTS:
         time_target, memory_target = TARGETS.get(variant, (None, None))
@@ -160,10 +163,9 @@ def main(out: Path, rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_train"), help="folder for the JSON")
-    parser.add_argument("--rounds", type=int, default=8, help="steps of every variant (default: %(default)s)")
-    parser.add_argument(
-        "--memory-of", choices=VARIANTS, help=argparse.SUPPRESS
-    )  # its own process, started by this one
+    parser.add_argument("--rounds", type=int, default=8, help="steps of each variant (default: %(default)s)")
+    # `main` starts this script with this option, to measure the memory of one variant in a new process.
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
         print(measure_memory(arguments.memory_of, arguments.out))

@@ -1,10 +1,10 @@
 """
-What a negative costs at the released models' size: `python benchmarks/bench_train_gpu.py`, or `make bench-train`
-where a GPU is.
+Measures the time and memory of a negative in training, with models of the released sizes:
+`python benchmarks/bench_train_gpu.py`, or `make bench-train` on a machine with a GPU.
 
-Qwen2.5-VL of 3B and 7B with random weights, in bfloat16 with gradient checkpointing, LoRA and full, one volume of ten
-slices and its report a step. Model FLOPs utilisation is against the matrix product that this card was measured to do.
-`--shapes tiny` runs anywhere, to try the script.
+The models are Qwen2.5-VL 3B and 7B with random weights, in bfloat16 with gradient checkpointing, trained with LoRA and
+in full. A step takes one volume of ten slices and its report. The model FLOPs utilisation (MFU) is relative to the
+speed of a matrix product measured on the same GPU. `--shapes tiny` runs on any machine, to try the script.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCol
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
-# The released checkpoints' config.json
+# From the config.json of the released checkpoints.
 SHAPES = {
     "tiny": {},
     "3B": {
@@ -51,6 +51,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_model(shape: str):
+    """An untrained Qwen2.5-VL of a shape, and a processor."""
     model, processor = make_tiny_qwen([REPORT, "Write the findings."])
     if shape == "tiny":
         return model.to(torch.bfloat16), processor
@@ -68,7 +69,7 @@ def make_model(shape: str):
 
 
 def make_trainer(shape: str, tuning: str, variant: str, out: Path):
-    """A trainer of one variant, and the batch that it is given at each step."""
+    """A trainer of one variant, and the batch of its steps."""
     options = {
         "output_dir": str(out / "trainer"), "per_device_train_batch_size": 1, "report_to": "none", "max_length": None,
         "use_cpu": DEVICE == "cpu", "bf16": True, "gradient_checkpointing": True, "max_steps": 1000,
@@ -98,11 +99,13 @@ def make_trainer(shape: str, tuning: str, variant: str, out: Path):
 
 
 def wait() -> None:
+    """Waits until the GPU has finished."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
 def seconds_of(call, repeats: int) -> float:
+    """Median time of a call, in seconds."""
     times = []
     for _ in range(repeats + 1):
         wait()
@@ -110,30 +113,32 @@ def seconds_of(call, repeats: int) -> float:
         call()
         wait()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])  # the first warms up
+    return statistics.median(times[1:])  # without the first call, which warms up
 
 
 def matrix_ceiling(side: int) -> float:
-    """FLOP/s of a bfloat16 matrix product on this device."""
+    """Speed of a bfloat16 matrix product on this device, in FLOP/s."""
     a, b = (torch.randn(side, side, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
     return 2 * side**3 / seconds_of(lambda: a @ b, repeats=20)
 
 
 def model_flops(trainer, batch: dict, tuning: str, variant: str) -> float:
-    """What a step has to compute: recomputation under gradient checkpointing is not counted."""
+    """Number of FLOP that a step needs. Recomputation for gradient checkpointing is not counted."""
     inputs = {name: value for name, value in batch.items() if name != "volumes" and not name.startswith("negative_")}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         trainer.model(**inputs)
     forward = counter.get_total_flops()
     modules = counter.get_flop_counts()
     vision = max(sum(counts.values()) for name, counts in modules.items() if name.endswith(".visual"))
-    # Frozen weights need no gradient of their own, and a frozen vision tower, ahead of all that learns, needs none.
+    # With LoRA, the frozen weights need no gradient, so their backward costs as much as their forward. The frozen
+    # vision tower comes before all trained weights, so it needs no backward.
     backward = forward - vision if tuning == "lora" else 2 * forward
     passes = {"stock": (1, 1), "sequential, all capped": (2, 1)}.get(variant, (2, 2))
     return passes[0] * forward + passes[1] * backward
 
 
 def measure(shape: str, tuning: str, variant: str, out: Path, repeats: int, ceiling: float) -> dict:
+    """Time, peak memory and MFU of the steps of one variant."""
     trainer, batch = make_trainer(shape, tuning, variant, out)
     tokens = (batch["labels"] != -100).sum()
 
@@ -159,17 +164,18 @@ def measure(shape: str, tuning: str, variant: str, out: Path, repeats: int, ceil
 
 
 def main(shapes: list[str], out: Path, repeats: int) -> None:
+    """Runs all measurements, and writes `bench_train_gpu.json` to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     ceiling = matrix_ceiling(8192 if DEVICE == "cuda" else 1024)
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{os.cpu_count()} CPU cores"
     print(f"{name}, torch {torch.__version__}; a bfloat16 matrix product: {ceiling / 1e12:.2f} TFLOP/s")
     print("targets: sequential <= 2.05x time and 1.1x memory of stock, all capped <= 1.45x time")
-    print(f"{'':<36}{'s a step':>10}{'x stock':>9}{'peak GB':>9}{'x stock':>9}{'tokens/s':>10}{'MFU':>7}")
+    print(f"{'':<36}{'s/step':>10}{'x stock':>9}{'peak GB':>9}{'x stock':>9}{'tokens/s':>10}{'MFU':>7}")
     report, path = [], out / "bench_train_gpu.json"
     for shape in shapes:
         for tuning in ("lora", "full"):
             for variant in VARIANTS:
-                gc.collect()  # the model before goes before the next comes
+                gc.collect()  # frees the last model before the next one is made
                 torch.cuda.empty_cache()
                 try:
                     row = measure(shape, tuning, variant, out, repeats, ceiling)
@@ -198,7 +204,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["3B", "7B"])
     parser.add_argument("--out", type=Path, default=Path("runs/bench_train"), help="folder for the JSON")
-    parser.add_argument("--repeats", type=int, default=5, help="steps of every variant (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="steps of each variant (default: %(default)s)")
     arguments = parser.parse_args()
     if DEVICE == "cpu" and arguments.shapes != ["tiny"]:
         parser.exit(message="No GPU here: the released shapes were not run (`--shapes tiny` tries the script).\n")
