@@ -1,6 +1,8 @@
 """
-How long a start takes, as ratios of medians measured in one run: imports and the `--help` of each command, beside the
-imports that they cannot do without. `make bench-start` prints the table and writes it to runs/bench_start.
+Measures how long the package takes to start: `python benchmarks/bench_start.py`, or `make bench-start`.
+
+The import of the package and the `--help` of each command are compared with an import that they need in any case, such
+as `import datasets`. Compare the ratios, not the times. The results are printed as a table and written as JSON.
 """
 
 import argparse
@@ -20,12 +22,12 @@ from ct_rate_pairs.eval.tables import format_markdown
 PYTHON = sys.executable
 DATASETS, TRL = "import datasets", "from trl import SFTConfig"
 TRANSFORMERS = "from transformers import AutoModelForImageTextToText"
-OF_TRL = ("train", "train-matcher")  # these show the options of Trainer
-MOST = 1.3
+OF_TRL = ("train", "train-matcher")  # their help shows the options of Trainer, so they need TRL
+MOST = 1.3  # largest ratio of the times
 
 
 def measure(arguments: list[str], folder: str) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of one process of Python."""
+    """Time in seconds and peak memory in MiB of one Python process."""
     start = time.perf_counter()
     process = subprocess.Popen([PYTHON, *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -36,8 +38,9 @@ def measure(arguments: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="starts of each (default: %(default)s)")
+    """Runs the measurement, prints the table, and writes `results.json`."""
+    parser = argparse.ArgumentParser(description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="starts of each process (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bench_start"))
     args = parser.parse_args()
 
@@ -50,9 +53,9 @@ def main() -> None:
 
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in everything}
     with tempfile.TemporaryDirectory() as folder:
-        for words in everything.values():  # what is read once, from the disk
+        for words in everything.values():  # a first start, which reads files from the disk
             measure(words, folder)
-        for _ in range(args.repeats):  # one after the other, so that noise meets all of them
+        for _ in range(args.repeats):  # in turns, so that noise affects all of them equally
             for name, words in everything.items():
                 measured[name].append(measure(words, folder))
     seconds, memory = ({name: median(values[i] for values in of) for name, of in measured.items()} for i in (0, 1))

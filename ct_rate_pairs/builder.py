@@ -125,8 +125,8 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
         if not any(len(table) for table in self.reader.tables.values()):
             raise ValueError(
                 f"{self.config.data_dir or 'CT-RATE'} holds no volume that its tables name, for "
-                f"files={self.reader.source.settings.files!r}. `fixed` ones lie under dataset/train_fixed and "
-                "dataset/valid_fixed, `original` ones under dataset/train and dataset/valid."
+                f"files={self.reader.source.settings.files!r}. The `fixed` volumes are in dataset/train_fixed and "
+                "dataset/valid_fixed, the `original` volumes in dataset/train and dataset/valid."
             )
         lines = {name: self.reader.lines(name) for name in self.reader.tables}
         if not any(lines.values()):

@@ -44,7 +44,7 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         """As in `argparse`, but an unknown option ends the command. Other unknown arguments are returned."""
         args = [self.respell(argument) for argument in (sys.argv[1:] if args is None else args)]
-        # Ahead of argparse, which first tells of what is required and missing.
+        # Before argparse, which would report missing arguments first, and not the mistyped option.
         for argument in args:
             option = argument.split("=")[0]
             if option.startswith("--") and option not in ("--", *self._option_string_actions):

@@ -255,7 +255,7 @@ class RowReader:
     def _skip(self, error: VolumeError) -> None:
         if self.config.on_error == "raise":
             raise VolumeError(
-                f"{error} To leave such volumes out, counted and named, pass on_error='skip'."
+                f"{error} To leave such volumes out, with a warning for each, pass on_error='skip'."
             ) from error
         if str(error) not in self.skipped:
             self.skipped.append(str(error))

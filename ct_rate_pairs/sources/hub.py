@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     FileMetadataError,
     HfHubHTTPError,
-    HTTPError,  # of whichever httpx the client is on
+    HTTPError,  # of the version of httpx that the client uses
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
