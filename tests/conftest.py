@@ -5,11 +5,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from helpers.shared import made_once
 from helpers.tree import write_tree
 from helpers.writable_hub import WRITE, WritableHub
 
@@ -22,18 +21,6 @@ def own_caches(tmp_path_factory):
     import datasets.config
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
-
-
-def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder to read only, that the first of the workers makes for all."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            half = folder.with_name(f"{name}-half")
-            make(half)
-            half.rename(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,101 +1,120 @@
-"""The wheel: an explicit list of packages silently drops what it does not name, and so does one of dependencies."""
+"""The wheel: an explicit list of packages silently drops what it does not name. Installed, it needs no checkout."""
 
-import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from pathlib import Path
 
+import pytest
+import yaml
 from helpers.paths import ROOT
+from helpers.shared import made_once
+
+from ct_rate_pairs.__main__ import COMMANDS
 
 
 FOLDERS = {"ct_rate_pairs": "ct_rate_pairs", "trainer": "ct_rate_pairs/trainer"}
 FOLDERS |= {"eval": "ct_rate_pairs/eval", "hub": "ct_rate_pairs/hub", "recipes": "ct_rate_pairs/recipes"}
-# What only some need: the extra, and what of it is imported.
-OPTIONAL = {"bertscore": {"bert-score"}, "dicom": {"pydicom"}, "metaimage": {"simpleitk"}, "meteor": {"pycocoevalcap"}}
+# The tests' own environment has the checkout as an editable install, which would stand in for what the wheel lacks.
+SITE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+"""
 
 
-def test_the_wheel_holds_every_module(tmp_path):
-    source = tmp_path / "source"
-    for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+def build(folder: Path) -> None:
+    """The wheel, and what it holds installed into an empty folder."""
+    source, site = folder / "source", folder / "site"
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    built = subprocess.run(
-        [*command, "--wheel-dir", str(tmp_path), str(source)], capture_output=True, text=True, check=False
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-build-isolation"]
+    built = [*pip, "wheel", *alone, "--wheel-dir", str(folder), str(source)]
+    done = subprocess.run(built, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)], check=True)
+    (folder / "sitecustomize.py").write_text(SITE)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Path:
+    return made_once(tmp_path_factory, "wheel", build)
+
+
+def use(built: Path, folder: Path, *command: str) -> str:
+    """What Python prints where only the wheel is installed."""
+    (folder / "empty").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"PYTHONPATH": f"{built / 'site'}{os.pathsep}{built}", "HF_HOME": str(folder / "hf")}
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    used = subprocess.run(
+        [sys.executable, *command], cwd=folder / "empty", env=environment, capture_output=True, text=True, check=False
     )
-    assert built.returncode == 0, built.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        packed = set(wheel.namelist())
-    modules = {
+    assert used.returncode == 0, used.stderr[-3000:]
+    return used.stdout
+
+
+def test_the_wheel_holds_every_module_config_and_template(built):
+    packed = {path.relative_to(built / "unpacked").as_posix() for path in (built / "unpacked").rglob("*")}
+    kinds = {".py", ".yaml", ".md", ".typed"}
+    files = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in kinds
     }
-    assert "ct_rate_pairs/eval/metrics/ct_coverage/ct_coverage.py" in modules
-    assert not modules - packed
-
-    # What is installed works without the checkout: the dataset and the metrics are registered from the wheel.
-    installed = tmp_path / "installed"
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(installed),
-    ]
-    subprocess.run([*install, str(next(tmp_path.glob("*.whl")))], check=True)
-    code = (
-        "import ct_rate_pairs, evaluate; print(ct_rate_pairs.__file__); "
-        "print(evaluate.load('ct_coverage').compute(predictions=['A nodule.'], references=['Nodules.'])['coverage'])"
+    expected = (
+        "eval/metrics/ct_coverage/ct_coverage.py",
+        "recipes/configs/phantom.yaml",
+        "hub/templates/model_card.md",
     )
-    used = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(installed), "HF_HOME": str(tmp_path / "hf")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert used.stdout.split() == [str(installed / "ct_rate_pairs" / "__init__.py"), "1.0"], used.stderr
+    assert {f"ct_rate_pairs/{file}" for file in expected} <= files
+    assert not files - packed
+    assert {f"{package}/py.typed" for package in FOLDERS.values()} <= packed
 
 
-def imported(folder: str) -> set[str]:
-    """The packages of others that the modules of a folder import, wherever in them."""
-    found = set()
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add(node.module.split(".")[0])
-    return found - sys.stdlib_module_names - {"ct_rate_pairs"}
+def test_the_literal_uses_work_from_an_empty_folder(built, phantom, tmp_path):
+    code = f"""
+import ct_rate_pairs
+from datasets import load_dataset
+import evaluate
+
+rows = load_dataset("ct_rate_pairs", data_dir={str(phantom)!r}, negative="heter")
+row = rows["train"][0]
+print(len(row["images"]), len(row["negative_images"]))
+print(evaluate.load("ct_coverage").compute(predictions=["A nodule."], references=["Nodules."])["coverage"])
+import sys
+print({{module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "ct_rate_pairs"}})
+"""
+    slices, coverage, files = use(built, tmp_path, "-c", code).splitlines()
+    assert (slices, coverage) == ("10 10", "1.0")
+    assert all(file.startswith(str(built / "site")) for file in eval(files))
 
 
-def declared(requirements: list[str]) -> set[str]:
-    return {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in requirements}
+def test_the_command_lists_the_others(built, tmp_path):
+    told = use(built, tmp_path, "-m", "ct_rate_pairs", "--help")
+    assert all(f"  {command} " in told for command in COMMANDS)
 
 
-def test_what_is_imported_is_declared_and_nothing_else():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {name: of[0].lower().replace("_", "-") for name, of in packages_distributions().items()}
-    used = {names[name] for folder in FOLDERS for name in imported(folder)}
-    extras = {name: declared(project["optional-dependencies"][name]) for name in OPTIONAL}
-    assert {name: extra & used for name, extra in extras.items()} == OPTIONAL
-    # qwen-vl-utils and transformers import torchvision without asking for it.
-    assert declared(project["dependencies"]) == used - set.union(*OPTIONAL.values()) | {"torchvision"}
+@pytest.mark.slow
+def test_a_run_finds_its_config_and_the_template_of_its_card(built, phantom, tmp_path):
+    train = ("train", "--config", "phantom", "--data_dir", str(phantom), "--output_dir", "run", "--max_steps", "3")
+    short = ("--max_eval_samples", "2", "--max_new_tokens", "8", "--confidence_scans", "0")
+    use(built, tmp_path, "-m", "ct_rate_pairs", *train, *short)
+    card = (tmp_path / "empty" / "run" / "README.md").read_text()
+    assert card.startswith("---") and "phantom" in card
+    assert (tmp_path / "empty" / "run" / "results.json").exists()
 
 
-def test_all_takes_what_every_other_extra_takes_but_the_developers():
+def test_the_linter_of_the_commits_is_that_of_the_tests():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (every,) = extras["all"]
-    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "bench", "docs", "test"}
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert f"ruff=={hook['rev'].removeprefix('v')}" in extras["test"]
