@@ -98,7 +98,7 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
             - `settings`: options that override `base` for all runs.
             - `cohort`: arguments of [`~ct_rate_pairs.phantom.write_cohort`].
             - `seeds`: the seeds of each row.
-            - `hours` (*optional*): no run is started after this time.
+            - `hours` (*optional*): no run is started after so many hours.
             - `tables`: maps the name of a table to its `title`; its `rows`, which map the title of a row to the
               options that it overrides; *optionally* `seeds` for this table alone, and `against`, the setting on the x
               axis of its figure.
