@@ -28,7 +28,12 @@ def main(argv: Sequence[str]) -> None:
     add_options(parser, VolumeSettings)
     add("--shard_size", type=int, default=200, metavar="N", help="scans per file (default: %(default)s)")
     add("--workers", type=int, metavar="W", help="processes (default: one per core)")
-    add("--on_error", choices=("skip", "raise"), default="skip", help="what a bad volume does (default: %(default)s)")
+    add(
+        "--on_error",
+        choices=("skip", "raise"),
+        default="skip",
+        help="what to do at a bad volume (default: %(default)s)",
+    )
     add("--shard_index", type=int, default=0, metavar="I", help="number of this job, from 0 (default: %(default)s)")
     add("--num_shards", type=int, default=1, metavar="N", help="jobs that share the work (default: %(default)s)")
     args = vars(parser.parse_args(argv))
