@@ -1,8 +1,8 @@
 """
-The documentation as one site. mkdocs runs the functions here, and mkdocstrings the class.
+The documentation as one site: mkdocs calls the functions `on_...`, and mkdocstrings the class.
 
-The folders trainer/, eval/, hub/ and recipes/ are packages below `ct_rate_pairs` only once they are installed, so the
-reference is read from a folder of links that has them there. Docstrings have TRL's form, which is set as Markdown here.
+The folders trainer/, eval/, hub/ and recipes/ are packages of `ct_rate_pairs` only once they are installed. So the
+reference is read from a folder of links, which has them there. Docstrings have TRL's form, and become Markdown here.
 """
 
 import logging
@@ -26,7 +26,7 @@ SECTION = re.compile(r"(Args|Parameters|Attributes|Returns|Yields|Raises|Example
 FORMULA = re.compile(r'<(div|span) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 REFERENCE = re.compile(r"\[`~?([\w.]+)`\](?![(\[])")
 
-# What is logged below "mkdocs" as a warning makes `mkdocs build --strict` fail.
+# A warning of a logger below "mkdocs" makes `mkdocs build --strict` fail.
 logger = logging.getLogger("mkdocs.hooks.documentation")
 
 
@@ -48,47 +48,52 @@ def on_page_content(html: str, **_) -> str:
 
 
 class TRLDocstrings(griffe.Extension):
-    """Sets docstrings in TRL's form as Markdown, with links to what is named in square brackets."""
+    """Turns docstrings in TRL's form into Markdown, with links to what they name in square brackets."""
 
     def on_object(self, *, obj: griffe.Object, **_) -> None:
+        """Called for each object of the reference, as soon as it is read."""
         if obj.docstring and obj.path.startswith("ct_rate_pairs"):
-            text = REFERENCE.sub(lambda match: link(match[1], obj), obj.docstring.value)
+            text = REFERENCE.sub(lambda match: link_to(match[1], obj), obj.docstring.value)
             obj.docstring.value = to_markdown(text)
 
 
-def link(name: str, obj: griffe.Object) -> str:
-    """A name in a docstring as Markdown: a link to a class, function or module of ours, else code."""
-    shown = f"`{name.rsplit('.', 1)[-1]}`"
-    if "." in name and not name.startswith("ct_rate_pairs."):
-        short = name.split(".")[0]
-        if short not in names() and short[0].islower():
-            return shown  # another library's
+def link_to(name: str, obj: griffe.Object) -> str:
+    """Markdown for a name in the docstring of `obj`: a link to a class, function or module of ours, else code."""
+    *before, last = name.split(".")
+    if before and before[0] != "ct_rate_pairs" and before[0].islower():
+        return f"`{last}`"  # of another library
     found = resolve(name, obj)
     if found is None:
         logger.warning("The docstring of %s names [`%s`], and there is no such thing.", obj.path, name)
-    target = found.__name__ if isinstance(found, ModuleType) else getattr(found, "__qualname__", "_")
-    if any(part.startswith("_") for part in target.split(".")):  # data, or not on the pages
-        return shown
-    return f"[{shown}][{target if isinstance(found, ModuleType) else f'{found.__module__}.{target}'}]"
+    if isinstance(found, ModuleType):
+        return f"[`{last}`][{found.__name__}]"
+    target = getattr(found, "__qualname__", "_")  # data has none
+    on_a_page = not any(part.startswith("_") for part in target.split("."))
+    return f"[`{last}`][{found.__module__}.{target}]" if on_a_page else f"`{last}`"
 
 
 def resolve(name: str, obj: griffe.Object) -> Any:
     """
-    What a name in the docstring of `obj` means, `None` if nothing: by its whole path, or as in TRL by its bare name, of
-    the class that the docstring is of, of its module, or of the only module that has it.
+    Finds what a name in the docstring of `obj` means. The name is a whole path. Or it is bare, as in TRL: then it is
+    looked for in the class of the docstring, in its module, and at last in the only module that defines it.
+
+    Returns:
+        `Any`: the thing, or `None` if there is none.
     """
     if name.startswith("ct_rate_pairs."):
         return by_path(name)
-    around, places = obj, []
+    places, around = [], obj
     while around is not None:
         places.append(around.path)
         around = around.parent
-    places += names().get(name.split(".")[0], []) if len(names().get(name.split(".")[0], [])) == 1 else []
+    defined_in = names().get(name.split(".", maxsplit=1)[0], [])
+    if len(defined_in) == 1:
+        places += defined_in
     return next((found for place in places if (found := by_path(f"{place}.{name}")) is not None), None)
 
 
 def by_path(path: str) -> Any:
-    """The thing of a dotted path, `None` if there is none."""
+    """The thing at a dotted path; `None` if there is none."""
     parts = path.split(".")
     for end in range(len(parts), 0, -1):
         try:
@@ -103,7 +108,7 @@ def by_path(path: str) -> Any:
 
 @cache
 def names() -> dict[str, list[str]]:
-    """The classes and functions of the package: their names, and the modules that define them."""
+    """Maps the name of each class and function of the package to the modules that define it."""
     known = defaultdict(list)
     for module in modules():
         for name, thing in vars(import_module(module)).items():
@@ -113,27 +118,27 @@ def names() -> dict[str, list[str]]:
 
 
 def modules() -> list[str]:
-    """The modules of the package by name, but for those that are commands, and the scripts that `evaluate` runs."""
+    """The names of the package's modules, without `__main__` and without the scripts that `evaluate` runs."""
     found = []
     for folder in ("ct_rate_pairs", *FOLDERS):
         for path in (ROOT / folder).rglob("*.py"):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            if parts[-1] != "__main__" and (path.parent / "__init__.py").is_file():
-                parts = parts if folder == "ct_rate_pairs" else ("ct_rate_pairs", *parts)
-                found.append(".".join(parts).removesuffix(".__init__"))
+            if path.stem != "__main__" and (path.parent / "__init__.py").is_file():
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                name = ".".join(parts if folder == "ct_rate_pairs" else ("ct_rate_pairs", *parts))
+                found.append(name.removesuffix(".__init__"))
     return sorted(found)
 
 
 def to_markdown(docstring: str) -> str:
     """
-    A docstring in TRL's form as Markdown: each section is a bold title and a list.
+    Turns a docstring in TRL's form into Markdown: a section becomes a bold title and a list.
 
     Args:
         docstring (`str`):
-            Text, without the indentation of the code around it.
+            The text, without the indentation of the code around it.
 
     Returns:
-        `str`: Markdown.
+        `str`: the Markdown.
     """
     told, lines = [], docstring.splitlines()
     while lines:
@@ -145,24 +150,26 @@ def to_markdown(docstring: str) -> str:
         block = []
         while lines and (not lines[0].strip() or lines[0].startswith("    ")):
             block.append(lines.pop(0)[4:])
-        told += ["", f"**{section[1]}**", "", *items(block, section[1]), ""]
+        told += ["", f"**{section[1]}**", "", *list_items(block, section[1]), ""]
     return "\n".join(told)
 
 
-def items(block: list[str], section: str) -> list[str]:
-    """The lines of a section as a list; what is returned stays a paragraph."""
+def list_items(block: list[str], section: str) -> list[str]:
+    """The lines of a section, without its indentation, as a list. What is returned stays a paragraph."""
     if section in ("Returns", "Yields", "Example"):
         return block
     told, head = [], []
     for line in block:
-        if line.startswith((" ", "- ", "```", ">")) or not line.strip():
-            told.append(f"    {line.removeprefix('    ')}" if line.strip() else "")
+        if not line.strip():
+            told.append("")
+        elif line.startswith((" ", "- ", "```", ">")):
+            told.append(f"    {line.removeprefix('    ')}")
         elif section == "Raises":
             told.append(f"- {line}")
-        else:
+        else:  # the head of an argument may take several lines
             head.append(line.strip())
             if line.rstrip().endswith(":"):
-                names = re.sub(r"(^|, )(\*{0,2}\w+) \(", r"\1**\2** (", " ".join(head).rstrip(":"))
-                told += ["", f"- {names}", ""]
+                names_in_bold = re.sub(r"(^|, )(\*{0,2}\w+) \(", r"\1**\2** (", " ".join(head).rstrip(":"))
+                told += ["", f"- {names_in_bold}", ""]
                 head = []
     return told + [f"- {line}" for line in head]
