@@ -111,6 +111,22 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
 
 
+def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
+    """The splits of each task, reports first. The statistics of the first task's partners are printed."""
+    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.trainer.splits import load_splits
+
+    tasks, indexes = list(recipe_args.task_weights()), {}
+    for task in tasks:
+        needs = {"validates": args.eval_strategy != "no" and task == tasks[0]}
+        needs["confidence_scans"] = recipe_args.confidence_scans if task == "report" else 0
+        indexes[task] = load_splits(options | {"task": task}, **needs)
+    if recipe_args.negative in ("heter", "hard"):
+        partners = reader_of(indexes[tasks[0]]["train"]).partners("train").statistics()
+        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
+    return indexes
+
+
 def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processor, indexes: dict, options: dict):
     """The trainer for the split `train`. With an `eval_strategy`, it evaluates the first task on `validation`."""
     from trl import get_peft_config
@@ -123,7 +139,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         PairCollator,
         WriteReportSamples,
     )
-    from ct_rate_pairs.trainer.streams import stream_rows
+    from ct_rate_pairs.trainer.task_mixture import stream_rows
 
     weights, index = recipe_args.task_weights(), next(iter(indexes.values()))
     streams = recipe_args.streaming or recipe_args.mixture is not None
@@ -206,7 +222,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     from ct_rate_pairs.hub.guard import keep_reference_hashes
     from ct_rate_pairs.hub.reporting.confidence import fit_confidence
     from ct_rate_pairs.rows import reader_of
-    from ct_rate_pairs.trainer.streams import texts_of
+    from ct_rate_pairs.trainer.splits import texts_of
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
@@ -266,22 +282,15 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.rows import reader_of
-    from ct_rate_pairs.trainer.streams import load_splits, texts_to_learn
+    from ct_rate_pairs.trainer.splits import texts_to_learn
 
     logging.basicConfig(level=logging.WARNING)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:
         HubRepository(**hub)  # a token without the right to write fails now, not after the training
     options = recipe_args.dataset_options() | {"seed": args.seed}
-    tasks, indexes = list(recipe_args.task_weights()), {}
-    for task in tasks:
-        needs = {"validates": args.eval_strategy != "no" and task == tasks[0]}
-        needs["confidence_scans"] = recipe_args.confidence_scans if task == "report" else 0
-        indexes[task] = load_splits(options | {"task": task}, **needs)
-    index = indexes[tasks[0]]
-    if recipe_args.negative in ("heter", "hard"):
-        partners = reader_of(index["train"]).partners("train").statistics()
-        print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
+    indexes = load_tasks(recipe_args, args, options)
+    index = next(iter(indexes.values()))
     model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
     if recipe_args.freeze_vision:
         model.get_encoder("image").requires_grad_(False)

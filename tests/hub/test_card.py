@@ -173,7 +173,7 @@ def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir,
 def test_the_loss_and_the_limits_are_stated(run_dir, results):
     text = ModelCard.load(write(run_dir, results)).text
     table = table_of(text)
-    assert table["alpha, beta"] == ["1, 0.1"] and table["cap"] == ["0.35 nats a token"]
+    assert table["alpha, beta"] == ["1, 0.1"] and table["cap"] == ["0.35 nats per token"]
     assert table["beta's ramp"] == ["0 for 70% of steps, linear over 5%"]
     assert "Not a medical device" in text and "hallucinate" in text and "not a patient" in text
     assert str(run_dir.parent) not in text

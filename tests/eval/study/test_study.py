@@ -122,7 +122,7 @@ def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
         NegativeSFTConfig(output_dir=str(tmp_path), **config)
         assert run.settings["beta"] == 0 or run.settings["negative"] != "none"
     # One budget for all rows that start afresh, and one for those that go on, but for what a row is there to change.
-    budget = ("max_steps", "per_device_train_batch_size", "eval_scans", "max_new_tokens", "spacing")
+    budget = ("max_steps", "per_device_train_batch_size", "max_eval_samples", "max_new_tokens", "spacing")
     for goes_on in (False, True):
         settings = [run.settings for run in study.runs if bool(run.first_run) is goes_on]
         assert all(len({str(of[key]) for of in settings}) <= 1 for key in budget)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from helpers.tree import SPACING, write_tree
 
-from ct_rate_pairs.trainer.streams import mix_tasks
+from ct_rate_pairs.trainer.task_mixture import mix_tasks
 
 
 @pytest.fixture(scope="module")
