@@ -1,0 +1,51 @@
+"""The splits of a task, checked for what a run needs, and their texts."""
+
+from collections.abc import Iterable
+from itertools import chain
+
+from datasets import Dataset, DatasetDict, load_dataset
+
+from ct_rate_pairs.volume_names import patient_of
+
+
+def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) -> DatasetDict:
+    """
+    Loads the splits of a task, and checks that they have the scans that a run needs.
+
+    Args:
+        options (`dict`):
+            Options of `load_dataset("ct_rate_pairs", ...)`.
+        validates (`bool`):
+            Whether the run evaluates on the split `validation` during training.
+        confidence_scans (`int`, *optional*, defaults to `0`):
+            Scans of the split `validation` on which confidences will be fitted.
+
+    Returns:
+        [`~datasets.DatasetDict`]: the splits.
+
+    Raises:
+        `ValueError`: if a split that the run needs has no scan, or too few patients for confidences.
+    """
+    index = load_dataset("ct_rate_pairs", **options)
+    needed = ("train", "test", "validation") if validates or confidence_scans else ("train", "test")
+    for split in needed:
+        if not len(index.get(split, ())):
+            raise ValueError(f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'.")
+    if confidence_scans:
+        volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
+        if (patients := len({patient_of(volume) for volume in volumes})) < 5:
+            raise ValueError(
+                f"Confidences need at least 5 patients, but confidence_scans={confidence_scans} gives {patients} of "
+                "the split 'validation'. Raise the number, or pass --confidence_scans 0 for no confidences."
+            )
+    return index
+
+
+def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
+    """The texts of a column of turns. They are read from the index, so no volume is read."""
+    return [turns[0]["content"] for turns in rows.with_format(None)[column]]
+
+
+def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:
+    """All completions, then all prompts, of the training rows of several tasks, to learn a vocabulary from."""
+    return list(chain(*(texts_of(index["train"], name) for index in indexes for name in ("completion", "prompt"))))
