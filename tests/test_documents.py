@@ -3,8 +3,8 @@ Each block of the documents runs as printed, at small sizes, or says why it does
 docstring.
 
 A `python` block is executed. A `bash` block is run in this process, line by line. A line may be a command
-`ct-rate-pairs`, a recipe behind `accelerate launch`, or `make`, whose commands are only listed. A block that follows the
-comment `<!-- not run here: REASON -->` is not run, but the options of its commands must exist.
+`ct-rate-pairs`, a recipe behind `accelerate launch`, or `make`, whose commands are only listed. A block that follows
+`<!-- not run here: REASON -->` is not run, but the options of its commands must exist.
 """
 
 import inspect
@@ -37,6 +37,7 @@ SPACING = ["--spacing", "4.5", "4.5", "6.5"]
 STANDS_FOR = {"/path/to/CT-RATE": COHORT, "DIR": COHORT, "USER": "alice"}
 # Options that make a command short. They come last, so they override the printed ones.
 TRAIN = ["--max_steps", "2", "--max_eval_samples", "4", "--max_new_tokens", "8", "--confidence_scans", "0"]
+TRAIN += ["--per_device_train_batch_size", "1"]
 SHORT = {
     "phantom": ["--scans", "4", "--valid_scans", "2", "--workers", "1", "--output_dir", "phantom"],
     "prepare": ["--workers", "1", *SPACING],
@@ -184,7 +185,9 @@ class Parsed(Exception):
     """The arguments of a command were understood."""
 
 
-@pytest.mark.parametrize("block", [one for one in BLOCKS if one.reason and one.language == "bash"], ids=str)
+@pytest.mark.parametrize(
+    "block", [one for one in BLOCKS if one.reason and one.language == "bash"], ids=lambda one: one.place
+)
 def test_the_options_of_a_command_that_is_not_run_exist(block, monkeypatch):
     def stop_after(parse):
         def parse_only(*args, **kwargs):
@@ -226,12 +229,29 @@ def test_the_chinese_readme_has_the_same_code():
     assert code("README.zh.md") == code("README.md")
 
 
+def test_the_demo_takes_as_long_in_every_document():
+    told = [
+        re.search(pattern, (ROOT / name).read_text())[1]
+        for name, pattern in (
+            ("README.md", r"`make demo` printed .*?([\d.]+) minutes"),
+            ("README.zh.md", r"`make demo` 打印.*?([\d.]+) 分钟"),
+            ("CONTRIBUTING.md", r"make demo .*?([\d.]+) minutes"),
+        )
+    ]
+    assert len(set(told)) == 1, told
+
+
 def test_no_document_names_what_a_reader_does_not_have():
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         text = path.read_text()
         assert not re.search(r"\.\./shared|DESIGN|LAYOUT\.md|\b[0-9a-f]{16,}\b", text), path
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", re.sub(r"(?s)```.*?```", "", text)):
+            linked = path.parent / target
+            assert linked.exists(), f"{path.name}: {target}"
+            if anchor and "." not in anchor:  # with a dot it is a name in the reference, which mkdocs checks
+                titles = re.findall(r"^#+ (.*)", linked.read_text(), re.MULTILINE)
+                slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+                assert anchor in slugs, f"{path.name}: {target}#{anchor}"
         if path.name == "CHANGELOG.md":  # it names what there was
             continue
         for named in re.findall(
