@@ -199,7 +199,7 @@ def main(out: Path, scans: int, rounds: int) -> None:
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "milliseconds": {name: value * 1e3 for name, value in seconds.items()},
-        "megabytes_a_prepared_scan": {"phantom": size["bytes"] / 1e6 / size["rows"], **real_megabytes()},
+        "megabytes_per_prepared_scan": {"phantom": size["bytes"] / 1e6 / size["rows"], **real_megabytes()},
         "figures": [
             {"figure": name, "value": float(value), "target": target and f"{sign} {target}",
              "met": target and bool(value >= target if sign == ">=" else value <= target)}
@@ -215,7 +215,7 @@ def main(out: Path, scans: int, rounds: int) -> None:
     for line in report["figures"]:
         verdict = {True: "met", False: "MISSED", None: ""}[line["met"]]
         print(f"{line['figure']:<50}{line['value']:>10.2f}   {line['target'] or '':<8}{verdict}")
-    for kind, megabytes in report["megabytes_a_prepared_scan"].items():
+    for kind, megabytes in report["megabytes_per_prepared_scan"].items():
         print(
             f"prepared copy ({kind}): {megabytes:.2f} MB per scan, {megabytes * CT_RATE_SCANS / 1e3:.0f} GB for "
             "CT-RATE"

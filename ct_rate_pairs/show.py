@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     )
     add("--n", type=int, default=4, help="number of examples (default: %(default)s)")
     add("--output_file", default="sheet.png", metavar="PNG", help="image file to write (default: %(default)s)")
-    add("--split", default="train", help="train, validation or test (default: %(default)s)")
+    add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
     add("--negative", choices=NEGATIVES, default="heter", help="kind of negative (default: %(default)s)")
     add("--slices", choices=("uniform", "jitter"), default="uniform", help="choice of planes (default: %(default)s)")
     add_options(parser, VolumeSettings)

@@ -78,6 +78,10 @@ class RecipeParser(CommandParser, TrlParser):
         if config:
             path = find_config(config)
             content = {self.new_name(name): value for name, value in read_config(path).items()}
+            texts = {action.dest for action in self._actions if action.type is str}
+            for name in texts & content.keys():  # YAML reads `model_revision: 1234567` as a number
+                if type(content[name]) in (int, float):
+                    content[name] = str(content[name])
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)

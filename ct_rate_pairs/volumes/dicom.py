@@ -140,7 +140,7 @@ def _series(files: Iterable[DicomFile]) -> list[list[Header]]:
             "have DICOM's preamble (128 bytes, then DICM). Unpack a zip of a volume in another format."
         )
     if passed:
-        logger.warning("%d of the scan's %d files are no DICOM images and were passed over.", passed, count)
+        logger.warning("%d of the scan's %d files are not DICOM images and were skipped.", passed, count)
     # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
     return [groups[uid] for uid in sorted(groups, key=lambda uid: (numbers[uid], uid))]

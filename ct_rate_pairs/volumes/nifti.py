@@ -20,6 +20,19 @@ from .slicing import Volume, VolumeError
 from .windows import Window
 
 
+logger = logging.getLogger(__name__)
+
+GZIP_MAGIC = b"\x1f\x8b"
+# Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
+DISPLAY = axcodes2ornt(("L", "P", "I"))
+_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron -> mm; every other code means mm
+_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
+_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
+_MOST_EXTENSION = 2**24  # bytes between the header and the voxels
+_PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
+_MOST_TILT = 20.0  # degrees from the body's axes
+
+
 def read_slices(
     path: str | Path,
     num_slices: int = 10,
@@ -47,19 +60,6 @@ def read_slices(
         `VolumeError`: if the file cannot be read or does not hold a chest CT in HU, or if it has too few planes.
     """
     return read_volume(path).slices(num_slices, spacing, window)[0]
-
-
-logger = logging.getLogger(__name__)
-
-GZIP_MAGIC = b"\x1f\x8b"
-# Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
-DISPLAY = axcodes2ornt(("L", "P", "I"))
-_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron -> mm; every other code means mm
-_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
-_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
-_MOST_EXTENSION = 2**24  # bytes between the header and the voxels
-_PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
-_MOST_TILT = 20.0  # degrees from the body's axes
 
 
 def read_volume(
@@ -170,7 +170,7 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
             f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
         )
     if dtype.kind not in "iuf":
-        raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number a voxel. Convert the file.")
+        raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number per voxel. Convert the file.")
     return shape, dtype
 
 

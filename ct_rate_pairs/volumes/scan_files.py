@@ -144,7 +144,7 @@ def _read_metaimage(path: Path) -> Volume:
     try:
         str(path).encode()  # SimpleITK would end the process for a path that is not UTF-8
     except UnicodeEncodeError:
-        raise VolumeError(f"{_NAME}: its path is no UTF-8. Rename the file, or the folder that it is in.") from None
+        raise VolumeError(f"{_NAME}: its path is not UTF-8. Rename the file, or the folder that it is in.") from None
     # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
     with path.open("rb") as opened:
         if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
@@ -157,7 +157,7 @@ def _read_metaimage(path: Path) -> Volume:
         size, kind = reader.GetSize(), sitk.GetPixelIDValueAsString(reader.GetPixelID())
         if len(size) != 3 or reader.GetNumberOfComponents() != 1 or "complex" in kind:
             raise VolumeError(
-                f"{_NAME}: a volume has three dimensions and one number a voxel, but this file has {size} and {kind}."
+                f"{_NAME}: a volume has three dimensions and one number per voxel, but this file: {size}, {kind}."
             )
         if math.prod(size) > MOST_VOXELS:
             raise VolumeError(f"{_NAME}: the header promises {size} voxels, more than any CT has. Download it again.")

@@ -249,7 +249,7 @@ def test_files_that_are_no_images_are_passed_over_with_a_warning(tmp_path, caplo
         del other.Rows, other.PixelData
         dcmwrite(tmp_path / name, other, enforce_file_format=True)
     np.testing.assert_array_equal(hu(read(tmp_path)), marked_volume())
-    assert caplog.messages == ["4 of the scan's 16 files are no DICOM images and were passed over."]
+    assert caplog.messages == ["4 of the scan's 16 files are not DICOM images and were skipped."]
     for path in (tmp_path / "DOE").iterdir():
         path.unlink()
     assert_refused(tmp_path, "no DICOM image among its 4 files")

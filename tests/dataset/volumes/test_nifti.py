@@ -151,7 +151,7 @@ def test_four_dimensions_are_one_volume_or_refused(tmp_path):
 def test_colours_are_refused(tmp_path):
     rgb = np.zeros((20, 16, 12), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     save(tmp_path / "rgb.nii.gz", rgb, AFFINE)
-    with pytest.raises(VolumeError, match=r"rgb\.nii\.gz.*one number a voxel"):
+    with pytest.raises(VolumeError, match=r"rgb\.nii\.gz.*one number per voxel"):
         read_volume(tmp_path / "rgb.nii.gz")
 
 

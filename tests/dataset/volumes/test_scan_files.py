@@ -167,8 +167,8 @@ def test_a_file_that_cannot_be_opened_is_not_named(tmp_path, monkeypatch):
     ("array", "cause"),
     [
         (np.zeros((8, 8), np.int16), "three dimensions"),
-        (np.zeros((12, 16, 20, 3), np.uint8), "one number a voxel"),
-        (np.zeros((12, 16, 20), np.complex64), "one number a voxel"),
+        (np.zeros((12, 16, 20, 3), np.uint8), "one number per voxel"),
+        (np.zeros((12, 16, 20), np.complex64), "one number per voxel"),
     ],
 )
 def test_a_metaimage_that_is_no_volume_is_refused(tmp_path, array, cause):
@@ -260,7 +260,7 @@ def test_voxels_in_a_second_file_are_refused(tmp_path):
 
 def test_a_metaimage_whose_path_is_no_utf8_is_refused_and_does_not_end_the_process(tmp_path):
     path = metaimage(noise(), AFFINE, tmp_path / "a.mha")
-    assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is no UTF-8. Rename the file")
+    assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is not UTF-8. Rename the file")
 
 
 def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):

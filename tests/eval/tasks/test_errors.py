@@ -10,7 +10,7 @@ from datasets import load_dataset
 from helpers.eval_rows import REPORTS, make_row
 from helpers.phantom_reports import cohort
 from helpers.tiny_models import make_tiny_gemma3
-from helpers.tiny_reader import COMBINATIONS, STATED, train_reader
+from helpers.tiny_reader import COMBINATIONS, STATED
 from helpers.tiny_reader import make_row as make_reader_row
 from helpers.tiny_reader import write_report as write_reader_report
 
@@ -291,12 +291,12 @@ def test_losses_of_tokens_add_up_to_those_of_reports():
     assert [losses.sum() for losses in by_token] == pytest.approx(sums.tolist(), rel=1e-4)
 
 
-def test_a_model_that_looks_finds_the_error_and_without_the_scan_it_guesses():
+def test_a_model_that_looks_finds_the_error_and_without_the_scan_it_guesses(reader):
     rows = [make_reader_row(shown, seed=900 + i) for i, shown in enumerate(COMBINATIONS * 3)]
     known = [write_reader_report(shown) for shown in COMBINATIONS]
     statements = collect_statements(known)
     assert {sentence for (_, stated), said in statements.items() if stated for sentence in said} == set(STATED)
-    model, collator = train_reader()
+    model, collator = reader
     train = ([str(i) for i in range(len(known))], known)
     result = detect_by_likelihood(model, collator, rows, *train, ci=0.95, batch_size=5, progress=False)
     again = detect_by_likelihood(model, collator, rows, *train, batch_size=2, progress=False)
@@ -349,6 +349,6 @@ def test_the_recipe_prints_a_table_and_writes_it(tmp_path, small_cohort, capsys)
     evaluate_task.main(["--model_name_or_path", str(tmp_path / "model"), *asked])
     out = tmp_path / "model" / "evaluation" / "errors-texts"
     result = json.loads((out / "results.json").read_text())
-    assert result["model"].startswith("sha256:") and result["headline"] == "gap_noise"
+    assert result["made_with"]["model"].startswith("sha256:") and result["headline"] == "gap_noise"
     told = capsys.readouterr().out
     assert (out / "table.md").read_text() in told and f"| {result['rules']['blank']['top1']:.3f} [" in told
