@@ -4,6 +4,9 @@ import os
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch: tiny models gain nothing by more, and the tests' workers share cores
+)
 
 from pathlib import Path
 
@@ -17,16 +20,33 @@ from ct_rate_pairs.phantom.cohort import write_cohort
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory):
-    """Keep the tests' indexes out of the user's cache, and old ones out of the tests."""
+    """Keep the tests' indexes out of the user's cache, and old ones and another worker's out of the tests."""
     import datasets.config
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
+    os.environ["HF_DATASETS_CACHE"] = str(datasets.config.HF_DATASETS_CACHE)  # of the processes that tests start
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A phantom cohort to read only: 24 scans for training and validation, 24 to test on."""
     return made_once(tmp_path_factory, "phantom", lambda folder: write_cohort(folder, 24, valid_scans=24, workers=1))
+
+
+@pytest.fixture(scope="session")
+def reader_dir(tmp_path_factory) -> Path:
+    """The folder of a model that has learnt to read, with its confidence; see `helpers/tiny_reader.py`."""
+    from helpers.tiny_reader import save_reader  # torch takes seconds, which not every test needs
+
+    return made_once(tmp_path_factory, "reader", save_reader)
+
+
+@pytest.fixture(scope="session")
+def reader(reader_dir) -> tuple:
+    """That model and its collator."""
+    from ct_rate_pairs.eval.load_model import load_model
+
+    return load_model(str(reader_dir), device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def use(built: Path, folder: Path, *command: str) -> str:
     (folder / "empty").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"PYTHONPATH": f"{built / 'site'}{os.pathsep}{built}", "HF_HOME": str(folder / "hf")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["HF_HUB_OFFLINE"] = "1"
     used = subprocess.run(
         [sys.executable, *command], cwd=folder / "empty", env=environment, capture_output=True, text=True, check=False
     )

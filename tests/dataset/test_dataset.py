@@ -306,6 +306,7 @@ def test_without_access_the_error_says_how_to_get_it():
         load_dataset("ct_rate_pairs", negative="heter")
 
 
+@pytest.mark.slow
 def test_the_literal_use_from_an_empty_folder(tree, tmp_path):
     code = (
         "import ct_rate_pairs; from datasets import load_dataset; "

@@ -146,6 +146,7 @@ def digests(folder):
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(cohort, tmp_path):
     spacing = [size / count for size, count in zip(FIELD_OF_VIEW, COARSE, strict=True)]
     write_cohort(tmp_path, 24, seed=3, valid_scans=4, shape=COARSE, spacing=spacing, workers=2)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ def copy(tree, tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def without_processes(monkeypatch):
+    """The pool is a thread: what its processes do is tested with `copy` and where a run is killed."""
+
+    def pool(workers, context, start, arguments):
+        return ThreadPoolExecutor(1, initializer=start, initargs=arguments)
+
+    monkeypatch.setattr("ct_rate_pairs.prepare.shards.ProcessPoolExecutor", pool)
+    monkeypatch.setattr("ct_rate_pairs.prepare.shards._end_with_parent", lambda: None)
+
+
 def content(row: dict) -> dict:
     images = {name: [np.asarray(image).tolist() for image in row[name]] for name in ("images", "negative_images")}
     return row | images
@@ -43,6 +55,7 @@ def test_the_copy_gives_the_rows_of_its_source(tree, copy, negative):
                 assert content(row) == content(twin)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_rgb_windows_survive(tree, tmp_path):
     prepare(open_source(tree, spacing=SPACING, window="rgb"), tmp_path / "copy", workers=1)
     row = load_dataset("ct_rate_pairs", data_dir=str(tmp_path / "copy"), negative="heter", split="train")[0]
@@ -78,6 +91,7 @@ def test_a_folder_of_something_else_is_left_alone(tree, tmp_path):
         prepare(open_source(tree, spacing=SPACING), tmp_path)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_bad_volumes_are_left_out_listed_and_remembered_by_finished_shards(own_tree, tmp_path):
     bad = next(own_tree.glob("dataset/*/*/*/train_5_a_1.nii.gz"))
     bad.write_bytes(bad.read_bytes()[:500])
@@ -92,6 +106,7 @@ def test_bad_volumes_are_left_out_listed_and_remembered_by_finished_shards(own_t
     assert len(names) == 11 and "train_5_a_1.nii.gz" not in names
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(own_tree, tmp_path):
     source, out = open_source(own_tree, spacing=SPACING), tmp_path / "copy"
     prepare(source, out, shard_size=5, workers=1)
@@ -114,6 +129,7 @@ def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(ow
     assert len(list(load_dataset("ct_rate_pairs", **options))) == 11
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_copy_without_a_test_split_loads(own_tree, tmp_path):
     for path in own_tree.glob("dataset/valid_fixed/*/*/*"):
         path.write_bytes(path.read_bytes()[:500])
@@ -132,6 +148,7 @@ def test_sizes_and_sources_that_make_no_sense_are_refused(tree, tmp_path):
         prepare(open_source(tree, files="original"), tmp_path)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_jobs_share_the_shards(tree, tmp_path):
     source = open_source(tree, spacing=SPACING)
     first = prepare(source, tmp_path / "copy", shard_size=5, workers=1, shard_index=0, num_shards=2)

@@ -1,6 +1,5 @@
 """Starts a recipe as a user types it, and the options of a short run."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,5 +21,4 @@ def launch(
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
     command += [str(ROOT / "recipes" / f"{recipe}.py"), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)

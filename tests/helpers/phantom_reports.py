@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ct_rate_pairs.phantom.cohort import REPORT_KEYS, plan_cohort
+from ct_rate_pairs.phantom.cohort import REPORT_KEYS, Plan, plan_cohort
 from ct_rate_pairs.phantom.findings import Finding
 from ct_rate_pairs.phantom.reports import write_report
 from ct_rate_pairs.phantom.scan import Scan, stream
@@ -24,16 +24,20 @@ class Cohort(NamedTuple):
 
 
 @cache
+def make(plan: Plan) -> tuple:
+    """Name, report, impression, labels, patient and findings of a scan. Cohorts of all sizes share it."""
+    scan = Scan(0, (plan.split, plan.patient, plan.scan), plan.labels, [378.0, 252.0, 260.0])
+    findings, impression = write_report(stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS), scan.findings)
+    texts = (write_completion(findings, impression), write_completion(findings, impression, "impression"))
+    return plan.name(1), *texts, plan.labels, f"{plan.split}_{plan.patient}", scan.findings
+
+
+@cache
 def cohort(scans: int, split: int = 0) -> Cohort:
     """The first `scans` of a split, 0 for training and 1 for the official validation set."""
-    rows = []
-    for plan in plan_cohort(scans, split=split):
-        scan = Scan(0, (plan.split, plan.patient, plan.scan), plan.labels, [378.0, 252.0, 260.0])
-        findings, impression = write_report(stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS), scan.findings)
-        report = write_completion(findings, impression)
-        rows.append((plan.name(1), report, write_completion(findings, impression, "impression"), plan.labels))
-        rows[-1] += (f"{plan.split}_{plan.patient}", scan.findings)
-    names, reports, impressions, labels, patients, findings = zip(*rows, strict=True)
+    names, reports, impressions, labels, patients, findings = zip(
+        *map(make, plan_cohort(scans, split=split)), strict=True
+    )
     return Cohort(
         list(names), list(reports), list(impressions), np.array(labels, np.int8), list(patients), list(findings)
     )

@@ -1,10 +1,9 @@
 """A tiny model that has really learnt to read: each third of a scan's depth shows one finding, or does not.
 
-So the slices that a finding rests on are known. It takes some seconds to train, once a session.
+So the slices that a finding rests on are known. It takes some seconds to train: the fixture `reader` has it ready.
 """
 
 import json
-from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -81,7 +80,6 @@ def under_noise(row: dict, shown: tuple[int, ...], third: int, seed: int) -> dic
     return row | {"images": images, "completion": [{"role": "assistant", "content": write_report(left)}]}
 
 
-@cache
 def train_reader(steps: int = 150) -> tuple:
     """The model in evaluation mode, and its collator."""
     texts = [write_prompt("findings"), *STATED, *DENIED, *map(write_report, COMBINATIONS)]
@@ -104,7 +102,7 @@ def train_reader(steps: int = 150) -> tuple:
     return model.eval(), collator
 
 
-def save_reader(folder: Path) -> Path:
+def save_reader(folder: Path) -> None:
     """The model as a run leaves it, with what it is shown and its confidence."""
     model, collator = train_reader()
     model.save_pretrained(folder)
@@ -112,7 +110,6 @@ def save_reader(folder: Path) -> Path:
     (folder / "row_settings.json").write_text(json.dumps(SETTINGS))
     rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
     fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
-    return folder
 
 
 def save_nifti(path: Path, shown: tuple[int, ...], seed: int = 1000) -> Path:

@@ -39,13 +39,13 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def confidence(rows):
-    return fit_confidence(*train_reader(), rows, max_new_tokens=60, progress=False)
+def confidence(reader, rows):
+    return fit_confidence(*reader, rows, max_new_tokens=60, progress=False)
 
 
-def test_a_finding_that_is_shown_is_more_probable_than_one_that_is_not(confidence):
+def test_a_finding_that_is_shown_is_more_probable_than_one_that_is_not(reader, confidence):
     for shown in COMBINATIONS:
-        p = confidence.probabilities(*train_reader(), make_row(shown, seed=900), write_report(shown))
+        p = confidence.probabilities(*reader, make_row(shown, seed=900), write_report(shown))
         assert len(p) == len(LABELS) and all(0 <= value <= 1 for value in p)
         for index, here in zip(INDICES, shown, strict=True):
             assert (p[index] > 0.5) == here
@@ -61,8 +61,8 @@ def test_calibration_corrects_a_model_that_is_too_sure_and_beats_the_prevalence(
     assert calibrated["ece"] < 0.05
 
 
-def test_confidences_are_about_as_often_right_as_they_say(confidence):
-    p = confidence.probabilities(*train_reader(), make_row((1, 1, 1), seed=901), write_report((1, 1, 1)))
+def test_confidences_are_about_as_often_right_as_they_say(reader, confidence):
+    p = confidence.probabilities(*reader, make_row((1, 1, 1), seed=901), write_report((1, 1, 1)))
     assert np.mean([p[index] for index in INDICES]) == pytest.approx(0.85, abs=0.08)
 
 
@@ -152,6 +152,6 @@ def test_the_file_holds_no_text_that_the_guard_would_take_for_a_report(confidenc
     assert max(map(len, texts)) <= LONGEST_SETTING
 
 
-def test_too_few_patients_are_refused(rows):
+def test_too_few_patients_are_refused(reader, rows):
     with pytest.raises(ValueError, match="scans of 4 patients, but judging it takes at least 5"):
-        fit_confidence(*train_reader(), rows[:4], progress=False)
+        fit_confidence(*reader, rows[:4], progress=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.tiny_reader import COMBINATIONS, INDICES, STATED, make_row, train_reader, write_report
+from helpers.tiny_reader import COMBINATIONS, INDICES, STATED, make_row, write_report
 
 from ct_rate_pairs.hub.reporting.evidence import mixed_slices, slice_evidence, top_slices
 from ct_rate_pairs.reports.labels import LABELS
@@ -10,33 +10,33 @@ from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 
 
 @pytest.mark.parametrize("shown", COMBINATIONS[1:])
-def test_each_finding_rests_on_the_slices_that_show_it(shown):
-    evidence = slice_evidence(*train_reader(), make_row(shown, seed=900), write_report(shown))
+def test_each_finding_rests_on_the_slices_that_show_it(reader, shown):
+    evidence = slice_evidence(*reader, make_row(shown, seed=900), write_report(shown))
     expected = {INDICES[third]: {2 * third + 1, 2 * third + 2} for third, here in enumerate(shown) if here}
     assert {label: set(top_slices(values)) for label, values in evidence.items()} == expected
 
 
-def test_a_finding_that_no_slice_shows_rests_on_none():
-    evidence = slice_evidence(*train_reader(), make_row((1, 0, 0), seed=900), write_report((1, 1, 0)))
+def test_a_finding_that_no_slice_shows_rests_on_none(reader):
+    evidence = slice_evidence(*reader, make_row((1, 0, 0), seed=900), write_report((1, 1, 0)))
     assert top_slices(evidence[INDICES[0]]) and not top_slices(evidence[INDICES[1]])
 
 
-def test_a_report_without_findings_needs_no_evidence():
-    assert slice_evidence(*train_reader(), make_row((0, 0, 0)), write_report((0, 0, 0))) == {}
+def test_a_report_without_findings_needs_no_evidence(reader):
+    assert slice_evidence(*reader, make_row((0, 0, 0)), write_report((0, 0, 0))) == {}
 
 
-def test_evidence_is_the_same_every_time_and_for_every_batch_size():
+def test_evidence_is_the_same_every_time_and_for_every_batch_size(reader):
     row, report = make_row((1, 1, 0), seed=900), write_report((1, 1, 0))
-    first, again = (slice_evidence(*train_reader(), row, report) for _ in range(2))
-    one_by_one = slice_evidence(*train_reader(), row, report, batch_size=1)
+    first, again = (slice_evidence(*reader, row, report) for _ in range(2))
+    one_by_one = slice_evidence(*reader, row, report, batch_size=1)
     assert first == again and first.keys() == one_by_one.keys()
     for label, values in first.items():
         np.testing.assert_allclose(values, one_by_one[label], atol=1e-3)
 
 
-def test_the_noise_of_a_slice_leaves_the_report_ahead_of_a_sentence_out_of_account():
+def test_the_noise_of_a_slice_leaves_the_report_ahead_of_a_sentence_out_of_account(reader):
     """Another finding that rests on the noisy slices must not count: each sentence is scored on its own."""
-    evidence = slice_evidence(*train_reader(), make_row((1, 0, 1), seed=900), write_report((1, 0, 1)))
+    evidence = slice_evidence(*reader, make_row((1, 0, 1), seed=900), write_report((1, 0, 1)))
     assert max(evidence[INDICES[2]][:2]) < 0.5
 
 

@@ -102,7 +102,7 @@ def test_the_command_tells_what_is_wrong_with_its_arguments(hub, tree, capsys, r
 @pytest.mark.slow
 def test_the_card_s_code_joins_the_index_to_the_scans_in_a_fresh_process(hub, tmp_path):
     environment = os.environ | client_environment(hub.url, WRITE, tmp_path / "fresh")
-    environment |= {"HF_DATASETS_CACHE": str(tmp_path / "datasets"), "OMP_NUM_THREADS": "1"}
+    environment["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
 
     def run(*command: str) -> str:
         done = subprocess.run(

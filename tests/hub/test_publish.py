@@ -331,7 +331,7 @@ def test_gates_and_missing_revisions_are_named_when_loading(hub, run_dir, monkey
 
 @pytest.mark.slow
 def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub, run_dir, tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | client_environment(hub.url, WRITE, tmp_path / "one")
+    environment = os.environ | client_environment(hub.url, WRITE, tmp_path / "one")
     environment["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
     command = [sys.executable, "-m", "ct_rate_pairs.hub.publish", str(run_dir), "alice/heter", "--private"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

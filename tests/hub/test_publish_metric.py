@@ -44,7 +44,7 @@ else:
 
 def run(code: str, hub: WritableHub, tmp_path, token: str | None = None) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= client_environment(hub.url, token, tmp_path / "fresh") | {"OMP_NUM_THREADS": "1"}
+    environment |= client_environment(hub.url, token, tmp_path / "fresh")
     (tmp_path / "empty").mkdir(exist_ok=True)
     command = [sys.executable, "-c", BARE + code]
     done = subprocess.run(

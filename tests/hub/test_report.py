@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, slices, write
-from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, save_reader, write_report
+from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, write_report
 from PIL import Image
 from pydicom import dcmwrite
 from pydicom.uid import MediaStorageDirectoryStorage
@@ -27,11 +27,6 @@ from ct_rate_pairs.volumes.scan_files import find_scans
 
 SHOWN = (1, 0, 1)
 FILES = {"report.md", "report.json", "sheet.png"}
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return save_reader(tmp_path_factory.mktemp("models") / "reader")
 
 
 def order(model, out, *arguments) -> int:
@@ -57,9 +52,9 @@ def traces(folder: Path, said: str, *, also: tuple[str, ...] = ()) -> list[tuple
     return [(word, where) for where, data in told.items() for word in (*PLANTED, *also) if word.encode() in data]
 
 
-def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(model_dir, tmp_path, capfd):
+def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(reader_dir, tmp_path, capfd):
     series = write(tmp_path / "DOE_JANE_19450102", slices(make_voxels(SHOWN), AFFINE))
-    assert order(model_dir, tmp_path / "out", series) == 0
+    assert order(reader_dir, tmp_path / "out", series) == 0
     said = capfd.readouterr()
     assert said.out.startswith(write_report(SHOWN)) and "Not a medical device." in said.out
     assert set(written(tmp_path / "out")) == FILES
@@ -79,7 +74,7 @@ def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(model_dir,
     assert not traces(tmp_path / "out", said.out + said.err, also=(series.name,))
 
 
-def test_no_file_of_a_batch_and_nothing_it_says_tells_whose_scans_they_are(model_dir, tmp_path, capfd):
+def test_no_file_of_a_batch_and_nothing_it_says_tells_whose_scans_they_are(reader_dir, tmp_path, capfd):
     folder = tmp_path / "JANE_DOE"
     one = write(tmp_path / "series", slices(make_voxels(SHOWN), AFFINE))
     folder.mkdir()
@@ -93,7 +88,7 @@ def test_no_file_of_a_batch_and_nothing_it_says_tells_whose_scans_they_are(model
             archive.write(file, f"DOE_JANE/{file.name}")
     (folder / "DOE_20240229.nii.gz").write_bytes(b"DOE JANE 19450102")
     save_nifti(folder / "DOE_1.nii.gz", (0, 1, 0))
-    assert order(model_dir, tmp_path / "out", folder) == 1
+    assert order(reader_dir, tmp_path / "out", folder) == 1
     said = capfd.readouterr()
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert sorted(failure["error"].split(":")[0] for failure in failures) == ["series 1 of the scan", "the scan"]
@@ -112,9 +107,9 @@ def batch(tmp_path):
     return folder
 
 
-def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(model_dir, batch, tmp_path, capfd):
+def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
-    assert order(model_dir, out, batch) == 1
+    assert order(reader_dir, out, batch) == 1
     texts = {name: json.loads((out / name / "report.json").read_text())["text"] for name in ("scan-001", "scan-003")}
     assert texts == {"scan-001": write_report((1, 0, 0)), "scan-003": write_report((0, 0, 1))}
     (failure,) = json.loads((out / "failures.json").read_text())
@@ -123,27 +118,27 @@ def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(model_dir, batch, tm
     assert "[2/3] scan-002: the scan: the gzip stream" in capfd.readouterr().err
 
 
-def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(model_dir, tmp_path, monkeypatch, capfd):
+def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(reader_dir, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("scans").mkdir()
     save_nifti(Path("scans/B.nii"), SHOWN)
     with socket.socket(socket.AF_UNIX) as closed:  # opening it fails, for root too
         closed.bind("scans/DOE.nii")
-        assert order(model_dir, "out", "scans") == 1
+        assert order(reader_dir, "out", "scans") == 1
     (failure,) = json.loads(Path("out/failures.json").read_text())
     assert (failure["name"], failure["number"], failure["digest"]) == ("scan number 2", 2, None)
     assert failure["error"].startswith("the scan: cannot be read") and "DOE" not in capfd.readouterr().err
     assert Path("out/scan-001/report.json").exists()
 
 
-def test_a_batch_goes_on_where_it_stopped(model_dir, batch, tmp_path, capfd):
+def test_a_batch_goes_on_where_it_stopped(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
-    order(model_dir, out, batch)
+    order(reader_dir, out, batch)
     first = {name: data for name, data in written(out).items() if name.startswith("scan-001")}
     (out / "scan-003" / "report.json").unlink()  # as if it had been stopped there
     save_nifti(batch / "b.nii.gz", (0, 1, 0))  # repaired
     capfd.readouterr()
-    assert order(model_dir, out, batch) == 0
+    assert order(reader_dir, out, batch) == 0
     said = capfd.readouterr().out
     assert said.count("finished before") == 1 and "[1/3] scan-001: finished before" in said
     assert {name: data for name, data in written(out).items() if name.startswith("scan-001")} == first
@@ -152,9 +147,9 @@ def test_a_batch_goes_on_where_it_stopped(model_dir, batch, tmp_path, capfd):
     assert not (out / "failures.json").exists()
 
 
-def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(model_dir, tmp_path):
+def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(reader_dir, tmp_path):
     """Files that are renamed, or put ahead of the others, neither move a report nor overwrite another's."""
-    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+    reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     paths = [save_nifti(tmp_path / f"{name}.nii.gz", shown) for name, shown in (("m", (1, 0, 0)), ("n", (0, 1, 0)))]
     assert report_batch(reporter, paths, out) == []
     before = written(out)
@@ -165,8 +160,8 @@ def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(model_dir
     assert json.loads(after["scan-003/report.json"])["text"] == write_report((0, 0, 1))
 
 
-def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(model_dir, tmp_path):
-    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(reader_dir, tmp_path):
+    reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     folder = write(tmp_path / "a", slices(make_voxels(SHOWN), AFFINE))
     report_batch(reporter, [folder], out)
     first = sorted(folder.iterdir())[0]
@@ -176,8 +171,8 @@ def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(model_dir, 
     assert [path.name for path in out.iterdir()] == ["scan-001"]
 
 
-def test_another_series_or_length_is_another_report(model_dir, tmp_path, capfd):
-    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+def test_another_series_or_length_is_another_report(reader_dir, tmp_path, capfd):
+    reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
     write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
     (failure,) = report_batch(reporter, [folder], out)
@@ -192,9 +187,9 @@ def test_another_series_or_length_is_another_report(model_dir, tmp_path, capfd):
 
 
 def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_its_place(
-    model_dir, tmp_path, monkeypatch
+    reader_dir, tmp_path, monkeypatch
 ):
-    reporter = load_reporter(model_dir, device="cpu")
+    reporter = load_reporter(reader_dir, device="cpu")
     report = reporter.report(save_nifti(tmp_path / "a.nii", SHOWN))
     save(report, tmp_path / "out", {"digest": "a"})
     monkeypatch.setattr(files, "plot_sheet", lambda *_: 1 / 0)
@@ -203,10 +198,10 @@ def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_i
     assert not (tmp_path / "out" / "report.json").exists()
 
 
-def test_a_report_of_something_else_is_named(model_dir, batch, tmp_path, capfd):
+def test_a_report_of_something_else_is_named(reader_dir, batch, tmp_path, capfd):
     (tmp_path / "out" / "x").mkdir(parents=True)
     (tmp_path / "out" / "x" / "report.json").write_text('{"model": "m", "version": "v"}')
-    assert order(model_dir, tmp_path / "out", batch) == 2
+    assert order(reader_dir, tmp_path / "out", batch) == 2
     assert "report.json is no report of this command, without ['digest'" in capfd.readouterr().err
 
 
@@ -245,49 +240,49 @@ def test_a_damaged_dicom_folder_is_a_scan_that_fails_and_a_disc_s_directory_is_n
     assert find_scans([root]) == ([root / "a", root / "b"], True)
 
 
-def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(model_dir, tmp_path, capfd):
+def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(reader_dir, tmp_path, capfd):
     for number, shown in ((1, (0, 1, 0)), (2, SHOWN)):
         write(tmp_path / "DOE" / f"{number}", slices(make_voxels(shown), AFFINE, series=number))
     out = tmp_path / "out"
-    assert order(model_dir, out, tmp_path / "DOE") == 2
+    assert order(reader_dir, out, tmp_path / "DOE") == 2
     assert "2 of its 2 series are axial CT" in capfd.readouterr().err
-    assert order(model_dir, out, tmp_path / "DOE", "--series", 2) == 0
+    assert order(reader_dir, out, tmp_path / "DOE", "--series", 2) == 0
     assert capfd.readouterr().out.startswith(write_report(SHOWN)) and set(written(out)) == FILES
 
 
-def test_reports_of_two_models_are_not_mixed_in_one_folder(model_dir, batch, tmp_path):
-    reporter, out = load_reporter(model_dir, device="cpu"), tmp_path / "out"
+def test_reports_of_two_models_are_not_mixed_in_one_folder(reader_dir, batch, tmp_path):
+    reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     report_batch(reporter, [batch / "a.nii.gz"], out)
     reporter.version = "another"
     with pytest.raises(ValueError, match="out holds reports of reader, version .* choose another --output_dir"):
         report_batch(reporter, [batch / "c.nii.gz"], out)
 
 
-def test_a_batch_takes_the_names_of_ct_rate_and_only_those(model_dir, tmp_path):
+def test_a_batch_takes_the_names_of_ct_rate_and_only_those(reader_dir, tmp_path):
     for name in ("valid_4711_doe_19450102.nii.gz", "train_19450102_jane_4711.zip", "train_123456_a_1.nii.gz"):
         assert new_name(Path(name), set()) == "scan-001"
     names = ("valid_7_a_1.nii.gz", "DOE.nii")
     paths = [save_nifti(tmp_path / name, (1, 0, 0), seed) for seed, name in enumerate(names)]
-    assert order(model_dir, tmp_path / "out", *paths) == 0
+    assert order(reader_dir, tmp_path / "out", *paths) == 0
     assert {path.parent.name for path in (tmp_path / "out").glob("*/report.json")} == {"valid_7_a_1", "scan-001"}
 
 
-def test_series_are_listed_and_one_is_chosen(model_dir, tmp_path, capfd):
+def test_series_are_listed_and_one_is_chosen(reader_dir, tmp_path, capfd):
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
     write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
     out = tmp_path / "out"
-    assert order(model_dir, out, folder) == 2
+    assert order(reader_dir, out, folder) == 2
     said = capfd.readouterr()
     assert "2 of its 2 series are axial CT" in said.err and "--series" in said.err and "2: CT, 12 slices" in said.err
     assert "Traceback" not in said.err and not out.exists()
-    assert order(model_dir, out, folder, "--series", 2) == 0
+    assert order(reader_dir, out, folder, "--series", 2) == 0
     assert capfd.readouterr().out.startswith(write_report(SHOWN))
 
 
-def test_a_name_is_given_by_the_user_and_by_nothing_else(model_dir, batch, tmp_path, capfd):
-    assert order(model_dir, tmp_path / "out", batch / "a.nii.gz", "--name", "case 7") == 0
+def test_a_name_is_given_by_the_user_and_by_nothing_else(reader_dir, batch, tmp_path, capfd):
+    assert order(reader_dir, tmp_path / "out", batch / "a.nii.gz", "--name", "case 7") == 0
     assert (tmp_path / "out" / "report.md").read_text().startswith("# Chest CT report: case 7\n")
-    assert order(model_dir, tmp_path / "out", batch, "--name", "case 7") == 2
+    assert order(reader_dir, tmp_path / "out", batch, "--name", "case 7") == 2
     assert "--name is for a single scan" in capfd.readouterr().err
 
 
@@ -307,8 +302,8 @@ def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_tra
     assert "--output_dir is a file" in capfd.readouterr().err
 
 
-def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(model_dir, tmp_path, monkeypatch):
-    report = load_reporter(model_dir, device="cpu").report(save_nifti(tmp_path / "DOE.nii", SHOWN), name="case 7")
+def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(reader_dir, tmp_path, monkeypatch):
+    report = load_reporter(reader_dir, device="cpu").report(save_nifti(tmp_path / "DOE.nii", SHOWN), name="case 7")
     monkeypatch.setitem(__import__("matplotlib").rcParams, "svg.fonttype", "none")
     plot_sheet(report, tmp_path / "sheet.svg")
     drawn = (tmp_path / "sheet.svg").read_text()
@@ -316,8 +311,8 @@ def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(model_dir, t
     assert "Emphysema is seen" not in drawn
 
 
-def test_a_report_without_findings_and_without_confidence_is_written_too(model_dir, tmp_path):
-    reporter = load_reporter(model_dir, device="cpu")
+def test_a_report_without_findings_and_without_confidence_is_written_too(reader_dir, tmp_path):
+    reporter = load_reporter(reader_dir, device="cpu")
     reporter.confidence = None
     report = reporter.report(save_nifti(tmp_path / "a.nii", (0, 0, 0)))
     plot_sheet(report, tmp_path / "sheet.png")
@@ -325,9 +320,10 @@ def test_a_report_without_findings_and_without_confidence_is_written_too(model_d
     assert "None of the 18." in markdown and "no confidence is given" in markdown and "%" not in markdown
 
 
-def test_the_command_runs_as_its_help_says(model_dir, tmp_path):
+@pytest.mark.slow
+def test_the_command_runs_as_its_help_says(reader_dir, tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
-    command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", model_dir]
+    command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", reader_dir]
     command += ["--output_dir", tmp_path / "out", "--device", "cpu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

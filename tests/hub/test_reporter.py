@@ -15,7 +15,6 @@ from helpers.tiny_reader import (
     make_row,
     make_voxels,
     save_nifti,
-    save_reader,
     write_report,
 )
 from helpers.writable_hub import WRITE, WritableHub
@@ -34,13 +33,8 @@ SHOWN = (1, 0, 1)
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return save_reader(tmp_path_factory.mktemp("models") / "reader")
-
-
-@pytest.fixture(scope="module")
-def reporter(model_dir):
-    return load_reporter(model_dir, device="cpu")
+def reporter(reader_dir):
+    return load_reporter(reader_dir, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +132,10 @@ def test_without_a_calibration_there_is_no_confidence(reporter, scans):
     assert report.text == write_report(SHOWN)
 
 
-def test_a_reporter_says_which_model_wrote_the_report(reporter, model_dir, scans):
+def test_a_reporter_says_which_model_wrote_the_report(reporter, reader_dir, scans):
     report = reporter.report(scans["mha"])
     assert report.model == "reader" and report.version
-    assert str(model_dir.parent) not in json.dumps(report.to_dict())
+    assert str(reader_dir.parent) not in json.dumps(report.to_dict())
 
 
 def test_a_report_that_is_cut_short_is_a_report_too(reporter, scans):
@@ -150,13 +144,13 @@ def test_a_report_that_is_cut_short_is_a_report_too(reporter, scans):
 
 
 def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same_report(
-    model_dir, reporter, scans, tmp_path, monkeypatch
+    reader_dir, reporter, scans, tmp_path, monkeypatch
 ):
     hub = WritableHub()
     try:
         hub.connect(monkeypatch, WRITE, tmp_path / "publisher")
         (tmp_path / "run").mkdir()
-        for file in model_dir.iterdir():
+        for file in reader_dir.iterdir():
             (tmp_path / "run" / file.name).symlink_to(file)
         (tmp_path / "run" / "README.md").write_text("---\ntags: [phantom]\n---\n# A reader\n")
         publish(tmp_path / "run", "alice/reader", tag="v1")

@@ -51,7 +51,7 @@ def hub(server, monkeypatch, tmp_path):
 
 
 def start(*command: str, cwd: Path, server: WritableHub, home: str, token: str = WRITE) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | client_environment(server.url, token, cwd / home)
+    environment = os.environ | client_environment(server.url, token, cwd / home)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 

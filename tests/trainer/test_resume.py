@@ -14,7 +14,7 @@ from helpers.resume_run import make_trainer
 def start(*arguments):
     return subprocess.run(
         [sys.executable, str(HELPERS / "resume_run.py"), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
@@ -29,11 +29,8 @@ def steps_of(log):
 
 
 def whole_run(mode, tree, out):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the killed run's process: more threads add up in another order
     trainer = make_trainer(mode, str(tree), str(out))
     trainer.train()
-    torch.set_num_threads(threads)
     assert len(steps_of(trainer.state.log_history)) == 16
     return trainer
 

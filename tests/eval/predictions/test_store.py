@@ -59,7 +59,7 @@ def test_only_what_is_missing_is_written_and_a_line_cut_off_is_written_again(tmp
 @pytest.mark.slow
 def test_after_kill_9_a_rerun_by_two_processes_completes_the_file(tmp_path, expected):
     path = tmp_path / "predictions.jsonl"
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
     run = subprocess.Popen([sys.executable, str(HELPERS / "predictions_run.py"), str(path)], env=environment)
     while run.poll() is None and (not path.exists() or path.read_text().count("\n") < 2):
         time.sleep(0.002)
