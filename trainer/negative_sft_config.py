@@ -67,7 +67,7 @@ class NegativeSFTConfig(SFTConfig):
         default=False,
         metadata={"help": "Whether to remove columns that the model's forward does not name. Must stay `False`."},
     )
-    # transformers 5.24 renamed `gradient_checkpointing`. Both names work with every version of transformers. The
+    # transformers 5.23 renamed `gradient_checkpointing`. Both names work with every version of transformers. The
     # default is TRL's.
     activation_checkpointing: bool | None = field(
         default=None, metadata={"help": "Other name of `gradient_checkpointing`. If both are given, this one counts."}
