@@ -16,7 +16,7 @@ def check_upload(args: TrainingArguments) -> None:
     if args.push_to_hub:
         raise ValueError(
             "`push_to_hub` would upload training_args.bin, which holds the token, and the samples, which hold "
-            "reference reports. Publish the finished run with `python -m ct_rate_pairs.hub.publish`."
+            "reference reports. Publish the finished run with `ct-rate-pairs publish`."
         )
 
 

@@ -1,6 +1,6 @@
 """
 Which volume serves as the negative of which: the heterogeneous partners of the paper's section 7.2, and the hard
-partners that its section 11.2 plans. `python -m ct_rate_pairs.partners` prints what both rules do to a split.
+partners that its section 11.2 plans. `ct-rate-pairs partners` prints what both rules do to a split.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What each partner rule does to a split, as numbers and as a table (`python -m ct_rate_pairs.partners` prints it)."""
+"""What each partner rule does to a split, as numbers and as a table (`ct-rate-pairs partners` prints it)."""
 
 import numpy as np
 

@@ -37,7 +37,7 @@ dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir="...")  # thi
 split.
 
 ## How it was made
-`python -m ct_rate_pairs.prepare`, ct-rate-pairs {package}, from `{source}`:
+`ct-rate-pairs prepare`, ct-rate-pairs {package}, from `{source}`:
 
 ```json
 {settings}
@@ -51,7 +51,7 @@ PATIENTS = (
     "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0. Its volumes and reports, and the\n"
     "slices made from them here, may not be redistributed. Everyone who needs a prepared copy makes their own."
 )
-PHANTOM = "The scans are synthetic (`python -m ct_rate_pairs.phantom`): a phantom is not a patient."
+PHANTOM = "The scans are synthetic (`ct-rate-pairs phantom`): a phantom is not a patient."
 
 
 def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:

@@ -100,7 +100,7 @@ class LocalSource(TreeSource):
         if not (self.root / "dataset").is_dir():
             raise FileNotFoundError(
                 f"{self.root} holds no folder `dataset/`. Pass as `data_dir` the folder of a copy of CT-RATE or of a "
-                "prepared copy, or write a phantom there: `python -m ct_rate_pairs.phantom --output_dir "
+                "prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
                 f"{self.root} --scans 200`."
             )
 

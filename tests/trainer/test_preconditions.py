@@ -21,5 +21,5 @@ def test_a_model_without_vision_is_refused(tmp_path):
 
 
 def test_trainers_own_upload_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"training_args.bin, which holds the token.*ct_rate_pairs.hub.publish"):
+    with pytest.raises(ValueError, match=r"training_args.bin, which holds the token.*ct-rate-pairs publish"):
         make_trainer(tmp_path, push_to_hub=True)
