@@ -1,12 +1,11 @@
 """Shared fixtures."""
 
+import gc
 import os
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch: tiny models gain nothing by more, and the tests' workers share cores
-)
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models gain nothing by more, and workers share the cores
 
 from pathlib import Path
 
@@ -16,6 +15,12 @@ from helpers.tree import write_tree
 from helpers.writable_hub import WRITE, WritableHub
 
 from ct_rate_pairs.phantom.cohort import write_cohort
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: each training collects garbage, and need not look through all of torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

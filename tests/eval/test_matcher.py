@@ -19,6 +19,7 @@ from ct_rate_pairs.eval.matcher import (
     sentence_prompts,
     side_by_side,
 )
+from ct_rate_pairs.eval.tasks import TaskSettings
 from ct_rate_pairs.eval.tasks.matching import choice_table, evaluate_matching, score_choices
 from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.labels import LABELS
@@ -110,7 +111,7 @@ def test_the_dual_encoder_and_a_vision_language_model_stand_in_one_table(tmp_pat
     model, processor = make_tiny_qwen(texts, hidden_size=32, num_layers=1, vision_depth=1)
     hard = choices[1]
     theirs = evaluate_matching(
-        model, PairCollator(processor), hard["test"], hard["train"], tmp_path / "vlm", answers="texts"
+        model, PairCollator(processor), hard["test"], hard["train"], tmp_path / "vlm", TaskSettings(answers="texts")
     )
     assert theirs["model"]["answers"] == "texts"
     results = evaluate_matcher(
