@@ -59,7 +59,7 @@ class WriteReportSamples(TrainerCallback):
         metric_for_best_model="eval_coverage",
         greater_is_better=True,
     )
-    trainer = NegativeSFTTrainer(model, args, train_dataset=train, eval_dataset=validation, ...)
+    trainer = NegativeSFTTrainer(model, args, collator, train_dataset=train, eval_dataset=validation)
     trainer.add_callback(WriteReportSamples(trainer, validation, score=coverage))
     ```
     """
