@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.reporting.evidence import slice_evidence, top_slices
 from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.phantom import Scan
@@ -58,12 +59,12 @@ def print_hits(hits: list[tuple[int, bool, float, bool]]) -> None:
     whether a slice is named) of each true positive.
     """
     table = np.array(hits, dtype=float)
-    print("| finding | true positives | in at most half of the slices | with a slice named |")
-    print("|---|---|---|---|")
+    lines = [["finding", "true positives", "in at most half of the slices", "with a slice named"]]
     for name, own in [*((label, table[table[:, 0] == i]) for i, label in enumerate(LABELS)), ("all", table)]:
         parts = (own, own[own[:, 2] <= 0.5], own[own[:, 3] == 1])
         cells = [f"{len(p)}: {p[:, 1].mean():.2f} / {p[:, 2].mean():.2f}" if len(p) else "0" for p in parts]
-        print("|", " | ".join([name, *cells]), "|")
+        lines.append([name, *cells])
+    print(format_markdown(lines), end="")
 
 
 def main(model: str, data_dir: str, split: str, scans: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs import LABELS
+from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.reports.rules import hinted_by, label_report, label_sentence, split_sentences
 from ct_rate_pairs.reports.terms import STEMS
 
@@ -24,10 +25,10 @@ def print_table(stated: np.ndarray, labels: np.ndarray) -> None:
     """Prints precision, recall, F1 and support of each label, and their means, as a Markdown table."""
     hits, claims, support = (stated & labels).sum(0), stated.sum(0), labels.sum(0)
     precision, recall, f1 = hits / claims, hits / support, 2 * hits / (claims + support)
-    print("| label | precision | recall | F1 | support |\n|---|---|---|---|---|")
-    for row in zip(LABELS, precision, recall, f1, support, strict=True):
-        print("| {} | {:.3f} | {:.3f} | {:.3f} | {} |".format(*row))
-    print(f"| mean (macro) | {precision.mean():.3f} | {recall.mean():.3f} | {f1.mean():.3f} | {support.sum()} |")
+    rows = [*zip(LABELS, precision, recall, f1, support, strict=True)]
+    rows.append(("mean (macro)", precision.mean(), recall.mean(), f1.mean(), support.sum()))
+    lines = [[name, *(f"{score:.3f}" for score in scores), str(count)] for name, *scores, count in rows]
+    print(format_markdown([["label", "precision", "recall", "F1", "support"], *lines]), end="")
 
 
 def print_misses(texts: list[str], stated: np.ndarray, labels: np.ndarray, label: str) -> None:

@@ -21,6 +21,20 @@ import yaml
 MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
 
 
+# Values of Trainer's own option `--debug`.
+DEBUG_OF_TRAINER = ("underflow_overflow", "tpu_metrics_debug")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that keeps the lines of a description, and tells the default of each option."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told = action.help or ""
+        if not action.option_strings or action.default in (None, "", argparse.SUPPRESS) or "(default: " in told:
+            return told
+        return f"{told} (default: %(default)s)"
+
+
 class CommandParser(argparse.ArgumentParser):
     """
     An `ArgumentParser` as the commands use it.
@@ -36,7 +50,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *args, old_names: Mapping[str, str] | None = None, **kwargs):
         self.old_names = old_names or {}
-        options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        options = {"formatter_class": HelpFormatter, "allow_abbrev": False}
         told = "Each command also takes --debug: it shows the traceback of an error."
         epilog = "\n\n".join(filter(None, (kwargs.pop("epilog", None), told)))
         super().__init__(*args, **options | kwargs, epilog=epilog)
@@ -96,6 +110,13 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
         parser.add_argument(f"--{option.name}", **given)
 
 
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds the scans of a command as its argument `DIR`, and as `--data_dir`, which all other commands have."""
+    told = "copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)"
+    parser.add_argument("data_dir", nargs="?", metavar="DIR", default=argparse.SUPPRESS, help=told)
+    parser.add_argument("--data_dir", metavar="DIR", help="the same")
+
+
 def help_of(option: Field) -> str:
     """The help text of one field of a dataclass of options, with the field's default."""
     default = option.default if option.default_factory is MISSING else option.default_factory()
@@ -144,10 +165,10 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             The arguments. By default, the arguments of the process.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    # Only a `--debug` without a value: Trainer has an option of the same name that takes a value.
-    debug = any(a == "--debug" and b.startswith("--") for a, b in pairwise([*argv, "--"]))
-    if debug:
-        argv.remove("--debug")
+    pairs = enumerate(pairwise([*argv, ""]))
+    debug = [i for i, (word, value) in pairs if word == "--debug" and not value.startswith(DEBUG_OF_TRAINER)]
+    for place in reversed(debug):
+        del argv[place]
     try:
         code = main(argv)
     except MENDABLE as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
-from .command_line import CommandParser, add_options, run
+from .command_line import CommandParser, add_data_dir, add_options, run
 from .config import NEGATIVES
 
 
@@ -20,12 +20,7 @@ def main(argv: Sequence[str]) -> None:
         epilog="example: ct-rate-pairs show runs/phantom_cohort --spacing 4.5 4.5 6.5",
     )
     add = parser.add_argument
-    add(
-        "data_dir",
-        nargs="?",
-        metavar="DIR",
-        help="copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)",
-    )
+    add_data_dir(parser)
     add("--n", type=int, default=4, help="number of examples (default: %(default)s)")
     add("--output_file", default="sheet.png", metavar="PNG", help="image file to write (default: %(default)s)")
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")

@@ -12,7 +12,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.hub_files import find_file
+from ct_rate_pairs.trainer.hub_files import check_name, find_file
 
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -109,6 +109,7 @@ def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
     """
     if Path(name_or_path).is_dir():
         return None
+    check_name(name_or_path)
     try:
         return HfApi().resolve_revision(name_or_path, revision=revision).resolved
     except RevisionResolutionError as error:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.command_line import CommandParser, add_data_dir, run
 from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.random_streams import draw_rng
 
 from .repository import HubRepository
@@ -90,9 +91,15 @@ def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bo
     """The card of the dataset, as Markdown."""
     rows = sum(len(table) for table in index.values())
     sizes = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    titles = ["split", "volumes", "mean distance", "different partners", "draws of the most frequent partner"]
     statistics = [
-        f"| {split} | {len(table):,} | {table['distance'].mean():.2f} | {table['partner'].nunique():,} | "
-        f"{table['partner'].value_counts().iloc[0]:,} |"
+        [
+            split,
+            f"{len(table):,}",
+            f"{table['distance'].mean():.2f}",
+            f"{table['partner'].nunique():,}",
+            f"{table['partner'].value_counts().iloc[0]:,}",
+        ]
         for split, table in index.items()
     ]
     defaults = CTRatePairsConfig()
@@ -107,7 +114,7 @@ def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bo
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}.parquet" for split in index),
         config=config,
         rule=RULES[config.negative].format(config=config),
-        statistics="\n".join(statistics),
+        statistics=format_markdown([titles, *statistics]).rstrip(),
         repo_id=repo_id,
         split=next(iter(index)),
         rule_options=rule_options,
@@ -160,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("repo_id", help="USER/NAME of the dataset on the Hub; created if there is none")
-    add("data_dir", nargs="?", metavar="DIR", help="tree, phantom or prepared copy (default: CT-RATE on the Hub)")
+    add_data_dir(parser)
     add("--splits", nargs="+", choices=SPLITS, default=["train"], help="(default: train)")
     add("--negative", choices=sorted(RULES), default="heter", help="the rule (default: %(default)s)")
     add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")

@@ -3,6 +3,7 @@
 from transformers import ProcessorMixin
 
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import GREEDY
 
 
 def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 1200) -> dict:
@@ -46,11 +47,6 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     return {
         "text": [*before, question],
         "processor_kwargs": options,
-        "generate_kwargs": {
-            "max_new_tokens": max_new_tokens,
-            "do_sample": False,
-            "num_beams": 1,
-            "repetition_penalty": 1.0,
-        },
+        "generate_kwargs": {"max_new_tokens": max_new_tokens, **GREEDY},
         "return_full_text": False,
     }

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from trl import TrlParser
 
 from ct_rate_pairs.command_line import CommandParser, help_of, read_config
+from ct_rate_pairs.config import NEGATIVES
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
@@ -104,7 +105,7 @@ def find_config(name: str) -> Path:
     raise FileNotFoundError(f"There is no config {name}: give a file, or one of {names}.")
 
 
-def if_given(name: str, *options: type, leave_out: Sequence[str] = ()) -> type:
+def if_given(name: str, *options: type) -> type:
     """
     A dataclass with the fields of `options`, each `None` by default. If an option is not given, the setting of the
     model's training is used, or the default of the dataset.
@@ -112,12 +113,17 @@ def if_given(name: str, *options: type, leave_out: Sequence[str] = ()) -> type:
     return make_dataclass(
         name,
         [
-            (option.name, _parsed_as(option) | None, field(default=None, metadata={"help": help_of(option)}))
+            (option.name, _parsed_as(option) | None, field(default=None, metadata=_described(option)))
             for of in options
             for option in fields(of)
-            if option.name not in leave_out
         ],
     )
+
+
+def _described(option: Field) -> dict:
+    """The help text of an option, and its choices if it has some."""
+    choices = {"choices": option.metadata["choices"]} if option.metadata.get("choices") else {}
+    return {"help": help_of(option), **choices}
 
 
 def _parsed_as(option: Field) -> type:
@@ -142,7 +148,10 @@ class ScanArguments(_Text, _Volume):
     )
     on_error: str = field(
         default="raise",
-        metadata={"help": "For volumes that cannot be read: raise, or skip (leave them out, and list them)."},
+        metadata={
+            "choices": ("raise", "skip"),
+            "help": "For volumes that cannot be read: raise, or skip (leave them out, and list them).",
+        },
     )
 
     def __post_init__(self):
@@ -164,7 +173,7 @@ class ScanArguments(_Text, _Volume):
 class DataArguments(ScanArguments):
     """The scans, and their negatives."""
 
-    negative: str = field(default="heter", metadata={"help": "Negative partner: none, gauss, heter or hard."})
+    negative: str = field(default="heter", metadata={"choices": NEGATIVES, "help": "Negative partner."})
     min_label_distance: int = field(
         default=10, metadata={"help": "Minimum number of labels in which a heter partner differs."}
     )
@@ -172,7 +181,8 @@ class DataArguments(ScanArguments):
         default=3, metadata={"help": "Maximum number of labels in which a hard partner differs."}
     )
     partner_sampling: str = field(
-        default="uniform", metadata={"help": "How partners are drawn: uniform (as in the paper) or balanced."}
+        default="uniform",
+        metadata={"choices": ("uniform", "balanced"), "help": "How partners are drawn; uniform: as in the paper."},
     )
 
     def dataset_options(self) -> dict:
@@ -184,7 +194,7 @@ class DataArguments(ScanArguments):
 class TaskArguments(_Task, ScanArguments):
     """The scans, and the task."""
 
-    task: str = field(default="report", metadata={"help": f"Task of the rows: {', '.join(TASKS)}."})
+    task: str = field(default="report", metadata={"choices": tuple(TASKS), "help": "Task of the rows."})
 
     def dataset_options(self) -> dict:
         """The arguments that were given, with those of the task, for `load_dataset("ct_rate_pairs", ...)`."""
@@ -209,7 +219,8 @@ class ScoringArguments:
     """How reports are scored."""
 
     recipe: str = field(
-        default="lower", metadata={"help": "Recipe of the text metrics: lower, or vlm3d (as in the challenge)."}
+        default="lower",
+        metadata={"choices": ("lower", "vlm3d"), "help": "Recipe of the text metrics; vlm3d: as in the challenge."},
     )
     labeler: str = field(
         default="rules", metadata={"help": "Labeler of generated reports: rules, or radbert:CHECKPOINT."}

@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"labeler: {args.labeler}, recipe: {args.recipe}")
     if args.output_file:
         content = {"first": args.first, "second": args.second, "n": len(shared), **scoring, "metrics": result}
+        Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
         Path(args.output_file).write_text(json.dumps(content, indent=2) + "\n")
 
 

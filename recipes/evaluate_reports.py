@@ -7,7 +7,7 @@ Write reports with a model and measure them, or measure existing reports.
     ct-rate-pairs evaluate --model_name_or_path openai:NAME --endpoint http://127.0.0.1:8000/v1 \\
         --i_have_deidentified true
 
-On several GPUs: `accelerate launch recipes/evaluate_reports.py` with the same options.
+On several GPUs: `accelerate launch -m ct_rate_pairs.recipes.evaluate_reports` with the same options.
 
 Each report is written to `predictions.jsonl` at once, so the same command continues after an interruption. Then the
 command writes `results.json`, `generated_reports.json` (in the format of the VLM3D challenge), a table and figures.
@@ -16,7 +16,7 @@ also measures whether the model looks: loss gaps, report matching, and Coverage 
 With `--predictions`, neither a model nor a volume is read.
 
 The model is any image-text-to-text model of transformers, or `openai:NAME` at an OpenAI-compatible `--endpoint`. For a
-model at an endpoint, only the reports can be measured (`docs/other_models.md`).
+model at an endpoint, only the reports can be measured.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from typing import Literal
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     ModelArguments,
@@ -69,6 +70,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
 
     def check(self) -> None:
         """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
+        CTRatePairsConfig(**self.dataset_options())
         if (self.model_name_or_path is None) == (self.predictions is None):
             raise ValueError(
                 "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of reports."

@@ -9,7 +9,7 @@ Measure how well a model answers questions, chooses a volume's text among false 
 `results.json` and a table hold the numbers of the model, of the same model with blank volumes, and of baselines that
 read only the text. Any image-text-to-text model of transformers can be measured. With `--answers texts`, a model that
 writes reports chooses by the likelihood of the texts, and finds a wrong statement by the loss of its words given the
-scan, less the loss given noise. `docs/tasks.md` and `docs/error_detection.md` describe what is measured.
+scan, less the loss given noise.
 """
 
 from collections.abc import Sequence

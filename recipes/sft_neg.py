@@ -1,7 +1,7 @@
 """
 Fine-tune a vision-language model on chest-CT reports with negative pairs, measure it, and write its model card.
 
-Without options, this is the paper's heterogeneous run on CT-RATE (`recipes/configs/heter.yaml`):
+Without options, this is the paper's heterogeneous run on CT-RATE (`--config heter`), from a checkout:
 
     accelerate launch recipes/sft_neg.py
 
@@ -12,8 +12,7 @@ On the phantom, without a GPU or a download (`make demo` does both):
 
 `ct-rate-pairs train` runs this recipe in one process. `accelerate launch -m ct_rate_pairs.recipes.sft_neg` works
 without a checkout, where only the package is installed. `--config vqa`, `matching` and `errors` train on the other
-tasks of the dataset (`--task`), and `--config mixture` on several tasks with weights. Trainer and loss are the same
-(`docs/tasks.md`).
+tasks of the dataset (`--task`), and `--config mixture` on several tasks with weights. Trainer and loss are the same.
 
 Any option of the config can be overridden on the command line: `--beta 0.2 --negative gauss --output_dir runs/gauss`.
 `--push_to_hub true --hub_model_id USER/NAME` publishes the finished run. With `--hub_strategy checkpoint`, the Hub
@@ -45,7 +44,10 @@ class RecipeArguments(TaskArguments, DataArguments):
     )
     slices: str = field(
         default="uniform",
-        metadata={"help": "Planes of the slices: uniform, or jitter (random planes, as augmentation)."},
+        metadata={
+            "choices": ("uniform", "jitter"),
+            "help": "Planes of the slices; jitter: random planes, as augmentation.",
+        },
     )
     freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision tower."})
     streaming: bool = field(

@@ -6,8 +6,7 @@ Does the negative constraint make the model look? Train and evaluate every row o
 
 Each run is `ct-rate-pairs train` in its own process. Its settings, log and results are in DIR/runs/NAME. After an
 interruption, the same command continues: finished runs are kept, and failed runs are tried again. Tables and figures
-are made from the folders of the runs; `--tables_only` makes them at any time. `docs/study.md` describes the questions
-of the study, and how to read the tables.
+are made from the folders of the runs; `--tables_only` makes them at any time.
 """
 
 import os

@@ -28,6 +28,9 @@ def main(argv: Sequence[str]) -> None:
 
     files = {"Origin": args.origin, "Ours-Gauss": args.gauss, "Ours-Heter": args.heter}
     files = {name: path / "results.json" if path.is_dir() else path for name, path in files.items()}
+    for path in files.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no {path}. Give the folder of a finished run, or its results.json.")
     lines = paper_table({name: json.loads(path.read_text()) for name, path in files.items()})
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     write_markdown(lines, args.output_file.with_suffix(".md"))

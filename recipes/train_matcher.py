@@ -8,12 +8,12 @@ On the phantom, without a GPU or a download:
 
 On CT-RATE, with pretrained towers:
 
-    accelerate launch recipes/train_matcher.py --config recipes/configs/matcher.yaml --data_dir /path/to/CT-RATE \\
+    accelerate launch -m ct_rate_pairs.recipes.train_matcher --config matcher --data_dir /path/to/CT-RATE \\
         --spacing 0.75 0.75 1.5 --image_size 480 480 --text_model bert-base-uncased --use_cpu false \\
         --image_tower clip_all_slices --vision_model openai/clip-vit-base-patch16 --learning_rate 2e-5
 
 `--beside FOLDER` adds a vision-language model to the table. `ct-rate-pairs evaluate-task --task matching` writes
-FOLDER; `docs/matcher.md` shows how.
+FOLDER.
 """
 
 import json

@@ -184,8 +184,9 @@ def test_what_the_user_can_mend_ends_in_its_message_alone(capsys, kind):
         run(raising(error), [])
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: mend this\nand thus\n"
-    with pytest.raises(kind):
-        run(raising(error), ["--debug"])
+    for argv in (["--debug"], ["--debug", "phantom"], ["show", "--debug", "folder"]):
+        with pytest.raises(kind):
+            run(raising(error), argv)
 
 
 def test_a_fault_of_ours_keeps_its_traceback():
@@ -207,6 +208,10 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
         (["evaluate"], "Give either --model_name_or_path"),
         (["evaluate", "--predictions", "none.jsonl"], "There is no file none.jsonl"),
         (["evaluate", "--model_name_or_path", "a/b", "--num_slices", "ten"], "invalid int value"),
+        (["evaluate", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere"),
+        (["evaluate", "--model_name_or_path", "m", "--min_label_distance", "99"], "min_label_distance"),
+        (["evaluate", "--model_name_or_path", "m", "--negative", "hetr"], "invalid choice"),
+        (["table", "a", "b", "c"], "There is no a. Give the folder"),
         (["evaluate-task", "--task", "vqa"], "Give --model_name_or_path"),
         (["evaluate-task", "--task", "captions"], "invalid choice"),
         (["compare", "--first", "a", "--second", "b"], "There are no predictions"),

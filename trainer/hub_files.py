@@ -5,10 +5,22 @@ from pathlib import Path
 from huggingface_hub import _CACHED_NO_EXIST, get_cached_repo_tree, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
+
+
+def check_name(name_or_path: str) -> None:
+    """Raises a `FileNotFoundError` for what is neither a folder nor can be the name of a repository on the Hub."""
+    try:
+        validate_repo_id(name_or_path)
+    except HFValidationError as error:
+        raise FileNotFoundError(
+            f"There is no folder {name_or_path}, and it cannot be a name on the Hub (USER/NAME)."
+        ) from error
 
 
 def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
@@ -35,6 +47,7 @@ def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path
     folder = Path(name_or_path)
     if folder.is_dir():
         return folder / file if (folder / file).is_file() else None
+    check_name(name_or_path)
     try:
         return Path(hf_hub_download(name_or_path, file, revision=revision))
     except RemoteEntryNotFoundError:

@@ -106,7 +106,7 @@ class NegativeSFTConfig(SFTConfig):
         default=2.0,
         metadata={
             "help": "Cap of the negative loss of a pair, in nats per token. A pair at or above the cap has no "
-            "gradient. The paper gives no value; noise is above 1 from the start (docs/study.md)."
+            "gradient. The paper gives no value; noise is above 1 from the start."
         },
     )
     negative_start_ratio: float = field(

@@ -7,21 +7,22 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.command_line import CommandParser, add_data_dir, run
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command with its arguments."""
     parser = CommandParser(
         "ct-rate-pairs partners",
+        old_names={"json": "output_file"},
         description="""\
 Show what the partner rules do to a split: which volumes serve as negatives, and how often.
 
-The negative of a volume is a volume of another patient, its partner. With negative="heter" (the paper, section 7.2),
-the partner differs in at least 10 of the 18 labels. If no volume differs that much, the volumes that differ most are
-used. With negative="hard" (section 11.2, future work 2), the partner differs in at most 3 labels and lacks a finding
-of the report: a label that is 1 in the volume and 0 in the partner. If no such volume is that near, the nearest such
-volumes are used. A volume without findings gets a near partner with a finding that the report denies.
+The negative of a volume is a volume of another patient, its partner. With negative="heter" (section 7.2 of the
+paper), the partner differs in at least 10 of the 18 labels. If no volume differs that much, the volumes that differ
+most are used. With negative="hard" (future work in the paper), the partner differs in at most 3 labels and lacks a
+finding of the report: a label that is 1 in the volume and 0 in the partner. If no such volume is that near, the
+nearest such volumes are used. A volume without findings gets a near partner with a finding that the report denies.
 
 Why look? Most scans have few findings, so only very sick scans differ from them in 10 labels. These few scans then
 serve most draws, and a model can recognise the negative as "a very sick scan" without comparing it with the report.
@@ -36,19 +37,14 @@ the rule allows. The imbalance that remains comes from the rule itself: a smalle
 
 All numbers are expected values for an epoch with one draw per volume. Nothing is drawn, and no volume is read.""",
         epilog="examples:\n  ct-rate-pairs partners runs/phantom_cohort\n"
-        "  ct-rate-pairs partners --split test --min_label_distance 7 --json partners.json",
+        "  ct-rate-pairs partners --split test --min_label_distance 7 --output_file partners.json",
     )
     add = parser.add_argument
-    add(
-        "data_dir",
-        nargs="?",
-        metavar="DIR",
-        help="copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)",
-    )
+    add_data_dir(parser)
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
     add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")
     add("--max_label_distance", type=int, default=3, metavar="N", help="for hard, 1 to 18 (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
+    add("--output_file", type=Path, metavar="FILE", help="also write the numbers to this file")
     args = parser.parse_args(argv)
 
     from ct_rate_pairs.config import CTRatePairsConfig
@@ -64,9 +60,10 @@ All numbers are expected values for an epoch with one draw per volume. Nothing i
     distances = (args.min_label_distance, args.max_label_distance)
     report = describe_partners(table[list(LABELS)].to_numpy(), table["patient"].tolist(), *distances)
     print(f"{args.data_dir or 'CT-RATE on the Hub'}, split {args.split}:\n{format_report(report)}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({"data_dir": args.data_dir, "split": args.split, **report}, indent=2) + "\n")
+    if args.output_file:
+        args.output_file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"data_dir": args.data_dir, "split": args.split, **report}
+        args.output_file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ ACCESS_HELP = (
     f"CT-RATE is a gated dataset. Accept its terms at https://huggingface.co/datasets/{REPO_ID}, then run `hf auth "
     "login` on this machine. If you have a copy on disk, pass `data_dir=` (the folder that holds `dataset/`). To try "
     "everything without CT-RATE, write a phantom cohort with `ct-rate-pairs phantom --output_dir phantom "
-    "--scans 200` and pass `data_dir='phantom'`. To train on the phantom, run `accelerate launch recipes/sft_neg.py "
-    "--config recipes/configs/phantom.yaml --data_dir phantom`."
+    "--scans 200` and pass `data_dir='phantom'`. To train on the phantom, run `ct-rate-pairs train "
+    "--config phantom --data_dir phantom`."
 )
 
 PATIENCE = 600.0  # seconds during which a failing request is repeated

@@ -36,7 +36,7 @@ KEY = "OPENAI_API_KEY"
 NOT_SENT = (
     "Slices of a CT would leave this machine for {url}. Make sure that nothing in the slices or in the prompt "
     "identifies the patient, and that the terms of the data and your institution allow sending them (CT-RATE: no "
-    "redistribution). Then pass --i-have-deidentified."
+    "redistribution). Then pass --i_have_deidentified true."
 )
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT = 120.0  # seconds

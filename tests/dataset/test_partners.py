@@ -195,7 +195,7 @@ def test_the_command_prints_the_table_and_writes_json(tree, tmp_path, capsys):
     file = tmp_path / "new" / "partners.json"
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        assert call(main, tree, "--split", "test", "--min_label_distance", 6, "--json", file) == 0
+        assert call(main, tree, "--split", "test", "--min_label_distance", 6, "--output_file", file) == 0
     report = json.loads(file.read_text())
     assert format_report(report) in capsys.readouterr().out
     assert (report["split"], report["min_label_distance"]) == ("test", 6)

@@ -41,7 +41,7 @@ def without(labels, label):
 
 
 def ten_planes(volume):
-    """The planes that DESIGN section 4 takes, by linear interpolation along z: float `[10, x, y]`, superior first."""
+    """The planes of ten slices, by linear interpolation along z: float `[10, x, y]`, superior first."""
     count = volume.shape[2]
     heights = count - (np.arange(10) + 0.5) / 10 * count - 0.5
     low = np.floor(heights).astype(int)

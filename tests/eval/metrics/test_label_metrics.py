@@ -131,7 +131,7 @@ def test_label_reports_checks_its_arguments():
     assert label_reports([]).shape == (0, 18)
 
 
-def test_score_reports_is_one_json_dict_with_the_design_keys():
+def test_score_reports_is_one_json_dict_with_the_documented_keys():
     texts = ["Heart size is increased.", "No pleural effusion was detected."]
     result = score_reports(["Normal.", texts[1]], texts, label_reports(texts))
     keys = ["coverage", "coverage_macro", "accuracy", "exact_match", "per_label", "labeler", "recipe", "n"]

@@ -51,7 +51,7 @@ def path(tmp_path):
 
 
 def test_nothing_is_sent_without_the_users_word(path):
-    with pytest.raises(ValueError, match=r"leave this machine for http://127.*--i-have-deidentified"):
+    with pytest.raises(ValueError, match=r"leave this machine for http://127.*--i_have_deidentified true"):
         Endpoint("http://127.0.0.1:1/v1", "some-model")
 
 
