@@ -89,15 +89,17 @@ def test_results_of_a_file_go_where_they_are_asked_to(tmp_path, tree):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--recipe", "lowre"), "recipe"),
+        (("--recipe", "lowre"), "invalid choice"),
+        (("--negative", "hetr"), "invalid choice"),
+        (("--min_label_distance", "99"), "min_label_distance"),
         (("--labeler", "rulez"), "Unknown labeler"),
         (("--ci", "95"), "pass `ci=0.95`"),
     ],
 )
-def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, option, message):
+def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, capsys, option, message):
     (tmp_path / "config.json").write_text("{}")  # nothing that could be loaded
-    with pytest.raises(ValueError, match=message):
-        evaluate_reports.main(["--model_name_or_path", str(tmp_path), "--data_dir", str(tree), *option])
+    assert call(evaluate_reports.main, "--model_name_or_path", tmp_path, "--data_dir", tree, *option) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [(), ("--model_name_or_path", "a", "--predictions", "b")])

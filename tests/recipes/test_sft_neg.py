@@ -160,7 +160,7 @@ def test_run_bare_without_access_it_says_how_to_get_it(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert call(sft_neg.main) == 2
     told = capsys.readouterr().err
-    assert "hf auth login" in told and "phantom.yaml" in told
+    assert "hf auth login" in told and "ct-rate-pairs train --config phantom" in told
 
 
 def test_too_few_patients_for_confidences_are_told_before_the_training(tmp_path, phantom, capsys):
