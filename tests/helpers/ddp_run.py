@@ -1,4 +1,4 @@
-"""One process of a two-process run, started by torchrun: trains as the test does alone; rank 0 saves the outcome."""
+"""One process of a two-process run, started by torchrun: trains as the test does alone; rank 0 saves each outcome."""
 
 import os
 import sys
@@ -11,15 +11,16 @@ import torch
 from helpers.pair_trainer import make_trainer
 
 
-def main(out, cap):
-    trainer = make_trainer(
-        out, per_device_train_batch_size=1, global_batch_size=4, max_negative_loss=float(cap), ddp_backend="gloo"
-    )
-    assert trainer.accelerator.num_processes == trainer.args.gradient_accumulation_steps == 2
-    trainer.train()
-    if trainer.is_world_process_zero():
-        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-        torch.save({"log": trainer.state.log_history, "weights": weights}, f"{out}/run.pt")
+def main(out, *caps):
+    for cap in caps:
+        trainer = make_trainer(
+            out, per_device_train_batch_size=1, global_batch_size=4, max_negative_loss=float(cap), ddp_backend="gloo"
+        )
+        assert trainer.accelerator.num_processes == trainer.args.gradient_accumulation_steps == 2
+        trainer.train()
+        if trainer.is_world_process_zero():
+            weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+            torch.save({"log": trainer.state.log_history, "weights": weights}, f"{out}/{cap}.pt")
     trainer.accelerator.end_training()  # left to the interpreter's exit, gloo's threads sometimes abort it
 
 

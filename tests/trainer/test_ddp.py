@@ -6,12 +6,21 @@ from helpers.pair_trainer import logged, make_trainer
 from helpers.two_processes import torchrun
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cap", [100.0, 5.6])  # no pair capped, and some: ranks then skip their negative's backward
-def test_two_processes_equal_one(tmp_path, cap):
-    torchrun("ddp_run.py", tmp_path, cap)
-    two = torch.load(tmp_path / "run.pt")
+CAPS = (100.0, 5.6)  # no pair capped, and some: ranks then skip their negative's backward
 
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """A file for each cap, of a run of two processes."""
+    folder = tmp_path_factory.mktemp("ddp")
+    torchrun("ddp_run.py", folder, *CAPS)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cap", CAPS)
+def test_two_processes_equal_one(outcomes, tmp_path, cap):
+    two = torch.load(outcomes / f"{cap}.pt")
     trainer = make_trainer(tmp_path, per_device_train_batch_size=4, max_negative_loss=cap)
     trainer.train()
     for key in ("loss", "loss_pos", "loss_neg", "margin", "capped_share"):
