@@ -31,7 +31,7 @@ class LoopbackEndpoint:
         self.bodies, self.headers, self.times = [], [], []
         self.at_once = self.most_at_once = 0
         app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 
     async def complete(self, request):

@@ -100,7 +100,9 @@ class WritableHub:
 
     def start(self) -> None:
         """Start, again after a death on the same port."""
-        config = uvicorn.Config(self, host="127.0.0.1", port=self.port, log_level="critical", lifespan="off")
+        # The timeout: to stop, the server would else wait without end for a client's connection that is still open.
+        told = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 1}
+        config = uvicorn.Config(self, host="127.0.0.1", port=self.port, **told)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
