@@ -5,6 +5,7 @@ import os
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
+os.environ["PYTHONPATH"] = os.path.dirname(__file__)  # scripts that tests start import `helpers`, too
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models gain nothing by more, and workers share the cores
 
 from pathlib import Path

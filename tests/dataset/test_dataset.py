@@ -268,7 +268,7 @@ def test_unknown_options_are_refused(tree):
 
 
 def test_a_folder_without_a_tree_is_refused(tmp_path):
-    assert "ct_rate_pairs.phantom" in error_of(tmp_path)
+    assert "ct-rate-pairs phantom" in error_of(tmp_path)
 
 
 def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):

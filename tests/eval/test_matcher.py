@@ -133,7 +133,7 @@ def test_the_dual_encoder_and_a_vision_language_model_stand_in_one_table(tmp_pat
     assert results["n"] == 16 and results["zero_shot"]["auroc_macro"] is not None
 
     other = theirs | {"model": theirs["model"] | {"questions": "0"}}
-    with pytest.raises(ValueError, match="other questions"):
+    with pytest.raises(ValueError, match="different questions"):
         choice_table(side_by_side(results["matching"]["full, hard"], {"other": other}))
 
 

@@ -12,7 +12,6 @@ ONE_PROCESS = ("--num_processes", "1", "--cpu")
 SHORT = (
     *("--max_steps", "2", "--logging_steps", "1", "--max_eval_samples", "8", "--max_new_tokens", "8"),
     *("--per_device_train_batch_size", "2", "--beta", "0.1", "--negative_start_ratio", "0"),
-    *("--dataloader_num_workers", "0", "--dataloader_persistent_workers", "false"),
 )
 
 

@@ -294,7 +294,11 @@ def test_what_is_not_there_is_told_at_once_and_without_its_path(tmp_path, capfd)
 
 def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_traceback(tmp_path, capfd):
     scan = save_nifti(tmp_path / "a.nii", SHOWN)
-    for model, cause in ((tmp_path, "holds no model"), ("a b/c", "Repo id"), (tmp_path / "none", "Repo id")):
+    for model, cause in (
+        (tmp_path, "holds no model"),
+        ("a b/c", "There is no folder"),
+        (tmp_path / "none", "There is no folder"),
+    ):
         assert order(model, tmp_path / "out", scan) == 2
         said = capfd.readouterr().err
         assert said.startswith("error: ") and cause in said and "Traceback" not in said
