@@ -25,4 +25,5 @@ def test_a_task_from_one_config_to_its_table_and_measured_again(tmp_path, phanto
     evaluate_task.main([*asked, *sizes])
     name = {"matching": "matching-keywords-random-letters"}.get(task, task)
     again = json.loads((tmp_path / "run" / "evaluation" / name / "results.json").read_text())
+    assert again.pop("made_with")["model"].startswith("sha256:")
     assert again == results
