@@ -34,7 +34,7 @@ import datasets
 import numpy as np
 from datasets import load_dataset
 import ct_rate_pairs
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.sources.tree import LocalSource
 
 LocalSource.volumes = lambda self, folder: None  # take the volumes to be there, as on the Hub

@@ -7,29 +7,22 @@ from functools import cached_property
 import datasets
 import numpy as np
 import pyarrow as pa
+import torch
 from datasets import Features, Image, List, Value
 from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 from PIL import Image as PILImage
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.sources import open_source
+from ct_rate_pairs.sources import Source, hash_of, open_source
+from ct_rate_pairs.sources.hub import REPO_ID
 from ct_rate_pairs.tasks import TASKS
 
-from .config import CTRatePairsConfig
-from .rows import RowReader
+from .config import NEGATIVES, CTRatePairsConfig
+from .pair_column import PairColumn
+from .rows import READ_COLUMNS, RowReader, adopt, reader_for, share_epoch
 
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
-INDEX_FEATURES = Features(
-    {
-        "volume": Value("string"),
-        "prompt": _MESSAGES,
-        "completion": _MESSAGES,
-        "labels": List(Value("int8"), length=len(LABELS)),
-        "age": Value("int16"),
-        "sex": Value("string"),
-    }
-)
 ROW_FEATURES = Features(
     {
         "volume": Value("string"),
@@ -45,20 +38,38 @@ ROW_FEATURES = Features(
         "sex": Value("string"),
     }
 )
+DESCRIPTION = (
+    "Chest CT scans as training pairs: slices of a volume, superior first, with the slices of a negative (noise, or "
+    "a volume whose labels differ), a prompt and the radiology report. Made from CT-RATE, from a folder with its "
+    "layout, or from a phantom cohort."
+)
+CITATION = """\
+@article{hamamci2024ctrate,
+  title={Developing Generalist Foundation Models from a Multimodal Dataset for 3D Computed Tomography},
+  author={Hamamci, Ibrahim Ethem and Er, Sezgin and others},
+  journal={arXiv preprint arXiv:2403.17834},
+  year={2024}
+}"""
 
 
 class PairExamplesIterable(ExamplesIterable):
     """
     A stream with one shard per row (`volumes` names the rows). So any number of workers and ranks can share the rows,
-    and a resumed stream reads no volume again. `datasets` shuffles once per epoch, and each shuffle also renews the
-    key of the random draws.
+    and a resumed stream reads no volume again.
+
+    Each epoch has its own key of the random draws. `datasets` tells a stream its epoch in two ways: it shuffles the
+    sources, which does not reach a part of `concatenate_datasets`, nor a stream after `skip` or `take`, and it shifts
+    the generators of all parts by the number of the epoch. Both renew the key.
     """
+
+    shifts: tuple[int, ...] = ()
 
     def __iter__(self):
         start = self._state_dict["shard_idx"] if self._state_dict else 0
+        draw_key = self._draw_key()
         for i, volume in enumerate(self.kwargs["volumes"][start:], start + 1):
             # A skipped volume gives no row.
-            rows = list(self.generate_examples_fn(**{**self.kwargs, "volumes": [volume]}))
+            rows = list(self.generate_examples_fn([volume], draw_key))
             if self._state_dict:
                 # Before the row is yielded: the base class counts a shard after its last row, and a resumed stream
                 # would then read this row again.
@@ -70,14 +81,30 @@ class PairExamplesIterable(ExamplesIterable):
         # The new key also depends on the old key: the generator of an epoch may equal the generator of the seed.
         keys = [self.kwargs["draw_key"], int(deepcopy(generator).integers(1 << 62))]
         draw_key = int(np.random.default_rng(keys).integers(1 << 62))
-        kwargs = _shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key})
-        return PairExamplesIterable(self.generate_examples_fn, kwargs)
+        return self._with(_shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key}))
+
+    def shift_rngs(self, value: int) -> "PairExamplesIterable":
+        """The rows with a new key of the random draws, as `datasets` asks for at each epoch but the first."""
+        return self._with(self.kwargs, (*self.shifts, value))
+
+    def _draw_key(self) -> int:
+        shifts, worker = self.shifts, torch.utils.data.get_worker_info()
+        # In a worker of a DataLoader, the last shift is by the number of the worker, which must not change a row.
+        if worker is not None and shifts and shifts[-1] == worker.id:
+            shifts = shifts[:-1]
+        keys = [self.kwargs["draw_key"], *shifts]
+        return int(np.random.default_rng(keys).integers(1 << 62)) if shifts else keys[0]
+
+    def _with(self, kwargs: dict, shifts: tuple[int, ...] | None = None) -> "PairExamplesIterable":
+        other = PairExamplesIterable(self.generate_examples_fn, kwargs)
+        other.shifts = self.shifts if shifts is None else shifts
+        return other
 
     def shard_data_sources(self, num_shards: int, index: int, contiguous=True) -> "PairExamplesIterable":
         """The rows of one worker or rank."""
         indices = self.split_shard_indices_by_worker(num_shards, index, contiguous=contiguous)
         volumes = [self.kwargs["volumes"][i] for i in indices]
-        return PairExamplesIterable(self.generate_examples_fn, {**self.kwargs, "volumes": volumes})
+        return self._with({**self.kwargs, "volumes": volumes})
 
     def reshard_data_sources(self) -> "PairExamplesIterable":
         """The stream itself: a shard is one volume, which cannot be split further."""
@@ -106,20 +133,70 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     - `"errors"`: `statements`, `wrong` (index of the wrong statement in `statements`), `error` (`"added"`,
       `"removed"` or `"side"`) and `label` (the finding that the wrong statement is about).
 
-    A streamed dataset yields such rows. A map-style dataset writes only an index of texts and labels to the cache and
-    reads a volume when its row is taken. So no volume is downloaded before it is needed, and noise is never frozen.
+    A streamed dataset yields such rows. A map-style dataset writes only an index of names, texts and labels to the
+    cache. Its columns of slices and of what is drawn have the feature type
+    [`~ct_rate_pairs.pair_column.PairColumn`], which reads a volume when its row is looked at. So no volume is
+    downloaded before it is needed, and noise is never frozen.
+
+    The names of the configurations are those of `negative`: `load_dataset("ct_rate_pairs", "heter")` is
+    `load_dataset("ct_rate_pairs", negative="heter")`.
     """
 
     BUILDER_CONFIG_CLASS = CTRatePairsConfig
+    BUILDER_CONFIGS = [CTRatePairsConfig(name=negative, negative=negative) for negative in NEGATIVES]  # noqa: RUF012
+
+    def _create_builder_config(self, config_name=None, custom_features=None, **options):
+        if custom_features is not None:
+            raise ValueError("features= cannot change the columns of ct_rate_pairs: cast or rename them afterwards.")
+        negative = options.pop("negative", None) or config_name or "none"
+        if config_name not in (None, negative):
+            raise ValueError(
+                f"The configuration {config_name!r} contradicts negative={negative!r}: give one of the two, as "
+                f'load_dataset("ct_rate_pairs", {negative!r}) or load_dataset("ct_rate_pairs", negative={negative!r}).'
+            )
+        config, config_id = super()._create_builder_config(negative, **options)
+        # `datasets` sets the options of a named configuration without the checks, and leaves out those that are None.
+        for name, value in options.items():
+            setattr(config, name, value)
+        config.__post_init__()
+        return config, config_id
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=Features(INDEX_FEATURES | TASKS[self.config.task].features))
+        return datasets.DatasetInfo(
+            description=DESCRIPTION,
+            citation=CITATION,
+            homepage=f"https://huggingface.co/datasets/{REPO_ID}",
+            license="apache-2.0" if self.source.is_phantom else "cc-by-nc-sa-4.0",
+            features=self._index_features(),
+        )
+
+    def _index_features(self) -> Features:
+        """
+        The columns of the index of a map-style dataset. Tasks that ask anew in each epoch read their texts too when a
+        row is looked at.
+        """
+        task = TASKS[self.config.task]
+        asked = {name for name in ("prompt", "completion", *task.features) if name != task.number_column}
+        read = {*READ_COLUMNS, *(asked if task.asks_anew else ())}
+        place = {"options": self.config.to_json(), "source": hash_of(self.source)}
+        return Features(
+            {
+                name: PairColumn(name, feature, **place) if name in read else feature
+                for name, feature in (ROW_FEATURES | task.features).items()
+            }
+        )
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the scans come from."""
+        return open_source(self.config.data_dir, self.token, **self.config.settings)
 
     @cached_property
     def reader(self) -> RowReader:
         """Reads the rows of every split."""
-        source = open_source(self.config.data_dir, self.token, **self.config.settings)
-        return RowReader(self.config, source)
+        place = self.config.to_json(), hash_of(self.source)
+        adopt(*place, reader=RowReader(self.config, self.source, share_epoch(*place)))
+        return reader_for(*place)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         if not any(len(table) for table in self.reader.tables.values()):
@@ -141,21 +218,37 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
         ]
 
     def _generate_tables(self, volumes: list[tuple[str, int]], split: str):
+        features = self.info.features
         places = {name: i for i, name in enumerate(self.reader.tables[split].index)}
         for start in range(0, len(volumes), 1000):
-            rows = []
-            for name, number in volumes[start : start + 1000]:
-                i = places[name]
-                labels = self.reader.labels[split][i].tolist()
-                rows.append({"volume": name, "labels": labels, **self.reader.texts(split, i, number)})
-            yield start, pa.Table.from_pylist(rows, self.info.features.arrow_schema)
+            names, numbers = zip(*volumes[start : start + 1000], strict=True)
+            rows = [self._index_row(split, places[name], number) for name, number in volumes[start : start + 1000]]
+            yield (
+                start,
+                pa.Table.from_arrays(
+                    [
+                        feature.places(names, numbers)
+                        if isinstance(feature, PairColumn)
+                        else pa.array([row[name] for row in rows], features.arrow_schema.field(name).type)
+                        for name, feature in features.items()
+                    ],
+                    schema=features.arrow_schema,
+                ),
+            )
+
+    def _index_row(self, split: str, i: int, number: int) -> dict:
+        """What the index holds of a row: its name, labels and texts."""
+        name = self.reader.tables[split].index[i]
+        return {
+            "volume": name,
+            "labels": self.reader.labels[split][i].tolist(),
+            **self.reader.texts(split, i, number),
+        }
 
     def as_dataset(self, split=None, in_memory=False):
-        """The map-style dataset: the index, with the reader of the slices as its transform."""
-        dataset = super().as_dataset(split, in_memory)
-        if isinstance(dataset, datasets.DatasetDict):
-            return datasets.DatasetDict({name: part.with_transform(self.reader) for name, part in dataset.items()})
-        return dataset.with_transform(self.reader)
+        """The map-style dataset, whose tables are read now, so that a bad table is an error before the first row."""
+        self.reader  # noqa: B018
+        return super().as_dataset(split, in_memory)
 
     def as_streaming_dataset(self, split=None, base_path=None):
         """The streamed dataset, whose rows hold the slices."""

@@ -1,6 +1,9 @@
 """The options of `load_dataset("ct_rate_pairs", ...)`, and their allowed values."""
 
+import json
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
 
 import datasets
 
@@ -102,3 +105,15 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     def settings(self) -> dict:
         """The fields of `VolumeSettings` that were given."""
         return {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
+
+    def to_json(self) -> str:
+        """All options as JSON, with an absolute `data_dir`: they go into the schema of a map-style dataset."""
+        own = {field.name for field in fields(self)} - {field.name for field in fields(datasets.BuilderConfig)}
+        options = {name: getattr(self, name) for name in sorted(own)}
+        data_dir = None if self.data_dir is None else str(Path(self.data_dir).expanduser().resolve())
+        return json.dumps({"data_dir": data_dir, **options})
+
+    @classmethod
+    def from_json(cls, options: str) -> Self:
+        """The options that [`to_json`] wrote."""
+        return cls(**json.loads(options))

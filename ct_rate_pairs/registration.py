@@ -15,6 +15,9 @@ from datasets.data_files import DataFilesDict
 from datasets.load import DatasetModule, PackagedDatasetModuleFactory
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
+# Registers the feature type, so that a schema that names it can be read.
+from .pair_column import PairColumn  # noqa: F401
+
 
 NAME = "ct_rate_pairs"
 
@@ -31,6 +34,8 @@ def register_builder() -> None:
     def get_module(factory: PackagedDatasetModuleFactory) -> DatasetModule:
         if factory.name != NAME:
             return packaged_module(factory)
+        if factory.data_files is not None:
+            raise ValueError("data_files has no effect: pass the folder of the scans as data_dir.")
         # Imported here because it imports torch, and `import ct_rate_pairs` should be fast.
         from ct_rate_pairs.sources import open_source  # noqa: PLC0415
 

@@ -1,22 +1,23 @@
 """
-From a line of the index to a row: reads the slices and draws the negative. [`~ct_rate_pairs.builder.CTRatePairs`]
-describes the columns of a row.
+From a place (a volume and the number of a row among its rows) to a row: reads the slices and draws the negative.
+[`~ct_rate_pairs.builder.CTRatePairs`] describes the columns of a row.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
 from PIL import Image
 
 from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import tell_patient
-from ct_rate_pairs.sources import Source
+from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.tasks import TASKS, Scans, Task
 from ct_rate_pairs.volumes.slicing import VolumeError, fit
@@ -30,9 +31,11 @@ from .splits import read_tables
 logger = logging.getLogger(__name__)
 
 
-def reader_of(dataset: Dataset) -> "RowReader":
-    """The reader of a map-style dataset, which makes its rows when they are taken."""
-    return dataset.format["format_kwargs"]["transform"]
+T = TypeVar("T")
+
+# Columns of slices and of what is drawn with them.
+READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
+FACTS = 4096  # facts that a reader keeps at most
 
 
 class RowReader:
@@ -43,9 +46,9 @@ class RowReader:
     workers, ranks and restarts change nothing. For a map-style dataset the draw key is the epoch. A stream makes the
     draw key from its epoch and its shuffling seed.
 
-    The reader is the transform of a map-style dataset: it is called with a batch of the Arrow index. The epoch is in
-    shared memory, so `set_epoch` also reaches persistent workers. A pickled reader (for a spawned worker or a
-    fingerprint) holds only its arguments, and reads the tables again.
+    A map-style dataset reads a row column by column ([`~ct_rate_pairs.pair_column.PairColumn`]), a stream reads whole
+    rows. The epoch is in shared memory, so `set_epoch` also reaches persistent workers. A pickled reader (for a
+    spawned worker or a fingerprint) holds only its arguments, and reads the tables again.
 
     Args:
         config ([`~ct_rate_pairs.config.CTRatePairsConfig`]):
@@ -78,6 +81,8 @@ class RowReader:
         self.air = to_uint8(air_value(source.settings.window))
         self._partners: dict[str, PartnerSampler] = {}
         self._tasks: dict[str, Task] = {}
+        self._facts: dict[tuple, object] = {}
+        self._unreadable: dict[str, VolumeError] = {}
 
     def __reduce__(self):
         return RowReader, (self.config, self.source, self._epoch)
@@ -154,25 +159,37 @@ class RowReader:
         """
         self._epoch.fill_(epoch)
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        """The rows of a batch of the index, as the transform of a map-style dataset."""
-        if "volume" not in batch:  # after `select_columns`, or in `filter(input_columns=...)`: no slices are needed
-            return batch
-        rows = []
-        numbers = batch.get(TASKS[self.config.task].number_column, [0] * len(batch["volume"]))
-        for i, (name, number) in enumerate(zip(batch["volume"], numbers, strict=True)):
-            split, line = self.where(name)
-            # Held-out rows keep their negatives, so that the evaluations during a training can be compared.
-            epoch = int(self._epoch) if split == "train" else 0
-            row = self._readable_row(name, epoch, number)
-            own = {column: values[i] for column, values in batch.items()}
-            if epoch:  # the index holds the texts of the first epoch, which must not replace the new ones
-                first = self.texts(split, line, number)
-                own = {column: value for column, value in own.items() if column not in first or value != first[column]}
-            # Values that `map` or `add_column` put into the index win, unless another volume had to take the place of
-            # an unreadable volume.
-            rows.append(row | own if row["volume"] == name else own | row)
-        return {column: [row[column] for row in rows] for column in rows[0]}
+    def column(self, column: str, name: str, number: int):
+        """
+        The value of one column in row `number` of the volume `name`, in the epoch of the dataset. With
+        `on_error="skip"`, the slices, `slice_mm` and the negative are `None` if the volume, or all of its possible
+        partners, cannot be read.
+        """
+        split, i = self.where(name)
+        # Held-out rows keep their negatives, so that the evaluations during a training can be compared.
+        draw_key = int(self._epoch) if split == "train" else 0
+        if column in READ_COLUMNS:
+            try:
+                return self._read_column(column, split, i, number, draw_key)
+            except VolumeError as error:
+                self._skip(error)
+                return None
+        key = ("texts", name, number, draw_key)
+        texts = self._facts.get(key) or self._note(key, self.texts(split, i, number, draw_key))
+        return deepcopy(texts[column])  # messages can be changed in place
+
+    def _read_column(self, column: str, split: str, i: int, number: int, draw_key: int):
+        match column:
+            case "images":
+                return _images(self._slices(split, i, draw_key)[0])
+            case "slice_mm":
+                return list(self._shape_and_depths(split, i, draw_key)[1])
+            case "negative_images":
+                return _images(self._negative(split, i, number, draw_key)[0])
+            case "negative_volume":
+                return self._partner(split, i, number, draw_key)[0]
+            case "label_distance":
+                return self._partner(split, i, number, draw_key)[1]
 
     def read(self, name: str, draw_key: int = 0, number: int = 0) -> dict | None:
         """
@@ -180,23 +197,16 @@ class RowReader:
         cannot be read.
         """
         split, i = self.where(name)
-        scan = self.tables[split].iloc[i]
-        draw = partial(draw_rng, self.config.seed, draw_key, name)
-        fractions = None
-        if self.config.slices == "jitter" and split == "train":
-            fractions = draw(Purpose.PLANES).random(self.source.settings.num_slices)
-        rng = draw(Purpose.FURTHER_NEGATIVES, number) if number else draw()
-        unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
         try:
-            slices, slice_mm = self.source.read_slices(scan, fractions)
-            negative, partner, distance = self._negative(split, i, slices.shape, rng, fractions, unfit)
+            slices, slice_mm = self._slices(split, i, draw_key)
+            negative, partner, distance = self._negative(split, i, number, draw_key)
         except VolumeError as error:
             self._skip(error)
             return None
         return {
             "volume": name,
-            "images": [Image.fromarray(plane) for plane in slices],
-            "negative_images": [Image.fromarray(plane) for plane in negative],
+            "images": _images(slices),
+            "negative_images": _images(negative),
             "negative_volume": partner,
             "label_distance": distance,
             **self.texts(split, i, number, draw_key),
@@ -204,53 +214,106 @@ class RowReader:
             "slice_mm": slice_mm,
         }
 
-    def _readable_row(self, name: str, draw_key: int, number: int) -> dict:
-        """
-        The row of a volume, or of the next readable volume: a map-style dataset must return a row for every index.
-        """
-        split, start = self.where(name)
-        names, rows_of = self.tables[split].index, self.task(split).rows_of
-        for i in (np.arange(len(names)) + start) % len(names):
-            row = self.read(names[i], draw_key, min(number, rows_of[i] - 1)) if rows_of[i] else None
-            if row is not None:
-                return row
-        raise VolumeError(f"None of the {len(names)} volumes of the split '{split}' can be read.")
+    def _slices(self, split: str, i: int, draw_key: int) -> tuple[np.ndarray, list[float]]:
+        """Slices of volume `i`, uint8 `[S, H, W]` or `[S, H, W, 3]`, and the depth of each slice, in mm."""
+        scan = self.tables[split].iloc[i]
+        slices, slice_mm = self._read(scan, self._fractions(split, scan.name, draw_key))
+        self._note(("shape", scan.name, draw_key), (slices.shape, slice_mm))
+        return slices, slice_mm
 
-    def _negative(
-        self,
-        split: str,
-        i: int,
-        shape: tuple[int, ...],
-        rng: np.random.Generator,
-        fractions: np.ndarray | None,
-        unfit: Sequence[int],
-    ) -> tuple[np.ndarray, str, int]:
+    def _read(self, scan: pd.Series, fractions: np.ndarray | None) -> tuple[np.ndarray, list[float]]:
+        """Slices of a row of the table of scans, and their depths. A volume that is skipped is tried only once."""
+        if scan.name in self._unreadable:
+            raise self._unreadable[scan.name]
+        try:
+            return self.source.read_slices(scan, fractions)
+        except VolumeError as error:
+            if self.config.on_error == "skip":
+                self._unreadable[scan.name] = error
+            raise
+
+    def _shape_and_depths(self, split: str, i: int, draw_key: int) -> tuple[tuple[int, ...], list[float]]:
+        """Shape of the slices of volume `i`, and the depth of each slice, in mm."""
+        key = ("shape", self.tables[split].index[i], draw_key)
+        if key not in self._facts:
+            self._slices(split, i, draw_key)
+        return self._facts[key]
+
+    def _fractions(self, split: str, name: str, draw_key: int) -> np.ndarray | None:
+        """Position of each plane in its bin: drawn with `slices="jitter"`, otherwise `None`, the middle."""
+        if self.config.slices == "jitter" and split == "train":
+            rng = draw_rng(self.config.seed, draw_key, name, Purpose.PLANES)
+            return rng.random(self.source.settings.num_slices)
+        return None
+
+    def _partner(self, split: str, i: int, number: int, draw_key: int) -> tuple[str, int]:
         """
-        The slices of the negative (uint8, of `shape`), the partner's name and its label distance. Volumes in `unfit`
-        are never drawn.
+        The partner's name and its label distance. No volume is read, except with `on_error="skip"`, where an
+        unreadable partner is replaced.
         """
+        if self.config.negative in ("none", "gauss"):
+            return "", 0
+
+        key = ("partner", self.tables[split].index[i], number, draw_key)
+        if key in self._facts:
+            return self._facts[key]
+        if self.config.on_error == "skip":
+            return self._negative(split, i, number, draw_key)[1:]
+        partner, distance = self._draw(split, i, number, draw_key)()
+        return self._note(key, (self.tables[split].index[partner], distance))
+
+    def _draw(self, split: str, i: int, number: int, draw_key: int) -> Callable[..., tuple[int, int]]:
+        """
+        A function that draws a partner of a row: its index in the split, and its label distance. Each call draws
+        another partner, and none of those in `unreadable`.
+        """
+        draw = partial(draw_rng, self.config.seed, draw_key, self.tables[split].index[i])
+        rng = draw(Purpose.FURTHER_NEGATIVES, number) if number else draw()
+        unfit = self.task(split).unfit_partners(i, number, self._text_key(split, draw_key))
+        return lambda unreadable=(): self.partners(split).draw(i, rng, without=[*unfit, *unreadable])
+
+    def _negative(self, split: str, i: int, number: int, draw_key: int) -> tuple[np.ndarray, str, int]:
+        """
+        The slices of the negative (uint8, of the shape of the volume's slices), the partner's name and its label
+        distance.
+        """
+        name = self.tables[split].index[i]
+        shape, _ = self._shape_and_depths(split, i, draw_key)
         if self.config.negative == "none":
             return np.empty((0, *shape[1:]), dtype=np.uint8), "", 0
         if self.config.negative == "gauss":
+            draw = partial(draw_rng, self.config.seed, draw_key, name)
+            rng = draw(Purpose.FURTHER_NEGATIVES, number) if number else draw()
             return to_uint8(rng.standard_normal(shape, dtype=np.float32).clip(-1, 1)), "", 0
+        draw = self._draw(split, i, number, draw_key)
         unreadable: list[int] = []
         while True:
             try:
-                partner, distance = self.partners(split).draw(i, rng, without=[*unfit, *unreadable])
+                partner, distance = draw(unreadable)
             except NoPartnerError as error:
-                name = self.tables[split].index[i]
                 raise VolumeError(
                     f"{name}: none of the {len(unreadable)} volumes that could be its negative in the split "
                     f"'{split}' can be read. Repair them, or pass negative='gauss'."
                 ) from error
             scan = self.tables[split].iloc[partner]
             try:
-                slices, _ = self.source.read_slices(scan, fractions)
+                # The partner's planes are those of the volume.
+                slices, _ = self._read(scan, self._fractions(split, name, draw_key))
             except VolumeError as error:
+                if self.config.on_error == "raise":
+                    raise
                 self._skip(error)
                 unreadable.append(partner)
             else:
+                self._note(("partner", name, number, draw_key), (scan.name, distance))
                 return fit(slices, *shape[1:3], air=self.air), scan.name, distance
+
+    def _note(self, key: tuple, fact: T) -> T:
+        """Keeps a small fact of a row, so that the next column of the row need not read or draw again."""
+        if len(self._facts) >= FACTS:
+            self._facts.clear()
+        self._facts[key] = fact
+        return fact
 
     def _skip(self, error: VolumeError) -> None:
         if self.config.on_error == "raise":
@@ -260,3 +323,49 @@ class RowReader:
         if str(error) not in self.skipped:
             self.skipped.append(str(error))
             logger.warning("Skipped a volume (%d so far in this process): %s", len(self.skipped), error)
+
+
+def _images(slices: np.ndarray) -> list[Image.Image]:
+    """A PIL image per slice."""
+    return [Image.fromarray(plane) for plane in slices]
+
+
+# The datasets of a process with the same options and source share a reader and an epoch, whatever calls of `datasets`
+# made them. An epoch stands apart from its reader, so that a process that has not opened the reader yet knows it.
+_readers: dict[tuple[str, str], RowReader] = {}
+_epochs: dict[tuple[str, str], torch.Tensor] = {}
+
+
+def reader_for(options: str, source: str) -> RowReader:
+    """The reader for the `options` and `source` of a [`~ct_rate_pairs.pair_column.PairColumn`]."""
+    if (options, source) not in _readers:
+        config = CTRatePairsConfig.from_json(options)
+        opened = open_source(config.data_dir, **config.settings)
+        if hash_of(opened) != source:
+            logger.warning(
+                "%s has changed since this dataset was loaded or saved. Its rows now show the volumes as they are. "
+                "Load the dataset again with load_dataset, so that texts and labels are up to date too.",
+                config.data_dir or "CT-RATE on the Hub",
+            )
+        adopt(options, source, reader=RowReader(config, opened, share_epoch(options, source)))
+    return _readers[options, source]
+
+
+def share_epoch(options: str, source: str) -> torch.Tensor:
+    """The epoch of the datasets with these options and source, int64 `[]` in shared memory."""
+    if (options, source) not in _epochs:
+        _epochs[options, source] = torch.zeros((), dtype=torch.int64).share_memory_()
+    return _epochs[options, source]
+
+
+def adopt(options: str, source: str, epoch: torch.Tensor | None = None, reader: RowReader | None = None) -> None:
+    """Makes an epoch and a reader known to this process, unless it knows others for these options and source."""
+    if epoch is not None:
+        _epochs.setdefault((options, source), epoch)
+    if reader is not None:
+        _readers.setdefault((options, source), reader)
+
+
+def what_a_process_needs(options: str, source: str) -> tuple[torch.Tensor, RowReader | None]:
+    """The epoch and, if it was opened, the reader: a spawned process adopts them."""
+    return share_epoch(options, source), _readers.get((options, source))

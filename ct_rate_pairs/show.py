@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     from datasets import load_dataset
 
     from .example_sheet import draw_sheet
-    from .rows import reader_of
+    from .readers import reader_of
 
     dataset = load_dataset("ct_rate_pairs", **volume_options(args), **args)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]

@@ -21,15 +21,16 @@ from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.ranking import RECALLS, label_auroc, retrieval
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
 from ct_rate_pairs.eval.tasks.matching import choice_table, score_choices
+from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.flips import collect_statements
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer.generation import evaluating
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 
 from .generate import batched
-from .rows import references_of, volume_names
+from .rows import references_of, without_slices
 from .tables import format_markdown, format_number
 
 
@@ -63,19 +64,18 @@ def embed_scans(
 
     Returns:
         `tuple`: the indices in `rows` of the `N` scans that could be read; and unit vectors, float32 `[2, N, D]`,
-        first of the scans, then of the same scans with blank slices. A scan that cannot be read is left out: with
-        `on_error="skip"`, its row holds another volume.
+        first of the scans, then of the same scans with blank slices. A scan that cannot be read is left out
+        (`on_error="skip"`).
 
     Raises:
         `ValueError`: if there is no row, or if rows cannot be read by index.
     """
-    volumes = volume_names(rows)
-    if not volumes:
+    if not len(rows):
         raise ValueError("There are no rows to match reports on.")
     places, seen, blank = [], [], []
-    bar = tqdm(rows, "Reading scans", len(volumes), unit="scan", disable=not progress)
-    own = ((place, row) for place, row in enumerate(bar) if row["volume"] == volumes[place])
-    for numbered in batched(own, batch_size):
+    bar = tqdm(rows, "Reading scans", len(rows), unit="scan", disable=not progress)
+    readable = ((place, row) for place, row in enumerate(bar) if is_readable(row))
+    for numbered in batched(readable, batch_size):
         places += [place for place, _ in numbered]
         batch = [row for _, row in numbered]
         unseen = [row | {"images": blank_slices(row)} for row in batch]
@@ -194,7 +194,7 @@ def evaluate_matcher(
         labels = np.array(labels)
         prompts = {label: [[text] for text in label_prompts(label)] for label in LABELS}
         sentences = sentence_prompts(references_of(train)[1])
-        asked = [about(rows.with_format(None), volumes) for rows, _ in choices]
+        asked = [about(without_slices(rows), volumes) for rows, _ in choices]
         texts = {*reports, *(text for rows in asked for said in rows["options"] for text in said)}
         texts |= {text for pairs in (prompts, sentences) for pair in pairs.values() for side in pair for text in side}
         texts = sorted(texts)

@@ -5,6 +5,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from datasets import Dataset
 
+from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.readers import has_reader, is_read, reader_of
+
 
 def volume_names(rows: Dataset | Sequence[dict]) -> list[str]:
     """
@@ -14,7 +17,7 @@ def volume_names(rows: Dataset | Sequence[dict]) -> list[str]:
         `ValueError`: if the rows cannot be read by index.
     """
     if isinstance(rows, Dataset):
-        return list(rows.with_format(None)["volume"])  # without the format, whose transform would read the slices
+        return list(rows.with_format(None)["volume"])  # a transform of the reader's own might read the slices
     if not isinstance(rows, Sequence):
         raise ValueError(
             f"{type(rows).__name__} cannot be read by index, but every row needs the row of another patient: pass a "
@@ -23,14 +26,32 @@ def volume_names(rows: Dataset | Sequence[dict]) -> list[str]:
     return [row["volume"] for row in rows]
 
 
-def check_volume(row: dict, name: str) -> dict:
-    """Returns the row; raises a `ValueError` if the row holds another volume than `name`."""
-    if row["volume"] != name:
+def check_readable(row: dict) -> dict:
+    """Returns the row; raises a `ValueError` if its volume cannot be read."""
+    if not is_readable(row):
         raise ValueError(
-            f"{row['volume']} stands in the place of {name}, which cannot be read (on_error='skip'). Leave out such "
-            "rows with `select`, or pass a list that holds each row that could be read once."
+            f"{row['volume']} cannot be read, and neither can its partners be if it has a negative (on_error='skip'). "
+            "Leave out such rows: `select_readable(rows)` of ct_rate_pairs.eval.rows does so."
         )
     return row
+
+
+def select_readable(rows: Dataset | Sequence[dict]) -> Dataset | Sequence[dict]:
+    """
+    The rows that can be read. Each row is read once more for it, but only for a dataset with `on_error="skip"`:
+    otherwise an unreadable row is an error anyway.
+    """
+    if not isinstance(rows, Dataset) or not has_reader(rows) or reader_of(rows).config.on_error == "raise":
+        return rows
+    return rows.select([place for place, row in enumerate(rows) if is_readable(row)])
+
+
+def without_slices(rows: Dataset | Sequence[dict]) -> Dataset | Sequence[dict]:
+    """The rows with their texts and labels alone, so that no volume is read for them."""
+    if not isinstance(rows, Dataset):
+        return rows
+    read = {name for name, feature in rows.features.items() if is_read(feature)}
+    return rows.with_format(None).select_columns([name for name in rows.column_names if name not in read])
 
 
 def select_volumes(scans: Dataset, volumes: Collection[str]) -> Dataset:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
     from ct_rate_pairs.eval.metrics.bootstrap import check_level
     from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
-    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer import read_row_settings
 
     check_level(args.ci)

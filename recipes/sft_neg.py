@@ -115,7 +115,7 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
     """The splits of each task, reports first. The statistics of the first task's partners are printed."""
-    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.splits import load_splits
 
     tasks, indexes = list(recipe_args.task_weights()), {}
@@ -137,7 +137,6 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     from ct_rate_pairs.trainer import (
         MuonAdamW,
         NegativeSFTTrainer,
-        NewNegativesEachEpoch,
         PairCollator,
         WriteReportSamples,
     )
@@ -156,7 +155,6 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         data_collator=PairCollator(processor),
         processing_class=processor,
         peft_config=get_peft_config(model_args),
-        callbacks=[NewNegativesEachEpoch()],
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
     if validation is not None and "report" in indexes:
@@ -223,7 +221,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     from ct_rate_pairs.hub import write_model_card
     from ct_rate_pairs.hub.guard import keep_reference_hashes
     from ct_rate_pairs.hub.reporting.confidence import fit_confidence
-    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.splits import texts_of
 
     out, index, scans = told["out"], told["index"], told["scans"]
@@ -283,7 +281,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.checkpoints import PushCheckpoints, take_over_push
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
-    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
     logging.basicConfig(level=logging.WARNING)

@@ -114,7 +114,7 @@ def read_beside(folder: str, asked: list) -> dict:
 
     file = Path(folder) / "results.json"
     results = json.loads(file.read_text())
-    questions = {fingerprint_questions(rows.with_format(None)) for rows in asked}
+    questions = {fingerprint_questions(rows) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:
         raise ValueError(
             f"{file} holds no answers to this run's questions. Measure that model on the whole split with the same "
@@ -146,7 +146,8 @@ def main(argv: Sequence[str]) -> None:
 
     from ct_rate_pairs.eval.matcher import evaluate_matcher
     from ct_rate_pairs.eval.rows import first_rows
-    from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.readable_rows import ReadableRows
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 
@@ -174,8 +175,8 @@ def main(argv: Sequence[str]) -> None:
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=train,
-        eval_dataset=validation,
+        train_dataset=ReadableRows(train),
+        eval_dataset=None if validation is None else ReadableRows(validation),
         data_collator=MatcherCollator(
             tokenizer,
             model.config,
@@ -183,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
             keep_sentences=recipe_args.keep_sentences,
         ),
         processing_class=tokenizer,
-        callbacks=[NewNegativesEachEpoch()],
+        callbacks=[NewNegativesEachEpoch(train)],
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()

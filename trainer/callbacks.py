@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.readers import has_reader, reader_of
 
 from .generation import generate_batch
 
@@ -77,7 +78,9 @@ class WriteReportSamples(TrainerCallback):
         self.num_samples = num_samples
         self.max_new_tokens = max_new_tokens
         self.score = score
-        self.dataset = dataset.select(range(min(max(num_samples, num_scored if score else 0), len(dataset))))
+        self.dataset = ReadableRows(
+            dataset.select(range(min(max(num_samples, num_scored if score else 0), len(dataset))))
+        )
         self.num_scored = num_scored
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
@@ -117,12 +120,19 @@ class WriteReportSamples(TrainerCallback):
 
 class NewNegativesEachEpoch(TrainerCallback):
     """
-    Passes the epoch to the reader of a map-style `ct_rate_pairs` dataset, also in its workers, so that each epoch has
-    new negatives. A streamed dataset gets its epoch from `accelerate`.
+    Passes the epoch to the reader of a `ct_rate_pairs` dataset, also in its workers, so that each epoch has new
+    negatives. A stream gets its epoch from `accelerate`, unless it is made by `to_iterable_dataset`.
     """
 
-    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
+    def __init__(self, dataset: Dataset | IterableDataset):
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
         """Passes the epoch on."""
-        dataset = train_dataloader.dataset
-        if isinstance(dataset, Dataset):
-            reader_of(dataset).set_epoch(int(state.epoch))
+        if has_reader(self.dataset):
+            reader_of(self.dataset).set_epoch(int(state.epoch))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """After the training, the dataset is in its first epoch again, as a dataset that is loaded anew."""
+        if has_reader(self.dataset):
+            reader_of(self.dataset).set_epoch(0)

@@ -10,8 +10,13 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
+from torch.utils.data import DataLoader
 from trl import SFTTrainer
 
+from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.readers import has_reader
+
+from .callbacks import NewNegativesEachEpoch
 from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import PairCollator
@@ -123,6 +128,7 @@ class NegativeSFTTrainer(SFTTrainer):
         if args.beta > 0:
             check_columns(train_dataset, args.beta)
         super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
+        self.add_callback(NewNegativesEachEpoch(train_dataset))
         check_vision(self.model, data_collator.pixels)
         if self.is_distributed_loading_by_transformers:
             check_embeddings(self.model)
@@ -138,6 +144,12 @@ class NegativeSFTTrainer(SFTTrainer):
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
+
+    def _get_dataloader(self, dataset: Dataset | IterableDataset, **kwargs) -> DataLoader:
+        # With `on_error="skip"`, a scan that cannot be read must not end the training. A stream leaves it out itself.
+        if isinstance(dataset, Dataset) and has_reader(dataset):
+            dataset = ReadableRows(dataset)
+        return super()._get_dataloader(dataset, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """

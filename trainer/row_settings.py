@@ -37,7 +37,7 @@ def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
 
     Args:
         readers (`Sequence[RowReader]`):
-            Reader of the training rows of each task, see [`~ct_rate_pairs.rows.reader_of`]. If there are several
+            Reader of the training rows of each task, see [`~ct_rate_pairs.readers.reader_of`]. If there are several
             tasks, options that all tasks have are those of the first task, and `task` is not saved.
         folder (`str` or `Path`):
             Folder of the model.

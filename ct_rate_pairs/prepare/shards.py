@@ -24,7 +24,7 @@ from datasets import Features, Image, List, Value
 from PIL import Image as PILImage
 from tqdm import tqdm
 
-from ct_rate_pairs.builder import INDEX_FEATURES
+from ct_rate_pairs.builder import ROW_FEATURES
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.prepared import PROVENANCE, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
@@ -43,7 +43,7 @@ FEATURES = Features(
         "slice_mm": List(Value("float32")),
         "findings": Value("string"),
         "impression": Value("string"),
-        **{name: INDEX_FEATURES[name] for name in ("labels", "age", "sex")},
+        **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
     }
 )
 BAD_VOLUMES = "bad_volumes.csv"

@@ -3,6 +3,7 @@ Where scans come from. Each source has the methods `scans(split, on_error)` (a t
 `read_slices(scan, fractions)` and `fingerprint()`, and the attribute `settings` (how it reads volumes).
 """
 
+import hashlib
 from pathlib import Path
 
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -41,3 +42,8 @@ def open_source(data_dir: str | Path | None = None, token: str | None = None, **
     if (Path(data_dir).expanduser() / PROVENANCE).is_file():
         return PreparedSource(data_dir, **settings)
     return LocalSource(data_dir, VolumeSettings(**settings))
+
+
+def hash_of(source: Source) -> str:
+    """A short hash that changes with the fingerprint of a source."""
+    return hashlib.sha256(source.fingerprint().encode()).hexdigest()[:16]

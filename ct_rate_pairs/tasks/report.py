@@ -55,6 +55,7 @@ class ReportWriting(Task):
     """
 
     Options = ReportOptions
+    asks_anew = False
 
     def __init__(self, reports: Sequence[tuple[str, str]], target: str, language: str):
         self.reports, self.target, self.language = reports, target, language

@@ -53,6 +53,7 @@ class Task(ABC):
 
     Options: ClassVar[type[TaskOptions] | None] = None
     features: ClassVar[dict] = {}  # columns that only the rows of this task have
+    asks_anew: ClassVar[bool] = True  # whether the split `train` has other texts in each epoch
     number_column: ClassVar[str | None] = None  # column with the number of a row among the rows of its volume
     remedy: ClassVar[str] = ""  # end of the error for a split about which nothing can be asked: what else would help
 

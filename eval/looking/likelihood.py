@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import batched
-from ct_rate_pairs.eval.rows import check_volume
+from ct_rate_pairs.eval.rows import check_readable
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.transformers_names import CACHE
 from ct_rate_pairs.volume_names import patient_of
@@ -179,7 +179,7 @@ def marginal_losses(
     references = order[np.sort(first)][:NUM_REFERENCES]
     losses = np.empty((len(references), len(tokens)))  # [M, N]
     for place, reference in enumerate(references):
-        row = check_volume(rows[int(reference)], volumes[reference])
+        row = check_readable(rows[int(reference)])
         losses[place] = option_losses(model, on_device(collator.prompts([row]), model), tokens)
     own = patients[references][:, None] == patients  # [M, N]
     return np.log((~own).sum(axis=0)) - np.logaddexp.reduce(np.where(own, -np.inf, -losses), axis=0)

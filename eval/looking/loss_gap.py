@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.metrics.bootstrap import estimate
-from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.eval.rows import check_readable, volume_names
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
@@ -84,9 +84,7 @@ def loss_gap(
         partners = derange_by_patient(names, seed)
     slices = {
         "noise": lambda index, row: noise_slices(row, seed),
-        "shuffled": lambda index, row: fit_slices(
-            check_volume(rows[partners[index]], names[partners[index]]), like=check_volume(row, names[index])
-        ),
+        "shuffled": lambda index, row: fit_slices(check_readable(rows[partners[index]]), like=check_readable(row)),
         "blank": lambda index, row: blank_slices(row),
     }
     with evaluating(model):

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.eval.rows import check_readable, volume_names
 from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.windows import to_uint8
@@ -106,6 +106,5 @@ def shuffle_volumes(rows: Dataset | Sequence[dict], seed: int = 0) -> Iterator[d
     """
     names = volume_names(rows)
     partners = derange_by_patient(names, seed)
-    for row, name, partner in zip(rows, names, partners, strict=True):
-        other = check_volume(rows[partner], names[partner])
-        yield row | {"images": fit_slices(other, like=check_volume(row, name))}
+    for row, partner in zip(rows, partners, strict=True):
+        yield row | {"images": fit_slices(check_readable(rows[partner]), like=check_readable(row))}

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
-from ct_rate_pairs.eval.rows import check_volume, volume_names
+from ct_rate_pairs.eval.rows import check_readable, volume_names, without_slices
 from ct_rate_pairs.tasks.matching import DIFFICULTIES, Matching
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
@@ -157,7 +157,7 @@ def report_matching(
     volumes = volume_names(rows)
     if not volumes:
         raise ValueError("There are no rows to match reports on.")
-    index = rows.with_format(None) if isinstance(rows, Dataset) else rows  # texts and labels, no slices
+    index = without_slices(rows)
     texts, labels = zip(*((row["completion"][-1]["content"], row["labels"]) for row in index), strict=True)
     options = draw_options(np.array(labels), texts, volumes, num_false=num_false, difficulty=difficulty, seed=seed)
     tokens = report_tokens(collator, index)
@@ -167,7 +167,7 @@ def report_matching(
         asked = (rows[int(volume)] for volume in options.volumes)
         bar = tqdm(asked, "Matching reports", len(options.volumes), unit="scan", disable=not progress)
         for question, row in enumerate(bar):
-            check_volume(row, volumes[options.volumes[question]])
+            check_readable(row)
             reports = [tokens[report] for report in options.reports[question]]
             for kind, images in enumerate((row["images"], blank_slices(row))):
                 prompt = on_device(collator.prompts([row | {"images": images}]), model)

@@ -27,6 +27,8 @@ from datasets import Dataset
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ct_rate_pairs.readable_rows import is_readable
+
 from .montage import montage, with_layout
 from .store import append_predictions, resume_predictions
 
@@ -346,8 +348,7 @@ def write_endpoint_predictions(
         try:
             for index in missing:
                 row = scans[index]
-                # With `on_error="skip"`, the row of an unreadable scan repeats its neighbour, which is asked for once.
-                if row["volume"] not in done and row["volume"] not in under_way.values():
+                if is_readable(row):
                     body = request_body(row, endpoint, max_new_tokens)
                     under_way[pool.submit(ask, client, endpoint, body, stop)] = row["volume"]
                 if len(under_way) == concurrency:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 
 

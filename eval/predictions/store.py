@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 from .provenance import check_provenance, provenance_path
@@ -141,8 +142,7 @@ def write_predictions(
 
     Under `accelerate launch`, each process generates a share of the reports, and the main process writes the file. The
     file is flushed to disk after each batch: an interruption loses only the current batch, and the same call continues
-    with the missing scans. With `on_error="skip"`, the row of an unreadable scan repeats its neighbour; the neighbour
-    gets one report.
+    with the missing scans. With `on_error="skip"`, a scan that cannot be read gets no report.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -179,7 +179,9 @@ def write_predictions(
         step = batch_size * state.num_processes
         padded = missing + missing[:1] * (-len(missing) % state.num_processes)
         share = padded[state.process_index :: state.num_processes]
-        batches = DataLoader(Subset(scans, share), batch_size, num_workers=num_workers, collate_fn=list)
+        # A readable neighbour takes the place of an unreadable scan, so that all processes write equally many reports.
+        readable = Subset(ReadableRows(scans), share)
+        batches = DataLoader(readable, batch_size, num_workers=num_workers, collate_fn=list)
         bar = tqdm(
             total=len(volumes), initial=len(volumes) - len(missing), desc="Writing reports", unit="scan",
             disable=not state.is_main_process,

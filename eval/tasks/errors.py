@@ -16,11 +16,12 @@ from ct_rate_pairs.eval.looking.other_volumes import blank_slices, derange_by_pa
 from ct_rate_pairs.eval.metrics.bootstrap import estimate, interval, known, patient_ids, resample
 from ct_rate_pairs.eval.metrics.ranking import auroc
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
-from ct_rate_pairs.eval.rows import check_volume, first_volumes, references_of, volume_names
+from ct_rate_pairs.eval.rows import first_volumes, references_of, volume_names, without_slices
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.random_streams import Purpose, draw_rng
+from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.flips import FlippedReport, collect_statements, flip_report, labels_of
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
@@ -127,14 +128,11 @@ def detect_by_likelihood(
         `ValueError`: if no report has two statements to choose from.
         `TooFewScansError`: if one patient has more than half of the reports with two statements.
     """
-    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
-    of_rows = [row["completion"][-1]["content"] for row in index]
+    of_rows = [row["completion"][-1]["content"] for row in without_slices(rows)]
     named = volume_names(rows)
     kept, reports = flip_reports(named, of_rows, seed)
-    # With `on_error="skip"`, the row of an unreadable volume holds another volume: such rows are left out.
-    looked_at = [
-        place for place in kept if place < (num_scans or len(named)) and rows[place]["volume"] == named[place]
-    ]
+    # With `on_error="skip"`, rows that cannot be read are left out.
+    looked_at = [place for place in kept if place < (num_scans or len(named)) and is_readable(rows[place])]
     reports = [report for place, report in zip(kept, reports, strict=True) if place in looked_at]
     scans = rows.select(looked_at) if isinstance(rows, Dataset) else [rows[place] for place in looked_at]
     volumes = volume_names(scans)
@@ -145,7 +143,7 @@ def detect_by_likelihood(
         with tqdm(total=len(reports), desc="Detecting errors", unit="report", disable=not progress) as bar:
             for numbered in batched(enumerate(scans), batch_size):
                 texts = [
-                    check_volume(row, volumes[place])
+                    row
                     | {"negative_images": [], "completion": [{"role": "assistant", "content": reports[place].text}]}
                     for place, row in numbered
                 ]
@@ -232,11 +230,11 @@ def detect_by_answer(
     Returns:
         `dict`: see [`detection_scores`]. Reports whose volume cannot be read are left out.
     """
-    index, known = rows.with_format(None), train.with_format(None).select_columns(["statements", "wrong"])
+    known = train.with_format(None).select_columns(["statements", "wrong"])
     with evaluating(model):
         places, scores = [], {"answer": [], "blank": []}
         for place, row in enumerate(tqdm(rows, desc="Asking", unit="report", disable=not progress)):
-            if row["volume"] != index[place]["volume"]:
+            if not is_readable(row):
                 continue
             places.append(place)
             answers = [
@@ -246,7 +244,7 @@ def detect_by_answer(
             for rule, images in (("answer", row["images"]), ("blank", blank_slices(row))):
                 prompt = on_device(collator.prompts([row | {"images": images}]), model)
                 scores[rule].append(-option_losses(model, prompt, tokens).cpu().numpy())
-    index = index.select(places)
+    index = without_slices(rows).select(places)
     options = list(index["statements"])
     common = np.bincount(known["wrong"][:], minlength=max(map(len, options), default=0)).astype(float)
     scores["text_only"] = score_statements(known["statements"][:], known["wrong"][:], options)

@@ -16,9 +16,11 @@ from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, report_tokens
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
+from ct_rate_pairs.eval.rows import without_slices
 from ct_rate_pairs.eval.tables import format_number, write_table
+from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.texts import same_words, write_prompt
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.tasks.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
@@ -95,12 +97,11 @@ def measure_options(
         `[2, N, O]`, first given the volume, then given a blank volume. Questions whose volume cannot be read are left
         out.
     """
-    index = rows.with_format(None)
     config = reader_of(rows).config
     with evaluating(model):
         places, losses = [], []
         for place, row in enumerate(tqdm(rows, desc="Matching texts", unit="question")):
-            if row["volume"] != index[place]["volume"]:
+            if not is_readable(row):
                 continue
             said = row["options"]
             if answers == "letters":
@@ -154,7 +155,7 @@ def evaluate_matching(
     places, losses = measure_options(model, collator, rows, answers=settings.answers)
     if not places:
         raise ValueError("There are no questions whose volume can be read.")
-    index = rows.with_format(None).select(places)
+    index = without_slices(rows).select(places)
     results = score_choices(losses, index, train, reader_of(rows).config, settings.ci)
     results["model"]["answers"] = settings.answers
     out = Path(out)

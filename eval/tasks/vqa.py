@@ -17,7 +17,8 @@ from ct_rate_pairs.eval.metrics.label_metrics import mean_known, precision_recal
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
 from ct_rate_pairs.eval.rows import first_volumes
 from ct_rate_pairs.eval.tables import format_number, write_table
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
@@ -176,14 +177,13 @@ def answer_questions(
     """
     Answers each question of `task="vqa"` twice: given its volume (`answer`), and given a blank volume (`blank`).
 
-    Questions about a volume that cannot be read are left out; with `on_error="skip"`, their rows hold another volume.
+    Questions about a volume that cannot be read are left out (`on_error="skip"`).
     """
-    volumes = rows.with_format(None)["volume"]
     answered = []
     with tqdm(total=len(rows), desc="Answering questions", unit="question") as bar:
-        for numbered in batched(zip(rows, volumes, strict=True), batch_size):
-            batch = [row for row, volume in numbered if row["volume"] == volume]
-            bar.update(len(numbered))
+        for asked in batched(rows, batch_size):
+            batch = [row for row in asked if is_readable(row)]
+            bar.update(len(asked))
             if not batch:
                 continue
             blank = [row | {"images": blank_slices(row)} for row in batch]

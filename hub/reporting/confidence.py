@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
 from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.eval.rows import select_readable, without_slices
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import label_sentence
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
@@ -224,7 +225,8 @@ def fit_confidence(
     Raises:
         `ValueError`: for scans of fewer than 5 patients.
     """
-    index = rows.with_format(None) if isinstance(rows, Dataset) else rows
+    rows = select_readable(rows)
+    index = without_slices(rows)
     patients, part = np.unique([patient_of(row["volume"]) for row in index], return_inverse=True)
     if len(patients) < FOLDS:
         raise ValueError(

@@ -16,7 +16,8 @@ from helpers.tree import SPACING, write_tree
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readable_rows import ReadableRows, is_readable
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.sources.hub import CTRateAccessError
 from ct_rate_pairs.volumes.nifti import read_slices
@@ -208,7 +209,7 @@ def test_what_map_and_columns_do_to_the_index_is_kept(tree):
 def test_a_volume_that_is_gone_from_the_tables_is_an_error_and_no_end_of_the_rows(tree):
     reader = reader_of(load(tree, "none", split="test"))
     with pytest.raises(KeyError, match="valid_99_a_1.*load the dataset again"):
-        reader({"volume": ["valid_99_a_1.nii.gz"]})
+        reader.column("images", "valid_99_a_1.nii.gz", 0)
 
 
 def labels_of(tree, volume):
@@ -284,7 +285,12 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
     assert "1 so far" in caplog.text and "train_5_a_1" in caplog.text
     for negative in ("none", "heter"):
         rows = load(own_tree, negative, split="train+validation", on_error="skip", min_label_distance=1)
-        taken = [(row["volume"], row["negative_volume"]) for row in rows]
+        empty = dict.fromkeys(("images", "negative_images", "slice_mm"))
+        for row in rows:
+            bad = row["volume"] == "train_5_a_1.nii.gz"
+            assert is_readable(row) is not bad and (empty.items() <= row.items()) is bad
+            assert row["completion"][0]["content"] and row["negative_volume"] != "train_5_a_1.nii.gz"
+        taken = [(row["volume"], row["negative_volume"]) for row in ReadableRows(rows)]
         assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
 
 
@@ -297,8 +303,9 @@ def test_a_row_whose_partners_are_all_bad_is_skipped_and_says_so(own_tree, caplo
     with caplog.at_level(logging.WARNING):
         assert list(stream) == []
     assert re.search("train_1_a_1.*that could be its negative", caplog.text)
-    with pytest.raises(VolumeError, match="None of the 12 volumes"):
-        rows[0]
+    assert rows[0]["images"] and rows[0]["negative_images"] is rows[0]["negative_volume"] is None
+    with pytest.raises(VolumeError, match="None of the 12 rows"):
+        ReadableRows(rows)[0]
 
 
 def test_without_access_the_error_says_how_to_get_it():

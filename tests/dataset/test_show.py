@@ -7,7 +7,7 @@ from helpers.tree import SPACING
 from PIL import Image
 
 from ct_rate_pairs.example_sheet import draw_sheet
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.show import main
 
 

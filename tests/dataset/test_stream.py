@@ -13,7 +13,7 @@ from helpers.tree import SPACING
 from torch.utils.data import DataLoader
 
 import ct_rate_pairs.sources.tree
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 
 
 def stream(tree, negative="gauss", **options):

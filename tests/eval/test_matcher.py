@@ -21,9 +21,9 @@ from ct_rate_pairs.eval.matcher import (
 )
 from ct_rate_pairs.eval.tasks import TaskSettings
 from ct_rate_pairs.eval.tasks.matching import choice_table, evaluate_matching, score_choices
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_matcher, make_tiny_qwen

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 from helpers.tree import SPACING
 
@@ -82,7 +82,7 @@ def make_trainer(mode, tree, out, callbacks=()):
         train_dataset=dataset,
         data_collator=PairCollator(processor),
         processing_class=processor,
-        callbacks=[NewNegativesEachEpoch(), *callbacks],
+        callbacks=callbacks,
     )
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from ct_rate_pairs.eval.metrics.install import METRICS
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.phantom.cohort import write_cohort
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

@@ -28,7 +28,7 @@ from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.hub.publish import publish
 from ct_rate_pairs.phantom.cohort import write_cohort
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, save_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

@@ -6,7 +6,7 @@ import pytest
 from datasets import load_dataset
 
 import ct_rate_pairs  # noqa: F401
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, NewNegativesEachEpoch, PairCollator
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -46,7 +46,6 @@ def test_each_epoch_of_training_has_its_own_negatives(tree, tmp_path, workers):
         train_dataset=dataset["train"],
         data_collator=RecordingCollator(processor),
         processing_class=processor,
-        callbacks=[NewNegativesEachEpoch()],
     )
     step = trainer.training_step
     trainer.training_step = lambda model, inputs, *rest: seen.extend(inputs["volumes"]) or step(model, inputs, *rest)

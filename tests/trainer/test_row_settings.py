@@ -11,7 +11,7 @@ from helpers.writable_hub import WRITE, WritableHub
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 import ct_rate_pairs  # noqa: F401
-from ct_rate_pairs.rows import reader_of
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import read_row_settings, save_row_settings
 
 

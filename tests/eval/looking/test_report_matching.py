@@ -14,8 +14,8 @@ from ct_rate_pairs.eval.looking.likelihood import marginal_losses, option_losses
 from ct_rate_pairs.eval.looking.other_volumes import TooFewScansError, blank_slices
 from ct_rate_pairs.eval.looking.report_matching import draw_options, report_matching
 from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.texts import same_words
-from ct_rate_pairs.rows import reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

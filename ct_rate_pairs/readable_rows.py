@@ -1,0 +1,40 @@
+"""Rows of a map-style dataset without those that cannot be read."""
+
+from datasets import Dataset
+from torch.utils.data import Dataset as TorchDataset
+
+from .volumes.slicing import VolumeError
+
+
+def is_readable(row: dict) -> bool:
+    """Whether the slices of a row, and its negative if it has one, could be read (see `on_error="skip"`)."""
+    return row["images"] is not None and row.get("negative_images", ()) is not None
+
+
+class ReadableRows(TorchDataset):
+    """
+    Rows of a map-style dataset, where the next readable row takes the place of a row that cannot be read
+    (`on_error="skip"`). Whoever takes rows by their index, such as a trainer, gets a row for each index.
+
+    Args:
+        rows ([`~datasets.Dataset`]):
+            The dataset.
+
+    Raises:
+        `VolumeError`: when a row is taken and no row of the dataset can be read.
+    """
+
+    def __init__(self, rows: Dataset):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        if index >= len(self):
+            raise IndexError(index)  # ends a loop over the rows
+        for step in range(len(self)):
+            row = self.rows[(index + step) % len(self)]
+            if is_readable(row):
+                return row
+        raise VolumeError(f"None of the {len(self)} rows of the dataset can be read.")
