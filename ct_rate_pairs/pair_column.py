@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from datasets import arrow_writer
+from datasets.arrow_writer import OptimizedTypedSequence
 from datasets.features.features import (
     FeatureType,
     decode_nested_example,
@@ -165,6 +167,22 @@ def _place(value, volume: str, number: int):
     return placed
 
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "'register_feature' is experimental")
-    register_feature(PairColumn, "PairColumn")
+class PairSequence(OptimizedTypedSequence):
+    """
+    The values of a column on their way into Arrow. `datasets` encodes the values of its own feature types there. This
+    class also asks [`PairColumn`] to encode its values, so that `map` writes places and no pixels.
+    """
+
+    def __init__(self, data, type=None, try_type=None, **options):
+        feature = type or try_type
+        if isinstance(feature, PairColumn):
+            data = [None if value is None else feature.encode_example(value) for value in data]
+        super().__init__(data, type=type, try_type=try_type, **options)
+
+
+def register_column() -> None:
+    """Makes `datasets` know the feature type, so that a schema that names it can be read and written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'register_feature' is experimental")
+        register_feature(PairColumn, "PairColumn")
+    arrow_writer.OptimizedTypedSequence = PairSequence

@@ -1,0 +1,378 @@
+"""Columns that are read when a row is looked at: they outlive every call of `datasets`, and stay new each epoch."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from datasets import (
+    Dataset,
+    Features,
+    List,
+    Value,
+    concatenate_datasets,
+    interleave_datasets,
+    load_dataset,
+    load_from_disk,
+)
+from helpers.tree import SPACING, write_tree
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ct_rate_pairs.config import NEGATIVES, CTRatePairsConfig
+from ct_rate_pairs.pair_column import PairColumn
+from ct_rate_pairs.readers import has_reader, reader_of
+
+
+READ = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
+
+
+def load(tree, negative="heter", split="train", **options):
+    options = {"spacing": SPACING, "num_slices": 3, "min_label_distance": 7, "validation_size": 0.3, **options}
+    return load_dataset("ct_rate_pairs", data_dir=str(tree), negative=negative, split=split, **options)
+
+
+def pixels(images) -> bytes:
+    return b"".join(np.asarray(image).tobytes() for image in images)
+
+
+def comparable(row: dict) -> dict:
+    """A row whose images are compared by their pixels."""
+    return {name: pixels(value) if "images" in name else value for name, value in row.items()}
+
+
+def agrees(row: dict, epoch: int, reader) -> None:
+    """Checks a row against the row that the reader makes for the epoch."""
+    expected = comparable(reader.read(row["volume"], epoch if reader.where(row["volume"])[0] == "train" else 0))
+    assert {name: comparable(row)[name] for name in READ} == {name: expected[name] for name in READ}
+
+
+CALLS = {
+    "select": lambda rows: rows.select(range(1, len(rows), 2)),
+    "shuffle": lambda rows: rows.shuffle(seed=1),
+    "shard": lambda rows: rows.shard(2, 1),
+    "sort": lambda rows: rows.sort("volume", reverse=True),
+    "filter by label": lambda rows: rows.filter(lambda row: sum(row["labels"]) >= 0),
+    "filter by what is read": lambda rows: rows.filter(lambda row: row["label_distance"] >= 1 and row["images"]),
+    "map": lambda rows: rows.map(lambda row: {"n": len(row["labels"])}),
+    "map of what is read": lambda rows: rows.map(lambda row: {"d": row["label_distance"], "n": len(row["images"])}),
+    "map in batches": lambda rows: rows.map(lambda rows: {"n": [len(i) for i in rows["images"]]}, batched=True),
+    "map of two processes": lambda rows: rows.map(lambda row: {"n": len(row["images"])}, num_proc=2),
+    "map that gives the row back": lambda rows: rows.map(dict),
+    "add_column": lambda rows: rows.add_column("weight", list(range(len(rows)))),
+    "remove_columns": lambda rows: rows.remove_columns(["labels", "prompt"]),
+    "flatten_indices": lambda rows: rows.shuffle(seed=2).flatten_indices(),
+    "flatten": lambda rows: rows.flatten(),
+    "train_test_split": lambda rows: rows.train_test_split(0.5, seed=0)["train"],
+    "concatenate": lambda rows: concatenate_datasets([rows.select([0, 2]), rows.select([1])]),
+    "interleave": lambda rows: interleave_datasets([rows.select([0, 2]), rows.select([1])]),
+    "cast": lambda rows: rows.cast(rows.features),
+    "cast_column": lambda rows: rows.cast_column("age", Value("int64")),
+    "with_format": lambda rows: rows.with_format("numpy").with_format(None),
+    "reset_format": lambda rows: rows.with_format("torch").with_format(),
+    "repeat": lambda rows: rows.repeat(2),
+    "pickle": lambda rows: pickle.loads(pickle.dumps(rows)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_of_datasets_keeps_the_slices_and_their_epochs(tree, call):
+    rows = CALLS[call](load(tree))
+    assert len(rows) and set(READ) <= set(rows.column_names) == set(rows.features)
+    reader = reader_of(rows)
+    for epoch in (1, 0):
+        reader.set_epoch(epoch)
+        for row in rows:
+            agrees(row, epoch, reader)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(st.sampled_from([call for call in CALLS if call != "map of two processes"]), max_size=4))
+def test_so_does_any_composition_of_calls(tree, calls):
+    rows = load(tree)
+    for call in calls:
+        if len(rows) < 3 or (call == "remove_columns" and "labels" not in rows.column_names):
+            continue
+        if call == "filter by label" and "labels" not in rows.column_names:
+            continue
+        if call == "add_column" and "weight" in rows.column_names:
+            continue
+        rows = CALLS[call](rows)
+    reader = reader_of(rows)
+    for epoch in (2, 0):
+        reader.set_epoch(epoch)
+        for row in rows:
+            agrees(row, epoch, reader)
+
+
+def test_each_way_to_look_at_a_row_gives_the_same(tree):
+    rows = load(tree)
+    expected = [comparable(row) for row in rows]
+    assert [comparable({"images": images})["images"] for images in rows["images"]] == [r["images"] for r in expected]
+    assert list(rows["negative_volume"]) == [row["negative_volume"] for row in expected]
+    batch = rows[:3]
+    assert [pixels(images) for images in batch["negative_images"]] == [row["negative_images"] for row in expected[:3]]
+    assert [pixels(row["images"]) for row in rows.select_columns(["images"])] == [row["images"] for row in expected]
+    assert [comparable(row) for row in rows.__getitems__([2, 0])] == [expected[2], expected[0]]
+    (first, *_), *_ = (batch["images"] for batch in rows.iter(batch_size=2))
+    assert pixels(first) == expected[0]["images"]
+    renamed = rows.rename_column("images", "slices")
+    assert pixels(renamed[1]["slices"]) == expected[1]["images"]
+    stream = rows.to_iterable_dataset(num_shards=2)
+    assert [comparable(row) for row in stream] == expected
+    shuffled = {row["volume"]: comparable(row) for row in stream.shuffle(seed=0)}
+    assert shuffled == {row["volume"]: row for row in expected}
+    transformed = rows.with_transform(lambda batch: {"sizes": [images[0].size for images in batch["images"]]})
+    assert transformed[0]["sizes"] == rows[0]["images"][0].size
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_a_tensor_format_stacks_the_slices(tree, kind):
+    rows = load(tree)
+    row = rows.with_format(kind)[0]
+    stacked = np.stack([np.asarray(image) for image in rows[0]["images"]])
+    np.testing.assert_array_equal(np.asarray(row["images"]).reshape(stacked.shape), stacked)
+    assert row["negative_images"].shape == row["images"].shape and row["negative_volume"] == rows[0]["negative_volume"]
+
+
+def test_files_that_datasets_writes_hold_places_and_no_pixels(tree, tmp_path):
+    rows = load(tree)
+    rows.save_to_disk(tmp_path / "saved")
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 100_000
+    parquet = load_dataset("parquet", data_files=str(tmp_path / "rows.parquet"), split="train", cache_dir=tmp_path)
+    for again in (load_from_disk(tmp_path / "saved"), parquet):
+        reader_of(again).set_epoch(1)
+        for row in again:
+            agrees(row, 1, reader_of(rows))
+        reader_of(again).set_epoch(0)
+
+
+def test_another_process_reads_a_saved_dataset(tree, tmp_path):
+    rows = load(tree, "gauss")
+    rows.save_to_disk(tmp_path)
+    code = (
+        "import sys, ct_rate_pairs, datasets; row = datasets.load_from_disk(sys.argv[1])[2]; "
+        "print(row['volume'], [sum(image.tobytes()) for image in row['negative_images']])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    row = rows[2]
+    assert run.stdout.strip() == f"{row['volume']} {[sum(image.tobytes()) for image in row['negative_images']]}"
+
+
+def test_a_saved_dataset_whose_scans_have_changed_says_so(tmp_path, caplog):
+    tree = write_tree(tmp_path / "tree")
+    load(tree, "none").save_to_disk(tmp_path / "saved")
+    write_tree(tree, scans=13)
+    assert load_from_disk(tmp_path / "saved")[0]["images"]
+    code = "import sys, ct_rate_pairs, datasets; datasets.load_from_disk(sys.argv[1])[0]['images']"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "saved"], capture_output=True, text=True, check=True)
+    assert f"{tree} has changed" in run.stderr and "load_dataset" in run.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_reaches_rows_of_a_composition_in_workers(tree, workers):
+    rows = concatenate_datasets([load(tree).select([0, 1]), load(tree).select([2, 3])]).map(lambda row: {"n": 1})
+    loader = DataLoader(rows, batch_size=2, num_workers=workers, persistent_workers=workers > 0, collate_fn=list)
+    seen = []
+    for epoch in (0, 1, 0):
+        reader_of(rows).set_epoch(epoch)
+        seen.append([(row["volume"], row["negative_volume"]) for batch in loader for row in batch])
+        for batch in loader:
+            for row in batch:
+                agrees(row, epoch, reader_of(rows))
+    assert seen[0] == seen[2] != seen[1]
+
+
+@pytest.mark.slow
+def test_an_epoch_reaches_spawned_workers(tree):
+    rows = load(tree, "gauss").map(lambda row: {"n": len(row["images"])})
+    loader = DataLoader(rows, batch_size=None, num_workers=1, persistent_workers=True, multiprocessing_context="spawn")
+    for epoch in (0, 1, 2):
+        reader_of(rows).set_epoch(epoch)
+        for row in loader:
+            agrees(row, epoch, reader_of(rows))
+    reader_of(rows).set_epoch(0)
+
+
+def test_values_of_a_reader_win_and_stay_beside_what_is_read(tree):
+    rows = load(tree, "heter")
+    half = rows.map(lambda row: {"images": [image.resize((8, 6)) for image in row["images"]]})
+    assert half.features["images"] == rows.features["images"]
+    assert {image.size for row in half for image in row["images"]} == {(8, 6)}
+    assert pixels(half[1]["negative_images"]) == pixels(rows[1]["negative_images"])
+    mine = rows.map(lambda row: {"negative_volume": "mine", "label_distance": 3})
+    assert (mine[0]["negative_volume"], mine[0]["label_distance"]) == ("mine", 3)
+    assert pixels(mine[0]["negative_images"]) == pixels(rows[0]["negative_images"])
+
+
+def test_a_message_that_is_changed_in_place_is_kept(tree):
+    def shorten(row):
+        row["prompt"][0]["content"] += " Be brief."
+        return row
+
+    rows = load(tree, "none", task="vqa").map(shorten)
+    assert all(row["prompt"][0]["content"].endswith(" Be brief.") for row in rows)
+
+
+def test_a_saved_value_of_a_reader_needs_no_volume(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    rows = load(tree, "none").map(lambda row: {"images": [Image.new("L", (4, 4), 7)]})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    again = load_dataset("parquet", data_files=str(tmp_path / "rows.parquet"), split="train", cache_dir=tmp_path)
+    assert pixels(again[0]["images"]) == bytes([7] * 16)
+
+
+def test_no_volume_is_opened_for_names_labels_texts_and_partners(tree, monkeypatch):
+    rows = load(tree)
+    monkeypatch.setattr("ct_rate_pairs.sources.tree.read_volume", None)
+    assert rows["volume"][:] and rows.select_columns(["labels", "completion"])[0]["labels"]
+    assert rows.filter(lambda labels: labels[9] == 1, input_columns=["labels"], load_from_cache_file=False) is not None
+    assert set(rows["negative_volume"]) <= set(rows["volume"]) and min(rows["label_distance"]) >= 1
+    assert rows.to_pandas()["volume"][0] == rows["volume"][0]
+
+
+def test_features_survive_json_and_arrow(tree):
+    features = load(tree, "heter", task="vqa").features
+    assert Features.from_dict(features.to_dict()) == features
+    assert Features.from_arrow_schema(features.arrow_schema) == features
+    assert {name for name, feature in features.items() if isinstance(feature, PairColumn)} == {
+        *READ, "prompt", "completion", "question_type", "answer_type", "label"
+    }  # fmt: skip
+
+
+def test_parts_with_other_settings_are_not_mixed(tree):
+    with pytest.raises(ValueError, match="can't be aligned"):
+        concatenate_datasets([load(tree, "heter"), load(tree, "gauss")])
+
+
+def test_a_dataset_of_another_kind_has_no_reader(tree):
+    plain = Dataset.from_dict({"text": ["a"]})
+    assert not has_reader(plain) and has_reader(load(tree))
+    with pytest.raises(ValueError, match=r"\(text\).*ct_rate_pairs"):
+        reader_of(plain)
+
+
+def test_the_options_in_a_schema_are_those_of_the_dataset(tree):
+    config = CTRatePairsConfig(data_dir=str(tree), window=((40, 400), (-600, 1500), (50, 350)), z_range=(0.1, 0.9))
+    again = CTRatePairsConfig.from_json(config.to_json())
+    assert again.to_json() == config.to_json() and again.task == "report"
+
+
+@pytest.mark.parametrize("negative", NEGATIVES)
+def test_a_configuration_is_named_after_its_negative(tree, negative):
+    options = {"data_dir": str(tree), "spacing": SPACING, "num_slices": 3, "split": "test", "max_label_distance": 9}
+    named = load_dataset("ct_rate_pairs", negative, **options)
+    assert named.config_name == negative
+    given_ = load_dataset("ct_rate_pairs", negative=negative, **options)
+    assert [comparable(row) for row in named] == [comparable(row) for row in given_]
+    streamed = load_dataset("ct_rate_pairs", negative, streaming=True, **options)
+    assert [comparable(row) for row in streamed] == [comparable(row) for row in named]
+
+
+def test_what_has_no_effect_is_refused(tree):
+    load = {"path": "ct_rate_pairs", "data_dir": str(tree)}
+    for options, message in (
+        ({"name": "default"}, "none.*gauss.*heter.*hard"),
+        ({"name": "gauss", "negative": "heter"}, "'gauss' contradicts negative='heter'"),
+        ({"data_files": "x.csv"}, "data_files has no effect"),
+        ({"revision": "v2"}, "revision='v2' has no effect"),
+        ({"features": Features({"volume": Value("string")})}, "features= cannot change"),
+        ({"name": "gauss", "num_slices": 1}, "at least two"),
+        ({"nmu_slices": 3}, "nmu_slices"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            load_dataset(**load, **options)
+
+
+def test_the_dataset_describes_itself(tree):
+    for streaming in (False, True):
+        info = load(tree, streaming=streaming).info
+        assert "slices" in info.description and "2403.17834" in info.citation and "CT-RATE" in info.homepage
+        assert info.license == "cc-by-nc-sa-4.0" and isinstance(info.features, Features)
+    assert load(tree, streaming=True).features["slice_mm"] == List(Value("float32"))
+
+
+STREAM_CALLS = {
+    "concatenate": lambda stream, other: concatenate_datasets([stream, other]),
+    "interleave": lambda stream, other: interleave_datasets(
+        [stream, other], stopping_strategy="all_exhausted_without_replacement"
+    ),
+    "map": lambda stream, other: stream.map(
+        lambda row: {"n": len(row["images"])}, features=Features({**stream.features, "n": Value("int64")})
+    ),
+    "filter": lambda stream, other: stream.filter(lambda row: sum(row["labels"]) >= 0),
+    "skip": lambda stream, other: stream.skip(1),
+    "take": lambda stream, other: stream.take(5),
+    "shard": lambda stream, other: stream.shard(2, 0),
+    "shuffle": lambda stream, other: stream.shuffle(seed=4, buffer_size=2),
+    "remove_columns": lambda stream, other: stream.remove_columns(["sex"]),
+    "repeat": lambda stream, other: stream.repeat(1),
+}  # fmt: skip
+
+
+def negatives_of(stream, epoch, **loading) -> dict[str, bytes]:
+    """Volume -> pixels of its negative in an epoch."""
+    stream.set_epoch(epoch)
+    rows = DataLoader(stream, batch_size=None, **loading) if loading else stream
+    seen = [(row["volume"], pixels(row["negative_images"])) for row in rows]
+    assert len(seen) == len(dict(seen))
+    return dict(seen)
+
+
+def compose(tree, calls):
+    stream = load(tree, "gauss", streaming=True)
+    other = load(tree, "gauss", "validation", streaming=True)
+    for call in calls:
+        stream = STREAM_CALLS[call](stream, other)
+        if call in ("concatenate", "interleave"):  # the other part is used once, so that no volume comes twice
+            other = load(tree, "gauss", "test", streaming=True)
+    return stream
+
+
+def check_renewal(stream):
+    epochs = [negatives_of(stream, epoch) for epoch in range(3)]
+    assert epochs[0] and negatives_of(stream, 1) == epochs[1]
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        shared = epochs[one].keys() & epochs[two].keys()
+        assert shared and all(epochs[one][name] != epochs[two][name] for name in shared)
+    return epochs
+
+
+COMPOSITIONS = st.lists(st.sampled_from(list(STREAM_CALLS)), max_size=3).filter(
+    lambda calls: sum(call in ("concatenate", "interleave") for call in calls) < 3 and calls.count("shard") < 2
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=COMPOSITIONS)
+def test_a_stream_renews_its_negatives_in_any_composition(tree, calls):
+    check_renewal(compose(tree, calls))
+
+
+@pytest.mark.parametrize("calls", [(), ("concatenate",), ("interleave", "map"), ("skip",), ("take", "filter")])
+def test_workers_read_the_negatives_of_the_epoch(tree, calls):
+    stream = compose(tree, calls)
+    for epoch in range(3):
+        alone = negatives_of(stream, epoch)
+        shared = negatives_of(stream, epoch, num_workers=2)
+        assert shared.keys() & alone.keys()
+        assert all(shared[name] == alone[name] for name in shared.keys() & alone.keys())
+
+
+@pytest.mark.slow
+def test_spawned_workers_read_the_negatives_of_the_epoch(tree):
+    stream = compose(tree, ("concatenate", "skip"))
+    for epoch in (0, 1):
+        alone = negatives_of(stream, epoch)
+        shared = negatives_of(stream, epoch, num_workers=2, multiprocessing_context="spawn", collate_fn=lambda_free)
+        assert shared.keys() & alone.keys()
+        assert all(shared[name] == alone[name] for name in shared.keys() & alone.keys())
+
+
+def lambda_free(row):
+    """A row as it is; a lambda cannot be pickled for a spawned worker."""
+    return row
