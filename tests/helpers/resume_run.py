@@ -82,7 +82,7 @@ def make_trainer(mode, tree, out, callbacks=()):
         train_dataset=dataset,
         data_collator=PairCollator(processor),
         processing_class=processor,
-        callbacks=callbacks,
+        callbacks=list(callbacks),
     )
 
 

@@ -230,13 +230,13 @@ def test_one_volume_is_held_at_a_time(model_and_collator):
 
 
 @pytest.mark.parametrize("difficulty", ["random", "hard"])
-def test_a_map_style_dataset_is_matched_without_reading_it_ahead(tree, difficulty):
+def test_a_map_style_dataset_is_matched_without_reading_it_ahead(tree, difficulty, monkeypatch):
     rows = load_dataset("ct_rate_pairs", data_dir=str(tree), negative="none", spacing=SPACING, split="test[:6]")
     model, processor = make_tiny_qwen(FOUR, hidden_size=32, num_layers=1, vision_depth=1, vision_hidden_size=32)
-    read = []
-    transform = reader_of(rows)
-    watched = rows.with_transform(lambda batch: read.extend(batch["volume"]) or transform(batch))
-    result = report_matching(model, PairCollator(processor), watched, difficulty=difficulty, progress=False)
+    read, source = [], reader_of(rows).source
+    read_slices = source.read_slices
+    monkeypatch.setattr(source, "read_slices", lambda scan, *how: read.append(scan.name) or read_slices(scan, *how))
+    result = report_matching(model, PairCollator(processor), rows, difficulty=difficulty, progress=False)
     assert read[-6:] == result["volumes"] and sorted(read[:-6]) == sorted(result["volumes"])  # for `pmi`, then to ask
     assert result["difficulty"] == difficulty
     assert result == report_matching(model, PairCollator(processor), list(rows), difficulty=difficulty, progress=False)
