@@ -18,6 +18,7 @@ import yaml
 from huggingface_hub import ModelCard, get_token
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.near_names import no_such
 
 from .guard import ALLOWED, CARD, publishable_files
 from .repository import HubRepository, PublishError
@@ -67,6 +68,8 @@ def publish(
             repository (nothing is then uploaded); or if the Hub refuses a request.
     """
     run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise PublishError(no_such("folder", run_dir))
     if not (run_dir / "README.md").is_file():
         raise PublishError(f"{run_dir} has no README.md: the recipe writes it when a run is finished.")
     card = _read_card(run_dir)

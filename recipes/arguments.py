@@ -14,6 +14,7 @@ from trl import TrlParser
 
 from ct_rate_pairs.command_line import CommandParser, help_of, read_config
 from ct_rate_pairs.config import NEGATIVES
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
@@ -102,7 +103,7 @@ def find_config(name: str) -> Path:
     if shipped.is_file() and Path(name).parent.as_posix() in (".", "recipes/configs"):
         return shipped
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"There is no config {name}: give a file, or one of {names}.")
+    raise FileNotFoundError(f"{no_such('config', name)} Give a file, or one of {names}.")
 
 
 def if_given(name: str, *options: type) -> type:

@@ -27,6 +27,7 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     ModelArguments,
@@ -78,7 +79,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         if self.predictions and self.max_eval_samples:
             raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
-            raise FileNotFoundError(f"There is no file {self.predictions}.")
+            raise FileNotFoundError(no_such("file", self.predictions))
         if self.served and not self.endpoint:
             raise ValueError(
                 f"A model {SERVED}NAME needs --endpoint: the base URL of its API, such as http://127.0.0.1:8000/v1."

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import ct_rate_pairs
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import OLD_NAMES, DataArguments, RecipeParser, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
@@ -99,18 +100,20 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import get_quantization_config
 
+    from ct_rate_pairs.eval.load_model import commit_of
     from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
     if model_args.model_name_or_path == "tiny":
         return make_tiny_qwen(texts, seed=seed)
+    commit = commit_of(model_args.model_name_or_path, model_args.model_revision)
     model = AutoModelForImageTextToText.from_pretrained(
         model_args.model_name_or_path,
-        revision=model_args.model_revision,
+        revision=commit,
         dtype=model_args.dtype or "auto",
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
     )
-    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=commit)
 
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
@@ -184,7 +187,10 @@ def resume_from(args, hub: dict) -> str | bool | None:
         fetched = [fetch_checkpoint(output_dir=args.output_dir, **place) if args.process_index == 0 else None]
         return broadcast_object_list(fetched)[0]
     # On the command line "true" is a string, which Trainer would take for a path.
-    return args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
+    wanted = args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
+    if isinstance(wanted, str) and not Path(wanted).is_dir():
+        raise FileNotFoundError(f"--resume_from_checkpoint: {no_such('folder', wanted)}")
+    return wanted
 
 
 def save_run(trainer, processor, readers: list) -> Path:
@@ -284,8 +290,11 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.rows import reader_of
+    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
+    if model_args.model_name_or_path != "tiny":
+        check_name(model_args.model_name_or_path)
     logging.basicConfig(level=logging.WARNING)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.near_names import no_such
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     files = {name: path / "results.json" if path.is_dir() else path for name, path in files.items()}
     for path in files.values():
         if not path.is_file():
-            raise FileNotFoundError(f"There is no {path}. Give the folder of a finished run, or its results.json.")
+            raise FileNotFoundError(f"{no_such('file', path)} Give the folder of a finished run, or its results.json.")
     lines = paper_table({name: json.loads(path.read_text()) for name, path in files.items()})
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     write_markdown(lines, args.output_file.with_suffix(".md"))

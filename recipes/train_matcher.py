@@ -23,6 +23,7 @@ from pathlib import Path
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
 
@@ -67,6 +68,7 @@ def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> 
     """The model and its tokenizer. Small untrained towers have a vocabulary from `texts`."""
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
+    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
     from ct_rate_pairs.trainer.tiny import make_tiny_matcher
 
@@ -79,6 +81,8 @@ def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> 
         return make_tiny_matcher(texts, seed=seed, **config)
     if recipe_args.text_model == "tiny":
         raise ValueError(f"vision_model={recipe_args.vision_model} needs a pretrained --text_model beside it.")
+    for name in filter(None, (recipe_args.text_model, recipe_args.vision_model)):
+        check_name(name)
     text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False)
     config["text_config"] = text.config
     vision = None
@@ -113,6 +117,8 @@ def read_beside(folder: str, asked: list) -> dict:
     from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
 
     file = Path(folder) / "results.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"--beside: {no_such('file', file)}")
     results = json.loads(file.read_text())
     questions = {fingerprint_questions(rows.with_format(None)) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:

@@ -118,7 +118,7 @@ def test_configs_are_found_from_anywhere_by_name_and_by_their_path_in_the_checko
         assert find_config(name) == CONFIGS / "phantom.yaml"
     (tmp_path / "phantom").write_text("seed: 1\n")  # a file of that name goes first
     assert read_config(find_config("phantom")) == {"seed": 1}
-    with pytest.raises(FileNotFoundError, match=r"no config phantm: give a file, or one of .*phantom"):
+    with pytest.raises(FileNotFoundError, match=r"no config phantm .*meant.* Give a file, or one of .*phantom"):
         find_config("phantm")
     with pytest.raises(FileNotFoundError):
         find_config("elsewhere/phantom.yaml")
@@ -211,13 +211,16 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
         (["evaluate", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere"),
         (["evaluate", "--model_name_or_path", "m", "--min_label_distance", "99"], "min_label_distance"),
         (["evaluate", "--model_name_or_path", "m", "--negative", "hetr"], "invalid choice"),
-        (["table", "a", "b", "c"], "There is no a. Give the folder"),
+        (["table", "a", "b", "c"], "There is no file a. Give the folder"),
         (["evaluate-task", "--task", "vqa"], "Give --model_name_or_path"),
         (["evaluate-task", "--task", "captions"], "invalid choice"),
-        (["compare", "--first", "a", "--second", "b"], "There are no predictions"),
-        (["train", "--config", "phantom", "--data_dir", "nowhere"], "holds no folder `dataset/`"),
+        (["compare", "--first", "a", "--second", "b"], "There is no file or folder a."),
+        (["train", "--config", "phantom", "--data_dir", "nowhere"], "There is no folder nowhere."),
+        (["train", "--config", "phantom", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere."),
+        (["show", "nowhere"], "There is no folder nowhere."),
+        (["prepare", "--output_dir", "o", "--data_dir", "nowhere"], "There is no folder nowhere."),
         (["train", "--config", "phantom", "--negative", "none"], "--beta 0"),
-        (["publish", "nowhere", "a/b"], "has no README.md"),
+        (["publish", "nowhere", "a/b"], "There is no folder nowhere."),
     ):
         with pytest.raises(SystemExit) as end:
             run(main, argv)
@@ -236,7 +239,7 @@ def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path,
     )
     assert done.returncode != 0
     ours = done.stderr[: done.stderr.index("Traceback")]  # what follows is the launcher's, on the exit code
-    assert "error: " in ours and "holds no folder `dataset/`" in ours
+    assert "error: " in ours and "There is no folder nowhere." in ours
     assert "returned non-zero exit status 2" in done.stderr and 'recipes/sft_neg.py", line' not in done.stderr
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
@@ -91,12 +92,17 @@ class LocalSource(TreeSource):
             Which volumes are read, and how they become slices.
 
     Raises:
-        `FileNotFoundError`: if `root` has no folder `dataset`.
+        `FileNotFoundError`: if there is no such folder, or if it has no folder `dataset`.
     """
 
     def __init__(self, root: str | Path, settings: VolumeSettings | None = None):
         super().__init__(settings)
         self.root = Path(root).expanduser().resolve()
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"data_dir: {no_such('folder', root)} To write a phantom there: `ct-rate-pairs phantom --output_dir "
+                f"{root} --scans 200`."
+            )
         if not (self.root / "dataset").is_dir():
             raise FileNotFoundError(
                 f"{self.root} holds no folder `dataset/`. Pass as `data_dir` the folder of a copy of CT-RATE or of a "

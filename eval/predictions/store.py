@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.trainer import PairCollator, generate_batch
 
 from .provenance import check_provenance, provenance_path
@@ -31,6 +32,8 @@ def find_predictions(name: str | Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if not path.exists():
+        raise FileNotFoundError(no_such("file or folder", name))
     raise FileNotFoundError(f"There are no predictions: no file {' nor '.join(map(str, candidates))}.")
 
 

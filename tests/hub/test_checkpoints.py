@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import load_dataset
 from helpers.tree import SPACING
-from helpers.writable_hub import READ, WRITE
+from helpers.writable_hub import READ, STRANGER, WRITE
 from huggingface_hub import HfApi
 from transformers import TrainerState
 
@@ -129,6 +129,14 @@ def test_a_run_that_has_no_checkpoint_yet_is_told_how_to_start(hub, tmp_path):
         with pytest.raises(PublishError, match="no branch last-checkpoint.*Start the run without --resume_from_check"):
             fetch_checkpoint("alice/run", tmp_path)
         HfApi().create_repo("alice/run", exist_ok=True)
+
+
+def test_a_gate_is_not_taken_for_a_run_without_a_checkpoint(hub, monkeypatch, tmp_path):
+    save_checkpoint(tmp_path / "run", 2, {"optimizer.pt": b"1"}, PushCheckpoints("alice/run", private=False))
+    hub.repo("alice/run").gated = True
+    hub.connect(monkeypatch, STRANGER, tmp_path / "stranger")
+    with pytest.raises(PublishError, match="gated repository, and this account has not been granted access"):
+        fetch_checkpoint("alice/run", tmp_path / "new")
 
 
 def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):
