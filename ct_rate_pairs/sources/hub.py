@@ -112,12 +112,7 @@ class HubSource(TreeSource):
         """`None`: the repository has all volumes that the tables name."""
         return None
 
-    def read_volume(
-        self,
-        path: str,
-        rescale: tuple[float, float] | None = None,
-        spacing: tuple[float, float, float] | None = None,
-    ) -> Volume:
+    def read_volume(self, path: str, **from_table) -> Volume:
         """
         The volume at `path`. Its file is deleted after reading, unless the process is killed meanwhile.
 
@@ -125,16 +120,14 @@ class HubSource(TreeSource):
             `VolumeError`: if the repository has no such volume, or if two downloads of it are damaged.
         """
         try:
-            return self._download_volume(path, rescale, spacing)
+            return self._download_volume(path, from_table)
         except VolumeError as error:
             logger.warning("%s Downloading it once more: the download may be at fault.", error)
-            return self._download_volume(path, rescale, spacing)
+            return self._download_volume(path, from_table)
         except RemoteEntryNotFoundError as error:
             raise VolumeError(f"{path}: {REPO_ID} holds no such volume at commit {self.commit}.") from error
 
-    def _download_volume(
-        self, path: str, rescale: tuple[float, float] | None, spacing: tuple[float, float, float] | None
-    ) -> Volume:
+    def _download_volume(self, path: str, from_table: dict) -> Volume:
         with TemporaryDirectory(prefix="ct_rate_pairs-") as folder:
             try:
                 file = self._download(path, local_dir=folder, tqdm_class=_NoBar)
@@ -143,7 +136,7 @@ class HubSource(TreeSource):
                 if type(error) is OSError and error.errno is None:
                     raise VolumeError(f"{path}: the download does not have the size that the Hub states.") from error
                 raise
-            return read_volume(file, path, rescale=rescale, spacing=spacing)
+            return read_volume(file, path, **from_table)
 
     def _download(self, path: str, **where) -> Path:
         commit = self.commit

@@ -113,10 +113,12 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     normal = _normal(headers[0])
     places, spacing = _order(name, headers, normal)
     stored, slope, intercept = _read_voxels(name, headers, places)
+    # Cosines are written as decimals: without their rounding, the columns have exactly the length of the spacing.
+    across, down = headers[0]["ImageOrientationPatient"].reshape(2, 3)
     affine = np.eye(4)
-    affine[:3, 0] = headers[0]["ImageOrientationPatient"][:3] * headers[0]["PixelSpacing"][1]
-    affine[:3, 1] = headers[0]["ImageOrientationPatient"][3:] * headers[0]["PixelSpacing"][0]
-    affine[:3, 2] = normal * spacing
+    affine[:3, 0] = across / np.linalg.norm(across) * headers[0]["PixelSpacing"][1]
+    affine[:3, 1] = down / np.linalg.norm(down) * headers[0]["PixelSpacing"][0]
+    affine[:3, 2] = normal / np.linalg.norm(normal) * round(spacing, 6)
     return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # from DICOM's LPS to RAS
 
 

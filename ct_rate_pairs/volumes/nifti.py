@@ -4,7 +4,7 @@ import io
 import logging
 import math
 import zlib
-from itertools import permutations
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,25 +12,27 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from .geometry import EMPTY, Grid, compare_directions, display, fault_of, in_mm, rounded_like, same_size
 from .slicing import Volume, VolumeError
 from .windows import Window
 
 
 logger = logging.getLogger(__name__)
 
+_UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1)  # they tell what they replace
+
 GZIP_MAGIC = b"\x1f\x8b"
-# Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
-DISPLAY = axcodes2ornt(("L", "P", "I"))
-_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron -> mm; every other code means mm
-_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
+_GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
+_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of unknown, metre, mm and micron -> mm
+_UNSET = (1.0, 1.0, 1.0)  # the voxel size that libraries write when nobody told them one
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
-_MOST_TILT = 20.0  # degrees from the body's axes
+_MOST_ZEROS = 9  # zeros at the end of a whole gzip stream, which an empty member has
 
 
 def read_slices(
@@ -67,9 +69,14 @@ def read_volume(
     name: str | None = None,
     rescale: tuple[float, float] | None = None,
     spacing: tuple[float, float, float] | None = None,
+    orientation: tuple[float, ...] | None = None,
 ) -> Volume:
     """
-    Read a `.nii.gz` or `.nii` file, and turn the volume to display order by its affine.
+    Read a `.nii.gz` or `.nii` file, and turn the volume to display order.
+
+    Axes and voxel size come from one matrix of the header: from the sform if its code is above 0 and it holds three
+    directions, otherwise from such a qform. A header without such a matrix is read with axes to the left, back and
+    head, as ITK reads it, with a warning. What else the header says of axes and sizes must agree.
 
     Args:
         source (`str`, `Path` or `bytes`):
@@ -79,41 +86,40 @@ def read_volume(
         rescale (`tuple[float, float]`, *optional*):
             Slope and intercept to HU. For CT-RATE's original files, whose header lacks them.
         spacing (`tuple[float, float, float]`, *optional*):
-            Voxel size in mm as x, y, z (left-right, front-back, head-feet). For CT-RATE's original files, too.
+            Voxel size in mm along the axes of the stored array. For CT-RATE's original files, too: the geometry is
+            then not read from the header, but a header that says something else is told.
+        orientation (`tuple[float, ...]`, *optional*):
+            DICOM's `ImageOrientationPatient`: six cosines of the first two axes of the stored array, in LPS. Used
+            together with `spacing`. By default, the axes run to the left, back and head.
 
     Returns:
         [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values.
 
     Raises:
-        `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if the volume is tilted or has an
-            impossible size; or if both the header and `rescale` rescale its values.
+        `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if its header contradicts itself;
+            if the volume is tilted, sheared or has an impossible size; or if both the header and `rescale` rescale its
+            values.
     """
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
-            header, stored = _read(name, igzip.IGzipFile(fileobj=file) if zipped else file)
-    except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
-        raise VolumeError(
-            f"{name}: the gzip stream is truncated or damaged ({error}). Download the file again."
-        ) from error
+            header, stored = _read_zipped(name, file) if zipped else _read(name, file)
+    except EOFError as error:
+        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
+    except _GZIP_ERRORS as error:
+        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
 
-    turn = ornt_transform(orientation_of(name, header), DISPLAY)
-    stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     if spacing is None:
-        unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
-        zooms = [float(zoom) * unit for zoom in header.get_zooms()]
-        spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
-    check_spacing(name, stored.shape[::-1], spacing)
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise VolumeError(f"{name}: the header is damaged ({error}). Download the file again.") from error
-    slope, intercept = (1.0, 0.0) if slope is None else (slope, intercept)
+        grid = _grid_of(name, header)
+    else:
+        grid = _grid_of_table(spacing, orientation)
+        _compare_with_header(name, grid, header)
+    stored, spacing = display(name, stored, grid)
+    slope, intercept = _rescaling(name, header)
     if rescale is not None:
         if (slope, intercept) != (1.0, 0.0):
             raise VolumeError(
@@ -125,15 +131,59 @@ def read_volume(
     return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
+def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """As [`_read`], from a gzip stream, which may have several members. Other bytes after it are told."""
+    try:
+        # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
+        found = _read(name, igzip.IGzipFile(fileobj=file))
+    except _GZIP_ERRORS:
+        members, after = _whole_members(file)
+        try:
+            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)))
+        except (*_GZIP_ERRORS, VolumeError):
+            found = None
+        if found is None:
+            raise
+        logger.warning("%s: %d bytes follow the gzip stream and were not read. The volume is whole.", name, after)
+        return found
+    file.seek(-_MOST_ZEROS - 1, io.SEEK_END)
+    if not any(file.read()):
+        logger.warning("%s: zeros follow the gzip stream and were not read. The volume is whole.", name)
+    return found
+
+
+def _whole_members(file: BinaryIO) -> tuple[bytes, int]:
+    """The members of a gzip stream up to the first one that is cut or damaged, and the number of bytes after them."""
+    file.seek(0)
+    content = file.read()
+    end = 0
+    while content[end:].startswith(GZIP_MAGIC):
+        member, place = isal_zlib.decompressobj(wbits=31), end
+        try:
+            while not member.eof and place < len(content):
+                member.decompress(content[place : place + _PIECE // 8])
+                place += _PIECE // 8
+        except _GZIP_ERRORS:
+            break
+        if not member.eof:
+            break
+        end = min(place, len(content)) - len(member.unused_data)
+    return content[:end], len(content) - end
+
+
 def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """The header and the stored voxels. The header is checked first, and the file is then read to its checksum."""
+    """
+    The header as it is stored, and the stored voxels. The header is checked first, and the file is then read to its
+    checksum.
+    """
     start = file.read(nib.Nifti1Header.sizeof_hdr)
     kind = nib.Nifti1Header
     if nib.Nifti2Header.sizeof_hdr in (int.from_bytes(start[:4], order) for order in ("little", "big")):
         kind = nib.Nifti2Header
         start += file.read(kind.sizeof_hdr - len(start))
     try:
-        header = kind(start)
+        header = kind(start, check=False)
+        header.copy().check_fix(_UNHEARD)  # raises; what it replaces, such as a voxel size of 0, is read as it is
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
         raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
     shape, dtype = _check_layout(name, header)
@@ -151,8 +201,14 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
         raise VolumeError(
             f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
         )
-    while file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
-        pass
+    after = 0
+    while piece := file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
+        after += len(piece)
+    if after:
+        logger.warning(
+            "%s: %d bytes follow the %s voxels of %s that the header promises, and were not read. Check its "
+            "dimensions.", name, after, shape, dtype,
+        )  # fmt: skip
     return header, stored
 
 
@@ -174,35 +230,106 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
     return shape, dtype
 
 
-def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
+def _grid_of(name: str, header: nib.Nifti1Header) -> Grid:
+    """The geometry of the header, by one of its matrices."""
+    pixdim = _pixdim(name, header)
+    grids, faults = _matrices(header)
+    if not grids and not all(fault.endswith(EMPTY) for fault in faults):
+        raise VolumeError(
+            f"{name}: {' and '.join(faults)}, so its axes are unknown. Correct the header, or leave the file out."
+        )
+    grid = grids[0] if grids else Grid.of_lps("its pixdim", np.eye(3), pixdim)
+    if faults or not grids:
+        because = " and ".join(faults) or "its header does not say where its axes point (sform and qform have code 0)"
+        taken = grid.source if grids else "left, posterior, superior (LPS), as in ITK"
+        logger.warning("%s: %s. Taken instead: %s.", name, because, taken)
+    for other in grids[1:]:
+        compare_directions(name, grid, other)
+    if not same_size(grid.spacing, pixdim):
+        raise VolumeError(
+            f"{name}: {grid.source} says voxels of {in_mm(grid.spacing)}, but its pixdim {in_mm(pixdim)}. One of them "
+            "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
+            "`set_zooms`), or leave the file out."
+        )
+    return replace(grid, spacing=rounded_like(grid.spacing, pixdim))
+
+
+def _pixdim(name: str, header: nib.Nifti1Header) -> tuple[float, float, float]:
+    """The voxel size in mm along the array's axes, as the header states it beside its matrices."""
+    code = int(header["xyzt_units"]) % 8
+    sizes = [float(size) for size in header["pixdim"][1:4]]
+    if code not in _MM:
+        logger.warning("%s: its unit of length has the unknown code %d: mm is taken.", name, code)
+    if not all(0 < size < math.inf for size in sizes):
+        raise VolumeError(
+            f"{name}: its pixdim is {in_mm(sizes)}, but a voxel has three sizes above 0. Readers differ in what they "
+            "make of it: correct the header, or leave the file out."
+        )
+    return tuple(size * _MM.get(code, 1.0) for size in sizes)
+
+
+def _matrices(header: nib.Nifti1Header) -> tuple[list[Grid], list[str]]:
+    """What the sform and the qform say, if their codes are above 0: grids, and what is wrong with the others."""
+    grids, faults = [], []
+    unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    for form, matrix_of in (("sform", _sform), ("qform", _qform)):
+        if header[f"{form}_code"] > 0:
+            matrix = matrix_of(header) * unit
+            if fault := fault_of(matrix):
+                faults.append(f"its {form} {fault}")
+            else:
+                grids.append(Grid.of_matrix(f"its {form}", matrix))
+    return grids, faults
+
+
+def _sform(header: nib.Nifti1Header) -> np.ndarray:
+    return header.get_sform()[:3, :3]
+
+
+def _qform(header: nib.Nifti1Header) -> np.ndarray:
+    """The matrix of quaternion, pixdim and the sign of the third axis; without directions if there is no rotation."""
+    try:
+        turn = quat2mat(header.get_qform_quaternion()).astype(float)
+    except ValueError:  # longer than 1
+        turn = np.ones((3, 3))
+    return turn * np.abs(header["pixdim"][1:4].astype(float)) * [1, 1, -1 if header["pixdim"][0] < 0 else 1]
+
+
+def _grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float, ...] | None) -> Grid:
+    """The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM."""
+    first, second = np.reshape(orientation or (1, 0, 0, 0, 1, 0), (2, 3))
+    directions = np.stack([first, second, np.cross(first, second)], axis=1)
+    return Grid.of_lps("the metadata table", directions, spacing)
+
+
+def _compare_with_header(name: str, grid: Grid, header: nib.Nifti1Header) -> None:
+    """Tells what the header of an original file says otherwise than the metadata table. Voxels of 1 mm say nothing."""
+    said = [other for other in _matrices(header)[0] if not same_size(other.spacing, _UNSET)]
+    said = [other for other in said if other.axes != grid.axes or not same_size(other.spacing, grid.spacing)]
+    if said:
+        logger.warning(
+            "%s: the metadata table says %s, but %s says %s. The table is taken.", name, grid, said[0].source, said[0]
+        )
+
+
+def _rescaling(name: str, header: nib.Nifti1Header) -> tuple[float, float]:
     """
-    The orientation of the array's axes in nibabel's form, `[3, 2]`.
+    Slope and intercept of the header; 1 and 0 if it has none.
 
     Raises:
-        `VolumeError`: if the axes are so tilted that the planes are not axial.
+        `VolumeError`: if they are no numbers, or if readers differ in what they mean.
     """
-    directions = header.get_best_affine()[:3, :3]
-    lengths = np.linalg.norm(directions, axis=0)
-    if not np.isfinite(directions).all() or not lengths.all():
-        logger.warning("%s: the affine holds NaN or zeros; taking the axes as left, posterior, superior.", name)
-        return axcodes2ornt(("L", "P", "S"))
-    cosines = np.abs(directions) / lengths  # [body's axis, array's axis]
-    straightest = max(cosines[axes, [0, 1, 2]].min() for axes in permutations(range(3)))
-    tilt = np.degrees(np.arccos(min(straightest, 1.0)))
-    if tilt > _MOST_TILT:
-        raise VolumeError(
-            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's axes (at most {_MOST_TILT:.0f} are "
-            "allowed), so its planes are not axial. Resample the volume to an axial grid, or leave it out."
-        )
-    return io_orientation(header.get_best_affine())
-
-
-def check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
-    """Raises a [`VolumeError`] if the voxels or the volume cannot have this size. Axes as x, y, z, spacing in mm."""
-    for axis, count, size in zip("xyz", shape, spacing, strict=True):
-        if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope and not math.isnan(slope):
+        if not math.isfinite(slope) or not math.isfinite(intercept):
             raise VolumeError(
-                f"{name}: {count} voxels of {size:g} mm along {axis} cannot be a chest (voxels of {_VOXEL_MM[0]:g} to "
-                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing in the "
-                "header of the file, or in the metadata table for files='original'."
+                f"{name}: the header is damaged (slope {slope:g}, intercept {intercept:g}). Download the file again."
             )
+        return slope, intercept
+    if intercept and not math.isnan(intercept):
+        raise VolumeError(
+            f"{name}: its scl_slope is {slope:g}, which means no rescaling, but its scl_inter is {intercept:g}. ITK "
+            "adds the intercept, nibabel does not. Correct the header: slope 1 if the intercept holds, otherwise "
+            "intercept 0."
+        )
+    return 1.0, 0.0

@@ -5,6 +5,7 @@ The path of a scan may hold the name of a patient. So no message quotes the path
 """
 
 import hashlib
+import logging
 import math
 import os
 import re
@@ -16,17 +17,19 @@ from pathlib import Path, PurePath, PurePosixPath
 from types import ModuleType
 from typing import BinaryIO
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, ornt_transform
 
-from .nifti import DISPLAY, check_spacing, orientation_of, read_volume
+from .geometry import Grid, display, in_mm, same_size
+from .nifti import read_volume
 from .slicing import MOST_VOXELS, Volume, VolumeError
 
+
+logger = logging.getLogger(__name__)
 
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
 _MOST_HEADER = 2**16  # bytes of a MetaImage that are searched for its header
+_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 def read_scan(path: str | Path, series: int | None = None) -> Volume:
@@ -73,7 +76,8 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_metaimage(path)
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
-        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
+        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha. So "
+        "has a .hdr: write both as one .nii.gz."
     )
 
 
@@ -125,7 +129,8 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
 
 def _read_dicom(files: list[Callable[[], BinaryIO]], series: int | None) -> Volume:
     stack = _dicom_reader().read_series(files, series)
-    return _turned(stack.name, stack.stored, stack.affine, stack.slope, stack.intercept)
+    grid = Grid.of_matrix("its series", stack.affine[:3, :3])
+    return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
 
 
 def _dicom_reader() -> ModuleType:
@@ -145,10 +150,10 @@ def _read_metaimage(path: Path) -> Volume:
         str(path).encode()  # SimpleITK would end the process for a path that is not UTF-8
     except UnicodeEncodeError:
         raise VolumeError(f"{_NAME}: its path is not UTF-8. Rename the file, or the folder that it is in.") from None
+    fields, start = _metaimage_header(path)
     # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
-    with path.open("rb") as opened:
-        if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
-            raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
+    if fields.get("ElementDataFile", "").upper() != "LOCAL":
+        raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
@@ -164,22 +169,91 @@ def _read_metaimage(path: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError:  # its message quotes the path
         raise VolumeError(f"{_NAME}: not a MetaImage, or its voxels are missing or cut short.") from None
-    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()  # LPS, as in DICOM
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ directions
-    return _turned(_NAME, sitk.GetArrayFromImage(image), affine)
+    directions = np.reshape(image.GetDirection(), (3, 3))
+    grid = Grid.of_lps("its header", directions, image.GetSpacing())
+    _check_metaimage(fields, grid)
+    after = path.stat().st_size - start - image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    if fields.get("CompressedData", "False") == "False" and after > 0:
+        logger.warning("%s: %d bytes follow its %s voxels and were not read. Check its DimSize.", _NAME, after, size)
+    return _volume(_NAME, sitk.GetArrayFromImage(image), grid)
 
 
-def _turned(name: str, stored: np.ndarray, affine: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> Volume:
-    """A volume from `stored` `[K, Y, X]` in display order, as a view. `affine` maps (x, y, k) to RAS."""
-    header = nib.Nifti1Header()
-    header.set_sform(affine, code=1)
-    turn = ornt_transform(orientation_of(name, header), DISPLAY)
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    # Rounded as in a NIfTI header, so that a volume resamples to the same number of planes in every format.
-    spacing = tuple(float(np.float32(zooms[axis].round(6))) for axis in np.argsort(turn[:, 0]))
-    stored = apply_orientation(stored.transpose(2, 1, 0), turn).transpose(2, 1, 0)
-    check_spacing(name, stored.shape[::-1], spacing)
+def _metaimage_header(path: Path) -> tuple[dict[str, str], int]:
+    """
+    The fields of the text header of a MetaImage, of which `ElementDataFile` is the last, and its length in bytes.
+
+    Raises:
+        `VolumeError`: if a field has two values.
+    """
+    with path.open("rb") as opened:
+        header = opened.read(_MOST_HEADER).decode("latin-1")
+    fields: dict[str, str] = {}
+    length = 0
+    for line in header.splitlines(keepends=True):
+        if "ElementDataFile" in fields or not (field := re.fullmatch(r"\s*(\w+)\s*[=:]\s*(.*?)\s*", line)):
+            break
+        key, value = field.groups()
+        if fields.setdefault(key, value) != value:
+            raise VolumeError(f"{_NAME}: its header has two values of {key}. Write the scan again.")
+        length += len(line)
+    return fields, length
+
+
+def _check_metaimage(fields: dict[str, str], grid: Grid) -> None:
+    """
+    Compares what SimpleITK takes from the header of a MetaImage with the fields that it passes over.
+
+    Raises:
+        `VolumeError`: if the header does not state the voxel size, or means other values or sizes than SimpleITK
+            gives.
+    """
+    if not fields.keys() & {"ElementSpacing", "ElementSize"}:
+        raise VolumeError(
+            f"{_NAME}: its header has no ElementSpacing, so the size of its voxels is unknown. Write the scan again."
+        )
+    slope, offset = (_numbers(fields, f"ElementToIntensityFunction{part}") for part in ("Slope", "Offset"))
+    unit = fields.get("DistanceUnits", "mm")
+    if slope not in ([], [1]) or offset not in ([], [0]) or unit.lower() not in ("mm", "?"):
+        raise VolumeError(
+            f"{_NAME}: its header has an intensity function of slope {slope} and offset {offset}, and {unit} as its "
+            "unit of length. SimpleITK applies neither. Write the scan in HU and mm, without these fields."
+        )
+    if not np.allclose(np.linalg.norm(grid.directions, axis=0), 1, atol=0.01):
+        raise VolumeError(
+            f"{_NAME}: the columns of its TransformMatrix are not of length 1, which contradicts its ElementSpacing "
+            f"of {in_mm(grid.spacing)}. Write the scan again."
+        )
+    size = np.abs(_numbers(fields, "ElementSize"))
+    if len(size) and not same_size(size, grid.spacing):
+        logger.warning(
+            "%s: its ElementSize is %s, its ElementSpacing %s. The ElementSpacing is taken, as ITK does.",
+            _NAME, in_mm(size), in_mm(grid.spacing),
+        )  # fmt: skip
+    named = fields.get("AnatomicalOrientation", "???")
+    if not fields.keys() & {"TransformMatrix", "Rotation", "Orientation"}:
+        logger.warning(
+            "%s: its header has no TransformMatrix (and AnatomicalOrientation %s). Taken instead: left, posterior, "
+            "superior (LPS), as in ITK.", _NAME, named,
+        )  # fmt: skip
+    # Writers differ in whether a letter is where the axis runs to or where it comes from.
+    elif named not in ("???", grid.axes, grid.axes.translate(_OPPOSITE)):
+        logger.warning(
+            "%s: its AnatomicalOrientation is %s, but by its TransformMatrix its axes run to %s. The TransformMatrix "
+            "is taken, as ITK does.", _NAME, named, grid.axes,
+        )  # fmt: skip
+
+
+def _numbers(fields: dict[str, str], field: str) -> list[float]:
+    """The numbers in a field of a MetaImage; none if there is no such field."""
+    try:
+        return [float(number) for number in fields.get(field, "").split()]
+    except ValueError:
+        raise VolumeError(f"{_NAME}: its header has no numbers in {field}. Write the scan again.") from None
+
+
+def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, intercept: float = 0.0) -> Volume:
+    """A volume in display order, as a view, from `stored` `[K, Y, X]`. The axes in `grid` are x, y, k."""
+    stored, spacing = display(name, stored.transpose(2, 1, 0), grid)
     return Volume(name, stored, spacing, slope, intercept)
 
 

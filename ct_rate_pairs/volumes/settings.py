@@ -22,7 +22,8 @@ class VolumeSettings:
     Args:
         files (`str`, *optional*, defaults to `"fixed"`):
             `"fixed"`: the volumes in `train_fixed` and `valid_fixed`, whose NIfTI header gives HU and geometry.
-            `"original"`: the volumes in `train` and `valid`, for which the metadata table gives rescaling and spacing.
+            `"original"`: the volumes in `train` and `valid`, for which the metadata table gives rescaling, spacing
+            and orientation.
         reconstructions (`str`, *optional*, defaults to `"first"`):
             Which reconstructions of a scan are rows: `"first"` or `"all"`. All reconstructions share one report.
         num_slices (`int`, *optional*, defaults to `10`):
