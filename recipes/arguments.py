@@ -158,7 +158,7 @@ class ScanArguments(_Text, _Volume):
     def __post_init__(self):
         """Parses the window."""
         if self.window is not None:
-            self.window = parse_window([self.window] if isinstance(self.window, str) else self.window)
+            self.window = parse_window(self.window)
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""

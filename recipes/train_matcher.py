@@ -64,18 +64,22 @@ class MatcherArguments(DataArguments):
     )
 
 
-def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> tuple:
-    """The model and its tokenizer. Small untrained towers have a vocabulary from `texts`."""
+def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int) -> tuple:
+    """
+    The model and its tokenizer. Each of the one or three parts of `window` is a channel of the slices. Small untrained
+    towers have a vocabulary from `texts`.
+    """
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
     from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
     from ct_rate_pairs.trainer.tiny import make_tiny_matcher
+    from ct_rate_pairs.volumes.windows import windows_of
 
     config = {
         "image_tower": recipe_args.image_tower,
         "image_size": tuple(recipe_args.image_size),
-        "num_channels": 3 if recipe_args.window == "rgb" else 1,
+        "num_channels": len(windows_of(window)),
     }
     if recipe_args.text_model == "tiny" and recipe_args.vision_model is None:
         return make_tiny_matcher(texts, seed=seed, **config)
@@ -172,7 +176,8 @@ def main(argv: Sequence[str]) -> None:
     test = load_split("test", options | {"negative": "none"})
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
-    model, tokenizer = load_matcher(recipe_args, reports, args.seed)
+    window = reader_of(train).source.settings.window  # a prepared copy has its own
+    model, tokenizer = load_matcher(recipe_args, window, reports, args.seed)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 

@@ -10,9 +10,10 @@ import yaml
 from helpers.paths import ROOT
 
 from ct_rate_pairs.__main__ import COMMANDS, main
-from ct_rate_pairs.command_line import CommandParser, read_config, run
+from ct_rate_pairs.command_line import CommandParser, add_options, read_config, run
 from ct_rate_pairs.recipes import evaluate_reports, sft_neg
 from ct_rate_pairs.recipes.arguments import CONFIGS, RecipeParser, TaskArguments, find_config
+from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 
 OF_TRAINER = ("train", "train-matcher")  # these show the options of Trainer, which needs torch
@@ -158,15 +159,47 @@ def test_a_config_that_is_wrong_is_named(tmp_path, capsys, content, message):
     assert end.value.code == 2 and message in told and "wrong.yaml" in told
 
 
-def test_windows_and_spacings_are_read_from_words_and_from_lists(tmp_path):
+THREE = ((-1225, 1025), (-135, 215), (0, 80))
+
+
+def test_spacings_are_read_from_words():
+    (args,) = RecipeParser([TaskArguments], "x", "").parse(["--spacing", "1", "2", "3"])
+    assert args.spacing == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml", "window"),
+    [
+        ("rgb", "rgb", "rgb"),
+        ("-1000 200", "[-1000, 200]", (-1000, 200)),
+        ("-1000 200", "-1000 200", (-1000, 200)),
+        ("-1225 1025 -135 215 0 80", "[-1225, 1025, -135, 215, 0, 80]", THREE),
+        ("-1225 1025 -135 215 0.0 8e1", "[[-1225, 1025], [-135, 215], [0, 80]]", THREE),
+    ],
+)
+def test_a_window_is_the_same_on_every_command_line_and_in_a_config(tmp_path, words, yaml, window):
     parser = RecipeParser([TaskArguments], "x", "")
-    (args,) = parser.parse(["--window", "-1000", "200", "--spacing", "1", "2", "3"])
-    assert args.window == (-1000, 200) and args.spacing == [1, 2, 3]
-    (args,) = parser.parse(["--window", "rgb"])
-    assert args.window == "rgb"
-    (tmp_path / "c.yaml").write_text("window: [-160, 240]\n")
-    (args,) = parser.parse(["--config", str(tmp_path / "c.yaml")])
-    assert args.window == (-160, 240)
+    assert parser.parse(["--window", *words.split()])[0].window == window
+    (tmp_path / "c.yaml").write_text(f"window: {yaml}\n")
+    assert parser.parse(["--config", str(tmp_path / "c.yaml")])[0].window == window
+    options = CommandParser("x")
+    add_options(options, VolumeSettings)  # as `show`, `prepare` and `partners` have them
+    assert volume_options(vars(options.parse_args(["--window", *words.split()]))) == {"window": window}
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml"),
+    [
+        *(("bone", "bone"), ("5", "5"), ("1 2 3", "[1, 2, 3]"), ("1 2 3 4", "[[1, 2], [3, 4]]"), ("2 1", "[2, 1]")),
+        *(("1 2 3 4 5 6 7", "[1, 2, 3, 4, 5, 6, 7]"), ("low high", "[[1, 2], [3]]"), ("1 2 3 4 5 x", "[1, x]")),
+    ],
+)
+def test_other_windows_are_refused_before_anything_is_read(tmp_path, words, yaml):
+    parser = RecipeParser([TaskArguments], "x", "")
+    (tmp_path / "c.yaml").write_text(f"window: {yaml}\n")
+    for arguments in (["--window", *words.split()], ["--config", str(tmp_path / "c.yaml")]):
+        with pytest.raises(ValueError, match="window=.*'rgb', a pair .*or three pairs"):
+            parser.parse(arguments)
 
 
 def raising(error):
