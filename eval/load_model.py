@@ -24,6 +24,7 @@ def load_model(
     dtype: str = "auto",
     device: torch.device | str = "cpu",
     slices_as: Literal["slices", "montage"] = "slices",
+    chat_template_kwargs: dict | None = None,
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
     Loads an image-text-to-text model of transformers for evaluation, and the collator for this model.
@@ -41,6 +42,9 @@ def load_model(
         slices_as (`str`, *optional*, defaults to `"slices"`):
             `"slices"`: one video per volume or one image per slice, whichever the model family expects; `"montage"`:
             one picture per volume, see [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template. By default, those that the model was trained with, or thinking turned off,
+            see [`~ct_rate_pairs.trainer.PairCollator`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
@@ -55,7 +59,8 @@ def load_model(
     where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, **where)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
-    return model.eval().to(device), {"slices": PairCollator, "montage": MontageCollator}[slices_as](processor)
+    collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
+    return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)
 
 
 def check_model(

@@ -11,7 +11,9 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     Makes the arguments with which the pipeline writes the same report as
     [`~ct_rate_pairs.eval.generate.generate_reports`].
 
-    The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy.
+    The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy. The
+    default arguments of [`~ct_rate_pairs.trainer.PairCollator`], such as `enable_thinking=False`, are written into the
+    processor's chat template.
 
     Args:
         row (`dict`):
@@ -25,6 +27,9 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     Returns:
         `dict`: keyword arguments for the call of the pipeline.
 
+    Raises:
+        `ValueError`: if the chat template writes something before an answer that a pipeline would leave out.
+
     Example:
 
     ```python
@@ -33,6 +38,11 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     ```
     """
     collator = PairCollator(processor)
+    if opening := collator._opening(row):
+        raise ValueError(
+            f"The chat template writes {opening!r} before an answer, which a pipeline would not write. Use "
+            "generate_reports or load_reporter."
+        )
     options = collator._slices([row], "images")  # in the form in which the collator passes them to the processor
     if collator.takes_video:
         (frames,) = options.pop("videos")  # [T, C, H, W]

@@ -5,6 +5,7 @@ in TRL and transformers.
 This file does not import torch, so that `--help` and a mistyped option answer at once.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -233,7 +234,31 @@ class ScoringArguments:
 
 
 @dataclass
-class ModelArguments:
+class ChatArguments:
+    """How the model is asked, besides the prompt."""
+
+    chat_template_kwargs: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Arguments of the chat template, as JSON. By default those of the training, or for a thinking "
+            'model {"enable_thinking": false}; {} leaves all to the template.'
+        },
+    )
+
+    def template_kwargs(self) -> dict | None:
+        """The arguments of the chat template, parsed; `None` if they were not given."""
+        try:
+            kwargs = self.chat_template_kwargs
+            kwargs = json.loads(kwargs) if isinstance(kwargs, str) else kwargs
+        except json.JSONDecodeError as error:
+            raise ValueError(f"chat_template_kwargs: {self.chat_template_kwargs!r} is not JSON ({error}).") from error
+        if not isinstance(kwargs, dict | None):
+            raise ValueError(f"chat_template_kwargs: {kwargs!r} is no JSON object of names and values.")
+        return kwargs
+
+
+@dataclass
+class ModelArguments(ChatArguments):
     """The model to measure."""
 
     model_name_or_path: str | None = field(

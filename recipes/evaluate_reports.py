@@ -80,6 +80,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
             raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
             raise FileNotFoundError(no_such("file", self.predictions))
+        self.template_kwargs()
         if self.served and not self.endpoint:
             raise ValueError(
                 f"A model {SERVED}NAME needs --endpoint: the base URL of its API, such as http://127.0.0.1:8000/v1."
@@ -185,12 +186,16 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
-    model, collator = load_model(name, revision, args.dtype, state.device, args.slices_as)
+    model, collator = load_model(
+        name, revision, args.dtype, state.device, args.slices_as, chat_template_kwargs=args.template_kwargs()
+    )
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
     made_with = {"split": args.split, "dtype": str(model.dtype), "max_new_tokens": args.max_new_tokens}
     provenance = describe_provenance(version_of(name, revision), split, **made_with)
     if args.slices_as != "slices":
         provenance["slices_as"] = args.slices_as
+    if collator.chat_template_kwargs:
+        provenance["chat_template_kwargs"] = collator.chat_template_kwargs
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": args.max_new_tokens}
     predictions = write_predictions(
         model,

@@ -70,14 +70,17 @@ def main(argv: Sequence[str]) -> None:
     elif args.answers == "texts":
         folder = f"{args.task}-texts"
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model, collator = load_model(name, revision, args.dtype, device)
+    model, collator = load_model(name, revision, args.dtype, device, chat_template_kwargs=args.template_kwargs())
+    made_with = {"model": version_of(name, revision), "split": args.split, "seed": args.seed}
+    if collator.chat_template_kwargs:
+        made_with["chat_template_kwargs"] = collator.chat_template_kwargs
     settings = TaskSettings(
         max_samples=args.max_eval_samples,
         batch_size=args.per_device_eval_batch_size,
         max_new_tokens=args.max_new_tokens,
         answers=args.answers,
         ci=args.ci,
-        made_with={"model": version_of(name, revision), "split": args.split, "seed": args.seed},
+        made_with=made_with,
     )
     out = args.evaluation_folder(is_model_folder(name), folder)
     EVALUATIONS[args.task](model, collator, rows, dataset["train"], out, settings)

@@ -30,13 +30,13 @@ from pathlib import Path
 import ct_rate_pairs
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.recipes.arguments import OLD_NAMES, DataArguments, RecipeParser, TaskArguments
+from ct_rate_pairs.recipes.arguments import OLD_NAMES, ChatArguments, DataArguments, RecipeParser, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
 
 @dataclass
-class RecipeArguments(TaskArguments, DataArguments):
+class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
@@ -156,7 +156,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         args=args,
         train_dataset=stream_rows(args, weights, indexes, options) if streams else index["train"],
         eval_dataset=validation,
-        data_collator=PairCollator(processor),
+        data_collator=PairCollator(processor, chat_template_kwargs=recipe_args.template_kwargs()),
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],

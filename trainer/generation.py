@@ -1,5 +1,6 @@
 """Writes a batch of reports for a batch of scans, at temperature 0."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,8 +8,11 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
+from .chat_template import THOUGHT_BEGINS, without_thought
 from .pair_collator import PairCollator
 
+
+logger = logging.getLogger(__name__)
 
 # Always the most likely token, nothing is drawn (paper, section 8).
 GREEDY = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
@@ -54,7 +58,9 @@ def generate_batch(
             Receives the text while it is written. Only for a single row.
 
     Returns:
-        `list[str]`: the reports in the order of the rows, without special tokens and without white space around them.
+        `list[str]`: the reports in the order of the rows, without special tokens, without white space around them and
+        without thoughts. If a model that was told to think has not finished its thought, its report is empty, and a
+        warning names the volume.
     """
     generation_config = GenerationConfig(
         **GREEDY,
@@ -67,4 +73,15 @@ def generate_batch(
     with evaluating(model):
         tokens = model.generate(**inputs, generation_config=generation_config, streamer=streamer)  # [B, T]
     answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
-    return [text.strip() for text in collator.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    tokenizer = collator.processor.tokenizer
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    ends = tokenizer.batch_decode(inputs["input_ids"][:, -8:])  # of the prompts, which are padded on the left
+    begun = [end.rstrip().endswith(THOUGHT_BEGINS) for end in ends]
+    reports = list(map(without_thought, texts, begun))
+    for row, report in zip(rows, reports, strict=True):
+        if report is None:
+            logger.warning(
+                "%s: the model was still thinking after %d tokens, so its report is empty. Raise max_new_tokens, or "
+                "turn thinking off.", row.get("volume", "a scan"), max_new_tokens,
+            )  # fmt: skip
+    return [report or "" for report in reports]

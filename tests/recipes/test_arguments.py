@@ -28,5 +28,5 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "phantom.yaml").write_text("beta: 0.3\n")
     assert find_config("phantom.yaml").resolve() == tmp_path / "phantom.yaml" and find_config("phantom") == shipped
     for name in ("fantom", "elsewhere/phantom.yaml"):
-        with pytest.raises(FileNotFoundError, match="give a file, or one of errors, gauss"):
+        with pytest.raises(FileNotFoundError, match="Give a file, or one of errors, gauss"):
             find_config(name)
