@@ -304,7 +304,7 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 
 
 def _study_of(file: Path) -> str | None:
-    """As [`~ct_rate_pairs.volumes.dicom.study_of`], but needs no pydicom for a file without DICOM's preamble."""
+    """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for a file without DICOM's preamble."""
     try:
         with file.open("rb") as opened:
             if opened.read(132)[128:] != b"DICM":
