@@ -6,7 +6,8 @@ This file does not import torch, so that `--help` and a mistyped option answer a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -53,6 +54,10 @@ class RecipeParser(CommandParser, TrlParser):
         """Adds `--config` to the options of the dataclasses."""
         super().__init__(dataclass_types=dataclass_types, prog=prog, description=description, old_names=old_names)
         self.add_argument("--config", metavar="FILE", help=f"YAML file of options, or the name of one in {CONFIGS}")
+        self.defaults = {action.dest: action.default for action in self._actions}
+        self.typed: set[str] = set()  # options of the command line
+        self.configured: dict = {}  # options of the config
+        self.values: dict = {}  # all options, as parsed: with them as its config, the command does the same again
 
     def parse(self, argv: Sequence[str], config: str | None = None) -> list:
         """
@@ -78,6 +83,10 @@ class RecipeParser(CommandParser, TrlParser):
             if not config:
                 self.error("--config needs a file.")
             del argv[place : place + (1 if "=" in argv[place] else 2)]
+        options = [argument.split("=")[0] for argument in argv if argument.startswith("--")]
+        self.typed = {
+            self._option_string_actions[option].dest for option in options if option in self._option_string_actions
+        }
         if config:
             path = find_config(config)
             content = {self.new_name(name): value for name, value in read_config(path).items()}
@@ -87,8 +96,37 @@ class RecipeParser(CommandParser, TrlParser):
                     content[name] = str(content[name])
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
+            self.configured = content
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As in `argparse`. Keeps the values as they are before a dataclass changes them."""
+        namespace, others = super().parse_known_args(args, namespace)
+        self.values = dict(vars(namespace))
+        return namespace, others
+
+    def refuse_idle(self, idle: Mapping[str, str]) -> None:
+        """
+        Refuses options of the command line that have no effect.
+
+        Args:
+            idle (`Mapping[str, str]`):
+                Maps each option without effect to the reason.
+
+        Raises:
+            `ValueError`: if the command line has such an option.
+        """
+        for name, reason in idle.items():
+            if name in self.typed:
+                raise ValueError(f"--{name} has no effect here: {reason}. Leave it out, or change the other option.")
+
+    def tell_idle(self, idle: Mapping[str, str]) -> None:
+        """Tells which options of the config have no effect, if their value is not the default."""
+        for name, reason in idle.items():
+            value = self.configured.get(name)
+            if name not in self.typed and value is not None and value != self.defaults[name]:
+                print(f"{name}={value} of the config has no effect here: {reason}.", file=sys.stderr)
 
 
 def find_config(name: str) -> Path:
@@ -191,6 +229,16 @@ class DataArguments(ScanArguments):
         """The arguments that were given, with those of the negatives, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(DataArguments)
 
+    def idle_negatives(self) -> dict[str, str]:
+        """The options of negatives without effect, and why."""
+        used = {
+            "heter": ("min_label_distance", "partner_sampling"),
+            "hard": ("max_label_distance", "partner_sampling"),
+        }
+        options = ("min_label_distance", "max_label_distance", "partner_sampling")
+        names = [name for name in options if name not in used.get(self.negative, ())]
+        return dict.fromkeys(names, f"negative={self.negative} does not use it")
+
 
 @dataclass
 class TaskArguments(_Task, ScanArguments):
@@ -201,6 +249,13 @@ class TaskArguments(_Task, ScanArguments):
     def dataset_options(self) -> dict:
         """The arguments that were given, with those of the task, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(TaskArguments)
+
+    @staticmethod
+    def idle_tasks(tasks: Iterable[str]) -> dict[str, str]:
+        """The options of other tasks than `tasks`, which have no effect, and why."""
+        used = {option.name for task in tasks if TASKS[task].Options for option in fields(TASKS[task].Options)}
+        options = (option.name for of in OPTIONS if of is not ReportOptions for option in fields(of))
+        return dict.fromkeys((name for name in options if name not in used), f"the task is {' and '.join(tasks)}")
 
 
 @dataclass

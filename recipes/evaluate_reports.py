@@ -69,6 +69,23 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         """Whether the model is at an endpoint."""
         return bool(self.model_name_or_path) and self.model_name_or_path.startswith(SERVED)
 
+    def idle(self) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_negatives()
+        of_model = ("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans")
+        of_endpoint = ("endpoint", "concurrency", "i_have_deidentified")
+        of_negatives = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
+        if self.looking_scans == 0:
+            idle |= dict.fromkeys(of_negatives, "looking_scans is 0, so no negative is read")
+        if self.served:
+            idle |= dict.fromkeys((*of_model, *of_negatives), "the model is at an endpoint")
+        else:
+            idle |= dict.fromkeys(of_endpoint, f"the model is not {SERVED}NAME")
+        if self.predictions:
+            of_writing = ("max_new_tokens", "slices_as")
+            idle |= dict.fromkeys((*of_model, *of_negatives, *of_writing), "the reports of --predictions are there")
+        return idle
+
     def check(self) -> None:
         """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
         CTRatePairsConfig(**self.dataset_options())
@@ -89,8 +106,11 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs evaluate`."""
-    (args,) = RecipeParser([EvaluationArguments], "ct-rate-pairs evaluate", __doc__).parse(argv)
+    parser = RecipeParser([EvaluationArguments], "ct-rate-pairs evaluate", __doc__)
+    (args,) = parser.parse(argv)
     args.check()
+    parser.refuse_idle(args.idle())
+    parser.tell_idle(args.idle())
 
     from datasets import load_dataset
 

@@ -39,10 +39,18 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
         },
     )
 
+    def idle(self) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_tasks([self.task])
+        return idle | {"answers": "answers of vqa are always generated"} if self.task == "vqa" else idle
+
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs evaluate-task`."""
-    (args,) = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__).parse(argv)
+    parser = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__)
+    (args,) = parser.parse(argv)
+    parser.refuse_idle(args.idle())
+    parser.tell_idle(args.idle())
     if not args.model_name_or_path:
         raise ValueError("Give --model_name_or_path: a folder, or a name on the Hub.")
 

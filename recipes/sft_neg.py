@@ -35,6 +35,10 @@ from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
 
+# Options of Trainer's own optimizers, which Muon does not take.
+OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_beta2", "adam_epsilon")
+
+
 @dataclass
 class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
@@ -50,7 +54,6 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
             "help": "Planes of the slices; jitter: random planes, as augmentation.",
         },
     )
-    freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision tower."})
     streaming: bool = field(
         default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
     )
@@ -85,14 +88,67 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
 
     def check(self, args) -> None:
         """Raises a `ValueError` for options that exclude each other."""
+        from ct_rate_pairs.trainer.negative_sft_config import DEFAULTS
+
+        values = args.to_dict()  # of enumerations, it has the plain values
+        changed = [name for name in OF_OPTIM if values[name] != DEFAULTS[name]]
+        if self.muon and changed:
+            raise ValueError(
+                f"--muon true trains by Muon and AdamW with their own settings, so {changed[0]}="
+                f"{values[changed[0]]} would have no effect: leave one of the two out."
+            )
         if args.beta > 0 and self.negative == "none":
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+        if args.hub_strategy == "all_checkpoints":
+            raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
+        if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":
+            raise ValueError("hub_strategy=checkpoint needs checkpoints: pass --save_strategy steps or epoch.")
+        if args.trust_remote_code:
+            raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
         if "report" in self.task_weights():
             return
         if self.confidence_scans:
             raise ValueError("Confidences are read from reports, which this run does not learn: --confidence_scans 0.")
         if args.push_to_hub:
             raise ValueError("A model that learns no reports has no card to be published with: leave push_to_hub out.")
+
+    def check_model(self, model_args) -> None:
+        """Raises a `ValueError` for options of the model that exclude each other."""
+        quantized = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
+        if quantized and not model_args.use_peft:
+            raise ValueError(f"{quantized[0]}=true: such weights cannot learn. Train adapters: --use_peft true.")
+        if quantized and model_args.model_name_or_path == "tiny":
+            raise ValueError(f"{quantized[0]}=true is for the weights of a released model, and tiny has none.")
+        if self.muon and model_args.use_peft:
+            raise ValueError(
+                "--muon true is for a model that is trained from scratch, not for adapters: leave it out."
+            )
+
+    def idle(self, args, model_args) -> dict[str, str]:
+        """The options of this recipe and of the model that have no effect beside the others, and why."""
+        idle = self.idle_negatives() | self.idle_tasks(self.task_weights())
+        if self.muon:
+            idle |= dict.fromkeys(OF_OPTIM, "muon is true")
+        if self.mixture is not None:
+            idle["task"] = "mixture names the tasks"
+            if not self.streaming:
+                idle["streaming"] = "a mixture is always streamed"
+        if args.eval_strategy == "no":
+            idle["validation_scans"] = "eval_strategy is no"
+        if not args.push_to_hub and args.resume_from_checkpoint != "last-checkpoint":
+            of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
+            idle |= dict.fromkeys(of_hub, "push_to_hub is false")
+        names = vars(model_args)
+        if not model_args.use_peft:
+            idle |= dict.fromkeys(
+                (n for n in names if n.startswith(("lora_", "use_rs", "use_do"))), "use_peft is false"
+            )
+        if not model_args.load_in_4bit:
+            idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
+        if model_args.model_name_or_path == "tiny":
+            of_released = ("model_revision", "dtype", "attn_implementation")
+            idle |= dict.fromkeys(of_released, "the tiny model is made anew, in float32")
+        return idle
 
 
 def load_model(model_args, texts: list[str], seed: int) -> tuple:
@@ -261,24 +317,38 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     keep_reference_hashes(out, texts_of(scans))
 
 
-def parse(argv: Sequence[str]) -> list:
-    """The options of the recipe, of the training and of the model."""
-    import torch
+def make_parser() -> RecipeParser:
+    """The parser of the options of the recipe, of the training and of the model."""
     from trl import ModelConfig
 
     from ct_rate_pairs.trainer.negative_sft_config import NegativeSFTConfig
 
+    old_names = {"eval_scans": OLD_NAMES["eval_scans"]}
+    return RecipeParser([RecipeArguments, NegativeSFTConfig, ModelConfig], "ct-rate-pairs train", __doc__, old_names)
+
+
+def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
+    """The options of the recipe, of the training and of the model. An option without effect is refused, or told."""
+    import torch
+
+    from ct_rate_pairs.trainer.negative_sft_config import idle_options
+
     if not torch.accelerator.is_available():
         argv = [*argv, "--use_cpu", "true"]  # otherwise bf16 is refused before errors of the data are reported
-    old_names = {"eval_scans": OLD_NAMES["eval_scans"]}
-    parser = RecipeParser([RecipeArguments, NegativeSFTConfig, ModelConfig], "ct-rate-pairs train", __doc__, old_names)
-    return parser.parse(argv, config="heter")
+    parser = parser or make_parser()
+    recipe_args, args, model_args = parser.parse(argv, config="heter")
+    idle = recipe_args.idle(args, model_args)
+    parser.refuse_idle(idle | idle_options(args))
+    parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
+    return [recipe_args, args, model_args]
 
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs train`."""
-    recipe_args, args, model_args = parse(argv)
+    parser = make_parser()
+    recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
+    recipe_args.check_model(model_args)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy
@@ -303,8 +373,6 @@ def main(argv: Sequence[str]) -> None:
     indexes = load_tasks(recipe_args, args, options)
     index = next(iter(indexes.values()))
     model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
-    if recipe_args.freeze_vision:
-        model.get_encoder("image").requires_grad_(False)
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))

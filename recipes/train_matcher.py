@@ -63,6 +63,15 @@ class MatcherArguments(DataArguments):
         metadata={"help": "Folders of `evaluate-task --task matching` for other models, to add to the table."},
     )
 
+    def idle(self, eval_strategy: str) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_negatives()
+        if self.image_tower == "cnn3d":
+            idle["vision_model"] = "image_tower=cnn3d has no CLIP vision model"
+        if eval_strategy == "no":
+            idle["validation_scans"] = "eval_strategy is no"
+        return idle
+
 
 def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int) -> tuple:
     """
@@ -153,6 +162,9 @@ def main(argv: Sequence[str]) -> None:
 
     parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
     recipe_args, args = parser.parse(argv)
+    idle = recipe_args.idle(args.eval_strategy)
+    parser.refuse_idle(idle)
+    parser.tell_idle(idle)
 
     from ct_rate_pairs.eval.matcher import evaluate_matcher
     from ct_rate_pairs.eval.rows import first_rows

@@ -16,6 +16,7 @@ from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weig
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
+from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
 
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ class NegativeSFTTrainer(SFTTrainer):
 
     Raises:
         `ValueError`: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model takes
-            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set.
+            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set; if
+            `freeze_vision` is set and an adapter in the vision tower would learn.
         `NonFiniteLossError`: if a loss is NaN or infinite. The weights have not been changed by this step.
 
     Example:
@@ -126,6 +128,10 @@ class NegativeSFTTrainer(SFTTrainer):
         check_vision(self.model, data_collator.pixels)
         if self.is_distributed_loading_by_transformers:
             check_embeddings(self.model)
+        if args.freeze_vision:
+            if not isinstance(self.model, PeftModel):  # PEFT has frozen all weights of the model but its own
+                vision_tower(self.model).requires_grad_(False)
+            check_frozen_vision(self.model)
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
@@ -311,9 +317,15 @@ class NegativeSFTTrainer(SFTTrainer):
         Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` resumes from the last complete
         checkpoint in `output_dir`. An incomplete checkpoint, left by a process that was killed, is not used.
 
+        Before the first step, the trainer prints how many parameters of each part of the model learn.
+
         Raises:
-            `ValueError`: if `resume_from_checkpoint` is `True` and `output_dir` has no complete checkpoint.
+            `ValueError`: if `resume_from_checkpoint` is `True` and `output_dir` has no complete checkpoint; if no
+                parameter of the model, or of its adapters, learns.
         """
+        check_what_learns(self.model)
+        if self.is_world_process_zero():
+            print(format_what_learns(what_learns(self.model)), flush=True)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
         self._last_log = time.monotonic()
