@@ -42,8 +42,9 @@ PROCESSOR = (
     "special_tokens_map.json",
 )
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
+ROW_SETTINGS = "row_settings.json"
 RESULTS = (
-    "row_settings.json",
+    ROW_SETTINGS,
     "training_config.json",
     "results.json",
     "confidence.json",
@@ -130,10 +131,10 @@ def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None)
 
 def checkpoint_files(folder: Path, token: str | None = None) -> list[str]:
     """
-    Like [`publishable_files`], for a checkpoint of Trainer. The files are those of the model and of the state of the
-    training, except `trainer_state.json`.
+    Like [`publishable_files`], for a checkpoint of Trainer. The files are those of the model, its row settings, and
+    the state of the training, except `trainer_state.json`.
     """
-    model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR))
+    model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR, ROW_SETTINGS))
     _refuse(folder, _data_files(folder) + [wrong for file in model for wrong in _read(folder, file, token)[1]])
     return sorted({*model, *_chosen(folder, TRAINING_STATE)})
 

@@ -41,16 +41,21 @@ def main(argv: Sequence[str]) -> None:
 
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.predictions.provenance import check_references, row_settings_of
+    from ct_rate_pairs.eval.predictions.provenance import check_references, differences, row_settings_of
     from ct_rate_pairs.eval.predictions.store import find_predictions, read_predictions
     from ct_rate_pairs.eval.rows import references_of, select_volumes
     from ct_rate_pairs.eval.scoring.comparison import compare_reports
+    from ct_rate_pairs.trainer.row_settings import tell_assumed
 
     paths = [find_predictions(name) for name in (args.first, args.second)]
     runs = [read_predictions(path) for path in paths]
     shared = [volume for volume in runs[0] if volume in runs[1]]
     if not shared:
         raise ValueError(f"{args.first} and {args.second} have no volume in common.")
+    for path in paths:
+        tell_assumed(str(path), row_settings_of(path) | args.dataset_options(), settings=("target",))
+    if changes := differences(*paths):
+        print(f"The runs also differ in how they were made: {'; '.join(changes)}")
     options = row_settings_of(paths[0]) | args.dataset_options() | {"negative": "none", "task": "report"}
     scans = load_dataset("ct_rate_pairs", split=args.split, **options)
     for path in paths:

@@ -118,17 +118,21 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.predictions.provenance import row_settings_of
     from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.scoring.scores import score_reports
-    from ct_rate_pairs.trainer import read_row_settings
+    from ct_rate_pairs.trainer.row_settings import options_to_show, tell_assumed
 
+    options = args.dataset_options()
     if args.predictions:
-        kept, path = row_settings_of(args.predictions), Path(args.predictions)
+        options, path = row_settings_of(args.predictions) | options, Path(args.predictions)
+        tell_assumed(args.predictions, options, settings=("target",))  # no volume is read
         out = Path(args.output_dir) if args.output_dir else path.with_name(f"{path.stem}_evaluation")
     else:
         out = args.evaluation_folder(not args.served and is_model_folder(args.model_name_or_path))
-        if not args.served:  # the branch may change during the evaluation
+        if args.served:
+            tell_assumed(args.model_name_or_path, options)
+        else:  # by commit, because the branch may change during the evaluation
             args.model_revision = commit_of(args.model_name_or_path, args.model_revision)
-        kept = {} if args.served else read_row_settings(args.model_name_or_path, args.model_revision)
-    options = kept | args.dataset_options() | {"task": "report"}
+            options = options_to_show(args.model_name_or_path, args.model_revision, options, "report")
+    options |= {"task": "report"}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = index[args.split]
     score = args.given(ScoringArguments) | {"ci": args.ci}

@@ -61,11 +61,12 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.metrics.bootstrap import check_level
     from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
     from ct_rate_pairs.rows import reader_of
-    from ct_rate_pairs.trainer import read_row_settings
+    from ct_rate_pairs.trainer.row_settings import options_to_show
 
     check_level(args.ci)
     name, revision = args.model_name_or_path, args.model_revision
-    options = read_row_settings(name, revision) | args.dataset_options() | {"negative": "none", "seed": args.seed}
+    task = "report" if args.answers == "texts" else args.task  # what the model must have learnt
+    options = options_to_show(name, revision, args.dataset_options(), task) | {"negative": "none", "seed": args.seed}
     if args.task == "errors" and args.answers == "texts":
         options["task"] = "report"  # the statements of these reports are made wrong later
     dataset = load_dataset("ct_rate_pairs", **options)

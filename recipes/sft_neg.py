@@ -157,6 +157,7 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     from trl import get_quantization_config
 
     from ct_rate_pairs.eval.load_model import commit_of
+    from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
     from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
     if model_args.model_name_or_path == "tiny":
@@ -169,6 +170,9 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
     )
+    # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
+    if before := find_row_settings(model_args.model_name_or_path, commit):
+        setattr(model.config, KEY, before.content())
     return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=commit)
 
 
@@ -193,6 +197,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     from trl import get_peft_config
 
     from ct_rate_pairs.eval.rows import first_rows
+    from ct_rate_pairs.rows import reader_of
     from ct_rate_pairs.trainer import (
         MuonAdamW,
         NegativeSFTTrainer,
@@ -200,6 +205,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         PairCollator,
         WriteReportSamples,
     )
+    from ct_rate_pairs.trainer.row_settings import settings_of
     from ct_rate_pairs.trainer.task_mixture import stream_rows
 
     weights, index = recipe_args.task_weights(), next(iter(indexes.values()))
@@ -213,6 +219,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         train_dataset=stream_rows(args, weights, indexes, options) if streams else index["train"],
         eval_dataset=validation,
         data_collator=PairCollator(processor, chat_template_kwargs=recipe_args.template_kwargs()),
+        row_settings=settings_of([reader_of(of_task["train"]) for of_task in indexes.values()]),
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         callbacks=[NewNegativesEachEpoch()],
@@ -249,15 +256,12 @@ def resume_from(args, hub: dict) -> str | bool | None:
     return wanted
 
 
-def save_run(trainer, processor, readers: list) -> Path:
-    """Saves model, processor and row settings, and removes the predictions and confidences of an earlier run."""
-    from ct_rate_pairs.trainer.row_settings import save_row_settings
-
+def save_run(trainer, processor) -> Path:
+    """Saves model, row settings and processor, and removes the predictions and confidences of an earlier run."""
     out = Path(trainer.args.output_dir)
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        save_row_settings(readers, out)
         for earlier in ("predictions.jsonl", "confidence.json"):
             (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
@@ -359,7 +363,6 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.checkpoints import PushCheckpoints, take_over_push
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
-    from ct_rate_pairs.rows import reader_of
     from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
@@ -379,7 +382,7 @@ def main(argv: Sequence[str]) -> None:
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     told = {"minutes": (time.monotonic() - start) / 60, "index": index, "options": options}
-    told["out"] = out = save_run(trainer, processor, [reader_of(index["train"]) for index in indexes.values()])
+    told["out"] = out = save_run(trainer, processor)
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights

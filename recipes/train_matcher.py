@@ -171,6 +171,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.rows import reader_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+    from ct_rate_pairs.trainer.row_settings import KEY, settings_of
 
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
@@ -193,6 +194,7 @@ def main(argv: Sequence[str]) -> None:
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 
+    setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
     trainer = Trainer(
         model=model,

@@ -14,7 +14,7 @@ from transformers import TrainerState
 from ct_rate_pairs.hub import repository
 from ct_rate_pairs.hub.checkpoints import PushCheckpoints, fetch_checkpoint
 from ct_rate_pairs.hub.repository import PublishError
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, read_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -58,6 +58,7 @@ def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tr
     files = repo.files("last-checkpoint")
     assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} < set(files)
     assert not {"training_args.bin", "README.md"} & set(files)
+    assert read_row_settings("alice/run", "last-checkpoint")["spacing"] == list(SPACING)
     stored = b"".join(files.values())
     assert WRITE.encode() not in stored and str(tmp_path).encode() not in stored
 

@@ -90,6 +90,14 @@ def test_what_is_published_loads_back_from_a_fresh_cache_with_the_same_weights(h
     assert read_row_settings("alice/heter") == SHOWN
 
 
+def test_a_run_that_does_not_say_what_its_model_was_shown_is_not_published(hub, tmp_path, model_dir):
+    run = write_run(tmp_path / "run", model_dir)
+    (run / "row_settings.json").unlink()
+    with pytest.raises(PublishError, match=r"no row_settings.json.*Copy the file"):
+        publish(run, "alice/run")
+    assert ("models", "alice/run") not in hub.repos
+
+
 def test_an_adapter_names_its_base_and_its_relation(hub, tmp_path, model_dir):
     publish(write_run(tmp_path / "lora", model_dir, adapter=True), "alice/lora")
     files = hub.repo("alice/lora").files()

@@ -165,3 +165,16 @@ def test_one_patient_has_a_difference_and_no_interval(tmp_path, tree, capsys):
     path = write_reports(tmp_path / "a.jsonl", tree, number=1)
     compare(path, path, tree)
     assert "one patient" in capsys.readouterr().out
+
+
+def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, caplog):
+    first, second = (write_reports(tmp_path / name / "predictions.jsonl", tree, target="findings") for name in "ab")
+    record = json.loads(provenance_path(second).read_text())
+    provenance_path(second).write_text(json.dumps(record | {"num_slices": 20, "weights": "sha256:1"}))
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    told = capsys.readouterr().out
+    assert "The runs also differ in how they were made: num_slices 10 and 20\n" in told and not caplog.text
+    provenance_path(first).unlink()
+    provenance_path(second).unlink()
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    assert caplog.text.count("Assumed: target=findings+impression.") == 2
