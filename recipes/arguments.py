@@ -330,6 +330,11 @@ class ModelArguments(ChatArguments):
     per_device_eval_batch_size: int = field(default=8, metadata={"help": "Scans or questions per batch."})
     seed: int = field(default=0, metadata={"help": "Seed of negatives, noise, questions, options, errors and swaps."})
 
+    def idle_revision(self) -> dict[str, str]:
+        """`model_revision`, if the model is a folder, and why it has no effect."""
+        is_folder = self.model_name_or_path and Path(self.model_name_or_path).is_dir()
+        return {"model_revision": "a folder has no revisions"} if is_folder else {}
+
     def evaluation_folder(self, is_folder: bool, *parts: str) -> Path:
         """The folder of the results: a subfolder of the model's folder, so that no file of the run is overwritten."""
         if self.output_dir:

@@ -71,7 +71,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
 
     def idle(self) -> dict[str, str]:
         """The options without effect beside the others, and why."""
-        idle = self.idle_negatives()
+        idle = self.idle_negatives() | self.idle_revision()
         of_model = ("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans")
         of_endpoint = ("endpoint", "concurrency", "i_have_deidentified")
         of_negatives = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")

@@ -41,7 +41,7 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
 
     def idle(self) -> dict[str, str]:
         """The options without effect beside the others, and why."""
-        idle = self.idle_tasks([self.task])
+        idle = self.idle_tasks([self.task]) | self.idle_revision()
         return idle | {"answers": "answers of vqa are always generated"} if self.task == "vqa" else idle
 
 

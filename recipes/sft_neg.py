@@ -148,6 +148,8 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
         if model_args.model_name_or_path == "tiny":
             of_released = ("model_revision", "dtype", "attn_implementation")
             idle |= dict.fromkeys(of_released, "the tiny model is made anew, in float32")
+        elif Path(model_args.model_name_or_path or "").is_dir():
+            idle["model_revision"] = "a folder has no revisions"
         return idle
 
 

@@ -52,6 +52,8 @@ def load_reporter(
     from .reporter import Reporter
 
     name_or_path = str(name_or_path)
+    if revision is not None and Path(name_or_path).is_dir():
+        raise ValueError(f"{name_or_path} is a folder and has no revision {revision}: leave the revision out.")
     device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     revision = commit_of(name_or_path, revision)
     settings = find_row_settings(name_or_path, revision) or RowSettings({})

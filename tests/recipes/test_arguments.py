@@ -73,6 +73,9 @@ def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
             "--model_name_or_path openai:m --endpoint http://127.0.0.1 --dtype float16",
             "dtype.*endpoint",
         ),
+        (evaluate_reports, "--model_name_or_path folder --model_revision v1", "model_revision.*no revisions"),
+        (evaluate_task, "--model_name_or_path folder --model_revision v1 --task vqa", "model_revision.*no revisions"),
+        (sft_neg, "--config origin --model_name_or_path folder --model_revision v1 --bf16 false", "model_revision"),
         (evaluate_task, "--model_name_or_path m --task vqa --num_false 2", "num_false.*the task is vqa"),
         (evaluate_task, "--model_name_or_path m --task vqa --answers texts", "answers.*generated"),
         (train_matcher, "--config matcher --vision_model clip", "vision_model.*cnn3d"),
@@ -81,8 +84,9 @@ def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
 def test_the_other_recipes_refuse_it_too(tmp_path, monkeypatch, recipe, options, idle):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=f"^--{idle}"):
-        recipe.main([*options.split(), *(["--output_dir", "run"] * (recipe is train_matcher))])
+        recipe.main([*options.split(), *(["--output_dir", "run"] * (recipe in (train_matcher, sft_neg)))])
 
 
 def test_an_option_of_a_config_without_effect_is_told_and_a_default_is_not(tmp_path, capsys, caplog):
