@@ -16,6 +16,11 @@ from trl.trainer.utils import flush_left
 from .chat_template import set_chat_template_kwargs
 
 
+# Share of the mean distance by which a slice may lie off its even place. Evenly spread slices are rounded to whole
+# planes, and lie closer; nearly all random ones (`slices="jitter"`) do not.
+_EVEN = 1 / 3
+
+
 class PairCollator:
     """
     Data collator that turns rows of `ct_rate_pairs` into training batches, and into generation batches.
@@ -26,7 +31,8 @@ class PairCollator:
       a video (Qwen2.5-VL, Qwen3-VL). The slices are not resized ("no further down-sampling", section 5 of the paper).
       If the patch grid does not divide their sides, they are padded with air around their centre. The distance between
       slices sets the frame rate of the video, so that time means physical depth. Qwen2.5-VL has the time in its rotary
-      positions, Qwen3-VL in seconds that are written in the prompt.
+      positions, Qwen3-VL in seconds that are written in the prompt. If the slices are uneven (`slices="jitter"`),
+      Qwen3-VL is told the depth of each; Qwen2.5-VL takes only one rate, and is told their mean distance.
     - Otherwise as images, one per slice (Gemma 3, MedGemma), with the processor's own resizing and image tokens. Such
       a model knows the order of the slices, but not their distance.
 
@@ -217,11 +223,23 @@ class PairCollator:
             turns, image_patch_size=patch_size, return_video_kwargs=True, return_video_metadata=True
         )
         frames, metadata = zip(*videos, strict=True)
+        for row, video, told in zip(rows, frames, metadata, strict=True):
+            places = self._uneven_places(row["slice_mm"])
+            if places:  # a repeated last slice lies where the last slice lies
+                told["frames_indices"] = places + places[-1:] * (len(video) - len(places))
         return {"videos": list(frames), "video_metadata": list(metadata), "do_resize": False, **kwargs}
 
+    @staticmethod
+    def _gap_mm(slice_mm: list[float]) -> float:
+        return (slice_mm[-1] - slice_mm[0]) / (len(slice_mm) - 1)
+
+    def _uneven_places(self, slice_mm: list[float]) -> list[float]:
+        """The places of uneven slices, in mean distances below the first; none if the slices are even."""
+        places = [(mm - slice_mm[0]) / self._gap_mm(slice_mm) for mm in slice_mm]
+        return places if max(abs(place - i) for i, place in enumerate(places)) > _EVEN else []
+
     def _video(self, slices: list[Image.Image], slice_mm: list[float]) -> dict[str, Any]:
-        gap_mm = (slice_mm[-1] - slice_mm[0]) / (len(slice_mm) - 1)
-        fps = self.mm_per_second / gap_mm
+        fps = self.mm_per_second / self._gap_mm(slice_mm)
         frames = [self._pad(image) for image in slices]
         width, height = frames[0].size
         # The area of the frame as the lower bound keeps qwen_vl_utils from resizing the frame.

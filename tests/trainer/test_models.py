@@ -155,6 +155,26 @@ def test_token_types_mark_the_visual_tokens_and_nothing_of_the_answer(family, ti
     assert torch.equal(types != 0, visual)
 
 
+@pytest.mark.parametrize(
+    ("slice_mm", "seconds"),
+    [
+        ([0, 30, 60, 90], ["1.5", "7.5"]),
+        ([0, 31.5, 60, 91.5], ["1.5", "7.6"]),  # rounded to planes of 1.5 mm: as even slices of 30.5 mm
+        ([0, 10, 75, 90], ["0.5", "8.2"]),
+        ([0, 10, 75], ["0.5", "7.5"]),  # the last slice is repeated, where it lies
+        ([0, 37, 75], ["1.9", "9.4"]),  # even ones go on, as before
+    ],
+)
+def test_qwen3s_prompt_has_the_depths_of_uneven_slices(slice_mm, seconds):
+    collator = PairCollator(FAMILIES["qwen3-vl"]()[1])
+    rows = [make_row(0), make_row(1, num_slices=len(slice_mm)) | {"slice_mm": slice_mm}]
+    for batch in (collator(rows), collator.prompts(rows)):
+        told = [
+            re.findall(r"<([\d.]+) seconds>", text) for text in collator.processor.batch_decode(batch["input_ids"])
+        ]
+        assert told == [["1.5", "7.5"], seconds]
+
+
 def test_gemmas_text_begins_once():
     _, processor = FAMILIES["gemma3"]()
     tokenizer = processor.tokenizer
