@@ -72,7 +72,8 @@ def format_table(rows: dict[str, dict]) -> str:
             nats per token, may be added.
 
     Returns:
-        `str`: the table, with `-` where a row lacks a number. The last line names the labeler and the recipe.
+        `str`: the table, with `-` where a row lacks a number. The last line names the labeler and the recipe, and for
+        a model at an endpoint the form of the slices.
     """
     cells = [["", *COLUMNS]]
     for name, numbers in rows.items():
@@ -86,7 +87,8 @@ def format_table(rows: dict[str, dict]) -> str:
         for row in cells
     ]
     lines.insert(1, "-" * len(lines[0]))
-    named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in ("labeler", "recipe") if key in numbers}
+    made_with = ("labeler", "recipe", "slices_as")
+    named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in made_with if key in numbers}
     return "\n".join([*lines, ", ".join(sorted(named))])
 
 

@@ -38,6 +38,7 @@ from ct_rate_pairs.recipes.arguments import (
 
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
+SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoint gets
 
 
 @dataclass
@@ -51,9 +52,12 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Maximum length of a report in tokens."})
     dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
-    slices_as: Literal["slices", "montage"] = field(
+    slices_as: Literal["slices", "montage", "video"] = field(
         default="slices",
-        metadata={"help": "slices: one video, or one image per slice; montage: one picture per volume."},
+        metadata={
+            "help": "slices: one video, or one image per slice, whichever a loaded model takes; an endpoint gets one "
+            "image per slice. montage: one picture per volume. video: one video, for a model behind a vLLM server."
+        },
     )
     endpoint: str | None = field(
         default=None,
@@ -98,6 +102,10 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         if self.predictions and not Path(self.predictions).is_file():
             raise FileNotFoundError(no_such("file", self.predictions))
         self.template_kwargs()
+        if self.slices_as == "video" and not self.served:
+            raise ValueError(
+                "--slices_as video is for an --endpoint: a model that takes videos is loaded to get them."
+            )
         if self.served and not self.endpoint:
             raise ValueError(
                 f"A model {SERVED}NAME needs --endpoint: the base URL of its API, such as http://127.0.0.1:8000/v1."
@@ -174,7 +182,13 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     name = args.model_name_or_path.removeprefix(SERVED)
-    endpoint = Endpoint(args.endpoint, name, deidentified=args.i_have_deidentified, slices_as=args.slices_as)
+    endpoint = Endpoint(
+        args.endpoint,
+        name,
+        deidentified=args.i_have_deidentified,
+        slices_as=args.slices_as,
+        chat_template_kwargs=args.template_kwargs(),
+    )
     scans, sizes = first_rows(split, args.max_eval_samples), {"max_new_tokens": args.max_new_tokens}
     made_with = describe_provenance(
         f"{args.model_name_or_path}@{endpoint.url}", split, split=args.split, dtype="served", **sizes
@@ -184,15 +198,20 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
         scans,
         out / "predictions.jsonl",
         concurrency=args.concurrency,
-        provenance=made_with | {"slices_as": args.slices_as},
+        provenance=made_with | {"slices_as": args.slices_as, "chat_template_kwargs": endpoint.chat_template_kwargs},
         **sizes,
     )
     print(format_failures(failures, len(scans), out))
     if not predictions:
         raise EndpointError("There is no report to measure.")
     results = score_predictions(predictions, split, **score)
-    results["model"]["failures"] = count_failures(failures)
+    results["model"] |= {"failures": count_failures(failures), "slices_as": args.slices_as}
     write_results(results, out, predictions=predictions, looking={})
+    if args.slices_as != "video":
+        print(
+            f"The model was shown each scan as {SHOWN[args.slices_as]}. A model that was trained here on videos "
+            "(Qwen) was not asked in the form of its training. --slices_as video asks a vLLM server in that form."
+        )
     print("Not measured: loss gaps, report matching, shuffled volumes. These need a model that can be loaded.")
 
 

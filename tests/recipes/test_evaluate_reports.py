@@ -121,6 +121,7 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
         told = capsys.readouterr().out
         assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
         model = json.loads((tmp_path / "results.json").read_text())["model"]
+        assert model["slices_as"] == "slices" and "slices_as: slices" in told and "single images" in told
         assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
         assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
         ask(server.url, tmp_path, tree, "--concurrency", "1")
@@ -134,6 +135,8 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
 def test_no_slice_leaves_the_machine_unasked(tmp_path, tree):
     with pytest.raises(ValueError, match="Then pass --i[-_]have[-_]deidentified"):
         ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--i_have_deidentified", "false")
+    with pytest.raises(ValueError, match="--slices_as video is for an --endpoint"):
+        evaluate_reports.main(["--model_name_or_path", "m", "--slices_as", "video", "--data_dir", str(tree)])
     with pytest.raises(ValueError, match="needs --endpoint"):
         evaluate_reports.main(["--model_name_or_path", "openai:some/model", "--data_dir", str(tree)])
     assert not (tmp_path / "out").exists()
