@@ -24,6 +24,7 @@ _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel 
 _SAME_SIZE = 0.01  # share by which two sources may differ in a voxel's size
 _ROUNDING = 1e-5  # share by which the lengths of a matrix's columns differ from the sizes that the matrix was made of
 _SAME_DIRECTION = 0.6  # degrees by which two sources may differ without a word: 1 %
+UNSET = (1.0, 1.0, 1.0)  # the voxel size that libraries write for an array without geometry
 EMPTY = "holds NaN or zeros"  # the fault of a matrix that nobody filled in
 _MOST_TILT = 20.0  # degrees from the body's axes
 _MOST_SHEAR = 1.0  # degrees from a right angle between two axes: 5 mm over a chest
@@ -97,6 +98,19 @@ def _degrees_between(one: Grid, other: Grid) -> float:
     """The largest angle between an axis of one grid and the same axis of the other, in degrees."""
     cosines = (one.directions * other.directions).sum(axis=0)
     return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
+
+
+def tell_if_unset(name: str, grid: Grid, origin: np.ndarray) -> None:
+    """
+    Tells that a header has what libraries write into it for an array without geometry: voxels of 1 mm along the body's
+    axes, from the place 0. `origin` is the place of the first voxel, in mm.
+    """
+    straight = np.isin(np.abs(grid.directions), (0, 1)).all()
+    if straight and grid.spacing == UNSET and not np.any(origin):
+        logger.warning(
+            "%s: its header has %s from the origin 0, as if nobody had set its geometry. It is taken as it stands. "
+            "Check it.", name, grid,
+        )  # fmt: skip
 
 
 def compare_directions(name: str, grid: Grid, other: Grid) -> None:

@@ -16,7 +16,18 @@ from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from .geometry import EMPTY, Grid, compare_directions, display, fault_of, in_mm, rounded_like, same_size
+from .geometry import (
+    EMPTY,
+    UNSET,
+    Grid,
+    compare_directions,
+    display,
+    fault_of,
+    in_mm,
+    rounded_like,
+    same_size,
+    tell_if_unset,
+)
 from .slicing import Volume, VolumeError
 from .windows import Window
 
@@ -28,7 +39,6 @@ _UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1) 
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
 _MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of unknown, metre, mm and micron -> mm
-_UNSET = (1.0, 1.0, 1.0)  # the voxel size that libraries write when nobody told them one
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
@@ -251,7 +261,9 @@ def _grid_of(name: str, header: nib.Nifti1Header) -> Grid:
             "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
             "`set_zooms`), or leave the file out."
         )
-    return replace(grid, spacing=rounded_like(grid.spacing, pixdim))
+    grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim))
+    tell_if_unset(name, grid, _origin(header, grid))
+    return grid
 
 
 def _pixdim(name: str, header: nib.Nifti1Header) -> tuple[float, float, float]:
@@ -295,6 +307,13 @@ def _qform(header: nib.Nifti1Header) -> np.ndarray:
     return turn * np.abs(header["pixdim"][1:4].astype(float)) * [1, 1, -1 if header["pixdim"][0] < 0 else 1]
 
 
+def _origin(header: nib.Nifti1Header, grid: Grid) -> np.ndarray:
+    """The place of the first voxel, by the matrix of `grid`."""
+    if grid.source == "its sform":
+        return header.get_sform()[:3, 3]
+    return np.array([header[f"qoffset_{axis}"] for axis in "xyz"])
+
+
 def _grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float, ...] | None) -> Grid:
     """The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM."""
     first, second = np.reshape(orientation or (1, 0, 0, 0, 1, 0), (2, 3))
@@ -304,7 +323,7 @@ def _grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float
 
 def _compare_with_header(name: str, grid: Grid, header: nib.Nifti1Header) -> None:
     """Tells what the header of an original file says otherwise than the metadata table. Voxels of 1 mm say nothing."""
-    said = [other for other in _matrices(header)[0] if not same_size(other.spacing, _UNSET)]
+    said = [other for other in _matrices(header)[0] if not same_size(other.spacing, UNSET)]
     said = [other for other in said if other.axes != grid.axes or not same_size(other.spacing, grid.spacing)]
     if said:
         logger.warning(

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .geometry import Grid, display, in_mm, same_size
+from .geometry import Grid, display, in_mm, same_size, tell_if_unset
 from .nifti import read_volume
 from .slicing import MOST_VOXELS, Volume, VolumeError
 
@@ -172,6 +172,7 @@ def _read_metaimage(path: Path) -> Volume:
     directions = np.reshape(image.GetDirection(), (3, 3))
     grid = Grid.of_lps("its header", directions, image.GetSpacing())
     _check_metaimage(fields, grid)
+    tell_if_unset(_NAME, grid, np.array(image.GetOrigin()))
     after = path.stat().st_size - start - image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
     if fields.get("CompressedData", "False") == "False" and after > 0:
         logger.warning("%s: %d bytes follow its %s voxels and were not read. Check its DimSize.", _NAME, after, size)
@@ -190,12 +191,13 @@ def _metaimage_header(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     length = 0
     for line in header.splitlines(keepends=True):
-        if "ElementDataFile" in fields or not (field := re.fullmatch(r"\s*(\w+)\s*[=:]\s*(.*?)\s*", line)):
-            break
-        key, value = field.groups()
-        if fields.setdefault(key, value) != value:
-            raise VolumeError(f"{_NAME}: its header has two values of {key}. Write the scan again.")
         length += len(line)
+        if field := re.fullmatch(r"\s*([^=:]+?)\s*[=:]\s*(.*?)\s*", line):
+            key, value = field.groups()
+            if fields.setdefault(key, value) != value:
+                raise VolumeError(f"{_NAME}: its header has two values of {key}. Write the scan again.")
+            if key == "ElementDataFile":
+                break
     return fields, length
 
 
@@ -258,6 +260,7 @@ def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, inter
 
 
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # with .mhd, so that a batch reports that it cannot be read
+_UNREADABLE = (".hdr", ".nrrd", ".nhdr")  # beside other scans, these are reported, too
 
 
 def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
@@ -277,6 +280,8 @@ def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
         files = files_of(path) if path.is_dir() else []
         volumes = [file for file in files if file.name.lower().endswith(VOLUMES)]
         studies = find_studies([file for file in files if file not in volumes])
+        if volumes or len(studies) > 1:
+            volumes += [file for file in files if file.name.lower().endswith(_UNREADABLE)]
         scans += sorted(volumes + studies) or [path]
         batch = batch or len(studies) > 1 or bool(volumes)
     return scans, batch

@@ -279,6 +279,27 @@ def test_a_metaimage_is_read_as_simpleitk_reads_it_or_told_or_refused(tmp_path, 
             read_scan(path)
 
 
+@pytest.mark.parametrize(
+    ("affine", "told"),
+    [
+        (np.eye(4), "axes RAS and voxels of 1 x 1 x 1 mm"),  # as nibabel's users write an array
+        (np.diag([-1, -1, 1, 1]), "axes LPS and voxels of 1 x 1 x 1 mm"),  # as SimpleITK's users do
+        (np.diag([-1, -1, 1.25, 1]), None),
+        (np.array([[-1, 0, 0, 90], [0, -1, 0, 80], [0, 0, 1, -300], [0, 0, 0, 1]]), None),
+    ],
+)
+def test_a_geometry_that_nobody_set_is_told_in_every_format(tmp_path, caplog, affine, told):
+    nib.save(nib.Nifti1Image(np.zeros((48, 48, 48), np.int16), affine), tmp_path / "v.nii")
+    sitk.WriteImage(sitk.ReadImage(tmp_path / "v.nii"), tmp_path / "itk.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(tmp_path / "v.nii"), tmp_path / "v.mha")
+    for name in ("v.nii", "itk.nii.gz", "v.mha"):
+        caplog.clear()
+        read_scan(tmp_path / name)
+        assert (
+            told is None and not caplog.records
+        ) or f"the scan: its header has {told} from the origin 0" in caplog.text
+
+
 def test_voxels_beyond_those_that_a_header_promises_are_told(tmp_path, caplog):
     (tmp_path / "v.mha").write_bytes(metaimage(DimSize="20 16 11"))
     (tmp_path / "v.nii").write_bytes(nifti(dim=[3, 20, 16, 11, 1, 1, 1, 1]))

@@ -258,6 +258,18 @@ def test_voxels_in_a_second_file_are_refused(tmp_path):
     assert_refused(tmp_path / "DOE.mha", "not a MetaImage that holds its own voxels")
 
 
+def test_a_batch_reports_volumes_that_cannot_be_read(tmp_path):
+    """Beside other scans only: a series may come with the .nrrd of a segmentation."""
+    series = write(tmp_path / "series", slices(noise(), AFFINE))
+    (series / "segmentation.nrrd").write_bytes(b"NRRD0004")
+    assert find_scans([series]) == ([series], False)
+    (tmp_path / "v.hdr").write_bytes(b"DOE")
+    (tmp_path / "v.img").write_bytes(b"DOE")
+    nifti = save(tmp_path / "w.nii.gz", noise(), AFFINE)
+    assert find_scans([tmp_path]) == ([series, series / "segmentation.nrrd", tmp_path / "v.hdr", nifti], True)
+    assert_refused(tmp_path / "v.hdr", r"give a \.nii\.gz.*has a \.hdr: write both as one \.nii\.gz")
+
+
 def test_a_metaimage_whose_path_is_no_utf8_is_refused_and_does_not_end_the_process(tmp_path):
     path = metaimage(noise(), AFFINE, tmp_path / "a.mha")
     assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is not UTF-8. Rename the file")
