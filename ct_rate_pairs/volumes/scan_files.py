@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
+_MOST_LINK = 4096  # bytes of the path in a link
 _MOST_HEADER = 2**16  # bytes of a MetaImage that are searched for its header
 _OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
@@ -82,8 +84,40 @@ def _read(path: Path, series: int | None) -> Volume:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders, sorted by path, without hidden files and files that macOS adds."""
-    return [file for file in sorted(folder.rglob("*")) if not file.is_dir() and _is_meant(file.relative_to(folder))]
+    """
+    All files in a folder and its subfolders, sorted by path, without hidden files and files that macOS adds. Links to
+    files and folders are followed. A link to a folder that is read anyway, or to one around it, is passed over with a
+    warning: there would be no end.
+
+    Raises:
+        `VolumeError`: if a folder cannot be read.
+    """
+    files, links, seen, passed = [], [folder], set(), 0
+    top = folder.resolve()
+    while links:
+        link = links.pop(0)  # what is no link comes first, so that each folder is read under its own name
+        if top.is_relative_to(link.resolve()) and link != folder:
+            passed += 1
+            continue
+        for path, folders, names in os.walk(link, onerror=_cannot_be_read):
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                passed += 1
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if _is_meant(PurePath(name)))
+            links += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
+            files += [Path(path, name) for name in names if _is_meant(PurePath(name))]
+    if passed:
+        logger.warning(
+            "%d links to folders that are read anyway, or that lie around the scan, were passed over.", passed
+        )
+    return sorted(files)
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise VolumeError(f"{_NAME}: one of its folders cannot be read: {error.strerror}.") from None
 
 
 def _is_meant(inside: PurePath) -> bool:
@@ -91,7 +125,13 @@ def _is_meant(inside: PurePath) -> bool:
 
 
 def _read_folder(path: Path, series: int | None) -> Volume:
-    return _read_dicom([partial(open, file, "rb") for file in files_of(path) if file.is_file()], series)
+    files = files_of(path)
+    if broken := sum(file.is_symlink() and not file.exists() for file in files):
+        raise VolumeError(
+            f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, so slices may be missing. Copy "
+            "the files that they stand for (cp -L)."
+        )
+    return _read_dicom([partial(open, file, "rb") for file in files if file.is_file()], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -104,6 +144,7 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check_entries(entries)
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
+            meant = _without_links(archive, meant)
             return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(
@@ -125,6 +166,30 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
             raise VolumeError(f"{_NAME}: the zip names files outside its own folder. Pack the series' folder again.")
         if entry.flag_bits & 1:
             raise VolumeError(f"{_NAME}: the zip is encrypted. Pack it without a password.")
+
+
+def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """
+    The entries that are files. A link in a zip is a file that holds a path. Where the zip holds what the path leads
+    to, that is read already; a link to anything else is refused.
+    """
+    links = [entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
+    held = {
+        PurePosixPath(name) for entry in entries for name in (entry.filename, *PurePosixPath(entry.filename).parents)
+    }
+    lost = 0
+    for link in links:
+        with archive.open(link) as opened:
+            target = opened.read(_MOST_LINK).decode("utf-8", "replace")
+        lost += PurePosixPath(os.path.normpath(os.path.join(os.path.dirname(link.filename), target))) not in held
+    if lost:
+        raise VolumeError(
+            f"{_NAME}: {lost} files of the zip are links to files that the zip does not hold, so slices may be "
+            "missing. Pack the files that they stand for (zip without -y)."
+        )
+    if links:
+        logger.warning("%d links in the zip to files that the zip holds were passed over.", len(links))
+    return [entry for entry in entries if entry not in links]
 
 
 def _read_dicom(files: list[Callable[[], BinaryIO]], series: int | None) -> Volume:
