@@ -42,6 +42,7 @@ _TEXTS = (
     "FrameOfReferenceUID",
     "ImageType",
     "IrradiationEventUID",
+    "LossyImageCompression",
     "Modality",
     "PhotometricInterpretation",
     "RescaleType",
@@ -57,6 +58,7 @@ REQUIRED = {**PLANE, **SCALE, "ImagePositionPatient": 3}
 _OPTIONAL = {
     "AcquisitionNumber": 1,
     "BitsStored": 1,
+    "HighBit": 1,
     "InstanceNumber": 1,
     "KVP": 1,
     "NominalPercentageOfCardiacPhase": 1,

@@ -15,7 +15,7 @@ from .headers import Header
 
 logger = logging.getLogger(__name__)
 
-_SAME_PLACE = 0.01  # mm: slices that are closer lie at the same place
+SAME_PLACE = 0.01  # mm: slices that are closer lie at the same place
 _UNEVEN = 0.2  # of the spacing: a missing slice makes a difference of 1
 _MOST_SHEAR = 1.0  # degrees between the stack and the normal of its slices: 5 mm over a chest
 _QUANTA = (1.0, 0.5, 0.1)  # mm that positions are rounded to
@@ -46,7 +46,7 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
     positions = np.array([header["ImagePositionPatient"] for header in headers])  # [N, 3]
     along = positions @ normal
     order = np.argsort(along, kind="stable")
-    places = np.split(order, np.flatnonzero(np.diff(along[order]) > _SAME_PLACE) + 1)
+    places = np.split(order, np.flatnonzero(np.diff(along[order]) > SAME_PLACE) + 1)
     along = np.array([along[place[0]] for place in places])
     if len(places) < 2:
         raise VolumeError(f"{name}: one slice is no volume. Give the whole series, or choose another with series=.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydicom.pixels import get_decoder, iter_pixels
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from ..slicing import MOST_VOXELS, VolumeError
 from .headers import REQUIRED, SCALE, DicomFile, Header, read_content, read_headers, unquoted
@@ -32,6 +32,7 @@ _HU = re.compile(r"(hus?)?(hou?nd?sf(ie|ei|e|i)ld(scale|units?)?)?(hus?)?")
 _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
 )
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
 
 
@@ -86,6 +87,8 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     name, headers = _choose(every, number)
     _check(name, headers)
     places, spacing = order_slices(name, headers)
+    if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
+        logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
     if differing := joined(headers):
         logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
     stored, slope, intercept = _read_voxels(name, headers, places)
@@ -214,15 +217,31 @@ def _check(name: str, headers: list[Header]) -> None:
         )
     if abs(np.linalg.norm(normal_of(headers[0])) - 1) > _ROUNDING or min(headers[0]["PixelSpacing"]) <= 0:
         raise VolumeError(f"{name}: its orientation or pixel spacing spans no plane. Export the series again.")
+    if others := [
+        h for h in headers if "BitsStored" in h and h.get("HighBit", h["BitsStored"] - 1) != h["BitsStored"] - 1
+    ]:
+        raise VolumeError(
+            f"{name}: HighBit is {others[0]['HighBit']:g}, but BitsStored {others[0]['BitsStored']:g}, in "
+            f"{_where(others, headers)}: its values do not lie in the lowest bits. Export the series again."
+        )
+    _check_decoders(name, headers)
+
+
+def _check_decoders(name: str, headers: list[Header]) -> None:
+    """Refuse pixels in a transfer syntax that nothing here decodes."""
     for syntax in sorted({h["syntax"] for h in headers}):
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError:
             raise VolumeError(f"{name}: pydicom does not know its transfer syntax. Write it uncompressed.") from None
+        compressed = f"{name}: its pixels are compressed as {UID(syntax).name}"
         if not decoder.is_available:
+            raise VolumeError(f"{compressed}, which needs a plug-in of pydicom: pip install 'ct-rate-pairs[dicom]'.")
+        bits = max(h.get("BitsStored", 0) for h in headers if h["syntax"] == syntax)
+        if syntax == JPEGExtended12Bit and bits > 8 and "pylibjpeg" not in decoder.available_plugins:
             raise VolumeError(
-                f"{name}: its pixels are compressed as {UID(syntax).name}, which needs a plug-in of pydicom: "
-                "pip install 'ct-rate-pairs[dicom]'."
+                f"{compressed}, of {bits:g} bits. Only one decoder reads these, under the GPL: pip install "
+                "pylibjpeg-libjpeg. Or write the files uncompressed (dcmdjpeg)."
             )
 
 
@@ -257,7 +276,7 @@ def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> 
         if len(scales) > 1:
             pixels = pixels * np.float32(header["RescaleSlope"]) + np.float32(header["RescaleIntercept"])  # noqa: PLW2901
         if stored is None:
-            stored = np.empty(shape, pixels.dtype)
+            stored = np.empty(shape, pixels.dtype.newbyteorder("="))
         if k not in read:
             stored[k] = pixels
             read.add(k)

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from .headers import CT_CLASSES, PLANE, Header
-from .places import along_normal, even_step, normal_of
+from .places import SAME_PLACE, along_normal, even_step, normal_of
 
 
 AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
@@ -27,6 +27,7 @@ OF_ACQUISITION = (
     "AcquisitionNumber",
     "FrameOfReferenceUID",
     "StackID",
+    "StudyInstanceUID",
     "IrradiationEventUID",
     "Multiframe",
 )
@@ -101,9 +102,10 @@ def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
     normal = normal_of(headers[0])
     if keyword in _IN_ORDER:
         runs = _restarts(kinds, normal)
-        for turned in (runs, _turned(runs)):
-            stacks = [[header for kind in run for header in kind] for run in turned]
-            if all(_is_even(stack, normal) for stack in stacks):
+        ranks = _ranks(kinds, normal) if keyword == "InstanceNumber" else [kinds]
+        for split in (runs, _turned(runs), ranks):
+            stacks = [[header for kind in stack for header in kind] for stack in split]
+            if len(stacks) > 1 and all(_is_even(stack, normal) for stack in stacks):
                 return stacks
         return [headers]
     runs, ends = [], []
@@ -135,6 +137,17 @@ def _turned(runs: list[list[list[Header]]]) -> list[list[list[Header]]]:
     """The same, where the last of a run is the first of the next one, which lies on the table's way back."""
     lasts = [[], *(run[-1:] for run in runs)]
     return [before + run[: -1 if run is not runs[-1] else None] for before, run in zip(lasts, runs, strict=False)]
+
+
+def _ranks(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:
+    """The first of each kind along the normal, the second and so on, if all have as many, at different places."""
+    alongs = [along_normal(kind, normal) for kind in kinds]
+    if len({len(along) for along in alongs}) > 1 or min(np.ptp(along) for along in alongs) <= SAME_PLACE:
+        return [kinds]
+    return [
+        [[kind[np.argsort(along)[rank]]] for kind, along in zip(kinds, alongs, strict=True)]
+        for rank in range(len(kinds[0]))
+    ]
 
 
 def _is_even(stack: list[Header], normal: np.ndarray) -> bool:

@@ -98,6 +98,47 @@ def test_what_is_no_ct_in_hu_is_refused(tmp_path, attributes, match):
     assert_refused(write(tmp_path, series(**attributes)), match)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("HU", "hu", "Hu ", " HU", "H.U.", "[HU]", "(HU)", "'HU'", "H U", "HUs", "Hounsfield", "HOUNSFIELD UNITS"),
+        *("Houndsfield Unit", "hounsfield_units", "Hounsfield-Unit", "Hounsfeld units", "HU (Hounsfield Units)"),
+        *("Hounsfield Units [HU]", "Hounsfield Unit (HU)", "US", "us", "", "unspecified"),
+    ],
+)
+def test_hu_is_known_in_every_spelling(tmp_path, word):
+    np.testing.assert_array_equal(hu(read(write(tmp_path, series(RescaleType=word)))), marked_volume())
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        *((word, repr(word)) for word in ("HU_MOD", "normalized", "Normalised", "MGML", "Z_EFF", "ED", "OD", "PCT")),
+        *((word, f"an unknown word of {len(word)} char") for word in ("DOE^JANE", "US HU", "HE", "kHU", "HU/10", "?")),
+        *((word, f"an unknown word of {len(word)} char") for word in ("not HU", "-HU", "1/HU")),
+    ],
+)
+def test_other_words_are_no_hu_and_named_with_the_file(tmp_path, word, shown):
+    datasets = series()
+    datasets[3].RescaleType = word
+    refused = (
+        rf"series 1 of the scan: RescaleType is {shown}.* in 1 of its 12 slices \(first in file \d+ of the scan\)"
+    )
+    assert_refused(write(tmp_path, datasets), refused, of_file=True)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("attributes", [{"Modality": "ct"}, {"PhotometricInterpretation": "MONOCHROME2 "}])
+def test_other_words_of_a_closed_list_are_known_in_every_spelling(tmp_path, attributes):
+    np.testing.assert_array_equal(hu(read(write(tmp_path, series(**attributes)))), marked_volume())
+
+
+def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):
+    assert_refused(
+        write(tmp_path, series(BitsStored=12, HighBit=15)), "HighBit is 15, but BitsStored 12, in 12 of its"
+    )
+
+
 def test_an_enhanced_ct_without_positions_is_refused(tmp_path):
     enhanced = series(SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=12)[0]
     enhanced.PixelData *= 12
