@@ -216,7 +216,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     if gaps := looking.get("gaps"):
         model |= {name: value for name, value in gaps.items() if not name.startswith("pair_gaps")}
         pairs = {kind: gaps[key] for kind in VOLUMES if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
-        plot_gaps(pairs, figures / "gaps.png")
+        means = {kind: gaps[f"loss_gap{suffix_of(kind)}"] for kind in pairs}
+        plot_gaps(pairs, figures / "gaps.png", means)
     if change := looking.get("coverage_change"):
         model["coverage_change_shuffled"] = change
     if matching := looking.get("matching"):

@@ -7,7 +7,9 @@ import pytest
 from datasets import Dataset
 from helpers.eval_rows import REPORTS, make_row
 
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import write_predictions
+from ct_rate_pairs.eval.tasks import report
 from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -77,6 +79,15 @@ def test_looking_is_measured_and_its_details_kept(run):
     assert model["nodule_coverage_by_size"]["no size"]["support"] + model["nodule_coverage_by_size"]["3-6 mm"][
         "support"
     ] == sum(row["labels"][9] for row in make_rows(5))
+
+
+def test_the_figure_of_the_gaps_and_the_table_take_the_same_mean(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(report, "plot_gaps", lambda gaps, path, means: drawn.update(means))
+    results = evaluate(make_rows(5), tmp_path)
+    details = json.loads((tmp_path / "looking.json").read_text())["gaps"]
+    assert drawn == {kind: results["model"][f"loss_gap{suffix_of(kind)}"] for kind in VOLUMES}
+    assert any(abs(drawn[kind] - np.mean(details[f"pair_gaps{suffix_of(kind)}"])) > 1e-6 for kind in VOLUMES)
 
 
 def test_figures_and_the_challenges_file_are_written(run):
