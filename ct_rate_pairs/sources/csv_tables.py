@@ -188,8 +188,10 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
     """The columns `FROM_TABLE`, which say what the headers of the original files lack."""
     rescale, spacing, orientation, untold = [], [], [], []
     for name, slope, intercept, in_plane, through in metadata[[*_GEOMETRY]].itertuples():
-        values = (*_numbers(slope), *_numbers(intercept), *_numbers(in_plane), *_numbers(through))
-        if len(values) != 5 or not np.isfinite(values).all() or not values[0] or min(values[2:]) <= 0:
+        cells = [_numbers(cell) for cell in (slope, intercept, in_plane, through)]
+        values = tuple(number for cell in cells for number in cell)
+        counts = [len(cell) for cell in cells]
+        if counts != [1, 1, 2, 1] or not np.isfinite(values).all() or not values[0] or min(values[2:]) <= 0:
             raise TableError(
                 f"{file}, row of {name}: RescaleSlope={slope!r}, RescaleIntercept={intercept!r}, XYSpacing="
                 f"{in_plane!r}, ZSpacing={through!r}. Each must be a number, XYSpacing a pair such as "
@@ -199,7 +201,7 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
         rescale.append(values[:2])
         spacing.append(values[2:])
     for name, cosines, position in metadata[[*_DIRECTION]].itertuples():
-        if pd.isna(cosines) and (pd.isna(position) or position in _ON_THE_BACK):
+        if pd.isna(cosines) and (pd.isna(position) or str(position).strip().upper() in _ON_THE_BACK):
             untold.append(name)
             orientation.append(None)
             continue

@@ -191,5 +191,5 @@ def _check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float,
             raise VolumeError(
                 f"{name}: {count} voxels of {size:g} mm along {axis} (by {source}) cannot be a chest (voxels of "
                 f"{_VOXEL_MM[0]:g} to {_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct "
-                "the spacing in the header of the file, or in the metadata table for files='original'."
+                "the spacing (or its unit) in the header of the file, or in the metadata table for files='original'."
             )

@@ -196,6 +196,11 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
         header.copy().check_fix(_UNHEARD)  # raises; what it replaces, such as a voxel size of 0, is read as it is
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
         raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+    if bytes(header["magic"]).startswith(b"ni"):
+        raise VolumeError(
+            f"{name}: the header of a pair (.hdr, .img), which has its voxels in a second file. Write both as one "
+            ".nii.gz."
+        )
     shape, dtype = _check_layout(name, header)
     extension = float(header["vox_offset"]) - len(start)
     if not 0 <= extension <= _MOST_EXTENSION:
@@ -318,6 +323,7 @@ def _grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float
     """The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM."""
     first, second = np.reshape(orientation or (1, 0, 0, 0, 1, 0), (2, 3))
     directions = np.stack([first, second, np.cross(first, second)], axis=1)
+    directions = directions / np.linalg.norm(directions, axis=0)  # they are written as decimals
     return Grid.of_lps("the metadata table", directions, spacing)
 
 

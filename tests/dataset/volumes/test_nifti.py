@@ -181,6 +181,13 @@ def test_a_file_that_ends_within_the_header_is_no_nifti(tmp_path):
         read_volume(tmp_path / "v.nii.gz")
 
 
+@pytest.mark.parametrize("pair", [nib.Nifti1Pair, nib.Nifti2Pair])
+def test_the_header_of_a_pair_is_told_from_damage(tmp_path, pair):
+    nib.save(pair(marked_volume(), AFFINE), tmp_path / "v.img")
+    with pytest.raises(VolumeError, match=r"v\.hdr: the header of a pair.*Write both as one \.nii\.gz"):
+        read_volume(tmp_path / "v.hdr")
+
+
 def test_four_dimensions_are_one_volume_or_refused(tmp_path):
     single = save(tmp_path / "single.nii.gz", marked_volume()[..., None], AFFINE)
     np.testing.assert_array_equal(
