@@ -47,21 +47,17 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     places = np.split(order, np.flatnonzero(np.diff(along[order]) > SAME_PLACE) + 1)
-    along = np.array([along[place[0]] for place in places])
     if len(places) < 2:
         raise VolumeError(f"{name}: one slice is no volume. Give the whole series, or choose another with series=.")
-    offsets = positions - positions[order[0]]
-    sideways = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1).max()
-    tilt = np.degrees(np.arctan2(sideways, along[-1] - along[0]))
-    if tilt > _MOST_SHEAR:
-        raise VolumeError(
-            f"{name}: its slices are stacked at {tilt:.0f} degrees to their normal (gantry tilt), so they are no "
-            "upright grid. Resample the series, or leave it out."
-        )
-    step = even_step(along)
+    _check_tilt(name, positions - positions[order[0]], normal)
     quantum = quantum_of(positions, normal)
+    declared = [headers[0].get(keyword, 0.0) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
+    numbered = _in_order_of_numbers(headers, along, places)
+    if numbered is not None and rounded_step(along[numbered], normal, quantum, declared) is not None:
+        places = [np.array([i]) for i in numbered]
+    along = along[[place[0] for place in places]]
+    step = even_step(along)
     if step is None:
-        declared = [headers[0].get(keyword, 0.0) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
         step = rounded_step(along, normal, quantum, declared)
         if step is None:
             raise VolumeError(f"{name}: {_unevenness(along, quantum)}")
@@ -78,6 +74,34 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
             *(name, stated, step),
         )
     return places, step
+
+
+def _check_tilt(name: str, offsets: np.ndarray, normal: np.ndarray) -> None:
+    """Refuses slices whose places, `offsets` `[N, 3]` from the first one, do not lie along their normal."""
+    along = offsets @ normal
+    sideways = np.linalg.norm(offsets - np.outer(along, normal), axis=1).max()
+    tilt = np.degrees(np.arctan2(sideways, along.max()))
+    if tilt > _MOST_SHEAR:
+        raise VolumeError(
+            f"{name}: its slices are stacked at {tilt:.0f} degrees to their normal (gantry tilt), so they are no "
+            "upright grid. Resample the series, or leave it out."
+        )
+
+
+def _in_order_of_numbers(headers: list[Header], along: np.ndarray, places: list[np.ndarray]) -> np.ndarray | None:
+    """
+    The slices by their InstanceNumber, from the lowest place up. `None` if that says no more than their places do, or
+    something else. Where each place has as many slices, these are several volumes. Rounding puts together only some,
+    or only those around 0, if decimals are cut.
+    """
+    alone = sum(len(place) == 1 for place in places)
+    at_zero = [abs(along[place[0]]) < SAME_PLACE for place in places if len(place) > 1] == [True]
+    numbers = np.array([header.get("InstanceNumber", 0.0) for header in headers])
+    if (min(alone, len(places) - alone) < _FEW and not at_zero) or len(np.unique(numbers)) < len(headers):
+        return None
+    order = np.argsort(numbers)
+    order = order if along[order[0]] <= along[order[-1]] else order[::-1]
+    return order if np.diff(along[order]).min() >= -SAME_PLACE else None
 
 
 def even_step(along: np.ndarray) -> float | None:

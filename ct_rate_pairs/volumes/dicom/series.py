@@ -202,7 +202,7 @@ def _check(name: str, headers: list[Header]) -> None:
     for keyword in REQUIRED:
         if missing := sum(keyword not in h for h in headers):
             raise VolumeError(
-                f"{name}: {keyword} is missing or unreadable in {missing} of its {len(headers)} files. Choose the "
+                f"{name}: {keyword} is missing or unreadable in {missing} of its {len(headers)} slices. Choose the "
                 "original series, or export it again."
             )
     if others := [h for h in headers if not _may_be_hu(h["RescaleType"])]:
@@ -309,7 +309,7 @@ def _decode(name: str, headers: list[Header], places: list[np.ndarray]) -> Itera
         k, header = frames[min(frames)]
         with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
             content = read_content(header)
-        with closing(iter_pixels(content)) as images:
+        with closing(iter_pixels(content, photometric_interpretation="MONOCHROME2")) as images:  # in any spelling
             for frame in range(max(frames) + 1):
                 k, header = frames.get(frame, (k, header))
                 with unquoted(f"{name}: slice {k + 1} cannot be decoded"):

@@ -125,7 +125,7 @@ def _restarts(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[H
     runs, low, high = [], np.inf, -np.inf
     for kind in kinds:
         along = along_normal(kind, normal)
-        if not runs or (along.min() <= high and along.max() >= low):
+        if not runs or (along.min() < high and along.max() > low):
             runs.append([])
             low, high = np.inf, -np.inf
         runs[-1].append(kind)
@@ -151,10 +151,11 @@ def _ranks(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Head
 
 
 def _is_even(stack: list[Header], normal: np.ndarray) -> bool:
+    """Whether slices are evenly spaced, one at each place."""
     if len(stack) < _LEAST:
         return False
-    places = np.unique(along_normal(stack, normal).round(2))
-    return len(places) >= _LEAST and even_step(places) is not None
+    along = np.sort(along_normal(stack, normal))
+    return np.diff(along).min() > SAME_PLACE and even_step(along) is not None
 
 
 def _kinds(headers: list[Header], keyword: str) -> list[list[Header]]:

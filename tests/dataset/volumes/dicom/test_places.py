@@ -45,8 +45,6 @@ ROUNDINGS = {"rounded": np.rint, "cut": np.trunc, "floored": np.floor, "tenths":
 def test_positions_in_whole_mm_are_evenly_spaced(tmp_path, caplog, rounding, start, step):
     true = start + step * np.arange(36)
     places = ROUNDINGS[rounding](true)
-    if len(set(places)) < 36:
-        pytest.skip("two slices are cut to one place")
     stack = read(write(tmp_path, moved(places)))
     assert len(stack.stored) == 36
     assert abs(stack.affine[2, 2] - step) < 1.5 / 35  # at most what rounding both ends hides
@@ -58,6 +56,28 @@ def test_positions_in_whole_mm_are_evenly_spaced(tmp_path, caplog, rounding, sta
 def test_thin_slices_with_positions_in_tenths_of_mm_are_evenly_spaced(tmp_path, caplog, step):
     stack = read(write(tmp_path, moved(np.round(step * np.arange(60) + 0.01, 1))))
     assert abs(stack.affine[2, 2] - step) < 0.003 and "rounded or cut to 0.1 mm" in caplog.text
+
+
+@pytest.mark.parametrize("rounding", ["rounded", "cut", "floored"])
+@pytest.mark.parametrize("step", [0.625, 0.7, 0.8, 1.25])
+@pytest.mark.parametrize("downwards", [False, True])
+def test_slices_that_fell_together_are_put_in_the_order_of_their_numbers(tmp_path, caplog, rounding, step, downwards):
+    datasets = moved(ROUNDINGS[rounding](-20.3 + step * np.arange(60)))
+    voxels = np.stack([dataset.pixel_array for dataset in datasets])
+    for k, dataset in enumerate(datasets):
+        dataset.InstanceNumber = 60 - k if downwards else k + 1
+    stack = read(write(tmp_path, datasets))
+    np.testing.assert_array_equal(stack.stored, voxels)
+    assert abs(stack.affine[2, 2] - step) < 1.5 / 59 and "rounded or cut to 1 mm" in caplog.text
+
+
+@pytest.mark.parametrize("phases_first", [False, True])
+def test_two_phases_at_whole_mm_are_not_taken_for_one_volume_at_half_mm(tmp_path, phases_first):
+    datasets = moved(np.repeat(np.arange(20.0), 2))
+    for k, dataset in enumerate(datasets):
+        dataset.InstanceNumber = k + 1 if phases_first else 20 * (k % 2) + k // 2 + 1
+    cause = "20.* is there 2 times, with different pixels" if phases_first else "several volumes"
+    assert_refused(write(tmp_path, datasets), cause)
 
 
 @pytest.mark.parametrize("step", [1.25, 1.5, 2.5, 1.8])

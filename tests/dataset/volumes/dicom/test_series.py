@@ -128,7 +128,7 @@ def test_other_words_are_no_hu_and_named_with_the_file(tmp_path, word, shown):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
-@pytest.mark.parametrize("attributes", [{"Modality": "ct"}, {"PhotometricInterpretation": "MONOCHROME2 "}])
+@pytest.mark.parametrize("attributes", [{"Modality": "ct"}, {"PhotometricInterpretation": "monochrome2"}])
 def test_other_words_of_a_closed_list_are_known_in_every_spelling(tmp_path, attributes):
     np.testing.assert_array_equal(hu(read(write(tmp_path, series(**attributes)))), marked_volume())
 
