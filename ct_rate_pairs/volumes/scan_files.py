@@ -219,6 +219,8 @@ def _read_metaimage(path: Path) -> Volume:
     # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
     if fields.get("ElementDataFile", "").upper() != "LOCAL":
         raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
+    if not re.fullmatch(r"[1-9]\d?", fields.get("NDims", "")):  # SimpleITK would end the process
+        raise VolumeError(f"{_NAME}: not a MetaImage: its header has no number of dimensions.")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
@@ -290,8 +292,8 @@ def _check_metaimage(fields: dict[str, str], grid: Grid) -> None:
             f"{_NAME}: the columns of its TransformMatrix are not of length 1, which contradicts its ElementSpacing "
             f"of {in_mm(grid.spacing)}. Write the scan again."
         )
-    size = np.abs(_numbers(fields, "ElementSize"))
-    if len(size) and not same_size(size, grid.spacing):
+    size = [abs(number) for number in _numbers(fields, "ElementSize")] or grid.spacing
+    if len(size) != 3 or not same_size(size, grid.spacing):
         logger.warning(
             "%s: its ElementSize is %s, its ElementSpacing %s. The ElementSpacing is taken, as ITK does.",
             _NAME, in_mm(size), in_mm(grid.spacing),

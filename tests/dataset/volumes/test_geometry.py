@@ -254,6 +254,7 @@ METAIMAGE = {
     "size in the place of spacing": ({"ElementSpacing": None, "ElementSize": "2 3 4"}, STANDARD, STANDARD, None),
     "size beside spacing": ({"ElementSize": "2 3 4"}, STANDARD, STANDARD, None),
     "other size beside spacing": ({"ElementSize": "2 3 5"}, STANDARD, STANDARD, "is 2 x 3 x 5.*Spacing 2 x 3 x 4"),
+    "size of too many numbers": ({"ElementSize": "2 3 4 1"}, STANDARD, STANDARD, "is 2 x 3 x 4 x 1 mm.*Spacing"),
     "two spacings": ({"Offset": "0 0 0\nElementSpacing = 2 3 5"}, STANDARD, "two values of ElementSpacing", None),
     "spacing below zero": ({"ElementSpacing": "2 3 -4"}, "LPI 2 3 4", "LPI 2 3 4", "is RAI, but.*to LPI"),
     "spacing zero": ({"ElementSpacing": "2 3 0"}, "refused", "not a MetaImage", None),

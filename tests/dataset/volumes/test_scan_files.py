@@ -177,6 +177,13 @@ def test_a_metaimage_that_is_no_volume_is_refused(tmp_path, array, cause):
     assert_refused(tmp_path / "DOE.mha", cause)
 
 
+@pytest.mark.parametrize("dimensions", ["-1", "0", "x", "1e9"])
+def test_a_metaimage_of_impossible_dimensions_does_not_end_the_process(tmp_path, dimensions):
+    path = metaimage(noise(), AFFINE, tmp_path / "DOE.mha")
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", f"NDims = {dimensions}".encode()))
+    assert_refused(path, "its header has no number of dimensions")
+
+
 def test_a_metaimage_of_impossible_size_asks_for_no_memory(tmp_path):
     path = metaimage(noise(), AFFINE, tmp_path / "DOE.mha")
     path.write_bytes(path.read_bytes().replace(b"DimSize = 20 16 12", b"DimSize = 9999 9999 9999"))
