@@ -156,6 +156,19 @@ def intervals_text(model: dict) -> str:
     return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
 
 
+def cut_text(model: dict) -> str:
+    """How many reports of the row `model` are cut at the limit of tokens; an empty string if that is not known."""
+    if "cut" not in model:
+        return ""
+    limit = f"the limit of {model['max_new_tokens']:,} tokens" if "max_new_tokens" in model else "the limit of tokens"
+    if not model["cut"]:
+        return f"\nNo report met {limit} before its end.\n"
+    return (
+        f"\n**{model['cut']} reports ({model['cut_share']:.1%}) met {limit} before their end.** They are cut, and "
+        "measured as they are.\n"
+    )
+
+
 def looking_text(model: dict) -> str:
     """Loss gaps and report matching of the row `model`; an empty string if nothing was measured."""
     gaps = [
@@ -316,6 +329,7 @@ def write_model_card(
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         reading=SHUFFLED * ("shuffled" in results),
         intervals=intervals_text(scores),
+        cut=cut_text(scores),
         looking=looking_text(scores),
         confidence=confidence_text(run_dir),
         labeler=scores["labeler"],

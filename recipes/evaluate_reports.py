@@ -158,14 +158,22 @@ def main(argv: Sequence[str]) -> None:
 
 def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:
     """Measures a file of reports. Neither a model nor a volume is read."""
-    from ct_rate_pairs.eval.predictions.provenance import check_references
-    from ct_rate_pairs.eval.predictions.store import read_predictions
+    from ct_rate_pairs.eval.predictions.provenance import check_references, read_provenance
+    from ct_rate_pairs.eval.predictions.store import count_cut, read_cut, read_predictions
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     predictions = read_predictions(args.predictions)
     check_references(args.predictions, split, args.split)
     print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
-    write_results(score_predictions(predictions, split, **score), out, predictions=predictions, looking={})
+    results, counts = (
+        score_predictions(predictions, split, **score),
+        count_cut(read_cut(args.predictions), predictions),
+    )
+    if not counts:
+        print("Whether reports are cut at a limit of tokens is not known: the file does not tell.")
+    limit = read_provenance(args.predictions).get("max_new_tokens")
+    results["model"] |= counts | ({"max_new_tokens": limit} if limit else {})
+    write_results(results, out, predictions=predictions, looking={})
 
 
 def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -> None:
@@ -205,7 +213,8 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
     if not predictions:
         raise EndpointError("There is no report to measure.")
     results = score_predictions(predictions, split, **score)
-    results["model"] |= {"failures": count_failures(failures), "slices_as": args.slices_as}
+    told = {"failures": count_failures(failures), "slices_as": args.slices_as, "max_new_tokens": args.max_new_tokens}
+    results["model"] |= told
     write_results(results, out, predictions=predictions, looking={})
     if args.slices_as != "video":
         print(
@@ -223,7 +232,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     from ct_rate_pairs.eval.load_model import check_model, load_model, version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
-    from ct_rate_pairs.eval.predictions.store import write_predictions
+    from ct_rate_pairs.eval.predictions.store import read_cut, write_predictions
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import evaluate_model
 
@@ -254,7 +263,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     if state.is_main_process:
         with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options)
         scans = first_rows(with_negatives, args.max_eval_samples)
-        seen = {"looking_scans": args.looking_scans, "seed": args.seed}
+        seen = {"looking_scans": args.looking_scans, "seed": args.seed, "cut": read_cut(out / "predictions.jsonl")}
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

@@ -286,6 +286,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     import torch
     from datasets import load_dataset
 
+    from ct_rate_pairs.eval.predictions.store import read_cut
     from ct_rate_pairs.eval.rows import first_rows, references_of
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
@@ -302,7 +303,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         fitted_on = first_rows(validation, recipe_args.confidence_scans)
         fit_confidence(model, collator, fitted_on, **sizes).save(out)
     _, reports, labels = references_of(index["train"])
-    known = {"train_reports": reports, "train_labels": labels}
+    known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(out / "predictions.jsonl")}
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")

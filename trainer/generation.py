@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -14,6 +15,7 @@ from .pair_collator import PairCollator
 
 logger = logging.getLogger(__name__)
 
+MOST_CUT = 0.01  # share of cut texts above which a warning is given
 # Always the most likely token, nothing is drawn (paper, section 8).
 GREEDY = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
 
@@ -29,7 +31,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@torch.no_grad()
+class Written(NamedTuple):
+    """A text that a model has written, and whether it met the limit of tokens before its end, so that it is cut."""
+
+    text: str
+    cut: bool
+
+
 def generate_batch(
     model: PreTrainedModel,
     collator: PairCollator,
@@ -38,6 +46,25 @@ def generate_batch(
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
 ) -> list[str]:
+    """
+    Writes one report per row, see [`write_batch`], which also tells which reports are cut.
+
+    Returns:
+        `list[str]`: the reports in the order of the rows.
+    """
+    sizes = {"max_new_tokens": max_new_tokens, "streamer": streamer}
+    return [written.text for written in write_batch(model, collator, rows, **sizes)]
+
+
+@torch.no_grad()
+def write_batch(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: list[dict],
+    *,
+    max_new_tokens: int,
+    streamer: BaseStreamer | None = None,
+) -> list[Written]:
     """
     Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
 
@@ -58,9 +85,9 @@ def generate_batch(
             Receives the text while it is written. Only for a single row.
 
     Returns:
-        `list[str]`: the reports in the order of the rows, without special tokens, without white space around them and
-        without thoughts. If a model that was told to think has not finished its thought, its report is empty, and a
-        warning names the volume.
+        `list[Written]`: the reports in the order of the rows, without special tokens, without white space around them
+        and without thoughts. A report without an end token is cut. If a model that was told to think has not finished
+        its thought, its report is empty, and a warning names the volume.
     """
     generation_config = GenerationConfig(
         **GREEDY,
@@ -84,4 +111,33 @@ def generate_batch(
                 "%s: the model was still thinking after %d tokens, so its report is empty. Raise max_new_tokens, or "
                 "turn thinking off.", row.get("volume", "a scan"), max_new_tokens,
             )  # fmt: skip
-    return [report or "" for report in reports]
+    ends_with = torch.tensor(end_tokens(model), dtype=answers.dtype, device=answers.device)
+    cut = ~torch.isin(answers, ends_with).any(dim=1)  # [B]
+    return [Written(report or "", is_cut) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
+
+
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The tokens that end a text of a model."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def cut_warning(cut: int, total: int, max_new_tokens: int | None = None, what: str = "reports") -> str:
+    """
+    A warning with its remedy, if more than `MOST_CUT` of the texts are cut; otherwise an empty string.
+
+    Args:
+        cut (`int`), total (`int`):
+            Number of texts that are cut, and number of texts.
+        max_new_tokens (`int`, *optional*):
+            The limit that they met, if it is known.
+        what (`str`, *optional*, defaults to `"reports"`):
+            What the texts are.
+    """
+    if not total or cut / total <= MOST_CUT:
+        return ""
+    limit = f"their limit of {max_new_tokens} tokens" if max_new_tokens else "their limit of tokens"
+    return (
+        f"{cut} of {total} {what} ({cut / total:.1%}) met {limit} before their end. They are cut, and what they would "
+        "have said later is missing from every number. Raise --max_new_tokens, and write them again."
+    )

@@ -28,6 +28,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ct_rate_pairs.trainer.chat_template import DEFAULTS, without_thought
+from ct_rate_pairs.trainer.generation import MOST_CUT, Written
 
 from .montage import montage, with_layout
 from .store import append_predictions, resume_predictions
@@ -382,7 +383,7 @@ def write_endpoint_predictions(
                 write_failures(failures, path)
             else:
                 done[volume] = answer.report
-                append_predictions(path, {volume: answer.report})
+                append_predictions(path, {volume: Written(answer.report, cut=False)})  # a cut answer is a failure
             bar.update()
             unanswered = unanswered + 1 if answer.failure == "unanswered" else 0
             if unanswered == UNANSWERED_IN_A_ROW:
@@ -432,8 +433,10 @@ def format_failures(failures: dict[str, dict], scans: int, folder: Path) -> str:
     """A line with the number of scans without a report, and the reasons."""
     if not failures:
         return f"All {scans} scans have a report."
-    told = ", ".join(f"{number} {reason}" for reason, number in count_failures(failures).items())
+    counts = count_failures(failures)
+    told = ", ".join(f"{number} {reason}" for reason, number in counts.items())
+    remedy = " Cut reports (length): raise --max_new_tokens." if counts.get("length", 0) > MOST_CUT * scans else ""
     return (
         f"{len(failures)} of {scans} scans have NO report ({told}). They are listed in {folder / 'failures.json'} and "
-        "not measured. The same command asks for them again."
+        f"not measured. The same command asks for them again.{remedy}"
     )

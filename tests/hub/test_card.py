@@ -91,6 +91,15 @@ def test_metadata_survives_the_round_trip(run_dir, results):
     assert values == {key: round(results["model"][key], 4) for key in (*KEYS, "loss_gap")}
 
 
+def test_the_card_tells_how_many_reports_are_cut(run_dir, results):
+    assert "tokens before" not in write(run_dir, results).read_text()
+    results["model"] |= {"cut": 0, "cut_share": 0.0, "max_new_tokens": 1200}
+    assert "\nNo report met the limit of 1,200 tokens before its end.\n" in write(run_dir, results).read_text()
+    results["model"] |= {"cut": 3, "cut_share": 0.02}
+    told = write(run_dir, results).read_text()
+    assert "**3 reports (2.0%) met the limit of 1,200 tokens before their end.**" in told
+
+
 def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
     card = ModelCard.load(write(run_dir, results, phantom=False, base_model="Qwen/Qwen2.5-VL-3B-Instruct"))
     assert card.data.license == "cc-by-nc-sa-4.0" and card.data.datasets == ["ibrahimhamamci/CT-RATE"]

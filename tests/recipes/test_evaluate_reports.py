@@ -50,6 +50,17 @@ def test_predictions_are_measured_against_the_references_they_were_written_for(t
     assert results["model"]["rouge_l"] == 1  # findings against findings: the dataset's default has impressions too
 
 
+def test_cut_reports_of_a_file_are_counted_or_told_as_unknown(tmp_path, tree, capsys):
+    path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
+    evaluate(path, tree)
+    assert "Whether reports are cut at a limit of tokens is not known" in capsys.readouterr().out
+    path.write_text(path.read_text().replace('"}', '", "cut": true}'))
+    evaluate(path, tree)
+    results = json.loads((tmp_path / "predictions_evaluation" / "results.json").read_text())["model"]
+    assert (results["cut"], results["cut_share"], results["max_new_tokens"]) == (12, 1.0, 9)
+    assert "12 of 12 reports (100.0%) met their limit of 9 tokens" in capsys.readouterr().out
+
+
 def test_predictions_for_other_references_are_refused(tmp_path, tree):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     with pytest.raises(ValueError, match="target='findings'.*move it away from predictions.provenance.json"):
@@ -177,6 +188,12 @@ def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, capl
     compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
     told = capsys.readouterr().out
     assert "The runs also differ in how they were made: num_slices 10 and 20\n" in told and not caplog.text
+    assert "cut at the limit of tokens: an unknown number of the reports of first" in told
+    first.write_text(first.read_text().replace('"}', '", "cut": false}').replace("false", "true", 2))
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    told = capsys.readouterr().out
+    assert "cut at the limit of tokens: 2 of the reports of first, an unknown number of second" in told
+    assert f"{first}: 2 of 12 reports (16.7%) met their limit of tokens" in told
     provenance_path(first).unlink()
     provenance_path(second).unlink()
     compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])

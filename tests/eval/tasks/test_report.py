@@ -1,6 +1,7 @@
 """A model and held-out rows -> predictions, results, figures and table."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_every_row_is_scored_beside_the_shuffled_and_the_trivial_ones(run):
     assert json.loads((out / "results.json").read_text()) == results
     low, high = results["all_positive"]["accuracy_ci"]
     assert low <= results["all_positive"]["accuracy"] <= high
+
+
+def test_cut_reports_are_counted_and_told_with_the_remedy(tmp_path, capsys):
+    results = evaluate(make_rows(5), tmp_path / "cut", cut={"train_0_a_1.nii.gz": True, "train_1_a_1.nii.gz": False})
+    told = capsys.readouterr().out
+    assert (results["model"]["cut"], results["model"]["cut_unknown"], results["model"]["max_new_tokens"]) == (1, 3, 4)
+    assert results["shuffled"]["cut"] == 5  # an untrained model writes no end
+    assert re.search(r"loss gap +cut\n", told) and "1 of 5 reports (20.0%) met their limit of 4 tokens" in told
+    evaluate(make_rows(5), tmp_path / "unknown", looking_scans=0)
+    assert not re.search(r"loss gap +cut\n", capsys.readouterr().out)
 
 
 def test_looking_is_measured_and_its_details_kept(run):
