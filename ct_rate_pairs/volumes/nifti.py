@@ -1,10 +1,9 @@
-"""From a NIfTI file to a `Volume`: checks the header, inflates the voxels once, and turns the axes."""
+"""From a NIfTI file to a `Volume`: inflates the voxels once, and turns the axes."""
 
 import io
 import logging
 import math
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,22 +11,11 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
-from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from .geometry import (
-    EMPTY,
-    UNSET,
-    Grid,
-    compare_directions,
-    display,
-    fault_of,
-    in_mm,
-    rounded_like,
-    same_size,
-    tell_if_unset,
-)
+from .geometry import display
+from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
 from .windows import Window
 
@@ -38,7 +26,6 @@ _UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1) 
 
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
-_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of unknown, metre, mm and micron -> mm
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
@@ -109,7 +96,10 @@ def read_volume(
         `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if its header contradicts itself;
             if the volume is tilted, sheared or has an impossible size; or if both the header and `rescale` rescale its
             values.
+        `ValueError`: if there is an `orientation` without `spacing`.
     """
+    if orientation is not None and spacing is None:
+        raise ValueError("orientation has no effect without spacing: give both, or none to use the header's geometry.")
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -124,12 +114,12 @@ def read_volume(
         raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
 
     if spacing is None:
-        grid = _grid_of(name, header)
+        grid = grid_of_header(name, header)
     else:
-        grid = _grid_of_table(spacing, orientation)
-        _compare_with_header(name, grid, header)
+        grid = grid_of_table(spacing, orientation)
+        compare_with_header(name, grid, header)
     stored, spacing = display(name, stored, grid)
-    slope, intercept = _rescaling(name, header)
+    slope, intercept = rescaling_of(name, header)
     if rescale is not None:
         if (slope, intercept) != (1.0, 0.0):
             raise VolumeError(
@@ -243,118 +233,3 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number per voxel. Convert the file.")
     return shape, dtype
-
-
-def _grid_of(name: str, header: nib.Nifti1Header) -> Grid:
-    """The geometry of the header, by one of its matrices."""
-    pixdim = _pixdim(name, header)
-    grids, faults = _matrices(header)
-    if not grids and not all(fault.endswith(EMPTY) for fault in faults):
-        raise VolumeError(
-            f"{name}: {' and '.join(faults)}, so its axes are unknown. Correct the header, or leave the file out."
-        )
-    grid = grids[0] if grids else Grid.of_lps("its pixdim", np.eye(3), pixdim)
-    if faults or not grids:
-        because = " and ".join(faults) or "its header does not say where its axes point (sform and qform have code 0)"
-        taken = grid.source if grids else "left, posterior, superior (LPS), as in ITK"
-        logger.warning("%s: %s. Taken instead: %s.", name, because, taken)
-    for other in grids[1:]:
-        compare_directions(name, grid, other)
-    if not same_size(grid.spacing, pixdim):
-        raise VolumeError(
-            f"{name}: {grid.source} says voxels of {in_mm(grid.spacing)}, but its pixdim {in_mm(pixdim)}. One of them "
-            "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
-            "`set_zooms`), or leave the file out."
-        )
-    grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim))
-    tell_if_unset(name, grid, _origin(header, grid))
-    return grid
-
-
-def _pixdim(name: str, header: nib.Nifti1Header) -> tuple[float, float, float]:
-    """The voxel size in mm along the array's axes, as the header states it beside its matrices."""
-    code = int(header["xyzt_units"]) % 8
-    sizes = [float(size) for size in header["pixdim"][1:4]]
-    if code not in _MM:
-        logger.warning("%s: its unit of length has the unknown code %d: mm is taken.", name, code)
-    if not all(0 < size < math.inf for size in sizes):
-        raise VolumeError(
-            f"{name}: its pixdim is {in_mm(sizes)}, but a voxel has three sizes above 0. Readers differ in what they "
-            "make of it: correct the header, or leave the file out."
-        )
-    return tuple(size * _MM.get(code, 1.0) for size in sizes)
-
-
-def _matrices(header: nib.Nifti1Header) -> tuple[list[Grid], list[str]]:
-    """What the sform and the qform say, if their codes are above 0: grids, and what is wrong with the others."""
-    grids, faults = [], []
-    unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
-    for form, matrix_of in (("sform", _sform), ("qform", _qform)):
-        if header[f"{form}_code"] > 0:
-            matrix = matrix_of(header) * unit
-            if fault := fault_of(matrix):
-                faults.append(f"its {form} {fault}")
-            else:
-                grids.append(Grid.of_matrix(f"its {form}", matrix))
-    return grids, faults
-
-
-def _sform(header: nib.Nifti1Header) -> np.ndarray:
-    return header.get_sform()[:3, :3]
-
-
-def _qform(header: nib.Nifti1Header) -> np.ndarray:
-    """The matrix of quaternion, pixdim and the sign of the third axis; without directions if there is no rotation."""
-    try:
-        turn = quat2mat(header.get_qform_quaternion()).astype(float)
-    except ValueError:  # longer than 1
-        turn = np.ones((3, 3))
-    return turn * np.abs(header["pixdim"][1:4].astype(float)) * [1, 1, -1 if header["pixdim"][0] < 0 else 1]
-
-
-def _origin(header: nib.Nifti1Header, grid: Grid) -> np.ndarray:
-    """The place of the first voxel, by the matrix of `grid`."""
-    if grid.source == "its sform":
-        return header.get_sform()[:3, 3]
-    return np.array([header[f"qoffset_{axis}"] for axis in "xyz"])
-
-
-def _grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float, ...] | None) -> Grid:
-    """The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM."""
-    first, second = np.reshape(orientation or (1, 0, 0, 0, 1, 0), (2, 3))
-    directions = np.stack([first, second, np.cross(first, second)], axis=1)
-    directions = directions / np.linalg.norm(directions, axis=0)  # they are written as decimals
-    return Grid.of_lps("the metadata table", directions, spacing)
-
-
-def _compare_with_header(name: str, grid: Grid, header: nib.Nifti1Header) -> None:
-    """Tells what the header of an original file says otherwise than the metadata table. Voxels of 1 mm say nothing."""
-    said = [other for other in _matrices(header)[0] if not same_size(other.spacing, UNSET)]
-    said = [other for other in said if other.axes != grid.axes or not same_size(other.spacing, grid.spacing)]
-    if said:
-        logger.warning(
-            "%s: the metadata table says %s, but %s says %s. The table is taken.", name, grid, said[0].source, said[0]
-        )
-
-
-def _rescaling(name: str, header: nib.Nifti1Header) -> tuple[float, float]:
-    """
-    Slope and intercept of the header; 1 and 0 if it has none.
-
-    Raises:
-        `VolumeError`: if they are no numbers, or if readers differ in what they mean.
-    """
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope and not math.isnan(slope):
-        if not math.isfinite(slope) or not math.isfinite(intercept):
-            raise VolumeError(
-                f"{name}: the header is damaged (slope {slope:g}, intercept {intercept:g}). Download the file again."
-            )
-        return slope, intercept
-    if intercept and not math.isnan(intercept):
-        raise VolumeError(
-            f"{name}: its scl_slope is {slope:g}, which means no rescaling, but its scl_inter is {intercept:g}. ITK "
-            "adds the intercept, nibabel does not. Correct the header: slope 1 if the intercept holds, otherwise "
-            "intercept 0."
-        )
-    return 1.0, 0.0

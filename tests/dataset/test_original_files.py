@@ -119,6 +119,17 @@ def test_numbers_that_no_scan_has_are_refused(tmp_path, column, value):
         rows(root, files="original")
 
 
+def test_a_voxel_size_without_a_matrix_is_compared_too(tmp_path, caplog, fixed):
+    root = original_tree(tmp_path, STORED[SUPINE], ImageOrientationPatient=SUPINE)
+    for file in root.glob("dataset/*/*/*/*.nii.gz"):
+        image = nib.load(file)
+        image.header.set_zooms((4, 4, 5))
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), file)
+        assert nib.load(file).header["sform_code"] == nib.load(file).header["qform_code"] == 0
+    assert_equal(rows(root, files="original"), fixed)
+    assert "but its pixdim says axes LPS and voxels of 4 x 4 x 5 mm. The table is taken." in caplog.text
+
+
 @pytest.mark.parametrize(
     ("affine", "told"),
     [

@@ -258,6 +258,12 @@ def test_the_metadata_tables_geometry_replaces_the_headers(tmp_path):
     np.testing.assert_array_equal(volume.slices(4, (2, 3, 4))[0], expected)
 
 
+def test_an_orientation_that_would_have_no_effect_is_refused(tmp_path):
+    path = save(tmp_path / "v.nii.gz", marked_volume(), AFFINE)
+    with pytest.raises(ValueError, match="no effect without spacing"):
+        read_volume(path, orientation=(1, 0, 0, 0, 1, 0))
+
+
 def test_header_and_metadata_table_do_not_both_rescale(tmp_path):
     image = nib.Nifti1Image(marked_volume() + np.int16(1024), AFFINE)
     image.header.set_slope_inter(1, -1024)
