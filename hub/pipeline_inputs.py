@@ -44,9 +44,9 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     [`~ct_rate_pairs.eval.generate.generate_reports`].
 
     The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy. If the
-    report is cut at `max_new_tokens`, a warning tells ([`WarnIfCut`]); its count is that of one call. The
-    default arguments of [`~ct_rate_pairs.trainer.PairCollator`], such as `enable_thinking=False`, are written into the
-    processor's chat template.
+    report is cut at `max_new_tokens`, a warning tells ([`WarnIfCut`]); its count is that of one call. What
+    [`~ct_rate_pairs.trainer.PairCollator`] adds to a chat template, such as `enable_thinking=False`, is written into
+    the processor's template.
 
     Args:
         row (`dict`):
@@ -60,9 +60,6 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     Returns:
         `dict`: keyword arguments for the call of the pipeline.
 
-    Raises:
-        `ValueError`: if the chat template writes something before an answer that a pipeline would leave out.
-
     Example:
 
     ```python
@@ -71,11 +68,6 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     ```
     """
     collator = PairCollator(processor)
-    if opening := collator._opening(row):
-        raise ValueError(
-            f"The chat template writes {opening!r} before an answer, which a pipeline would not write. Use "
-            "generate_reports or load_reporter."
-        )
     options = collator._slices([row], "images")  # in the form in which the collator passes them to the processor
     if collator.takes_video:
         (frames,) = options.pop("videos")  # [T, C, H, W]

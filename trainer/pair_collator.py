@@ -161,7 +161,7 @@ class PairCollator:
 
     def _prompts(self, rows: list[dict[str, Any]]) -> list[str]:
         """The prompts of the rows, up to the place where the answer begins."""
-        return [self._render(row, row["prompt"]) + self._opening(row) for row in rows]
+        return [self._render(row, row["prompt"]) for row in rows]
 
     def _answer(self, row: dict[str, Any], prompt: str) -> str:
         """The answer of a row with its end-of-turn token. `prompt` is that of [`_prompts`]."""
@@ -177,16 +177,6 @@ class PairCollator:
                 "thinking model, pass chat_template_kwargs that turn thinking off, or use its instruct variant."
             )
         return answer
-
-    def _opening(self, row: dict[str, Any]) -> str:
-        """What the template writes between a prompt and its answer, such as the end of an empty thought."""
-        if (self.chat_template_kwargs | _kwargs_of(row)).get("enable_thinking") is True:
-            return ""  # the model is to think, and then to end its thought itself
-        probe = "A nodule."
-        prompt = self._render(row, row["prompt"])
-        dialogue = self._render(row, [*row["prompt"], {"role": "assistant", "content": probe}])
-        opening = dialogue[len(prompt) :].partition(probe)[0] if dialogue.startswith(prompt) else ""
-        return opening.rstrip(" ")  # a tokenizer joins a blank with the word after it
 
     def _render(self, row: dict[str, Any], turns: list[dict[str, str]]) -> str:
         """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""

@@ -81,30 +81,30 @@ def test_blank_lines_around_a_report_are_no_part_of_it():
         assert labelled(collator([row]), collator.processor.tokenizer) == [f"{REPORTS[0]}<|im_end|>"]
 
 
-@pytest.mark.parametrize("template", THINKING)
+@pytest.mark.parametrize("template", [*THINKING, ALWAYS], ids=[*THINKING, "always"])
 def test_trl_s_own_collator_learns_the_same_from_the_processor_and_from_the_column(template, tmp_path):
     processor = processor_with(template)
     rows = [{name: copy.deepcopy(row[name]) for name in ("images", "prompt", "completion")} for row in ROWS]
+    known = "enable_thinking" in processor.chat_template
     with_column = [copy.deepcopy(row) | {"chat_template_kwargs": {"enable_thinking": False}} for row in rows]
     by_column = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(with_column)
     PairCollator(processor).processor.save_pretrained(tmp_path)
     saved = AutoProcessor.from_pretrained(tmp_path)
     by_processor = DataCollatorForVisionLanguageModeling(saved, completion_only_loss=True)(rows)
-    for batch in (by_column, by_processor):
+    for batch in (by_column, by_processor) if known else (by_processor,):
         assert [text.rstrip() for text in labelled(batch, processor.tokenizer)] == [f"{r}<|im_end|>" for r in REPORTS]
-    assert torch.equal(by_column["input_ids"], by_processor["input_ids"])
+    assert torch.equal(by_processor["input_ids"], by_column["input_ids"])
 
 
-def test_the_prompt_of_a_pipeline_is_that_of_the_collator(tmp_path):
-    processor = processor_with("qwen3_8")
+@pytest.mark.parametrize("template", ["qwen3_8", ALWAYS, BETWEEN], ids=["3.8", "always", "between"])
+def test_the_prompt_of_a_pipeline_is_that_of_the_collator(template):
+    processor = processor_with(template)
     told = pipeline_inputs(ROWS[0], processor)
     rendered = processor.apply_chat_template(
         told["text"], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
         processor_kwargs=told["processor_kwargs"],
     )  # fmt: skip
     assert torch.equal(rendered["input_ids"], PairCollator(processor).prompts([ROWS[0]])["input_ids"])
-    with pytest.raises(ValueError, match="a pipeline would not write"):
-        pipeline_inputs(ROWS[0], processor_with(ALWAYS))
 
 
 def test_arguments_are_kept_with_the_processor_and_may_be_changed_back(tmp_path):
@@ -121,6 +121,17 @@ def test_arguments_are_kept_with_the_processor_and_may_be_changed_back(tmp_path)
     plain = processor.apply_chat_template(turn, add_generation_prompt=True)
     assert plain == processor.apply_chat_template(turn, chat_template=own, add_generation_prompt=True)
     assert plain.endswith("<think>\n")
+
+
+@pytest.mark.parametrize("template", [ALWAYS, BETWEEN], ids=["always", "between"])
+def test_what_is_added_to_prompts_is_added_once_and_taken_back(template):
+    processor = processor_with(template)
+    prompts = {prompt_of(PairCollator(processor), ROWS[0]) for _ in range(3)}
+    assert len(prompts) == 1
+    assert PairCollator(processor, chat_template_kwargs={}).chat_template_kwargs == {}
+    assert processor.chat_template == template.removesuffix("\n")
+    with pytest.raises(ValueError, match="cannot be told from its prompt"):
+        PairCollator(processor, chat_template_kwargs={})(ROWS)
 
 
 def test_a_template_without_the_argument_stays_as_it_is_and_an_unknown_argument_is_refused():
