@@ -317,6 +317,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         steps=trainer.state.global_step,
         hardware=f"{args.world_size} x {gpu}" if gpu else f"{os.cpu_count()} CPU cores",
         minutes=told["minutes"],
+        takes_video=collator.takes_video,
         base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
         **{name: getattr(recipe_args, name) for name in drawn},
     )
