@@ -16,6 +16,8 @@ from typing import NoReturn, get_args
 
 import yaml
 
+from .near_names import no_such
+
 
 # Errors that the user can correct: a command ends with their message, without a traceback.
 MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
@@ -142,6 +144,8 @@ def read_config(path: str | Path) -> dict:
         `ValueError`: if the file is not a YAML mapping.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(no_such("file", path))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -44,7 +44,9 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             for `"errors"`, the wrong statement is true of it.
         slices (`str`, *optional*, defaults to `"uniform"`):
             The depth is divided into `num_slices` bins. `"uniform"`: the middle plane of each bin. `"jitter"`: in the
-            split `train`, a random plane of each bin, drawn anew in each epoch.
+            split `train`, a random plane of each bin, drawn anew in each epoch. The slices are then uneven. Qwen3-VL
+            is told the depth of each slice. Qwen2.5-VL takes one rate per volume, so the depths that it is told are
+            off by 7 mm in the mean, and by at most 31 mm, in a chest of 300 mm. Models of images are told no depths.
         min_label_distance (`int`, *optional*, defaults to `10`):
             In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
             that differ most are used.
@@ -62,9 +64,10 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             stream, or of the reader of a map-style dataset (in training, `NewNegativesEachEpoch` calls it). `repeat`
             repeats the negatives too.
         on_error (`str`, *optional*, defaults to `"raise"`):
-            `"raise"`: stop at a bad volume. `"skip"`: leave it out, with a warning that names and counts it. A
-            map-style dataset must return a row for every index, so the next readable volume takes the place of a
-            skipped volume.
+            `"raise"`: stop at a bad volume. `"skip"`: go on, with a warning that names and counts it. A stream leaves
+            it out. In a map-style dataset, which must return a row for every index, its `images`, `negative_images`
+            and `slice_mm` are `None`; [`~ct_rate_pairs.readable_rows.ReadableRows`] puts the next readable row in its
+            place, and so does `NegativeSFTTrainer`.
     """
 
     files: str | None = None

@@ -10,6 +10,10 @@ from ct_rate_pairs.reports.labels import LABELS
 from .rows import RowReader
 
 
+WIDTH, TEXT_WIDTH, STRIP_HEIGHT = 20.0, 5.0, 2.5  # of the sheet, of the texts, and of a strip at most, in inches
+TITLE, LINE, GAP = 0.3, 0.145, 0.2  # height of a title, height of a line of text, and space between rows, in inches
+
+
 def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
     """
     Draw rows of a dataset below each other.
@@ -23,26 +27,44 @@ def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
     Returns:
         `matplotlib.figure.Figure`: the sheet. Save it with `savefig`.
     """
-    figure = Figure(figsize=(20, 3.2 * len(rows)), layout="constrained")
-    grid = figure.add_gridspec(len(rows), 2, width_ratios=(3, 1))
-    for line, row in enumerate(rows):
-        strips = grid[line, 0].subgridspec(2, 1)
+    texts = [_describe(row, reader) for row in rows]
+    # All sizes are in inches. A row is as high as its strips, or as its text.
+    strips = [_strip_height(row["images"]) for row in rows]
+    heights = [
+        max((strip + TITLE) * (2 if row["negative_images"] else 1), LINE * (text.count("\n") + 1)) + GAP
+        for row, strip, text in zip(rows, strips, texts, strict=True)
+    ]
+    figure = Figure(figsize=(WIDTH, sum(heights) + GAP))
+    top = GAP
+    for row, strip, text, height in zip(rows, strips, texts, heights, strict=True):
         depths = f"{row['slice_mm'][0]:.0f} to {row['slice_mm'][-1]:.0f} mm below the first slice"
-        _draw_strip(figure.add_subplot(strips[0]), row["images"], f"{row['volume']}: {depths}")
+        _draw_strip(figure, top + TITLE, strip, row["images"], f"{row['volume']}: {depths}")
         if row["negative_images"]:
             partner = row["negative_volume"]
             title = (
                 f"negative: {partner}, {row['label_distance']} of 18 labels differ" if partner else "negative: noise"
             )
-            _draw_strip(figure.add_subplot(strips[1]), row["negative_images"], title)
-        text = figure.add_subplot(grid[line, 1])
-        text.axis("off")
-        text.text(0, 1, _describe(row, reader), va="top", fontsize=8, family="DejaVu Sans", transform=text.transAxes)
+            _draw_strip(figure, top + 2 * TITLE + strip, strip, row["negative_images"], title)
+        figure.text(
+            (WIDTH - TEXT_WIDTH) / WIDTH, 1 - top / figure.get_figheight(), text, va="top", fontsize=8,
+            family="DejaVu Sans", parse_math=False,
+        )  # fmt: skip
+        top += height
     return figure
 
 
-def _draw_strip(axes, images: list, title: str) -> None:
-    axes.imshow(np.concatenate([np.asarray(image) for image in images], axis=1), cmap="gray", vmin=0, vmax=255)
+def _strip_height(images: list) -> float:
+    """Height of the slices side by side, in inches."""
+    width, height = images[0].size
+    return min(STRIP_HEIGHT, (WIDTH - TEXT_WIDTH - 2 * GAP) * height / (width * len(images)))
+
+
+def _draw_strip(figure: Figure, top: float, height: float, images: list, title: str) -> None:
+    """Draws slices side by side, `top` inches below the upper edge of the figure, with a title above them."""
+    pixels = np.concatenate([np.asarray(image) for image in images], axis=1)
+    width, whole = height * pixels.shape[1] / pixels.shape[0], figure.get_figheight()
+    axes = figure.add_axes((GAP / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, aspect="auto")
     axes.set_title(title, fontsize=9, loc="left")
     axes.axis("off")
 

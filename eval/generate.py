@@ -1,12 +1,17 @@
 """Reports from scans: greedy, batched generation over rows of the dataset."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.trainer import PairCollator, generate_batch
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import Written, cut_warning, write_batch
+
+
+logger = logging.getLogger(__name__)
 
 
 def batched(rows: Iterable[dict], size: int) -> Iterator[list[dict]]:
@@ -26,7 +31,8 @@ def generate_reports(
     progress: bool = True,
 ) -> list[str]:
     """
-    Writes one report per row, batch by batch ([`~ct_rate_pairs.trainer.generate_batch`]).
+    Writes one report per row, batch by batch ([`~ct_rate_pairs.trainer.generation.write_batch`]). If more than 1 % of
+    the reports are cut at `max_new_tokens`, a warning tells how many.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -48,10 +54,28 @@ def generate_reports(
     Returns:
         `list[str]`: the reports in the rows' order, without special tokens and without white space at either end.
     """
-    reports = []
+    written = write_reports(
+        model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress
+    )
+    if warning := cut_warning(sum(report.cut for report in written), len(written), max_new_tokens):
+        logger.warning(warning)
+    return [report.text for report in written]
+
+
+def write_reports(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Iterable[dict],
+    *,
+    batch_size: int = 16,
+    max_new_tokens: int = 512,
+    progress: bool = True,
+) -> list[Written]:
+    """Like [`generate_reports`], but tells of each report whether it is cut, and does not warn."""
+    written: list[Written] = []
     total = len(rows) if isinstance(rows, Sized) else None
     with tqdm(total=total, desc="Writing reports", unit="scan", disable=not progress) as bar:
         for batch in batched(rows, batch_size):
-            reports += generate_batch(model, collator, batch, max_new_tokens=max_new_tokens)
+            written += write_batch(model, collator, batch, max_new_tokens=max_new_tokens)
             bar.update(len(batch))
-    return reports
+    return written

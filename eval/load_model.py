@@ -6,13 +6,13 @@ from typing import Literal
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RevisionResolutionError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError, RevisionResolutionError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.hub_files import check_name, find_file
+from ct_rate_pairs.trainer.hub_files import check_name, find_file, not_readable
 
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -24,6 +24,7 @@ def load_model(
     dtype: str = "auto",
     device: torch.device | str = "cpu",
     slices_as: Literal["slices", "montage"] = "slices",
+    chat_template_kwargs: dict | None = None,
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
     Loads an image-text-to-text model of transformers for evaluation, and the collator for this model.
@@ -41,6 +42,9 @@ def load_model(
         slices_as (`str`, *optional*, defaults to `"slices"`):
             `"slices"`: one video per volume or one image per slice, whichever the model family expects; `"montage"`:
             one picture per volume, see [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template. By default, those that the model was trained with, or thinking turned off,
+            see [`~ct_rate_pairs.trainer.PairCollator`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
@@ -48,14 +52,15 @@ def load_model(
     Raises:
         `OSError`: if there is no such model. Code from a repository is never run (`trust_remote_code` stays off).
     """
-    if Path(name_or_path).is_dir() and not is_model_folder(name_or_path):
-        raise OSError(f"{name_or_path} holds no model: it has neither {' nor '.join(CONFIGS)}.")
+    if Path(name_or_path).is_dir():
+        check_folder(name_or_path)
     # Given `revision`, transformers would look for it in the base model too, which has no such branch or tag.
     adapter = find_file(name_or_path, "adapter_config.json", revision)
     where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, **where)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
-    return model.eval().to(device), {"slices": PairCollator, "montage": MontageCollator}[slices_as](processor)
+    collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
+    return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)
 
 
 def check_model(
@@ -98,6 +103,12 @@ def is_model_folder(name_or_path: str) -> bool:
     return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
 
 
+def check_folder(folder: str) -> None:
+    """Raises an `OSError` if a folder holds neither a model nor an adapter."""
+    if not is_model_folder(folder):
+        raise OSError(f"{folder} holds no model: it has neither {' nor '.join(CONFIGS)}.")
+
+
 def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
     """
     The commit that a branch or tag on the Hub points to now; `None` for a folder.
@@ -105,15 +116,22 @@ def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
     Loading by commit keeps all files of a model consistent, even if somebody pushes to the branch in between.
 
     Raises:
-        `OSError`: if there is no such model or revision, or if the Hub does not answer and the cache has no copy.
+        `OSError`: if there is no such model or revision, if the folder holds no model, or if the Hub does not answer
+            and the cache has no copy.
     """
     if Path(name_or_path).is_dir():
+        check_folder(name_or_path)
         return None
     check_name(name_or_path)
     try:
         return HfApi().resolve_revision(name_or_path, revision=revision).resolved
+    except RevisionNotFoundError:
+        raise
+    except HfHubHTTPError as error:
+        raise OSError(not_readable(name_or_path, error)) from error
     except RevisionResolutionError as error:
-        raise OSError(f"{error} Try again when the Hub answers.") from error
+        told = not_readable(name_or_path, error.__cause__)
+        raise OSError(f"{told} Nor is it in the cache. Try again when the Hub answers.") from error
 
 
 def version_of(name_or_path: str, revision: str | None = None) -> str:

@@ -59,6 +59,7 @@ COLUMNS = {
     "BLEU-4": "bleu4",
     "ROUGE-L": "rouge_l",
     "loss gap": "loss_gap",
+    "cut": "cut",  # reports that met the limit of tokens before their end
 }
 
 
@@ -72,11 +73,14 @@ def format_table(rows: dict[str, dict]) -> str:
             nats per token, may be added.
 
     Returns:
-        `str`: the table, with `-` where a row lacks a number. The last line names the labeler and the recipe.
+        `str`: the table, with `-` where a row lacks a number; the column `cut` is there only if a row has this number.
+        The last line names the labeler and the recipe, and for a model at an endpoint the form of the slices.
     """
-    cells = [["", *COLUMNS]]
+    counted = any("cut" in numbers for numbers in rows.values())
+    columns = {title: key for title, key in COLUMNS.items() if counted or key != "cut"}
+    cells = [["", *columns]]
     for name, numbers in rows.items():
-        values = [numbers.get(key) for key in COLUMNS.values()]
+        values = [numbers.get(key) for key in columns.values()]
         cells.append([name, *map(format_value, values)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -86,7 +90,8 @@ def format_table(rows: dict[str, dict]) -> str:
         for row in cells
     ]
     lines.insert(1, "-" * len(lines[0]))
-    named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in ("labeler", "recipe") if key in numbers}
+    made_with = ("labeler", "recipe", "slices_as")
+    named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in made_with if key in numbers}
     return "\n".join([*lines, ", ".join(sorted(named))])
 
 

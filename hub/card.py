@@ -13,6 +13,7 @@ from huggingface_hub.utils import yaml_dump
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.tables import format_markdown, format_value
+from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volumes.windows import windows_of
 
@@ -29,6 +30,31 @@ ADAPTER = {
 on = {"revision": revision}  # of the adapter alone: the base model has no such revision
 model = AutoModelForImageTextToText.from_pretrained(model_id, adapter_kwargs=on)""",
     "make_pipeline": 'pipe = pipeline("image-text-to-text", model=model, processor=processor)',
+}
+
+# How the card's code for transformers alone makes inputs of the slices, and how the card tells it: for a model that
+# takes a volume as a video, and for one that takes each slice as an image. Both do what `PairCollator` does.
+VIDEO = {
+    "form": "The planes are the frames of a video, with timestamps from\n  their distance in mm.",
+    "slices_to_inputs": """\
+# A video of these frames, padded with air to whole patches, of which each takes two frames. 10 mm are 1 second.
+side, odd = processor.video_processor.patch_size * processor.video_processor.merge_size, number % 2
+y, x = (-n % side for n in slices.shape[2:])
+frames = F.pad(torch.cat([slices, slices[-1:]])[: number + odd], (x - x // 2, x // 2, y - y // 2, y // 2))
+depths = gap * (planes - planes[0])  # mm
+places = depths / depths[-1] * (number - 1)
+even = abs(places - np.arange(number)).max() <= 1 / 3
+places = np.arange(number + odd) if even else np.append(places, places[-1])[: number + odd]
+fps = 10 * (number - 1) / float(depths[-1])
+told = {"fps": fps, "frames_indices": places.tolist(), "total_num_frames": len(places)}
+given = {"videos": [frames], "video_metadata": [told], "do_resize": False, "do_sample_frames": False}
+shown = [{"type": "video"}]""",
+}
+IMAGES = {
+    "form": "Each plane is an image.",
+    "slices_to_inputs": """\
+given = {"images": [list(slices)]}
+shown = [{"type": "image"}] * number""",
 }
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
@@ -156,6 +182,19 @@ def intervals_text(model: dict) -> str:
     return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
 
 
+def cut_text(model: dict) -> str:
+    """How many reports of the row `model` are cut at the limit of tokens; an empty string if that is not known."""
+    if "cut" not in model:
+        return ""
+    limit = f"the limit of {model['max_new_tokens']:,} tokens" if "max_new_tokens" in model else "the limit of tokens"
+    if not model["cut"]:
+        return f"\nNo report met {limit} before its end.\n"
+    return (
+        f"\n**{model['cut']} reports ({model['cut_share']:.1%}) met {limit} before their end.** They are cut, and "
+        "measured as they are.\n"
+    )
+
+
 def looking_text(model: dict) -> str:
     """Loss gaps and report matching of the row `model`; an empty string if nothing was measured."""
     gaps = [
@@ -189,6 +228,23 @@ def confidence_text(run_dir: Path) -> str:
     ]
     return read_template("model_card_confidence").format(
         n=measured["n"], table=format_markdown([["", *CONFIDENCE_COLUMNS.values()], *rows]).rstrip()
+    )
+
+
+def alone_text(settings: dict, adapter: bool, takes_video: bool) -> str:
+    """Code that uses the model without this package, from the contents of `row_settings.json`."""
+    top, bottom = settings["z_range"]
+    return read_template("model_card_alone").format(
+        peft=" peft" * adapter,
+        this_folder=THIS_FOLDER,
+        load_model=(ADAPTER if adapter else WHOLE)["load_model"],
+        spacing_zyx=list(settings["spacing"])[::-1],
+        top=top,
+        bottom=bottom,
+        num_slices=settings["num_slices"],
+        windows=[list(window) for window in windows_of(settings["window"])],
+        slices_to_inputs=(VIDEO if takes_video else IMAGES)["slices_to_inputs"],
+        prompt=write_prompt(settings["target"], settings["prompt"]),
     )
 
 
@@ -226,6 +282,7 @@ def write_model_card(
     hardware: str,
     minutes: float,
     base_model: str | None = None,
+    takes_video: bool = True,
     slices: str = "uniform",
     min_label_distance: int = 10,
     max_label_distance: int = 3,
@@ -262,6 +319,9 @@ def write_model_card(
         base_model (`str`, *optional*):
             Model that the training started from; by default the card says "from scratch". The card names a model on
             the Hub, but not a local folder.
+        takes_video (`bool`, *optional*, defaults to `True`):
+            Whether the model gets a volume as a video, or each slice as an image: `takes_video` of its
+            [`~ct_rate_pairs.trainer.PairCollator`].
         slices (`str`, *optional*, defaults to `"uniform"`):
             How the planes of the slices were chosen in training: `"uniform"` or `"jitter"`.
         min_label_distance (`int`, *optional*, defaults to `10`), \
@@ -309,6 +369,7 @@ def write_model_card(
             for key, value in measured.items()
         ],
     )
+    row_settings = json.loads((run_dir / "row_settings.json").read_text())
     text = read_template("model_card").format(
         metadata=data.to_yaml(),
         name=data.model_name,
@@ -316,6 +377,7 @@ def write_model_card(
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         reading=SHUFFLED * ("shuffled" in results),
         intervals=intervals_text(scores),
+        cut=cut_text(scores),
         looking=looking_text(scores),
         confidence=confidence_text(run_dir),
         labeler=scores["labeler"],
@@ -331,7 +393,9 @@ def write_model_card(
         ),
         num_train=num_train,
         num_test=num_test,
-        **shown_text(json.loads((run_dir / "row_settings.json").read_text()), slices),
+        alone=alone_text(row_settings, adapter, takes_video),
+        form=(VIDEO if takes_video else IMAGES)["form"],
+        **shown_text(row_settings, slices),
         config=config,
         steps=steps,
         batch=config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,

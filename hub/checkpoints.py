@@ -9,8 +9,10 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import get_token, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import TrainerCallback, TrainingArguments
+
+from ct_rate_pairs.hub_errors import explain
 
 from .guard import ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
@@ -96,12 +98,14 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         `str`: folder of the checkpoint, for `resume_from_checkpoint`. Existing files in this folder are replaced.
 
     Raises:
-        [`PublishError`]: if there is no checkpoint yet, or if its upload was not finished.
+        [`PublishError`]: if there is no checkpoint yet, if it is gated, or if its upload was not finished.
         `huggingface_hub.errors.HfHubHTTPError`: if the Hub refuses the request.
     """
     branch = checkpoint_branch(revision)
     try:
         fetched = Path(snapshot_download(repo_id, revision=branch, token=token))
+    except GatedRepoError as error:
+        raise PublishError(f"The checkpoint in {repo_id} cannot be read: {explain(error)}.") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise PublishError(
             f"{repo_id} has no checkpoint to go on from: there is no branch {branch}, or this token may not see it. "

@@ -42,8 +42,9 @@ PROCESSOR = (
     "special_tokens_map.json",
 )
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
+ROW_SETTINGS = "row_settings.json"
 RESULTS = (
-    "row_settings.json",
+    ROW_SETTINGS,
     "training_config.json",
     "results.json",
     "confidence.json",
@@ -108,7 +109,8 @@ def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None)
     Raises:
         [`ForbiddenContentError`]: with one line for each thing found: data files anywhere in the folder, files whose
             contents do not match their names, truncated or missing weights, an adapter with a local base model,
-            predictions with other fields than volume and report, quotes of reference reports, tokens, and local paths.
+            predictions with other fields than volume, report and cut, quotes of reference reports, tokens, and local
+            paths.
     """
     files = [file for file in _chosen(run_dir, ALLOWED) if phantom or file != PIXELS]
     found = _data_files(run_dir)
@@ -130,10 +132,10 @@ def publishable_files(run_dir: Path, *, phantom: bool, token: str | None = None)
 
 def checkpoint_files(folder: Path, token: str | None = None) -> list[str]:
     """
-    Like [`publishable_files`], for a checkpoint of Trainer. The files are those of the model and of the state of the
-    training, except `trainer_state.json`.
+    Like [`publishable_files`], for a checkpoint of Trainer. The files are those of the model, its row settings, and
+    the state of the training, except `trainer_state.json`.
     """
-    model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR))
+    model = _chosen(folder, (*MODEL, *VOCABULARY, *PROCESSOR, ROW_SETTINGS))
     _refuse(folder, _data_files(folder) + [wrong for file in model for wrong in _read(folder, file, token)[1]])
     return sorted({*model, *_chosen(folder, TRAINING_STATE)})
 
@@ -263,12 +265,16 @@ def _wrong_base(config: dict) -> Iterator[str]:
 
 
 def _wrong_predictions(rows: list, references: set[str]) -> Iterator[str]:
-    """One line per prediction with other fields than volume and report, and one if the reports are references."""
+    """One line per prediction with other fields than volume, report and cut, and one if the reports are references."""
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or row.keys() != {"volume", "report"}:
+        if not isinstance(row, dict) or row.keys() - {"cut"} != {"volume", "report"}:
             fields = ", ".join(row) if isinstance(row, dict) else type(row).__name__
             yield f"line {number}: {fields}; a volume and its generated report alone may be published"
-        elif not all(isinstance(text, str) for text in row.values()) or not re.fullmatch(VOLUME_NAME, row["volume"]):
+        elif not isinstance(row.get("cut", False), bool):
+            yield f"line {number}: cut must be true or false"
+        elif not all(isinstance(row[name], str) for name in ("volume", "report")) or not re.fullmatch(
+            VOLUME_NAME, row["volume"]
+        ):
             yield f"line {number}: volume must be a name such as valid_1_a_1.nii.gz, and report a text"
     reports = [row["report"] for row in rows if isinstance(row, dict) and isinstance(row.get("report"), str)]
     copies = sum(_hash(_words(report)) in references for report in reports)

@@ -15,6 +15,7 @@ from ct_rate_pairs.command_line import CommandParser, add_data_dir, run
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.random_streams import draw_rng
+from ct_rate_pairs.volumes.settings import VolumeSettings
 
 from .repository import HubRepository
 from .templates import CT_RATE, read_template
@@ -87,8 +88,8 @@ def _draw(reader, split: str) -> pd.DataFrame:
     )
 
 
-def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bool, repo_id: str) -> str:
-    """The card of the dataset, as Markdown."""
+def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, source, repo_id: str) -> str:
+    """The card of the dataset, as Markdown. `source` is the [`~ct_rate_pairs.sources.Source`] of the volumes."""
     rows = sum(len(table) for table in index.values())
     sizes = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     titles = ["split", "volumes", "mean distance", "different partners", "draws of the most frequent partner"]
@@ -105,11 +106,16 @@ def _card(index: dict[str, pd.DataFrame], config: CTRatePairsConfig, phantom: bo
     defaults = CTRatePairsConfig()
     rule_options = "".join(
         f", {name}={getattr(config, name)!r}"
-        for name in ("min_label_distance", "max_label_distance", "partner_sampling")
+        for name in ("min_label_distance", "max_label_distance", "partner_sampling", "target", "validation_size")
         if getattr(config, name) != getattr(defaults, name)
     )
+    rule_options += "".join(  # a prepared copy may have other volumes than the source has by default
+        f", {name}={getattr(source.settings, name)!r}"
+        for name in ("files", "reconstructions")
+        if getattr(source.settings, name) != getattr(VolumeSettings(), name)
+    )
     return read_template("negative_index").format(
-        **COHORTS[phantom],
+        **COHORTS[source.is_phantom],
         size=next(size for limit, size in sizes.items() if rows < limit),
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}.parquet" for split in index),
         config=config,
@@ -148,14 +154,14 @@ def publish_negative_index(
     index = negative_index(config, splits)
     from ct_rate_pairs.sources import open_source
 
-    phantom = open_source(config.data_dir, **config.settings).is_phantom
+    source = open_source(config.data_dir, **config.settings)
     hub = HubRepository(repo_id, kind="dataset", private=private)
     files = {}
     for split, table in index.items():
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
         files[f"data/{split}.parquet"] = buffer.getvalue()
-    files["README.md"] = _card(index, config, phantom, hub.repo_id).encode()
+    files["README.md"] = _card(index, config, source, hub.repo_id).encode()
     hub.upload(files, last=["README.md"], ours=["data/*.parquet"])
     return hub.url
 
@@ -176,6 +182,9 @@ def main(argv: Sequence[str]) -> None:
     add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     add("--private", action="store_true", help="create the dataset as private")
     options = vars(parser.parse_args(argv))
+    unused = {"heter": "max_label_distance", "hard": "min_label_distance"}[options["negative"]]
+    if options[unused] != parser.get_default(unused):
+        parser.error(f"--{unused} has no effect here: negative={options['negative']} does not use it. Leave it out.")
     repo_id, splits, private = (options.pop(name) for name in ("repo_id", "splits", "private"))
     print(publish_negative_index(repo_id, CTRatePairsConfig(**options), splits, private=private))
 

@@ -1,9 +1,41 @@
 """Turns a row of the dataset into inputs of the `pipeline("image-text-to-text")` of transformers."""
 
-from transformers import ProcessorMixin
+import logging
+
+import torch
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.generation import GREEDY
+from ct_rate_pairs.trainer.generation import GREEDY, cut_warning
+
+
+logger = logging.getLogger(__name__)
+
+
+class WarnIfCut(StoppingCriteria):
+    """
+    Stops nothing, and warns if a text meets its limit of tokens before its end: a pipeline returns the text alone.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the model. A text that ends in one of its special tokens is not cut.
+        max_new_tokens (`int`):
+            The limit.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
+        """Counts from the first token on."""
+        self.special, self.max_new_tokens, self.written = tokenizer.all_special_ids, max_new_tokens, 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        """Looks at the last token of each text, `[B, T]`; `False` for each text."""
+        self.written += 1
+        if self.written == self.max_new_tokens:
+            cut = ~torch.isin(input_ids[:, -1], torch.tensor(self.special, device=input_ids.device))
+            if warning := cut_warning(int(cut.sum()), len(cut), self.max_new_tokens):
+                logger.warning(warning)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 1200) -> dict:
@@ -11,7 +43,10 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     Makes the arguments with which the pipeline writes the same report as
     [`~ct_rate_pairs.eval.generate.generate_reports`].
 
-    The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy.
+    The slices are passed unchanged and, for a video, with timestamps from their distance. Generation is greedy. If the
+    report is cut at `max_new_tokens`, a warning tells ([`WarnIfCut`]); its count is that of one call. What
+    [`~ct_rate_pairs.trainer.PairCollator`] adds to a chat template, such as `enable_thinking=False`, is written into
+    the processor's template.
 
     Args:
         row (`dict`):
@@ -47,6 +82,10 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     return {
         "text": [*before, question],
         "processor_kwargs": options,
-        "generate_kwargs": {"max_new_tokens": max_new_tokens, **GREEDY},
+        "generate_kwargs": {
+            "max_new_tokens": max_new_tokens,
+            "stopping_criteria": StoppingCriteriaList([WarnIfCut(processor.tokenizer, max_new_tokens)]),
+            **GREEDY,
+        },
         "return_full_text": False,
     }

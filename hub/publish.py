@@ -18,8 +18,9 @@ import yaml
 from huggingface_hub import ModelCard, get_token
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.near_names import no_such
 
-from .guard import ALLOWED, CARD, publishable_files
+from .guard import ALLOWED, CARD, ROW_SETTINGS, publishable_files
 from .repository import HubRepository, PublishError
 from .templates import THIS_FOLDER
 
@@ -67,12 +68,22 @@ def publish(
             repository (nothing is then uploaded); or if the Hub refuses a request.
     """
     run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise PublishError(no_such("folder", run_dir))
     if not (run_dir / "README.md").is_file():
         raise PublishError(f"{run_dir} has no README.md: the recipe writes it when a run is finished.")
     card = _read_card(run_dir)
     files = publishable_files(run_dir, phantom="phantom" in (card.data.tags or ()), token=token or get_token())
     if not any(file.endswith(".safetensors") for file in files):
         raise PublishError(f"{run_dir} has neither model.safetensors nor adapter_model.safetensors: no trained model.")
+    if ROW_SETTINGS not in files:
+        raise PublishError(
+            f"{run_dir} has no {ROW_SETTINGS}, so nobody could show the model what it was trained on. Copy the file "
+            "from the folder of the run, or from a checkpoint of it."
+        )
+    from ct_rate_pairs.trainer.row_settings import find_row_settings
+
+    find_row_settings(str(run_dir))  # refuses copies of the settings that disagree
     hub = HubRepository(repo_id, private=private, revision=revision, token=token)
     slug = hub.find_collection(collection, private) if collection else None
     contents: dict[str, Path | bytes] = {file: run_dir / file for file in files}

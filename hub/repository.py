@@ -8,12 +8,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HTTPError, RevisionNotFoundError  # HTTPError: of the httpx that the client uses
+from huggingface_hub.errors import (
+    HTTPError,  # of the version of httpx that the client uses
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
+from ct_rate_pairs.hub_errors import explain, is_refusal
 
-PASSING = (408, 429, 500, 502, 503, 504)  # status codes of errors that may not occur at the next try
+
 WAITS = (1, 2, 4, 8)  # seconds between tries, if the Hub sends no `Retry-After`
 AGAIN = "Run the same command again: what is there is not uploaded twice."
 
@@ -192,23 +197,28 @@ class HubRepository:
 
     def _ask(self, doing: str, call: Callable):
         """Runs `call`, with retries. The client itself retries uploads, but neither commits nor creations."""
+        renewed = False
         for wait in (*WAITS, None):
             asked = ""  # seconds that the Hub asks to wait
             try:
                 return call()
             except HTTPError as error:
                 response = getattr(error, "response", None)  # none if the Hub could not be reached
-                if wait is None or (response is not None and response.status_code not in PASSING):
+                if wait is None or is_refusal(error):
                     raise PublishError(f"{self.repo_id}, {doing}: {self._explain(error, response)}") from error
                 asked = "" if response is None else response.headers.get("retry-after", "")
+            except OfflineModeIsEnabled as error:
+                raise PublishError(f"{self.repo_id}, {doing}: {explain(error)}.") from error
             except (RuntimeError, ConnectionError) as error:
                 # The upload of a file to the storage failed; the client wraps the error. The address of the upload may
                 # have expired, or the storage may be overloaded: another try gets a new address. The text of the
                 # cause holds this address, which must stay secret, so only the type or the status is printed.
-                if wait is None:
+                refused = error.__cause__ is not None and is_refusal(error.__cause__)
+                if wait is None or (refused and renewed):
                     cause, response = error.__cause__ or error, getattr(error.__cause__, "response", None)
                     why = type(cause).__name__ if response is None else f"the storage answered {response.status_code}"
                     raise PublishError(f"{self.repo_id}, {doing}: {error} ({why}) {AGAIN}") from error
+                renewed = refused
             except ValueError as error:  # an invalid name, or too little room in the storage
                 raise PublishError(f"{self.repo_id}, {doing}: {error}") from error
             seconds = int(asked) if asked.isdigit() else wait

@@ -5,7 +5,9 @@ in TRL and transformers.
 This file does not import torch, so that `--help` and a mistyped option answer at once.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,6 +16,7 @@ from trl import TrlParser
 
 from ct_rate_pairs.command_line import CommandParser, help_of, read_config
 from ct_rate_pairs.config import NEGATIVES
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
@@ -51,6 +54,10 @@ class RecipeParser(CommandParser, TrlParser):
         """Adds `--config` to the options of the dataclasses."""
         super().__init__(dataclass_types=dataclass_types, prog=prog, description=description, old_names=old_names)
         self.add_argument("--config", metavar="FILE", help=f"YAML file of options, or the name of one in {CONFIGS}")
+        self.defaults = {action.dest: action.default for action in self._actions}
+        self.typed: set[str] = set()  # options of the command line
+        self.configured: dict = {}  # options of the config
+        self.values: dict = {}  # all options, as parsed: with them as its config, the command does the same again
 
     def parse(self, argv: Sequence[str], config: str | None = None) -> list:
         """
@@ -76,6 +83,10 @@ class RecipeParser(CommandParser, TrlParser):
             if not config:
                 self.error("--config needs a file.")
             del argv[place : place + (1 if "=" in argv[place] else 2)]
+        options = [argument.split("=")[0] for argument in argv if argument.startswith("--")]
+        self.typed = {
+            self._option_string_actions[option].dest for option in options if option in self._option_string_actions
+        }
         if config:
             path = find_config(config)
             content = {self.new_name(name): value for name, value in read_config(path).items()}
@@ -85,8 +96,37 @@ class RecipeParser(CommandParser, TrlParser):
                     content[name] = str(content[name])
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
+            self.configured = content
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As in `argparse`. Keeps the values as they are before a dataclass changes them."""
+        namespace, others = super().parse_known_args(args, namespace)
+        self.values = dict(vars(namespace))
+        return namespace, others
+
+    def refuse_idle(self, idle: Mapping[str, str]) -> None:
+        """
+        Refuses options of the command line that have no effect.
+
+        Args:
+            idle (`Mapping[str, str]`):
+                Maps each option without effect to the reason.
+
+        Raises:
+            `ValueError`: if the command line has such an option.
+        """
+        for name, reason in idle.items():
+            if name in self.typed:
+                raise ValueError(f"--{name} has no effect here: {reason}. Leave it out, or change the other option.")
+
+    def tell_idle(self, idle: Mapping[str, str]) -> None:
+        """Tells which options of the config have no effect, if their value is not the default."""
+        for name, reason in idle.items():
+            value = self.configured.get(name)
+            if name not in self.typed and value is not None and value != self.defaults[name]:
+                print(f"{name}={value} of the config has no effect here: {reason}.", file=sys.stderr)
 
 
 def find_config(name: str) -> Path:
@@ -102,7 +142,7 @@ def find_config(name: str) -> Path:
     if shipped.is_file() and Path(name).parent.as_posix() in (".", "recipes/configs"):
         return shipped
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"There is no config {name}: give a file, or one of {names}.")
+    raise FileNotFoundError(f"{no_such('config', name)} Give a file, or one of {names}.")
 
 
 def if_given(name: str, *options: type) -> type:
@@ -157,7 +197,7 @@ class ScanArguments(_Text, _Volume):
     def __post_init__(self):
         """Parses the window."""
         if self.window is not None:
-            self.window = parse_window([self.window] if isinstance(self.window, str) else self.window)
+            self.window = parse_window(self.window)
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
@@ -189,6 +229,16 @@ class DataArguments(ScanArguments):
         """The arguments that were given, with those of the negatives, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(DataArguments)
 
+    def idle_negatives(self) -> dict[str, str]:
+        """The options of negatives without effect, and why."""
+        used = {
+            "heter": ("min_label_distance", "partner_sampling"),
+            "hard": ("max_label_distance", "partner_sampling"),
+        }
+        options = ("min_label_distance", "max_label_distance", "partner_sampling")
+        names = [name for name in options if name not in used.get(self.negative, ())]
+        return dict.fromkeys(names, f"negative={self.negative} does not use it")
+
 
 @dataclass
 class TaskArguments(_Task, ScanArguments):
@@ -199,6 +249,13 @@ class TaskArguments(_Task, ScanArguments):
     def dataset_options(self) -> dict:
         """The arguments that were given, with those of the task, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(TaskArguments)
+
+    @staticmethod
+    def idle_tasks(tasks: Iterable[str]) -> dict[str, str]:
+        """The options of other tasks than `tasks`, which have no effect, and why."""
+        used = {option.name for task in tasks if TASKS[task].Options for option in fields(TASKS[task].Options)}
+        options = (option.name for of in OPTIONS if of is not ReportOptions for option in fields(of))
+        return dict.fromkeys((name for name in options if name not in used), f"the task is {' and '.join(tasks)}")
 
 
 @dataclass
@@ -232,7 +289,31 @@ class ScoringArguments:
 
 
 @dataclass
-class ModelArguments:
+class ChatArguments:
+    """How the model is asked, besides the prompt."""
+
+    chat_template_kwargs: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Arguments of the chat template, as JSON. By default those of the training, or for a thinking "
+            'model {"enable_thinking": false}; {} leaves all to the template.'
+        },
+    )
+
+    def template_kwargs(self) -> dict | None:
+        """The arguments of the chat template, parsed; `None` if they were not given."""
+        try:
+            kwargs = self.chat_template_kwargs
+            kwargs = json.loads(kwargs) if isinstance(kwargs, str) else kwargs
+        except json.JSONDecodeError as error:
+            raise ValueError(f"chat_template_kwargs: {self.chat_template_kwargs!r} is not JSON ({error}).") from error
+        if not isinstance(kwargs, dict | None):
+            raise ValueError(f"chat_template_kwargs: {kwargs!r} is no JSON object of names and values.")
+        return kwargs
+
+
+@dataclass
+class ModelArguments(ChatArguments):
     """The model to measure."""
 
     model_name_or_path: str | None = field(
@@ -248,6 +329,11 @@ class ModelArguments:
     )
     per_device_eval_batch_size: int = field(default=8, metadata={"help": "Scans or questions per batch."})
     seed: int = field(default=0, metadata={"help": "Seed of negatives, noise, questions, options, errors and swaps."})
+
+    def idle_revision(self) -> dict[str, str]:
+        """`model_revision`, if the model is a folder, and why it has no effect."""
+        is_folder = self.model_name_or_path and Path(self.model_name_or_path).is_dir()
+        return {"model_revision": "a folder has no revisions"} if is_folder else {}
 
     def evaluation_folder(self, is_folder: bool, *parts: str) -> Path:
         """The folder of the results: a subfolder of the model's folder, so that no file of the run is overwritten."""

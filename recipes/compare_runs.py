@@ -41,16 +41,22 @@ def main(argv: Sequence[str]) -> None:
 
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.predictions.provenance import check_references, row_settings_of
-    from ct_rate_pairs.eval.predictions.store import find_predictions, read_predictions
+    from ct_rate_pairs.eval.predictions.provenance import check_references, differences, row_settings_of
+    from ct_rate_pairs.eval.predictions.store import count_cut, find_predictions, read_cut, read_predictions
     from ct_rate_pairs.eval.rows import references_of, select_volumes
     from ct_rate_pairs.eval.scoring.comparison import compare_reports
+    from ct_rate_pairs.trainer.generation import cut_warning
+    from ct_rate_pairs.trainer.row_settings import tell_assumed
 
     paths = [find_predictions(name) for name in (args.first, args.second)]
     runs = [read_predictions(path) for path in paths]
     shared = [volume for volume in runs[0] if volume in runs[1]]
     if not shared:
         raise ValueError(f"{args.first} and {args.second} have no volume in common.")
+    for path in paths:
+        tell_assumed(str(path), row_settings_of(path) | args.dataset_options(), settings=("target",))
+    if changes := differences(*paths):
+        print(f"The runs also differ in how they were made: {'; '.join(changes)}")
     options = row_settings_of(paths[0]) | args.dataset_options() | {"negative": "none", "task": "report"}
     scans = load_dataset("ct_rate_pairs", split=args.split, **options)
     for path in paths:
@@ -63,9 +69,16 @@ def main(argv: Sequence[str]) -> None:
     alone = [len(run) - len(shared) for run in runs]
     print(f"{len(shared)} scans in both; {alone[0]} and {alone[1]} in one alone, left out")
     print(format_comparison(result, args.ci))
+    cut = [count_cut(read_cut(path), volumes) for path in paths]
+    told = [str(counts["cut"]) if counts else "an unknown number" for counts in cut]
+    print(f"cut at the limit of tokens: {told[0]} of the reports of first, {told[1]} of second")
+    for name, counts in zip((args.first, args.second), cut, strict=True):
+        if warning := cut_warning(counts.get("cut", 0), len(volumes)):
+            print(f"{name}: {warning}")
     print(f"labeler: {args.labeler}, recipe: {args.recipe}")
     if args.output_file:
         content = {"first": args.first, "second": args.second, "n": len(shared), **scoring, "metrics": result}
+        content["cut"] = dict(zip(("first", "second"), cut, strict=True))
         Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
         Path(args.output_file).write_text(json.dumps(content, indent=2) + "\n")
 

@@ -27,6 +27,7 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     ModelArguments,
@@ -37,6 +38,7 @@ from ct_rate_pairs.recipes.arguments import (
 
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
+SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoint gets
 
 
 @dataclass
@@ -50,9 +52,12 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
     max_new_tokens: int = field(default=1200, metadata={"help": "Maximum length of a report in tokens."})
     dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
-    slices_as: Literal["slices", "montage"] = field(
+    slices_as: Literal["slices", "montage", "video"] = field(
         default="slices",
-        metadata={"help": "slices: one video, or one image per slice; montage: one picture per volume."},
+        metadata={
+            "help": "slices: one video, or one image per slice, whichever a loaded model takes; an endpoint gets one "
+            "image per slice. montage: one picture per volume. video: one video, for a model behind a vLLM server."
+        },
     )
     endpoint: str | None = field(
         default=None,
@@ -68,6 +73,23 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         """Whether the model is at an endpoint."""
         return bool(self.model_name_or_path) and self.model_name_or_path.startswith(SERVED)
 
+    def idle(self) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_negatives() | self.idle_revision()
+        of_model = ("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans")
+        of_endpoint = ("endpoint", "concurrency", "i_have_deidentified")
+        of_negatives = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
+        if self.looking_scans == 0:
+            idle |= dict.fromkeys(of_negatives, "looking_scans is 0, so no negative is read")
+        if self.served:
+            idle |= dict.fromkeys((*of_model, *of_negatives), "the model is at an endpoint")
+        else:
+            idle |= dict.fromkeys(of_endpoint, f"the model is not {SERVED}NAME")
+        if self.predictions:
+            of_writing = ("max_new_tokens", "slices_as")
+            idle |= dict.fromkeys((*of_model, *of_negatives, *of_writing), "the reports of --predictions are there")
+        return idle
+
     def check(self) -> None:
         """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
         CTRatePairsConfig(**self.dataset_options())
@@ -78,7 +100,12 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         if self.predictions and self.max_eval_samples:
             raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
-            raise FileNotFoundError(f"There is no file {self.predictions}.")
+            raise FileNotFoundError(no_such("file", self.predictions))
+        self.template_kwargs()
+        if self.slices_as == "video" and not self.served:
+            raise ValueError(
+                "--slices_as video is for an --endpoint: a model that takes videos is loaded to get them."
+            )
         if self.served and not self.endpoint:
             raise ValueError(
                 f"A model {SERVED}NAME needs --endpoint: the base URL of its API, such as http://127.0.0.1:8000/v1."
@@ -87,8 +114,11 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs evaluate`."""
-    (args,) = RecipeParser([EvaluationArguments], "ct-rate-pairs evaluate", __doc__).parse(argv)
+    parser = RecipeParser([EvaluationArguments], "ct-rate-pairs evaluate", __doc__)
+    (args,) = parser.parse(argv)
     args.check()
+    parser.refuse_idle(args.idle())
+    parser.tell_idle(args.idle())
 
     from datasets import load_dataset
 
@@ -96,17 +126,21 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.predictions.provenance import row_settings_of
     from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.scoring.scores import score_reports
-    from ct_rate_pairs.trainer import read_row_settings
+    from ct_rate_pairs.trainer.row_settings import options_to_show, tell_assumed
 
+    options = args.dataset_options()
     if args.predictions:
-        kept, path = row_settings_of(args.predictions), Path(args.predictions)
+        options, path = row_settings_of(args.predictions) | options, Path(args.predictions)
+        tell_assumed(args.predictions, options, settings=("target",))  # no volume is read
         out = Path(args.output_dir) if args.output_dir else path.with_name(f"{path.stem}_evaluation")
     else:
         out = args.evaluation_folder(not args.served and is_model_folder(args.model_name_or_path))
-        if not args.served:  # the branch may change during the evaluation
+        if args.served:
+            tell_assumed(args.model_name_or_path, options)
+        else:  # by commit, because the branch may change during the evaluation
             args.model_revision = commit_of(args.model_name_or_path, args.model_revision)
-        kept = {} if args.served else read_row_settings(args.model_name_or_path, args.model_revision)
-    options = kept | args.dataset_options() | {"task": "report"}
+            options = options_to_show(args.model_name_or_path, args.model_revision, options, "report")
+    options |= {"task": "report"}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = index[args.split]
     score = args.given(ScoringArguments) | {"ci": args.ci}
@@ -124,14 +158,22 @@ def main(argv: Sequence[str]) -> None:
 
 def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:
     """Measures a file of reports. Neither a model nor a volume is read."""
-    from ct_rate_pairs.eval.predictions.provenance import check_references
-    from ct_rate_pairs.eval.predictions.store import read_predictions
+    from ct_rate_pairs.eval.predictions.provenance import check_references, read_provenance
+    from ct_rate_pairs.eval.predictions.store import count_cut, read_cut, read_predictions
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     predictions = read_predictions(args.predictions)
     check_references(args.predictions, split, args.split)
     print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
-    write_results(score_predictions(predictions, split, **score), out, predictions=predictions, looking={})
+    results, counts = (
+        score_predictions(predictions, split, **score),
+        count_cut(read_cut(args.predictions), predictions),
+    )
+    if not counts:
+        print("Whether reports are cut at a limit of tokens is not known: the file does not tell.")
+    limit = read_provenance(args.predictions).get("max_new_tokens")
+    results["model"] |= counts | ({"max_new_tokens": limit} if limit else {})
+    write_results(results, out, predictions=predictions, looking={})
 
 
 def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -> None:
@@ -148,7 +190,13 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     name = args.model_name_or_path.removeprefix(SERVED)
-    endpoint = Endpoint(args.endpoint, name, deidentified=args.i_have_deidentified, slices_as=args.slices_as)
+    endpoint = Endpoint(
+        args.endpoint,
+        name,
+        deidentified=args.i_have_deidentified,
+        slices_as=args.slices_as,
+        chat_template_kwargs=args.template_kwargs(),
+    )
     scans, sizes = first_rows(split, args.max_eval_samples), {"max_new_tokens": args.max_new_tokens}
     made_with = describe_provenance(
         f"{args.model_name_or_path}@{endpoint.url}", split, split=args.split, dtype="served", **sizes
@@ -158,15 +206,21 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
         scans,
         out / "predictions.jsonl",
         concurrency=args.concurrency,
-        provenance=made_with | {"slices_as": args.slices_as},
+        provenance=made_with | {"slices_as": args.slices_as, "chat_template_kwargs": endpoint.chat_template_kwargs},
         **sizes,
     )
     print(format_failures(failures, len(scans), out))
     if not predictions:
         raise EndpointError("There is no report to measure.")
     results = score_predictions(predictions, split, **score)
-    results["model"]["failures"] = count_failures(failures)
+    told = {"failures": count_failures(failures), "slices_as": args.slices_as, "max_new_tokens": args.max_new_tokens}
+    results["model"] |= told
     write_results(results, out, predictions=predictions, looking={})
+    if args.slices_as != "video":
+        print(
+            f"The model was shown each scan as {SHOWN[args.slices_as]}. A model that was trained here on videos "
+            "(Qwen) was not asked in the form of its training. --slices_as video asks a vLLM server in that form."
+        )
     print("Not measured: loss gaps, report matching, shuffled volumes. These need a model that can be loaded.")
 
 
@@ -178,18 +232,22 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     from ct_rate_pairs.eval.load_model import check_model, load_model, version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
-    from ct_rate_pairs.eval.predictions.store import write_predictions
+    from ct_rate_pairs.eval.predictions.store import read_cut, write_predictions
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import evaluate_model
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
-    model, collator = load_model(name, revision, args.dtype, state.device, args.slices_as)
+    model, collator = load_model(
+        name, revision, args.dtype, state.device, args.slices_as, chat_template_kwargs=args.template_kwargs()
+    )
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
     made_with = {"split": args.split, "dtype": str(model.dtype), "max_new_tokens": args.max_new_tokens}
     provenance = describe_provenance(version_of(name, revision), split, **made_with)
     if args.slices_as != "slices":
         provenance["slices_as"] = args.slices_as
+    if collator.chat_template_kwargs:
+        provenance["chat_template_kwargs"] = collator.chat_template_kwargs
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": args.max_new_tokens}
     predictions = write_predictions(
         model,
@@ -205,7 +263,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     if state.is_main_process:
         with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options)
         scans = first_rows(with_negatives, args.max_eval_samples)
-        seen = {"looking_scans": args.looking_scans, "seed": args.seed}
+        seen = {"looking_scans": args.looking_scans, "seed": args.seed, "cut": read_cut(out / "predictions.jsonl")}
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

@@ -39,10 +39,18 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
         },
     )
 
+    def idle(self) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_tasks([self.task]) | self.idle_revision()
+        return idle | {"answers": "answers of vqa are always generated"} if self.task == "vqa" else idle
+
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs evaluate-task`."""
-    (args,) = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__).parse(argv)
+    parser = RecipeParser([TaskEvaluationArguments], "ct-rate-pairs evaluate-task", __doc__)
+    (args,) = parser.parse(argv)
+    parser.refuse_idle(args.idle())
+    parser.tell_idle(args.idle())
     if not args.model_name_or_path:
         raise ValueError("Give --model_name_or_path: a folder, or a name on the Hub.")
 
@@ -53,11 +61,12 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.metrics.bootstrap import check_level
     from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
     from ct_rate_pairs.readers import reader_of
-    from ct_rate_pairs.trainer import read_row_settings
+    from ct_rate_pairs.trainer.row_settings import options_to_show
 
     check_level(args.ci)
     name, revision = args.model_name_or_path, args.model_revision
-    options = read_row_settings(name, revision) | args.dataset_options() | {"negative": "none", "seed": args.seed}
+    task = "report" if args.answers == "texts" else args.task  # what the model must have learnt
+    options = options_to_show(name, revision, args.dataset_options(), task) | {"negative": "none", "seed": args.seed}
     if args.task == "errors" and args.answers == "texts":
         options["task"] = "report"  # the statements of these reports are made wrong later
     dataset = load_dataset("ct_rate_pairs", **options)
@@ -70,14 +79,17 @@ def main(argv: Sequence[str]) -> None:
     elif args.answers == "texts":
         folder = f"{args.task}-texts"
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model, collator = load_model(name, revision, args.dtype, device)
+    model, collator = load_model(name, revision, args.dtype, device, chat_template_kwargs=args.template_kwargs())
+    made_with = {"model": version_of(name, revision), "split": args.split, "seed": args.seed}
+    if collator.chat_template_kwargs:
+        made_with["chat_template_kwargs"] = collator.chat_template_kwargs
     settings = TaskSettings(
         max_samples=args.max_eval_samples,
         batch_size=args.per_device_eval_batch_size,
         max_new_tokens=args.max_new_tokens,
         answers=args.answers,
         ci=args.ci,
-        made_with={"model": version_of(name, revision), "split": args.split, "seed": args.seed},
+        made_with=made_with,
     )
     out = args.evaluation_folder(is_model_folder(name), folder)
     EVALUATIONS[args.task](model, collator, rows, dataset["train"], out, settings)

@@ -29,13 +29,18 @@ from pathlib import Path
 
 import ct_rate_pairs
 from ct_rate_pairs.command_line import run
-from ct_rate_pairs.recipes.arguments import OLD_NAMES, DataArguments, RecipeParser, TaskArguments
+from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.recipes.arguments import OLD_NAMES, ChatArguments, DataArguments, RecipeParser, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
 
+# Options of Trainer's own optimizers, which Muon does not take.
+OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_beta2", "adam_epsilon")
+
+
 @dataclass
-class RecipeArguments(TaskArguments, DataArguments):
+class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
@@ -49,7 +54,6 @@ class RecipeArguments(TaskArguments, DataArguments):
             "help": "Planes of the slices; jitter: random planes, as augmentation.",
         },
     )
-    freeze_vision: bool = field(default=False, metadata={"help": "Do not train the vision tower."})
     streaming: bool = field(
         default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
     )
@@ -84,8 +88,23 @@ class RecipeArguments(TaskArguments, DataArguments):
 
     def check(self, args) -> None:
         """Raises a `ValueError` for options that exclude each other."""
+        from ct_rate_pairs.trainer.negative_sft_config import DEFAULTS
+
+        values = args.to_dict()  # of enumerations, it has the plain values
+        changed = [name for name in OF_OPTIM if values[name] != DEFAULTS[name]]
+        if self.muon and changed:
+            raise ValueError(
+                f"--muon true trains by Muon and AdamW with their own settings, so {changed[0]}="
+                f"{values[changed[0]]} would have no effect: leave one of the two out."
+            )
         if args.beta > 0 and self.negative == "none":
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+        if args.hub_strategy == "all_checkpoints":
+            raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
+        if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":
+            raise ValueError("hub_strategy=checkpoint needs checkpoints: pass --save_strategy steps or epoch.")
+        if args.trust_remote_code:
+            raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
         if "report" in self.task_weights():
             return
         if self.confidence_scans:
@@ -93,24 +112,70 @@ class RecipeArguments(TaskArguments, DataArguments):
         if args.push_to_hub:
             raise ValueError("A model that learns no reports has no card to be published with: leave push_to_hub out.")
 
+    def check_model(self, model_args) -> None:
+        """Raises a `ValueError` for options of the model that exclude each other."""
+        quantized = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
+        if quantized and not model_args.use_peft:
+            raise ValueError(f"{quantized[0]}=true: such weights cannot learn. Train adapters: --use_peft true.")
+        if quantized and model_args.model_name_or_path == "tiny":
+            raise ValueError(f"{quantized[0]}=true is for the weights of a released model, and tiny has none.")
+        if self.muon and model_args.use_peft:
+            raise ValueError(
+                "--muon true is for a model that is trained from scratch, not for adapters: leave it out."
+            )
+
+    def idle(self, args, model_args) -> dict[str, str]:
+        """The options of this recipe and of the model that have no effect beside the others, and why."""
+        idle = self.idle_negatives() | self.idle_tasks(self.task_weights())
+        if self.muon:
+            idle |= dict.fromkeys(OF_OPTIM, "muon is true")
+        if self.mixture is not None:
+            idle["task"] = "mixture names the tasks"
+            if not self.streaming:
+                idle["streaming"] = "a mixture is always streamed"
+        if args.eval_strategy == "no":
+            idle["validation_scans"] = "eval_strategy is no"
+        if not args.push_to_hub and args.resume_from_checkpoint != "last-checkpoint":
+            of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
+            idle |= dict.fromkeys(of_hub, "push_to_hub is false")
+        names = vars(model_args)
+        if not model_args.use_peft:
+            idle |= dict.fromkeys(
+                (n for n in names if n.startswith(("lora_", "use_rs", "use_do"))), "use_peft is false"
+            )
+        if not model_args.load_in_4bit:
+            idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
+        if model_args.model_name_or_path == "tiny":
+            of_released = ("model_revision", "dtype", "attn_implementation")
+            idle |= dict.fromkeys(of_released, "the tiny model is made anew, in float32")
+        elif Path(model_args.model_name_or_path or "").is_dir():
+            idle["model_revision"] = "a folder has no revisions"
+        return idle
+
 
 def load_model(model_args, texts: list[str], seed: int) -> tuple:
     """The model and processor of `--model_name_or_path`; `"tiny"` is untrained, with a vocabulary from `texts`."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import get_quantization_config
 
+    from ct_rate_pairs.eval.load_model import commit_of
+    from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
     from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
     if model_args.model_name_or_path == "tiny":
         return make_tiny_qwen(texts, seed=seed)
+    commit = commit_of(model_args.model_name_or_path, model_args.model_revision)
     model = AutoModelForImageTextToText.from_pretrained(
         model_args.model_name_or_path,
-        revision=model_args.model_revision,
+        revision=commit,
         dtype=model_args.dtype or "auto",
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
     )
-    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
+    if before := find_row_settings(model_args.model_name_or_path, commit):
+        setattr(model.config, KEY, before.content())
+    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=commit)
 
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
@@ -134,12 +199,14 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     from trl import get_peft_config
 
     from ct_rate_pairs.eval.rows import first_rows
+    from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer import (
         MuonAdamW,
         NegativeSFTTrainer,
         PairCollator,
         WriteReportSamples,
     )
+    from ct_rate_pairs.trainer.row_settings import settings_of
     from ct_rate_pairs.trainer.task_mixture import stream_rows
 
     weights, index = recipe_args.task_weights(), next(iter(indexes.values()))
@@ -152,7 +219,8 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         args=args,
         train_dataset=stream_rows(args, weights, indexes, options) if streams else index["train"],
         eval_dataset=validation,
-        data_collator=PairCollator(processor),
+        data_collator=PairCollator(processor, chat_template_kwargs=recipe_args.template_kwargs()),
+        row_settings=settings_of([reader_of(of_task["train"]) for of_task in indexes.values()]),
         processing_class=processor,
         peft_config=get_peft_config(model_args),
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
@@ -182,18 +250,18 @@ def resume_from(args, hub: dict) -> str | bool | None:
         fetched = [fetch_checkpoint(output_dir=args.output_dir, **place) if args.process_index == 0 else None]
         return broadcast_object_list(fetched)[0]
     # On the command line "true" is a string, which Trainer would take for a path.
-    return args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
+    wanted = args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
+    if isinstance(wanted, str) and not Path(wanted).is_dir():
+        raise FileNotFoundError(f"--resume_from_checkpoint: {no_such('folder', wanted)}")
+    return wanted
 
 
-def save_run(trainer, processor, readers: list) -> Path:
-    """Saves model, processor and row settings, and removes the predictions and confidences of an earlier run."""
-    from ct_rate_pairs.trainer.row_settings import save_row_settings
-
+def save_run(trainer, processor) -> Path:
+    """Saves model, row settings and processor, and removes the predictions and confidences of an earlier run."""
     out = Path(trainer.args.output_dir)
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        save_row_settings(readers, out)
         for earlier in ("predictions.jsonl", "confidence.json"):
             (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
@@ -216,6 +284,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     import torch
     from datasets import load_dataset
 
+    from ct_rate_pairs.eval.predictions.store import read_cut
     from ct_rate_pairs.eval.rows import first_rows, references_of
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
@@ -232,7 +301,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         fitted_on = first_rows(validation, recipe_args.confidence_scans)
         fit_confidence(model, collator, fitted_on, **sizes).save(out)
     _, reports, labels = references_of(index["train"])
-    known = {"train_reports": reports, "train_labels": labels}
+    known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(out / "predictions.jsonl")}
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")
@@ -246,6 +315,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         steps=trainer.state.global_step,
         hardware=f"{args.world_size} x {gpu}" if gpu else f"{os.cpu_count()} CPU cores",
         minutes=told["minutes"],
+        takes_video=collator.takes_video,
         base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
         **{name: getattr(recipe_args, name) for name in drawn},
     )
@@ -253,24 +323,38 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     keep_reference_hashes(out, texts_of(scans))
 
 
-def parse(argv: Sequence[str]) -> list:
-    """The options of the recipe, of the training and of the model."""
-    import torch
+def make_parser() -> RecipeParser:
+    """The parser of the options of the recipe, of the training and of the model."""
     from trl import ModelConfig
 
     from ct_rate_pairs.trainer.negative_sft_config import NegativeSFTConfig
 
+    old_names = {"eval_scans": OLD_NAMES["eval_scans"]}
+    return RecipeParser([RecipeArguments, NegativeSFTConfig, ModelConfig], "ct-rate-pairs train", __doc__, old_names)
+
+
+def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
+    """The options of the recipe, of the training and of the model. An option without effect is refused, or told."""
+    import torch
+
+    from ct_rate_pairs.trainer.negative_sft_config import idle_options
+
     if not torch.accelerator.is_available():
         argv = [*argv, "--use_cpu", "true"]  # otherwise bf16 is refused before errors of the data are reported
-    old_names = {"eval_scans": OLD_NAMES["eval_scans"]}
-    parser = RecipeParser([RecipeArguments, NegativeSFTConfig, ModelConfig], "ct-rate-pairs train", __doc__, old_names)
-    return parser.parse(argv, config="heter")
+    parser = parser or make_parser()
+    recipe_args, args, model_args = parser.parse(argv, config="heter")
+    idle = recipe_args.idle(args, model_args)
+    parser.refuse_idle(idle | idle_options(args))
+    parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
+    return [recipe_args, args, model_args]
 
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs train`."""
-    recipe_args, args, model_args = parse(argv)
+    parser = make_parser()
+    recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
+    recipe_args.check_model(model_args)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy
@@ -281,9 +365,11 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.checkpoints import PushCheckpoints, take_over_push
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
-    from ct_rate_pairs.readers import reader_of
+    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
+    if model_args.model_name_or_path != "tiny":
+        check_name(model_args.model_name_or_path)
     logging.basicConfig(level=logging.WARNING)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:
@@ -292,15 +378,13 @@ def main(argv: Sequence[str]) -> None:
     indexes = load_tasks(recipe_args, args, options)
     index = next(iter(indexes.values()))
     model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
-    if recipe_args.freeze_vision:
-        model.get_encoder("image").requires_grad_(False)
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     told = {"minutes": (time.monotonic() - start) / 60, "index": index, "options": options}
-    told["out"] = out = save_run(trainer, processor, [reader_of(index["train"]) for index in indexes.values()])
+    told["out"] = out = save_run(trainer, processor)
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.near_names import no_such
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,17 +26,22 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
 
     from ct_rate_pairs.eval.tables import paper_table, write_csv, write_markdown
+    from ct_rate_pairs.trainer.generation import cut_warning
 
     files = {"Origin": args.origin, "Ours-Gauss": args.gauss, "Ours-Heter": args.heter}
     files = {name: path / "results.json" if path.is_dir() else path for name, path in files.items()}
     for path in files.values():
         if not path.is_file():
-            raise FileNotFoundError(f"There is no {path}. Give the folder of a finished run, or its results.json.")
-    lines = paper_table({name: json.loads(path.read_text()) for name, path in files.items()})
+            raise FileNotFoundError(f"{no_such('file', path)} Give the folder of a finished run, or its results.json.")
+    runs = {name: json.loads(path.read_text()) for name, path in files.items()}
+    lines = paper_table(runs)
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     write_markdown(lines, args.output_file.with_suffix(".md"))
     write_csv(lines, args.output_file.with_suffix(".csv"))
     print(args.output_file.with_suffix(".md").read_text())
+    for name, results in runs.items():
+        if warning := cut_warning(results["model"].get("cut", 0), results["model"]["n"]):
+            print(f"{name}: {warning}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
 
@@ -62,23 +63,39 @@ class MatcherArguments(DataArguments):
         metadata={"help": "Folders of `evaluate-task --task matching` for other models, to add to the table."},
     )
 
+    def idle(self, eval_strategy: str) -> dict[str, str]:
+        """The options without effect beside the others, and why."""
+        idle = self.idle_negatives()
+        if self.image_tower == "cnn3d":
+            idle["vision_model"] = "image_tower=cnn3d has no CLIP vision model"
+        if eval_strategy == "no":
+            idle["validation_scans"] = "eval_strategy is no"
+        return idle
 
-def load_matcher(recipe_args: MatcherArguments, texts: list[str], seed: int) -> tuple:
-    """The model and its tokenizer. Small untrained towers have a vocabulary from `texts`."""
+
+def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int) -> tuple:
+    """
+    The model and its tokenizer. Each of the one or three parts of `window` is a channel of the slices. Small untrained
+    towers have a vocabulary from `texts`.
+    """
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
+    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
     from ct_rate_pairs.trainer.tiny import make_tiny_matcher
+    from ct_rate_pairs.volumes.windows import windows_of
 
     config = {
         "image_tower": recipe_args.image_tower,
         "image_size": tuple(recipe_args.image_size),
-        "num_channels": 3 if recipe_args.window == "rgb" else 1,
+        "num_channels": len(windows_of(window)),
     }
     if recipe_args.text_model == "tiny" and recipe_args.vision_model is None:
         return make_tiny_matcher(texts, seed=seed, **config)
     if recipe_args.text_model == "tiny":
         raise ValueError(f"vision_model={recipe_args.vision_model} needs a pretrained --text_model beside it.")
+    for name in filter(None, (recipe_args.text_model, recipe_args.vision_model)):
+        check_name(name)
     text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False)
     config["text_config"] = text.config
     vision = None
@@ -113,6 +130,8 @@ def read_beside(folder: str, asked: list) -> dict:
     from ct_rate_pairs.eval.tasks.matching import fingerprint_questions
 
     file = Path(folder) / "results.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"--beside: {no_such('file', file)}")
     results = json.loads(file.read_text())
     questions = {fingerprint_questions(rows) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:
@@ -143,6 +162,9 @@ def main(argv: Sequence[str]) -> None:
 
     parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
     recipe_args, args = parser.parse(argv)
+    idle = recipe_args.idle(args.eval_strategy)
+    parser.refuse_idle(idle)
+    parser.tell_idle(idle)
 
     from ct_rate_pairs.eval.matcher import evaluate_matcher
     from ct_rate_pairs.eval.rows import first_rows
@@ -150,6 +172,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+    from ct_rate_pairs.trainer.row_settings import KEY, settings_of
 
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
@@ -167,10 +190,12 @@ def main(argv: Sequence[str]) -> None:
     test = load_split("test", options | {"negative": "none"})
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
-    model, tokenizer = load_matcher(recipe_args, reports, args.seed)
+    window = reader_of(train).source.settings.window  # a prepared copy has its own
+    model, tokenizer = load_matcher(recipe_args, window, reports, args.seed)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 
+    setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
     trainer = Trainer(
         model=model,

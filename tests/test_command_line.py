@@ -10,9 +10,10 @@ import yaml
 from helpers.paths import ROOT
 
 from ct_rate_pairs.__main__ import COMMANDS, main
-from ct_rate_pairs.command_line import CommandParser, read_config, run
+from ct_rate_pairs.command_line import CommandParser, add_options, read_config, run
 from ct_rate_pairs.recipes import evaluate_reports, sft_neg
 from ct_rate_pairs.recipes.arguments import CONFIGS, RecipeParser, TaskArguments, find_config
+from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 
 OF_TRAINER = ("train", "train-matcher")  # these show the options of Trainer, which needs torch
@@ -118,7 +119,7 @@ def test_configs_are_found_from_anywhere_by_name_and_by_their_path_in_the_checko
         assert find_config(name) == CONFIGS / "phantom.yaml"
     (tmp_path / "phantom").write_text("seed: 1\n")  # a file of that name goes first
     assert read_config(find_config("phantom")) == {"seed": 1}
-    with pytest.raises(FileNotFoundError, match=r"no config phantm: give a file, or one of .*phantom"):
+    with pytest.raises(FileNotFoundError, match=r"no config phantm .*meant.* Give a file, or one of .*phantom"):
         find_config("phantm")
     with pytest.raises(FileNotFoundError):
         find_config("elsewhere/phantom.yaml")
@@ -158,15 +159,47 @@ def test_a_config_that_is_wrong_is_named(tmp_path, capsys, content, message):
     assert end.value.code == 2 and message in told and "wrong.yaml" in told
 
 
-def test_windows_and_spacings_are_read_from_words_and_from_lists(tmp_path):
+THREE = ((-1225, 1025), (-135, 215), (0, 80))
+
+
+def test_spacings_are_read_from_words():
+    (args,) = RecipeParser([TaskArguments], "x", "").parse(["--spacing", "1", "2", "3"])
+    assert args.spacing == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml", "window"),
+    [
+        ("rgb", "rgb", "rgb"),
+        ("-1000 200", "[-1000, 200]", (-1000, 200)),
+        ("-1000 200", "-1000 200", (-1000, 200)),
+        ("-1225 1025 -135 215 0 80", "[-1225, 1025, -135, 215, 0, 80]", THREE),
+        ("-1225 1025 -135 215 0.0 8e1", "[[-1225, 1025], [-135, 215], [0, 80]]", THREE),
+    ],
+)
+def test_a_window_is_the_same_on_every_command_line_and_in_a_config(tmp_path, words, yaml, window):
     parser = RecipeParser([TaskArguments], "x", "")
-    (args,) = parser.parse(["--window", "-1000", "200", "--spacing", "1", "2", "3"])
-    assert args.window == (-1000, 200) and args.spacing == [1, 2, 3]
-    (args,) = parser.parse(["--window", "rgb"])
-    assert args.window == "rgb"
-    (tmp_path / "c.yaml").write_text("window: [-160, 240]\n")
-    (args,) = parser.parse(["--config", str(tmp_path / "c.yaml")])
-    assert args.window == (-160, 240)
+    assert parser.parse(["--window", *words.split()])[0].window == window
+    (tmp_path / "c.yaml").write_text(f"window: {yaml}\n")
+    assert parser.parse(["--config", str(tmp_path / "c.yaml")])[0].window == window
+    options = CommandParser("x")
+    add_options(options, VolumeSettings)  # as `show`, `prepare` and `partners` have them
+    assert volume_options(vars(options.parse_args(["--window", *words.split()]))) == {"window": window}
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml"),
+    [
+        *(("bone", "bone"), ("5", "5"), ("1 2 3", "[1, 2, 3]"), ("1 2 3 4", "[[1, 2], [3, 4]]"), ("2 1", "[2, 1]")),
+        *(("1 2 3 4 5 6 7", "[1, 2, 3, 4, 5, 6, 7]"), ("low high", "[[1, 2], [3]]"), ("1 2 3 4 5 x", "[1, x]")),
+    ],
+)
+def test_other_windows_are_refused_before_anything_is_read(tmp_path, words, yaml):
+    parser = RecipeParser([TaskArguments], "x", "")
+    (tmp_path / "c.yaml").write_text(f"window: {yaml}\n")
+    for arguments in (["--window", *words.split()], ["--config", str(tmp_path / "c.yaml")]):
+        with pytest.raises(ValueError, match="window=.*'rgb', a pair .*or three pairs"):
+            parser.parse(arguments)
 
 
 def raising(error):
@@ -211,13 +244,16 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
         (["evaluate", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere"),
         (["evaluate", "--model_name_or_path", "m", "--min_label_distance", "99"], "min_label_distance"),
         (["evaluate", "--model_name_or_path", "m", "--negative", "hetr"], "invalid choice"),
-        (["table", "a", "b", "c"], "There is no a. Give the folder"),
+        (["table", "a", "b", "c"], "There is no file a. Give the folder"),
         (["evaluate-task", "--task", "vqa"], "Give --model_name_or_path"),
         (["evaluate-task", "--task", "captions"], "invalid choice"),
-        (["compare", "--first", "a", "--second", "b"], "There are no predictions"),
-        (["train", "--config", "phantom", "--data_dir", "nowhere"], "holds no folder `dataset/`"),
+        (["compare", "--first", "a", "--second", "b"], "There is no file or folder a."),
+        (["train", "--config", "phantom", "--data_dir", "nowhere"], "There is no folder nowhere."),
+        (["train", "--config", "phantom", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere."),
+        (["show", "nowhere"], "There is no folder nowhere."),
+        (["prepare", "--output_dir", "o", "--data_dir", "nowhere"], "There is no folder nowhere."),
         (["train", "--config", "phantom", "--negative", "none"], "--beta 0"),
-        (["publish", "nowhere", "a/b"], "has no README.md"),
+        (["publish", "nowhere", "a/b"], "There is no folder nowhere."),
     ):
         with pytest.raises(SystemExit) as end:
             run(main, argv)
@@ -236,7 +272,7 @@ def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path,
     )
     assert done.returncode != 0
     ours = done.stderr[: done.stderr.index("Traceback")]  # what follows is the launcher's, on the exit code
-    assert "error: " in ours and "holds no folder `dataset/`" in ours
+    assert "error: " in ours and "There is no folder nowhere." in ours
     assert "returned non-zero exit status 2" in done.stderr and 'recipes/sft_neg.py", line' not in done.stderr
 
 

@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "negative_sft_config": ["NegativeSFTConfig"],
         "negative_sft_trainer": ["NegativeSFTTrainer"],
         "pair_collator": ["PairCollator"],
-        "row_settings": ["read_row_settings", "save_row_settings"],
+        "row_settings": ["RowSettings", "read_row_settings", "save_row_settings"],
     },
 )

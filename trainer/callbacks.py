@@ -3,6 +3,7 @@ Callbacks of the trainer: one writes reports during training, to read them and t
 passes the epoch to the dataset.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from trl import SFTTrainer
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader, reader_of
 
-from .generation import generate_batch
+from .generation import cut_warning, write_batch
 
 
-SAMPLE = "## {volume}\n\n### Reference\n\n{reference}\n\n### Generated\n\n{report}\n"
+logger = logging.getLogger(__name__)
+
+SAMPLE = "## {volume}\n\n### Reference\n\n{reference}\n\n### Generated{limit}\n\n{report}\n"
 
 
 class WriteReportSamples(TrainerCallback):
@@ -29,7 +32,8 @@ class WriteReportSamples(TrainerCallback):
     hold texts of CT-RATE, whose licence forbids redistribution, so they stay on this machine and are not logged.
 
     The scores are logged and added to the metrics of the evaluation, so that `metric_for_best_model` may name one of
-    them. The loss is a poor measure for reports, because most tokens belong to the template.
+    them. The loss is a poor measure for reports, because most tokens belong to the template. `eval_cut_share`, the
+    share of the reports that are cut at `max_new_tokens`, is logged, too.
 
     Reports are written greedily, and each process writes a part of them. The callback does not change the training.
 
@@ -90,16 +94,22 @@ class WriteReportSamples(TrainerCallback):
             path = Path(args.output_dir) / "samples" / f"step-{state.global_step:06d}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(SAMPLE.format(**scan) for scan in scans[: self.num_samples]))
+            if warning := cut_warning(sum(scan["cut"] for scan in scans), len(scans), self.max_new_tokens):
+                logger.warning("Samples of step %d: %s", state.global_step, warning)
+        scores = {"eval_cut_share": sum(scan["cut"] for scan in scans) / max(1, len(scans))}
         if self.score:
             scored = scans[: self.num_scored]
-            scores = self.score([scan["report"] for scan in scored], [scan["labels"] for scan in scored])
-            scores = {f"eval_{name}": value for name, value in scores.items()}
-            # Trainer has already logged the metrics, but it has not yet chosen the best checkpoint by them.
-            metrics.update(scores)
-            self.trainer.log(scores)
+            by_name = self.score([scan["report"] for scan in scored], [scan["labels"] for scan in scored])
+            scores |= {f"eval_{name}": value for name, value in by_name.items()}
+        # Trainer has already logged the metrics, but it has not yet chosen the best checkpoint by them.
+        metrics.update(scores)
+        self.trainer.log(scores)
 
     def _write_reports(self, batch_size: int) -> list[dict[str, Any]]:
-        """`volume`, `reference`, `labels` and `report` of each scan. Every process gets the same list."""
+        """
+        `volume`, `reference`, `labels`, `report`, `cut` and `limit` (its note) of each scan. Every process gets the
+        same list.
+        """
         scans = []
         indices = list(range(len(self.dataset)))
         # With padding, all processes generate equally often: the processes of a sharded model need each other.
@@ -107,13 +117,14 @@ class WriteReportSamples(TrainerCallback):
             for start in range(0, len(share), batch_size):
                 part = share[start : start + batch_size]
                 rows = [self.dataset[index] for index in part]
-                reports = generate_batch(
+                reports = write_batch(
                     self.trainer.model, self.trainer.data_collator, rows, max_new_tokens=self.max_new_tokens
                 )
                 for index, row, report in zip(part, rows, reports, strict=True):
                     reference = row["completion"][0]["content"]
                     scan = {"volume": row["volume"], "reference": reference, "labels": row["labels"]}
-                    scans.append((index, scan | {"report": report}))
+                    limit = f" (cut at {self.max_new_tokens} tokens)" if report.cut else ""
+                    scans.append((index, scan | {"report": report.text, "cut": report.cut, "limit": limit}))
         by_index = dict(gather_object(scans))
         return [by_index[index] for index in indices]
 

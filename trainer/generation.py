@@ -1,15 +1,21 @@
 """Writes a batch of reports for a batch of scans, at temperature 0."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
+from .chat_template import THOUGHT_BEGINS, without_thought
 from .pair_collator import PairCollator
 
 
+logger = logging.getLogger(__name__)
+
+MOST_CUT = 0.01  # share of cut texts above which a warning is given
 # Always the most likely token, nothing is drawn (paper, section 8).
 GREEDY = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
 
@@ -25,7 +31,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@torch.no_grad()
+class Written(NamedTuple):
+    """A text that a model has written, and whether it met the limit of tokens before its end, so that it is cut."""
+
+    text: str
+    cut: bool
+
+
 def generate_batch(
     model: PreTrainedModel,
     collator: PairCollator,
@@ -34,6 +46,25 @@ def generate_batch(
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
 ) -> list[str]:
+    """
+    Writes one report per row, see [`write_batch`], which also tells which reports are cut.
+
+    Returns:
+        `list[str]`: the reports in the order of the rows.
+    """
+    sizes = {"max_new_tokens": max_new_tokens, "streamer": streamer}
+    return [written.text for written in write_batch(model, collator, rows, **sizes)]
+
+
+@torch.no_grad()
+def write_batch(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: list[dict],
+    *,
+    max_new_tokens: int,
+    streamer: BaseStreamer | None = None,
+) -> list[Written]:
     """
     Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
 
@@ -54,7 +85,9 @@ def generate_batch(
             Receives the text while it is written. Only for a single row.
 
     Returns:
-        `list[str]`: the reports in the order of the rows, without special tokens and without white space around them.
+        `list[Written]`: the reports in the order of the rows, without special tokens, without white space around them
+        and without thoughts. A report without an end token is cut. If a model that was told to think has not finished
+        its thought, its report is empty, and a warning names the volume.
     """
     generation_config = GenerationConfig(
         **GREEDY,
@@ -67,4 +100,44 @@ def generate_batch(
     with evaluating(model):
         tokens = model.generate(**inputs, generation_config=generation_config, streamer=streamer)  # [B, T]
     answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
-    return [text.strip() for text in collator.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    tokenizer = collator.processor.tokenizer
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    ends = tokenizer.batch_decode(inputs["input_ids"][:, -8:])  # of the prompts, which are padded on the left
+    begun = [end.rstrip().endswith(THOUGHT_BEGINS) for end in ends]
+    reports = list(map(without_thought, texts, begun))
+    for row, report in zip(rows, reports, strict=True):
+        if report is None:
+            logger.warning(
+                "%s: the model was still thinking after %d tokens, so its report is empty. Raise max_new_tokens, or "
+                "turn thinking off.", row.get("volume", "a scan"), max_new_tokens,
+            )  # fmt: skip
+    ends_with = torch.tensor(end_tokens(model), dtype=answers.dtype, device=answers.device)
+    cut = ~torch.isin(answers, ends_with).any(dim=1)  # [B]
+    return [Written(report or "", is_cut) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
+
+
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The tokens that end a text of a model."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def cut_warning(cut: int, total: int, max_new_tokens: int | None = None, what: str = "reports") -> str:
+    """
+    A warning with its remedy, if more than `MOST_CUT` of the texts are cut; otherwise an empty string.
+
+    Args:
+        cut (`int`), total (`int`):
+            Number of texts that are cut, and number of texts.
+        max_new_tokens (`int`, *optional*):
+            The limit that they met, if it is known.
+        what (`str`, *optional*, defaults to `"reports"`):
+            What the texts are.
+    """
+    if not total or cut / total <= MOST_CUT:
+        return ""
+    limit = f"their limit of {max_new_tokens} tokens" if max_new_tokens else "their limit of tokens"
+    return (
+        f"{cut} of {total} {what} ({cut / total:.1%}) met {limit} before their end. They are cut, and what they would "
+        "have said later is missing from every number. Raise --max_new_tokens, and write them again."
+    )

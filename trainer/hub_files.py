@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import _CACHED_NO_EXIST, get_cached_repo_tree, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
@@ -12,15 +13,25 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ct_rate_pairs.hub_errors import explain, is_refusal
+from ct_rate_pairs.near_names import no_such
+
 
 def check_name(name_or_path: str) -> None:
     """Raises a `FileNotFoundError` for what is neither a folder nor can be the name of a repository on the Hub."""
+    if Path(name_or_path).is_dir():
+        return
     try:
         validate_repo_id(name_or_path)
     except HFValidationError as error:
         raise FileNotFoundError(
-            f"There is no folder {name_or_path}, and it cannot be a name on the Hub (USER/NAME)."
+            f"{no_such('folder', name_or_path)} And it cannot be a name on the Hub, which is USER/NAME."
         ) from error
+
+
+def not_readable(name_or_path: str, error: BaseException) -> str:
+    """Why a model cannot be read: there is no folder of this name, and the Hub's answer is an error."""
+    return f"{no_such('folder', name_or_path)} And it cannot be read from the Hub: {explain(error)}."
 
 
 def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
@@ -56,12 +67,18 @@ def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path
         raise OSError(
             f"{revision} is not a valid git identifier of {name_or_path}: it has no such branch, tag or commit."
         ) from error
+    except HfHubHTTPError as error:
+        raise OSError(not_readable(name_or_path, error)) from error
     except LocalEntryNotFoundError as error:
         if _known_missing(name_or_path, file, revision):
             return None
+        cause = error.__cause__
+        remedy = "Try again when the Hub answers."
+        if cause and is_refusal(cause):
+            remedy = "Another try would not help: use another token, or give the folder of a downloaded model."
         raise OSError(
-            f"Whether there is {file} in {name_or_path} is not known: neither the Hub "
-            f"({error.__cause__ or 'offline'}) nor the cache says so. Try again when the Hub answers."
+            f"{no_such('folder', name_or_path)} Whether there is {file} in {name_or_path} is not known: neither the "
+            f"Hub ({explain(cause) if cause else 'offline'}) nor the cache says so. {remedy}"
         ) from error
 
 

@@ -41,7 +41,7 @@ class MatcherConfig(PreTrainedConfig):
             are not resampled, so that a pixel keeps its size in mm, as in CT-CLIP. A CLIP tower then resizes the
             slices to its own square.
         num_channels (`int`, *optional*, defaults to `1`):
-            Channels of the slices: 1 for one window, 3 for `window="rgb"`.
+            Channels of the slices: 1 for one window, 3 for three windows.
         cnn_widths (`tuple[int, ...]`, *optional*, defaults to `(32, 64, 128, 256)`):
             Channels of the blocks of the CNN, multiples of 8. Each block halves height and width.
         cnn_grid (`tuple[int, int, int]`, *optional*, defaults to `(5, 3, 3)`):

@@ -115,7 +115,7 @@ class MatcherCollator:
         if len(stack) != self.config.num_channels:
             raise ValueError(
                 f"{row['volume']}: slices of {len(stack)} channels for a model of {self.config.num_channels}. Use the "
-                "`window` that the model was trained with (three channels are window='rgb')."
+                "`window` that the model was trained with (one window gives one channel, three windows give three)."
             )
         return stack
 

@@ -1,9 +1,12 @@
 """Configuration of the trainer that learns from pairs."""
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, fields
 
 from trl import SFTConfig
 
+
+logger = logging.getLogger(__name__)
 
 GAP_LOSSES = ("hinge", "logistic", "info_nce")  # they need both losses of a pair at the same time
 NEGATIVE_LOSSES = ("capped", "unlikelihood", *GAP_LOSSES)
@@ -50,6 +53,9 @@ class NegativeSFTConfig(SFTConfig):
         global_batch_size (`int`, *optional*):
             Pairs per optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
             or 8 GPUs takes the same steps.
+        freeze_vision (`bool`, *optional*, defaults to `False`):
+            Whether the vision tower stays as it is. In Qwen's models, the tower includes the projector. The trainer
+            refuses adapters in the tower then.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.SFTConfig`]:
@@ -124,8 +130,13 @@ class NegativeSFTConfig(SFTConfig):
         default=None,
         metadata={"help": "Pairs per optimizer step, over all processes. Sets `gradient_accumulation_steps`."},
     )
+    freeze_vision: bool = field(
+        default=False,
+        metadata={"help": "Do not train the vision tower, which in Qwen's models includes the projector."},
+    )
 
     def __post_init__(self):
+        given = dict(vars(self))
         for old, new in (
             ("gradient_checkpointing", "activation_checkpointing"),
             ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
@@ -135,12 +146,7 @@ class NegativeSFTConfig(SFTConfig):
             setattr(self, new, value)
         super().__post_init__()
         self._set_accumulation()
-        for name in ("alpha", "beta"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
-                    "negative, so the minus sign is already there."
-                )
+        self._check_weights()
         self._check_pairs()
         if self.max_negative_loss <= 0:
             raise ValueError(
@@ -150,6 +156,10 @@ class NegativeSFTConfig(SFTConfig):
         for name in ("negative_start_ratio", "negative_warmup_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a share of the training steps, from 0 to 1, got {getattr(self, name)}.")
+        if self.negative_start_ratio == 1 and self.beta > 0:
+            raise ValueError(
+                "`negative_start_ratio` is 1, so no step would have a negative: lower it, or set `beta=0`."
+            )
         if self.negative_start_ratio + self.negative_warmup_ratio > 1:
             raise ValueError(
                 f"`negative_start_ratio` ({self.negative_start_ratio}) and `negative_warmup_ratio` "
@@ -173,10 +183,28 @@ class NegativeSFTConfig(SFTConfig):
                 "The loss always covers the completion alone: leave `assistant_only_loss` and `completion_only_loss` "
                 "at their defaults."
             )
+        for name, reason in idle_options(self).items():
+            if given[name] != DEFAULTS[name]:
+                logger.warning("%s=%s has no effect: %s.", name, given[name], reason)
+
+    def _check_weights(self) -> None:
+        for name in ("alpha", "beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
+                    "negative, so the minus sign is already there."
+                )
+        if self.alpha == self.beta == 0:
+            raise ValueError("`alpha` and `beta` are both 0, so the loss is 0 and nothing learns: set one of them.")
 
     def _set_accumulation(self) -> None:
         if self.global_batch_size is None:
             return
+        if self.auto_find_batch_size:
+            raise ValueError(
+                f"`auto_find_batch_size` changes the batch during the training, so that a step would no longer have "
+                f"`global_batch_size` ({self.global_batch_size}) pairs. Leave one of the two out."
+            )
         batch = self.per_device_train_batch_size * self.world_size
         if self.global_batch_size < 1 or self.global_batch_size % batch:
             raise ValueError(
@@ -202,3 +230,50 @@ class NegativeSFTConfig(SFTConfig):
             )
         if self.negative_temperature <= 0:
             raise ValueError(f"`negative_temperature` must be above 0 nats, got {self.negative_temperature}.")
+
+
+# Options of TRL for datasets and collators that this trainer does not have: a `PairCollator` makes its batches.
+OF_OTHER_COLLATORS = (
+    "dataset_text_field",
+    "dataset_kwargs",
+    "dataset_num_proc",
+    "truncation_mode",
+    "shuffle_dataset",
+    "packing_strategy",
+    "eval_packing",
+    "pad_to_multiple_of",
+    "pad_token",
+)
+DEFAULTS = {option.name: option.default for option in fields(NegativeSFTConfig)}
+
+
+def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
+    """
+    The options whose value does not matter beside the other options of a configuration.
+
+    Args:
+        config ([`NegativeSFTConfig`]):
+            A configuration. It warns of such an option if the value is not the default.
+
+    Returns:
+        `dict[str, str]`: maps the name of each option to the reason.
+    """
+    idle = dict.fromkeys(OF_OTHER_COLLATORS, "the rows of this trainer are neither packed, truncated nor mapped")
+    idle["logging_nan_inf_filter"] = "a loss that is not finite always stops the training"
+    if config.beta == 0:
+        of_pairs = ("negative_loss", "pair_mode", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
+        idle |= dict.fromkeys((*of_pairs, "negative_temperature"), "beta is 0, so no negative is trained on")
+    if config.negative_loss not in ("logistic", "info_nce"):
+        idle["negative_temperature"] = f"negative_loss={config.negative_loss} has no temperature"
+    if config.negative_loss not in ("capped", "hinge"):
+        idle["max_negative_loss"] = f"negative_loss={config.negative_loss} has no cap"
+    if config.max_steps > 0:
+        idle["num_train_epochs"] = f"max_steps={config.max_steps} ends the training"
+    if not config.activation_checkpointing:
+        of_checkpointing = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+        idle |= dict.fromkeys(of_checkpointing, "gradient checkpointing is off")
+    if config.eval_strategy == "no":
+        idle |= dict.fromkeys(("eval_steps", "eval_delay"), "eval_strategy is no")
+    if config.save_strategy == "no":
+        idle |= dict.fromkeys(("save_steps", "save_total_limit", "save_only_model"), "save_strategy is no")
+    return {name: reason for name, reason in idle.items() if name in DEFAULTS}  # older versions of TRL lack some

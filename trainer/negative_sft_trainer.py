@@ -21,6 +21,8 @@ from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weig
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
+from .row_settings import FILE, KEY, RowSettings, RowSettingsError, settings_of_dataset, write_row_settings
+from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
 
 
 logger = logging.getLogger(__name__)
@@ -89,12 +91,17 @@ class NegativeSFTTrainer(SFTTrainer):
         data_collator ([`PairCollator`]):
             Makes batches from the rows. It finds a row with a missing negative, or with a negative of another size,
             only when it makes the batch of this row.
+        row_settings ([`~ct_rate_pairs.trainer.row_settings.RowSettings`], *optional*):
+            How the rows were made. The settings are saved with each checkpoint and with the model. By default, they
+            are those of `train_dataset`, if it is a map-style dataset of `ct_rate_pairs`. Give them for a stream.
         kwargs:
             The other arguments of [`~trl.SFTTrainer`].
 
     Raises:
         `ValueError`: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model takes
-            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set.
+            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set; if
+            `freeze_vision` is set and an adapter in the vision tower would learn; if an adapter is trained on other
+            rows than its base model.
         `NonFiniteLossError`: if a loss is NaN or infinite. The weights have not been changed by this step.
 
     Example:
@@ -122,6 +129,7 @@ class NegativeSFTTrainer(SFTTrainer):
         *,
         train_dataset: Dataset | IterableDataset,
         data_collator: PairCollator,
+        row_settings: RowSettings | None = None,
         **kwargs,
     ):
         check_upload(args)
@@ -132,6 +140,12 @@ class NegativeSFTTrainer(SFTTrainer):
         check_vision(self.model, data_collator.pixels)
         if self.is_distributed_loading_by_transformers:
             check_embeddings(self.model)
+        if args.freeze_vision:
+            if not isinstance(self.model, PeftModel):  # PEFT has frozen all weights of the model but its own
+                vision_tower(self.model).requires_grad_(False)
+            check_frozen_vision(self.model)
+        self.row_settings = row_settings or settings_of_dataset(train_dataset)
+        self._mark_model()
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
@@ -144,6 +158,25 @@ class NegativeSFTTrainer(SFTTrainer):
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
+
+    def _mark_model(self) -> None:
+        """Keeps the row settings in the model's configuration. Tells if the model comes from other rows."""
+        config, settings = self.model.config, self.row_settings
+        if settings is None:
+            logger.warning(
+                "It is not known how the training rows were made, so the model is saved without %s. Pass "
+                "`row_settings`, or rows of `load_dataset('ct_rate_pairs', ...)` that are not streamed.",
+                FILE,
+            )
+        elif changes := RowSettings(config.to_dict().get(KEY) or {}).changes(settings.content()):
+            told = f"The model was trained on other rows: {'; '.join(changes)}."
+            if isinstance(self.model, PeftModel):
+                raise RowSettingsError(
+                    f"{told} An adapter does not change what its base model tells of itself, so that the merged model "
+                    "would be shown the wrong rows. Train on the rows of the base model, or without an adapter."
+                )
+            logger.warning("%s From now on, it is shown the new ones.", told)
+        setattr(config, KEY, settings.content() if settings else {})
 
     def _get_dataloader(self, dataset: Dataset | IterableDataset, **kwargs) -> DataLoader:
         # With `on_error="skip"`, a scan that cannot be read must not end the training. A stream leaves it out itself.
@@ -315,6 +348,12 @@ class NegativeSFTTrainer(SFTTrainer):
         self._last_log += time.monotonic() - start  # the throughput is that of training, without evaluations
         return metrics
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, as [`~transformers.Trainer`] does, with its row settings."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            write_row_settings(self.row_settings, output_dir or self.args.output_dir)
+
     def create_model_card(self, *args, **kwargs) -> None:
         """Write no card: the card needs the final evaluation, and TRL would overwrite it at each checkpoint."""
 
@@ -323,13 +362,35 @@ class NegativeSFTTrainer(SFTTrainer):
         Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` resumes from the last complete
         checkpoint in `output_dir`. An incomplete checkpoint, left by a process that was killed, is not used.
 
+        Before the first step, the trainer prints how many parameters of each part of the model learn.
+
         Raises:
-            `ValueError`: if `resume_from_checkpoint` is `True` and `output_dir` has no complete checkpoint.
+            `ValueError`: if `resume_from_checkpoint` is `True` and `output_dir` has no complete checkpoint; if no
+                parameter of the model, or of its adapters, learns; if the checkpoint was trained on other rows.
         """
+        check_what_learns(self.model)
+        if self.is_world_process_zero():
+            print(format_what_learns(what_learns(self.model)), flush=True)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
+        if resume_from_checkpoint:
+            self._check_checkpoint(Path(resume_from_checkpoint))
         self._last_log = time.monotonic()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _check_checkpoint(self, folder: Path) -> None:
+        """Refuses a checkpoint of other rows, and tells if the optimizer is missing, so that it would start anew."""
+        path = folder / FILE
+        before = RowSettings(json.loads(path.read_text()) if path.is_file() else {})
+        if self.row_settings and (changes := before.changes(self.row_settings.content())):
+            raise RowSettingsError(
+                f"{folder} was trained on other rows: {'; '.join(changes)}. Resume with the options of its run, or "
+                "start a new run from its weights (--model_name_or_path)."
+            )
+        if folder.is_dir() and not (folder / "scheduler.pt").is_file():
+            logger.warning(
+                "%s holds only the model (`save_only_model`): optimizer and learning rate start anew.", folder
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):

@@ -13,6 +13,13 @@ from qwen_vl_utils import process_vision_info
 from transformers import ProcessorMixin
 from trl.trainer.utils import flush_left
 
+from .chat_template import set_chat_template_kwargs
+
+
+# Share of the mean distance by which a slice may lie off its even place. Evenly spread slices are rounded to whole
+# planes, and lie closer; nearly all random ones (`slices="jitter"`) do not.
+_EVEN = 1 / 3
+
 
 class PairCollator:
     """
@@ -24,12 +31,17 @@ class PairCollator:
       a video (Qwen2.5-VL, Qwen3-VL). The slices are not resized ("no further down-sampling", section 5 of the paper).
       If the patch grid does not divide their sides, they are padded with air around their centre. The distance between
       slices sets the frame rate of the video, so that time means physical depth. Qwen2.5-VL has the time in its rotary
-      positions, Qwen3-VL in seconds that are written in the prompt.
+      positions, Qwen3-VL in seconds that are written in the prompt. If the slices are uneven (`slices="jitter"`),
+      Qwen3-VL is told the depth of each; Qwen2.5-VL takes only one rate, and is told their mean distance.
     - Otherwise as images, one per slice (Gemma 3, MedGemma), with the processor's own resizing and image tokens. Such
       a model knows the order of the slices, but not their distance.
 
     The two halves of a pair share their text. `input_ids`, masks, labels, grids and positions occur once, and the
     negative is one more tensor: `negative_X` replaces `X` when the negative is scored. Nothing is ever truncated.
+
+    A thinking model (Qwen3.5, 3.6, 3.8) is asked without thinking, because the reports hold no thoughts. All that a
+    chat template writes before an answer, such as an empty thought, belongs to the prompt, in training and in
+    generation. No label covers it.
 
     The collator does not decide which weights are trained. To freeze the vision tower of any model, call
     `model.get_encoder("image").requires_grad_(False)` before you create the trainer. With LoRA, leave the vision tower
@@ -42,10 +54,17 @@ class PairCollator:
             Depth in mm that counts as one second of video. Qwen2.5-VL has 2 positions per second. So with 10, slices
             30 mm apart give the frame pairs the temporal positions 0, 12, 24, ...; for Qwen3-VL, the prompt has
             `<1.5 seconds>`, `<7.5 seconds>`, ... before them. Images do not use this value.
+        chat_template_kwargs (`dict`, *optional*):
+            Default arguments of the chat template. They are written into the processor's template, and saved with
+            the processor, see [`~ct_rate_pairs.trainer.chat_template.set_chat_template_kwargs`]. By default
+            `enable_thinking=False`, if the template has this argument. A row may have a column
+            `chat_template_kwargs`, as in TRL, whose values replace them.
 
     Raises:
-        `ValueError`: if the processor reads no images or has no chat template; if a negative differs from its volume
-            in the size or the number of slices; if only some rows of a batch have a negative.
+        `ValueError`: if the processor reads no images or has no chat template; if the template does not use an
+            argument of `chat_template_kwargs`; if a negative differs from its volume in the size or the number of
+            slices; if only some rows of a batch have a negative; if the template does not separate an answer from its
+            prompt.
 
     Example:
 
@@ -60,7 +79,9 @@ class PairCollator:
     ```
     """
 
-    def __init__(self, processor: ProcessorMixin, mm_per_second: float = 10.0):
+    def __init__(
+        self, processor: ProcessorMixin, mm_per_second: float = 10.0, chat_template_kwargs: dict | None = None
+    ):
         if not isinstance(processor, ProcessorMixin) or "image_processor" not in processor.get_attributes():
             raise ValueError(
                 f"{type(processor).__name__} reads no images, and a model without vision cannot learn from volumes: "
@@ -68,6 +89,7 @@ class PairCollator:
             )
         self.processor = processor
         self.mm_per_second = mm_per_second
+        self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
         self.takes_video = self._takes_video()
         self.pixels = "pixel_values_videos" if self.takes_video else "pixel_values"
 
@@ -91,11 +113,8 @@ class PairCollator:
             - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
             - `volumes`: names of the `B` volumes, for messages.
         """
-        prompts = self._render(rows)
-        dialogues = self._render(rows, with_answer=True)
-        # The newline that the template writes after the end-of-turn token is not part of an answer: generation stops
-        # before it.
-        answers = [self._answer(prompt, dialogue) for prompt, dialogue in zip(prompts, dialogues, strict=True)]
+        prompts = self._prompts(rows)
+        answers = [self._answer(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         batch = self._process(prompts, rows)
         answer = self.processor.tokenizer(
             answers, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
@@ -129,7 +148,7 @@ class PairCollator:
         Returns:
             `dict[str, torch.Tensor]`: the batch for `model.generate(**batch)`.
         """
-        return self._process(self._render(rows), rows)
+        return self._process(self._prompts(rows), rows)
 
     def _takes_video(self) -> bool:
         # A video processor without patches along time resizes frames to a fixed square: then images are as good.
@@ -140,27 +159,34 @@ class PairCollator:
         turn = {"role": "user", "content": [{"type": "video"}]}
         return self.processor.video_token in self.processor.apply_chat_template([turn])
 
-    def _render(self, rows: list[dict[str, Any]], with_answer: bool = False) -> list[str]:
-        """The prompts of the rows, or their whole dialogues. The slices come before the text of the last user turn."""
-        conversations = []
-        for row in rows:
-            turns = [*row["prompt"], *(row["completion"] if with_answer else [])]
-            # Some templates iterate over the content, so text must not be a plain string.
-            turns = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
-            slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])
-            question = turns[len(row["prompt"]) - 1]
-            question["content"] = slices + question["content"]
-            conversations.append(turns)
-        return self.processor.apply_chat_template(conversations, add_generation_prompt=not with_answer)
+    def _prompts(self, rows: list[dict[str, Any]]) -> list[str]:
+        """The prompts of the rows, up to the place where the answer begins."""
+        return [self._render(row, row["prompt"]) for row in rows]
 
-    @staticmethod
-    def _answer(prompt: str, dialogue: str) -> str:
-        if not dialogue.startswith(prompt):
+    def _answer(self, row: dict[str, Any], prompt: str) -> str:
+        """The answer of a row with its end-of-turn token. `prompt` is that of [`_prompts`]."""
+        completion = [turn | {"content": turn["content"].strip()} for turn in row["completion"]]
+        dialogue = self._render(row, [*row["prompt"], *completion])
+        # The newline that the template writes after the end-of-turn token is not part of an answer: generation stops
+        # before it.
+        answer = dialogue.removeprefix(prompt).rstrip()
+        if not dialogue.startswith(prompt) or not answer.lstrip(" ").startswith(completion[0]["content"]):
             raise ValueError(
-                f"The chat template ends a prompt with {prompt[-40:]!r}, but the dialogue with the answer does not "
-                "begin with this prompt. Templates of thinking models do this: use the model's instruct variant."
+                f"The chat template ends a prompt with {prompt[-40:]!r}, but writes a dialogue as "
+                f"{dialogue[-len(answer) - 40 :][:120]!r}. So the answer cannot be told from its prompt. If this is a "
+                "thinking model, pass chat_template_kwargs that turn thinking off, or use its instruct variant."
             )
-        return dialogue[len(prompt) :].rstrip()
+        return answer
+
+    def _render(self, row: dict[str, Any], turns: list[dict[str, str]]) -> str:
+        """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""
+        # Some templates iterate over the content, so text must not be a plain string.
+        turns = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
+        slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])
+        question = turns[len(row["prompt"]) - 1]
+        question["content"] = slices + question["content"]
+        is_prompt = len(turns) == len(row["prompt"])
+        return self.processor.apply_chat_template(turns, add_generation_prompt=is_prompt, **_kwargs_of(row))
 
     def _process(self, prompts: list[str], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return dict(
@@ -187,11 +213,23 @@ class PairCollator:
             turns, image_patch_size=patch_size, return_video_kwargs=True, return_video_metadata=True
         )
         frames, metadata = zip(*videos, strict=True)
+        for row, video, told in zip(rows, frames, metadata, strict=True):
+            places = self._uneven_places(row["slice_mm"])
+            if places:  # a repeated last slice lies where the last slice lies
+                told["frames_indices"] = places + places[-1:] * (len(video) - len(places))
         return {"videos": list(frames), "video_metadata": list(metadata), "do_resize": False, **kwargs}
 
+    @staticmethod
+    def _gap_mm(slice_mm: list[float]) -> float:
+        return (slice_mm[-1] - slice_mm[0]) / (len(slice_mm) - 1)
+
+    def _uneven_places(self, slice_mm: list[float]) -> list[float]:
+        """The places of uneven slices, in mean distances below the first; none if the slices are even."""
+        places = [(mm - slice_mm[0]) / self._gap_mm(slice_mm) for mm in slice_mm]
+        return places if max(abs(place - i) for i, place in enumerate(places)) > _EVEN else []
+
     def _video(self, slices: list[Image.Image], slice_mm: list[float]) -> dict[str, Any]:
-        gap_mm = (slice_mm[-1] - slice_mm[0]) / (len(slice_mm) - 1)
-        fps = self.mm_per_second / gap_mm
+        fps = self.mm_per_second / self._gap_mm(slice_mm)
         frames = [self._pad(image) for image in slices]
         width, height = frames[0].size
         # The area of the frame as the lower bound keeps qwen_vl_utils from resizing the frame.
@@ -229,3 +267,8 @@ class PairCollator:
         # By the whole processor, because its image settings take precedence over those of its parts.
         slices = self._slices(rows, "negative_images")
         return self.processor(**slices, padding=True, return_tensors="pt")[self.pixels]
+
+
+def _kwargs_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The column of TRL, without the arguments that `datasets` fills with `None` where a row has none."""
+    return {name: value for name, value in (row.get("chat_template_kwargs") or {}).items() if value is not None}

@@ -7,6 +7,8 @@ from datasets import Dataset, IterableDataset
 from peft import PeftModel
 from transformers import TrainingArguments
 
+from ct_rate_pairs.readers import has_reader, reader_of
+
 
 REMEDY = 'load the dataset with negative="gauss" or negative="heter", or set `beta=0`.'
 
@@ -21,7 +23,9 @@ def check_upload(args: TrainingArguments) -> None:
 
 
 def check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None:
-    """Refuses a training dataset that has no column of negatives."""
+    """Refuses a training dataset that has no negatives."""
+    if has_reader(train_dataset) and reader_of(train_dataset).config.negative == "none":
+        raise ValueError(f"`beta` is {beta}, but the training dataset has no negatives: {REMEDY}")
     # A transform makes its columns on access, and a stream may not know its columns. Then the first batch is checked.
     if isinstance(train_dataset, Dataset) and train_dataset.format["type"] == "custom":
         return

@@ -1,24 +1,78 @@
 """
-Saves, beside a trained model, how its training rows were made (slices, target and prompt), so that the model is always
-shown the same kind of rows.
+How the training rows of a model were made (slices, target and prompt) and its tasks, so that the model is always shown
+the same kind of rows.
+
+These settings travel in three places. `row_settings.json` stands beside each saved model. The configuration of a whole
+model holds a copy (`config.json`), and so does the metadata of an adapter's weights: both stay with the model if only
+some of its files are copied, or if an adapter is merged.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from datasets import Dataset, IterableDataset
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
+from ct_rate_pairs.volumes.settings import VolumeSettings
 
 from .hub_files import find_file
 
 
 FILE = "row_settings.json"
+KEY = "ct_rate_pairs"  # of the copy in `config.json`, and in the metadata of an adapter's weights
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
+_SHOWN = (*_OF_THE_VOLUME, *_OF_THE_TEXT)  # what a model needs for one row, whatever its task is
 ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
+# Files of a model whose contents tell that it was trained by this package, and these contents.
+TRACES = {
+    "README.md": b"trained with `ct-rate-pairs`",
+    "training_config.json": b'"negative_loss"',
+    "trainer_state.json": b'"loss_pos"',  # logged by `NegativeSFTTrainer`
+    "training_args.bin": b"NegativeSFTConfig",  # a pickle, which is searched and never loaded
+}
+
+logger = logging.getLogger(__name__)
+
+
+class RowSettingsError(ValueError):
+    """A model was trained by this package, but how its rows were made is missing or not clear."""
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """
+    How the training rows of a model were made.
+
+    Args:
+        options (`dict`):
+            Options of `load_dataset("ct_rate_pairs", ...)`.
+        tasks (`tuple[str, ...]`, *optional*):
+            Tasks that the model was trained on; `None` if that is not known.
+    """
+
+    options: dict
+    tasks: tuple[str, ...] | None = None
+
+    def content(self) -> dict:
+        """The content of `row_settings.json`."""
+        return json.loads(json.dumps(self.options | ({"tasks": self.tasks} if self.tasks else {})))
+
+    def changes(self, options: Mapping) -> list[str]:
+        """The settings that have another value in `options`, in words."""
+        before, now = self.content(), json.loads(json.dumps(dict(options)))
+        names = [name for name in before if name in now and name not in ("task", "tasks")]
+        return [f"{name} {before[name]}, now {now[name]}" for name in names if before[name] != now[name]]
 
 
 def row_settings(reader: RowReader) -> dict:
@@ -31,28 +85,64 @@ def row_settings(reader: RowReader) -> dict:
     return {name: volume[name] for name in _OF_THE_VOLUME} | {name: config[name] for name in names}
 
 
+def settings_of(readers: Sequence[RowReader]) -> RowSettings:
+    """
+    The settings of a model that is trained on the rows of some readers.
+
+    Args:
+        readers (`Sequence[RowReader]`):
+            Reader of the training rows of each task, see [`~ct_rate_pairs.readers.reader_of`]. If there are several
+            tasks, options that all tasks have are those of the first task. `task` is an option only if `"report"`, the
+            default of the dataset, is not among the tasks.
+    """
+    options: dict = {}
+    for reader in reversed(readers):
+        options |= row_settings(reader)
+    tasks = tuple(reader.config.task for reader in readers)
+    if "report" in tasks:
+        options.pop("task", None)
+    return RowSettings(options, tasks)
+
+
+def settings_of_dataset(dataset: Dataset | IterableDataset) -> RowSettings | None:
+    """The settings of a map-style dataset of `ct_rate_pairs`; `None` for other rows, and for a stream."""
+    return settings_of([reader_of(dataset)]) if has_reader(dataset) else None
+
+
 def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
     """
     Writes `row_settings.json` beside a model.
 
     Args:
         readers (`Sequence[RowReader]`):
-            Reader of the training rows of each task, see [`~ct_rate_pairs.readers.reader_of`]. If there are several
-            tasks, options that all tasks have are those of the first task, and `task` is not saved.
+            Reader of the training rows of each task, see [`settings_of`].
         folder (`str` or `Path`):
             Folder of the model.
     """
-    settings = {}
-    for reader in reversed(readers):
-        settings |= row_settings(reader)
-    if len(readers) > 1:
-        settings.pop("task", None)
-    (Path(folder) / FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    write_row_settings(settings_of(readers), folder)
+
+
+def write_row_settings(settings: RowSettings | None, folder: str | Path) -> None:
+    """
+    Writes the settings of a model to its saved files: to `row_settings.json`, and to the weights if it is an adapter.
+
+    Without settings, an adapter is only marked as trained by this package.
+    """
+    content, weights = settings.content() if settings else None, Path(folder, ADAPTER_WEIGHTS)
+    if content:
+        Path(folder, FILE).write_text(json.dumps(content, indent=2) + "\n")
+    if weights.is_file():
+        with safe_open(weights, "pt") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        part = weights.with_suffix(".part")
+        save_file(tensors, part, metadata=(metadata or {}) | {KEY: json.dumps(content)})
+        part.replace(weights)
 
 
 def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:
     """
-    Reads the options of `load_dataset("ct_rate_pairs", ...)` that a model was trained with.
+    Reads the options of `load_dataset("ct_rate_pairs", ...)` that a model was trained with. If the model has none, it
+    is told what is assumed.
 
     Args:
         name_or_path (`str`):
@@ -64,7 +154,153 @@ def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:
         `dict`: the options; empty for a model that was not trained here.
 
     Raises:
-        `OSError`: if it is unknown whether the model has such options, see [`find_file`].
+        `OSError`: if it is unknown whether the model has such options, see
+            [`~ct_rate_pairs.trainer.hub_files.find_file`].
+        [`RowSettingsError`]: see [`find_row_settings`].
     """
-    path = find_file(name_or_path, FILE, revision)
-    return json.loads(path.read_text()) if path else {}
+    found = find_row_settings(name_or_path, revision) or RowSettings({})
+    tell_assumed(name_or_path, found.options)
+    return found.options
+
+
+def options_to_show(name_or_path: str, revision: str | None, given: Mapping, task: str) -> dict:
+    """
+    The options of `load_dataset("ct_rate_pairs", ...)` to measure a model with: those of its training, overridden by
+    `given`. Overridden and assumed options are told, and so is a task that the model was not trained on.
+
+    Args:
+        name_or_path (`str`), revision (`str`, *optional*):
+            The model, as for [`read_row_settings`], which also names the errors.
+        given (`Mapping`):
+            Options that the user gave.
+        task (`str`):
+            Task to measure.
+
+    Returns:
+        `dict`: the options, `given` included.
+    """
+    found = find_row_settings(name_or_path, revision) or RowSettings({})
+    tell_assumed(name_or_path, found.options | dict(given))
+    if changes := found.changes(given):
+        logger.warning("%s is shown other rows than in its training: %s.", name_or_path, "; ".join(changes))
+    if found.tasks and task not in found.tasks:
+        logger.warning("%s was trained on %s, and not on %s.", name_or_path, " and ".join(found.tasks), task)
+    return found.options | dict(given)
+
+
+def tell_assumed(name: str, options: Mapping, settings: Sequence[str] = _SHOWN) -> None:
+    """Warns of `settings` that are the dataset's defaults because neither the model nor the user gave them."""
+    defaults = asdict(VolumeSettings()) | asdict(ReportOptions())
+    if assumed := [f"{setting}={defaults[setting]}" for setting in settings if setting not in options]:
+        logger.warning(
+            "%s does not tell how it was made, as %s does for what is trained here. Assumed: %s. Give other values as "
+            "options if these are wrong.",
+            name,
+            FILE,
+            ", ".join(assumed),
+        )
+
+
+def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSettings | None:
+    """
+    Finds how the training rows of a model were made.
+
+    They are searched in `row_settings.json`, in the copies that the module describes, for a checkpoint in the folder
+    of its run, and for an adapter that was not trained here in its base model. It is told if they are not the model's
+    own.
+
+    Args:
+        name_or_path (`str`):
+            Folder of the model, or its name on the Hub.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+
+    Returns:
+        [`RowSettings`] or `None`: the settings; `None` for a model that was not trained here.
+
+    Raises:
+        `OSError`: if it is unknown whether the model has such options, see
+            [`~ct_rate_pairs.trainer.hub_files.find_file`].
+        [`RowSettingsError`]: if the model was trained here and the settings are missing, if two copies of them
+            disagree, or if they cannot be read.
+    """
+    path, folder = find_file(name_or_path, FILE, revision), Path(name_or_path)
+    own = _checked(_read_json(path), path) if path else None
+    marked, copy, place = _find_copy(name_or_path, revision)
+    if own and copy and (changes := own.changes(copy.content())):
+        raise RowSettingsError(
+            f"{path} and {place} disagree about the training of {name_or_path}: {'; '.join(changes)}. Keep the one "
+            f"that is right: put the {FILE} of the run there, or remove the key {KEY} from {place}."
+        )
+    if found := own or copy:
+        return found
+    parent = folder.resolve().parent / FILE
+    if folder.name.startswith("checkpoint-") and parent.is_file():
+        logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)
+        return _checked(_read_json(parent), parent)
+    if trace := place if marked else _trace(name_or_path, revision):
+        raise RowSettingsError(
+            f"{name_or_path} was trained by ct-rate-pairs ({trace} tells so), but it has no {FILE}, so nobody knows "
+            f"which slices and which prompt it must be shown. Copy {FILE} from the folder of its run to it, or write "
+            f"one by hand: {json.dumps(asdict(VolumeSettings()) | asdict(ReportOptions()))} are the defaults."
+        )
+    adapter = _find_adapter(name_or_path, revision)
+    base = _read_json(adapter).get("base_model_name_or_path") if adapter else None
+    if base and (of_base := find_row_settings(base)):
+        logger.warning("The adapter %s has no %s: that of its base %s is taken.", name_or_path, FILE, base)
+        return of_base
+    return None
+
+
+def _find_copy(name_or_path: str, revision: str | None) -> tuple[bool, RowSettings | None, str]:
+    """Whether a model is marked as trained here, the copy of its settings with the mark, and where the mark stands."""
+    if _find_adapter(name_or_path, revision):
+        place, weights = ADAPTER_WEIGHTS, find_file(name_or_path, ADAPTER_WEIGHTS, revision)
+        if weights is None:
+            return False, None, place
+        with safe_open(weights, "pt") as file:
+            marks = file.metadata() or {}
+        content = json.loads(marks.get(KEY, "null"))
+    else:
+        place, config = "config.json", find_file(name_or_path, "config.json", revision)
+        marks = _read_json(config) if config else {}
+        content = marks.get(KEY)
+    return KEY in marks, _checked(content, place) if content else None, place
+
+
+def _find_adapter(name_or_path: str, revision: str | None) -> Path | None:
+    """`adapter_config.json` of an adapter. On the Hub, a repository with a `config.json` counts as a whole model."""
+    if not Path(name_or_path).is_dir() and find_file(name_or_path, "config.json", revision):
+        return None
+    return find_file(name_or_path, ADAPTER, revision)
+
+
+def _trace(name_or_path: str, revision: str | None) -> str | None:
+    """The file that tells that a model was trained by this package, if there is one."""
+    for file, content in TRACES.items():
+        # Offline, nobody may know whether the Hub has such a file. Then it tells nothing.
+        with contextlib.suppress(OSError):
+            path = find_file(name_or_path, file, revision)
+            if path and content in path.read_bytes():
+                return file
+    return None
+
+
+def _read_json(path: Path) -> dict:
+    """The contents of a JSON file; raises a [`RowSettingsError`] if it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RowSettingsError(f"{path} is not JSON ({error}): copy it again from the folder of the run.") from error
+
+
+def _checked(content: dict, place: str | Path) -> RowSettings:
+    """The settings in the content of `row_settings.json`; raises a [`RowSettingsError`] for an unknown setting."""
+    options = dict(content)
+    tasks = options.pop("tasks", None) or ([options["task"]] if "task" in options else None)
+    if unknown := sorted(options.keys() - ROW_SETTINGS) + sorted(set(tasks or ()) - TASKS.keys()):
+        raise RowSettingsError(
+            f"{place} has the setting {unknown[0]}, which this version of ct-rate-pairs does not know. Update "
+            "ct-rate-pairs: the model would be shown other rows than those of its training."
+        )
+    return RowSettings(options, tuple(tasks) if tasks else None)

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> None:
         "reads a few megabytes per scan and does not inflate the volumes again. Load the copy with\n"
         'load_dataset("ct_rate_pairs", data_dir=DIR, negative="heter"). After an interruption (even kill -9), run\n'
         "the same command again: it continues with the first unfinished file. Bad volumes are left out and listed\n"
-        "in bad_volumes.csv.",
+        "in bad_volumes.csv, and warnings in told_volumes.csv.",
         epilog="examples:\n"
         "  ct-rate-pairs prepare --output_dir prepared                               # CT-RATE from the Hub\n"
         "  ct-rate-pairs prepare --output_dir prepared --data_dir /data/CT-RATE --workers 32\n"
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.sources import open_source
     from ct_rate_pairs.sources.prepared import PreparedSource
 
-    from .shards import BAD_VOLUMES, prepare
+    from .shards import BAD_VOLUMES, TOLD_VOLUMES, prepare
 
     source = open_source(data_dir, **settings)
     if isinstance(source, PreparedSource):
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
         f"{out}: {summary['rows']} scans, {summary['bytes'] / 1e9:.2f} GB "
         f"({summary['bytes'] / 1e6 / max(1, summary['rows']):.2f} MB per scan), {summary['bad']} bad volumes"
         + (f" (see {out}/{BAD_VOLUMES})" if summary["bad"] else "")
+        + (f", {summary['told']} read with a warning (see {out}/{TOLD_VOLUMES})" if summary["told"] else "")
         + (f"; {summary['missing']} files are not written yet, or not by this job" if summary["missing"] else "")
     )
 

@@ -25,7 +25,8 @@ configs:
 {kind}
 
 {train} + {test} scans (CT-RATE's training and validation split), {megabytes:.2f} MB per scan, {gigabytes:.2f} GB in
-all. {bad} bad volumes were left out and are listed in `bad_volumes.csv`{missing}.
+all. {bad} bad volumes were left out and are listed in `bad_volumes.csv`; {told} were read with a warning, listed in
+`told_volumes.csv`{missing}.
 
 ```python
 import ct_rate_pairs
@@ -63,6 +64,7 @@ def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
         megabytes=summary["bytes"] / 1e6 / max(1, summary["rows"]),
         gigabytes=summary["bytes"] / 1e9,
         bad=summary["bad"],
+        told=summary["told"],
         missing=f"; {summary['missing']} files are still to be written" if summary["missing"] else "",
         package=provenance["ct_rate_pairs"],
         source=provenance["source"],

@@ -10,10 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ from tqdm import tqdm
 
 from ct_rate_pairs.builder import ROW_FEATURES
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.sources.prepared import PROVENANCE, shard_name
+from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
 from ct_rate_pairs.volumes.slicing import VolumeError
 
@@ -46,8 +48,18 @@ FEATURES = Features(
         **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
     }
 )
-BAD_VOLUMES = "bad_volumes.csv"
-_BAD_KEY = b"bad_volumes"  # key in a shard's metadata, which lists the bad volumes that the shard leaves out
+BAD_VOLUMES, TOLD_VOLUMES = "bad_volumes.csv", "told_volumes.csv"
+# Keys in a shard's metadata: lists of the bad volumes that the shard leaves out, and of warnings about its volumes.
+_BAD_KEY, _TOLD_KEY = b"bad_volumes", b"told_volumes"
+
+
+class Prepared(NamedTuple):
+    """What reading a scan came to: a row of the copy or an error, and the warnings of the reader."""
+
+    volume: str
+    row: dict | None
+    error: str
+    told: list[str]
 
 
 def prepare(
@@ -147,6 +159,7 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
         "shard_size": shard_size,
         "shards": {split: -(-len(table) // shard_size) for split, table in tables.items()},
         "ct_rate_pairs": version("ct-rate-pairs"),
+        "reading": READING,
     }
     file = out / PROVENANCE
     out.mkdir(parents=True, exist_ok=True)
@@ -184,22 +197,38 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare_row(scan: pd.Series) -> dict | tuple[str, str]:
-    """A row of the copy, or `(volume, error)` of a bad volume that is left out."""
-    try:
-        slices, slice_mm = _source.read_slices(scan)
-    except VolumeError as error:
-        if _on_error == "raise":
-            raise
-        return scan.name, str(error)
+def _prepare_row(scan: pd.Series) -> Prepared:
+    """A row of the copy, or the error of a bad volume that is left out."""
+    with _collected_warnings() as told:
+        try:
+            slices, slice_mm = _source.read_slices(scan)
+        except VolumeError as error:
+            if _on_error == "raise":
+                raise
+            return Prepared(scan.name, None, str(error), told)
     known = scan[["findings", "impression", "age", "sex"]].astype(object).replace({pd.NA: None})
-    return {
+    row = {
         "volume": scan.name,
         "images": [{"bytes": png(plane), "path": None} for plane in slices],
         "slice_mm": slice_mm,
         "labels": scan[list(LABELS)].tolist(),
         **known,
     }
+    return Prepared(scan.name, row, "", told)
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """The warnings of the readers of volumes. Without another handler they are not shown, but listed in the copy."""
+    told: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())
+    readers = logging.getLogger("ct_rate_pairs.volumes")
+    readers.addHandler(handler)
+    try:
+        yield told
+    finally:
+        readers.removeHandler(handler)
 
 
 def png(plane: np.ndarray) -> bytes:
@@ -209,23 +238,26 @@ def png(plane: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_shard(file: Path, rows: Iterator[dict | tuple[str, str]], bar: tqdm) -> None:
+def _write_shard(file: Path, scans: Iterator[Prepared], bar: tqdm) -> None:
     """Write a shard. It has another name until it is complete, so a killed run leaves no half shard."""
     for left in file.parent.glob(f".{file.name}.*.part"):  # left by a run that was killed
         left.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    bad = []
+    bad, told = [], []
     with pq.ParquetWriter(part, FEATURES.arrow_schema, compression="none", use_dictionary=False) as writer:
-        for row in rows:
-            if isinstance(row, tuple):
-                bad.append(row)
+        for scan in scans:
+            if scan.row is None:
+                bad.append((scan.volume, scan.error))
             else:
-                writer.write_table(pa.Table.from_pylist([row], FEATURES.arrow_schema))  # one row group per scan
+                writer.write_table(pa.Table.from_pylist([scan.row], FEATURES.arrow_schema))  # one row group per scan
+                told += [(scan.volume, message) for message in scan.told]
             bar.update()
-        writer.add_key_value_metadata({_BAD_KEY: json.dumps(bad)})
+        writer.add_key_value_metadata({_BAD_KEY: json.dumps(bad), _TOLD_KEY: json.dumps(told)})
     _replace(file, part)
     if bad:
         logger.warning("%s: %d bad volumes left out, the first: %s", file.name, len(bad), bad[0][1])
+    if told:
+        logger.warning("%s: %d warnings about volumes, the first: %s", file.name, len(told), told[0][1])
 
 
 def _replace(file: Path, content: bytes | Path) -> None:
@@ -239,20 +271,23 @@ def _replace(file: Path, content: bytes | Path) -> None:
 
 
 def _summarise(out: Path, files: list[Path]) -> dict:
-    """Write the list of bad volumes and the dataset card from the files that exist, and return the summary."""
+    """Write the lists of volumes and the dataset card from the files that exist, and return the summary."""
     there = [file for file in files if file.exists()]
-    bad, rows = [], dict.fromkeys(SPLITS, 0)
+    bad, told, rows = [], [], dict.fromkeys(SPLITS, 0)
     for file in there:
         metadata = pq.read_metadata(file)
         rows[file.name.split("-")[0]] += metadata.num_rows
         bad += json.loads(metadata.metadata[_BAD_KEY])
-    lines = io.StringIO()
-    csv.writer(lines).writerows([("volume", "error"), *bad])
-    _replace(out / BAD_VOLUMES, lines.getvalue().encode())
+        told += json.loads(metadata.metadata[_TOLD_KEY])
+    for name, column, listed in ((BAD_VOLUMES, "error", bad), (TOLD_VOLUMES, "warning", told)):
+        lines = io.StringIO()
+        csv.writer(lines).writerows([("volume", column), *listed])
+        _replace(out / name, lines.getvalue().encode())
     provenance = json.loads((out / PROVENANCE).read_text())
     summary = {
         "rows": sum(rows.values()),
         "bad": len(bad),
+        "told": len({volume for volume, _ in told}),
         "bytes": sum(file.stat().st_size for file in there),
         "missing": len(files) - len(there),
     }

@@ -1,9 +1,10 @@
 """Joins CT-RATE's CSV files into one table of scans per official split."""
 
-import json
+import ast
 import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,11 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 logger = logging.getLogger(__name__)
 # Names of a split in folders and in tables: CT-RATE says `valid` in some and `validation` in others.
 _OFFICIAL = {"train": ("train", "train"), "test": ("valid", "validation")}
-_RESCALE, _SPACING = ("RescaleSlope", "RescaleIntercept"), ("XYSpacing", "ZSpacing")
+_GEOMETRY = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")  # of the original files
+_DIRECTION = ("ImageOrientationPatient", "PatientPosition")  # of the original files, where the table has them
+_ON_THE_BACK = ("HFS", "FFS")  # PatientPosition of patients whose axes are those of nearly all scans
+# Columns of the table of scans that only the original files have: arguments of `read_volume`.
+FROM_TABLE = ("rescale", "spacing", "orientation")
 
 
 class TableError(ValueError):
@@ -50,7 +55,8 @@ def read_scans(
     Returns:
         `pd.DataFrame`: one row per volume, indexed by the volume's name, in the order of the label table. Its columns
         are `path` (relative to the source), `patient`, `findings`, `impression`, `age`, `sex` and the 18 labels, and
-        for the original files `rescale` (slope, intercept) and `spacing` (x, y, z in mm).
+        for the original files `rescale` (slope, intercept), `spacing` (x, y, z in mm) and `orientation` (the cosines
+        of `ImageOrientationPatient`, or `None`).
 
     Raises:
         `FileNotFoundError`: if a table is missing.
@@ -65,8 +71,8 @@ def read_scans(
     no_chest_file = file(f"dataset/metadata/no_chest_{short}.txt")
     labels = _read_csv(labels_file, LABELS)
     reports = _read_csv(reports_file, ("Findings_EN", "Impressions_EN"))
-    geometry = (*_RESCALE, *_SPACING) if original else ()
-    metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *geometry))
+    needed, optional = (_GEOMETRY, _DIRECTION) if original else ((), ())
+    metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *needed), optional)
     _check_labels(labels, labels_file)
 
     names = _present(labels.index, volumes(f"dataset/{folder}"), labels_file, folder, on_error)
@@ -119,8 +125,11 @@ def _first_reconstructions(names: pd.Index) -> pd.Index:
     return names[np.sort(first)]
 
 
-def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table with `VolumeName` as its index. Only `columns` are read, and they must exist."""
+def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    """
+    A table with `VolumeName` as its index. Only `columns`, which must exist, and `optional` columns are read. An
+    optional column that does not exist is empty.
+    """
     columns = ("VolumeName", *columns)
     try:
         header = pd.read_csv(file, nrows=0).columns
@@ -130,7 +139,7 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
                 f"{file} has no column '{missing[0]}' (it has: {', '.join(header[:20])}). CT-RATE's own file has "
                 "this column: download the file again, or write the phantom again."
             )
-        table = pd.read_csv(file, usecols=columns)
+        table = pd.read_csv(file, usecols=[*columns, *(column for column in optional if column in header)])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise TableError(f"{file} is not a readable CSV: {error}. Download it again.") from error
     named = table["VolumeName"].astype(str).str.fullmatch(VOLUME_NAME)
@@ -144,7 +153,7 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if duplicated.any():
         row = int(np.flatnonzero(duplicated)[0])
         raise TableError(f"{file}, row {row + 2}: '{table['VolumeName'][row]}' occurs twice. Remove one of the rows.")
-    return table.set_index("VolumeName")
+    return table.set_index("VolumeName").reindex(columns=[*columns[1:], *optional])
 
 
 def _check_labels(labels: pd.DataFrame, file: Path) -> None:
@@ -175,21 +184,56 @@ def _age(age: str) -> int | None:
     return int(age[:-1]) if isinstance(age, str) and re.fullmatch(r"\d{1,3}Y", age) else None
 
 
-def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list[tuple[float, ...]]]:
-    """The columns `rescale` and `spacing`, which the headers of the original files lack."""
-    rescale, spacing = [], []
-    for name, slope, intercept, in_plane, through in metadata[[*_RESCALE, *_SPACING]].itertuples():
-        try:
-            x, y = json.loads(in_plane)
-            values = float(slope), float(intercept), float(x), float(y), float(through)
-        except (TypeError, ValueError):
-            values = (np.nan,)
-        if not np.isfinite(values).all():
+def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
+    """The columns `FROM_TABLE`, which say what the headers of the original files lack."""
+    rescale, spacing, orientation, untold = [], [], [], []
+    for name, slope, intercept, in_plane, through in metadata[[*_GEOMETRY]].itertuples():
+        cells = [_numbers(cell) for cell in (slope, intercept, in_plane, through)]
+        values = tuple(number for cell in cells for number in cell)
+        counts = [len(cell) for cell in cells]
+        if counts != [1, 1, 2, 1] or not np.isfinite(values).all() or not values[0] or min(values[2:]) <= 0:
             raise TableError(
                 f"{file}, row of {name}: RescaleSlope={slope!r}, RescaleIntercept={intercept!r}, XYSpacing="
-                f"{in_plane!r}, ZSpacing={through!r}. Each must be a number, and XYSpacing a pair such as "
-                "'[0.75, 0.75]'. Correct the row, or use files='fixed', which does not need these columns."
+                f"{in_plane!r}, ZSpacing={through!r}. Each must be a number, XYSpacing a pair such as "
+                "'[0.75, 0.75]', and a slope is not 0 and a spacing above 0. Correct the row, or use files='fixed', "
+                "which does not need these columns."
             )
         rescale.append(values[:2])
         spacing.append(values[2:])
-    return {"rescale": rescale, "spacing": spacing}
+    for name, cosines, position in metadata[[*_DIRECTION]].itertuples():
+        if pd.isna(cosines) and (pd.isna(position) or str(position).strip().upper() in _ON_THE_BACK):
+            untold.append(name)
+            orientation.append(None)
+            continue
+        values = _numbers(cosines)
+        if not _are_directions(values):
+            raise TableError(
+                f"{file}, row of {name}: ImageOrientationPatient={cosines!r} with PatientPosition={position!r} does "
+                "not say where the axes of the volume point. It must be the cosines of two directions at a right "
+                "angle, such as '[1, 0, 0, 0, 1, 0]'. Correct the row, or use files='fixed', which does not need "
+                "this column."
+            )
+        orientation.append(values)
+    if untold:
+        logger.warning(
+            "%s has no ImageOrientationPatient for %d of %d volumes, the first: %s. Their axes are taken as left, "
+            "posterior, superior (LPS).", file, len(untold), len(metadata), untold[0],
+        )  # fmt: skip
+    return dict(zip(FROM_TABLE, (rescale, spacing, orientation), strict=True))
+
+
+@lru_cache(maxsize=10_000)  # most cells of a column are alike
+def _numbers(cell: float | str) -> tuple[float, ...]:
+    """The number or the numbers in a cell, such as `0.75` or `[0.75, 0.75]`; none if it holds anything else."""
+    try:
+        return tuple(map(float, np.ravel(ast.literal_eval(str(cell)))))
+    except (TypeError, ValueError, SyntaxError):
+        return ()
+
+
+def _are_directions(cosines: tuple[float, ...]) -> bool:
+    """Whether these are six cosines of two directions at a right angle, up to their rounding as decimals."""
+    if len(cosines) != 6:
+        return False
+    first, second = np.reshape(cosines, (2, 3))
+    return bool(np.allclose([first @ first, second @ second, first @ second], [1, 1, 0], atol=0.01))

@@ -10,10 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
-    FileMetadataError,
-    HfHubHTTPError,
     HTTPError,  # of the version of httpx that the client uses
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -21,6 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
+from ct_rate_pairs.hub_errors import explain, is_refusal, may_have_expired, status_of
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume, VolumeError
@@ -46,7 +45,6 @@ _START_TIMEOUT = 10.0  # seconds until the first request fails on a machine with
 
 # Errors that a request to the Hub raises. `hf_xet` raises a plain RuntimeError for a lost connection.
 _HUB_ERRORS = (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError)
-_REFUSALS = {401: "there is no token, or it is not valid", 403: "this account has not been granted access"}
 
 T = TypeVar("T")
 
@@ -68,8 +66,9 @@ class HubSource(TreeSource):
     needed, so a run never mixes two revisions.
 
     If the server is overloaded (429), fails (5xx), cuts a stream or stops answering, the request is repeated with
-    growing waits, for up to `PATIENCE` seconds per file. But if the very first request does not reach the Hub, it is
-    not repeated. A cut download is resumed where it broke. A volume that arrives damaged is downloaded once more,
+    growing waits, for up to `PATIENCE` seconds per file. A refusal is not repeated, whichever server it comes from: a
+    mirror (`HF_ENDPOINT`) may pass requests on. If the very first request does not reach the Hub, it is not repeated
+    either. A cut download is resumed where it broke. A volume that arrives damaged is downloaded once more,
     because the download may have damaged it.
 
     Every method that sends a request raises [`CTRateAccessError`] if the Hub refuses access or cannot be reached.
@@ -113,12 +112,7 @@ class HubSource(TreeSource):
         """`None`: the repository has all volumes that the tables name."""
         return None
 
-    def read_volume(
-        self,
-        path: str,
-        rescale: tuple[float, float] | None = None,
-        spacing: tuple[float, float, float] | None = None,
-    ) -> Volume:
+    def read_volume(self, path: str, **from_table) -> Volume:
         """
         The volume at `path`. Its file is deleted after reading, unless the process is killed meanwhile.
 
@@ -126,16 +120,14 @@ class HubSource(TreeSource):
             `VolumeError`: if the repository has no such volume, or if two downloads of it are damaged.
         """
         try:
-            return self._download_volume(path, rescale, spacing)
+            return self._download_volume(path, from_table)
         except VolumeError as error:
             logger.warning("%s Downloading it once more: the download may be at fault.", error)
-            return self._download_volume(path, rescale, spacing)
+            return self._download_volume(path, from_table)
         except RemoteEntryNotFoundError as error:
             raise VolumeError(f"{path}: {REPO_ID} holds no such volume at commit {self.commit}.") from error
 
-    def _download_volume(
-        self, path: str, rescale: tuple[float, float] | None, spacing: tuple[float, float, float] | None
-    ) -> Volume:
+    def _download_volume(self, path: str, from_table: dict) -> Volume:
         with TemporaryDirectory(prefix="ct_rate_pairs-") as folder:
             try:
                 file = self._download(path, local_dir=folder, tqdm_class=_NoBar)
@@ -144,7 +136,7 @@ class HubSource(TreeSource):
                 if type(error) is OSError and error.errno is None:
                     raise VolumeError(f"{path}: the download does not have the size that the Hub states.") from error
                 raise
-            return read_volume(file, path, rescale=rescale, spacing=spacing)
+            return read_volume(file, path, **from_table)
 
     def _download(self, path: str, **where) -> Path:
         commit = self.commit
@@ -166,7 +158,7 @@ class HubSource(TreeSource):
 
 def _patiently(name: str, request: Callable[[], T], already_reached: bool = True) -> T:
     """The answer to a request, which is repeated while waiting may help. A missing file is left to the caller."""
-    give_up, wait = None, FIRST_WAIT
+    give_up, wait, expired = None, FIRST_WAIT, False
     while True:
         try:
             return request()
@@ -174,17 +166,14 @@ def _patiently(name: str, request: Callable[[], T], already_reached: bool = True
             raise
         except _HUB_ERRORS as raised:
             # `hf_hub_download` hides the error of its first request.
-            error = raised.__cause__ if isinstance(raised, LocalEntryNotFoundError) else raised
+            error = raised.__cause__ or raised if isinstance(raised, LocalEntryNotFoundError) else raised
         # Neither the text of the error nor its causes are shown: they can hold signed addresses, or the token itself.
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        what = f"HTTP {status}, {type(error).__name__}" if status else type(error).__name__
-        # A refusal by another server than the Hub comes from a CDN with an expired signed address. The next try gets a
-        # new address.
-        from_hub = status and str(error.response.url).startswith(constants.ENDPOINT)
-        if from_hub and status not in (408, 429) and status < 500:
-            raise CTRateAccessError(f"{name}: the Hub refuses it ({_REFUSALS.get(status, what)}). {ACCESS_HELP}")
-        if isinstance(error, OfflineModeIsEnabled | FileMetadataError) or not (status or already_reached):
-            raise CTRateAccessError(f"{name}: the Hub cannot be reached ({what}). {ACCESS_HELP}")
+        what = explain(error)
+        # A new address mends an address that has expired. Refused with a new address, too, the request is refused.
+        expired = already_reached and not expired and may_have_expired(error)
+        if (is_refusal(error) and not expired) or not (status_of(error) or already_reached):
+            failed = "the Hub refuses it" if status_of(error) else "the Hub cannot be reached"
+            raise CTRateAccessError(f"{name}: {failed} ({what}). {ACCESS_HELP}")
         give_up = give_up or time.monotonic() + PATIENCE
         if time.monotonic() + wait > give_up:
             raise CTRateAccessError(f"{name}: the Hub has failed for {PATIENCE:.0f} s ({what}). {ACCESS_HELP}")

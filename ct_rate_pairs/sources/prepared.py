@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,10 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
+logger = logging.getLogger(__name__)
+
 PROVENANCE = "prepared.json"
+READING = 2  # raised by each release that reads some volumes otherwise than the release before it
 _TEXTS = ("volume", "findings", "impression", "age", "sex", "labels")
 
 
@@ -45,6 +49,12 @@ class PreparedSource:
             self.provenance = json.loads((self.root / PROVENANCE).read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy again.") from error
+        if self.provenance.get("reading", 1) != READING:
+            logger.warning(
+                "%s was prepared by a release (%s) that read some volumes otherwise: see CHANGELOG.md for which. "
+                "Prepare the copy again if such volumes may be among them.",
+                self.root, self.provenance["ct_rate_pairs"],
+            )  # fmt: skip
         self.settings = VolumeSettings(**self.provenance["settings"])
         own = asdict(self.settings)
         for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():

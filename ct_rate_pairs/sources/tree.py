@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
-from .csv_tables import read_scans
+from .csv_tables import FROM_TABLE, read_scans
 
 
 PHANTOM_MARKER = "phantom.json"  # at the root of a phantom cohort
@@ -42,13 +43,8 @@ class TreeSource(ABC):
         """Names of the volumes under `folder`; `None` if all volumes of the tables are assumed to exist."""
 
     @abstractmethod
-    def read_volume(
-        self,
-        path: str,
-        rescale: tuple[float, float] | None = None,
-        spacing: tuple[float, float, float] | None = None,
-    ) -> Volume:
-        """The volume at `path`. For `rescale` and `spacing`, see [`~ct_rate_pairs.volumes.read_volume`]."""
+    def read_volume(self, path: str, **from_table) -> Volume:
+        """The volume at `path`. `from_table` are arguments of [`~ct_rate_pairs.volumes.read_volume`]."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -73,8 +69,7 @@ class TreeSource(ABC):
         Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
         slice below the first, in mm. `fractions` is the position of each plane in its bin; by default, the middle.
         """
-        # Only the original files have `rescale` and `spacing`.
-        volume = self.read_volume(scan["path"], scan.get("rescale"), scan.get("spacing"))
+        volume = self.read_volume(scan["path"], **{name: scan[name] for name in FROM_TABLE if name in scan})
         of = self.settings
         slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
         return to_uint8(slices), slice_mm
@@ -91,12 +86,17 @@ class LocalSource(TreeSource):
             Which volumes are read, and how they become slices.
 
     Raises:
-        `FileNotFoundError`: if `root` has no folder `dataset`.
+        `FileNotFoundError`: if there is no such folder, or if it has no folder `dataset`.
     """
 
     def __init__(self, root: str | Path, settings: VolumeSettings | None = None):
         super().__init__(settings)
         self.root = Path(root).expanduser().resolve()
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"data_dir: {no_such('folder', root)} To write a phantom there: `ct-rate-pairs phantom --output_dir "
+                f"{root} --scans 200`."
+            )
         if not (self.root / "dataset").is_dir():
             raise FileNotFoundError(
                 f"{self.root} holds no folder `dataset/`. Pass as `data_dir` the folder of a copy of CT-RATE or of a "
@@ -121,14 +121,9 @@ class LocalSource(TreeSource):
         """Names of the volumes under `folder`."""
         return {path.name for path in (self.root / folder).glob("*/*/*.nii.gz")}
 
-    def read_volume(
-        self,
-        path: str,
-        rescale: tuple[float, float] | None = None,
-        spacing: tuple[float, float, float] | None = None,
-    ) -> Volume:
-        """The volume at `path`. For `rescale` and `spacing`, see [`~ct_rate_pairs.volumes.read_volume`]."""
-        return read_volume(self.root / path, rescale=rescale, spacing=spacing)
+    def read_volume(self, path: str, **from_table) -> Volume:
+        """The volume at `path`. `from_table` are arguments of [`~ct_rate_pairs.volumes.read_volume`]."""
+        return read_volume(self.root / path, **from_table)
 
     @property
     def location(self) -> str:

@@ -1,10 +1,9 @@
-"""From a NIfTI file to a `Volume`: checks the header, inflates the voxels once, and turns the axes."""
+"""From a NIfTI file to a `Volume`: inflates the voxels once, and turns the axes."""
 
 import io
 import logging
 import math
 import zlib
-from itertools import permutations
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,25 +11,25 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from .geometry import display
+from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
 from .windows import Window
 
 
 logger = logging.getLogger(__name__)
 
+_UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1)  # they tell what they replace
+
 GZIP_MAGIC = b"\x1f\x8b"
-# Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
-DISPLAY = axcodes2ornt(("L", "P", "I"))
-_MM = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron -> mm; every other code means mm
-_VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
+_GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
 _MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
-_MOST_TILT = 20.0  # degrees from the body's axes
+_MOST_ZEROS = 9  # zeros at the end of a whole gzip stream, which an empty member has
 
 
 def read_slices(
@@ -67,9 +66,14 @@ def read_volume(
     name: str | None = None,
     rescale: tuple[float, float] | None = None,
     spacing: tuple[float, float, float] | None = None,
+    orientation: tuple[float, ...] | None = None,
 ) -> Volume:
     """
-    Read a `.nii.gz` or `.nii` file, and turn the volume to display order by its affine.
+    Read a `.nii.gz` or `.nii` file, and turn the volume to display order.
+
+    Axes and voxel size come from one matrix of the header: from the sform if its code is above 0 and it holds three
+    directions, otherwise from such a qform. A header without such a matrix is read with axes to the left, back and
+    head, as ITK reads it, with a warning. What else the header says of axes and sizes must agree.
 
     Args:
         source (`str`, `Path` or `bytes`):
@@ -79,41 +83,43 @@ def read_volume(
         rescale (`tuple[float, float]`, *optional*):
             Slope and intercept to HU. For CT-RATE's original files, whose header lacks them.
         spacing (`tuple[float, float, float]`, *optional*):
-            Voxel size in mm as x, y, z (left-right, front-back, head-feet). For CT-RATE's original files, too.
+            Voxel size in mm along the axes of the stored array. For CT-RATE's original files, too: the geometry is
+            then not read from the header, but a header that says something else is told.
+        orientation (`tuple[float, ...]`, *optional*):
+            DICOM's `ImageOrientationPatient`: six cosines of the first two axes of the stored array, in LPS. Used
+            together with `spacing`. By default, the axes run to the left, back and head.
 
     Returns:
         [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values.
 
     Raises:
-        `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if the volume is tilted or has an
-            impossible size; or if both the header and `rescale` rescale its values.
+        `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if its header contradicts itself;
+            if the volume is tilted, sheared or has an impossible size; or if both the header and `rescale` rescale its
+            values.
+        `ValueError`: if there is an `orientation` without `spacing`.
     """
+    if orientation is not None and spacing is None:
+        raise ValueError("orientation has no effect without spacing: give both, or none to use the header's geometry.")
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
-            header, stored = _read(name, igzip.IGzipFile(fileobj=file) if zipped else file)
-    except (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile) as error:
-        raise VolumeError(
-            f"{name}: the gzip stream is truncated or damaged ({error}). Download the file again."
-        ) from error
+            header, stored = _read_zipped(name, file) if zipped else _read(name, file)
+    except EOFError as error:
+        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
+    except _GZIP_ERRORS as error:
+        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
 
-    turn = ornt_transform(orientation_of(name, header), DISPLAY)
-    stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     if spacing is None:
-        unit = _MM.get(int(header["xyzt_units"]) % 8, 1.0)
-        zooms = [float(zoom) * unit for zoom in header.get_zooms()]
-        spacing = tuple(zooms[axis] for axis in np.argsort(turn[:, 0]))
-    check_spacing(name, stored.shape[::-1], spacing)
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise VolumeError(f"{name}: the header is damaged ({error}). Download the file again.") from error
-    slope, intercept = (1.0, 0.0) if slope is None else (slope, intercept)
+        grid = grid_of_header(name, header)
+    else:
+        grid = grid_of_table(spacing, orientation)
+        compare_with_header(name, grid, header)
+    stored, spacing = display(name, stored, grid)
+    slope, intercept = rescaling_of(name, header)
     if rescale is not None:
         if (slope, intercept) != (1.0, 0.0):
             raise VolumeError(
@@ -125,17 +131,66 @@ def read_volume(
     return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
+def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """As [`_read`], from a gzip stream, which may have several members. Other bytes after it are told."""
+    try:
+        # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
+        found = _read(name, igzip.IGzipFile(fileobj=file))
+    except _GZIP_ERRORS:
+        members, after = _whole_members(file)
+        try:
+            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)))
+        except (*_GZIP_ERRORS, VolumeError):
+            found = None
+        if found is None:
+            raise
+        logger.warning("%s: %d bytes follow the gzip stream and were not read. The volume is whole.", name, after)
+        return found
+    file.seek(-_MOST_ZEROS - 1, io.SEEK_END)
+    if not any(file.read()):
+        logger.warning("%s: zeros follow the gzip stream and were not read. The volume is whole.", name)
+    return found
+
+
+def _whole_members(file: BinaryIO) -> tuple[bytes, int]:
+    """The members of a gzip stream up to the first one that is cut or damaged, and the number of bytes after them."""
+    file.seek(0)
+    content = file.read()
+    end = 0
+    while content[end:].startswith(GZIP_MAGIC):
+        member, place = isal_zlib.decompressobj(wbits=31), end
+        try:
+            while not member.eof and place < len(content):
+                member.decompress(content[place : place + _PIECE // 8])
+                place += _PIECE // 8
+        except _GZIP_ERRORS:
+            break
+        if not member.eof:
+            break
+        end = min(place, len(content)) - len(member.unused_data)
+    return content[:end], len(content) - end
+
+
 def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """The header and the stored voxels. The header is checked first, and the file is then read to its checksum."""
+    """
+    The header as it is stored, and the stored voxels. The header is checked first, and the file is then read to its
+    checksum.
+    """
     start = file.read(nib.Nifti1Header.sizeof_hdr)
     kind = nib.Nifti1Header
     if nib.Nifti2Header.sizeof_hdr in (int.from_bytes(start[:4], order) for order in ("little", "big")):
         kind = nib.Nifti2Header
         start += file.read(kind.sizeof_hdr - len(start))
     try:
-        header = kind(start)
+        header = kind(start, check=False)
+        header.copy().check_fix(_UNHEARD)  # raises; what it replaces, such as a voxel size of 0, is read as it is
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
         raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+    if bytes(header["magic"]).startswith(b"ni"):
+        raise VolumeError(
+            f"{name}: the header of a pair (.hdr, .img), which has its voxels in a second file. Write both as one "
+            ".nii.gz."
+        )
     shape, dtype = _check_layout(name, header)
     extension = float(header["vox_offset"]) - len(start)
     if not 0 <= extension <= _MOST_EXTENSION:
@@ -151,8 +206,14 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
         raise VolumeError(
             f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
         )
-    while file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
-        pass
+    after = 0
+    while piece := file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
+        after += len(piece)
+    if after:
+        logger.warning(
+            "%s: %d bytes follow the %s voxels of %s that the header promises, and were not read. Check its "
+            "dimensions.", name, after, shape, dtype,
+        )  # fmt: skip
     return header, stored
 
 
@@ -172,37 +233,3 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number per voxel. Convert the file.")
     return shape, dtype
-
-
-def orientation_of(name: str, header: nib.Nifti1Header) -> np.ndarray:
-    """
-    The orientation of the array's axes in nibabel's form, `[3, 2]`.
-
-    Raises:
-        `VolumeError`: if the axes are so tilted that the planes are not axial.
-    """
-    directions = header.get_best_affine()[:3, :3]
-    lengths = np.linalg.norm(directions, axis=0)
-    if not np.isfinite(directions).all() or not lengths.all():
-        logger.warning("%s: the affine holds NaN or zeros; taking the axes as left, posterior, superior.", name)
-        return axcodes2ornt(("L", "P", "S"))
-    cosines = np.abs(directions) / lengths  # [body's axis, array's axis]
-    straightest = max(cosines[axes, [0, 1, 2]].min() for axes in permutations(range(3)))
-    tilt = np.degrees(np.arccos(min(straightest, 1.0)))
-    if tilt > _MOST_TILT:
-        raise VolumeError(
-            f"{name}: its axes are tilted by {tilt:.0f} degrees against the body's axes (at most {_MOST_TILT:.0f} are "
-            "allowed), so its planes are not axial. Resample the volume to an axial grid, or leave it out."
-        )
-    return io_orientation(header.get_best_affine())
-
-
-def check_spacing(name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
-    """Raises a [`VolumeError`] if the voxels or the volume cannot have this size. Axes as x, y, z, spacing in mm."""
-    for axis, count, size in zip("xyz", shape, spacing, strict=True):
-        if not _VOXEL_MM[0] <= size <= _VOXEL_MM[1] or not _EXTENT_MM[0] <= count * size <= _EXTENT_MM[1]:
-            raise VolumeError(
-                f"{name}: {count} voxels of {size:g} mm along {axis} cannot be a chest (voxels of {_VOXEL_MM[0]:g} to "
-                f"{_VOXEL_MM[1]:g} mm, {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g} mm in all). Correct the spacing in the "
-                "header of the file, or in the metadata table for files='original'."
-            )

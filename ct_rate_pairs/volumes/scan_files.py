@@ -5,9 +5,11 @@ The path of a scan may hold the name of a patient. So no message quotes the path
 """
 
 import hashlib
+import logging
 import math
 import os
 import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,17 +18,20 @@ from pathlib import Path, PurePath, PurePosixPath
 from types import ModuleType
 from typing import BinaryIO
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, ornt_transform
 
-from .nifti import DISPLAY, check_spacing, orientation_of, read_volume
+from .geometry import Grid, display, in_mm, same_size, tell_if_unset
+from .nifti import read_volume
 from .slicing import MOST_VOXELS, Volume, VolumeError
 
 
+logger = logging.getLogger(__name__)
+
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
+_MOST_LINK = 4096  # bytes of the path in a link
 _MOST_HEADER = 2**16  # bytes of a MetaImage that are searched for its header
+_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 def read_scan(path: str | Path, series: int | None = None) -> Volume:
@@ -73,13 +78,46 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_metaimage(path)
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
-        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha."
+        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha. So "
+        "has a .hdr: write both as one .nii.gz."
     )
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders, sorted by path, without hidden files and files that macOS adds."""
-    return [file for file in sorted(folder.rglob("*")) if not file.is_dir() and _is_meant(file.relative_to(folder))]
+    """
+    All files in a folder and its subfolders, sorted by path, without hidden files and files that macOS adds. Links to
+    files and folders are followed. A link to a folder that is read anyway, or to one around it, is passed over with a
+    warning: there would be no end.
+
+    Raises:
+        `VolumeError`: if a folder cannot be read.
+    """
+    files, links, seen, passed = [], [folder], set(), 0
+    top = folder.resolve()
+    while links:
+        link = links.pop(0)  # what is no link comes first, so that each folder is read under its own name
+        if top.is_relative_to(link.resolve()) and link != folder:
+            passed += 1
+            continue
+        for path, folders, names in os.walk(link, onerror=_cannot_be_read):
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                passed += 1
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if _is_meant(PurePath(name)))
+            links += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
+            files += [Path(path, name) for name in names if _is_meant(PurePath(name))]
+    if passed:
+        logger.warning(
+            "%d links to folders that are read anyway, or that lie around the scan, were passed over.", passed
+        )
+    return sorted(files)
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise VolumeError(f"{_NAME}: one of its folders cannot be read: {error.strerror}.") from None
 
 
 def _is_meant(inside: PurePath) -> bool:
@@ -87,7 +125,13 @@ def _is_meant(inside: PurePath) -> bool:
 
 
 def _read_folder(path: Path, series: int | None) -> Volume:
-    return _read_dicom([partial(open, file, "rb") for file in files_of(path) if file.is_file()], series)
+    files = files_of(path)
+    if broken := sum(file.is_symlink() and not file.exists() for file in files):
+        raise VolumeError(
+            f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, so slices may be missing. Copy "
+            "the files that they stand for (cp -L)."
+        )
+    return _read_dicom([partial(open, file, "rb") for file in files if file.is_file()], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -100,6 +144,7 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check_entries(entries)
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
+            meant = _without_links(archive, meant)
             return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(
@@ -123,9 +168,34 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
             raise VolumeError(f"{_NAME}: the zip is encrypted. Pack it without a password.")
 
 
+def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """
+    The entries that are files. A link in a zip is a file that holds a path. Where the zip holds what the path leads
+    to, that is read already; a link to anything else is refused.
+    """
+    links = [entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
+    held = {
+        PurePosixPath(name) for entry in entries for name in (entry.filename, *PurePosixPath(entry.filename).parents)
+    }
+    lost = 0
+    for link in links:
+        with archive.open(link) as opened:
+            target = opened.read(_MOST_LINK).decode("utf-8", "replace")
+        lost += PurePosixPath(os.path.normpath(os.path.join(os.path.dirname(link.filename), target))) not in held
+    if lost:
+        raise VolumeError(
+            f"{_NAME}: {lost} files of the zip are links to files that the zip does not hold, so slices may be "
+            "missing. Pack the files that they stand for (zip without -y)."
+        )
+    if links:
+        logger.warning("%d links in the zip to files that the zip holds were passed over.", len(links))
+    return [entry for entry in entries if entry not in links]
+
+
 def _read_dicom(files: list[Callable[[], BinaryIO]], series: int | None) -> Volume:
     stack = _dicom_reader().read_series(files, series)
-    return _turned(stack.name, stack.stored, stack.affine, stack.slope, stack.intercept)
+    grid = Grid.of_matrix("its series", stack.affine[:3, :3])
+    return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
 
 
 def _dicom_reader() -> ModuleType:
@@ -145,10 +215,12 @@ def _read_metaimage(path: Path) -> Volume:
         str(path).encode()  # SimpleITK would end the process for a path that is not UTF-8
     except UnicodeEncodeError:
         raise VolumeError(f"{_NAME}: its path is not UTF-8. Rename the file, or the folder that it is in.") from None
+    fields, start = _metaimage_header(path)
     # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
-    with path.open("rb") as opened:
-        if not re.search(rb"^ElementDataFile *= *LOCAL\s*$", opened.read(_MOST_HEADER), re.MULTILINE | re.IGNORECASE):
-            raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
+    if fields.get("ElementDataFile", "").upper() != "LOCAL":
+        raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
+    if not re.fullmatch(r"[1-9]\d?", fields.get("NDims", "")):  # SimpleITK would end the process
+        raise VolumeError(f"{_NAME}: not a MetaImage: its header has no number of dimensions.")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
@@ -164,26 +236,98 @@ def _read_metaimage(path: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError:  # its message quotes the path
         raise VolumeError(f"{_NAME}: not a MetaImage, or its voxels are missing or cut short.") from None
-    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()  # LPS, as in DICOM
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ directions
-    return _turned(_NAME, sitk.GetArrayFromImage(image), affine)
+    directions = np.reshape(image.GetDirection(), (3, 3))
+    grid = Grid.of_lps("its header", directions, image.GetSpacing())
+    _check_metaimage(fields, grid)
+    tell_if_unset(_NAME, grid, np.array(image.GetOrigin()))
+    after = path.stat().st_size - start - image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    if fields.get("CompressedData", "False") == "False" and after > 0:
+        logger.warning("%s: %d bytes follow its %s voxels and were not read. Check its DimSize.", _NAME, after, size)
+    return _volume(_NAME, sitk.GetArrayFromImage(image), grid)
 
 
-def _turned(name: str, stored: np.ndarray, affine: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> Volume:
-    """A volume from `stored` `[K, Y, X]` in display order, as a view. `affine` maps (x, y, k) to RAS."""
-    header = nib.Nifti1Header()
-    header.set_sform(affine, code=1)
-    turn = ornt_transform(orientation_of(name, header), DISPLAY)
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    # Rounded as in a NIfTI header, so that a volume resamples to the same number of planes in every format.
-    spacing = tuple(float(np.float32(zooms[axis].round(6))) for axis in np.argsort(turn[:, 0]))
-    stored = apply_orientation(stored.transpose(2, 1, 0), turn).transpose(2, 1, 0)
-    check_spacing(name, stored.shape[::-1], spacing)
+def _metaimage_header(path: Path) -> tuple[dict[str, str], int]:
+    """
+    The fields of the text header of a MetaImage, of which `ElementDataFile` is the last, and its length in bytes.
+
+    Raises:
+        `VolumeError`: if a field has two values.
+    """
+    with path.open("rb") as opened:
+        header = opened.read(_MOST_HEADER).decode("latin-1")
+    fields: dict[str, str] = {}
+    length = 0
+    for line in header.splitlines(keepends=True):
+        length += len(line)
+        if field := re.fullmatch(r"\s*([^=:]+?)\s*[=:]\s*(.*?)\s*", line):
+            key, value = field.groups()
+            if fields.setdefault(key, value) != value:
+                raise VolumeError(f"{_NAME}: its header has two values of {key}. Write the scan again.")
+            if key == "ElementDataFile":
+                break
+    return fields, length
+
+
+def _check_metaimage(fields: dict[str, str], grid: Grid) -> None:
+    """
+    Compares what SimpleITK takes from the header of a MetaImage with the fields that it passes over.
+
+    Raises:
+        `VolumeError`: if the header does not state the voxel size, or means other values or sizes than SimpleITK
+            gives.
+    """
+    if not fields.keys() & {"ElementSpacing", "ElementSize"}:
+        raise VolumeError(
+            f"{_NAME}: its header has no ElementSpacing, so the size of its voxels is unknown. Write the scan again."
+        )
+    slope, offset = (_numbers(fields, f"ElementToIntensityFunction{part}") for part in ("Slope", "Offset"))
+    unit = fields.get("DistanceUnits", "mm")
+    if slope not in ([], [1]) or offset not in ([], [0]) or unit.lower() not in ("mm", "?"):
+        raise VolumeError(
+            f"{_NAME}: its header has an intensity function of slope {slope} and offset {offset}, and {unit} as its "
+            "unit of length. SimpleITK applies neither. Write the scan in HU and mm, without these fields."
+        )
+    if not np.allclose(np.linalg.norm(grid.directions, axis=0), 1, atol=0.01):
+        raise VolumeError(
+            f"{_NAME}: the columns of its TransformMatrix are not of length 1, which contradicts its ElementSpacing "
+            f"of {in_mm(grid.spacing)}. Write the scan again."
+        )
+    size = [abs(number) for number in _numbers(fields, "ElementSize")] or grid.spacing
+    if len(size) != 3 or not same_size(size, grid.spacing):
+        logger.warning(
+            "%s: its ElementSize is %s, its ElementSpacing %s. The ElementSpacing is taken, as ITK does.",
+            _NAME, in_mm(size), in_mm(grid.spacing),
+        )  # fmt: skip
+    named = fields.get("AnatomicalOrientation", "???")
+    if not fields.keys() & {"TransformMatrix", "Rotation", "Orientation"}:
+        logger.warning(
+            "%s: its header has no TransformMatrix (and AnatomicalOrientation %s). Taken instead: left, posterior, "
+            "superior (LPS), as in ITK.", _NAME, named,
+        )  # fmt: skip
+    # Writers differ in whether a letter is where the axis runs to or where it comes from.
+    elif named not in ("???", grid.axes, grid.axes.translate(_OPPOSITE)):
+        logger.warning(
+            "%s: its AnatomicalOrientation is %s, but by its TransformMatrix its axes run to %s. The TransformMatrix "
+            "is taken, as ITK does.", _NAME, named, grid.axes,
+        )  # fmt: skip
+
+
+def _numbers(fields: dict[str, str], field: str) -> list[float]:
+    """The numbers in a field of a MetaImage; none if there is no such field."""
+    try:
+        return [float(number) for number in fields.get(field, "").split()]
+    except ValueError:
+        raise VolumeError(f"{_NAME}: its header has no numbers in {field}. Write the scan again.") from None
+
+
+def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, intercept: float = 0.0) -> Volume:
+    """A volume in display order, as a view, from `stored` `[K, Y, X]`. The axes in `grid` are x, y, k."""
+    stored, spacing = display(name, stored.transpose(2, 1, 0), grid)
     return Volume(name, stored, spacing, slope, intercept)
 
 
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # with .mhd, so that a batch reports that it cannot be read
+_UNREADABLE = (".hdr", ".nrrd", ".nhdr")  # beside other scans, these are reported, too
 
 
 def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
@@ -203,6 +347,8 @@ def find_scans(paths: Sequence[Path]) -> tuple[list[Path], bool]:
         files = files_of(path) if path.is_dir() else []
         volumes = [file for file in files if file.name.lower().endswith(VOLUMES)]
         studies = find_studies([file for file in files if file not in volumes])
+        if volumes or len(studies) > 1:
+            volumes += [file for file in files if file.name.lower().endswith(_UNREADABLE)]
         scans += sorted(volumes + studies) or [path]
         batch = batch or len(studies) > 1 or bool(volumes)
     return scans, batch
@@ -230,7 +376,7 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 
 
 def _study_of(file: Path) -> str | None:
-    """As [`~ct_rate_pairs.volumes.dicom.study_of`], but needs no pydicom for a file without DICOM's preamble."""
+    """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for a file without DICOM's preamble."""
     try:
         with file.open("rb") as opened:
             if opened.read(132)[128:] != b"DICM":

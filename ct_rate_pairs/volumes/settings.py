@@ -7,7 +7,7 @@ import numpy as np
 
 from ct_rate_pairs.command_line import given_options
 
-from .windows import windows_of
+from .windows import plain_window
 
 
 FILES = ("fixed", "original")
@@ -22,7 +22,8 @@ class VolumeSettings:
     Args:
         files (`str`, *optional*, defaults to `"fixed"`):
             `"fixed"`: the volumes in `train_fixed` and `valid_fixed`, whose NIfTI header gives HU and geometry.
-            `"original"`: the volumes in `train` and `valid`, for which the metadata table gives rescaling and spacing.
+            `"original"`: the volumes in `train` and `valid`, for which the metadata table gives rescaling, spacing
+            and orientation.
         reconstructions (`str`, *optional*, defaults to `"first"`):
             Which reconstructions of a scan are rows: `"first"` or `"all"`. All reconstructions share one report.
         num_slices (`int`, *optional*, defaults to `10`):
@@ -51,7 +52,12 @@ class VolumeSettings:
         default=(0.75, 0.75, 1.5), metadata={"help": "Voxel size after resampling, in mm as x y z."}
     )
     window: str | tuple = field(
-        default="paper", metadata={"words": True, "help": "paper (-1000 to 1000 HU), rgb, or two HU: low high."}
+        default="paper",
+        metadata={
+            "words": True,
+            "help": "paper (-1000 to 1000 HU), rgb, two HU (low high), or six HU (low high of three windows, which "
+            "become red, green and blue).",
+        },
     )
     z_range: tuple[float, float] = field(
         default=(0.0, 1.0),
@@ -68,13 +74,10 @@ class VolumeSettings:
             raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
         if z_range.shape != (2,) or not 0 <= z_range[0] < z_range[1] <= 1:
             raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
-        windows_of(self.window)
         # YAML and JSON give lists. As tuples of floats, equal settings compare equal.
         object.__setattr__(self, "spacing", tuple(map(float, self.spacing)))
         object.__setattr__(self, "z_range", tuple(map(float, self.z_range)))
-        if not isinstance(self.window, str):
-            pairs = windows_of(self.window)
-            object.__setattr__(self, "window", pairs if len(pairs) > 1 else pairs[0])
+        object.__setattr__(self, "window", plain_window(self.window))
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -94,7 +97,7 @@ def volume_options(arguments: dict) -> dict:
     Removes the fields of [`VolumeSettings`] from the arguments of a command, and returns those that the user gave.
 
     Raises:
-        `ValueError`: if a window is neither a name nor numbers.
+        `ValueError`: if a window is neither a name nor two or six numbers.
     """
     given = given_options(arguments, VolumeSettings)
     if "window" in given:
@@ -102,12 +105,13 @@ def volume_options(arguments: dict) -> dict:
     return given
 
 
-def parse_window(words: Sequence[str]) -> str | tuple:
-    """The window that the words of an argument stand for: a name, or HU as low and high of one or of three windows."""
-    if len(words) == 1:
-        return words[0]
-    try:
-        hu = [float(word) for word in words]
-    except ValueError as error:
-        raise ValueError(f"--window {' '.join(words)}: give paper, rgb, or two HU (low high).") from error
-    return tuple(zip(hu[::2], hu[1::2], strict=False)) if len(hu) > 2 else tuple(hu)
+def parse_window(window: str | Sequence) -> str | tuple:
+    """
+    The window of an argument or a config: a name, two or six numbers, or pairs of numbers. Words may be numbers.
+
+    Raises:
+        `ValueError`: if it is neither.
+    """
+    words = window.split() if isinstance(window, str) else window
+    name = words[0] if len(words) == 1 and isinstance(words[0], str) else None
+    return plain_window(name or words)

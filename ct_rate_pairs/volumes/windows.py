@@ -16,20 +16,32 @@ WINDOWS = {
 
 def windows_of(window: Window) -> tuple[tuple[float, float], ...]:
     """
-    The one or three pairs (low, high) of HU that `window` stands for.
+    The one or three pairs (low, high) of HU that `window` stands for. Pairs may also be given one after the other, as
+    two or six numbers.
 
     Raises:
         `ValueError`: if `window` has none of the forms that [`~ct_rate_pairs.volumes.slicing.Volume.slices`] accepts.
     """
-    if isinstance(window, str) and window in WINDOWS:
-        return WINDOWS[window]
-    if not isinstance(window, str):
-        pairs = np.atleast_2d(np.asarray(window, dtype=float))
-        if pairs.shape in ((1, 2), (3, 2)) and (pairs[:, 0] < pairs[:, 1]).all():
+    if isinstance(window, str):
+        if window in WINDOWS:
+            return WINDOWS[window]
+    else:
+        try:
+            hu = np.asarray(window, dtype=float)
+        except (TypeError, ValueError):
+            hu = np.empty(0)
+        pairs = hu.reshape(-1, 2) if hu.shape in ((2,), (6,)) else hu
+        if pairs.shape in ((1, 2), (3, 2)) and np.isfinite(pairs).all() and (pairs[:, 0] < pairs[:, 1]).all():
             return tuple((float(low), float(high)) for low, high in pairs)
     raise ValueError(
         f"window={window!r}: choose one of {', '.join(map(repr, WINDOWS))}, a pair (low, high) of HU, or three pairs."
     )
+
+
+def plain_window(window: Window) -> Window:
+    """The name of a window, or its one or three pairs as tuples, so that equal windows are equal."""
+    pairs = windows_of(window)
+    return window if isinstance(window, str) else pairs if len(pairs) > 1 else pairs[0]
 
 
 def air_value(window: Window) -> np.ndarray:

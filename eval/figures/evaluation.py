@@ -44,7 +44,7 @@ def plot_labels(per_label: Mapping[str, Mapping], n: int, path: str | Path) -> N
     finish(figure, axes, path)
 
 
-def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
+def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path, means: Mapping[str, float]) -> None:
     """
     Draws histograms of the loss gaps: how much less likely each true report is under other volumes.
 
@@ -53,6 +53,9 @@ def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
             Maps the kind of the other volume (a key of `VOLUMES`) to the gap of each report in nats per token.
         path (`str` or `Path`):
             Image file to write.
+        means (`Mapping[str, float]`):
+            Maps the kind to the loss gap in the table: the mean over all tokens, in which long reports count more
+            than in the mean of `gaps`.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -62,7 +65,7 @@ def plot_gaps(gaps: Mapping[str, Sequence[float]], path: str | Path) -> None:
     for kind, values in gaps.items():
         title, color = VOLUMES[kind], COLORS[kind]
         inside = np.clip(values, bins[0], bins[-1])
-        label = f"{title}: mean {np.mean(values):.3f}, {np.mean(np.asarray(values) > 0):.0%} above 0"
+        label = f"{title}: {means[kind]:.3f} over all tokens, {np.mean(np.asarray(values) > 0):.0%} of reports above 0"
         axes.hist(inside, bins, histtype="step", linewidth=1.6, color=color, label=label)
     axes.axvline(0, color="black", linewidth=1, linestyle=":")
     axes.set(xlabel="loss gap of the true report (nats per token); 0: the volume does not matter", ylabel="reports")

@@ -137,7 +137,8 @@ def branch_log_probs(
         targets = pad_sequence([text[1:] for text in texts], batch_first=True, padding_value=-100)  # [B, K]
         inputs = pad_sequence([text[:-1] for text in texts], batch_first=True)  # [B, K]; right-padded, needs no mask
         cache = deepcopy(context.cache)  # a forward pass writes to the cache
-        cache.batch_repeat_interleave(len(texts))
+        # One copy for each text. (`batch_repeat_interleave` does not know the linear attention of Qwen3.5.)
+        cache.reorder_cache(torch.zeros(len(texts), dtype=torch.long))
         positions = context.position + torch.arange(inputs.shape[1], device=model.device)  # [..., 1, K]
         positions = positions.expand(*positions.shape[:-2], *inputs.shape)
         logits = model(**{"input_ids": inputs.to(model.device), "position_ids": positions, CACHE: cache}).logits

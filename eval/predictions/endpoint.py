@@ -28,6 +28,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.trainer.chat_template import DEFAULTS, without_thought
+from ct_rate_pairs.trainer.generation import MOST_CUT, Written
 
 from .montage import montage, with_layout
 from .store import append_predictions, resume_predictions
@@ -40,9 +42,12 @@ NOT_SENT = (
     "identifies the patient, and that the terms of the data and your institution allow sending them (CT-RATE: no "
     "redistribution). Then pass --i_have_deidentified true."
 )
+TEMPLATE = "chat_template_kwargs"
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT = 120.0  # seconds
 UNANSWERED_IN_A_ROW = 5
+CONNECT_TIMEOUT = 10.0  # seconds until an endpoint that is not there counts as such
+MM_PER_SECOND = 10.0  # of a video, as in `PairCollator`
 # Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 # A refusal in words. Taken for a report, a refusal would state no finding and score as the report of a normal scan.
@@ -76,7 +81,11 @@ class Endpoint:
             Must be `True`: the user's statement that slices and prompts may be sent to the endpoint.
         slices_as (`str`, *optional*, defaults to `"slices"`):
             `"slices"`: one image per slice; `"montage"`: all slices in one picture. Services scale large pictures
-            down.
+            down. `"video"`: one video, in the form that vLLM takes, for a model that was trained here on videos
+            (Qwen2.5-VL, Qwen3-VL, Qwen3.5). Its prompt is that of the training, without a description of the layout.
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the model's chat template, for servers that take them (vLLM, SGLang, llama.cpp). By default
+            `{"enable_thinking": False}`; `{}` sends nothing.
         timeout (`float`, *optional*, defaults to `300.0`):
             Seconds to wait for an answer.
         tries (`int`, *optional*, defaults to `6`):
@@ -94,13 +103,16 @@ class Endpoint:
     url: str
     model: str
     deidentified: bool = False
-    slices_as: Literal["slices", "montage"] = "slices"
+    slices_as: Literal["slices", "montage", "video"] = "slices"
+    chat_template_kwargs: dict | None = None
     timeout: float = 300.0
     tries: int = 6
     backoff: float = 2.0
 
     def __post_init__(self):
         """Checks the URL, the user's statement, and that the key would not be sent unencrypted."""
+        if self.chat_template_kwargs is None:
+            self.chat_template_kwargs = DEFAULTS
         if not self.deidentified:
             raise ValueError(NOT_SENT.format(url=self.url))
         url = httpx2.URL(self.url)
@@ -116,7 +128,22 @@ class Endpoint:
         """A client that threads may share. Redirects are not followed: slices go only where the user said."""
         key = api_key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx2.Client(base_url=self.url.rstrip("/") + "/", headers=headers, timeout=self.timeout)
+        timeout = httpx2.Timeout(self.timeout, connect=min(self.timeout, CONNECT_TIMEOUT))
+        return httpx2.Client(base_url=self.url.rstrip("/") + "/", headers=headers, timeout=timeout)
+
+    def check_there(self, client: httpx2.Client) -> None:
+        """Raises an `EndpointError` if nothing listens at the URL. No slices are sent."""
+        try:
+            client.get("models", timeout=CONNECT_TIMEOUT)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise EndpointError(self.not_there(error)) from error
+        except httpx2.TransportError:
+            pass  # something listens: the first request for a report tells what is wrong
+
+    def not_there(self, error: httpx2.TransportError) -> str:
+        """The message for a connection that cannot be made, such as a refused one."""
+        told = without_key(str(error)) or f"no connection within {CONNECT_TIMEOUT:g} s"
+        return f"{self.url} cannot be reached: {told}. Start the server, or correct --endpoint."
 
 
 def api_key() -> str:
@@ -137,7 +164,7 @@ class Answer(NamedTuple):
     """A report, or in `failure` the reason why there is no report."""
 
     report: str
-    failure: str = ""  # "refusal", "content_filter", "length", "empty", "malformed" or "unanswered"
+    failure: str = ""  # "refusal", "content_filter", "length", "thinking", "empty", "malformed" or "unanswered"
     detail: str = ""
 
 
@@ -149,19 +176,28 @@ def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
         row (`dict`):
             Row of the dataset. Only `images`, `slice_mm` and `prompt` are used.
         endpoint ([`Endpoint`]):
-            The endpoint; its `model` and `slices_as` are used.
+            The endpoint; its `model`, `slices_as` and `chat_template_kwargs` are used.
         max_new_tokens (`int`):
             Maximum length of a report, in the model's tokens.
 
     Returns:
         `dict`: the body of a chat completion request.
     """
-    as_montage = endpoint.slices_as == "montage"
-    pictures = [montage(row["images"])] if as_montage else row["images"]
-    content = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in pictures]
-    *before, question = with_layout(row, as_montage)
+    extra = {"chat_template_kwargs": endpoint.chat_template_kwargs} if endpoint.chat_template_kwargs else {}
+    if endpoint.slices_as == "video":
+        frames, fps = video_url(row)
+        content = [{"type": "video_url", "video_url": {"url": frames}}]
+        # All frames, with their distance in time: by default, vLLM takes 32 frames, and one frame per second.
+        extra["media_io_kwargs"] = {"video": {"num_frames": -1, "fps": fps, "do_sample_frames": False}}
+        *before, question = row["prompt"]
+    else:
+        as_montage = endpoint.slices_as == "montage"
+        pictures = [montage(row["images"])] if as_montage else row["images"]
+        content = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in pictures]
+        *before, question = with_layout(row, as_montage)
     content.append({"type": "text", "text": question["content"]})
     return {
+        **extra,
         "model": endpoint.model,
         "messages": [*before, question | {"content": content}],
         "temperature": 0,
@@ -178,6 +214,18 @@ def data_url(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def video_url(row: dict) -> tuple[str, float]:
+    """
+    The slices as the frames of a video, and the frames per second at which time is depth.
+
+    vLLM takes frames one after the other, separated by commas (`VideoMediaIO.load_base64` in its
+    `vllm/multimodal/media/video.py`). It calls them JPEG, but opens each by its contents, so that PNG loses nothing.
+    """
+    frames = [data_url(image).partition(",")[2] for image in row["images"]]
+    depths = row["slice_mm"]
+    return f"data:video/jpeg;base64,{','.join(frames)}", MM_PER_SECOND * (len(depths) - 1) / (depths[-1] - depths[0])
+
+
 def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> Answer:
     """
     Sends one request, again after temporary errors; after `stop` is set, no further try is made.
@@ -187,7 +235,7 @@ def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> A
 
     Raises:
         `EndpointError`: if the server refuses the request as such: for a wrong key, an unknown model, or an account
-            without credit.
+            without credit; or if it takes no connection in any of the tries.
     """
     try:
         response = post(client, endpoint, body, stop)
@@ -205,6 +253,10 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
         pause = min(endpoint.backoff * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
         try:
             response = client.post("chat/completions", json=body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            if attempt + 1 == endpoint.tries:
+                raise EndpointError(endpoint.not_there(error)) from error
+            problem = f"{type(error).__name__}: {without_key(str(error))}"
         except httpx2.TimeoutException:
             problem = f"no answer within {endpoint.timeout:g} s"
         except (httpx2.TransportError, httpx2.DecodingError) as error:
@@ -217,7 +269,8 @@ def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> 
                 return response
             problem = f"HTTP {status}: {message}"
             if status not in RETRIED or code == "insufficient_quota":
-                raise EndpointError(f"{endpoint.url} refuses requests for {endpoint.model!r}. {problem}")
+                remedy = " Pass --chat_template_kwargs '{}', if it does not know them." if TEMPLATE in message else ""
+                raise EndpointError(f"{endpoint.url} refuses requests for {endpoint.model!r}. {problem}{remedy}")
             pause = max(pause, retry_after(response))
         if attempt + 1 == endpoint.tries or stop.wait(pause):
             break
@@ -264,11 +317,12 @@ def read_answer(response: httpx2.Response) -> Answer:
         return Answer("", "refusal", refusal)
     if reason in ("length", "content_filter"):
         return Answer("", reason, text)
-    if not text:
-        return Answer("", "empty", f"finish_reason {reason}")
-    if REFUSAL.match(text):
-        return Answer("", "refusal", text)
-    return Answer(text)
+    report = without_thought(text)
+    if not report:
+        return Answer("", "thinking" if report is None else "empty", text or f"finish_reason {reason}")
+    if REFUSAL.match(report):
+        return Answer("", "refusal", report)
+    return Answer(report)
 
 
 def write_endpoint_predictions(
@@ -305,8 +359,8 @@ def write_endpoint_predictions(
         the second maps the VolumeName of a failed scan to `failure` and `detail`.
 
     Raises:
-        `EndpointError`: if the endpoint refuses all requests, or leaves five requests in a row unanswered. Reports
-            that were written stay, and the same call continues.
+        `EndpointError`: if the endpoint takes no connection, refuses all requests, or leaves five requests in a row
+            unanswered. Reports that were written stay, and the same call continues.
         `ValueError`: if the file was begun with another `provenance`, or if there are several processes.
     """
     path, state = Path(path), PartialState()
@@ -330,7 +384,7 @@ def write_endpoint_predictions(
                 write_failures(failures, path)
             else:
                 done[volume] = answer.report
-                append_predictions(path, {volume: answer.report})
+                append_predictions(path, {volume: Written(answer.report, cut=False)})  # a cut answer is a failure
             bar.update()
             unanswered = unanswered + 1 if answer.failure == "unanswered" else 0
             if unanswered == UNANSWERED_IN_A_ROW:
@@ -346,6 +400,8 @@ def write_endpoint_predictions(
         tqdm(total=len(volumes), initial=len(volumes) - len(missing), desc="Asking for reports", unit="scan") as bar,
     ):
         try:
+            if missing:
+                endpoint.check_there(client)
             for index in missing:
                 row = scans[index]
                 if is_readable(row):
@@ -377,8 +433,10 @@ def format_failures(failures: dict[str, dict], scans: int, folder: Path) -> str:
     """A line with the number of scans without a report, and the reasons."""
     if not failures:
         return f"All {scans} scans have a report."
-    told = ", ".join(f"{number} {reason}" for reason, number in count_failures(failures).items())
+    counts = count_failures(failures)
+    told = ", ".join(f"{number} {reason}" for reason, number in counts.items())
+    remedy = " Cut reports (length): raise --max_new_tokens." if counts.get("length", 0) > MOST_CUT * scans else ""
     return (
         f"{len(failures)} of {scans} scans have NO report ({told}). They are listed in {folder / 'failures.json'} and "
-        "not measured. The same command asks for them again."
+        f"not measured. The same command asks for them again.{remedy}"
     )

@@ -50,11 +50,13 @@ class MontageCollator(PairCollator):
     Args:
         processor ([`~transformers.ProcessorMixin`]):
             Processor of an image-text-to-text model.
+        chat_template_kwargs (`dict`, *optional*):
+            See [`~ct_rate_pairs.trainer.PairCollator`].
     """
 
-    def __init__(self, processor: ProcessorMixin):
+    def __init__(self, processor: ProcessorMixin, chat_template_kwargs: dict | None = None):
         """Sets the collator up for images, also for a family whose volumes are videos."""
-        super().__init__(processor)
+        super().__init__(processor, chat_template_kwargs=chat_template_kwargs)
         self.takes_video = False
         self.pixels = "pixel_values"
 

@@ -62,6 +62,13 @@ def row_settings_of(predictions: str | Path) -> dict:
     return {name: value for name, value in before.items() if name in ROW_SETTINGS}
 
 
+def differences(first: str | Path, second: str | Path) -> list[str]:
+    """How two files of predictions were made differently, in words, apart from the model and its weights."""
+    before, other = read_provenance(first), read_provenance(second)
+    names = sorted((before.keys() & other.keys()) - {"weights", "references"})
+    return [f"{name} {before[name]} and {other[name]}" for name in names if before[name] != other[name]]
+
+
 def check_provenance(predictions: str | Path, provenance: dict) -> None:
     """Raises a `ValueError` if a file of predictions has another record than `provenance`, or no record."""
     before, now = read_provenance(predictions), json.loads(json.dumps(provenance))

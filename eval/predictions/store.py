@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from accelerate import PartialState
@@ -11,8 +12,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.readable_rows import ReadableRows
-from ct_rate_pairs.trainer import PairCollator, generate_batch
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import Written, write_batch
 
 from .provenance import check_provenance, provenance_path
 
@@ -32,6 +35,8 @@ def find_predictions(name: str | Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if not path.exists():
+        raise FileNotFoundError(no_such("file or folder", name))
     raise FileNotFoundError(f"There are no predictions: no file {' nor '.join(map(str, candidates))}.")
 
 
@@ -41,10 +46,10 @@ def read_predictions(path: str | Path) -> dict[str, str]:
 
     Args:
         path (`str` or `Path`):
-            `.jsonl` with `volume` and `report` on each line, or `.json` in the format of the VLM3D challenge: a list
-            `generated_reports` of `input_image_name` and `report`, alone or within the list of jobs that the
-            challenge's server writes (`outputs`, `value`). If an interruption truncated the last line of a `.jsonl`,
-            the line is left out and a notice is printed.
+            `.jsonl` with `volume`, `report` and perhaps `cut` on each line ([`read_cut`] reads the latter), or `.json`
+            in the format of the VLM3D challenge: a list `generated_reports` of `input_image_name` and `report`, alone
+            or within the list of jobs that the challenge's server writes (`outputs`, `value`). If an interruption
+            truncated the last line of a `.jsonl`, the line is left out and a notice is printed.
 
     Returns:
         `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report, in the file's order.
@@ -66,6 +71,40 @@ def read_predictions(path: str | Path) -> dict[str, str]:
             raise ValueError(f"{path} entry {number} is a second report for {volume}: keep one of them.")
         predictions[volume] = report
     return predictions
+
+
+def read_cut(path: str | Path) -> dict[str, bool]:
+    """
+    Reads which reports of a `.jsonl` file are cut at the limit of tokens.
+
+    Returns:
+        `dict[str, bool]`: maps each VolumeName to whether its report is cut. Reports of which the file does not tell,
+        as in files of other programs, are left out.
+    """
+    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
+    return {row["volume"]: row["cut"] for row in rows if isinstance(row.get("cut"), bool)}
+
+
+def count_cut(cut: Mapping[str, bool], volumes: Collection[str]) -> dict:
+    """
+    Counts cut reports, for `results.json`.
+
+    Args:
+        cut (`Mapping[str, bool]`):
+            Whether the report of a volume is cut, see [`read_cut`].
+        volumes (`Collection[str]`):
+            The volumes whose reports are measured.
+
+    Returns:
+        `dict`: `cut`, the number of cut reports, and `cut_share`, their share; `cut_unknown`, the number of reports of
+        which it is not known, if there are some. Empty if it is known of no report.
+    """
+    known = [cut[volume] for volume in volumes if volume in cut]
+    if not known:
+        return {}
+    unknown = len(volumes) - len(known)
+    counts = {"cut": sum(known), "cut_share": sum(known) / len(known)}
+    return counts | ({"cut_unknown": unknown} if unknown else {})
 
 
 def _challenge_rows(path: Path) -> list[dict]:
@@ -187,11 +226,11 @@ def write_predictions(
             disable=not state.is_main_process,
         )  # fmt: skip
         for rows in batches:
-            reports = generate_batch(model, collator, rows, max_new_tokens=max_new_tokens)
+            reports = write_batch(model, collator, rows, max_new_tokens=max_new_tokens)
             names = [row["volume"] for row in rows]
             written = dict(gather_object(list(zip(names, reports, strict=True))))
             new = {volume: report for volume, report in written.items() if volume not in done}
-            done |= new
+            done |= {volume: report.text for volume, report in new.items()}
             if state.is_main_process:
                 append_predictions(path, new)
             bar.update(min(step, bar.total - bar.n))
@@ -227,9 +266,12 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
     return done
 
 
-def append_predictions(path: Path, reports: dict[str, str]) -> None:
-    """Appends reports to the file, and waits until they are on the disk."""
-    lines = [json.dumps({"volume": volume, "report": report}) + "\n" for volume, report in reports.items()]
+def append_predictions(path: Path, reports: Mapping[str, Written]) -> None:
+    """Appends reports to the file, each with whether it is cut, and waits until they are on the disk."""
+    lines = [
+        json.dumps({"volume": volume, "report": report.text, "cut": report.cut}) + "\n"
+        for volume, report in reports.items()
+    ]
     with open(path, "a") as file:
         file.writelines(lines)
         file.flush()

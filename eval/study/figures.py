@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ct_rate_pairs.eval.figures.style import GREEN, NEGATIVE, NEUTRAL, POSITIVE, clear, log_axis
+from ct_rate_pairs.eval.looking.other_volumes import suffix_of
 
 from .plan import Study, Table, run_folder
 from .results import METRICS, read_gaps, read_losses
@@ -51,9 +52,12 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
             continue
         losses = {title: list(map(read_losses, of)) for title, of in folders.items()}
         plot_loss_curves(losses, figures / f"{name}_losses.png")
-        plot_gap_histograms(
-            {title: list(map(read_gaps, of)) for title, of in folders.items()}, figures / f"{name}_gaps.png"
-        )
+        gaps = {title: list(map(read_gaps, of)) for title, of in folders.items()}
+        means = {
+            title: {kind: rows[title]["metrics"][f"loss_gap{suffix_of(kind)}"]["mean"] for kind in GAP_TITLES}
+            for title in folders
+        }
+        plot_gap_histograms(gaps, figures / f"{name}_gaps.png", means)
         if table.against:
             plot_against(table, rows, figures / f"{name}_{table.against}.png")
 
@@ -138,8 +142,15 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
     figure.savefig(path, dpi=130)
 
 
-def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], path: str | Path) -> None:
-    """Draws one histogram of loss gaps per row; the gaps of a row's runs ([`read_gaps`]) are pooled."""
+def plot_gap_histograms(
+    gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    path: str | Path,
+    means: Mapping[str, Mapping[str, float]],
+) -> None:
+    """
+    Draws one histogram of loss gaps per row; the gaps of a row's runs ([`read_gaps`]) are pooled. `means` holds the
+    loss gaps of the rows in the table, by the kind of the other volume.
+    """
     figure = Figure(figsize=(10, 1.4 + 0.7 * len(gaps)), layout="constrained")
     titles = list(gaps)
     for axes, (kind, name) in zip(figure.subplots(1, 2, sharey=True), GAP_TITLES.items(), strict=True):
@@ -148,11 +159,11 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
         far = [np.quantile(values, 0.995) for values in pooled]
         low, high = min(0.0, np.quantile(np.concatenate(pooled), 0.005)), min(max(far), 3 * np.median(far))
         bins = np.linspace(low, max(high, 1e-3), 51)
-        for place, values in enumerate(pooled):
+        for place, (title, values) in enumerate(zip(titles, pooled, strict=True)):
             counts, _ = np.histogram(np.clip(values, bins[0], bins[-1]), bins)
             base = len(titles) - 1 - place  # the first row on top
             axes.stairs(base + 0.85 * counts / counts.max(), bins, baseline=base, fill=True, color=POSITIVE, alpha=0.5)
-            mean = values.mean()
+            mean = means[title][kind]
             axes.plot(np.clip([mean, mean], bins[0], bins[-1]), [base, base + 0.85], color="black", linewidth=1.2)
             axes.text(1.01, base + 0.3, f"{mean:.3f}", transform=axes.get_yaxis_transform(), fontsize=9)
         axes.axvline(0, color="black", linewidth=1, linestyle=":")
@@ -161,6 +172,7 @@ def plot_gap_histograms(gaps: Mapping[str, Sequence[Mapping[str, Sequence[float]
         axes.set_title(f"Under {name}", fontsize=11)
         clear(axes)
     figure.suptitle(
-        "Dotted, 0: the volume does not matter. Black, and at the right: the mean over scans and seeds", fontsize=11
+        "Dotted, 0: the volume does not matter. Black, and at the right: the mean in the table, over tokens and seeds",
+        fontsize=11,
     )
     figure.savefig(path, dpi=130)

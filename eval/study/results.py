@@ -34,7 +34,8 @@ LOOKING_METRICS = {
     "words": "words per report",
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
-METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS
+CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
+METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
 
 
 class Outcome(NamedTuple):

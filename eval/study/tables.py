@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
 
-from .results import COST_METRICS, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
+from .results import COST_METRICS, CUT, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
 
 
 ONE_DECIMAL = ("words", *COST_METRICS)
@@ -54,6 +54,9 @@ def format_summary(table: dict) -> str:
     if differences:
         parts += [f"Difference to {first}, seed by seed.", _grid(DIFFERENCES, differences)]
     parts += ["Cost of a run, training and evaluation.", _grid(COST_METRICS, measured)]
+    cut = [f"{title} {metrics[CUT]['mean']:.1%}" for title, _, metrics in measured if CUT in metrics]
+    if any(metrics[CUT]["mean"] > 0 for _, _, metrics in measured if CUT in metrics):
+        parts += [f"Reports cut at their limit of tokens, and measured as they are: {', '.join(cut)}."]
     failures = {name: error for row in rows.values() for name, error in row["failures"].items()}
     if failures:
         parts += ["Failed runs:", "\n".join(f"- `{name}`: {error}" for name, error in failures.items())]

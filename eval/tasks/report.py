@@ -4,7 +4,7 @@ also whether it looks at the scan.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
 from ct_rate_pairs.eval.figures.report_sheet import plot_reports
-from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.generate import write_reports
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, TooFewScansError, shuffle_volumes, suffix_of
 from ct_rate_pairs.eval.looking.report_matching import report_matching
 from ct_rate_pairs.eval.metrics.calibration import calibration_error
 from ct_rate_pairs.eval.metrics.diversity import report_diversity
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
-from ct_rate_pairs.eval.predictions.store import write_challenge_file
+from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.eval.scoring.baselines import trivial_reports
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
@@ -29,6 +29,7 @@ from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import format_intervals, format_looking, format_table
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import Written, cut_warning
 
 
 def score_predictions(
@@ -88,7 +89,7 @@ def measure_looking(
     max_new_tokens: int = 1200,
     ci: float | None = None,
     seed: int = 0,
-) -> tuple[dict, dict[str, str]]:
+) -> tuple[dict, dict[str, Written]]:
     """
     Measures whether reports depend on the scan: loss gaps, report matching, and reports for shuffled volumes.
 
@@ -101,7 +102,7 @@ def measure_looking(
     try:
         looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, ci=ci, seed=seed)
         others = shuffle_volumes(scans, seed)
-        reports = generate_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        reports = write_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
         swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
     except TooFewScansError as error:
         print(f"Neither loss gaps nor a row `shuffled`: {error}")
@@ -126,6 +127,7 @@ def evaluate_model(
     batch_size: int = 8,
     max_new_tokens: int = 1200,
     seed: int = 0,
+    cut: Mapping[str, bool] | None = None,
     **score,
 ) -> dict[str, dict]:
     """
@@ -148,6 +150,8 @@ def evaluate_model(
             Maximum length of a report in tokens.
         seed (`int`, *optional*, defaults to `0`):
             Seed of [`measure_looking`].
+        cut (`Mapping[str, bool]`, *optional*):
+            Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
         score:
             `train_reports`, `train_labels` and the options of [`score_predictions`].
 
@@ -156,7 +160,8 @@ def evaluate_model(
         of reports that the model writes for the volumes of other patients, on the first `looking_scans` scans; and if
         these are not all scans, `unshuffled`, the scores of the model's own reports on the same scans.
     """
-    results = score_predictions(predictions, scans, **score)
+    results, cut = score_predictions(predictions, scans, **score), cut or {}
+    results["model"] |= count_cut(cut, predictions) | {"max_new_tokens": max_new_tokens}
     # A volume that cannot be read has no prediction, so it is left out here too.
     readable = select_volumes(scans, predictions)
     looking = {}
@@ -175,11 +180,13 @@ def evaluate_model(
             own = {volume: predictions[volume] for volume in swapped}
             rows = {"model": results["model"]}
             if len(own) < len(predictions):
-                rows["unshuffled"] = score_predictions(own, few, **score)["model"]
-            rows["shuffled"] = score_predictions(swapped, few, **score)["model"]
+                rows["unshuffled"] = score_predictions(own, few, **score)["model"] | count_cut(cut, own)
+            texts = {volume: report.text for volume, report in swapped.items()}
+            counts = count_cut({volume: report.cut for volume, report in swapped.items()}, swapped)
+            rows["shuffled"] = score_predictions(texts, few, **score)["model"] | counts
             results = rows | results
             looking["coverage_change"] = coverage_change(
-                own, swapped, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
+                own, texts, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
             )
     write_results(results, out, predictions=predictions, looking=looking)
     written = (predictions[volume] for volume in readable.with_format(None)["volume"])
@@ -216,7 +223,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     if gaps := looking.get("gaps"):
         model |= {name: value for name, value in gaps.items() if not name.startswith("pair_gaps")}
         pairs = {kind: gaps[key] for kind in VOLUMES if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
-        plot_gaps(pairs, figures / "gaps.png")
+        means = {kind: gaps[f"loss_gap{suffix_of(kind)}"] for kind in pairs}
+        plot_gaps(pairs, figures / "gaps.png", means)
     if change := looking.get("coverage_change"):
         model["coverage_change_shuffled"] = change
     if matching := looking.get("matching"):
@@ -228,7 +236,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if looking:
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
-    told = [format_table(results), format_intervals(model), format_looking(model)]
+    warning = cut_warning(model.get("cut", 0), model["n"], model.get("max_new_tokens"))
+    told = [format_table(results), format_intervals(model), format_looking(model), warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 
 

@@ -20,7 +20,8 @@ from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
-from ct_rate_pairs.trainer import PairCollator, generate_batch
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import cut_warning, write_batch
 
 from .settings import TaskSettings
 from .vqa_answers import parse_answer
@@ -175,7 +176,8 @@ def answer_questions(
     max_new_tokens: int = 96,
 ) -> list[dict]:
     """
-    Answers each question of `task="vqa"` twice: given its volume (`answer`), and given a blank volume (`blank`).
+    Answers each question of `task="vqa"` twice: given its volume (`answer`), and given a blank volume (`blank`). `cut`
+    and `blank_cut` tell whether an answer met the limit of tokens before its end.
 
     Questions about a volume that cannot be read are left out (`on_error="skip"`).
     """
@@ -188,12 +190,13 @@ def answer_questions(
                 continue
             blank = [row | {"images": blank_slices(row)} for row in batch]
             answers, blank_answers = (
-                generate_batch(model, collator, shown, max_new_tokens=max_new_tokens) for shown in (batch, blank)
+                write_batch(model, collator, shown, max_new_tokens=max_new_tokens) for shown in (batch, blank)
             )
             for row, answer, blank_answer in zip(batch, answers, blank_answers, strict=True):
                 kept = {name: row[name] for name in ("volume", "question_number", "question_type", "label")}
                 texts = {"question": row["prompt"][-1]["content"], "reference": row["completion"][-1]["content"]}
-                answered.append(kept | texts | {"answer": answer, "blank": blank_answer})
+                given = {"answer": answer.text, "cut": answer.cut}
+                answered.append(kept | texts | given | {"blank": blank_answer.text, "blank_cut": blank_answer.cut})
     return answered
 
 
@@ -221,7 +224,8 @@ def evaluate_vqa(
     Returns:
         `dict[str, dict]`: the contents of `results.json`: scores from [`score_answers`] under `model`, `blank` (the
         same model, given a blank volume), `text_only` and `most_common` (see [`common_answers`]). `model` also holds
-        `language`, and `scans`, the fingerprint of volumes and answers.
+        `language`, and `scans`, the fingerprint of volumes and answers. `model` and `blank` hold `cut`, the number of
+        answers that met the limit of tokens before their end.
     """
     language = reader_of(rows).config.prompt
     rows = first_volumes(rows, settings.max_samples) if settings.max_samples else rows
@@ -243,22 +247,28 @@ def evaluate_vqa(
         for name, texts in given.items()
     }
     results["model"] |= {"language": language, "scans": fingerprint(rows)}
+    results["model"]["cut"] = sum(row["cut"] for row in answered)
+    results["blank"]["cut"] = sum(row["blank_cut"] for row in answered)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answered]
     (out / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
     write_table(results | settings.told, vqa_table(results), out)
+    if warning := cut_warning(results["model"]["cut"], len(answered), settings.max_new_tokens, "answers"):
+        print(warning)
     return results
 
 
 def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
     """A table of the results of [`evaluate_vqa`] by question type, for `write_markdown`."""
-    lines = [["question type", "answers of", "questions", "accuracy", "F1", "not read"]]
+    lines = [["question type", "answers of", "questions", "accuracy", "F1", "not read", "cut"]]
     for kind, first in results["model"]["per_type"].items():
         for name, title in ROWS.items():
             scores = results[name]["per_type"][kind]
             numbers = [format_number(scores, key) for key in ("accuracy", "f1")]
-            lines.append([kind, title, str(first["n"]), *numbers, str(scores["unread"])])
+            lines.append([kind, title, str(first["n"]), *numbers, str(scores["unread"]), "-"])
     for name, title in ROWS.items():
-        lines.append(["all", title, str(results[name]["n"]), format_number(results[name], "accuracy"), "-", "-"])
+        scores = results[name]
+        accuracy_cell, cut = format_number(scores, "accuracy"), str(scores.get("cut", "-"))
+        lines.append(["all", title, str(scores["n"]), accuracy_cell, "-", "-", cut])
     return lines

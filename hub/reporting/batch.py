@@ -9,7 +9,7 @@ from pathlib import Path
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 from .files import finished_reports, report_key, save, write_json
-from .reporter import Reporter
+from .reporter import CUT, Reporter
 
 
 # No longer than CT-RATE's names, so that the name of a person or a date does not match.
@@ -62,11 +62,14 @@ def report_batch(
             save(report, out / name, key)
             done[name] = key
             stated = [finding.label for finding in report.findings if finding.stated]
-            print(f"[{number}/{len(scans)}] {name}: {', '.join(stated) or 'no finding'}", flush=True)
+            told = f"{', '.join(stated) or 'no finding'}{' (cut at the limit of tokens)' * report.cut}"
+            print(f"[{number}/{len(scans)}] {name}: {told}", flush=True)
         if failures:
             write_json(failures, listed)
     if not failures:
         listed.unlink(missing_ok=True)
+    if cut := [name for name in done if json.loads((out / name / "report.json").read_text("utf-8")).get("cut")]:
+        print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({', '.join(cut)}). {CUT}")
     return failures
 
 

@@ -7,7 +7,7 @@ from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.volumes.scan_files import digest
 
-from .reporter import Reporter, ScanReport
+from .reporter import CUT, Reporter, ScanReport
 from .sheet import plot_sheet
 
 
@@ -23,6 +23,8 @@ def format_report(report: ScanReport) -> str:
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
     lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
+    if report.cut:
+        lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
     lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]
     if stated:
         table = [["finding", "confidence", "slices it rests on", "sentence"]]

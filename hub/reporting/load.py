@@ -29,6 +29,8 @@ def load_reporter(
     Raises:
         `OSError`: if there is no such model, or if the Hub does not answer whether the model has settings and
             confidences.
+        [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was trained here and nothing tells which
+            rows it must be shown, or if it was not trained to write reports.
 
     Example:
 
@@ -44,20 +46,29 @@ def load_reporter(
     import torch
 
     from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of
-    from ct_rate_pairs.trainer import read_row_settings
+    from ct_rate_pairs.trainer.row_settings import RowSettings, RowSettingsError, find_row_settings, tell_assumed
 
     from .confidence import load_confidence
     from .reporter import Reporter
 
     name_or_path = str(name_or_path)
+    if revision is not None and Path(name_or_path).is_dir():
+        raise ValueError(f"{name_or_path} is a folder and has no revision {revision}: leave the revision out.")
     device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     revision = commit_of(name_or_path, revision)
+    settings = find_row_settings(name_or_path, revision) or RowSettings({})
+    if settings.tasks and "report" not in settings.tasks:
+        raise RowSettingsError(
+            f"{name_or_path} was trained on {' and '.join(settings.tasks)}, and not to write reports. Measure it by "
+            "`ct-rate-pairs evaluate-task`."
+        )
+    tell_assumed(name_or_path, settings.options)
     model, collator = load_model(name_or_path, revision, dtype, device)
     folder = Path(name_or_path)
     return Reporter(
         model,
         collator,
-        read_row_settings(name_or_path, revision),
+        settings.options,
         load_confidence(name_or_path, revision),
         name=folder.resolve().name if folder.is_dir() else name_or_path,
         version=version_of(name_or_path, revision).rpartition("@")[2],  # the commit, or a folder's hash

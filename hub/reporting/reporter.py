@@ -1,5 +1,6 @@
 """Writes the report of a scan, with the confidence of each label and the slices that each finding rests on."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from transformers.generation.streamers import BaseStreamer
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
-from ct_rate_pairs.trainer import PairCollator, generate_batch
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import write_batch
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
@@ -21,6 +23,14 @@ from ct_rate_pairs.volumes.windows import to_uint8
 
 from .confidence import Confidence
 from .evidence import slice_evidence, top_slices
+
+
+CUT = (
+    "It is cut, and findings that it would have stated later are missing: raise the limit (max_new_tokens), and "
+    "report the scan again."
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,9 @@ class ScanReport:
             Quality of the confidences, measured when they were fitted.
         images (`list[PIL.Image.Image]`):
             The slices that the model got, superior first. [`to_dict`] leaves them out.
+        cut (`bool`, *optional*, defaults to `False`):
+            Whether the report met its limit of tokens before its end. Findings that it would have stated later are
+            missing then.
     """
 
     name: str
@@ -86,6 +99,7 @@ class ScanReport:
     version: str
     calibration: dict | None
     images: list[Image.Image] = field(repr=False)
+    cut: bool = False
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -165,9 +179,11 @@ class Reporter:
         with clock(seconds, "reading"):
             row = self.read(scan, series)
         with clock(seconds, "writing"):
-            (text,) = generate_batch(
+            ((text, cut),) = write_batch(
                 self.model, self.collator, [row], max_new_tokens=max_new_tokens, streamer=streamer
             )
+        if cut:
+            logger.warning("The report of %s met its limit of %d tokens. %s", name, max_new_tokens, CUT)
         probabilities: list[float] | list[None] = [None] * len(LABELS)
         if self.confidence is not None:
             with clock(seconds, "confidence"):
@@ -196,6 +212,7 @@ class Reporter:
             version=self.version,
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
+            cut=cut,
         )
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:

@@ -79,6 +79,23 @@ CASES = {
         "options": SKIP,
     },
     "access revoked": {"faults": [{"path": BAD, "times": FOREVER, **GATED}], "options": SKIP},
+    # As a mirror does it: the answer comes from another address than that of HF_ENDPOINT.
+    "gate behind a redirect": {
+        "faults": [
+            {"path": "^/api/datasets/", "status": 307, "headers": {"Location": "http://localhost:PORT/elsewhere"}},
+            {"path": "^/elsewhere", "times": FOREVER, **GATED},
+        ],
+        "options": STREAM,
+    },
+    "gate of the download": {
+        "faults": [{"path": f"objects.*{BAD}", "method": "GET", "times": FOREVER, **GATED}],
+        "options": SKIP,
+    },
+    "new address refused, too": {
+        "faults": [{"path": f"objects.*{BAD}", "method": "GET", "status": 403, "times": FOREVER}],
+        "options": SKIP,
+    },
+    "gone": {"faults": [{"path": f"objects.*{BAD}", "status": 410, "times": FOREVER}], "options": SKIP},
     "ill for too long": {
         "faults": [{"path": f"objects.*{BAD}", "status": 500, "times": FOREVER}],
         "options": SKIP,
@@ -127,7 +144,8 @@ def client(url: str, log_file: Path) -> dict[str, dict]:
         logged, before = io.StringIO(), len(log_file.read_text().splitlines())
         handler = logging.StreamHandler(logged)
         logging.getLogger().addHandler(handler)
-        set_faults(url, case.get("faults", []))
+        faults = json.dumps(case.get("faults", [])).replace("PORT", url.rpartition(":")[2])
+        set_faults(url, json.loads(faults))
         try:
             picked = {key: case[key] for key in ("split", "take", "workers") if key in case}
             outcome = {"rows": read(**picked, **options)}
@@ -272,6 +290,9 @@ def test_a_bad_volume_is_refused_by_name(session, case, volume):
         ("wrong token", "there is no token, or it is not valid"),
         ("malformed token", "cannot be reached"),
         ("access revoked", "has not been granted access"),
+        ("gate behind a redirect", "has not been granted access"),
+        ("gate of the download", "has not been granted access"),
+        ("gone", "the Hub refuses it (HTTP 410"),
     ],
 )
 def test_without_access_the_gate_and_the_remedy_are_named_at_once(session, case, cause):
@@ -282,11 +303,17 @@ def test_without_access_the_gate_and_the_remedy_are_named_at_once(session, case,
     assert "gain" not in outcome["log"], "it was not at once"
 
 
+def test_a_storage_that_refuses_a_new_address_too_is_asked_no_third_time(session):
+    outcome = session["outcomes"]["new address refused, too"]
+    assert outcome["error"] == "CTRateAccessError", outcome
+    assert [request["status"] for request in volumes_fetched(outcome) if BAD in request["path"]].count(403) == 2
+
+
 def test_a_server_that_stays_ill_is_an_access_error_in_the_end_and_never_skipped(session):
     outcome = session["outcomes"]["ill for too long"]
     assert outcome["error"] == "CTRateAccessError", outcome
     assert BAD in outcome["message"]
-    assert f"{BAD}.nii.gz: the Hub fails (HTTP 500, HfHubHTTPError). Trying again" in outcome["log"]
+    assert f"{BAD}.nii.gz: the Hub fails (HTTP 500: the server fails). Trying again" in outcome["log"]
 
 
 def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path):

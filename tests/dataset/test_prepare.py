@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from helpers.tree import SPACING
 
 from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.sources import open_source
+from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -104,6 +106,37 @@ def test_bad_volumes_are_left_out_listed_and_remembered_by_finished_shards(own_t
         assert [line["volume"] for line in listed] == ["train_5_a_1.nii.gz"] and "truncated" in listed[0]["error"]
     names = load_dataset("ct_rate_pairs", data_dir=str(out), split="train+validation").with_format(None)["volume"]
     assert len(names) == 11 and "train_5_a_1.nii.gz" not in names
+
+
+@pytest.mark.usefixtures("without_processes")
+def test_what_is_told_of_a_volume_is_listed_and_remembered_by_finished_shards(own_tree, tmp_path, capsys):
+    for name in ("train_5_a_1", "valid_2_a_1"):
+        odd = next(own_tree.glob(f"dataset/*/*/*/{name}.nii.gz"))
+        odd.write_bytes(odd.read_bytes() + b"odd")
+    bad = next(own_tree.glob("dataset/*/*/*/train_6_a_1.nii.gz"))
+    bad.write_bytes(bad.read_bytes()[:500])
+    source, out = open_source(own_tree, spacing=SPACING), tmp_path / "copy"
+    for _ in range(2):  # the second run finds all shards finished
+        summary = prepare(source, out, shard_size=5, workers=1)
+        assert (summary["told"], summary["bad"], summary["rows"]) == (2, 1, 23)
+        listed = list(csv.DictReader((out / "told_volumes.csv").open()))
+        assert [line["volume"] for line in listed] == ["train_5_a_1.nii.gz", "valid_2_a_1.nii.gz"]
+        assert all("3 bytes follow the gzip stream" in line["warning"] for line in listed)
+    assert "2 were read with a warning" in (out / "README.md").read_text()
+
+
+def test_a_copy_of_a_release_that_read_otherwise_is_told_and_not_continued(tree, copy, tmp_path, caplog):
+    PreparedSource(copy)
+    assert not caplog.records
+    old = tmp_path / "old"
+    shutil.copytree(copy, old)
+    provenance = json.loads((old / "prepared.json").read_text())
+    del provenance["reading"]
+    (old / "prepared.json").write_text(json.dumps(provenance))
+    PreparedSource(old)
+    assert "old was prepared by a release" in caplog.text and "Prepare the copy again" in caplog.text
+    with pytest.raises(ValueError, match="another reading"):
+        prepare(open_source(tree, spacing=SPACING), old, shard_size=5, workers=1)
 
 
 @pytest.mark.usefixtures("without_processes")

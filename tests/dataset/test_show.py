@@ -1,6 +1,7 @@
 """The sheet of examples."""
 
 import numpy as np
+import pytest
 from datasets import load_dataset
 from helpers.command import call
 from helpers.tree import SPACING
@@ -21,8 +22,26 @@ def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
         strips[1].images[0].get_array(), np.concatenate([np.asarray(i) for i in rows[0]["negative_images"]], axis=1)
     )
     assert rows[0]["negative_volume"] in strips[1].get_title(loc="left")
-    text = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    text = "\n".join(text.get_text() for text in figure.texts)
     assert "Impression 1." in text and "Labels of the negative" in text
+
+
+@pytest.mark.parametrize("negative", ["none", "heter"])
+@pytest.mark.parametrize("num_slices", [2, 10])
+def test_nothing_on_the_sheet_overlaps(tree, negative, num_slices):
+    options = {"data_dir": str(tree), "spacing": SPACING, "negative": negative, "num_slices": num_slices}
+    dataset = load_dataset("ct_rate_pairs", split="test", **options)
+    long = " ".join(f"Sentence {number} of a report that is as long as they can be." for number in range(60))
+    rows = [dataset[0], dataset[1] | {"completion": [{"role": "assistant", "content": long}]}, dataset[2]]
+    for images in (rows[2]["images"], rows[2]["negative_images"]):
+        images[:] = [image.resize((30, 90)) for image in images]  # high slices
+    figure = draw_sheet(rows, reader_of(dataset))
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes] + [text.get_window_extent() for text in figure.texts]
+    assert len(boxes) == 3 * (2 if negative == "none" else 3)
+    for number, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert not [other for other in boxes[:number] if box.overlaps(other)]
 
 
 def test_the_command_writes_a_png(tree, tmp_path, capsys):

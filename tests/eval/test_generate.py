@@ -1,9 +1,12 @@
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
+from transformers import pipeline
 
-from ct_rate_pairs.eval.generate import batched, generate_reports
+from ct_rate_pairs.eval.generate import batched, generate_reports, write_reports
+from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -71,6 +74,35 @@ def test_max_new_tokens_bounds_the_report(model_and_collator, rows):
     model, collator = model_and_collator
     (report,) = generate_reports(model, collator, rows[:1], max_new_tokens=3, progress=False)
     assert REPORTS[0].startswith(report) and report != REPORTS[0]
+
+
+def test_a_report_is_cut_if_it_meets_the_limit_before_its_end_token(model_and_collator, rows, caplog):
+    model, collator = model_and_collator
+    tokenizer = collator.processor.tokenizer
+    lengths = [len(tokenizer(text).input_ids) + 1 for text in REPORTS]  # with the end token
+    assert len(set(lengths)) == 3
+    for limit in (min(lengths) - 1, *lengths, max(lengths) + 5):
+        written = write_reports(model, collator, rows, max_new_tokens=limit, progress=False)
+        assert [report.cut for report in written] == [length > limit for length in lengths]
+    generate_reports(model, collator, rows, max_new_tokens=sorted(lengths)[1], progress=False)
+    assert "1 of 3 reports (33.3%) met their limit of" in caplog.text and "--max_new_tokens" in caplog.text
+    caplog.clear()
+    generate_reports(model, collator, rows, max_new_tokens=max(lengths), progress=False)
+    assert not caplog.text
+
+
+def test_a_share_of_one_percent_is_not_warned_of():
+    assert cut_warning(1, 100) == cut_warning(0, 0) == ""
+    assert cut_warning(2, 100, 9, "answers").startswith("2 of 100 answers (2.0%) met their limit of 9 tokens")
+
+
+def test_a_pipeline_s_text_that_is_cut_is_warned_of(model_and_collator, rows, caplog):
+    model, collator = model_and_collator
+    pipe = pipeline("image-text-to-text", model=model, processor=collator.processor)
+    whole = pipe(**pipeline_inputs(rows[0], collator.processor, 60))[0]["generated_text"]
+    assert whole.strip() == REPORTS[0] and "met their limit" not in caplog.text
+    pipe(**pipeline_inputs(rows[0], collator.processor, 3))
+    assert "1 of 1 reports (100.0%) met their limit of 3 tokens" in caplog.text
 
 
 def test_no_row_is_read_before_its_batch():

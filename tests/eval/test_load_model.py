@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
-from helpers.tiny_models import make, make_tiny_gemma3, make_tiny_qwen3
+from helpers.tiny_models import make, make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from helpers.writable_hub import WRITE, WritableHub
 from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
@@ -218,6 +218,7 @@ def with_ends(model, tokenizer):
 FAMILIES = {
     "qwen2.5-vl": lambda: make_tiny_qwen(TEXTS, hidden_size=32, num_layers=1, vision_depth=1),
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
+    "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
     "llava": make_tiny_llava,
     "llava-onevision": make_tiny_onevision,

@@ -1,14 +1,25 @@
 """Real DICOM series, written with pydicom from the voxels and affine of a NIfTI file, with a patient in them."""
 
+import traceback
+import warnings
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
+
+from ct_rate_pairs.volumes.dicom import Stack, read_series
+from ct_rate_pairs.volumes.slicing import VolumeError
+
+from .marked_volume import marked_volume
 
 
 ROOT = "1.2.826.0.1.777"
+AFFINE = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 20], [0, 0, 4.0, -120], [0, 0, 0, 1]])
 # What a message may never show: name, number, dates, UIDs, and what the files and folders are called after.
 PLANTED = ("DOE", "JANE", "4711-0815", "19450102", "20240229", ROOT)
 
@@ -67,3 +78,69 @@ def write(folder: Path, datasets: list[Dataset], order: list[int] | None = None)
         path = folder / f"DOE_JANE_{dataset.SeriesNumber}_{number:03}.dcm"
         dcmwrite(path, dataset, enforce_file_format=True)
     return folder
+
+
+def series(**attributes) -> list[Dataset]:
+    """The slices of the marked volume."""
+    return slices(marked_volume(), AFFINE, **attributes)
+
+
+def enhanced(datasets: list[Dataset]) -> Dataset:
+    """The slices as the frames of one Enhanced CT: what all frames share stands in the shared functional groups."""
+    first, frames = deepcopy(datasets[0]), []
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    of_frames = ("ImagePositionPatient", "InstanceNumber")
+    of_groups = {
+        "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+        "PlaneOrientationSequence": ("ImageOrientationPatient",),
+        "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+        "CTReconstructionSequence": ("ConvolutionKernel",),
+    }
+    grouped = {*of_frames, "AcquisitionNumber", *(keyword for keywords in of_groups.values() for keyword in keywords)}
+    file.update({element.tag: element for element in first if element.keyword not in grouped})
+    file.SOPClassUID, file.ImageType = EnhancedCTImageStorage, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    file.InstanceNumber, file.NumberOfFrames = 1, len(datasets)
+    shared = Dataset()
+    for sequence, keywords in of_groups.items():
+        setattr(shared, sequence, [item := Dataset()])
+        item.update({first[keyword].tag: first[keyword] for keyword in keywords if keyword in first})
+    for dataset in datasets:
+        frames.append(frame := Dataset())
+        frame.PlanePositionSequence, frame.FrameContentSequence = [Dataset()], [Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = dataset.ImagePositionPatient
+        if "AcquisitionNumber" in dataset:
+            frame.FrameContentSequence[0].FrameAcquisitionNumber = dataset.AcquisitionNumber
+        frame.CTImageFrameTypeSequence = [Dataset()]
+        frame.CTImageFrameTypeSequence[0].FrameType = dataset.ImageType
+    file.SharedFunctionalGroupsSequence, file.PerFrameFunctionalGroupsSequence = [shared], frames
+    file.PixelData = b"".join(dataset.PixelData for dataset in datasets)
+    return file
+
+
+def read(folder: Path, number: int | None = None, reverse: bool = False) -> Stack:
+    paths = sorted((path for path in folder.rglob("*") if path.is_file()), reverse=reverse)
+    return read_series([partial(open, path, "rb") for path in paths], number)
+
+
+def hu(stack: Stack) -> np.ndarray:
+    """The voxels in HU, as `[X, Y, K]`."""
+    return (stack.stored * np.float32(stack.slope) + np.float32(stack.intercept)).transpose(2, 1, 0)
+
+
+def assert_refused(folder: Path, match: str, number: int | None = None, of_file: bool = False) -> None:
+    """
+    The refusal says why, and nothing of the patient; nor does its cause. The refusal is the same in any order of the
+    files, except where it names one file (`of_file`).
+    """
+    messages = []
+    for reverse in (False, True):
+        with warnings.catch_warnings(record=True) as caught, pytest.raises(VolumeError, match=match) as raised:
+            warnings.simplefilter("always")
+            read(folder, number, reverse)
+        told = "".join(traceback.format_exception_only(raised.value)) + str(raised.value.__cause__) + str(caught)
+        assert raised.value.__suppress_context__ or raised.value.__context__ is None
+        assert not [word for word in PLANTED if word in told]
+        messages.append(str(raised.value))
+    assert of_file or messages[0] == messages[1]

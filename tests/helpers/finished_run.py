@@ -39,7 +39,7 @@ def write_run(folder: Path, model_dir: Path, *, phantom: bool = True, adapter: b
     results = {"model": row, "all_negative": row | {"coverage": 0.0}}
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "row_settings.json").write_text(json.dumps(SHOWN))
-    prediction = {"volume": "valid_1_a_1.nii.gz", "report": REPORT}
+    prediction = {"volume": "valid_1_a_1.nii.gz", "report": REPORT, "cut": False}
     (folder / "predictions.jsonl").write_text(json.dumps(prediction) + "\n")
     (folder / "figures" / "labels.png").write_bytes(PNG)
     (folder / "figures" / "reports.png").write_bytes(PNG)

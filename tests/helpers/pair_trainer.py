@@ -68,8 +68,9 @@ def options(tmp_path, **changes):
     }
 
 
-def make_trainer(tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=None, **changes):
-    model, processor = make_model()
+def make_trainer(tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=None, made=None, **changes):
+    """`made` may be a model and its processor."""
+    model, processor = made or make_model()
     return NegativeSFTTrainer(
         model=model,
         args=NegativeSFTConfig(**options(tmp_path, **changes)),

@@ -16,6 +16,8 @@ from transformers import (
     GemmaTokenizer,
     GenerationConfig,
     Qwen2VLImageProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -29,15 +31,22 @@ def chat_template(name: str) -> str:
     return (files("trl") / "chat_templates" / f"{name}.jinja").read_text()
 
 
-def make_tiny_qwen3(texts: list[str]) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
-    """Patches of 16, merge 2, two frames a temporal patch, deep-stacked features, timestamps as text."""
+def make_qwen3_processor(texts: list[str], template: str) -> Qwen3VLProcessor:
+    """Of Qwen3-VL and its successors: patches of 16, merge 2, two frames a temporal patch, timestamps as text."""
     tokenizer = train_tokenizer([*texts, "<0.123456789 seconds>"], vocab_size=400)
-    processor = Qwen3VLProcessor(
+    tokenizer.add_tokens(["<think>", "</think>"])
+    return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=16, min_pixels=32 * 32),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(cap_pixels_per_frame=False),
-        chat_template=chat_template("qwen3_vl"),
+        chat_template=chat_template(template),
     )
+
+
+def make_tiny_qwen3(texts: list[str]) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
+    """Deep-stacked features."""
+    processor = make_qwen3_processor(texts, "qwen3_vl")
+    tokenizer = processor.tokenizer
     token_id = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         text_config={
@@ -72,6 +81,57 @@ def make_tiny_qwen3(texts: list[str]) -> tuple[Qwen3VLForConditionalGeneration, 
         tie_word_embeddings=True,
     )
     model = make(Qwen3VLForConditionalGeneration, config)
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=token_id("<|im_end|>"), pad_token_id=token_id("<|endoftext|>")
+    )
+    return model, processor
+
+
+def make_tiny_qwen3_5(
+    texts: list[str], template: str = "qwen3_5_think"
+) -> tuple[Qwen3_5ForConditionalGeneration, Qwen3VLProcessor]:
+    """One layer with linear attention, one with full attention; the template of the larger models, which think."""
+    processor = make_qwen3_processor(texts, template)
+    token_id = processor.tokenizer.convert_tokens_to_ids
+    config = Qwen3_5Config(
+        text_config={
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 0.25,
+            },
+            "pad_token_id": token_id("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 1,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 16,
+            "initializer_range": 0.2,  # else the pixels hardly change the loss
+        },
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    model = make(Qwen3_5ForConditionalGeneration, config)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=token_id("<|im_end|>"), pad_token_id=token_id("<|endoftext|>")
     )

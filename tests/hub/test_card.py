@@ -91,6 +91,15 @@ def test_metadata_survives_the_round_trip(run_dir, results):
     assert values == {key: round(results["model"][key], 4) for key in (*KEYS, "loss_gap")}
 
 
+def test_the_card_tells_how_many_reports_are_cut(run_dir, results):
+    assert "tokens before" not in write(run_dir, results).read_text()
+    results["model"] |= {"cut": 0, "cut_share": 0.0, "max_new_tokens": 1200}
+    assert "\nNo report met the limit of 1,200 tokens before its end.\n" in write(run_dir, results).read_text()
+    results["model"] |= {"cut": 3, "cut_share": 0.02}
+    told = write(run_dir, results).read_text()
+    assert "**3 reports (2.0%) met the limit of 1,200 tokens before their end.**" in told
+
+
 def test_ct_rate_s_licence_and_a_hub_base_are_carried(run_dir, results):
     card = ModelCard.load(write(run_dir, results, phantom=False, base_model="Qwen/Qwen2.5-VL-3B-Instruct"))
     assert card.data.license == "cc-by-nc-sa-4.0" and card.data.datasets == ["ibrahimhamamci/CT-RATE"]
@@ -212,6 +221,16 @@ def test_the_code_for_an_adapter_asks_for_its_own_revision_only(run_dir, results
     compile(adapter, "card", "exec")
 
 
+def test_the_card_tells_in_which_form_the_model_gets_the_slices(run_dir, results):
+    video = write(run_dir, results).read_text()
+    images = write(run_dir, results, takes_video=False).read_text()
+    assert "frames of a video" in video and "video_metadata" in code_blocks(video)[2]
+    assert "Each plane is an image." in images and "video" not in images.split("## Data")[1]
+    assert '"images": [list(slices)]' in code_blocks(images)[2] and "video" not in code_blocks(images)[2]
+    for text in (video, images):
+        compile(code_blocks(text)[2], "card", "exec")
+
+
 def test_a_baseline_is_not_called_constrained(run_dir, results):
     assert "visual evidence" in ModelCard.load(write(run_dir, results)).text
     text = ModelCard.load(write(run_dir, results, beta=0.0, negative="none")).text
@@ -245,10 +264,11 @@ def test_the_card_s_code_runs_in_the_run_folder(run_dir, results, monkeypatch):
     model.save_pretrained(run_dir)
     processor.save_pretrained(run_dir)
 
-    of_a_scan, of_a_row = code_blocks(write(run_dir, results).read_text())
+    of_a_scan, of_a_row, alone = code_blocks(write(run_dir, results).read_text())
     names = {}
     assert run(of_a_row, names).splitlines() == [report, report]  # by the model and by the pipeline
     assert names["row"]["slice_mm"] == pytest.approx(row["slice_mm"]) and names["row"]["prompt"] == row["prompt"]
     Path("scan.nii.gz").symlink_to(next(Path("phantom").rglob(row["volume"])))
     text, finding = run(of_a_scan, {}).splitlines()
     assert text == report and finding.startswith("Cardiomegaly None slices [")
+    assert run(alone, {}).strip() == report

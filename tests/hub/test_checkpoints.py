@@ -7,14 +7,14 @@ import pytest
 import torch
 from datasets import load_dataset
 from helpers.tree import SPACING
-from helpers.writable_hub import READ, WRITE
+from helpers.writable_hub import READ, STRANGER, WRITE
 from huggingface_hub import HfApi
 from transformers import TrainerState
 
 from ct_rate_pairs.hub import repository
 from ct_rate_pairs.hub.checkpoints import PushCheckpoints, fetch_checkpoint
 from ct_rate_pairs.hub.repository import PublishError
-from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, read_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -58,6 +58,7 @@ def test_a_run_resumes_on_another_machine_from_the_checkpoint_on_the_hub(hub, tr
     files = repo.files("last-checkpoint")
     assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} < set(files)
     assert not {"training_args.bin", "README.md"} & set(files)
+    assert read_row_settings("alice/run", "last-checkpoint")["spacing"] == list(SPACING)
     stored = b"".join(files.values())
     assert WRITE.encode() not in stored and str(tmp_path).encode() not in stored
 
@@ -129,6 +130,14 @@ def test_a_run_that_has_no_checkpoint_yet_is_told_how_to_start(hub, tmp_path):
         with pytest.raises(PublishError, match="no branch last-checkpoint.*Start the run without --resume_from_check"):
             fetch_checkpoint("alice/run", tmp_path)
         HfApi().create_repo("alice/run", exist_ok=True)
+
+
+def test_a_gate_is_not_taken_for_a_run_without_a_checkpoint(hub, monkeypatch, tmp_path):
+    save_checkpoint(tmp_path / "run", 2, {"optimizer.pt": b"1"}, PushCheckpoints("alice/run", private=False))
+    hub.repo("alice/run").gated = True
+    hub.connect(monkeypatch, STRANGER, tmp_path / "stranger")
+    with pytest.raises(PublishError, match="gated repository, and this account has not been granted access"):
+        fetch_checkpoint("alice/run", tmp_path / "new")
 
 
 def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):

@@ -75,6 +75,11 @@ FORBIDDEN = {
         json.dumps({"volume": "v", "report": "r", "reference": "x"}).encode() + b"\n",
         "predictions.jsonl line 1: volume, report, reference",
     ),
+    "a text in the place of a mark": (
+        "predictions.jsonl",
+        json.dumps({"volume": "v", "report": "r", "cut": "x"}).encode() + b"\n",
+        "predictions.jsonl line 1: cut must be true or false",
+    ),
     "references as predictions": (
         "predictions.jsonl",
         json.dumps({"volume": "v", "report": REFERENCE}).encode() + b"\n",

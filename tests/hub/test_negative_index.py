@@ -63,6 +63,12 @@ def test_names_and_numbers_alone_are_published_and_the_card_tells_the_rule(hub, 
     assert re.search(r'negative="heter", seed=0, min_label_distance=7\)', card)
 
 
+def test_the_card_names_the_options_that_decide_which_volumes_have_partners(hub, tree):
+    publish_negative_index("alice/pairs", config(tree, reconstructions="all", target="findings", validation_size=0.1))
+    card = hub.repo("alice/pairs", "datasets").files()["README.md"].decode()
+    assert "seed=0, target='findings', validation_size=0.1, reconstructions='all')" in card
+
+
 def test_other_splits_replace_those_that_were_there(hub, tree):
     publish_negative_index("alice/pairs", config(tree), ["train", "test"])
     publish_negative_index("alice/pairs", config(tree), ["test"])
@@ -91,6 +97,8 @@ def test_the_command_tells_a_read_only_token(hub, tree, monkeypatch, tmp_path, c
         ("a b/c", [], "Repo id must use alphanumeric chars"),
         ("alice/pairs", ["--min_label_distance", "40"], "min_label_distance=40: choose 1 to 18"),
         ("alice/pairs", ["/nowhere"], "/nowhere"),
+        ("alice/pairs", ["--max_label_distance", "2"], "--max_label_distance has no effect here: negative=heter"),
+        ("alice/pairs", ["--negative", "hard", "--min_label_distance", "4"], "--min_label_distance has no effect"),
     ],
 )
 def test_the_command_tells_what_is_wrong_with_its_arguments(hub, tree, capsys, repo_id, options, message):

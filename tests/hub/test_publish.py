@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from helpers.command import call
@@ -87,6 +88,14 @@ def test_what_is_published_loads_back_from_a_fresh_cache_with_the_same_weights(h
     tokenizers = [AutoProcessor.from_pretrained(name, **fresh).tokenizer for name in ("alice/heter", str(model_dir))]
     assert tokenizers[0](text).input_ids == tokenizers[1](text).input_ids
     assert read_row_settings("alice/heter") == SHOWN
+
+
+def test_a_run_that_does_not_say_what_its_model_was_shown_is_not_published(hub, tmp_path, model_dir):
+    run = write_run(tmp_path / "run", model_dir)
+    (run / "row_settings.json").unlink()
+    with pytest.raises(PublishError, match=r"no row_settings.json.*Copy the file"):
+        publish(run, "alice/run")
+    assert ("models", "alice/run") not in hub.repos
 
 
 def test_an_adapter_names_its_base_and_its_relation(hub, tmp_path, model_dir):
@@ -246,17 +255,19 @@ def test_limits_and_passing_faults_are_waited_out(hub, run_dir, caplog):
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_a_file_that_the_storage_refuses_is_tried_again(hub, run_dir, monkeypatch, status):
+def test_a_file_that_the_storage_refuses_is_tried_again_once(hub, run_dir, monkeypatch, caplog, status):
     monkeypatch.setattr(repository, "WAITS", (0.01,))
     refusal = {"path": "/_lfs/", "method": "PUT", "status": status}
     hub.faults = [refusal]  # as an address that has expired
     publish(run_dir, "alice/heter")
     assert set(hub.repo("alice/heter").files()) == PUBLISHED
+    monkeypatch.setattr(repository, "WAITS", (0.01,) * 9)
     hub.faults = [refusal | {"times": 99}]
     told = rf"alice/other, committing: .* \(the storage answered {status}\) Run the same command again"
     with pytest.raises(PublishError, match=told) as failed:
         publish(run_dir, "alice/other")
     assert "_lfs" not in str(failed.value)  # an address is as good as a token
+    assert caplog.text.count("alice/other, committing: it did not work") == 1  # no third address is asked for
     hub.faults = []
     publish(run_dir, "alice/other")
     assert set(hub.repo("alice/other").files()) == PUBLISHED
@@ -294,6 +305,13 @@ def test_a_server_that_dies_and_returns_gets_the_rest(hub, run_dir, monkeypatch)
     publish(run_dir, "alice/heter", tag="v1")
     rescue.join()
     assert set(hub.repo("alice/heter").files("v1")) == PUBLISHED
+
+
+def test_offline_is_told_at_once(hub, run_dir, monkeypatch):
+    monkeypatch.setattr(repository, "WAITS", (600,))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(PublishError, match="creating the repository: HF_HUB_OFFLINE is set"):
+        publish(run_dir, "alice/heter")
 
 
 def test_a_server_that_stays_away_is_named(hub, run_dir, monkeypatch):

@@ -131,6 +131,25 @@ def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(reader_dir, tmp_pa
     assert Path("out/scan-001/report.json").exists()
 
 
+def test_a_report_that_is_cut_is_told_in_every_place(reader_dir, batch, tmp_path, capfd, caplog):
+    for file in batch.iterdir():
+        if file.name != "a.nii.gz":
+            file.unlink()
+    save_nifti(batch / "c.nii.gz", (0, 1, 0))
+    assert order(reader_dir, tmp_path / "one", batch / "a.nii.gz", "--max_new_tokens", "4") == 0
+    assert "The report of scan met its limit of 4 tokens. It is cut" in caplog.text
+    capfd.readouterr()
+    assert json.loads((tmp_path / "one" / "report.json").read_text())["cut"] is True
+    assert "> **This report met its limit of tokens.** It is cut" in (tmp_path / "one" / "report.md").read_text()
+    assert order(reader_dir, tmp_path / "both", batch, "--max_new_tokens", "4") == 0
+    told = capfd.readouterr().out
+    assert told.count("(cut at the limit of tokens)") == 2
+    assert "2 of 2 reports are cut at their limit of tokens (scan-001, scan-002)" in told
+    assert order(reader_dir, tmp_path / "whole", batch) == 0
+    assert "(cut at" not in capfd.readouterr().out
+    assert json.loads((tmp_path / "whole" / "scan-001" / "report.json").read_text())["cut"] is False
+
+
 def test_a_batch_goes_on_where_it_stopped(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
     order(reader_dir, out, batch)

@@ -1,6 +1,7 @@
 """`load_reporter(...).report(scan)`: one report whatever the format, and nothing in it of whose scan it is."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -25,7 +26,9 @@ from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.publish import publish
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.trainer.row_settings import RowSettingsError
 from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -111,6 +114,19 @@ def test_one_of_several_series_is_asked_for_by_a_message_that_lists_them(reporte
     with pytest.raises(VolumeError, match="2 of its 2 series are axial CT(.|\n)*1: CT, 12 slices(.|\n)*2: CT"):
         reporter.report(folder)
     assert [reporter.report(folder, series=n).text for n in (1, 2)] == [write_report((0, 1, 0)), write_report(SHOWN)]
+
+
+def test_a_model_that_learnt_no_reports_is_not_asked_for_one(reader_dir, tmp_path):
+    folder = shutil.copytree(reader_dir, tmp_path / "vqa")
+    (folder / "row_settings.json").write_text(json.dumps(SETTINGS | {"task": "vqa", "tasks": ["vqa"]}))
+    with pytest.raises(RowSettingsError, match="was trained on vqa, and not to write reports"):
+        load_reporter(folder)
+
+
+def test_a_model_from_elsewhere_is_shown_the_defaults_which_is_told(reader_dir, tmp_path, caplog):
+    ignored = shutil.ignore_patterns("row_settings.json")
+    reporter = load_reporter(shutil.copytree(reader_dir, tmp_path / "theirs", ignore=ignored), device="cpu")
+    assert reporter.volume_settings == VolumeSettings() and "Assumed: num_slices=10, spacing=" in caplog.text
 
 
 def test_the_text_streams_while_it_is_written(reporter, scans, capsys):

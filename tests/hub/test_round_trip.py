@@ -162,11 +162,12 @@ def test_the_card_s_code_runs_as_printed(hub, folder, published, tmp_path, monke
     (tmp_path / "phantom").symlink_to(folder / "phantom")
     volume = next(iter(predictions((published / "predictions.jsonl").read_text())))  # the split's first
     (tmp_path / "scan.nii.gz").symlink_to(next((folder / "phantom").rglob(volume)))
-    of_a_scan, of_a_row = code_of_card("alice/phantom")
+    of_a_scan, of_a_row, alone = code_of_card("alice/phantom")
     printed = run(of_a_row)  # the same row's report by the model and by the pipeline
     report = printed[: len(printed) // 2]
     assert report.strip() and printed == report * 2
     assert run(of_a_scan).startswith(report)
+    assert run(alone) == report
 
 
 @pytest.mark.slow
@@ -286,11 +287,12 @@ def test_an_adapter_on_a_branch_with_a_tag_comes_back_by_its_card_s_code(hub, ad
     reporter = load_reporter("alice/variants", "heter-v1")
     (expected,) = reports_of(model, reporter.collator.processor, rows[:1])
     assert expected and reports_of(reporter.model, reporter.collator.processor, rows[:1]) == [expected]
-    of_a_scan, of_a_row = code_of_card("alice/variants", "heter-v1")
+    of_a_scan, of_a_row, alone = code_of_card("alice/variants", "heter-v1")
     assert 'model_id, revision = "alice/variants", "heter-v1"' in of_a_row
     printed = run(of_a_row)  # the same row's report by the model and by the pipeline
     assert printed.startswith(expected) and printed == printed[: len(printed) // 2] * 2
     assert run(of_a_scan).startswith(expected)
+    assert run(alone).startswith(expected)
 
 
 @pytest.mark.slow

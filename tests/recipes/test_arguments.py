@@ -2,6 +2,7 @@
 
 import pytest
 
+from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, sft_neg, train_matcher
 from ct_rate_pairs.recipes.arguments import OLD_NAMES, RecipeParser, find_config
 from ct_rate_pairs.recipes.evaluate_reports import EvaluationArguments
 
@@ -28,5 +29,99 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "phantom.yaml").write_text("beta: 0.3\n")
     assert find_config("phantom.yaml").resolve() == tmp_path / "phantom.yaml" and find_config("phantom") == shipped
     for name in ("fantom", "elsewhere/phantom.yaml"):
-        with pytest.raises(FileNotFoundError, match="give a file, or one of errors, gauss"):
+        with pytest.raises(FileNotFoundError, match="Give a file, or one of errors, gauss"):
             find_config(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ("--num_train_epochs 2", "num_train_epochs.*max_steps=1700"),
+        ("--negative gauss --partner_sampling balanced", "partner_sampling.*negative=gauss"),
+        ("--max_label_distance 2", "max_label_distance.*negative=heter"),
+        ("--lora_r 8", "lora_r.*use_peft is false"),
+        ("--use_rslora true", "use_rslora.*use_peft is false"),
+        ("--bnb_4bit_quant_type fp4", "bnb_4bit_quant_type.*load_in_4bit is false"),
+        ("--questions_per_volume 2", "questions_per_volume.*the task is report"),
+        ("--difficulty hard --task vqa --confidence_scans 0", "difficulty.*the task is vqa"),
+        ("--dtype bfloat16", "dtype.*made anew"),
+        ("--model_revision v1", "model_revision.*made anew"),
+        ("--task vqa --mixture {report:1}", "task.*mixture names the tasks"),
+        ("--validation_scans 4", "validation_scans.*eval_strategy is no"),
+        ("--hub_model_id alice/model", "hub_model_id.*push_to_hub is false"),
+        ("--optim adamw_torch_fused", "optim.*muon is true"),
+        ("--beta 0 --negative_start_ratio 0.5", "negative_start_ratio.*beta is 0"),
+        ("--padding_free true --dataset_num_proc 2", "dataset_num_proc.*neither packed"),
+        ("--save-steps 5", "save_steps.*save_strategy is no"),
+    ],
+)
+def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
+    options = [option.replace("{report:1}", '{"report": 1}') for option in options.split(" ")]
+    with pytest.raises(ValueError, match=f"^--{idle}"):
+        sft_neg.parse(["--config", "phantom", *options])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "idle"),
+    [
+        (evaluate_reports, "--predictions reports.json --slices_as montage", "slices_as"),
+        (evaluate_reports, "--predictions reports.json --model_revision v1", "model_revision"),
+        (evaluate_reports, "--model_name_or_path m --concurrency 2", "concurrency.*openai:NAME"),
+        (evaluate_reports, "--model_name_or_path m --looking_scans 0 --negative hard", "negative.*looking_scans is 0"),
+        (
+            evaluate_reports,
+            "--model_name_or_path openai:m --endpoint http://127.0.0.1 --dtype float16",
+            "dtype.*endpoint",
+        ),
+        (evaluate_reports, "--model_name_or_path folder --model_revision v1", "model_revision.*no revisions"),
+        (evaluate_task, "--model_name_or_path folder --model_revision v1 --task vqa", "model_revision.*no revisions"),
+        (sft_neg, "--config origin --model_name_or_path folder --model_revision v1 --bf16 false", "model_revision"),
+        (evaluate_task, "--model_name_or_path m --task vqa --num_false 2", "num_false.*the task is vqa"),
+        (evaluate_task, "--model_name_or_path m --task vqa --answers texts", "answers.*generated"),
+        (train_matcher, "--config matcher --vision_model clip", "vision_model.*cnn3d"),
+    ],
+)
+def test_the_other_recipes_refuse_it_too(tmp_path, monkeypatch, recipe, options, idle):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=f"^--{idle}"):
+        recipe.main([*options.split(), *(["--output_dir", "run"] * (recipe in (train_matcher, sft_neg)))])
+
+
+def test_an_option_of_a_config_without_effect_is_told_and_a_default_is_not(tmp_path, capsys, caplog):
+    (tmp_path / "run.yaml").write_text(
+        "model_name_or_path: tiny\nnegative: gauss\nbeta: 0.1\nlora_r: 8\nlora_alpha: 32\npartner_sampling: balanced\n"
+        "max_label_distance: 3\nnegative_temperature: 0.7\noutput_dir: run\nbf16: false\n"
+    )
+    sft_neg.parse(["--config", str(tmp_path / "run.yaml")])
+    told = capsys.readouterr().err
+    assert "lora_r=8 of the config has no effect here: use_peft is false" in told
+    assert "partner_sampling=balanced of the config" in told and "negative_temperature=0.7" in caplog.text
+    assert "lora_alpha" not in told and "max_label_distance" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--optim adafactor", "muon"),
+        ("--adam_beta2 0.95", "--adam_beta2 has no effect here: muon is true"),
+        ("--muon true --use_peft true", "from scratch, not for adapters"),
+        ("--muon false --load_in_4bit true", "--use_peft true"),
+        ("--muon false --load_in_4bit true --use_peft true", "tiny has none"),
+        ("--trust_remote_code true", "never run here"),
+        ("--push_to_hub true --hub_strategy checkpoint", "--save_strategy steps"),
+        ("--push_to_hub true --hub_strategy all_checkpoints", "say checkpoint"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        sft_neg.main(["--config", "phantom", "--output_dir", str(tmp_path / "run"), *options.split()])
+
+
+def test_a_config_with_muon_and_another_optimizer_is_refused(tmp_path):
+    (tmp_path / "both.yaml").write_text(
+        "model_name_or_path: tiny\nmuon: true\noptim: adafactor\noutput_dir: run\nbf16: false\n"
+    )
+    with pytest.raises(ValueError, match="optim=adafactor would have no effect"):
+        sft_neg.main(["--config", str(tmp_path / "both.yaml")])

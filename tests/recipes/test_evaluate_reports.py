@@ -50,6 +50,17 @@ def test_predictions_are_measured_against_the_references_they_were_written_for(t
     assert results["model"]["rouge_l"] == 1  # findings against findings: the dataset's default has impressions too
 
 
+def test_cut_reports_of_a_file_are_counted_or_told_as_unknown(tmp_path, tree, capsys):
+    path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
+    evaluate(path, tree)
+    assert "Whether reports are cut at a limit of tokens is not known" in capsys.readouterr().out
+    path.write_text(path.read_text().replace('"}', '", "cut": true}'))
+    evaluate(path, tree)
+    results = json.loads((tmp_path / "predictions_evaluation" / "results.json").read_text())["model"]
+    assert (results["cut"], results["cut_share"], results["max_new_tokens"]) == (12, 1.0, 9)
+    assert "12 of 12 reports (100.0%) met their limit of 9 tokens" in capsys.readouterr().out
+
+
 def test_predictions_for_other_references_are_refused(tmp_path, tree):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     with pytest.raises(ValueError, match="target='findings'.*move it away from predictions.provenance.json"):
@@ -121,6 +132,7 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
         told = capsys.readouterr().out
         assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
         model = json.loads((tmp_path / "results.json").read_text())["model"]
+        assert model["slices_as"] == "slices" and "slices_as: slices" in told and "single images" in told
         assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
         assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
         ask(server.url, tmp_path, tree, "--concurrency", "1")
@@ -134,6 +146,8 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
 def test_no_slice_leaves_the_machine_unasked(tmp_path, tree):
     with pytest.raises(ValueError, match="Then pass --i[-_]have[-_]deidentified"):
         ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--i_have_deidentified", "false")
+    with pytest.raises(ValueError, match="--slices_as video is for an --endpoint"):
+        evaluate_reports.main(["--model_name_or_path", "m", "--slices_as", "video", "--data_dir", str(tree)])
     with pytest.raises(ValueError, match="needs --endpoint"):
         evaluate_reports.main(["--model_name_or_path", "openai:some/model", "--data_dir", str(tree)])
     assert not (tmp_path / "out").exists()
@@ -165,3 +179,22 @@ def test_one_patient_has_a_difference_and_no_interval(tmp_path, tree, capsys):
     path = write_reports(tmp_path / "a.jsonl", tree, number=1)
     compare(path, path, tree)
     assert "one patient" in capsys.readouterr().out
+
+
+def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, caplog):
+    first, second = (write_reports(tmp_path / name / "predictions.jsonl", tree, target="findings") for name in "ab")
+    record = json.loads(provenance_path(second).read_text())
+    provenance_path(second).write_text(json.dumps(record | {"num_slices": 20, "weights": "sha256:1"}))
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    told = capsys.readouterr().out
+    assert "The runs also differ in how they were made: num_slices 10 and 20\n" in told and not caplog.text
+    assert "cut at the limit of tokens: an unknown number of the reports of first" in told
+    first.write_text(first.read_text().replace('"}', '", "cut": false}').replace("false", "true", 2))
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    told = capsys.readouterr().out
+    assert "cut at the limit of tokens: 2 of the reports of first, an unknown number of second" in told
+    assert f"{first}: 2 of 12 reports (16.7%) met their limit of tokens" in told
+    provenance_path(first).unlink()
+    provenance_path(second).unlink()
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    assert caplog.text.count("Assumed: target=findings+impression.") == 2

@@ -74,7 +74,8 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom,
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["all_positive"]["coverage"] == 1.0 and results["all_negative"]["coverage"] == 0.0
     predictions = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
-    assert [sorted(prediction) for prediction in predictions] == [["report", "volume"]] * 4
+    assert [sorted(prediction) for prediction in predictions] == [["cut", "report", "volume"]] * 4
+    assert results["model"]["cut"] == sum(prediction["cut"] for prediction in predictions)
     for file in ("README.md", "figures/losses.png", "figures/reports.png"):
         assert (tmp_path / "run" / file).stat().st_size > 0
     AutoModelForImageTextToText.from_pretrained(tmp_path / "run")

@@ -9,7 +9,7 @@ from helpers.command import call
 from helpers.launch import CONFIGS, launch
 
 from ct_rate_pairs.eval.matcher import evaluate_matcher
-from ct_rate_pairs.recipes.train_matcher import main
+from ct_rate_pairs.recipes.train_matcher import MatcherArguments, load_matcher, main
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
@@ -65,3 +65,9 @@ def test_the_config_has_a_whole_batch_of_negatives_in_each_step():
     config = yaml.safe_load((CONFIGS / "matcher.yaml").read_text())
     assert config["dataloader_drop_last"] and config["per_device_train_batch_size"] >= 16
     assert config["image_size"] == [56, 84] and config["spacing"] == [4.5, 4.5, 6.5]  # of the cohort of `make demo`
+
+
+@pytest.mark.parametrize(("window", "channels"), [("paper", 1), ((-160, 240), 1), ("rgb", 3), ([[0, 1]] * 3, 3)])
+def test_the_model_has_a_channel_per_window(window, channels):
+    model, _ = load_matcher(MatcherArguments(image_size=[8, 8]), window, ["A nodule."], 0)
+    assert model.config.num_channels == channels

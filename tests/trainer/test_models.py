@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3
+from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from peft import LoraConfig
 from PIL import Image
 
@@ -22,10 +22,11 @@ TEXTS = [*REPORTS, PROMPT]
 FAMILIES = {
     "qwen2.5-vl": lambda: make_tiny_qwen(TEXTS, hidden_size=32, num_layers=2, vision_depth=1, vision_hidden_size=32),
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
+    "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
 }
-END_OF_TURN = {"qwen2.5-vl": "<|im_end|>", "qwen3-vl": "<|im_end|>", "gemma3": "<end_of_turn>"}
-VISUAL_TOKEN = {"qwen2.5-vl": "<|video_pad|>", "qwen3-vl": "<|video_pad|>", "gemma3": "<image_soft_token>"}
+END_OF_TURN = {family: "<end_of_turn>" if family == "gemma3" else "<|im_end|>" for family in FAMILIES}
+VISUAL_TOKEN = {family: "<image_soft_token>" if family == "gemma3" else "<|video_pad|>" for family in FAMILIES}
 VISION = r".*(visual|vision_tower).*"
 
 
@@ -126,7 +127,7 @@ def test_batch_has_what_the_familys_forward_needs(family, tiny):
         # 28 x 28 is padded to 32 x 32, 28 x 56 to 32 x 64
         "qwen3-vl": {"pixel_values_videos": (2 * 4 + 3 * 4 + 2 * 8, 3 * 2 * 16 * 16), "video_grid_thw": (3, 3)},
         "gemma3": {"pixel_values": (4 + 6 + 4, 3, 28, 28)},
-    }[family]
+    }["qwen3-vl" if family == "qwen3.5" else family]
     if family == "gemma3":
         along_text = along_text - {"mm_token_type_ids"} | {"token_type_ids"}
     pixels = next(name for name in visual if name.startswith("pixel_values"))
@@ -152,6 +153,26 @@ def test_token_types_mark_the_visual_tokens_and_nothing_of_the_answer(family, ti
     visual = batch["input_ids"] == tiny[1].processor.tokenizer.convert_tokens_to_ids(VISUAL_TOKEN[family])
     assert visual.any(dim=1).all()
     assert torch.equal(types != 0, visual)
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "seconds"),
+    [
+        ([0, 30, 60, 90], ["1.5", "7.5"]),
+        ([0, 31.5, 60, 91.5], ["1.5", "7.6"]),  # rounded to planes of 1.5 mm: as even slices of 30.5 mm
+        ([0, 10, 75, 90], ["0.5", "8.2"]),
+        ([0, 10, 75], ["0.5", "7.5"]),  # the last slice is repeated, where it lies
+        ([0, 37, 75], ["1.9", "9.4"]),  # even ones go on, as before
+    ],
+)
+def test_qwen3s_prompt_has_the_depths_of_uneven_slices(slice_mm, seconds):
+    collator = PairCollator(FAMILIES["qwen3-vl"]()[1])
+    rows = [make_row(0), make_row(1, num_slices=len(slice_mm)) | {"slice_mm": slice_mm}]
+    for batch in (collator(rows), collator.prompts(rows)):
+        told = [
+            re.findall(r"<([\d.]+) seconds>", text) for text in collator.processor.batch_decode(batch["input_ids"])
+        ]
+        assert told == [["1.5", "7.5"], seconds]
 
 
 def test_gemmas_text_begins_once():

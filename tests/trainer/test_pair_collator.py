@@ -9,6 +9,7 @@ from PIL import Image
 
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.volumes.slicing import choose_planes
 
 
 REPORTS = ["Heart size is normal.", "There is a pleural effusion on the right. A nodule of 8 mm.", "Emphysema."]
@@ -106,6 +107,24 @@ def test_depth_positions_are_physical(tiny, collator):
 def test_depth_positions_do_not_lose_a_step_to_rounding(tiny, collator, gap):
     expected = [int(i * 2 * gap / 10 * 2) for i in range(5)]
     assert temporal_positions(tiny[0], collator([make_row(0, gap=gap)])) == expected
+
+
+def test_uneven_slices_are_told_as_their_mean_distance(tiny, collator):
+    """Qwen2.5-VL takes one rate per volume: docs/dataset.md says how far off this is."""
+    row = make_row(0) | {"slice_mm": [0.0, 55.0, 62.0, 110.0, 115.0, 170.0, 180.0, 200.0, 250.0, 270.0]}
+    assert temporal_positions(tiny[0], collator([row])) == [0, 12, 24, 36, 48]
+    assert collator([row])["second_per_grid_ts"].tolist() == pytest.approx([6.0])
+
+
+@pytest.mark.parametrize(("num_slices", "share"), [(4, 0.6), (10, 0.95), (20, 0.99)])
+def test_planes_that_are_rounded_to_the_grid_count_as_even_and_random_ones_do_not(collator, num_slices, share):
+    for depth in range(2 * num_slices, 400):
+        places = np.array(choose_planes(depth, num_slices)) * 1.5
+        assert not collator._uneven_places(places.tolist())
+    rng = np.random.default_rng(0)
+    drawn = [1.5 * np.array(choose_planes(200, num_slices, fractions=rng.random(num_slices))) for _ in range(200)]
+    uneven = [collator._uneven_places(places.tolist()) for places in drawn]
+    assert np.mean([bool(places) for places in uneven]) > share
 
 
 def test_odd_number_of_slices_repeats_the_last(collator):

@@ -40,16 +40,19 @@ def test_training_does_not_notice_the_samples(tmp_path, checkpointing):
     assert sampled.model.config.use_cache == use_cache
 
 
-def test_samples_hold_volume_reference_and_greedy_report(tmp_path):
+def test_samples_hold_volume_reference_and_greedy_report_and_tell_that_it_is_cut(tmp_path, caplog):
     trainer = make_trainer(tmp_path, beta=0.0, max_steps=8, per_device_train_batch_size=8)
     trainer.train()
     trainer.add_callback(WriteReportSamples(trainer, SCANS, num_samples=2, max_new_tokens=6))
     trainer.model.train()
-    trainer.evaluate()
+    metrics = trainer.evaluate()
+    assert metrics["eval_cut_share"] == 1 == logged(trainer, "eval_cut_share")[-1]
+    assert "2 of 2 reports (100.0%) met their limit of 6 tokens" in caplog.text
     expected = [generate_alone(trainer.model, trainer.data_collator, row, max_new_tokens=6) for row in ROWS[:2]]
     assert all(expected)
     samples = [
-        f"## {row['volume']}\n\n### Reference\n\n{row['completion'][0]['content']}\n\n### Generated\n\n{report}\n"
+        f"## {row['volume']}\n\n### Reference\n\n{row['completion'][0]['content']}\n\n"
+        f"### Generated (cut at 6 tokens)\n\n{report}\n"
         for row, report in zip(ROWS, expected, strict=False)
     ]
     assert (tmp_path / "samples" / "step-000008.md").read_text() == "\n".join(samples)

@@ -46,7 +46,7 @@ def test_header_scaling_is_applied_once(tmp_path):
 def test_unreadable_files_are_named_with_the_cause(tmp_path):
     whole = save(tmp_path / "whole.nii.gz", marked_volume(), np.diag([-2.0, -3.0, 4.0, 1.0])).read_bytes()
     for name, data, cause in (
-        ("cut.nii.gz", whole[: len(whole) // 2], "truncated"),
+        ("cut.nii.gz", whole[: len(whole) // 2], "gzip stream is truncated"),
         ("short.nii.gz", gzip.compress(gzip.decompress(whole)[:-100]), "ends early"),
         ("text.nii.gz", b"<html>not found</html>" * 40, "not a NIfTI"),
     ):
@@ -76,6 +76,51 @@ def test_a_flipped_byte_is_refused_in_one_member_and_in_several(tmp_path):
             (tmp_path / name).write_bytes(damaged)
             with pytest.raises(VolumeError, match=f"{name}.*damaged"):
                 read_volume(tmp_path / name)
+
+
+def test_bytes_after_a_whole_gzip_stream_are_told_and_the_volume_is_read(tmp_path, caplog):
+    hu = np.random.default_rng(0).integers(-1000, 400, (60, 50, 400), dtype=np.int16)
+    raw = save(tmp_path / "v.nii", hu, AFFINE).read_bytes()  # of several pieces
+    expected = read_volume(raw, "v.nii").stored
+    one = gzip.compress(raw, 1)
+    two, empty = gzip.compress(raw[:3000], 1) + gzip.compress(raw[3000:], 1), gzip.compress(b"")
+    for name, data, told in (
+        ("one", one, None),
+        ("two", two, None),
+        ("many", b"".join(gzip.compress(raw[i : i + 65280], 1) for i in range(0, len(raw), 65280)) + empty, None),
+        ("empty_first", empty + one, None),
+        ("zeros_between", gzip.compress(raw[:3000]) + bytes(100) + gzip.compress(raw[3000:], 1), None),
+        ("zeros", one + bytes(512), "zeros follow"),
+        ("many_zeros", two + bytes(2_000_000), "zeros follow"),
+        ("text", one + b"tail of a copied block", "22 bytes follow"),
+        ("one_byte", two + b"x", "1 bytes follow"),
+        ("zeros_and_text", one + bytes(512) + b"x", "513 bytes follow"),
+        ("begun_member", one + one[:100], "100 bytes follow"),
+        ("magic", one + one[:2], "2 bytes follow"),
+        ("damaged_member", one + empty[:-1] + b"x", "20 bytes follow"),
+    ):
+        (tmp_path / f"{name}.nii.gz").write_bytes(data)
+        caplog.clear()
+        np.testing.assert_array_equal(read_volume(tmp_path / f"{name}.nii.gz").stored, expected)
+        if told:
+            assert f"{name}.nii.gz: {told} the gzip stream" in caplog.text
+        else:
+            assert not caplog.records
+
+
+def test_what_follows_a_gzip_stream_makes_no_short_volume_whole(tmp_path):
+    raw = gzip.decompress(save(tmp_path / "v.nii.gz", marked_volume(), AFFINE).read_bytes())
+    first, second = gzip.compress(raw[:3000]), gzip.compress(raw[3000:])
+    for data, cause in (
+        (first + b"junk", "gzip stream is (truncated|damaged).*Download"),
+        (first + second[:-20], "gzip stream is truncated.*Download"),
+        (first + second[:-20] + bytes(500), "gzip stream is (truncated|damaged).*Download"),
+        (first + bytes(500), "ends early.*Download"),
+        (first[:-1], "gzip stream is truncated.*Download"),
+        (first[:-5] + b"x" + first[-4:], "gzip stream is damaged.*Download"),
+    ):
+        with pytest.raises(VolumeError, match=rf"v\.nii\.gz: .*{cause}"):
+            read_volume(data, "v.nii.gz")
 
 
 def test_a_header_of_impossible_size_asks_for_no_memory(tmp_path):
@@ -126,7 +171,7 @@ def test_axes_that_point_the_same_way_are_refused(tmp_path):
     affine[:3, 1] = affine[:3, 0]
     image = nib.Nifti1Image(marked_volume(), None)
     image.header.set_sform(affine, code=1)
-    with pytest.raises(VolumeError, match=r"v\.nii: its axes are tilted by 90"):
+    with pytest.raises(VolumeError, match=r"v\.nii: its sform holds no three directions"):
         read_volume(image.to_bytes(), "v.nii")
 
 
@@ -134,6 +179,13 @@ def test_a_file_that_ends_within_the_header_is_no_nifti(tmp_path):
     (tmp_path / "v.nii.gz").write_bytes(gzip.compress(b"x" * 100))
     with pytest.raises(VolumeError, match=r"v\.nii\.gz.*not a NIfTI"):
         read_volume(tmp_path / "v.nii.gz")
+
+
+@pytest.mark.parametrize("pair", [nib.Nifti1Pair, nib.Nifti2Pair])
+def test_the_header_of_a_pair_is_told_from_damage(tmp_path, pair):
+    nib.save(pair(marked_volume(), AFFINE), tmp_path / "v.img")
+    with pytest.raises(VolumeError, match=r"v\.hdr: the header of a pair.*Write both as one \.nii\.gz"):
+        read_volume(tmp_path / "v.hdr")
 
 
 def test_four_dimensions_are_one_volume_or_refused(tmp_path):
@@ -204,6 +256,12 @@ def test_the_metadata_tables_geometry_replaces_the_headers(tmp_path):
     volume = read_volume(path, rescale=(1, -1024), spacing=(2, 3, 4))
     expected = read_slices(save(tmp_path / "fixed.nii.gz", marked_volume(), AFFINE), 4, (2, 3, 4))
     np.testing.assert_array_equal(volume.slices(4, (2, 3, 4))[0], expected)
+
+
+def test_an_orientation_that_would_have_no_effect_is_refused(tmp_path):
+    path = save(tmp_path / "v.nii.gz", marked_volume(), AFFINE)
+    with pytest.raises(ValueError, match="no effect without spacing"):
+        read_volume(path, orientation=(1, 0, 0, 0, 1, 0))
 
 
 def test_header_and_metadata_table_do_not_both_rescale(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import traceback
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices
-from ct_rate_pairs.volumes.scan_files import find_scans, read_scan
+from ct_rate_pairs.volumes.scan_files import digest, files_of, find_scans, read_scan
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -176,6 +177,13 @@ def test_a_metaimage_that_is_no_volume_is_refused(tmp_path, array, cause):
     assert_refused(tmp_path / "DOE.mha", cause)
 
 
+@pytest.mark.parametrize("dimensions", ["-1", "0", "x", "1e9"])
+def test_a_metaimage_of_impossible_dimensions_does_not_end_the_process(tmp_path, dimensions):
+    path = metaimage(noise(), AFFINE, tmp_path / "DOE.mha")
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", f"NDims = {dimensions}".encode()))
+    assert_refused(path, "its header has no number of dimensions")
+
+
 def test_a_metaimage_of_impossible_size_asks_for_no_memory(tmp_path):
     path = metaimage(noise(), AFFINE, tmp_path / "DOE.mha")
     path.write_bytes(path.read_bytes().replace(b"DimSize = 20 16 12", b"DimSize = 9999 9999 9999"))
@@ -258,6 +266,18 @@ def test_voxels_in_a_second_file_are_refused(tmp_path):
     assert_refused(tmp_path / "DOE.mha", "not a MetaImage that holds its own voxels")
 
 
+def test_a_batch_reports_volumes_that_cannot_be_read(tmp_path):
+    """Beside other scans only: a series may come with the .nrrd of a segmentation."""
+    series = write(tmp_path / "series", slices(noise(), AFFINE))
+    (series / "segmentation.nrrd").write_bytes(b"NRRD0004")
+    assert find_scans([series]) == ([series], False)
+    (tmp_path / "v.hdr").write_bytes(b"DOE")
+    (tmp_path / "v.img").write_bytes(b"DOE")
+    nifti = save(tmp_path / "w.nii.gz", noise(), AFFINE)
+    assert find_scans([tmp_path]) == ([series, series / "segmentation.nrrd", tmp_path / "v.hdr", nifti], True)
+    assert_refused(tmp_path / "v.hdr", r"give a \.nii\.gz.*has a \.hdr: write both as one \.nii\.gz")
+
+
 def test_a_metaimage_whose_path_is_no_utf8_is_refused_and_does_not_end_the_process(tmp_path):
     path = metaimage(noise(), AFFINE, tmp_path / "a.mha")
     assert_refused(path.rename(tmp_path / os.fsdecode(b"M\xdcLLER.mha")), "its path is not UTF-8. Rename the file")
@@ -272,6 +292,101 @@ def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):
     for path in (folder, archive):
         assert len(read_scan(path).stored) == 12
     assert not caplog.records
+
+
+def linked(folder: Path, parts: int = 3) -> Path:
+    """The slices of a series behind links: to files, to a folder, and to a folder behind a link of its own."""
+    away = write(folder.parent / "away", slices(noise(), AFFINE))
+    (folder / "real").mkdir(parents=True)
+    (away / "deep").mkdir()
+    for number, file in enumerate(sorted(away.glob("*.dcm"))):
+        if number % parts == 0:
+            (folder / f"DOE_{number}").symlink_to(file)
+        elif number % parts == 1:
+            file.rename(away / "deep" / file.name)
+        else:
+            file.rename(folder / "real" / file.name)
+    (away / "behind").symlink_to(away / "deep")
+    (folder / "a_link").symlink_to(away / "behind")
+    return folder
+
+
+def test_links_to_files_and_folders_are_followed_by_every_reader(tmp_path, caplog):
+    folder = linked(tmp_path / "d" / "study")
+    expected = read_scan(write(tmp_path / "plain", slices(noise(), AFFINE))).stored
+    np.testing.assert_array_equal(read_scan(folder).stored, expected)
+    assert find_scans([tmp_path / "d" / "study"]) == ([folder], False)
+    archive = packed(folder, tmp_path / "d.zip")  # which packs what links stand for
+    with zipfile.ZipFile(archive, "a") as opened:
+        for file in (folder / "a_link").iterdir():
+            opened.write(file, f"behind/{file.name}")
+    np.testing.assert_array_equal(read_scan(archive).stored, expected)
+    assert digest(folder) == digest(tmp_path / "plain")
+    (tmp_path / "linked").symlink_to(folder)
+    np.testing.assert_array_equal(read_scan(tmp_path / "linked").stored, expected)
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    (batch / "one.nii.gz").symlink_to(save(tmp_path / "DOE.nii.gz", noise(), AFFINE))
+    (batch / "two").symlink_to(folder)
+    assert find_scans([batch]) == ([batch / "one.nii.gz", batch / "two"], True)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../..", "../study", "real", "/"])
+def test_links_that_lead_back_are_passed_over_with_a_warning(tmp_path, caplog, target):
+    folder = linked(tmp_path / "d" / "study")
+    (folder / "z_back").symlink_to(target)
+    assert len(read_scan(folder).stored) == 12
+    assert caplog.messages == [
+        "1 links to folders that are read anyway, or that lie around the scan, were passed over."
+    ]
+    assert find_scans([folder]) == ([folder], False)
+
+
+def test_a_folder_is_read_under_its_own_name_whatever_the_link_to_it_is_called(tmp_path):
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d" / "real", slices(noise(), AFFINE))
+    (tmp_path / "d" / "a_link").symlink_to("real")
+    assert {file.parent.name for file in files_of(tmp_path / "d")} == {"real"}
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path, capfd):
+    folder = linked(tmp_path / "d" / "study")
+    (folder / "DOE_0").unlink()
+    (folder / "DOE_0").symlink_to("DOE_JANE")
+    (folder / "DOE_3").unlink()
+    (folder / "DOE_3").symlink_to("DOE_3")
+    assert_refused(folder, "2 of its 12 files are links that lead nowhere", capfd)
+
+
+def link_in_zip(archive: Path, name: str, target: str) -> None:
+    entry = zipfile.ZipInfo(name)
+    entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(entry, target)
+
+
+def test_links_in_a_zip_are_passed_over_if_it_holds_what_they_lead_to_and_refused_otherwise(tmp_path, caplog):
+    """As `zip -y` packs them."""
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    archive = packed(folder, tmp_path / "d.zip")
+    name = next(folder.iterdir()).name
+    link_in_zip(archive, "DOE_JANE/copy.dcm", name)
+    link_in_zip(archive, "other/folder", "../DOE_JANE")
+    assert len(read_scan(archive).stored) == 12
+    assert caplog.messages == ["2 links in the zip to files that the zip holds were passed over."]
+    for target in ("../../DOE.dcm", "/etc/DOE", "absent.dcm"):
+        copy = Path(shutil.copy(archive, tmp_path / "copy.zip"))
+        link_in_zip(copy, "DOE_JANE/lost.dcm", target)
+        assert_refused(copy, "1 files of the zip are links to files that the zip does not hold")
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_not_named(tmp_path, monkeypatch):
+    def refuse(path, onerror):
+        onerror(PermissionError(13, "Permission denied", str(path)))
+
+    monkeypatch.setattr("ct_rate_pairs.volumes.scan_files.os.walk", refuse)
+    assert_refused(tmp_path, "the scan: one of its folders cannot be read: Permission denied")
 
 
 def test_a_zip_of_another_volume_is_to_be_unpacked(tmp_path):
@@ -289,7 +404,8 @@ def test_without_the_readers_of_other_formats_a_nifti_is_read_and_they_are_named
     series = write(tmp_path / "series", slices(marked_volume(), AFFINE))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    monkeypatch.delitem(sys.modules, "ct_rate_pairs.volumes.dicom", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ct_rate_pairs.volumes.dicom")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("ct_rate_pairs.volumes.dicom", raising=False)
     assert find_scans([nifti.parent]) == ([nifti], True)
     assert read_scan(nifti).stored.shape == marked_volume().shape[::-1]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices, read_volume
+from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError, choose_planes, fit
 from ct_rate_pairs.volumes.windows import air_value, windows_of
 
@@ -120,7 +121,26 @@ def test_air_is_what_minus_1000_hu_becomes():
     assert padded[0, 0, 0].tolist() == [1, 2, 3] and padded[0, 1, 1].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("window", ["bone", (1, 1), (0, 1, 2), ((0, 1), (0, 1)), 5])
+PAIRS = ((-1225.0, 1025.0), (-135.0, 215.0), (0.0, 80.0))
+
+
+@pytest.mark.parametrize("window", [PAIRS, [list(pair) for pair in PAIRS], [-1225, 1025, -135, 215, 0, 80]])
+def test_three_windows_are_three_pairs_or_six_numbers(tmp_path, window):
+    assert windows_of(window) == PAIRS and VolumeSettings(window=window) == VolumeSettings(window=PAIRS)
+    path = save(tmp_path / "v.nii.gz", marked_volume(), np.diag([-2.0, -3.0, 4.0, 1.0]))
+    slices = read_slices(path, 4, (2, 3, 4), window)
+    for channel, pair in enumerate(PAIRS):
+        np.testing.assert_array_equal(slices[..., channel], read_slices(path, 4, (2, 3, 4), pair))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        *("bone", (1, 1), (0, 1, 2), ((0, 1), (0, 1)), 5, None),
+        *((0, 1, 0, 1), (0, 1, 0, 1, 0), (0, 1, 0, 1, 0, 1, 0), ((0, 1, 2), (0, 1, 2)), ((0, 1), 2)),
+        *((-np.inf, 200), (np.nan, 200), ("low", "high"), (0, 1, 0, 1, 1, 0)),
+    ],
+)
 def test_other_windows_are_refused_with_the_choices(window):
     with pytest.raises(ValueError, match="'paper', 'rgb'"):
         windows_of(window)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
@@ -21,11 +22,19 @@ def test_choices_as_certain_as_they_are_right_have_no_calibration_error():
     assert calibration_error(confidence, rng.random(20000) < confidence) < 0.02
 
 
+def test_the_figure_of_the_gaps_names_the_gap_of_the_table(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    plot_gaps({"noise": [0.1, 0.3]}, tmp_path / "gaps.png", {"noise": 0.274})
+    (text,) = drawn[0].axes[0].get_legend().get_texts()
+    assert text.get_text() == "noise: 0.274 over all tokens, 100% of reports above 0"
+
+
 def test_figures_are_drawn_for_the_least_that_there_can_be(tmp_path):
     row = {"recall": None, "precision": None, "support": 0}
     plot_labels({"Lung nodule": row, "Emphysema": row | {"recall": 1.0, "support": 1}}, 1, tmp_path / "labels.png")
-    plot_gaps({"noise": [0.1], "blank": [-0.2]}, tmp_path / "gaps.png")
-    plot_gaps({"noise": [0.0, 0.0]}, tmp_path / "still.png")
+    plot_gaps({"noise": [0.1], "blank": [-0.2]}, tmp_path / "gaps.png", {"noise": 0.1, "blank": -0.2})
+    plot_gaps({"noise": [0.0, 0.0]}, tmp_path / "still.png", {"noise": 0.0})
     plot_calibration([1.0], [True], tmp_path / "calibration.png")
     for path in tmp_path.iterdir():
         image = np.asarray(Image.open(path).convert("L"))

@@ -72,7 +72,13 @@ def test_only_pixels_and_prompt_are_sent():
     assert [np.array_equal(picture, image) for picture, image in zip(sent, row["images"], strict=True)] == [True] * 4
     assert not any(picture.info for picture in sent)
     body["messages"][0]["content"].clear()
-    assert body == {"model": "m", "temperature": 0, "max_tokens": 50, "messages": [{"role": "user", "content": []}]}
+    assert body == {
+        "model": "m",
+        "temperature": 0,
+        "max_tokens": 50,
+        "messages": [{"role": "user", "content": []}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
 
 
 def test_a_montage_holds_every_slice_in_its_place():
@@ -85,6 +91,36 @@ def test_a_montage_holds_every_slice_in_its_place():
     assert pixels.shape == (112, 112) and not pixels[56:, 56:].any()
     for image, place in zip(row["images"], (pixels[:56, :56], pixels[:56, 56:], pixels[56:, :56]), strict=True):
         assert np.array_equal(image, place)
+
+
+def test_a_video_holds_every_slice_unchanged_with_time_as_depth_and_the_prompt_of_the_training():
+    row = make_row(0, "The reference.", prompt="Write it.")
+    endpoint = Endpoint("http://127.0.0.1:1/v1", "m", deidentified=True, slices_as="video")
+    body = request_body(row, endpoint, 50)
+    video, text = body["messages"][0]["content"]
+    assert text == {"type": "text", "text": "Write it."}
+    frames = video["video_url"]["url"].removeprefix("data:video/jpeg;base64,").split(",")
+    sent = [Image.open(BytesIO(base64.b64decode(frame, validate=True))) for frame in frames]
+    assert [np.array_equal(picture, image) for picture, image in zip(sent, row["images"], strict=True)] == [True] * 4
+    told = body["media_io_kwargs"]["video"]
+    assert told == {"num_frames": -1, "fps": pytest.approx(1 / 3), "do_sample_frames": False}  # 30 mm are 3 s
+
+
+def test_arguments_of_the_chat_template_are_sent_unless_they_are_none(path):
+    for kwargs, sent in ((None, {"enable_thinking": False}), ({"thinking": True}, {"thinking": True}), ({}, None)):
+        endpoint = Endpoint("http://127.0.0.1:1/v1", "m", deidentified=True, chat_template_kwargs=kwargs)
+        assert request_body(make_row(0, "R."), endpoint, 50).get("chat_template_kwargs") == sent
+    unknown = error(400, "Unrecognized request argument supplied: chat_template_kwargs")
+    with LoopbackEndpoint(unknown) as server, pytest.raises(EndpointError, match="Pass --chat_template_kwargs '{}'"):
+        write(server, path)
+
+
+def test_a_thought_in_an_answer_is_no_part_of_the_report(path):
+    said = answer("It is round.\n</think>\n\nA nodule.")
+    with LoopbackEndpoint(said, answer("<think>It is round, and"), answer("<think></think>\n")) as server:
+        predictions, failures = write(server, path)
+    assert list(predictions.values()) == ["A nodule."]
+    assert [failure["failure"] for failure in failures.values()] == ["thinking", "empty"]
 
 
 def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):
@@ -167,17 +203,34 @@ def test_a_scan_that_gets_no_answer_does_not_stop_the_others(path):
     assert list(failures.values()) == [{"failure": "unanswered", "detail": "HTTP 503: down, at try 2"}]
 
 
-def test_an_endpoint_that_is_gone_stops_the_run_and_it_goes_on_later(path, monkeypatch):
-    monkeypatch.setattr(endpoint_module, "UNANSWERED_IN_A_ROW", 2)
+def test_an_endpoint_that_is_not_there_is_told_at_once_and_the_run_goes_on_later(path):
     scans = make_scans(4)
     with LoopbackEndpoint(answer("First.")) as server:
         write(server, path, scans.select([0]))
-    with pytest.raises(EndpointError, match="2 requests in a row unanswered.*ConnectError"):
-        write(server, path, scans, tries=2)
+    with pytest.raises(EndpointError, match=f"{server.url} cannot be reached: .*refused. Start the server"):
+        write(server, path, scans, backoff=600)
+    assert write(server, path, scans.select([0]), backoff=600)[0]  # nothing is missing, so nothing is asked
     with LoopbackEndpoint() as server:
         predictions, failures = write(server, path, scans)
         assert len(server.bodies) == 3
     assert list(predictions.values()) == ["First.", *["A nodule."] * 3] and not failures
+
+
+def test_an_endpoint_that_goes_away_is_waited_for_once(path, monkeypatch):
+    monkeypatch.setattr(Endpoint, "check_there", lambda *_: None)
+    with LoopbackEndpoint() as server:
+        pass
+    with pytest.raises(EndpointError, match="cannot be reached: .*refused"):
+        write(server, path, tries=3)
+
+
+def test_an_endpoint_that_leaves_requests_unanswered_stops_the_run(path, monkeypatch):
+    monkeypatch.setattr(endpoint_module, "UNANSWERED_IN_A_ROW", 2)
+    with (
+        LoopbackEndpoint(*[error(503, "down")] * 9) as server,
+        pytest.raises(EndpointError, match="2 requests in a row unanswered.*HTTP 503"),
+    ):
+        write(server, path, tries=2)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from helpers.two_processes import torchrun
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.predictions.provenance import provenance_path
 from ct_rate_pairs.eval.predictions.store import (
+    count_cut,
     find_predictions,
+    read_cut,
     read_predictions,
     write_challenge_file,
     write_predictions,
@@ -54,6 +56,20 @@ def test_only_what_is_missing_is_written_and_a_line_cut_off_is_written_again(tmp
     assert written == expected | {VOLUMES[0]: "kept"}
     assert list(written) == VOLUMES
     assert read_predictions(path) == written and path.read_text().startswith(marked + lines[1])
+
+
+def test_each_line_tells_whether_its_report_is_cut(tmp_path, model_and_collator):
+    path = tmp_path / "predictions.jsonl"
+    write_predictions(*model_and_collator, make_scans().select([0, 1]), path, max_new_tokens=2)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["cut"] for line in lines] == [True, True]  # an untrained model writes no end
+    path.write_text(path.read_text() + json.dumps({"volume": VOLUMES[2], "report": "of an earlier release"}) + "\n")
+    cut = read_cut(path)
+    assert cut == {VOLUMES[0]: True, VOLUMES[1]: True}
+    assert count_cut(cut | {VOLUMES[1]: False}, VOLUMES[:3]) == {"cut": 1, "cut_share": 0.5, "cut_unknown": 1}
+    assert count_cut({}, VOLUMES) == {}
+    write_challenge_file(read_predictions(path), tmp_path / "reports.json")
+    assert read_cut(tmp_path / "reports.json") == {}
 
 
 @pytest.mark.slow

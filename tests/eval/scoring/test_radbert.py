@@ -1,17 +1,19 @@
 """The RadBERT labeler on a tiny checkpoint of the same format: keys, pooled output, 512 tokens, threshold."""
 
+import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
 from ct_rate_pairs.eval import label_reports
-from ct_rate_pairs.eval.scoring.radbert import load_radbert, radbert_probabilities
+from ct_rate_pairs.eval.scoring.radbert import OFFICIAL_ORDER, load_radbert, order_of, radbert_probabilities
+from ct_rate_pairs.reports.labels import LABELS
 
 
 WORDS = ["lungs", "are", "clear", "nodule", "effusion", "in", "the", "right", "left", "lobe", "no", "small", "seen"]
@@ -130,6 +132,91 @@ def test_a_checkpoint_of_another_format_names_its_keys(tmp_path, change):
         state["classifier.out_proj.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "RadBertClassifier.pth")
     with pytest.raises(RuntimeError, match="pooler.dense.weight" if change == "missing" else "out_proj"):
+        label_reports(REPORTS, f"radbert:{tmp_path}")
+
+
+def save_in_the_form_of_transformers(checkpoint, folder: Path, names: list[str]) -> None:
+    """The same classifier as RadEval ships it, with its outputs in the order of `names`."""
+    _, config, state = checkpoint
+    write_encoder(folder)
+    named = RobertaConfig(**config.to_dict() | {"id2label": dict(enumerate(names)), "num_labels": len(names)})
+    model = RobertaForSequenceClassification(named)
+    rows = [LABELS.index(name.replace("_", " ").capitalize()) for name in names]
+    head = {
+        "classifier.dense.weight": state["model.pooler.dense.weight"],
+        "classifier.dense.bias": state["model.pooler.dense.bias"],
+        "classifier.out_proj.weight": state["classifier.weight"][rows],
+        "classifier.out_proj.bias": state["classifier.bias"][rows],
+    }
+    encoder = {
+        key.replace("model.", "roberta.", 1): value
+        for key, value in state.items()
+        if key.startswith("model.") and "pooler" not in key and "position_ids" not in key
+    }
+    model.load_state_dict(encoder | head)
+    model.save_pretrained(folder)
+
+
+SHUFFLED = [LABELS[i] for i in np.random.default_rng(0).permutation(len(LABELS))]
+
+
+@pytest.mark.parametrize("names", [list(LABELS), SHUFFLED, [name.upper().replace(" ", "_") for name in SHUFFLED]])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_both_forms_give_the_same_labels_whatever_the_order_of_the_outputs(checkpoint, tmp_path, names, as_file):
+    save_in_the_form_of_transformers(checkpoint, tmp_path, names)
+    where = tmp_path / "model.safetensors" if as_file else tmp_path
+    long = " ".join(["nodule effusion"] * 400)
+    expected = radbert_probabilities([*REPORTS, long], *load_radbert(str(checkpoint[0])))
+    np.testing.assert_allclose(radbert_probabilities([*REPORTS, long], *load_radbert(str(where))), expected, atol=1e-6)
+    texts = [*REPORTS, long, " "]
+    labels = label_reports(texts, f"radbert:{where}")
+    np.testing.assert_array_equal(labels, label_reports(texts, f"radbert:{checkpoint[0]}"))
+    assert labels.any() and not labels[-1].any()
+
+
+def test_outputs_with_other_names_are_refused(checkpoint, tmp_path):
+    for number, (change, told) in enumerate(
+        [
+            ({0: "Support devices"}, "names Support devices, and lacks Medical material"),
+            ({3: "Cardiomegaly"}, "names no other label, and lacks Pericardial effusion"),
+            ({i: f"LABEL_{i}" for i in range(18)}, "names LABEL_0, LABEL_1, LABEL_2, and lacks Medical material"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_in_the_form_of_transformers(checkpoint, folder, list(LABELS))
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] |= {str(i): name for i, name in change.items()}
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=f"{told}.*id2label"):
+            label_reports(REPORTS, f"radbert:{folder}")
+
+
+def test_another_number_of_outputs_is_refused():
+    with pytest.raises(ValueError, match="its 14 outputs are not the 18 labels"):
+        order_of(dict(enumerate(LABELS[:14])), "a/b")
+    with pytest.raises(ValueError, match="names No finding"):
+        order_of(dict(enumerate([*LABELS, "No finding"])), "a/b")
+
+
+def test_the_order_of_radeval_s_repository_is_known_without_names():
+    unnamed = {i: f"LABEL_{i}" for i in range(18)}
+    assert order_of(unnamed, OFFICIAL_ORDER[0]) == list(range(18))
+    assert order_of(dict(enumerate(SHUFFLED)), OFFICIAL_ORDER[0]) == [SHUFFLED.index(label) for label in LABELS]
+    with pytest.raises(ValueError, match="id2label"):
+        order_of(unnamed, "someone/copy")
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_weights_that_do_not_belong_to_the_classifier_are_refused(checkpoint, tmp_path, change):
+    save_in_the_form_of_transformers(checkpoint, tmp_path, list(LABELS))
+    state = load_file(tmp_path / "model.safetensors")
+    if change == "missing":
+        del state["classifier.dense.weight"]
+    else:
+        state["classifier.third.weight"] = torch.zeros(1)
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RuntimeError, match=f"{change}_keys: classifier"):
         label_reports(REPORTS, f"radbert:{tmp_path}")
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from datasets import load_dataset
 from helpers.paths import ROOT
+from matplotlib.figure import Figure
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.eval.study import plan as study_module
@@ -156,7 +157,7 @@ def test_a_run_of_other_settings_or_another_cohort_counts_as_not_run(tmp_path):
     assert read_outcome(folder, run, study.cohort | {"scans": 9}).state == "not run"
 
 
-def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path):
+def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, monkeypatch):
     study = read(tmp_path)
     origin, heter = (study.tables["first"].rows[row].runs for row in (0, 1))
     for run, coverage in zip((*origin, *heter), (0.4, 0.6, 0.7, 0.8), strict=True):
@@ -183,7 +184,11 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path):
     assert float(coverage["mean"]) == pytest.approx(0.75) and float(coverage["difference"]) == pytest.approx(0.25)
     assert json.loads((tmp_path / "tables" / "first.json").read_text()) == summary["first"]
 
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), savefig(figure, *a, **k)))
     plot_study(study, summary, tmp_path, tmp_path / "figures")
+    told = {text.get_text() for figure in drawn for axes in figure.axes for text in axes.texts}
+    assert {"0.100", "0.900"} <= told and "0.200" not in told  # the table's gaps, not the means of the reports' gaps
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {"first_losses.png", "first_gaps.png", "second_losses.png", "second_gaps.png", "second_beta.png"}
 

@@ -1,13 +1,16 @@
 """A model and held-out rows -> predictions, results, figures and table."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.eval_rows import REPORTS, make_row
 
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import write_predictions
+from ct_rate_pairs.eval.tasks import report
 from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -56,6 +59,16 @@ def test_every_row_is_scored_beside_the_shuffled_and_the_trivial_ones(run):
     assert low <= results["all_positive"]["accuracy"] <= high
 
 
+def test_cut_reports_are_counted_and_told_with_the_remedy(tmp_path, capsys):
+    results = evaluate(make_rows(5), tmp_path / "cut", cut={"train_0_a_1.nii.gz": True, "train_1_a_1.nii.gz": False})
+    told = capsys.readouterr().out
+    assert (results["model"]["cut"], results["model"]["cut_unknown"], results["model"]["max_new_tokens"]) == (1, 3, 4)
+    assert results["shuffled"]["cut"] == 5  # an untrained model writes no end
+    assert re.search(r"loss gap +cut\n", told) and "1 of 5 reports (20.0%) met their limit of 4 tokens" in told
+    evaluate(make_rows(5), tmp_path / "unknown", looking_scans=0)
+    assert not re.search(r"loss gap +cut\n", capsys.readouterr().out)
+
+
 def test_looking_is_measured_and_its_details_kept(run):
     out, results = run
     model, details = results["model"], json.loads((out / "looking.json").read_text())
@@ -77,6 +90,15 @@ def test_looking_is_measured_and_its_details_kept(run):
     assert model["nodule_coverage_by_size"]["no size"]["support"] + model["nodule_coverage_by_size"]["3-6 mm"][
         "support"
     ] == sum(row["labels"][9] for row in make_rows(5))
+
+
+def test_the_figure_of_the_gaps_and_the_table_take_the_same_mean(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(report, "plot_gaps", lambda gaps, path, means: drawn.update(means))
+    results = evaluate(make_rows(5), tmp_path)
+    details = json.loads((tmp_path / "looking.json").read_text())["gaps"]
+    assert drawn == {kind: results["model"][f"loss_gap{suffix_of(kind)}"] for kind in VOLUMES}
+    assert any(abs(drawn[kind] - np.mean(details[f"pair_gaps{suffix_of(kind)}"])) > 1e-6 for kind in VOLUMES)
 
 
 def test_figures_and_the_challenges_file_are_written(run):

@@ -105,6 +105,18 @@ def test_questions_end_to_end(tree, tiny, tmp_path, language, capsys):
     assert table.count("model, blank volume") == len(results["model"]["per_type"]) + 1
 
 
+def test_answers_without_an_end_are_counted_as_cut(tree, tiny, tmp_path, capsys):
+    rows = load(tree, "vqa")
+    settings = TaskSettings(max_samples=2, max_new_tokens=1)
+    results = evaluate_vqa(*tiny, rows["test"], rows["train"], tmp_path, settings)
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert results["model"]["cut"] == sum(line["cut"] for line in lines) == len(lines)
+    assert results["blank"]["cut"] == sum(line["blank_cut"] for line in lines)
+    told = capsys.readouterr().out
+    assert f"{len(lines)} of {len(lines)} answers (100.0%) met their limit of 1 tokens" in told
+    assert "| not read | cut |" in (tmp_path / "table.md").read_text()
+
+
 def test_an_unreadable_volume_is_left_out_not_counted_twice(tree, tiny, tmp_path):
     own = write_tree(tmp_path / "tree", scans=6)
     bad = next(own.glob("dataset/valid_fixed/*/*/valid_3_a_1.nii.gz"))

@@ -1,0 +1,321 @@
+"""Reads one series of DICOM files: chooses it, checks it, sorts its slices, then reads their pixels."""
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.pixels import get_decoder, iter_pixels
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+
+from ..slicing import MOST_VOXELS, VolumeError
+from .headers import REQUIRED, SCALE, DicomFile, Header, read_content, read_headers, unquoted
+from .padding import describe, padding_to_air
+from .places import normal_of, order_slices
+from .stacks import Part, is_axial, joined, set_aside, stacks_of
+
+
+logger = logging.getLogger(__name__)
+
+_ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+_ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
+# A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
+_KERNEL = re.compile(
+    r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
+)
+# RescaleType in HU, however it is spelled, without its signs and spaces. The standard itself has the misspelling.
+_HU = re.compile(r"(hus?)?(hou?nd?sf(ie|ei|e|i)ld(scale|units?)?)?(hus?)?")
+# Values that say something else, in upper case: the standard's terms, and units of PET. Other text might be a name.
+_UNITS = re.compile(
+    r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
+)
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+_COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
+
+
+@dataclass
+class Stack:
+    """
+    The voxels of one series.
+
+    Args:
+        name (`str`):
+            Name for messages, such as "series 1 of the scan".
+        stored (`np.ndarray`):
+            Stored values of shape `[K, Y, X]`. The slices are sorted along the normal of their planes.
+        affine (`np.ndarray`):
+            Matrix from (x, y, k) to RAS in mm, of shape `[4, 4]`. The origin is left out.
+        slope (`float`):
+            Slope in `HU = stored * slope + intercept`.
+        intercept (`float`):
+            Intercept of the same equation, in HU.
+    """
+
+    name: str
+    stored: np.ndarray
+    affine: np.ndarray
+    slope: float
+    intercept: float
+
+
+def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
+    """
+    Read one series of DICOM images. Files that are not DICOM, not images, or no slices of the volume (localizers,
+    pages with the dose, a coronal image) are left out and counted in a warning. So are the other series, where one is
+    chosen.
+
+    Args:
+        files (`Iterable[Callable[[], BinaryIO]]`):
+            One function per file, which opens the file. The order does not matter.
+        number (`int`, *optional*):
+            Number of the series, from 1, as an error message lists them. It is needed unless exactly one series is an
+            axial CT. Several acquisitions in one series (phases, reconstructions) are listed as a series each.
+
+    Returns:
+        [`Stack`]: the stored values, if all slices share slope and intercept; otherwise HU in float32.
+
+    Raises:
+        `VolumeError`: if a file is truncated, if no series or more than one series fits, or if the chosen series is
+            not a regular, upright stack of CT slices in HU. Such a series has, for example, another modality, another
+            photometric interpretation, frames without positions, a compression that cannot be decoded, missing slices,
+            two slices at one place, a gantry tilt, or a declared padding that cannot be told from tissue.
+    """
+    every = _series(files)
+    name, headers = _choose(every, number)
+    _check(name, headers)
+    places, spacing = order_slices(name, headers)
+    if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
+        logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
+    if differing := joined(headers):
+        logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
+    stored, slope, intercept = _read_voxels(name, headers, places)
+    # Cosines are written as decimals: without their rounding, the columns have exactly the length of the spacing.
+    across, down = headers[0]["ImageOrientationPatient"].reshape(2, 3)
+    normal = normal_of(headers[0])
+    affine = np.eye(4)
+    affine[:3, 0] = across / np.linalg.norm(across) * headers[0]["PixelSpacing"][1]
+    affine[:3, 1] = down / np.linalg.norm(down) * headers[0]["PixelSpacing"][0]
+    affine[:3, 2] = normal / np.linalg.norm(normal) * round(spacing, 6)
+    return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # from DICOM's LPS to RAS
+
+
+def _series(files: Iterable[DicomFile]) -> list[Part]:
+    """The stacks of slices, sorted by the numbers of their series."""
+    groups, count, passed = defaultdict(list), 0, 0
+    for count, file in enumerate(files, start=1):
+        headers = read_headers(count, file)
+        passed += not headers
+        for header in headers:
+            groups[header["SeriesInstanceUID"]].append(header)
+    if not groups:
+        raise VolumeError(
+            f"the scan: no DICOM image among its {count} files. Give the folder or zip of one CT series, whose files "
+            "have DICOM's preamble (128 bytes, then DICM). Unpack a zip of a volume in another format."
+        )
+    aside = Counter()
+    for uid, headers in groups.items():
+        groups[uid], kinds = set_aside(headers)
+        aside += kinds
+    localizers = {uid for uid, headers in groups.items() if "LOCALIZER" in headers[0]["ImageType"].upper()}
+    if len(localizers) == len(groups):
+        raise VolumeError(f"the scan: only localizers among its {count} files. Give the files of a CT series.")
+    aside["localizers"] += sum(len(groups.pop(uid)) for uid in localizers)
+    if passed:
+        logger.warning("%d of the scan's %d files are not DICOM images and were skipped.", passed, count)
+    if +aside:
+        listed = ", ".join(f"{number} {kind}" for kind, number in (+aside).items())
+        logger.warning("Images of the scan that are no slices of a volume were skipped: %s.", listed)
+    # Series with the same number are sorted by their UID, which is never shown.
+    numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
+    return [part for uid in sorted(groups, key=lambda uid: (numbers[uid], uid)) for part in stacks_of(groups[uid])]
+
+
+def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
+    fitting = [n for n, part in enumerate(every, start=1) if len(every) == 1 or _is_axial_ct(part)]
+    numbers = fitting if number is None else [number]
+    if len(numbers) != 1 or not 1 <= numbers[0] <= len(every):
+        listed = "\n".join(f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1))
+        asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
+        if any(words for _, words in every):
+            asked = "slices of one series belong to several volumes, listed apart with what tells them apart"
+        if number is not None:
+            asked = f"there is no series={number}"
+        raise VolumeError(f"the scan: {asked}. Choose one by its number, as series=1:\n{listed}")
+    if number is None and len(every) > 1:
+        logger.warning(
+            "Series %d of the scan's %d series was chosen (%s): the others are no axial CT of %d slices or more.",
+            *(numbers[0], len(every), _describe(every[numbers[0] - 1]), _ENOUGH),
+        )
+    return f"series {numbers[0]} of the scan", every[numbers[0] - 1][0]
+
+
+def _is_axial_ct(part: Part) -> bool:
+    """Whether a stack may be chosen. Of stacks that share a series, a short one may be what another one lacks."""
+    headers, words = part
+    upright = all("ImageOrientationPatient" in header and is_axial(header) for header in headers)
+    return upright and (len(headers) >= _ENOUGH or bool(words)) and all(_is_ct(header) for header in headers)
+
+
+def _is_ct(header: Header) -> bool:
+    return header["Modality"].upper() == "CT"
+
+
+def _describe(part: Part) -> str:
+    """
+    Modality, slices, spacing, kernel, and what tells the stack from others of its series. The description of a series
+    is left out: free text may hold a name.
+    """
+    headers, telling = part
+    first = headers[0]
+    modality = first["Modality"] if re.fullmatch("[A-Z]{2,4}", first["Modality"]) else "no modality"
+    words = [modality, f"{int(sum(h.get('NumberOfFrames', 1) for h in headers))} slices"]
+    if all(keyword in h for h in headers for keyword in ("ImageOrientationPatient", "ImagePositionPatient")):
+        along = np.unique([round(float(h["ImagePositionPatient"] @ normal_of(first)), 2) for h in headers])
+        words += [f"{np.median(np.diff(along)):g} mm apart"] if len(along) > 1 else []
+    if "PixelSpacing" in first:
+        words.append("pixels of {:g} x {:g} mm".format(*first["PixelSpacing"]))
+    kernel = first["ConvolutionKernel"].strip("[]").replace("'", "")  # the list as pydicom writes it
+    return ", ".join(words + [f"kernel {kernel}"] * bool(_KERNEL.fullmatch(kernel)) + telling)
+
+
+def _check(name: str, headers: list[Header]) -> None:
+    """Refuse a series that does not consist of CT slices of one size, each with its geometry and scale."""
+    if not all(_is_ct(header) for header in headers):
+        raise VolumeError(f"{name} is {_describe((headers, []))}: this is no CT. Choose a CT series.")
+    if frames := [h["NumberOfFrames"] for h in headers if h.get("NumberOfFrames", 1) > 1]:
+        raise VolumeError(
+            f"{name}: a file holds {frames[0]:g} frames, but not where each frame lies (multi-frame without the "
+            "PerFrameFunctionalGroupsSequence of an Enhanced CT). Export the original series: one file per slice, or "
+            "an Enhanced CT."
+        )
+    if others := [h for h in headers if h["PhotometricInterpretation"].upper() != "MONOCHROME2"]:
+        shown = _shown(
+            others[0]["PhotometricInterpretation"], re.compile("MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
+        )
+        raise VolumeError(
+            f"{name}: PhotometricInterpretation is {shown} in {_where(others, headers)}, but CT in HU is MONOCHROME2. "
+            "Choose the original series."
+        )
+    for keyword in REQUIRED:
+        if missing := sum(keyword not in h for h in headers):
+            raise VolumeError(
+                f"{name}: {keyword} is missing or unreadable in {missing} of its {len(headers)} slices. Choose the "
+                "original series, or export it again."
+            )
+    if others := [h for h in headers if not _may_be_hu(h["RescaleType"])]:
+        raise VolumeError(
+            f"{name}: RescaleType is {_shown(others[0]['RescaleType'], _UNITS)} in {_where(others, headers)}, so its "
+            "values do not rescale to HU. Choose the original series."
+        )
+    if others := [h for h in headers if not h["RescaleSlope"]]:
+        raise VolumeError(
+            f"{name}: RescaleSlope is 0 in {_where(others, headers)}, so its values do not rescale to HU. Choose the "
+            "original series."
+        )
+    if abs(np.linalg.norm(normal_of(headers[0])) - 1) > _ROUNDING or min(headers[0]["PixelSpacing"]) <= 0:
+        raise VolumeError(f"{name}: its orientation or pixel spacing spans no plane. Export the series again.")
+    if others := [
+        h for h in headers if "BitsStored" in h and h.get("HighBit", h["BitsStored"] - 1) != h["BitsStored"] - 1
+    ]:
+        raise VolumeError(
+            f"{name}: HighBit is {others[0]['HighBit']:g}, but BitsStored {others[0]['BitsStored']:g}, in "
+            f"{_where(others, headers)}: its values do not lie in the lowest bits. Export the series again."
+        )
+    _check_decoders(name, headers)
+
+
+def _check_decoders(name: str, headers: list[Header]) -> None:
+    """Refuse pixels in a transfer syntax that nothing here decodes."""
+    for syntax in sorted({h["syntax"] for h in headers}):
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            raise VolumeError(f"{name}: pydicom does not know its transfer syntax. Write it uncompressed.") from None
+        compressed = f"{name}: its pixels are compressed as {UID(syntax).name}"
+        if not decoder.is_available:
+            raise VolumeError(f"{compressed}, which needs a plug-in of pydicom: pip install 'ct-rate-pairs[dicom]'.")
+        bits = max(h.get("BitsStored", 0) for h in headers if h["syntax"] == syntax)
+        if syntax == JPEGExtended12Bit and bits > 8 and "pylibjpeg" not in decoder.available_plugins:
+            raise VolumeError(
+                f"{compressed}, of {bits:g} bits. Only one decoder reads these, under the GPL: pip install "
+                "pylibjpeg-libjpeg. Or write the files uncompressed (dcmdjpeg)."
+            )
+
+
+def _may_be_hu(rescale_type: str) -> bool:
+    """Whether RescaleType says HU, or nothing: `US` stands for unspecified."""
+    letters = re.sub(r"[\s.()\[\]'\"]|(?<=\w)[_-](?=[A-Za-z])", "", rescale_type).casefold()
+    return letters in ("", "us", "unspecified") or bool(_HU.fullmatch(letters))
+
+
+def _shown(value: str, known: re.Pattern) -> str:
+    """A value for a message, if it is a known one. Other text might be a name."""
+    return repr(value) if known.fullmatch(value.upper()) else f"an unknown word of {len(value)} characters"
+
+
+def _where(some: list[Header], headers: list[Header]) -> str:
+    return f"{len(some)} of its {len(headers)} slices (first in file {min(h['count'] for h in some)} of the scan)"
+
+
+def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> tuple[np.ndarray, float, float]:
+    """The voxels `[K, Y, X]`, their slope and their intercept. Only one more file is in memory at a time."""
+    shape = (len(places), int(headers[0]["Rows"]), int(headers[0]["Columns"]))
+    if np.prod(shape, dtype=float) > MOST_VOXELS:
+        raise VolumeError(f"{name}: the headers promise {shape} voxels, more than any CT has. Export it again.")
+    scales = {tuple(h[keyword] for keyword in SCALE) for h in headers}
+    slope, intercept = next(iter(scales))[:2] if len(scales) == 1 else (1.0, 0.0)
+    stored, read, copies, told = None, set(), 0, Counter()
+    for k, header, pixels in _decode(name, headers, places):
+        if pixels.shape != shape[1:]:
+            raise VolumeError(f"{name}: slice {k + 1} is no single plane of {shape[1:]}. Export it again.")
+        with unquoted(f"{name}: slice {k + 1} has pixels that are no integers"):
+            told += padding_to_air(name, pixels, header)
+        if len(scales) > 1:
+            pixels = pixels * np.float32(header["RescaleSlope"]) + np.float32(header["RescaleIntercept"])  # noqa: PLW2901
+        if stored is None:
+            stored = np.empty(shape, pixels.dtype.newbyteorder("="))
+        if k not in read:
+            stored[k] = pixels
+            read.add(k)
+        elif np.array_equal(stored[k], pixels):
+            copies += 1
+        else:
+            raise VolumeError(
+                f"{name}: slice {k + 1} (of {len(places)}) is there {len(places[k])} times, with different pixels. "
+                "Give only the files of one volume: one phase, one reconstruction. (Or positions were cut to whole "
+                "mm, and two slices fell together: then export them with decimals.)"
+            )
+    if copies:
+        logger.warning("%s: %d files repeat a slice, pixel by pixel, and were dropped.", name, copies)
+    if told["kept"] or told["air"]:
+        logger.warning(
+            "%s declares padding (%s) that is a value of tissue: %.1f %% of its voxels, from the border of the slices "
+            "on, became air; %.1f %% have such a value elsewhere, and were kept.",
+            *(name, describe(headers[0]), 100 * told["air"] / told["all"], 100 * told["kept"] / told["all"]),
+        )
+    return stored, slope, intercept
+
+
+def _decode(name: str, headers: list[Header], places: list[np.ndarray]) -> Iterator[tuple[int, Header, np.ndarray]]:
+    """The pixels `[Y, X]` of each header, as they are stored, and the number of its slice. Each file is read once."""
+    of_files = defaultdict(dict)  # number of the file -> number of the frame -> number of the slice, header
+    for k, place in enumerate(places):
+        for i in place:
+            of_files[headers[i]["count"]][headers[i]["frame"]] = k, headers[i]
+    for frames in of_files.values():
+        k, header = frames[min(frames)]
+        with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
+            content = read_content(header)
+        with closing(iter_pixels(content, photometric_interpretation="MONOCHROME2")) as images:  # in any spelling
+            for frame in range(max(frames) + 1):
+                k, header = frames.get(frame, (k, header))
+                with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
+                    pixels = next(images)
+                if frame in frames:
+                    yield k, header, pixels
+            with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
+                if "Multiframe" not in header and next(images, None) is not None:
+                    raise VolumeError(f"{name}: slice {k + 1} holds more frames than NumberOfFrames says.")

@@ -1,0 +1,125 @@
+"""Enhanced CT and deflated files: read as the single, plain files that they stand for."""
+
+import numpy as np
+import pytest
+from helpers.dicom_series import assert_refused, enhanced, hu, read, series, store, write
+from helpers.marked_volume import marked_volume
+from pydicom import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage, RLELossless
+
+from ct_rate_pairs.volumes.dicom import headers
+
+
+def test_an_enhanced_ct_is_read_as_its_slices_one_by_one(tmp_path):
+    single = read(write(tmp_path / "single", series()))
+    stack = read(write(tmp_path / "enhanced", [enhanced(series())]))
+    np.testing.assert_array_equal(hu(stack), marked_volume())
+    np.testing.assert_allclose(stack.affine, single.affine)
+    assert stack.stored.dtype == np.int16
+
+
+def test_the_frames_of_an_enhanced_ct_are_sorted_by_their_places(tmp_path):
+    datasets = series()
+    mixed = [datasets[k] for k in np.random.default_rng(0).permutation(12)]
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [enhanced(mixed)]))), marked_volume())
+
+
+def test_an_enhanced_ct_in_several_files_is_one_volume(tmp_path):
+    parts = [enhanced(series()[:5]), enhanced(series()[5:])]
+    np.testing.assert_array_equal(hu(read(write(tmp_path, parts))), marked_volume())
+
+
+def test_each_frame_is_rescaled_by_its_own_slope(tmp_path):
+    file = enhanced(series())
+    del file.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    values = []
+    for k, frame in enumerate(file.PerFrameFunctionalGroupsSequence):
+        frame.PixelValueTransformationSequence = [item := Dataset()]
+        item.RescaleSlope, item.RescaleIntercept, item.RescaleType = 1 + k % 2, -1000, "HU"
+        values.append((marked_volume()[:, :, k].T.astype(np.int64) + 1000) // (1 + k % 2))
+    file.PixelData = np.stack(values).astype(np.int16).tobytes()
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [file]))), marked_volume())
+
+
+def test_two_acquisitions_in_one_enhanced_ct_are_told_apart(tmp_path):
+    both = [*series(AcquisitionNumber=1), *series(AcquisitionNumber=2)]
+    for dataset in both[12:]:
+        store(dataset, np.frombuffer(dataset.PixelData, np.int16).reshape(16, 20) + np.int16(7))
+    folder = write(tmp_path, [enhanced(both)])
+    assert_refused(folder, r"several volumes(.|\n)*AcquisitionNumber 1\n(.|\n)*AcquisitionNumber 2$")
+    np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
+
+
+def test_localizer_frames_and_missing_frames_are_found(tmp_path, caplog):
+    datasets = series()
+    datasets[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+    assert len(read(write(tmp_path / "localizer", [enhanced(datasets)])).stored) == 11
+    assert "1 localizers" in caplog.text
+    assert_refused(write(tmp_path / "gap", [enhanced(series()[:4] + series()[5:])]), "1 missing slices")
+    short = enhanced(series())
+    short.NumberOfFrames = 11
+    assert_refused(write(tmp_path / "short", [short]), "NumberOfFrames is 11, but .* describes 12 frames")
+    cut = enhanced(series())
+    cut.PixelData = cut.PixelData[: 11 * 16 * 20 * 2]
+    assert_refused(write(tmp_path / "cut", [cut]), r"slice 12 cannot be decoded")
+
+
+def test_a_converted_series_keeps_its_elements_in_groups_of_its_own(tmp_path):
+    file = enhanced(series())
+    file.SOPClassUID = LegacyConvertedEnhancedCTImageStorage
+    for number, frame in enumerate(file.PerFrameFunctionalGroupsSequence):
+        frame.UnassignedPerFrameConvertedAttributesSequence = [item := Dataset()]
+        item.AcquisitionNumber, item.ImagePositionPatient = number, frame.PlanePositionSequence[0].ImagePositionPatient
+        del frame.PlanePositionSequence
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [file]))), marked_volume())
+
+
+@pytest.mark.parametrize("frames", [2, 12])
+def test_frames_without_places_are_refused(tmp_path, frames):
+    """As some programs export a volume: one file of the single-frame class, with many frames."""
+    file = series(NumberOfFrames=frames)[0]
+    file.PixelData *= frames
+    del file.ImagePositionPatient, file.ImageOrientationPatient
+    assert_refused(write(tmp_path, [file]), f"a file holds {frames} frames, but not where each frame lies")
+
+
+def deflated(folder):
+    datasets = series()
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return write(folder, datasets)
+
+
+def test_a_deflated_series_is_read_like_the_plain_one(tmp_path):
+    np.testing.assert_array_equal(hu(read(deflated(tmp_path))), marked_volume())
+
+
+def test_a_deflated_file_that_inflates_without_end_is_refused_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(headers, "_MOST_INFLATED", 1000)
+    assert_refused(deflated(tmp_path), "file 1 of the scan inflates to more than 1 GB")
+
+
+def test_a_deflated_file_that_is_cut_is_refused(tmp_path):
+    folder = deflated(tmp_path)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    assert_refused(folder, r"file 1 of the scan is damaged \(EOFError\)")
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "SeriesNumber", "SliceThickness", "KVP"])
+def test_a_number_that_nothing_needs_may_be_unreadable(tmp_path, keyword):
+    folder = write(tmp_path, series(**{keyword: 4711}))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"4711", b"x7x1"))
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+
+
+def test_a_file_of_more_frames_than_it_says_is_refused(tmp_path):
+    datasets = series()
+    for dataset in datasets:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    two = enhanced(series()[:2])
+    two.compress(RLELossless, generate_instance_uid=False)
+    datasets[3].PixelData = two.PixelData
+    folder = write(tmp_path, datasets)
+    assert_refused(folder, "slice 4 (holds more frames|cannot be decoded|is no single plane)")

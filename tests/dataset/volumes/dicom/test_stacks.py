@@ -1,0 +1,241 @@
+"""What is no slice is set aside and counted; acquisitions that share a series are told apart, never woven into one."""
+
+import numpy as np
+import pytest
+from helpers.dicom_series import (
+    AFFINE,
+    PLANTED,
+    ROOT,
+    assert_refused,
+    enhanced,
+    hu,
+    read,
+    series,
+    slices,
+    store,
+    write,
+)
+from helpers.marked_volume import marked_volume
+from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
+
+from ct_rate_pairs.volumes.dicom.stacks import set_aside
+
+
+AXIAL = ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
+def without(dataset, *keywords):
+    for keyword in keywords:
+        delattr(dataset, keyword)
+
+
+def odd_one(kind: str):
+    dataset = series()[5]
+    dataset.SOPInstanceUID = f"{ROOT}.99"
+    if kind == "localizer":
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    elif kind == "coronal":
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    elif kind == "sagittal, of another size":
+        dataset.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        store(dataset, np.zeros((30, 40), np.int16))
+    elif kind == "dose page":
+        dataset.SOPClassUID, dataset.ImageType = SecondaryCaptureImageStorage, ["DERIVED", "SECONDARY", "DOSE_INFO"]
+        without(dataset, "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope")
+    elif kind == "dose page of the CT's class":
+        dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        without(dataset, "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope")
+        store(dataset, np.zeros((30, 40), np.int16))
+    elif kind == "screenshot in colour":
+        dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.PlanarConfiguration = "RGB", 3, 0
+        dataset.PixelData = bytes(16 * 20 * 3)
+        dataset.BitsAllocated = dataset.BitsStored = 8
+    elif kind == "segmentation":
+        dataset.SOPClassUID, dataset.Modality, dataset.NumberOfFrames = SegmentationStorage, "SEG", 3
+        without(dataset, "ImagePositionPatient", "RescaleSlope", "RescaleIntercept")
+    elif kind == "report as PDF":
+        dataset.SOPClassUID, dataset.Modality = EncapsulatedPDFStorage, "DOC"
+        without(dataset, "Rows", "Columns", "PixelData")
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("localizer", "1 localizers"),
+        ("coronal", "1 coronal, sagittal or oblique images"),
+        ("sagittal, of another size", "1 coronal, sagittal or oblique images"),
+        ("dose page", "1 images of another kind than CT"),
+        ("dose page of the CT's class", "1 images without position and orientation"),
+        ("screenshot in colour", "1 colour images"),
+        ("segmentation", "1 images of another kind than CT"),
+        ("report as PDF", "1 of the scan's 13 files are not DICOM images"),
+    ],
+)
+def test_what_is_no_slice_of_the_volume_is_passed_over_and_counted(tmp_path, caplog, kind, told):
+    stack = read(write(tmp_path, [*series(), odd_one(kind)]))
+    np.testing.assert_array_equal(hu(stack), marked_volume())
+    assert len(caplog.messages) == 1 and told in caplog.text and not [word for word in PLANTED if word in caplog.text]
+
+
+def test_several_odd_ones_are_counted_by_kind(tmp_path, caplog):
+    odd = [odd_one(kind) for kind in ("localizer", "coronal", "dose page", "sagittal, of another size")]
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [*series(), *odd]))), marked_volume())
+    assert caplog.messages == [
+        "Images of the scan that are no slices of a volume were skipped: 1 localizers, 1 images of another kind than "
+        "CT (SOPClassUID), 2 coronal, sagittal or oblique images."
+    ]
+
+
+def test_a_damaged_slice_is_not_taken_for_an_odd_one(tmp_path):
+    datasets = series()
+    without(datasets[11], "ImagePositionPatient")
+    assert_refused(write(tmp_path, datasets), "ImagePositionPatient is missing or unreadable in 1 of its 12")
+
+
+def test_a_series_of_nothing_else_is_kept_whole():
+    header = {"ImageType": "AXIAL", "SOPClassUID": "1", "Modality": "OT", "PhotometricInterpretation": "RGB"}
+    assert set_aside([header, header]) == ([header, header], {})
+
+
+def acquisitions(shift: float = 0.0, second: dict | None = None, first: dict | None = None):
+    """Two acquisitions that share a series: the second one lies `shift` mm higher, and has other voxels."""
+    other = marked_volume() + np.int16(7)
+    moved = AFFINE.copy()
+    moved[2, 3] += shift
+    both = [slices(marked_volume(), AFFINE, **(first or {})), slices(other, moved, **(second or {}))]
+    for k, dataset in enumerate(both[1]):
+        dataset.SOPInstanceUID = f"{ROOT}.2.{k}"
+    return both
+
+
+DIFFERENCES = [
+    ("AcquisitionNumber", 1, 2),
+    ("TemporalPositionIdentifier", 1, 2),
+    ("ConvolutionKernel", "B30f", "B70f"),
+    ("SliceThickness", 4, 8),
+    ("KVP", 80, 140),
+    ("NominalPercentageOfCardiacPhase", 40, 75),
+    ("ImageType", AXIAL, ["DERIVED", "PRIMARY", "AXIAL"]),
+    ("FrameOfReferenceUID", f"{ROOT}.7", f"{ROOT}.8"),
+    ("StudyInstanceUID", f"{ROOT}.7", f"{ROOT}.8"),
+    ("IrradiationEventUID", f"{ROOT}.7", f"{ROOT}.8"),
+    ("AcquisitionTime", "101500.5", "101622"),
+    ("AcquisitionDateTime", "20240229101500.5", "20240229101622"),
+    ("ContentTime", "101500", "101622"),
+    ("PixelSpacing", [3, 2], [3, 2.5]),
+]
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0, 1.3, 8.0])
+@pytest.mark.parametrize(("keyword", "one", "two"), DIFFERENCES)
+def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, keyword, one, two, shift):
+    first, second = acquisitions(shift, {keyword: two}, {keyword: one})
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    listed = rf"several volumes.*series=1:\n  1: CT, 12 slices, 4 mm.*{keyword}.*\n  2: CT, 12 slices, 4 mm.*{keyword}"
+    assert_refused(folder, listed)
+    chosen = [hu(read(folder, number)) for number in (1, 2)]
+    if keyword != "ImageType":  # DERIVED comes first
+        np.testing.assert_array_equal(chosen[0], marked_volume())
+        np.testing.assert_array_equal(chosen[1], marked_volume() + 7)
+    assert {int(voxels.max()) for voxels in chosen} == {300, 307}
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionTime", "ContentTime", "InstanceNumber", "TriggerTime"])
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+@pytest.mark.parametrize("back", [False, True])
+def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keyword, shift, back):
+    """Each slice has its own time or number. The table goes back to the start, or scans on its way back."""
+    first, second = acquisitions(shift)
+    for number, dataset in enumerate([*first, *(second[::-1] if back else second)], start=1):
+        setattr(dataset, keyword, number if keyword in ("InstanceNumber", "TriggerTime") else f"1015{number:02}.25")
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    assert_refused(folder, rf"several volumes(.|\n)*{keyword} 1 of 2\n(.|\n)*{keyword} 2 of 2$")
+    np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
+    np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"])
+@pytest.mark.parametrize("order", ["up", "down", "four per turn", "mixed"])
+def test_a_volume_whose_slices_are_numbered_one_by_one_is_one(tmp_path, keyword, order):
+    datasets = series()
+    numbers = {
+        "up": range(12),
+        "down": range(12)[::-1],
+        "four per turn": [k // 4 if keyword != "InstanceNumber" else k for k in range(12)],
+        "mixed": np.random.default_rng(0).permutation(12).tolist(),
+    }[order]
+    for dataset, number in zip(datasets, numbers, strict=True):
+        setattr(dataset, keyword, f"1015{number:02}" if keyword.endswith("Time") else int(number))
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+
+
+def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, caplog):
+    datasets = series(AcquisitionNumber=1)
+    for dataset in datasets[7:]:
+        dataset.AcquisitionNumber = 2
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    assert caplog.messages == [
+        "series 1 of the scan: its slices are read as one volume, but have 2 values of AcquisitionNumber."
+    ]
+
+
+@pytest.mark.parametrize("shift", [2.0, 8.0, -1.3])
+def test_slices_that_share_their_numbers_at_different_places_are_two_volumes(tmp_path, shift):
+    first, second = acquisitions(shift)
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    assert_refused(folder, r"several volumes(.|\n)*InstanceNumber 1 of 2\n(.|\n)*InstanceNumber 2 of 2$")
+    maxima = {int(hu(read(folder, number)).max()) for number in (1, 2)}
+    assert maxima == {300, 307}
+
+
+def test_copies_of_a_whole_series_are_dropped(tmp_path, caplog):
+    copies = series()
+    for dataset in copies:
+        dataset.SOPInstanceUID += ".9"
+    folder = write(tmp_path, [*series(), *copies], order=list(range(24)))
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+    assert "12 files repeat a slice" in caplog.text
+
+
+def test_what_nothing_tells_apart_is_refused(tmp_path):
+    first, second = acquisitions()
+    assert_refused(
+        write(tmp_path, [*first, *second], order=list(range(24))), "is there 2 times, with different pixels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "shown"),
+    [
+        ("Rows", 15, "Rows 15"),
+        ("Columns", 19, "Columns 19"),
+        ("PixelSpacing", [3, 2.1], "PixelSpacing 3 2.1"),
+        ("ImageOrientationPatient", [1, 0, 0, 0, -1, 0], "ImageOrientationPatient 1 0 0 0 -1 0"),
+    ],
+)
+@pytest.mark.parametrize("place", [4, 11])
+def test_a_slice_of_another_plane_is_not_silently_left_out(tmp_path, keyword, value, shown, place):
+    datasets = series()
+    setattr(datasets[place], keyword, value)
+    assert_refused(write(tmp_path, datasets), rf"several volumes(.|\n)*CT, 1 slices.*{shown}")
+
+
+def test_the_choice_among_series_is_told(tmp_path, caplog):
+    write(tmp_path, series())
+    write(tmp_path, slices(marked_volume(), AFFINE, 2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:2])
+    write(tmp_path, slices(marked_volume(), AFFINE, 3, Modality="MR"))
+    read(tmp_path)
+    assert caplog.messages == [
+        "Images of the scan that are no slices of a volume were skipped: 2 localizers.",
+        "Series 1 of the scan's 2 series was chosen (CT, 12 slices, 4 mm apart, pixels of 3 x 2 mm, kernel B30f): the "
+        "others are no axial CT of 10 slices or more.",
+    ]
+
+
+def test_two_files_of_an_enhanced_series_are_two_volumes_where_they_overlap(tmp_path):
+    first, second = (enhanced(datasets) for datasets in acquisitions(2.0))
+    folder = write(tmp_path, [first, second])
+    assert_refused(folder, r"several volumes(.|\n)*Multiframe 1 of 2", of_file=True)
+    assert {int(hu(read(folder, number)).max()) for number in (1, 2)} == {300, 307}

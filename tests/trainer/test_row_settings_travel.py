@@ -1,0 +1,231 @@
+"""Whatever can be opened as a model brings its row settings along, or it is told or refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import load_dataset
+from helpers.pair_trainer import make_model, make_trainer
+from helpers.tree import SPACING
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.row_settings import (
+    FILE,
+    KEY,
+    RowSettings,
+    RowSettingsError,
+    find_row_settings,
+    options_to_show,
+    row_settings,
+    settings_of,
+)
+
+
+OPTIONS = {"num_slices": 4, "spacing": SPACING, "validation_size": 0.0}
+LORA = LoraConfig(target_modules=r".*language_model.*_proj", r=2)
+
+
+def rows_of(tree, **options):
+    return load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **OPTIONS | options)
+
+
+def train(folder, rows, **options):
+    trainer = make_trainer(folder, dataset=rows, beta=0.0, max_steps=1, save_strategy="steps", save_steps=1, **options)
+    trainer.train()
+    trainer.save_model()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def runs(tree, tmp_path_factory) -> Path:
+    """A run, an adapter on a base that was not trained here, and the settings of both."""
+    folder, rows = tmp_path_factory.mktemp("runs"), rows_of(tree)
+    expected = json.loads(json.dumps(row_settings(reader_of(rows)) | {"tasks": ["report"]}))
+    (folder / "expected.json").write_text(json.dumps(expected))
+    train(folder / "run", rows)
+    base = make_trainer(folder / "none", beta=0.0).model
+    del base.config.ct_rate_pairs
+    base.save_pretrained(folder / "base")
+    trainer = train(folder / "adapter", rows, peft_config=LORA)
+    trainer.model.peft_config["default"].base_model_name_or_path = str(folder / "base")
+    trainer.save_model()
+    trainer.model.merge_and_unload().save_pretrained(folder / "merged")
+    return folder
+
+
+def copied(runs, name, to, *without):
+    """A copy of a model without some of its files."""
+    shutil.copytree(runs / name, to, ignore=shutil.ignore_patterns("checkpoint-*", *without))
+    return to
+
+
+@pytest.mark.parametrize("name", ["run", "run/checkpoint-1", "adapter", "adapter/checkpoint-1", "merged"])
+def test_each_artefact_of_a_run_has_the_settings_of_its_rows(runs, name, caplog):
+    expected = json.loads((runs / "expected.json").read_text())
+    assert find_row_settings(str(runs / name)).content() == expected and expected["num_slices"] == 4
+    assert read_row_settings(str(runs / name)).keys() == expected.keys() - {"tasks"}
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["run", "run/checkpoint-1", "adapter"])
+def test_a_copy_of_the_weights_alone_has_them_too(runs, name, tmp_path):
+    traces = (FILE, "training_args.bin", "trainer_state.json", "README.md")
+    copy = copied(runs, name, tmp_path / "copy", *traces)
+    assert find_row_settings(str(copy)).content() == json.loads((runs / "expected.json").read_text())
+
+
+def test_the_weights_of_an_adapter_stay_bit_for_bit(runs, tmp_path):
+    weights = load_file(runs / "adapter" / "adapter_model.safetensors")
+    loaded = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(runs / "base"), runs / "adapter")
+    loaded.save_pretrained(tmp_path)
+    again = load_file(tmp_path / "adapter_model.safetensors")
+    assert weights.keys() == again.keys() and all(torch.equal(weights[name], again[name]) for name in again)
+
+
+def strip(folder: Path) -> Path:
+    """Takes away what this release adds, as if an earlier one had trained the model."""
+    (folder / FILE).unlink(missing_ok=True)
+    if (folder / "config.json").exists():
+        config = json.loads((folder / "config.json").read_text())
+        del config[KEY]
+        (folder / "config.json").write_text(json.dumps(config))
+    for path in folder.glob("adapter_model.safetensors"):
+        save_file(load_file(path), path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "trace"),
+    [("run", "training_args.bin"), ("run/checkpoint-1", "trainer_state.json"), ("adapter", "training_args.bin")],
+)
+def test_a_model_of_an_earlier_release_without_them_is_refused(runs, tmp_path, name, trace):
+    folder = strip(copied(runs, name, tmp_path / "copy"))
+    with pytest.raises(
+        RowSettingsError, match=rf"trained by ct-rate-pairs \({trace} tells so\).*Copy row_settings.json"
+    ):
+        read_row_settings(str(folder))
+
+
+def test_a_card_or_a_config_tells_too_that_a_model_was_trained_here(runs, tmp_path):
+    folder = strip(copied(runs, "run", tmp_path / "copy", "training_args.bin"))
+    assert find_row_settings(str(folder)) is None
+    (folder / "README.md").write_text("# run\n\nIt was trained with `ct-rate-pairs`.\n")
+    with pytest.raises(RowSettingsError, match=r"README.md tells so"):
+        find_row_settings(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {KEY: {}}))
+    with pytest.raises(RowSettingsError, match=r"config.json tells so"):
+        find_row_settings(str(folder))
+
+
+def test_rows_of_nobody_knows_where_are_told_and_their_model_is_refused(tmp_path, caplog):
+    trainer = make_trainer(tmp_path / "run", beta=0.0, max_steps=1)
+    assert "It is not known how the training rows were made" in caplog.text
+    trainer.save_model()
+    with pytest.raises(RowSettingsError, match=r"config.json tells so"):
+        find_row_settings(str(tmp_path / "run"))
+
+
+def test_a_checkpoint_without_its_own_takes_those_of_its_run_and_tells(runs, tmp_path, caplog):
+    run = tmp_path / "run"
+    strip(Path(shutil.copytree(runs / "run" / "checkpoint-1", run / "checkpoint-1")))
+    shutil.copy(runs / "run" / FILE, run / FILE)
+    assert find_row_settings(f"{run}/checkpoint-1/").options["num_slices"] == 4
+    assert "that of its run" in caplog.text
+
+
+def test_an_adapter_from_elsewhere_takes_those_of_its_base_and_tells(runs, tmp_path, caplog):
+    folder = strip(copied(runs, "adapter", tmp_path / "copy", "training_args.bin"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(runs / "run")}))
+    assert find_row_settings(str(folder)).options["num_slices"] == 4
+    assert "that of its base" in caplog.text
+
+
+def test_copies_that_disagree_are_refused(runs, tmp_path):
+    for name, place in (("run", "config.json"), ("adapter", "adapter_model.safetensors")):
+        folder = copied(runs, name, tmp_path / name)
+        (folder / FILE).write_text((folder / FILE).read_text().replace('"num_slices": 4', '"num_slices": 5'))
+        with pytest.raises(RowSettingsError, match=rf"{place} disagree.*num_slices 5, now 4"):
+            read_row_settings(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is not JSON"),
+        ('{"num_slices": 4, "tilt": 3}', "the setting tilt"),
+        ('{"tasks": ["chat"]}', "setting chat"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(tmp_path, content, told):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(RowSettingsError, match=told):
+        read_row_settings(str(tmp_path))
+
+
+def test_what_is_assumed_is_told(tmp_path, caplog):
+    (tmp_path / "config.json").write_text("{}")
+    assert read_row_settings(str(tmp_path)) == {}
+    assert "Assumed: num_slices=10, spacing=(0.75, 0.75, 1.5), window=paper" in caplog.text
+    caplog.clear()
+    (tmp_path / FILE).write_text('{"num_slices": 6}')
+    assert read_row_settings(str(tmp_path)) == {"num_slices": 6}
+    assert "Assumed: spacing=" in caplog.text and "num_slices" not in caplog.text
+
+
+def test_other_options_and_other_tasks_than_those_of_the_training_are_told(runs, caplog):
+    name = str(runs / "run")
+    options = options_to_show(name, None, {"num_slices": 8, "spacing": SPACING}, "vqa")
+    assert options["num_slices"] == 8 and options["window"] == "paper"
+    assert "num_slices 4, now 8." in caplog.text and "was trained on report, and not on vqa" in caplog.text
+    caplog.clear()
+    options_to_show(name, None, {"num_slices": 4}, "report")
+    assert not caplog.text
+
+
+def test_a_model_of_other_tasks_says_which_to_the_dataset_by_default(tree):
+    readers = [reader_of(rows_of(tree, task=task)) for task in ("vqa", "report")]
+    assert settings_of(readers[:1]).options["task"] == "vqa"
+    assert "task" not in settings_of(readers).options and settings_of(readers).tasks == ("vqa", "report")
+    assert settings_of(readers).content()["tasks"] == ["vqa", "report"]
+
+
+def test_going_on_from_a_model_of_other_rows_is_told_and_with_an_adapter_refused(runs, tree, tmp_path, caplog):
+    model, processor = make_model()
+    options = {"dataset": rows_of(tree, num_slices=6), "beta": 0.0, "made": (model, processor)}
+    model.config.ct_rate_pairs = json.loads((runs / "run" / FILE).read_text())
+    with pytest.raises(RowSettingsError, match=r"other rows: num_slices 4, now 6.*without an adapter"):
+        make_trainer(tmp_path, peft_config=LORA, **options)
+    model, processor = make_model()
+    model.config.ct_rate_pairs = json.loads((runs / "run" / FILE).read_text())
+    trainer = make_trainer(tmp_path, **options | {"made": (model, processor)})
+    assert "The model was trained on other rows: num_slices 4, now 6." in caplog.text
+    assert trainer.model.config.ct_rate_pairs["num_slices"] == 6
+
+
+def test_a_checkpoint_of_other_rows_is_not_resumed(runs, tree, tmp_path):
+    checkpoint = shutil.copytree(runs / "run" / "checkpoint-1", tmp_path / "checkpoint-1")
+    trainer = make_trainer(tmp_path, dataset=rows_of(tree, num_slices=6), beta=0.0, max_steps=2)
+    with pytest.raises(RowSettingsError, match="num_slices 4, now 6.*Resume with the options of its run"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_checkpoint_without_its_optimizer_is_told(runs, tree, tmp_path, caplog):
+    checkpoint = shutil.copytree(runs / "run" / "checkpoint-1", tmp_path / "checkpoint-1")
+    for file in ("scheduler.pt", "optimizer.pt"):
+        (checkpoint / file).unlink()
+    make_trainer(tmp_path, dataset=rows_of(tree), beta=0.0, max_steps=2).train(resume_from_checkpoint=str(checkpoint))
+    assert "optimizer and learning rate start anew" in caplog.text
+
+
+def test_settings_compare_as_json(tree):
+    settings = settings_of([reader_of(rows_of(tree))])
+    assert RowSettings(settings.content()).changes(settings.options) == []

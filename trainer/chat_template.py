@@ -1,0 +1,103 @@
+"""
+Default arguments of a chat template, such as `enable_thinking`, and prompts that end where the answer begins.
+
+Both are written into the template itself. So they hold wherever the processor goes: in TRL's own collator, in a
+pipeline of transformers, in a saved model, and on a server that serves it.
+"""
+
+import json
+import re
+
+from transformers import ProcessorMixin
+
+
+HEADER = re.compile(r"\{#- chat_template_kwargs: (\{.*?\}) #\}.*?\{\{- '' \}\}", re.DOTALL)
+FOOTER = re.compile(r"\{% if add_generation_prompt %\}\{\{ (\".*?\") \}\}\{% endif %\}\{# before the answer #\}$")
+# Thinking models are asked for the answer alone: CT-RATE's reports hold no thoughts that could be learnt or measured.
+DEFAULTS = {"enable_thinking": False}
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+
+
+def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = None) -> dict:
+    """
+    Writes default arguments into the chat template of a processor. `apply_chat_template` can still override them.
+
+    What the template writes before an answer, and not at the end of a prompt (such as the end of an empty thought), is
+    added to the end of prompts; but not if `kwargs` let the model think.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]):
+            Processor whose `chat_template` is changed.
+        kwargs (`dict`, *optional*):
+            The default arguments. `{}` keeps the template as its authors wrote it. By default, the arguments that an
+            earlier call has written stay; otherwise, thinking is turned off if the template knows `enable_thinking`.
+
+    Returns:
+        `dict`: the default arguments that the template now has.
+
+    Raises:
+        `ValueError`: for an argument that the template does not use.
+    """
+    template = processor.chat_template
+    if not isinstance(template, str):  # no template, or several of them: rendering tells
+        return {}
+    written = HEADER.match(template)
+    if kwargs is None and written:
+        return json.loads(written[1])
+    template = FOOTER.sub("", HEADER.sub("", template, count=1))
+    known = {name: value for name, value in DEFAULTS.items() if is_used(name, template)}
+    thinks = kwargs is not None and kwargs.get("enable_thinking") is not False
+    kwargs = known if kwargs is None else kwargs
+    if unused := [name for name in kwargs if not is_used(name, template)]:
+        raise ValueError(
+            f"chat_template_kwargs: the chat template of this model does not use {unused[0]!r}, so it would have no "
+            f"effect. Leave it out{', or use enable_thinking' * bool(known)}."
+        )
+    processor.chat_template = template
+    if kwargs or written:
+        sets = "".join(
+            f"{{%- if {name} is not defined %}}{{%- set {name} = {json.dumps(value)} %}}{{%- endif %}}"
+            for name, value in kwargs.items()
+        )
+        # The empty expression at the end keeps white space at the beginning of the template.
+        processor.chat_template = f"{{#- chat_template_kwargs: {json.dumps(kwargs)} #}}{sets}{{{{- '' }}}}{template}"
+    if not thinks and (before := before_answers(processor)):
+        # Jinja drops a line break at the end of a template, which would now be in the middle.
+        processor.chat_template = processor.chat_template.removesuffix("\n") + (
+            f"{{% if add_generation_prompt %}}{{{{ {json.dumps(before)} }}}}{{% endif %}}{{# before the answer #}}"
+        )
+    return kwargs
+
+
+def before_answers(processor: ProcessorMixin) -> str:
+    """What a chat template writes before an answer, but not at the end of a prompt."""
+    probe = "A nodule."
+    question, answer = ({"role": role, "content": [{"type": "text", "text": probe}]} for role in ("user", "assistant"))
+    prompt = processor.apply_chat_template([question], add_generation_prompt=True)
+    dialogue = processor.apply_chat_template([question, answer])
+    before = dialogue.removeprefix(prompt).partition(probe)[0] if dialogue.startswith(prompt) else ""
+    return before.rstrip(" ")  # a tokenizer joins a blank with the word after it
+
+
+def without_thought(text: str, begun: bool = False) -> str | None:
+    """
+    What a model writes after its thought; the whole text if it does not think.
+
+    Args:
+        text (`str`):
+            What the model has written.
+        begun (`bool`, *optional*, defaults to `False`):
+            Whether the prompt has begun the thought already.
+
+    Returns:
+        `str` or `None`: the answer; `None` if the thought does not end, so that there is no answer.
+    """
+    _, ended, answer = text.rpartition(THOUGHT_ENDS)
+    if not ended and (begun or text.lstrip().startswith(THOUGHT_BEGINS)):
+        return None
+    return answer.strip()
+
+
+def is_used(name: str, template: str) -> bool:
+    """Whether a chat template mentions an argument."""
+    return re.search(rf"\b{re.escape(name)}\b", template) is not None

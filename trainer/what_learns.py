@@ -1,0 +1,139 @@
+"""
+What a training changes: the parameters of each part of the model, and how many of them learn.
+
+The trainer prints this table before its first step, and refuses a model in which other parts learn than the options
+say.
+"""
+
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+
+
+# Names of the modules between the vision tower and the language model, in the model families of transformers.
+PROJECTORS = {
+    "merger",
+    "deepstack_merger_list",
+    "multi_modal_projector",
+    "mm_projector",
+    "connector",
+    "aligner",
+    "visual_projection",
+}
+VISION, PROJECTOR, LANGUAGE, OTHERS = "vision tower", "projector", "language model", "others"
+NAMED = 3  # parameters that an error names
+
+
+class Part(NamedTuple):
+    """A part of a model, with its numbers of parameters and of parameters that learn."""
+
+    name: str
+    parameters: int
+    trainable: int
+
+
+def vision_tower(model: torch.nn.Module) -> torch.nn.Module:
+    """
+    The vision tower of a model. In Qwen's models, it includes the projector (`merger`).
+
+    Raises:
+        `ValueError`: if the model has no vision tower that transformers can find.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    tower = base.get_encoder("image")
+    if tower is base or tower is base.base_model:  # what `get_encoder` returns if it finds none
+        raise ValueError(
+            f"`freeze_vision`: transformers finds no vision tower in {type(base).__name__}. Freeze its parameters "
+            "with `requires_grad_(False)`, and leave `freeze_vision` out."
+        )
+    return tower
+
+
+def what_learns(model: torch.nn.Module) -> list[Part]:
+    """
+    Counts the parameters of each part of a model. Adapters count as parameters of the part that they are in.
+
+    Args:
+        model (`torch.nn.Module`):
+            An image-text-to-text model of transformers, whole, with adapters or with 4-bit weights.
+
+    Returns:
+        `list[Part]`: vision tower, projector, language model and others; parts without parameters are left out.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    tower, decoder, head = base.get_encoder("image"), base.get_decoder(), base.get_output_embeddings()
+    of_vision = set() if tower in (base, base.base_model) else set(map(id, tower.parameters()))
+    of_language = {id(parameter) for module in (decoder, head) if module for parameter in module.parameters()}
+    counts = {part: [0, 0] for part in (VISION, PROJECTOR, LANGUAGE, OTHERS)}
+    for name, parameter in model.named_parameters():
+        if PROJECTORS.intersection(name.split(".")):
+            part = PROJECTOR
+        elif id(parameter) in of_vision:
+            part = VISION
+        else:
+            part = LANGUAGE if id(parameter) in of_language else OTHERS
+        counts[part][0] += size_of(parameter)
+        counts[part][1] += size_of(parameter) * parameter.requires_grad
+    return [Part(part, *numbers) for part, numbers in counts.items() if numbers[0]]
+
+
+def size_of(parameter: torch.nn.Parameter) -> int:
+    """The number of values of a parameter, also if the values are 4 bits long, or if DeepSpeed has sharded them."""
+    if type(parameter).__name__ == "Params4bit":  # two values per byte
+        return 2 * parameter.numel() * parameter.element_size()
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def format_what_learns(parts: list[Part]) -> str:
+    """A table for the terminal: parameters, trainable parameters and their share, by part and in total."""
+    total = Part("total", sum(part.parameters for part in parts), sum(part.trainable for part in parts))
+    lines = [f"{'What learns':<16}{'parameters':>16}{'trainable':>16}{'share':>9}"]
+    for part in (*parts, total):
+        share = part.trainable / part.parameters
+        lines.append(f"{part.name:<16}{part.parameters:>16,}{part.trainable:>16,}{share:>9.2%}")
+    return "\n".join(lines)
+
+
+def check_frozen_vision(model: torch.nn.Module) -> None:
+    """Raises a `ValueError` if a parameter of the vision tower learns, such as that of an adapter."""
+    learning = [name for name, parameter in vision_tower(model).named_parameters() if parameter.requires_grad]
+    if learning:
+        raise ValueError(
+            f"`freeze_vision` is set, but {len(learning)} parameters in the vision tower would learn, such as "
+            f"{', '.join(learning[:NAMED])}. Let adapters and modules to save be those of the language model alone "
+            "(--lora_target_modules '.*language_model.*_proj'), or leave `freeze_vision` out."
+        )
+
+
+def check_what_learns(model: torch.nn.Module) -> None:
+    """
+    Raises a `ValueError` if nothing learns, if the model has adapters and none of them learns, or if a module that an
+    adapter was asked for is not in the model.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    adapters = [p for layer in layers for name in layer.adapter_layer_names for p in getattr(layer, name).parameters()]
+    if adapters and not any(parameter.requires_grad for parameter in adapters):
+        raise ValueError(
+            "The model has adapters, but none of them learns. To train an adapter further, load it with "
+            "`PeftModel.from_pretrained(base, FOLDER, is_trainable=True)`. To train on top of it, merge it first: "
+            "`PeftModel.from_pretrained(base, FOLDER).merge_and_unload().save_pretrained(MERGED)`, and copy the "
+            "processor and row_settings.json to MERGED."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "No parameter of the model learns: all have `requires_grad=False`. Freeze less, or train an adapter "
+            "(--use_peft true --lora_target_modules '.*language_model.*_proj')."
+        )
+    if isinstance(model, PeftModel) and isinstance(model.base_model, BaseTuner):
+        modules, config = [f".{name}" for name, _ in model.named_modules()], model.active_peft_config
+        for option in ("target_modules", "modules_to_save"):
+            asked = getattr(config, option)
+            names = () if isinstance(asked, str) else asked or ()  # a pattern without a match is refused by PEFT
+            missing = [name for name in names if not any(module.endswith(f".{name}") for module in modules)]
+            if missing:
+                raise ValueError(
+                    f"The model has no module {' nor '.join(sorted(missing))}, which `{option}` names, so PEFT would "
+                    "leave it out. Correct the name."
+                )
