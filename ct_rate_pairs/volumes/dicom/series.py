@@ -21,6 +21,7 @@ from .stacks import Part, is_axial, joined, set_aside, stacks_of
 logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+_MOST_LISTED = 50
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
 _KERNEL = re.compile(
@@ -137,7 +138,8 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
     fitting = [n for n, part in enumerate(every, start=1) if len(every) == 1 or _is_axial_ct(part)]
     numbers = fitting if number is None else [number]
     if len(numbers) != 1 or not 1 <= numbers[0] <= len(every):
-        listed = "\n".join(f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1))
+        lines = [f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1)]
+        listed = "\n".join(lines[:_MOST_LISTED] + [f"  ... {len(lines)} in all"] * (len(lines) > _MOST_LISTED))
         asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
         if any(words for _, words in every):
             asked = "slices of one series belong to several volumes, listed apart with what tells them apart"

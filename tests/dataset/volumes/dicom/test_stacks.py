@@ -157,18 +157,19 @@ def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keywo
 
 
 @pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"])
-@pytest.mark.parametrize("order", ["up", "down", "four per turn", "mixed"])
+@pytest.mark.parametrize("order", ["up", "down", "four per turn", "every sixth", "mixed"])
 def test_a_volume_whose_slices_are_numbered_one_by_one_is_one(tmp_path, keyword, order):
-    datasets = series()
+    datasets = slices(np.repeat(marked_volume(), 5, axis=2), AFFINE)
     numbers = {
-        "up": range(12),
-        "down": range(12)[::-1],
-        "four per turn": [k // 4 if keyword != "InstanceNumber" else k for k in range(12)],
-        "mixed": np.random.default_rng(0).permutation(12).tolist(),
+        "up": range(60),
+        "down": range(60)[::-1],
+        "four per turn": [k // 4 if keyword != "InstanceNumber" else k for k in range(60)],
+        "every sixth": [k % 6 * 10 + k // 6 for k in range(60)],
+        "mixed": np.random.default_rng(0).permutation(60).tolist(),
     }[order]
     for dataset, number in zip(datasets, numbers, strict=True):
         setattr(dataset, keyword, f"1015{number:02}" if keyword.endswith("Time") else int(number))
-    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), np.repeat(marked_volume(), 5, axis=2))
 
 
 def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, caplog):
@@ -179,6 +180,13 @@ def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, capl
     assert caplog.messages == [
         "series 1 of the scan: its slices are read as one volume, but have 2 values of AcquisitionNumber."
     ]
+
+
+def test_slices_of_two_patients_are_never_one_volume(tmp_path):
+    datasets = series()
+    for dataset in datasets[7:]:
+        dataset.StudyInstanceUID = f"{ROOT}.8"  # one below the other
+    assert_refused(write(tmp_path, datasets), r"several volumes(.|\n)*7 slices(.|\n)*StudyInstanceUID 2 of 2$")
 
 
 @pytest.mark.parametrize("shift", [2.0, 8.0, -1.3])
