@@ -53,6 +53,11 @@ def test_data_that_is_not_there_is_told_by_its_name(runs):
         load_dataset("ct_rate_pairs", data_dir="phantom_cohrt")
 
 
+def test_the_folder_in_a_copy_is_told_to_be_one_too_deep(runs):
+    with pytest.raises(FileNotFoundError, match=r"holds no folder `dataset/` \(is .*phantom_cohort meant\?\)"):
+        load_dataset("ct_rate_pairs", data_dir="phantom_cohort/dataset")
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
