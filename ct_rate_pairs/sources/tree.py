@@ -100,8 +100,8 @@ class LocalSource(TreeSource):
         if not (self.root / "dataset").is_dir():
             above = f" (is {self.root.parent} meant?)" if self.root.name == "dataset" else ""
             raise FileNotFoundError(
-                f"{self.root} holds no folder `dataset/`{above}. Pass as `data_dir` the folder of a copy of CT-RATE or "
-                "of a prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
+                f"{self.root} holds no folder `dataset/`{above}. Pass as `data_dir` the folder of a copy of CT-RATE "
+                "or of a prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
                 f"{self.root} --scans 200`."
             )
 
