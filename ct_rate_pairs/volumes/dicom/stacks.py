@@ -14,9 +14,10 @@ from .places import SAME_PLACE, along_normal, even_step, normal_of
 
 AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
-# Slices of other planes or studies belong to different stacks, wherever they lie. Slices that differ in one of these belong
-# to different stacks if the stacks overlap. One below the other they may be one volume: a scanner may count each
-# position of the table as an acquisition.
+# Slices that differ in one of these belong to different stacks, wherever they lie.
+_VOLUME = (*PLANE, "StudyInstanceUID")
+# Slices that differ in one of these belong to different stacks if the stacks overlap. One below the other they may be
+# one volume: a scanner may count each position of the table as an acquisition.
 OF_ACQUISITION = (
     "ImageType",
     "ConvolutionKernel",
