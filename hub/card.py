@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from huggingface_hub.utils import yaml_dump
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import format_markdown, format_value
+from ct_rate_pairs.eval.tables import format_markdown, format_unread, format_value
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volumes.windows import windows_of
@@ -376,6 +376,7 @@ def write_model_card(
         table=results_table(results),
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         reading=SHUFFLED * ("shuffled" in results),
+        unread=f"\n{told}\n" if (told := format_unread("the model", scores)) else "",
         intervals=intervals_text(scores),
         cut=cut_text(scores),
         looking=looking_text(scores),

@@ -235,10 +235,15 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
 
 
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
-    """The metric of `metric_for_best_model: eval_coverage`; 0 if no scan has a finding."""
-    from ct_rate_pairs.eval import coverage, label_reports
+    """
+    The metric of `metric_for_best_model: eval_coverage`, 0 if no scan has a finding; and how many reports are
+    unreadable.
+    """
+    from ct_rate_pairs.eval import coverage
+    from ct_rate_pairs.eval.scoring.labelers import label_predictions
 
-    return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
+    stated, unread = label_predictions(reports)
+    return {"coverage": coverage(stated, labels, ct_rate_pairs.LABELS)["coverage"] or 0.0, **unread}
 
 
 def resume_from(args, hub: dict) -> str | bool | None:
