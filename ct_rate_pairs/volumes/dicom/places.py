@@ -107,9 +107,10 @@ def _in_order_of_numbers(headers: list[Header], along: np.ndarray, places: list[
 def even_step(along: np.ndarray) -> float | None:
     """The distance between sorted places, `[N]`, or `None` if they are not evenly spaced."""
     gaps = np.diff(along)
-    spacing = np.median(gaps)
-    even = (np.abs(gaps - spacing) <= _UNEVEN * spacing).all()
-    return float(along[-1] - along[0]) / len(gaps) if even else None
+    spacing, step = np.median(gaps), float(along[-1] - along[0]) / len(gaps)
+    drift = along - along[0] - step * np.arange(len(along))  # where the spacing changes on the way
+    even = (np.abs(gaps - spacing) <= _UNEVEN * spacing).all() and np.ptp(drift) <= step
+    return step if even else None
 
 
 def quantum_of(positions: np.ndarray, normal: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from .stacks import Part, is_axial, joined, set_aside, stacks_of
 logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
-_MOST_LISTED = 50
+_MOST_LISTED = 50  # series in a message
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
 _KERNEL = re.compile(
@@ -141,7 +141,7 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
         lines = [f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1)]
         listed = "\n".join(lines[:_MOST_LISTED] + [f"  ... {len(lines)} in all"] * (len(lines) > _MOST_LISTED))
         asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
-        if any(words for _, words in every):
+        if any(every[n - 1][1] for n in fitting):
             asked = "slices of one series belong to several volumes, listed apart with what tells them apart"
         if number is not None:
             asked = f"there is no series={number}"
