@@ -353,6 +353,7 @@ def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
     idle = recipe_args.idle(args, model_args)
     parser.refuse_idle(idle | idle_options(args))
     parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
+    recipe_args.check_model(model_args)
     return [recipe_args, args, model_args]
 
 
@@ -361,7 +362,6 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
-    recipe_args.check_model(model_args)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy
@@ -373,6 +373,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.trainer.hub_files import check_name
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
     if model_args.model_name_or_path != "tiny":
@@ -388,6 +389,7 @@ def main(argv: Sequence[str]) -> None:
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
+    trainer.add_callback(WriteRunRecord("ct-rate-pairs train", parser.values, parser.given))
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     told = {"minutes": (time.monotonic() - start) / 60, "index": index, "options": options}
