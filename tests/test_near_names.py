@@ -5,10 +5,11 @@ import os
 import pytest
 from datasets import load_dataset
 from helpers.command import call
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 import ct_rate_pairs.__main__ as commands
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.trainer.hub_files import check_name
+from ct_rate_pairs.trainer.hub_files import check_name, not_readable
 
 
 @pytest.fixture
@@ -46,6 +47,16 @@ def test_a_path_is_not_asked_of_the_hub(runs):
             check_name(name)
     for name in ("runs/hetr", "gpt2", "./runs/heter"):
         check_name(name)
+
+
+def test_a_name_of_the_hub_is_not_called_a_folder(runs):
+    assert not_readable("alice/model", OfflineModeIsEnabled("")).startswith(
+        "alice/model cannot be read from the Hub: "
+    )
+    told = not_readable("runs/hetr", OfflineModeIsEnabled(""))
+    assert told.startswith(
+        "There is no folder runs/hetr (is runs/heter meant?). runs/hetr cannot be read from the Hub"
+    )
 
 
 def test_data_that_is_not_there_is_told_by_its_name(runs):
