@@ -27,8 +27,9 @@ _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written a
 _KERNEL = re.compile(
     r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
 )
-# RescaleType in HU, however it is spelled, without its signs and spaces. The standard itself has the misspelling.
-_HU = re.compile(r"(hus?)?(hou?nd?sf(ie|ei|e|i)ld(scale|units?)?)?(hus?)?")
+# Words of a RescaleType in HU, and words that may stand beside them. The standard itself has a misspelling.
+_HU = re.compile(r"hus?|hou?nd?sf(ie|ei|e|i)ld(scale|units?)?")
+_BESIDE_HU = re.compile(r"units?|scale|values?|ct|numbers?|einheit(en)?|unit[ée]s?|unidad(es)?")
 # Values that say something else, in upper case: the standard's terms, and units of PET. Other text might be a name.
 _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
@@ -248,9 +249,14 @@ def _check_decoders(name: str, headers: list[Header]) -> None:
 
 
 def _may_be_hu(rescale_type: str) -> bool:
-    """Whether RescaleType says HU, or nothing: `US` stands for unspecified."""
-    letters = re.sub(r"[\s.()\[\]'\"]|(?<=\w)[_-](?=[A-Za-z])", "", rescale_type).casefold()
-    return letters in ("", "us", "unspecified") or bool(_HU.fullmatch(letters))
+    """Whether RescaleType says HU, in any spelling, or nothing: `US` stands for unspecified."""
+    text = rescale_type.casefold().replace(".", "").strip("\0 \t\n")
+    if text in ("", "us", "unspecified", "h u"):
+        return True
+    words = re.findall(r"[^\W\d_]+", text)
+    is_hu = [bool(_HU.fullmatch(word)) for word in words]
+    known = all(hu or _BESIDE_HU.fullmatch(word) for hu, word in zip(is_hu, words, strict=True))
+    return any(is_hu) and known and not re.search(r"[\d/*+^%=?]|^-", text)
 
 
 def _shown(value: str, known: re.Pattern) -> str:

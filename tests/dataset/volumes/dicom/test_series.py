@@ -103,7 +103,17 @@ def test_what_is_no_ct_in_hu_is_refused(tmp_path, attributes, match):
     [
         *("HU", "hu", "Hu ", " HU", "H.U.", "[HU]", "(HU)", "'HU'", "H U", "HUs", "Hounsfield", "HOUNSFIELD UNITS"),
         *("Houndsfield Unit", "hounsfield_units", "Hounsfield-Unit", "Hounsfeld units", "HU (Hounsfield Units)"),
-        *("Hounsfield Units [HU]", "Hounsfield Unit (HU)", "US", "us", "", "unspecified"),
+        *("Hounsfield Units [HU]", "Hounsfield Unit (HU)", "HU - Hounsfield", "CT number [HU]"),
+        *(
+            "HU: Hounsfield",
+            "Hounsfield-Einheiten",
+            "Unidades Hounsfield",
+            "UNITES HOUNSFIELD",
+            "US",
+            "us",
+            "",
+            "unspecified",
+        ),
     ],
 )
 def test_hu_is_known_in_every_spelling(tmp_path, word):
