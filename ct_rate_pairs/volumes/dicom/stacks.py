@@ -120,7 +120,9 @@ def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
             ends.append(0.0)
         runs[run] += kind
         ends[run] = along.max()
-    return runs
+    # Slices that lack in one stack, and are in another one, belong to it, whatever their header says.
+    complete_each_other = _is_even(headers, normal) and not all(_is_even(run, normal) for run in runs)
+    return [headers] if complete_each_other else runs
 
 
 def _restarts(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:

@@ -18,7 +18,7 @@ from helpers.dicom_series import (
 from helpers.marked_volume import marked_volume
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
-from ct_rate_pairs.volumes.dicom.stacks import set_aside
+from ct_rate_pairs.volumes.dicom.stacks import OF_ACQUISITION, set_aside
 
 
 AXIAL = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -179,6 +179,18 @@ def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, capl
     np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
     assert caplog.messages == [
         "series 1 of the scan: its slices are read as one volume, but have 2 values of AcquisitionNumber."
+    ]
+
+
+@pytest.mark.parametrize(("keyword", "one", "two"), [case for case in DIFFERENCES if case[0] in OF_ACQUISITION])
+@pytest.mark.parametrize("odd", [[5], [3, 8], [0, 4, 5, 11]])
+def test_slices_that_the_volume_would_lack_are_kept_and_told(tmp_path, caplog, keyword, one, two, odd):
+    datasets = series(**{keyword: one})
+    for k in odd:
+        setattr(datasets[k], keyword, two)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    assert caplog.messages == [
+        f"series 1 of the scan: its slices are read as one volume, but have 2 values of {keyword}."
     ]
 
 
