@@ -160,9 +160,7 @@ def _unevenness(along: np.ndarray, quantum: float) -> str:
             f" If no slice is missing, positions were rounded to {quantum:g} mm; then give SpacingBetweenSlices, or "
             "export with decimals."
         )
-    where = (
-        f"where {len(uneven)} gaps differ from the spacing of {spacing:.4g} mm ({listed})"
-        if len(uneven)
-        else (f"or positions that fit no spacing (about {spacing:.4g} mm)")
-    )
+    where = f"or positions that fit no spacing (about {spacing:.4g} mm)"
+    if len(uneven):
+        where = f"where {len(uneven)} gaps differ from the spacing of {spacing:.4g} mm ({listed})"
     return f"{cause}, {where}.{rounding} Export the whole series again, or leave it out."

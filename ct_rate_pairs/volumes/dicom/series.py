@@ -128,7 +128,7 @@ def _series(files: Iterable[DicomFile]) -> list[Part]:
     if passed:
         logger.warning("%d of the scan's %d files are not DICOM images and were skipped.", passed, count)
     if +aside:
-        listed = ", ".join(f"{number} {kind}" for kind, number in (+aside).items())
+        listed = ", ".join(f"{kind} ({number})" for kind, number in (+aside).items())
         logger.warning("Images of the scan that are no slices of a volume were skipped: %s.", listed)
     # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}

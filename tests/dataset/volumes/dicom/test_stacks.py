@@ -63,13 +63,13 @@ def odd_one(kind: str):
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("localizer", "1 localizers"),
-        ("coronal", "1 coronal, sagittal or oblique images"),
-        ("sagittal, of another size", "1 coronal, sagittal or oblique images"),
-        ("dose page", "1 images of another kind than CT"),
-        ("dose page of the CT's class", "1 images without position and orientation"),
-        ("screenshot in colour", "1 colour images"),
-        ("segmentation", "1 images of another kind than CT"),
+        ("localizer", "localizers (1)"),
+        ("coronal", "coronal, sagittal or oblique images (1)"),
+        ("sagittal, of another size", "coronal, sagittal or oblique images (1)"),
+        ("dose page", "images of another kind than CT (SOPClassUID) (1)"),
+        ("dose page of the CT's class", "images without position and orientation (such as a page with the dose) (1)"),
+        ("screenshot in colour", "colour images (1)"),
+        ("segmentation", "images of another kind than CT (SOPClassUID) (1)"),
         ("report as PDF", "1 of the scan's 13 files are not DICOM images"),
     ],
 )
@@ -83,8 +83,8 @@ def test_several_odd_ones_are_counted_by_kind(tmp_path, caplog):
     odd = [odd_one(kind) for kind in ("localizer", "coronal", "dose page", "sagittal, of another size")]
     np.testing.assert_array_equal(hu(read(write(tmp_path, [*series(), *odd]))), marked_volume())
     assert caplog.messages == [
-        "Images of the scan that are no slices of a volume were skipped: 1 localizers, 1 images of another kind than "
-        "CT (SOPClassUID), 2 coronal, sagittal or oblique images."
+        "Images of the scan that are no slices of a volume were skipped: localizers (1), images of another kind than "
+        "CT (SOPClassUID) (1), coronal, sagittal or oblique images (2)."
     ]
 
 
@@ -248,7 +248,7 @@ def test_the_choice_among_series_is_told(tmp_path, caplog):
     write(tmp_path, slices(marked_volume(), AFFINE, 3, Modality="MR"))
     read(tmp_path)
     assert caplog.messages == [
-        "Images of the scan that are no slices of a volume were skipped: 2 localizers.",
+        "Images of the scan that are no slices of a volume were skipped: localizers (2).",
         "Series 1 of the scan's 2 series was chosen (CT, 12 slices, 4 mm apart, pixels of 3 x 2 mm, kernel B30f): the "
         "others are no axial CT of 10 slices or more.",
     ]
