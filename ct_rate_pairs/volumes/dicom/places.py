@@ -47,8 +47,12 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     places = np.split(order, np.flatnonzero(np.diff(along[order]) > SAME_PLACE) + 1)
-    if len(places) < 2:
+    if len(headers) == 1:
         raise VolumeError(f"{name}: one slice is no volume. Give the whole series, or choose another with series=.")
+    if len(places) == 1:
+        raise VolumeError(
+            f"{name}: ImagePositionPatient puts all {len(headers)} slices at one place. Export the original series."
+        )
     _check_tilt(name, positions - positions[order[0]], normal)
     quantum = quantum_of(positions, normal)
     declared = [headers[0].get(keyword, 0.0) for keyword in ("SpacingBetweenSlices", "SliceThickness")]

@@ -35,6 +35,8 @@ _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
 )
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+# Words of ImageType for projections, and for images that dual energy computes.
+_DERIVED = re.compile(r"\b(?:MIP|MINIP|MAXIP|MAX_IP|MIN_IP|VRT|PROJECTION IMAGE|VMI|VNC|VNUE|IODINE|WATER|MATERIAL)\b")
 _COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
 
 
@@ -91,6 +93,8 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     places, spacing = order_slices(name, headers)
     if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
         logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
+    if derived := sorted({word for h in headers for word in _DERIVED.findall(h["ImageType"].upper())}):
+        logger.warning("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
     if differing := joined(headers):
         logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
     stored, slope, intercept = _read_voxels(name, headers, places)

@@ -143,6 +143,12 @@ def test_other_words_of_a_closed_list_are_known_in_every_spelling(tmp_path, attr
     np.testing.assert_array_equal(hu(read(write(tmp_path, series(**attributes)))), marked_volume())
 
 
+@pytest.mark.parametrize("word", ["MIP", "VNC"])
+def test_a_projection_or_a_computed_image_is_told(tmp_path, caplog, word):
+    read(write(tmp_path, series(ImageType=["DERIVED", "SECONDARY", "AXIAL", word])))
+    assert caplog.messages == [f"series 1 of the scan: its ImageType has {word}, so its values may be no plain HU."]
+
+
 def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):
     assert_refused(
         write(tmp_path, series(BitsStored=12, HighBit=15)), "HighBit is 15, but BitsStored 12, in 12 of its"
