@@ -44,9 +44,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             for `"errors"`, the wrong statement is true of it.
         slices (`str`, *optional*, defaults to `"uniform"`):
             The depth is divided into `num_slices` bins. `"uniform"`: the middle plane of each bin. `"jitter"`: in the
-            split `train`, a random plane of each bin, drawn anew in each epoch. The slices are then uneven. Qwen3-VL
-            is told the depth of each slice. Qwen2.5-VL takes one rate per volume, so the depths that it is told are
-            off by 7 mm in the mean, and by at most 31 mm, in a chest of 300 mm. Models of images are told no depths.
+            split `train`, a random plane of each bin, drawn anew in each epoch. The slices are then uneven,
+            and models of videos are told the depth of each (of each pair that they merge).
         min_label_distance (`int`, *optional*, defaults to `10`):
             In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
             that differ most are used.

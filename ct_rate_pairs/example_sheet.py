@@ -45,10 +45,9 @@ def draw_sheet(rows: list[dict], reader: RowReader) -> Figure:
                 f"negative: {partner}, {row['label_distance']} of 18 labels differ" if partner else "negative: noise"
             )
             _draw_strip(figure, top + 2 * TITLE + strip, strip, row["negative_images"], title)
-        figure.text(
-            (WIDTH - TEXT_WIDTH) / WIDTH, 1 - top / figure.get_figheight(), text, va="top", fontsize=8,
-            family="DejaVu Sans", parse_math=False,
-        )  # fmt: skip
+        axes = figure.add_axes((1 - TEXT_WIDTH / WIDTH, 1 - top / figure.get_figheight(), 0.1, 0))
+        axes.axis("off")
+        axes.text(0, 0, text, va="top", fontsize=8, family="DejaVu Sans", parse_math=False)
         top += height
     return figure
 

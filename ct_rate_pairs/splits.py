@@ -47,7 +47,10 @@ def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd
     texts = zip(scans["findings"], scans["impression"], strict=True)
     given = np.array([write_completion(*sections, config.target) != "" for sections in texts], dtype=bool)
     if not given.all():
-        logger.warning("%d scans of the split '%s' have no %s: left out.", (~given).sum(), split, config.target)
+        logger.warning(
+            "%d of the %d scans of CT-RATE's split '%s' have no %s and are left out, the first: %s.",
+            (~given).sum(), len(scans), split, config.target, scans.index[~given][0],
+        )  # fmt: skip
     return scans[given]
 
 

@@ -74,7 +74,8 @@ def format_table(rows: dict[str, dict]) -> str:
 
     Returns:
         `str`: the table, with `-` where a row lacks a number; the column `cut` is there only if a row has this number.
-        The last line names the labeler and the recipe, and for a model at an endpoint the form of the slices.
+        A line below names the labeler and the recipe, and for a model at an endpoint the form of the slices. A further
+        line per row tells how many of its reports could not be read, if there are any.
     """
     counted = any("cut" in numbers for numbers in rows.values())
     columns = {title: key for title, key in COLUMNS.items() if counted or key != "cut"}
@@ -92,7 +93,17 @@ def format_table(rows: dict[str, dict]) -> str:
     lines.insert(1, "-" * len(lines[0]))
     made_with = ("labeler", "recipe", "slices_as")
     named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in made_with if key in numbers}
-    return "\n".join([*lines, ", ".join(sorted(named))])
+    unread = filter(None, (format_unread(name, numbers) for name, numbers in rows.items()))
+    return "\n".join([*lines, ", ".join(sorted(named)), *unread])
+
+
+def format_unread(name: str, numbers: Mapping) -> str:
+    """A line with the numbers of the row's reports that are empty or in another language; empty if there are none."""
+    kinds = {"empty_predictions": "hold no text", "foreign_predictions": "are not in English"}
+    told = [f"{numbers[key]} {words}" for key, words in kinds.items() if numbers.get(key)]
+    if not told:
+        return ""
+    return f"Of the {numbers['n']} reports of {name}, {' and '.join(told)}. They count as reports without a finding."
 
 
 def format_intervals(model: dict) -> str:

@@ -12,9 +12,10 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from huggingface_hub.utils import yaml_dump
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import format_markdown, format_value
+from ct_rate_pairs.eval.tables import format_markdown, format_unread, format_value
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.trainer.run_record import ENVIRONMENT
 from ct_rate_pairs.volumes.windows import windows_of
 
 from .templates import CT_RATE, THIS_FOLDER, read_template
@@ -264,9 +265,25 @@ def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
     }
 
 
-def training_settings(config: NegativeSFTConfig) -> dict:
-    """All training arguments except tokens and paths of this machine."""
-    return {name: value for name, value in config.to_dict().items() if name not in NOT_TOLD}
+def training_settings(config: NegativeSFTConfig, environment: dict) -> dict:
+    """
+    All training arguments except tokens and paths of this machine. If `environment.json` tells which optimizer ran, it
+    stands in the place of the arguments that may have chosen another one.
+    """
+    settings = {name: value for name, value in config.to_dict().items() if name not in NOT_TOLD}
+    if "optimizer" not in environment:
+        return settings
+    chosen = {name: value for name, value in settings.items() if not name.startswith(("optim", "adam_"))}
+    return chosen | {"optimizer": environment["optimizer"]}
+
+
+def software_text(environment: dict) -> str:
+    """The versions and the commit in `environment.json`, in words."""
+    if "versions" not in environment:
+        return "not recorded"
+    told = ", ".join(f"{package} {number}" for package, number in environment["versions"].items())
+    commit = environment["commit"]
+    return told + (f"; commit {commit[:12]}{', with changes' * environment['dirty']}" if commit else "")
 
 
 def write_model_card(
@@ -297,8 +314,9 @@ def write_model_card(
 
     Args:
         run_dir (`str` or `Path`):
-            Folder of the run. It holds the saved model and processor, `row_settings.json` and, if confidences were
-            fitted, `confidence.json`. The name of the folder becomes the name of the model.
+            Folder of the run. It holds the saved model and processor, `row_settings.json`, `environment.json` if the
+            recipe trained the model, and `confidence.json` if confidences were fitted. The name of the folder becomes
+            the name of the model.
         results (`dict[str, dict]`):
             Contents of `results.json`: metrics under `model`, with intervals and measures of looking if there are any;
             metrics under the name of each trivial report; and metrics under `shuffled`, if measured.
@@ -336,6 +354,8 @@ def write_model_card(
     run_dir = Path(run_dir)
     cohort = PHANTOM if phantom else REAL
     adapter = (run_dir / "adapter_config.json").exists()
+    recorded = run_dir / ENVIRONMENT
+    environment = json.loads(recorded.read_text()) if recorded.is_file() else {}
     scores = results["model"]
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
     if base_model is None:
@@ -376,6 +396,7 @@ def write_model_card(
         table=results_table(results),
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         reading=SHUFFLED * ("shuffled" in results),
+        unread=f"\n{told}\n" if (told := format_unread("the model", scores)) else "",
         intervals=intervals_text(scores),
         cut=cut_text(scores),
         looking=looking_text(scores),
@@ -401,6 +422,8 @@ def write_model_card(
         batch=config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,
         base=base,
         lr_scheduler=config.lr_scheduler_type.value,
+        optimizer=environment.get("optimizer", {"name": config.to_dict()["optim"]})["name"],
+        software=software_text(environment),
         hardware=hardware,
         minutes=minutes,
         resumed=", from the last resumption on" if config.resume_from_checkpoint else "",
@@ -408,7 +431,7 @@ def write_model_card(
     )
     card = ModelCard(text)
     card.save(run_dir / "README.md")
-    settings = json.dumps(training_settings(config), indent=2)
+    settings = json.dumps(training_settings(config, environment), indent=2)
     (run_dir / "training_config.json").write_text(settings + "\n")
     if not phantom:  # the Hub's format needs a dataset on the Hub
         notes = f"labeler {scores['labeler']}, recipe {scores['recipe']}, {num_test} scans"

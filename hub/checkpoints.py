@@ -8,8 +8,15 @@ import logging
 import shutil
 from pathlib import Path
 
-from huggingface_hub import get_token, snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, get_token, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HTTPError,  # of the version of httpx that the client uses
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from transformers import TrainerCallback, TrainingArguments
 
 from ct_rate_pairs.hub_errors import explain
@@ -98,25 +105,35 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         `str`: folder of the checkpoint, for `resume_from_checkpoint`. Existing files in this folder are replaced.
 
     Raises:
-        [`PublishError`]: if there is no checkpoint yet, if it is gated, or if its upload was not finished.
-        `huggingface_hub.errors.HfHubHTTPError`: if the Hub refuses the request.
+        [`PublishError`]: if there is no checkpoint yet, if its upload was not finished, or if the Hub refuses the
+            request or cannot be reached.
     """
     branch = checkpoint_branch(revision)
     try:
-        fetched = Path(snapshot_download(repo_id, revision=branch, token=token))
-    except GatedRepoError as error:
-        raise PublishError(f"The checkpoint in {repo_id} cannot be read: {explain(error)}.") from error
+        # By its commit, because the cache may hold an earlier checkpoint of the branch.
+        commit = HfApi(token=token).model_info(repo_id, revision=branch).sha
+        fetched = Path(snapshot_download(repo_id, revision=commit, token=token))
+    except (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise PublishError(_not_read(repo_id, error)) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise PublishError(
             f"{repo_id} has no checkpoint to go on from: there is no branch {branch}, or this token may not see it. "
             "Start the run without --resume_from_checkpoint; it keeps its checkpoints with --hub_strategy checkpoint."
         ) from error
+    except HTTPError as error:
+        raise PublishError(_not_read(repo_id, error)) from error
     if not (fetched / STATE).is_file():
         raise PublishError(f"The upload of a checkpoint to {repo_id} was not finished: it has no {STATE}.")
     folder = Path(output_dir) / f"checkpoint-{json.loads((fetched / STATE).read_text())['global_step']}"
     shutil.copytree(fetched, folder, ignore=shutil.ignore_patterns(STATE, ".gitattributes"), dirs_exist_ok=True)
     shutil.copy(fetched / STATE, folder / STATE)  # last, as Trainer has it
     return str(folder)
+
+
+def _not_read(repo_id: str, error: Exception) -> str:
+    # The client hides the error of its first request to a file.
+    told = error.__cause__ or error if isinstance(error, LocalEntryNotFoundError) else error
+    return f"The checkpoint in {repo_id} cannot be read: {explain(told)}."
 
 
 def take_over_push(args: TrainingArguments) -> dict:

@@ -46,6 +46,7 @@ ROW_SETTINGS = "row_settings.json"
 RESULTS = (
     ROW_SETTINGS,
     "training_config.json",
+    "environment.json",
     "results.json",
     "confidence.json",
     "predictions.jsonl",

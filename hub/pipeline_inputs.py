@@ -60,6 +60,9 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     Returns:
         `dict`: keyword arguments for the call of the pipeline.
 
+    Raises:
+        `ValueError`: for uneven slices and Qwen2.5-VL, because the pipeline cannot tell the model their depths.
+
     Example:
 
     ```python
@@ -68,6 +71,11 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     ```
     """
     collator = PairCollator(processor)
+    if "second_per_grid_ts" in processor.model_input_names and collator._uneven_places(row["slice_mm"]):
+        raise ValueError(
+            "The pipeline takes one frame rate per volume, but the slices of this row are uneven (slices='jitter'). "
+            "Use generate_reports, or a row of evenly spread slices."
+        )
     options = collator._slices([row], "images")  # in the form in which the collator passes them to the processor
     if collator.takes_video:
         (frames,) = options.pop("videos")  # [T, C, H, W]

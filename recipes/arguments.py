@@ -90,6 +90,10 @@ class RecipeParser(CommandParser, TrlParser):
         if config:
             path = find_config(config)
             content = {self.new_name(name): value for name, value in read_config(path).items()}
+            if content.keys() >= {"state", "settings", "cohort"}:
+                raise ValueError(
+                    f"{path} is the record that a study keeps of a run: config.yaml beside it repeats it."
+                )
             texts = {action.dest for action in self._actions if action.type is str}
             for name in texts & content.keys():  # YAML reads `model_revision: 1234567` as a number
                 if type(content[name]) in (int, float):
@@ -105,6 +109,11 @@ class RecipeParser(CommandParser, TrlParser):
         namespace, others = super().parse_known_args(args, namespace)
         self.values = dict(vars(namespace))
         return namespace, others
+
+    @property
+    def given(self) -> set[str]:
+        """Names of the options that the command line or the config gave."""
+        return self.typed | self.configured.keys()
 
     def refuse_idle(self, idle: Mapping[str, str]) -> None:
         """

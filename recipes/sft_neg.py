@@ -233,10 +233,15 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
 
 
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
-    """The metric of `metric_for_best_model: eval_coverage`; 0 if no scan has a finding."""
-    from ct_rate_pairs.eval import coverage, label_reports
+    """
+    The metric of `metric_for_best_model: eval_coverage`, 0 if no scan has a finding; and how many reports are
+    unreadable.
+    """
+    from ct_rate_pairs.eval import coverage
+    from ct_rate_pairs.eval.scoring.labelers import label_predictions
 
-    return {"coverage": coverage(label_reports(reports), labels, ct_rate_pairs.LABELS)["coverage"] or 0.0}
+    stated, unread = label_predictions(reports)
+    return {"coverage": coverage(stated, labels, ct_rate_pairs.LABELS)["coverage"] or 0.0, **unread}
 
 
 def resume_from(args, hub: dict) -> str | bool | None:
@@ -346,6 +351,7 @@ def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
     idle = recipe_args.idle(args, model_args)
     parser.refuse_idle(idle | idle_options(args))
     parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
+    recipe_args.check_model(model_args)
     return [recipe_args, args, model_args]
 
 
@@ -354,7 +360,6 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
-    recipe_args.check_model(model_args)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy
@@ -366,6 +371,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.trainer.hub_files import check_name
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
     if model_args.model_name_or_path != "tiny":
@@ -381,6 +387,7 @@ def main(argv: Sequence[str]) -> None:
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
+    trainer.add_callback(WriteRunRecord("ct-rate-pairs train", parser.values, parser.given))
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     told = {"minutes": (time.monotonic() - start) / 60, "index": index, "options": options}

@@ -78,6 +78,8 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
     else:
         lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines() or ["no output"]
         record["error"] = f"exit {process.returncode}: {lines[-1][:200]} (runs/{run.name}/log.txt)"
+    if (folder / "run.yaml").is_file():  # which the training has written: all its options, and not just those given
+        (folder / "run.yaml").replace(config)
     (folder / "run.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
     told = record.get("error", f"{record['peak_gib']:.1f} GiB")
     print(f"{run.name}: {record['state']}, {record['minutes']:.1f} min, {told}", flush=True)
@@ -102,14 +104,10 @@ def keep_losses(folder: Path) -> None:
 
 def commit() -> str:
     """The commit of the checkout, followed by `+` if files differ from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-        cwd=RECIPES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return told.stdout.strip() or "no git checkout"
+    from ct_rate_pairs.trainer.run_record import code_version
+
+    told = code_version()
+    return f"{told['commit'][:12]}{'+' * told['dirty']}" if told["commit"] else "no git checkout"
 
 
 def main(argv: Sequence[str]) -> None:

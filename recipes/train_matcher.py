@@ -173,6 +173,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
     from ct_rate_pairs.trainer.row_settings import KEY, settings_of
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord
 
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
@@ -209,7 +210,10 @@ def main(argv: Sequence[str]) -> None:
             keep_sentences=recipe_args.keep_sentences,
         ),
         processing_class=tokenizer,
-        callbacks=[NewNegativesEachEpoch(train)],
+        callbacks=[
+            NewNegativesEachEpoch(train),
+            WriteRunRecord("ct-rate-pairs train-matcher", parser.values, parser.given),
+        ],
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()

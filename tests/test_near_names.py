@@ -5,10 +5,11 @@ import os
 import pytest
 from datasets import load_dataset
 from helpers.command import call
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 import ct_rate_pairs.__main__ as commands
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.trainer.hub_files import check_name
+from ct_rate_pairs.trainer.hub_files import check_name, not_readable
 
 
 @pytest.fixture
@@ -48,9 +49,24 @@ def test_a_path_is_not_asked_of_the_hub(runs):
         check_name(name)
 
 
+def test_a_name_of_the_hub_is_not_called_a_folder(runs):
+    assert not_readable("alice/model", OfflineModeIsEnabled("")).startswith(
+        "alice/model cannot be read from the Hub: "
+    )
+    told = not_readable("runs/hetr", OfflineModeIsEnabled(""))
+    assert told.startswith(
+        "There is no folder runs/hetr (is runs/heter meant?). runs/hetr cannot be read from the Hub"
+    )
+
+
 def test_data_that_is_not_there_is_told_by_its_name(runs):
     with pytest.raises(FileNotFoundError, match=r"no folder phantom_cohrt \(is phantom_cohort meant\?\)"):
         load_dataset("ct_rate_pairs", data_dir="phantom_cohrt")
+
+
+def test_the_folder_in_a_copy_is_told_to_be_one_too_deep(runs):
+    with pytest.raises(FileNotFoundError, match=r"holds no folder `dataset/` \(is .*phantom_cohort meant\?\)"):
+        load_dataset("ct_rate_pairs", data_dir="phantom_cohort/dataset")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,12 @@ def check_name(name_or_path: str) -> None:
 
 def not_readable(name_or_path: str, error: BaseException) -> str:
     """Why a model cannot be read: there is no folder of this name, and the Hub's answer is an error."""
-    return f"{no_such('folder', name_or_path)} And it cannot be read from the Hub: {explain(error)}."
+    return f"{_no_folder(name_or_path)}{name_or_path} cannot be read from the Hub: {explain(error)}."
+
+
+def _no_folder(name_or_path: str) -> str:
+    """That there is no such folder, for a name that may be meant as a path: the folder above it exists."""
+    return f"{no_such('folder', name_or_path)} " if Path(name_or_path).parent.is_dir() else ""
 
 
 def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:
@@ -77,7 +82,7 @@ def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path
         if cause and is_refusal(cause):
             remedy = "Another try would not help: use another token, or give the folder of a downloaded model."
         raise OSError(
-            f"{no_such('folder', name_or_path)} Whether there is {file} in {name_or_path} is not known: neither the "
+            f"{_no_folder(name_or_path)}Whether there is {file} in {name_or_path} is not known: neither the "
             f"Hub ({explain(cause) if cause else 'offline'}) nor the cache says so. {remedy}"
         ) from error
 

@@ -31,8 +31,8 @@ class PairCollator:
       a video (Qwen2.5-VL, Qwen3-VL). The slices are not resized ("no further down-sampling", section 5 of the paper).
       If the patch grid does not divide their sides, they are padded with air around their centre. The distance between
       slices sets the frame rate of the video, so that time means physical depth. Qwen2.5-VL has the time in its rotary
-      positions, Qwen3-VL in seconds that are written in the prompt. If the slices are uneven (`slices="jitter"`),
-      Qwen3-VL is told the depth of each; Qwen2.5-VL takes only one rate, and is told their mean distance.
+      positions, Qwen3-VL in seconds that are written in the prompt. If the slices are uneven (`slices="jitter"`), both
+      are told the depth of each pair of slices that they merge.
     - Otherwise as images, one per slice (Gemma 3, MedGemma), with the processor's own resizing and image tokens. Such
       a model knows the order of the slices, but not their distance.
 
@@ -107,7 +107,8 @@ class PairCollator:
             - `input_ids`, `attention_mask`, `labels` and the processor's `mm_token_type_ids` or `token_type_ids`, of
               shape `[B, T]`, padded on the right.
             - For a video: `pixel_values_videos` of shape `[patches, channels * 2 * patch * patch]`, `video_grid_thw`
-              of shape `[B, 3]`, and for Qwen2.5-VL `second_per_grid_ts` of shape `[B]`.
+              of shape `[B, 3]`, and for Qwen2.5-VL `second_per_grid_ts` of shape `[B]`, or `[B, frame pairs]` if
+              slices are uneven.
             - For images, such as those of Gemma 3: `pixel_values` of shape `[slices, channels, side, side]`, the
               slices of all rows one after the other.
             - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
@@ -189,7 +190,7 @@ class PairCollator:
         return self.processor.apply_chat_template(turns, add_generation_prompt=is_prompt, **_kwargs_of(row))
 
     def _process(self, prompts: list[str], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return dict(
+        batch = dict(
             self.processor(
                 text=prompts,
                 add_special_tokens=False,  # the template has written them already
@@ -199,6 +200,29 @@ class PairCollator:
                 **self._slices(rows, "images"),
             )
         )
+        if "second_per_grid_ts" in batch:  # of Qwen2.5-VL
+            batch["second_per_grid_ts"] = self._seconds_per_grid(batch["second_per_grid_ts"], rows)
+        return batch
+
+    def _seconds_per_grid(self, even: torch.Tensor, rows: list[dict[str, Any]]) -> torch.Tensor:
+        """
+        The seconds between merged frames, `[B]` as the processor gives them. If slices are uneven, `[B, G]`: the model
+        multiplies these by 0, 1, ..., G - 1, so that each product is the time of one of the `G` merged frames.
+        """
+        uneven = [self._uneven_places(row["slice_mm"]) for row in rows]
+        if not any(uneven):
+            return even
+        if len({len(row["slice_mm"]) for row in rows}) > 1:
+            raise ValueError("Uneven slices cannot be collated with other numbers of slices: collate them apart.")
+        merged = self.processor.video_processor.temporal_patch_size
+        numbers = torch.arange(-(-len(rows[0]["slice_mm"]) // merged))  # [G]
+        seconds = even[:, None].repeat(1, len(numbers))  # [B, G]
+        for own, places in zip(seconds, uneven, strict=True):
+            if places:
+                grids = torch.tensor(places + places[-1:] * (len(numbers) * merged - len(places)))
+                grids = grids.view(-1, merged).mean(dim=1)  # [G]: in mean distances, of which `merged` take own[0] s
+                own[1:] = ((grids - grids[0]) / merged * own[0] / numbers)[1:]
+        return seconds
 
     def _slices(self, rows: list[dict[str, Any]], column: str) -> dict[str, Any]:
         """The processor's arguments for the slices in `column`."""

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
@@ -31,6 +30,7 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
 from ct_rate_pairs.volumes.slicing import VolumeError
+from ct_rate_pairs.volumes.told import collected_warnings
 
 from .card import dataset_card
 
@@ -199,7 +199,7 @@ def _end_with_parent() -> None:
 
 def _prepare_row(scan: pd.Series) -> Prepared:
     """A row of the copy, or the error of a bad volume that is left out."""
-    with _collected_warnings() as told:
+    with collected_warnings() as told:
         try:
             slices, slice_mm = _source.read_slices(scan)
         except VolumeError as error:
@@ -215,20 +215,6 @@ def _prepare_row(scan: pd.Series) -> Prepared:
         **known,
     }
     return Prepared(scan.name, row, "", told)
-
-
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """The warnings of the readers of volumes. Without another handler they are not shown, but listed in the copy."""
-    told: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: told.append(record.getMessage())
-    readers = logging.getLogger("ct_rate_pairs.volumes")
-    readers.addHandler(handler)
-    try:
-        yield told
-    finally:
-        readers.removeHandler(handler)
 
 
 def png(plane: np.ndarray) -> bytes:

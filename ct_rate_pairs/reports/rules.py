@@ -20,25 +20,48 @@ SENTENCE_END = re.compile(
 
 # "Indication: effusion" is a question and states nothing. In "Heart: enlarged", the heading is the subject.
 INDICATION = re.compile(
-    r"(?:(?:clinical )?(?:indication|history|information|question)|reason for (?:the )?\w+|technique|comparison)s?:"
+    r"(?:(?:(?:past )?(?:clinical|medical) )?(?:indication|history|information|question|anamnesis|request|referral)|"
+    r"clinical (?:detail|data|background)|pmh|reason for (?:the )?\w+|technique|protocol|comparison)s?:"
 )
-HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): (?!(?:no|none|absent|negative|not \w+)$)")
-
+HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): ")
+# In "Lymph nodes: no adenopathy", the heading is no finding.
+HEADING_OF_DENIAL = re.compile(
+    r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)"
+)
+# An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
+ANSWER = re.compile(
+    r"(?:: ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+]ve))(?:"
+    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|[-–−]|[-–−]ve)"
+    r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
+    r"|(?:yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
+)
+EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
+# "There was no effusion before, but now there is" states the effusion.
+NOW = re.compile(
+    rf"\b(?:no|not any|without) ([^,]+?)(?: (?:(?:on|in|at) (?:the |his |her )?{EARLIER}[^,]*|previously|before))?,?"
+    r"(?: but| and| however| yet)? (?:there (?:is|are)(?: now)?|now there (?:is|are)|(?:is|are) now)"
+    r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
+)
 GONE = "resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE})\b")
-SUBJECTLESS = re.compile(rf"(?:is|are|was|were|has|have|which|that|{GONE})\b")
+SUBJECTLESS = re.compile(rf"(?:is|are|was|were|has|have|not|which|that|{GONE})\b")
 PLACE = re.compile(r" (?:in|of) ")
-ITEM_END = re.compile(r",| and | or ")
+# "Lymph nodes, none enlarged" is one item of a list.
+ITEM_END = re.compile(r",(?! (?:not|none|non|normal|likely|probably|possibly|within|physiologic\w*)\b)| and | or ")
 PRONOUN = re.compile(r"(?:it|they) (?:is|are|was|were|has|have|had|could)\b")
 BREAK = re.compile(
-    r"(?P<strong>,?\s(?:but|however|although|though|while|whereas|yet)\s|:\s(?!(?:no|none|absent|negative|not \w+)$))"
+    r"(?P<strong>,?\s(?:(?:but|however|although|though|while|whereas|yet)\s"
+    r"|(?:(?<=\([-+]\)\s)|(?<=\([-+]\),\s))(?:and\s)?"  # after a sign
+    r"|(?=[2-9]\)\s(?!and |or )))"  # before a number in a list
+    r"|:\s)"
     r"|\s*,(?!(?<=\d,)\d)\s*(?:(?:and|or)\s)?|\s(?:and|or)\s"
 )
 # Beginnings of a new statement after a denial and a comma, as in "no effusion, a nodule in the lingula". A list under
 # one negation is different: it continues with nouns without an article, or has an "or" before its verb.
 STATEMENT = re.compile(
-    r"(?:an?|the|there|with|\d+|one|two|three|several|multiple|numerous|few|some|trace|minimal|mild|slight|small|moderate|"
-    r"known|stable|unchanged|persistent|residual)\b(?!(?:(?! (?:is|are|was|were) ).)* n?or )"
+    r"(?:an?|the|there|this|these|with|\d+|one|two|three|several|multiple|numerous|few|some|trace|minimal|mild|slight|"
+    r"small|moderate|known|stable|unchanged|persistent|residual|new|now|only|just|merely|simply|positive for)\b"
+    r"(?!(?:(?! (?:is|are|was|were) ).)* n?or )"
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
@@ -48,44 +71,72 @@ SECOND_IS_SEEN = re.compile(r"[^,]*\b(?:is|are) (?:seen|noted|present|visible|ev
 SEEN = (
     r"observed|detected|seen|present|found|identified|noted|distinguished|visuali[sz]ed|available|encountered|evident|"
     r"demonstrated|noticed|selected|determined|revealed|watched|depicted|shown|monitored|in question|included|visible|"
-    r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature"
+    r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature|in place|in situ"
 )
-EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
 # Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
 # Negations that reach forward, to the end of their clause. "Section no: 5" is a number.
 NO = re.compile(
-    rf"\b(?:unlikely(?!{BESIDE})|"
-    r"(?<!section )(?<!series )(?<!image )no|without|absence of|free of|free from|neither|nor|lack of|devoid of|"
-    r"negative for|(?:resolution|clearing|clearance|disappearance|removal|(?:total|complete) regression) of|"
-    r"rather than|instead of|as opposed to|"
-    r"low (?:likelihood|probability|suspicion) (?:of|for)|absent (?:in|on|at)|nothing to suggest|"
-    r"(?:evaluate|evaluation|assess|assessment) for|rule out|r/o|to exclude|"
-    r"not (?:show|have|contain|demonstrate|reveal|include|exhibit|suggest|indicate|support|favou?r)|"
+    rf"\b(?:unlikely(?!{BESIDE})|less likely(?! than)|"
+    r"(?<!section )(?<!series )(?<!image )no|without|w/o|nil|neither|nor|nothing|none (?=on|in|at|elsewhere)|"
+    r"not (?:a single|one|any)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|free of|free from|"
+    r"clear of|lack of|lacks?(?! of)|devoid of|neg(?:ative)? for|denie[sd]|denying|"
+    r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
+    r"(?:removal|withdrawal|retrieval|explantation) of|"
+    r"(?:post|after|following|interval|successful) (?:drainage|evacuation|thora(?:co)?centesis) (?:of|for)|"
+    r"rather than|instead of|as opposed to|favou?r\w* (?:[\w-]+ ){0,6}?(?P<over>over)|"
+    r"low (?:likelihood|probability|suspicion) (?:of|for)|"
+    r"(?:evaluate|evaluation|assess|assessment|search|look) for|rul(?:e|es|ing) out|r/o|to (?:exclude|look for)|"
+    r"excludes|(?:fail(?:s|ed|ure)?|unable) to (?:show|demonstrate|reveal|identify|detect|find|see|disclose)|"
+    r"not (?:show|have|contain|demonstrate|reveal|include|exhibit|suggest|indicate|support|favou?r|represent|"
+    r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
-    r"(?:not |un)(?:accompanied by|associated with))\b"
+    r"(?:not |un)(?:accompanied by|associated with)|"
+    r"(?P<thought>if|in case of|in the event of|(?<=^)should|history of|h/o|risk (?:of|for)|predisposed to))\b"
 )
+# What is only thought of, or was so once, ends at a comma or a verb: "if a nodule develops", "a history of emphysema".
+THOUGHT_END = re.compile(r",| (?:is|are|was|were|has|have|had|with|who|now) ")
 # Negations that reach no further than the word that they deny: in "the nodule is not enlarged", the nodule is present.
 # The pattern begins with plain letters, because `re` searches for these quickly.
 NOT = re.compile(
     r"not (?<=\bnot )"
     r"(?:(?!only)\w+ly |be |been |appear |seem |look |to |found |measured |very |an? |any ){0,4}(?!only)\w+"
 )
+# The finding may be there, but the scan is too poor to tell.
+TOO_POOR = (
+    r" (?:because|due|owing|given|as|since|on account)\b.*\b(?:motion|arti?efacts?|breath|respirat|noise|lack of)"
+)
+# What is done with a device or a fluid. "Withdrawn by 2 cm" and "drained and smaller" leave it in place.
+TAKEN = (
+    r"(?:removed|withdrawn|retrieved|explanted|extracted|discontinued|decannulated|drained|evacuated|aspirated|tapped|"
+    r"(?:taken|pulled) out|pulled)\b(?! (?:by|back|to|into|through|via|\d|slightly|partially))"
+    r"(?!.*\b(?:decreas|reduc|residual|remain|persist|smaller|still|recur|re-?accumul|replac|exchang))"
+)
+REMOVABLE = (
+    r"(?:tubes?|catheters?|lines?|drains?|ports?|picc|pacemaker|filters?|stents?|cannulae?|leads?|wires?|devices?)"
+)
 # Negations that reach over their whole clause. Those in the group `before` only reach over the words before them
 # ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
-    rf"(?:not|never|no longer) (?:been |be |clearly |significantly |obviously |definitely )?(?:{SEEN})\b"
-    rf"(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
-    r"|(?:resolved|disappeared|vanished|completely regressed)\b"
-    rf"|absent\b(?! (?:in|on|at) (?:the )?{EARLIER})"
+    r"(?:not|never|no longer|none(?: (?:is|are|was|were))?) (?:been |be |(?:clear|significant|obvious|definite)ly )?"
+    rf"(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
+    r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
+    r"(?:is|are|was|were|has|have) (?:all |now )?gone)\b(?! (?:almost|nearly|partial|part|large|most))"
+    r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
+    rf"|absent\b(?! (?:(?:in|on|at) (?:the )?{EARLIER}|before|previously|earlier))"
     r"|(?:is|are|was|were|been|appears?|looks?) (?:completely |quite )?(?:in |of |within )?(?:a |the )?"
-    r"(?:removed|ruled out|excluded|normal|natural|preserved|unremarkable)\b"
+    r"(?:ruled out|excluded|normal|natural|preserved|unremarkable)\b"
+    rf"|(?:is|are|was|were|been) (?:(?!part|incomplete|large|near|most)\w+ly |now |already |since )?{TAKEN}"
+    r"|(?:can|could) be (?:\w+ly )?(?:excluded|ruled out)\b"
+    rf"|(?:cannot|can not|could not) be (?:excluded|ruled out)(?={TOO_POOR})"
     rf"|(?P<before>(?:unlikely|improbable)(?=$|{BESIDE})|(?:is|are|was|were|seems?|considered|thought) less likely|"
-    r"(?<=(?:as|ve|ad|ly) )cleared\b|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b)"
+    r"(?<=(?:as|ve|ad|ly) )cleared\b|cleared$|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
+    r"(?:may|might|could) (?:be|have been) (?:missed|overlooked|obscured|hidden)|"
+    r"(?:cannot|can not|could not) be (?:assessed|evaluated|judged)\b(?! \w+ly)|"
+    rf"(?:{REMOVABLE}|effusions?|fluid) {TAKEN}|removal\b(?! of))"
     r")"
     rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected" denies both
-    r"|: (?:no|none|absent|negative)$"
     r"|\b(?:total|complete) (?:regression|resolution|disappearance|clearing)(?! of)\b"
     # About the earlier scan only, unlike "there are nodules, also seen in the previous examination".
     rf"|^(?:in|on) (?:the |his |her )?{EARLIER} [^,]*, there (?:is|are|was|were)\b(?=[^,]*$)"
@@ -93,23 +144,50 @@ NOT_SEEN = re.compile(
     rf" (?:in|on) (?:the |his |her )?{EARLIER} \w+(?: of the patient)?(?: \(.*\))?$)"
     r"|\bregressed (?:completely|totally)\b|\b(?:is|are|was|were) not$|\(-\)"
 )
-# These look like negations, but the finding is present: it is unchanged, shrinking, or not distinguished from another.
+# A denied change, as in "no interval improvement in the effusion": what did not change is there.
+CHANGE = (
+    r"(?:changes?|differences?|progress(?:ion)?|regression|contrast|improvement|worsening|deterioration|growth|"
+    r"shrinkage|resolution|resorption|clearing|clearance|disappearance|response|evolution|alteration|"
+    r"(?:interval|further) (?:enlargement|increase|decrease|reduction)(?! (?:of|in) (?:the )?(?:heart|cardi))|"
+    r"(?:decrease|reduction)s? (?:of|in)|"
+    r"increases? (?:of|in) (?:(?:the|any|right|left|bilateral|known|pleural|pericardial) ){0,3}"
+    r"(?:effusion|fluid|nodul|consolid|emphysem|atelect|bronchiect|lymph|adenop|opacit|ground))"
+)
+QUALITY = (
+    r"(?:(?:(?:evidence|signs?|suggestion) of |any|an?|obvious|clear|other|pathological|iv|oral|intravenous|"
+    r"significant|remarkable|statistically|clinically|marked|major|interval|size|dimensional|volume|appreciable|"
+    r"substantial|definite|apparent|further|real|relevant|notable|visible|considerable|complete|spontaneous|new) ?"
+    r"){0,4}"
+)
+# These look like negations, but the finding is present: it is unchanged, shrinking, not distinguished from another, or
+# denied twice.
 NOT_A_NEGATION = re.compile(
     r"\b(?:"
-    r"(?:no|without|not (?:show|demonstrate|reveal)) (?:(?:any|an?|obvious|clear|other|pathological|iv|oral|"
-    r"intravenous|significant|remarkable|statistically|marked|major|interval|size|dimensional|volume) ){0,3}"
-    r"(?:changes?|differences?|progression|regression|contrast)"
+    rf"(?:no|without|lack of|absence of|not (?:show|demonstrate|reveal)) {QUALITY}{CHANGE}"
     r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?: \w+){0,3} (?:sizes?|numbers?|dimensions?)"
     r"|lack of (?:\w+ )?(?:contrast|material)"
     r"|not (?:\w+ )?distinguished from"
-    r"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|resolved|disappeared|removed|cleared)"
+    rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
+    r"|(?:difficult|hard|impossible|unable|not (?:possible|able|sufficient)) to (?:\w+ly )?(?:exclude|rule out)"
     r"|(?:partial(?:ly)?|partly|almost|near(?:ly)?|incomplete(?:ly)?|large(?:ly)?|mostly|significant|marked|some)"
-    r"(?:[- ](?:complete(?:ly)?|total|interval))? "
-    r"(?:resolved|disappeared|regressed|removed|cleared|resolution|regression|clearing|clearance|disappearance)"
+    r"(?:[- ](?:complete(?:ly)?|total|interval))* "
+    r"(?:resolved|disappeared|regressed|removed|cleared|drained|evacuated|resolution|regression|clearing|clearance|"
+    r"disappearance)"
+    rf"|one of (?:the )?(?:two|three|several|\d) [^,]*{TAKEN}"
+    r"|non-?resolved"
+    r"|(?:evaluate|evaluation|assess|assessment) for (?:any |interval )*(?:change|growth|progress|stabil)\w*"
+    r"|(?:ensure|document|confirm|verify|until|await|for|monitor|assess) (?:\w+ ){0,2}"
+    r"(?:resolution|clearing|clearance|disappearance)"
+    r"|not (?:\w+ )?(?:without|free (?:of|from)|clear of|devoid of|negative for)"
+    r"|(?:no|neither|not (?:an?|any|one|a single)) (?:\w+ ){1,3}(?:without|free (?:of|from)|clear of|devoid of)"
+    r"|(?:(?:can)?not (?:true|certain|correct|possible to say|be said|say)|(?:wrong|false|untrue)(?: to say)?) that "
+    r"(?:there (?:is|are) )?no"
+    r"|absence of [^,]* (?:cannot|can not|could not) be (?:\w+ly )?(?:confirmed|proven|established|assured)"
     r")\b"
 )
 EXCEPTION = re.compile(
-    r"\b(?:other than|except(?: for)?|apart from|aside from|besides|with (?:persistent|residual))\b"
+    r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|besides|save for|"
+    r"with (?:persistent|residual))\b"
     r"(?! (?:this|these|that|those|the above))"
 )
 
@@ -176,6 +254,13 @@ def outside(place: int, spans: list[tuple[int, int]]) -> bool:
     return not any(start <= place < end for start, end in spans)
 
 
+def forward_reach(mark: re.Match, clause: str) -> tuple[int, int]:
+    """The span that a negation of `NO` reaches over."""
+    if mark["thought"] and (end := THOUGHT_END.search(clause, mark.end())):
+        return mark.start(), end.start()
+    return mark.start("over") if mark["over"] else mark.start(), len(clause)
+
+
 def negated_spans(clause: str) -> list[tuple[int, int]]:
     """The spans `(start, end)` of a lower-case clause in which findings are denied."""
     forward, word, whole = (list(pattern.finditer(clause)) for pattern in (NO, NOT, NOT_SEEN))
@@ -186,9 +271,9 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
     # "Apart from a nodule, the lungs are normal": the exception ends at the comma.
     first, last = clause.find(",") + 1 if 0 in free else 0, len(clause)
     reaches = [
-        *((mark, mark.start(), last) for mark in forward),
+        *((mark, *forward_reach(mark, clause)) for mark in forward),
         *((mark, *mark.span()) for mark in word),
-        *((mark, first, mark.start() if mark["before"] else last) for mark in whole),
+        *((mark, first, mark.end() if mark["before"] else last) for mark in whole),
     ]
     return [
         (start, min([end, *(place for place in free if place > start)]))
@@ -205,14 +290,30 @@ def surroundings(clause: str, mark: re.Match) -> str:
     return clause[before[-1] if before else 0 : mark.end()] + ITEM_END.split(clause[mark.end() :], maxsplit=1)[0]
 
 
+# Every negation above holds one of these strings within one word, so most sentences need not be searched for
+# negations.
+# `$` is the end of a word.
+DENIALS = (
+    "absen aerat aspirat assess cannul case$ centesis clear deni deny devoid disappear discontinu drain earlier "
+    "evacuat evaluat event$ exclud expand explant extract fail favo former free$ gone h/o hidden history if$ improbab "
+    "instead lack less$ look low$ missed natural neg nil$ no$ none$ nor$ normal not obscured old$ opposed either "
+    "overlook preced predispos preserv previous prior pulled r/o rather regress remov resol resorp retriev risk rul "
+    "search should taken tapped unable unaccomp unassoc unlikely unremark vanish w/o withdraw without never"
+)
+DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
 _STEMS = [(stem, index) for index, label in enumerate(LABELS) for stem in STEMS[label].split()]
+_STEMS += [(stem, DENIAL) for stem in DENIALS.split()]
 _TERMS = [[tuple(re.compile(part) if part else None for part in term) for term in TERMS[label]] for label in LABELS]
 
 
 @lru_cache(maxsize=1 << 16)
 def hinted_by(word: str) -> frozenset[int]:
-    """Indices of the labels that a sentence with this word may state. Cached, because reports use few words."""
+    """
+    Indices of the labels that a sentence with this word may state, and `DENIAL` if it may deny something. Cached,
+    because reports use few words.
+    """
+    word = word.strip(".,:()") + "$"
     return frozenset(index for stem, index in _STEMS if stem in word)
 
 
@@ -221,23 +322,30 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
     words = sentence.lower().split()
     hinted = frozenset().union(*map(hinted_by, words))
-    if not hinted:
+    labels = hinted - {DENIAL}
+    if not labels:
         return ()
     sentence = " ".join(words)
+    if any(sign in sentence for sign in ":(+–—") or " -" in sentence:
+        sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
+    if " now" in sentence:
+        sentence = NOW.sub(r"now \1", sentence)
     if ":" in sentence:
         if INDICATION.match(sentence):
             return ()
-        sentence = HEADING.sub(r"\1 ", sentence)
-    found = [(index, *term) for index in hinted for term in _TERMS[index] if term[0].search(sentence)]
+        sentence = HEADING.sub(r"\1 ", HEADING_OF_DENIAL.sub("", sentence))
+    found = [(index, *term) for index in labels for term in _TERMS[index] if term[0].search(sentence)]
     if not found:
         return ()
+    may_deny = DENIAL in hinted or "(-)" in sentence
     stated = set()
     for clause in split_clauses(sentence):
-        spans = None
+        spans: list[tuple[int, int]] | None = None
         for index, pattern, also, unless in found:
             if index in stated or not (marks := list(pattern.finditer(clause))):
                 continue
-            spans = negated_spans(clause) if spans is None else spans
+            if spans is None:
+                spans = negated_spans(clause) if may_deny else []
             # A group in a pattern marks the finding itself, if the pattern begins with the organ.
             marks = [mark for mark in marks if outside(mark.start(mark.lastindex or 0), spans)]
             if not marks or (also and not any(outside(mark.start(), spans) for mark in also.finditer(clause))):

@@ -26,26 +26,54 @@ class Term(NamedTuple):
 
 ARTERY = (
     r"aort(?!ic valve|opulm|o-?pulm)|aorta|\barch\b|iliac|carotid|supra-?aort|"
-    r"(?<!coronary )(?<!descending )(?<!splenic )(?<!hepatic )(?<!renal )(?<!mesenteric )"
+    r"(?<!coronary )(?<!descending )(?<!circumflex )(?<!splenic )(?<!hepatic )(?<!renal )(?<!mesenteric )"
+    # "Three-vessel coronary calcification", "in all three vessels"
+    r"(?<!one[- ])(?<!two[- ])(?<!three[- ])(?<!single[- ])(?<!double[- ])(?<!triple[- ])(?<!multi)(?<!multi[- ])"
+    r"(?<![1-3][- ])"
     r"(?:vascular|vessel|arter(?:y|ies|ial)\b)"
 )
 CORONARY = r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending"
 # Organs whose nodules are not lung nodules.
 OTHER_ORGAN = (
-    r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|isthmus|"
-    r"goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|stomach|gastric|"
-    r"trache|\bpleural nodul|in the pleura|pericardi(?:um|al\b)"
+    r"thyroid|adrenal|breast|mammary|liver|hepat|spleen|splenic|kidney|renal|pancrea|\bskin\b|cutaneous|oment|"
+    r"isthmus|goit|peritone|mesenter|muscle|axilla|vertebra|\bbones?\b|\bribs?\b|abdom|retroareolar|gallbladder|"
+    r"stomach|gastric|trache|\bpleural nodul|in the pleura|pericardi(?:um|al\b)"
 )
 # Lymph nodes of the abdomen, and lymph nodes that the report calls normal.
-OTHER_NODE = r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|(?:is|are|was|were) not (?:\w+ly )?enlarged"
+OTHER_NODE = (
+    r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|"
+    r"\bno[nt][- ]?(?:appear |look |seem )?(?:\w+ly )?enlarged|\bnone\b[^,]*\b(?:enlarged|patholog)|"
+    r"nodes? (?:(?:is|are|appears?) )?(?:(?:of|in|within) )?(?:normal|unremarkable)"
+)
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
 
 TERMS: dict[str, tuple[Term, ...]] = {
     "Medical material": (
-        Term(r"catheter|chemoport|tracheostom|gastrostom|nasogastric|pacemaker|electrode|defibrillator|pigtail"),
-        Term(r"\b(?:ports?|port-?a-?cath\w*|picc|cannulas?|cannulae|tubes?|peg|icd|devices?|stent(?:s|ed|ing)?)\b"),
-        Term(r"\b(?:coils?|grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|(?:cava|caval|ivc) filter)\b"),
-        Term(r"prosthe|arthroplast|vertebroplast|valve replace|silicone|metal|fixator|sternotomy"),
+        Term(
+            r"catheter|chemoport|mediport|tracheostom|gastrostom|nasogastric|pacemaker|electrode|defibrillator|"
+            r"pigtail|swan-?ganz|hickman|broviac|perma-?cath|pleurx|assist device|balloon pump|stimulator|"
+            r"loop recorder|hardware"
+        ),
+        # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and findings "in line with"
+        # others.
+        Term(
+            r"\b(?:venous|subclavian|jugular|ij|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|cvp?|"
+            r"tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
+            r"\blines? (?:tip|terminat|(?:ends?|is|are) (?:in|at|in place)|and tubes)"
+        ),
+        Term(
+            r"(?:mechanical|artificial|prosthetic|metallic|biological) (?:\w+ )?valve|"
+            r"valve (?:\w+ )?(?:replace|prosthe)"
+        ),
+        Term(
+            r"\b(?:ports?|port-?a-?cath\w*|picc|cannulas?|cannulae|tubes?|peg|a?icd|devices?|stent(?:s|ed|ing)?|"
+            r"lvads?|iabp|ett|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
+        ),
+        Term(
+            r"\b(?:coils?|(?:endo)?grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|"
+            r"(?:cava|caval|ivc) filter)\b"
+        ),
+        Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
         # "Implant" alone is not enough: a tumour has implants on the peritoneum.
         Term(
             r"(?:surgical|fixation|stabili[sz]ation) (?:suture )?material|(?:breast|mammary|dental|cochlear) implant"
@@ -65,7 +93,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"(?:cardio-?thoracic|\bctr\b|\bcti\b)[^,]{0,40}(increas|high|above|greater|exceed|favor of the heart)"),
     ),
     "Pericardial effusion": (
-        Term(r"pericardi.*(effusion|fluid|liquid)|(?:effusion|fluid|liquid).*pericardi", unless=r"physiologic"),
+        Term(
+            r"pericardi.*(effusion|fluid|liquid)|"
+            r"(?:effusion|fluid|liquid)(?=.*pericardi(?!\w* (?:effusion|fluid|liquid)))",
+            unless=r"physiologic",
+        ),
         Term(r"(?:hydro|hemo|haemo)pericard|tamponade"),
     ),
     "Coronary artery wall calcification": (
@@ -121,7 +153,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"sequel|fibro(?!id|aden|gland|cyst|ma\b|mas\b|lip|musc)|\bpleur(?:o|a|al)[- ]?parenchym",
             unless=r"\bribs?\b|fracture|kidney|liver|spleen|lymph",
         ),
-        Term(r"\bbands?\b|\bscar", also=LUNG, unless=r"atelec"),
+        Term(r"\bbands?\b", also=LUNG, unless=r"atelec"),
+        Term(
+            r"\bscar(?:s|red|ring)?\b",
+            unless=rf"{OTHER_ORGAN}|myocard|cardiac|incision|surgical|operati|wound|chest wall|cortical",
+        ),
     ),
     "Pleural effusion": (
         Term(r"pleur[^,.]{0,60}(effusion|fluid|liquid)|(?:effusion|fluid|liquid)[^,.]{0,60}pleur"),
@@ -145,13 +181,14 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
 }
 
-# Strings, separated by spaces. A sentence that states a label holds at least one of the label's strings, so most
-# sentences need not be searched with the slower regular expressions above.
+# Strings, separated by spaces; `$` is the end of a word. A sentence that states a label holds at least one of the
+# label's strings, so most sentences need not be searched with the slower regular expressions above.
 STEMS: dict[str, str] = {
     "Medical material": (
         "cathet port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
         "graft nasogastric prosthe arthroplast valve filter drain pigtail silicone metal clip screw fixator wire "
-        "sutur sternotomy staple surgical fixation stabili implant vertebroplast"
+        "sutur sternotomy staple surgical fixation stabili implant vertebroplast swan-ganz swanganz hickman broviac "
+        "perma pleurx assist lvad iabp ett$ pump stimulator recorder hardware rod$ rods$ shunt tavr tavi line$ lines$"
     ),
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",

@@ -1,6 +1,7 @@
 """The prompts, and the completions made from the sections of a report."""
 
-NOT_GIVEN = "not given"  # CT-RATE's mark of an absent section
+from .readable import is_missing
+
 
 PROMPTS = {
     "en": {
@@ -42,7 +43,7 @@ def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex:
 
 
 def write_completion(findings: str | None, impression: str | None, target: str = "findings+impression") -> str:
-    """The assistant's turn. It is empty if the report has nothing of the `target`: an absent section is not taught."""
+    """The assistant's turn. It is empty if the report has nothing of the `target`: a missing section is not taught."""
     findings, impression = _given(findings), _given(impression)
     if target == "findings":
         return findings
@@ -58,7 +59,4 @@ def same_words(text: str) -> str:
 
 
 def _given(section: str | None) -> str:
-    if not isinstance(section, str):  # None or the NaN of an empty cell
-        return ""
-    text = section.strip()
-    return "" if text.rstrip(".").lower() == NOT_GIVEN else text
+    return "" if is_missing(section) else section.strip()

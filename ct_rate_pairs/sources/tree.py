@@ -98,9 +98,10 @@ class LocalSource(TreeSource):
                 f"{root} --scans 200`."
             )
         if not (self.root / "dataset").is_dir():
+            above = f" (is {self.root.parent} meant?)" if self.root.name == "dataset" else ""
             raise FileNotFoundError(
-                f"{self.root} holds no folder `dataset/`. Pass as `data_dir` the folder of a copy of CT-RATE or of a "
-                "prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
+                f"{self.root} holds no folder `dataset/`{above}. Pass as `data_dir` the folder of a copy of CT-RATE "
+                "or of a prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
                 f"{self.root} --scans 200`."
             )
 

@@ -40,7 +40,8 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
 
     Args:
         path (`str` or `Path`):
-            A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, or a `.zip` of such a folder.
+            A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or one file
+            of an Enhanced (multi-frame) CT, whatever its name.
         series (`int`, *optional*):
             Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
             message lists the series.
@@ -70,6 +71,9 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_folder(path, series)
     if name.endswith(".zip"):
         return _read_zip(path, series)
+    is_named = name.endswith((".nii", ".nii.gz", ".mha"))
+    if not is_named and _is_dicom(path):
+        return _read_dicom([partial(open, path, "rb")], series)
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
@@ -78,8 +82,8 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_metaimage(path)
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
-        "DICOM file is one slice: give its folder. A .mhd has its voxels in a second file: write both as one .mha. So "
-        "has a .hdr: write both as one .nii.gz."
+        "DICOM file is one slice (unless it is an Enhanced CT): give its folder. A .mhd has its voxels in a second "
+        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz."
     )
 
 
@@ -378,12 +382,16 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 def _study_of(file: Path) -> str | None:
     """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for a file without DICOM's preamble."""
     try:
-        with file.open("rb") as opened:
-            if opened.read(132)[128:] != b"DICM":
-                return None
+        if not _is_dicom(file):
+            return None
     except OSError:
         return ""
     return _dicom_reader().study_of(partial(file.open, "rb"))
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
 
 
 def digest(scan: Path) -> str:

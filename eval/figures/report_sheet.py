@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import split_sentences
 
@@ -42,7 +42,7 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
     if not sentences:
         return [("(empty report)", NEUTRAL)]
     outcomes = []
-    for stated in label_reports(sentences).astype(bool):
+    for stated in label_predictions(sentences)[0].astype(bool):
         # One wrong finding makes the whole sentence wrong.
         matched = "correct" if other[stated].all() else unmatched
         outcomes.append(matched if stated.any() else None)
@@ -96,7 +96,7 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
     width, margin, line_height, characters = 14.0, 0.1, 0.145, 100  # inches; characters per column
     scans, height = [], 0.45
     for row, report in islice(zip(rows, generated, strict=False), n):
-        labels, stated = np.asarray(row["labels"], dtype=bool), label_reports([report])[0].astype(bool)
+        labels, stated = np.asarray(row["labels"], dtype=bool), label_predictions([report])[0][0].astype(bool)
         slices = np.concatenate([np.asarray(image) for image in row["images"]], axis=1)  # [H, S * W]
         scan = {
             "top": height,

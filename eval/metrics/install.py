@@ -15,20 +15,23 @@ import time
 import warnings
 from pathlib import Path
 
-from ct_rate_pairs.reports import labels, rules, terms
+from ct_rate_pairs.reports import labels, readable, rules, terms
 
 
 _HERE = Path(__file__).parent
 _LABELS = (
-    *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py")),
-    *(Path(module.__file__) for module in (labels, rules, terms)),
+    *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py", "missing_texts.py")),
+    *(Path(module.__file__) for module in (labels, readable, rules, terms)),
 )
 # The modules that lie beside the script of each metric.
 METRICS = {
     "ct_coverage": _LABELS,
     "ct_label_accuracy": _LABELS,
     "ct_crg": (*_LABELS, _HERE / "crg.py"),
-    "ct_report_text": (_HERE / "bootstrap.py", _HERE / "text_metrics.py"),
+    "ct_report_text": (
+        *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py")),
+        Path(readable.__file__),
+    ),
 }
 
 

@@ -1,8 +1,10 @@
 """Inputs of the label metrics: reports or label vectors, on either side. This file lies beside each metric script."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import datasets
+
+from .readable import check_english, check_given, is_missing
 
 
 def label_features() -> list[datasets.Features]:
@@ -18,13 +20,35 @@ def label_features() -> list[datasets.Features]:
 
 def read_labels(
     predictions: list, references: list, label_report: Callable[[str], list[int]]
-) -> tuple[list, list, str | None]:
-    """Label vectors of both sides (`label_report` reads texts); and the name of the labeler, `None` without texts."""
+) -> tuple[list, list, dict[str, str | int | None]]:
+    """
+    Label vectors of both sides; `label_report` reads texts. A prediction may be empty: it states nothing, and is
+    counted.
+
+    Returns:
+        `tuple`: the vectors of the predictions and of the references; and what the result tells about the texts:
+        `labeler`, `None` without texts, and `empty_predictions`, `None` if the predictions are vectors.
+
+    Raises:
+        `ValueError`: for no rows, a missing reference, or a text in another language than English. The message names
+            the row.
+    """
     if not len(predictions) or not len(references):
         raise ValueError("There are no reports: `predictions` and `references` need at least one row each.")
-    texts = [isinstance(rows[0], str) for rows in (predictions, references)]
-    predictions, references = (
-        [label_report(row) for row in rows] if text else rows
-        for rows, text in zip((predictions, references), texts, strict=True)
-    )
-    return predictions, references, "rules" if any(texts) else None
+    told: dict[str, str | int | None] = {"labeler": None, "empty_predictions": None}
+    if _are_texts(references):
+        check_given(references)
+        check_english(references, "references")
+        references = [label_report(text) for text in references]
+        told["labeler"] = "rules"
+    if _are_texts(predictions):
+        empty = [is_missing(text) for text in predictions]
+        texts = ["" if missing else text for text, missing in zip(predictions, empty, strict=True)]
+        check_english(texts, "predictions")
+        predictions = [label_report(text) for text in texts]
+        told |= {"labeler": "rules", "empty_predictions": sum(empty)}
+    return predictions, references, told
+
+
+def _are_texts(rows: Sequence) -> bool:
+    return isinstance(rows[0], str)

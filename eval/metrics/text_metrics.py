@@ -8,6 +8,7 @@ under the other.
 import re
 import shutil
 import subprocess
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +16,26 @@ from pathlib import Path
 import numpy as np
 
 from .bootstrap import divide, estimate
+from .readable import check_given, foreign_language, is_missing
 
 
 RECIPES = ("lower", "vlm3d")
 
-# A number with decimals keeps its unit ("5.5mm" is one token); any other punctuation mark is a token of its own.
-TOKEN = re.compile(r"\d+[.,]\d+\w*|\w+|[^\w\s]")
+# Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
+UNSPACED = (
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese
+    "\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+# A number with decimals keeps its unit ("5.5mm" is one token). Any other punctuation mark is a token of its own, and
+# so is a letter of these scripts.
+TOKEN = re.compile(rf"\d+[.,]\d+[^\W{UNSPACED}]*|[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 def tokenize_lower(text: str) -> str:
-    """The recipe `"lower"`: lower case, punctuation split from words, tokens joined by single spaces."""
+    """
+    The recipe `"lower"`: lower case, punctuation split from words, tokens joined by single spaces. In a script without
+    spaces between words, such as Chinese, each letter is a token.
+    """
     return " ".join(TOKEN.findall(text.lower()))
 
 
@@ -48,7 +59,8 @@ def prepare(
     Checks the reports of both sides, and prepares them as the recipe says.
 
     Raises:
-        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
+        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, or a
+            reference without spaces between words under `"vlm3d"`.
     """
     if recipe not in RECIPES:
         raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'` or `recipe='vlm3d'`.")
@@ -59,17 +71,33 @@ def prepare(
         )
     if len(references) == 0:
         raise ValueError("`references` is empty: there is no report to score.")
+    check_given(references)
+    predictions = [text if isinstance(text, str) else "" for text in predictions]
+    _check_spaces(references, recipe)
     if recipe == "lower":
-        hypotheses, truths = [tokenize_lower(text) for text in predictions], [*map(tokenize_lower, references)]
-    else:
-        hypotheses = [clean_vlm3d(text, generated=True) for text in predictions]
-        truths = [clean_vlm3d(text, generated=False) for text in references]
-    for index, truth in enumerate(truths):
-        if not truth.strip():
+        return [tokenize_lower(text) for text in predictions], [tokenize_lower(text) for text in references]
+    hypotheses = [clean_vlm3d(text, generated=True) for text in predictions]
+    return hypotheses, [clean_vlm3d(text, generated=False) for text in references]
+
+
+def _check_spaces(references: Sequence[str], recipe: str) -> None:
+    """Tells how references without spaces between words are split; refuses them if the recipe cannot split them."""
+    for row, text in enumerate(references):
+        letters = [len(re.findall(f"[{UNSPACED}]", word)) for word in text.split()]
+        if sum(letters) <= 3 * np.count_nonzero(letters):  # spaces between the words, or no such script
+            continue
+        if recipe == "vlm3d":
             raise ValueError(
-                f"`references` row {index} is an empty report: leave it out together with its prediction."
+                f"`references` row {row} has no spaces between its words, and `recipe='vlm3d'` splits words at white "
+                "space. Use `recipe='lower'`, which takes each letter of such a script as a word, or put spaces "
+                "between the words."
             )
-    return hypotheses, truths
+        warnings.warn(
+            f"`references` row {row} has no spaces between its words: each letter of such a script counts as a word. "
+            "Compare the numbers with those of other programs by letter only.",
+            stacklevel=4,
+        )
+        return
 
 
 def text_scores(
@@ -92,9 +120,9 @@ def text_scores(
     Args:
         predictions (`Sequence[str]`):
             Generated reports. An empty report scores 0 in ROUGE-L and BERTScore. In BLEU and METEOR, the words of its
-            reference still count, which lowers the scores.
+            reference still count, which lowers the scores. `None` is an empty report.
         references (`Sequence[str]`):
-            Reference reports, one per prediction. None may be empty.
+            Reference reports, one per prediction. None may be missing.
         recipe (`str`, *optional*, defaults to `"lower"`):
             How the texts are prepared for all scores. `"lower"`: lower case, punctuation split from words
             ([`tokenize_lower`]). `"vlm3d"`: as in the VLM3D challenge ([`clean_vlm3d`]), words split at white space.
@@ -112,12 +140,13 @@ def text_scores(
 
     Returns:
         `dict`: `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l` and `meteor`, in [0, 1]; `bertscore_f1`, in [-1, 1],
-        not rescaled; `recipe`. `meteor` and `bertscore_f1` are `None` unless requested. With `ci` also the interval of
-        each computed number. With BERTScore also `bertscore_hash`, bert-score's name of the setting (model, layer,
-        versions).
+        not rescaled; `recipe`; `empty_predictions`, the number of predictions that hold no text. `meteor` and
+        `bertscore_f1` are `None` unless requested. With `ci` also the interval of each computed number. With BERTScore
+        also `bertscore_hash`, bert-score's name of the setting (model, layer, versions).
 
     Raises:
-        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, or an empty reference.
+        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, a reference
+            without spaces between words under `"vlm3d"`, or METEOR of a reference that is not in English.
         `FileNotFoundError`: for `meteor=True` without Java.
         `ImportError`: for METEOR without pycocoevalcap, and for BERTScore without bert-score.
     """
@@ -128,7 +157,8 @@ def text_scores(
         bertscore_layer=bertscore_layer,
     )
     asked = estimate(statistics, overlap_scores, volumes, ci)
-    return {"meteor": None, "bertscore_f1": None, "recipe": recipe, **named, **asked}
+    told = {"recipe": recipe, "empty_predictions": sum(map(is_missing, predictions))}
+    return {"meteor": None, "bertscore_f1": None, **told, **named, **asked}
 
 
 def text_statistics(
@@ -230,8 +260,14 @@ def meteor_statistics(hypotheses: Sequence[str], truths: Sequence[str]) -> np.nd
 
     The columns, each pair for the generated and the reference report: words (2); function words (2); for each of four
     stages (exact, stem, synonym, paraphrase) matched content words (2) and matched function words (2); chunks (1); all
-    matched words (2). Without Java, a `FileNotFoundError` is raised.
+    matched words (2). Without Java, a `FileNotFoundError` is raised. The stems and synonyms are English, so a
+    reference in another language is refused.
     """
+    for row, truth in enumerate(truths):
+        if language := foreign_language(truth):
+            raise ValueError(
+                f"METEOR is for English, but `references` row {row} seems to be in {language}: pass `meteor=False`."
+            )
     try:
         from pycocoevalcap.meteor import meteor as pycocoevalcap_meteor  # noqa: PLC0415
     except ModuleNotFoundError:

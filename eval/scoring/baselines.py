@@ -9,7 +9,7 @@ import numpy as np
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import split_sentences
 
-from .labelers import label_reports
+from .labelers import label_predictions
 
 
 def join_sentences(sentences: Sequence[str]) -> str:
@@ -44,13 +44,13 @@ def most_common_report(reports: Sequence[str]) -> str:
 
 def all_negative_report(reports: Sequence[str], labels: np.ndarray) -> str:
     """The most common report without any finding, whether by the true labels `[N, 18]` or by the rule labeler."""
-    findings = np.asarray(labels).any(axis=1) | label_reports(reports).any(axis=1)  # [N]
+    findings = np.asarray(labels).any(axis=1) | label_predictions(reports)[0].any(axis=1)  # [N]
     normal = [report for report, found in zip(reports, findings, strict=True) if not found]
     if normal:
         return most_common_report(normal)
     # A small cohort may have no such report: then the most common report is taken without sentences with a finding.
     sentences = split_sentences(most_common_report(reports))
-    stated = label_reports(sentences).any(axis=1)
+    stated = label_predictions(sentences)[0].any(axis=1)
     return join_sentences([s for s, positive in zip(sentences, stated, strict=True) if not positive])
 
 
@@ -70,7 +70,7 @@ def all_positive_report(reports: Sequence[str]) -> str:
     """
     counts = Counter(sentence for report in reports for sentence in split_sentences(report))
     sentences = sorted(counts, key=lambda sentence: (-counts[sentence], sentence))  # most frequent first
-    stated = label_reports(sentences) if sentences else np.zeros((0, len(LABELS)), dtype=np.int8)  # [M, 18]
+    stated = label_predictions(sentences)[0]  # [M, 18]
     chosen = []
     for index, label in enumerate(LABELS):
         alone = np.flatnonzero((stated.sum(axis=1) == 1) & (stated[:, index] == 1))

@@ -10,7 +10,7 @@ from ct_rate_pairs.eval.metrics.label_metrics import accuracy_scores, coverage_s
 from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, prepare, text_statistics
 from ct_rate_pairs.reports.labels import LABELS
 
-from .labelers import label_reports
+from .labelers import check_language, label_predictions
 
 
 def compare_reports(
@@ -47,10 +47,12 @@ def compare_reports(
         `dict`: maps each metric to `first`, `second`, `difference`, `ci` and `p`.
     """
 
+    check_language(references, labeler)
+
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
         """Statistics of each report, for the label metrics and the text metrics."""
         # Both parts hold "reports", a one for each report.
-        found = label_statistics(label_reports(reports, labeler), labels, LABELS)
+        found = label_statistics(label_predictions(reports, labeler)[0], labels, LABELS)
         prepared = prepare(reports, references, recipe)
         return found | text_statistics(*prepared, meteor=meteor, bertscore_model=bertscore_model)[0]
 

@@ -9,7 +9,7 @@ from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.reports.labels import LABELS
 
-from .labelers import label_reports
+from .labelers import check_language, label_predictions
 
 
 def score_reports(
@@ -29,9 +29,10 @@ def score_reports(
 
     Args:
         predictions (`Sequence[str]`):
-            Generated reports.
+            Generated reports. A report that is empty, or for `labeler="rules"` in another language than English,
+            states no finding, and is counted.
         references (`Sequence[str]`):
-            Reference reports, one per prediction. The text metrics use them.
+            Reference reports in English, one per prediction. None may be missing. The text metrics use them.
         labels (`np.ndarray` of shape `[N, 18]`):
             True labels in the official order. All other metrics use them. They come from the data set, not from a
             labeler that reads `references`: otherwise an error of the labeler on the reference could cancel its error
@@ -48,15 +49,17 @@ def score_reports(
 
     Returns:
         `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`],
-        [`~ct_rate_pairs.eval.crg`] and [`~ct_rate_pairs.eval.text_scores`]; `n`, the number of reports; and the names
-        of `labeler` and `recipe`. Each row of `per_label` also holds the `coverage` of the label. An undefined number
-        is `None`. Ready for `json.dump`.
+        [`~ct_rate_pairs.eval.crg`] and [`~ct_rate_pairs.eval.text_scores`]; `n`, the number of reports;
+        `empty_predictions` and `foreign_predictions`, the numbers of generated reports that hold no text or are in
+        another language; and the names of `labeler` and `recipe`. Each row of `per_label` also holds the `coverage` of
+        the label. An undefined number is `None`. Ready for `json.dump`.
 
     Raises:
-        `ValueError`: for no reports, unequal numbers of reports and references, an empty reference, or labels of a
-            wrong shape or with values other than 0 and 1.
+        `ValueError`: for no reports, unequal numbers of reports and references, a missing reference, references in
+            another language, or labels of a wrong shape or with values other than 0 and 1.
     """
-    stated = label_reports(predictions, labeler=labeler)
+    check_language([text for text in references if isinstance(text, str)], labeler)
+    stated, unread = label_predictions(predictions, labeler)
     by_patient = {"volumes": volumes, "ci": ci}
     covered = coverage(stated, labels, LABELS, **by_patient)
     agreement = label_accuracy(stated, labels, LABELS, **by_patient)
@@ -65,6 +68,7 @@ def score_reports(
         **agreement,
         **crg(stated, labels, LABELS, **by_patient),
         **text_scores(predictions, references, recipe, meteor=meteor, bertscore_model=bertscore_model, **by_patient),
+        **unread,
         "per_label": {name: {**covered["per_label"][name], **agreement["per_label"][name]} for name in LABELS},
         "n": len(predictions),
         "labeler": labeler,

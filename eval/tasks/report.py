@@ -24,7 +24,7 @@ from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.eval.scoring.baselines import trivial_reports
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
-from ct_rate_pairs.eval.scoring.labelers import label_reports
+from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import format_intervals, format_looking, format_table
@@ -73,7 +73,7 @@ def score_predictions(
 
     model = score(generated) | report_diversity(generated)
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
-    stated = label_reports(generated, options.get("labeler", "rules"))
+    stated, _ = label_predictions(generated, options.get("labeler", "rules"))
     model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
     return {"model": model} | {
         name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()

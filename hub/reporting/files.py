@@ -25,6 +25,8 @@ def format_report(report: ScanReport) -> str:
     lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
     if report.cut:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
+    if report.told:
+        lines += ["> **Read with a warning.** " + " ".join(report.told), ""]
     lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]
     if stated:
         table = [["finding", "confidence", "slices it rests on", "sentence"]]

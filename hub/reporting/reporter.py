@@ -19,6 +19,7 @@ from ct_rate_pairs.trainer.generation import write_batch
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.told import collected_warnings
 from ct_rate_pairs.volumes.windows import to_uint8
 
 from .confidence import Confidence
@@ -88,6 +89,8 @@ class ScanReport:
         cut (`bool`, *optional*, defaults to `False`):
             Whether the report met its limit of tokens before its end. Findings that it would have stated later are
             missing then.
+        told (`list[str]`):
+            Warnings of the reader of the scan, such as an orientation that its header does not state.
     """
 
     name: str
@@ -100,6 +103,7 @@ class ScanReport:
     calibration: dict | None
     images: list[Image.Image] = field(repr=False)
     cut: bool = False
+    told: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -176,7 +180,7 @@ class Reporter:
             `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
         """
         seconds: dict[str, float] = {}
-        with clock(seconds, "reading"):
+        with clock(seconds, "reading"), collected_warnings() as told:
             row = self.read(scan, series)
         with clock(seconds, "writing"):
             ((text, cut),) = write_batch(
@@ -213,6 +217,7 @@ class Reporter:
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
             cut=cut,
+            told=told,
         )
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:

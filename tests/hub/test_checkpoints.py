@@ -140,6 +140,16 @@ def test_a_gate_is_not_taken_for_a_run_without_a_checkpoint(hub, monkeypatch, tm
         fetch_checkpoint("alice/run", tmp_path / "new")
 
 
+def test_an_older_checkpoint_in_the_cache_is_not_taken_if_the_hub_fails(hub, tmp_path):
+    pushes = PushCheckpoints("alice/run")
+    save_checkpoint(tmp_path / "run", 2, {"optimizer.pt": b"1"}, pushes)
+    assert fetch_checkpoint("alice/run", tmp_path / "new").endswith("checkpoint-2")
+    for status, told in ((503, "HTTP 503: the server fails"), (403, "has not been granted access")):
+        hub.faults = [{"path": "/api/models/alice/run", "status": status, "times": 99}]
+        with pytest.raises(PublishError, match=f"The checkpoint in alice/run cannot be read: .*{told}"):
+            fetch_checkpoint("alice/run", tmp_path / "newer")
+
+
 def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_path):
     api = HfApi()
     api.create_repo("alice/run")

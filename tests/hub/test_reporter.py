@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -24,6 +25,7 @@ from transformers import TextStreamer
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.reporting.files import format_report
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer.row_settings import RowSettingsError
@@ -106,6 +108,19 @@ def test_nothing_of_the_patient_or_the_path_is_in_a_report(reporter, scans):
         everything = json.dumps(report.to_dict()) + repr(report)
         assert not [word for word in (*PLANTED, str(scan.parent), scan.name) if word in everything]
         assert not any(image.info for image in report.images)
+
+
+def test_what_is_told_of_a_scan_stands_in_its_report(reporter, scans, tmp_path, caplog):
+    image = nib.Nifti1Image(make_voxels(SHOWN, seed=1000), None)
+    image.header.set_zooms((4, 4, 8))
+    nib.save(image, tmp_path / "DOE.nii")
+    report = reporter.report(tmp_path / "DOE.nii")
+    assert report.text == write_report(SHOWN)  # left, posterior, superior is right here
+    (warning,) = report.told
+    assert warning.startswith("the scan: its header does not say where its axes point") and warning in caplog.text
+    assert report.to_dict()["told"] == [warning] and f"> **Read with a warning.** {warning}" in format_report(report)
+    plain = reporter.report(scans["DOE.nii"])
+    assert plain.told == [] and "warning" not in format_report(plain)
 
 
 def test_one_of_several_series_is_asked_for_by_a_message_that_lists_them(reporter, tmp_path):

@@ -109,11 +109,48 @@ def test_depth_positions_do_not_lose_a_step_to_rounding(tiny, collator, gap):
     assert temporal_positions(tiny[0], collator([make_row(0, gap=gap)])) == expected
 
 
-def test_uneven_slices_are_told_as_their_mean_distance(tiny, collator):
-    """Qwen2.5-VL takes one rate per volume: docs/dataset.md says how far off this is."""
-    row = make_row(0) | {"slice_mm": [0.0, 55.0, 62.0, 110.0, 115.0, 170.0, 180.0, 200.0, 250.0, 270.0]}
-    assert temporal_positions(tiny[0], collator([row])) == [0, 12, 24, 36, 48]
-    assert collator([row])["second_per_grid_ts"].tolist() == pytest.approx([6.0])
+UNEVEN = [0.0, 55.0, 62.0, 110.0, 115.0, 170.0, 180.0, 200.0, 251.0, 270.0]
+CENTRES = [27.5, 86.0, 142.5, 190.0, 260.5]  # of the pairs, in mm: positions are steps of 5 mm
+
+
+def test_uneven_slices_are_told_at_their_depths(tiny, collator):
+    row, even = make_row(0) | {"slice_mm": UNEVEN}, make_row(1)
+    expected = [int((centre - CENTRES[0]) / 5) for centre in CENTRES]
+    assert expected == [0, 11, 23, 32, 46]
+    for batch in (collator([row]), collator.prompts([row]), collator([row, even])):
+        assert temporal_positions(tiny[0], batch) == expected
+    assert temporal_positions(tiny[0], collator([even, row])) == [0, 12, 24, 36, 48]
+    assert temporal_positions(tiny[0], PairCollator(tiny[1], mm_per_second=20.0)([row])) == [0, 5, 11, 16, 23]
+
+
+def test_of_an_odd_number_of_uneven_slices_the_last_lies_where_it_lies(tiny, collator):
+    row = make_row(0, num_slices=3) | {"slice_mm": [0.0, 20.0, 130.0]}
+    assert temporal_positions(tiny[0], collator([row])) == [0, 24]
+
+
+def test_uneven_slices_change_nothing_else(collator):
+    even, row = collator([make_row(0)]), collator([make_row(0) | {"slice_mm": UNEVEN}])
+    assert even.keys() == row.keys() and row.pop("second_per_grid_ts").shape == (1, 5)
+    assert even.pop("second_per_grid_ts").shape == (1,) and even.pop("volumes") == row.pop("volumes")
+    assert all(torch.equal(even[name], row[name]) for name in even)
+
+
+def test_a_model_writes_and_is_trained_on_uneven_slices(tiny, collator):
+    rows = [make_row(0) | {"slice_mm": UNEVEN}, make_row(1)]
+    model = tiny[0]
+    together = model.generate(**collator.prompts(rows), max_new_tokens=8, min_new_tokens=8)[:, -8:]
+    alone = [model.generate(**collator.prompts([row]), max_new_tokens=8, min_new_tokens=8)[0, -8:] for row in rows]
+    assert torch.equal(together, torch.stack(alone))
+    losses = []
+    for row in (rows[0], rows[0] | {"slice_mm": rows[1]["slice_mm"]}):
+        batch = {name: value for name, value in collator([row]).items() if not name.startswith(("vol", "neg"))}
+        losses.append(model(**batch).loss.item())
+    assert losses[0] != losses[1]  # the depths reach the model
+
+
+def test_uneven_slices_are_not_collated_with_another_number(collator):
+    with pytest.raises(ValueError, match="Uneven slices.*other numbers"):
+        collator([make_row(0) | {"slice_mm": UNEVEN}, make_row(1, num_slices=4)])
 
 
 @pytest.mark.parametrize(("num_slices", "share"), [(4, 0.6), (10, 0.95), (20, 0.99)])

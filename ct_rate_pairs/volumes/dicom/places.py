@@ -47,8 +47,12 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     places = np.split(order, np.flatnonzero(np.diff(along[order]) > SAME_PLACE) + 1)
-    if len(places) < 2:
+    if len(headers) == 1:
         raise VolumeError(f"{name}: one slice is no volume. Give the whole series, or choose another with series=.")
+    if len(places) == 1:
+        raise VolumeError(
+            f"{name}: ImagePositionPatient puts all {len(headers)} slices at one place. Export the original series."
+        )
     _check_tilt(name, positions - positions[order[0]], normal)
     quantum = quantum_of(positions, normal)
     declared = [headers[0].get(keyword, 0.0) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
@@ -107,9 +111,10 @@ def _in_order_of_numbers(headers: list[Header], along: np.ndarray, places: list[
 def even_step(along: np.ndarray) -> float | None:
     """The distance between sorted places, `[N]`, or `None` if they are not evenly spaced."""
     gaps = np.diff(along)
-    spacing = np.median(gaps)
-    even = (np.abs(gaps - spacing) <= _UNEVEN * spacing).all()
-    return float(along[-1] - along[0]) / len(gaps) if even else None
+    spacing, step = np.median(gaps), float(along[-1] - along[0]) / len(gaps)
+    drift = along - along[0] - step * np.arange(len(along))  # where the spacing changes on the way
+    even = (np.abs(gaps - spacing) <= _UNEVEN * spacing).all() and np.ptp(drift) <= step
+    return step if even else None
 
 
 def quantum_of(positions: np.ndarray, normal: np.ndarray) -> float:
@@ -159,9 +164,7 @@ def _unevenness(along: np.ndarray, quantum: float) -> str:
             f" If no slice is missing, positions were rounded to {quantum:g} mm; then give SpacingBetweenSlices, or "
             "export with decimals."
         )
-    where = (
-        f"where {len(uneven)} gaps differ from the spacing of {spacing:.4g} mm ({listed})"
-        if len(uneven)
-        else (f"or positions that fit no spacing (about {spacing:.4g} mm)")
-    )
+    where = f"or positions that fit no spacing (about {spacing:.4g} mm)"
+    if len(uneven):
+        where = f"where {len(uneven)} gaps differ from the spacing of {spacing:.4g} mm ({listed})"
     return f"{cause}, {where}.{rounding} Export the whole series again, or leave it out."

@@ -21,18 +21,22 @@ from .stacks import Part, is_axial, joined, set_aside, stacks_of
 logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+_MOST_LISTED = 50  # series in a message
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
 _KERNEL = re.compile(
     r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
 )
-# RescaleType in HU, however it is spelled, without its signs and spaces. The standard itself has the misspelling.
-_HU = re.compile(r"(hus?)?(hou?nd?sf(ie|ei|e|i)ld(scale|units?)?)?(hus?)?")
+# Words of a RescaleType in HU, and words that may stand beside them. The standard itself has a misspelling.
+_HU = re.compile(r"hus?|hou?nd?sf(ie|ei|e|i)ld(scale|units?)?")
+_BESIDE_HU = re.compile(r"units?|scale|values?|ct|numbers?|einheit(en)?|unit[ée]s?|unidad(es)?")
 # Values that say something else, in upper case: the standard's terms, and units of PET. Other text might be a name.
 _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
 )
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+# Words of ImageType for projections, and for images that dual energy computes.
+_DERIVED = re.compile(r"\b(?:MIP|MINIP|MAXIP|MAX_IP|MIN_IP|VRT|PROJECTION IMAGE|VMI|VNC|VNUE|IODINE|WATER|MATERIAL)\b")
 _COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
 
 
@@ -89,6 +93,8 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     places, spacing = order_slices(name, headers)
     if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
         logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
+    if derived := sorted({word for h in headers for word in _DERIVED.findall(h["ImageType"].upper())}):
+        logger.warning("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
     if differing := joined(headers):
         logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
     stored, slope, intercept = _read_voxels(name, headers, places)
@@ -126,7 +132,7 @@ def _series(files: Iterable[DicomFile]) -> list[Part]:
     if passed:
         logger.warning("%d of the scan's %d files are not DICOM images and were skipped.", passed, count)
     if +aside:
-        listed = ", ".join(f"{number} {kind}" for kind, number in (+aside).items())
+        listed = ", ".join(f"{kind} ({number})" for kind, number in (+aside).items())
         logger.warning("Images of the scan that are no slices of a volume were skipped: %s.", listed)
     # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
@@ -137,9 +143,10 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
     fitting = [n for n, part in enumerate(every, start=1) if len(every) == 1 or _is_axial_ct(part)]
     numbers = fitting if number is None else [number]
     if len(numbers) != 1 or not 1 <= numbers[0] <= len(every):
-        listed = "\n".join(f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1))
+        lines = [f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1)]
+        listed = "\n".join(lines[:_MOST_LISTED] + [f"  ... {len(lines)} in all"] * (len(lines) > _MOST_LISTED))
         asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
-        if any(words for _, words in every):
+        if any(every[n - 1][1] for n in fitting):
             asked = "slices of one series belong to several volumes, listed apart with what tells them apart"
         if number is not None:
             asked = f"there is no series={number}"
@@ -246,9 +253,14 @@ def _check_decoders(name: str, headers: list[Header]) -> None:
 
 
 def _may_be_hu(rescale_type: str) -> bool:
-    """Whether RescaleType says HU, or nothing: `US` stands for unspecified."""
-    letters = re.sub(r"[\s.()\[\]'\"]|(?<=\w)[_-](?=[A-Za-z])", "", rescale_type).casefold()
-    return letters in ("", "us", "unspecified") or bool(_HU.fullmatch(letters))
+    """Whether RescaleType says HU, in any spelling, or nothing: `US` stands for unspecified."""
+    text = rescale_type.casefold().replace(".", "").strip("\0 \t\n")
+    if text in ("", "us", "unspecified", "h u"):
+        return True
+    words = re.findall(r"[^\W\d_]+", text)
+    is_hu = [bool(_HU.fullmatch(word)) for word in words]
+    known = all(hu or _BESIDE_HU.fullmatch(word) for hu, word in zip(is_hu, words, strict=True))
+    return any(is_hu) and known and not re.search(r"[\d/*+^%=?]|^-", text)
 
 
 def _shown(value: str, known: re.Pattern) -> str:

@@ -14,9 +14,10 @@ from .places import SAME_PLACE, along_normal, even_step, normal_of
 
 AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
-# Slices whose planes differ belong to different stacks, wherever they lie. Slices that differ in one of these belong
-# to different stacks if the stacks overlap. One below the other they may be one volume: a scanner may count each
-# position of the table as an acquisition.
+# Slices that differ in one of these belong to different stacks, wherever they lie.
+_VOLUME = (*PLANE, "StudyInstanceUID")
+# Slices that differ in one of these belong to different stacks if the stacks overlap. One below the other they may be
+# one volume: a scanner may count each position of the table as an acquisition.
 OF_ACQUISITION = (
     "ImageType",
     "ConvolutionKernel",
@@ -27,7 +28,6 @@ OF_ACQUISITION = (
     "AcquisitionNumber",
     "FrameOfReferenceUID",
     "StackID",
-    "StudyInstanceUID",
     "IrradiationEventUID",
     "Multiframe",
 )
@@ -36,6 +36,7 @@ OF_ACQUISITION = (
 _TIMES = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime")
 _IN_ORDER = (*_TIMES, "TriggerTime", "InstanceNumber")
 _MISSING = -1e12  # below any number
+_MOST_WOVEN = 4  # acquisitions whose slices lie between each other: times that go round more often mean something else
 _LEAST = 3  # slices of a stack whose spacing can be told
 
 Part = tuple[list[Header], list[str]]  # slices, and what tells them apart from the other slices of their series
@@ -84,7 +85,7 @@ def stacks_of(headers: list[Header]) -> list[Part]:
     parts = [(headers, [])]
     if not all(keyword in header for header in headers for keyword in ("ImagePositionPatient", *PLANE)):
         return parts
-    for keyword in (*PLANE, *OF_ACQUISITION, *_IN_ORDER):
+    for keyword in (*_VOLUME, *OF_ACQUISITION, *_IN_ORDER):
         parts = [
             (part, [*words, _word(keyword, number, part, apart)] if len(apart) > 1 else words)
             for whole, words in parts
@@ -97,15 +98,17 @@ def stacks_of(headers: list[Header]) -> list[Part]:
 def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
     """The stacks that `keyword` tells apart."""
     kinds = _kinds(headers, keyword)
-    if keyword in PLANE or len(kinds) == 1:
+    if keyword in _VOLUME or len(kinds) == 1:
         return kinds
     normal = normal_of(headers[0])
     if keyword in _IN_ORDER:
         runs = _restarts(kinds, normal)
+        shared = np.diff(np.sort(along_normal(headers, normal))).min() <= SAME_PLACE
+        most = len(headers) if shared else _MOST_WOVEN
         ranks = _ranks(kinds, normal) if keyword == "InstanceNumber" else [kinds]
         for split in (runs, _turned(runs), ranks):
             stacks = [[header for kind in stack for header in kind] for stack in split]
-            if len(stacks) > 1 and all(_is_even(stack, normal) for stack in stacks):
+            if 1 < len(stacks) <= most and all(_is_even(stack, normal) for stack in stacks):
                 return stacks
         return [headers]
     runs, ends = [], []
@@ -117,7 +120,9 @@ def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
             ends.append(0.0)
         runs[run] += kind
         ends[run] = along.max()
-    return runs
+    # Slices that lack in one stack, and are in another one, belong to it, whatever their header says.
+    complete_each_other = _is_even(headers, normal) and not all(_is_even(run, normal) for run in runs)
+    return [headers] if complete_each_other else runs
 
 
 def _restarts(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:

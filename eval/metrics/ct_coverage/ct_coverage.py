@@ -6,13 +6,15 @@ from .bootstrap import estimate
 from .label_inputs import label_features, read_labels
 from .label_metrics import coverage
 from .labels import LABELS
+from .missing_texts import TakesMissingTexts
+from .readable import is_missing
 from .rules import label_report
 from .terms import TERMS
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTCoverage", "estimate"]
+__all__ = ["TERMS", "CTCoverage", "estimate", "is_missing"]
 
 _DESCRIPTION = """
 Coverage = positive labels of the reference that the prediction states too / positive labels of the reference, over the
@@ -21,19 +23,22 @@ Coverage = positive labels of the reference that the prediction states too / pos
 
 _INPUTS = """
 Args:
-    predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
-        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    predictions: reports in English (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in
+        CT-RATE's order). An empty report states no finding, and is counted.
+    references: reports or label vectors, one per prediction; no report may be missing. Pass CT-RATE's own labels if
+        there are any: a labeler that reads both sides makes the same mistake on both, and the metric does not show the
+        mistake.
     volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `coverage` (micro); `coverage_macro`, the mean over the labels that occur in the references; `per_label`, for each
     label its `coverage` (None if the label never occurs) and `support`;
-    `labeler`, which read the texts (None without texts). With `ci` also `coverage_ci` and `coverage_macro_ci`.
+    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
+    count as reports without a finding (None without texts). With `ci` also `coverage_ci` and `coverage_macro_ci`.
 """
 
 
-class CTCoverage(evaluate.Metric):
+class CTCoverage(TakesMissingTexts, evaluate.Metric):
     """Turns texts into labels, and passes the labels to [`coverage`]."""
 
     def _info(self):
@@ -44,5 +49,5 @@ class CTCoverage(evaluate.Metric):
 
     def _compute(self, predictions, references, volumes=None, ci=None):
         """The metric of a set of reports, see `_INPUTS`."""
-        predictions, references, labeler = read_labels(predictions, references, label_report)
-        return {**coverage(predictions, references, LABELS, volumes=volumes, ci=ci), "labeler": labeler}
+        predictions, references, told = read_labels(predictions, references, label_report)
+        return {**coverage(predictions, references, LABELS, volumes=volumes, ci=ci), **told}

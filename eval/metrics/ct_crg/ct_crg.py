@@ -7,13 +7,15 @@ from .crg import crg
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_statistics
 from .labels import LABELS
+from .missing_texts import TakesMissingTexts
+from .readable import is_missing
 from .rules import label_report
 from .terms import TERMS
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTCrg", "estimate", "label_statistics"]
+__all__ = ["TERMS", "CTCrg", "estimate", "is_missing", "label_statistics"]
 
 _DESCRIPTION = """
 CRG = U / (2U - s) with s = r TP - r FN - FP, r = (X - A) / 2A and U = (X - A) / 2, where A of the X entries (reports
@@ -28,18 +30,21 @@ paper), arXiv:2505.17167.
 
 _INPUTS = """
 Args:
-    predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
-        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    predictions: reports in English (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in
+        CT-RATE's order). An empty report states no finding, and is counted.
+    references: reports or label vectors, one per prediction; no report may be missing. Pass CT-RATE's own labels if
+        there are any: a labeler that reads both sides makes the same mistake on both, and the metric does not show the
+        mistake.
     volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `crg` in [1/5, 1], None if the references hold no positive label or no negative label;
-    `labeler`, which read the texts (None without texts). With `ci` also `crg_ci`.
+    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
+    count as reports without a finding (None without texts). With `ci` also `crg_ci`.
 """
 
 
-class CTCrg(evaluate.Metric):
+class CTCrg(TakesMissingTexts, evaluate.Metric):
     """Turns texts into labels, and passes the labels to [`crg`]."""
 
     def _info(self):
@@ -50,5 +55,5 @@ class CTCrg(evaluate.Metric):
 
     def _compute(self, predictions, references, volumes=None, ci=None):
         """The metric of a set of reports, see `_INPUTS`."""
-        predictions, references, labeler = read_labels(predictions, references, label_report)
-        return {**crg(predictions, references, LABELS, volumes=volumes, ci=ci), "labeler": labeler}
+        predictions, references, told = read_labels(predictions, references, label_report)
+        return {**crg(predictions, references, LABELS, volumes=volumes, ci=ci), **told}

@@ -6,13 +6,15 @@ from .bootstrap import estimate
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_accuracy
 from .labels import LABELS
+from .missing_texts import TakesMissingTexts
+from .readable import is_missing
 from .rules import label_report
 from .terms import TERMS
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTLabelAccuracy", "estimate"]
+__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing"]
 
 _DESCRIPTION = """
 Agreement of a generated report with the reference on the 18 labels of CT-RATE. Accuracy = equal entries / all entries.
@@ -21,20 +23,23 @@ Most labels are negative: the all-negative report reaches an accuracy of about .
 
 _INPUTS = """
 Args:
-    predictions: reports (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in CT-RATE's order).
-    references: reports or label vectors, one per prediction. Pass CT-RATE's own labels if there are any: a labeler
-        that reads both sides makes the same mistake on both, and the metric does not show the mistake.
+    predictions: reports in English (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in
+        CT-RATE's order). An empty report states no finding, and is counted.
+    references: reports or label vectors, one per prediction; no report may be missing. Pass CT-RATE's own labels if
+        there are any: a labeler that reads both sides makes the same mistake on both, and the metric does not show the
+        mistake.
     volumes: CT-RATE's volume names, one per report; they name the patients to resample (optional).
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `accuracy`; `exact_match`, the share of reports with all 18 labels right; `precision_micro`, `recall_micro` and
     `f1_micro`; `precision_macro`, `recall_macro` and `f1_macro`, means over the labels that occur in the references;
     `per_label`, for each label `precision`, `recall`, `f1`, `accuracy`, `support` and `predicted` (None if undefined);
-    `labeler`, which read the texts (None without texts). With `ci` also `accuracy_ci` and so on.
+    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
+    count as reports without a finding (None without texts). With `ci` also `accuracy_ci` and so on.
 """
 
 
-class CTLabelAccuracy(evaluate.Metric):
+class CTLabelAccuracy(TakesMissingTexts, evaluate.Metric):
     """Turns texts into labels, and passes the labels to [`label_accuracy`]."""
 
     def _info(self):
@@ -45,5 +50,5 @@ class CTLabelAccuracy(evaluate.Metric):
 
     def _compute(self, predictions, references, volumes=None, ci=None):
         """The metric of a set of reports, see `_INPUTS`."""
-        predictions, references, labeler = read_labels(predictions, references, label_report)
-        return {**label_accuracy(predictions, references, LABELS, volumes=volumes, ci=ci), "labeler": labeler}
+        predictions, references, told = read_labels(predictions, references, label_report)
+        return {**label_accuracy(predictions, references, LABELS, volumes=volumes, ci=ci), **told}

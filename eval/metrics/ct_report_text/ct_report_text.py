@@ -4,12 +4,14 @@ import datasets
 import evaluate
 
 from .bootstrap import estimate
+from .missing_texts import TakesMissingTexts
+from .readable import is_missing
 from .text_metrics import text_scores
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["CTReportText", "estimate"]
+__all__ = ["CTReportText", "estimate", "is_missing"]
 
 _DESCRIPTION = """
 BLEU-1 to BLEU-4, ROUGE-L, METEOR and BERTScore of generated reports. Scores of the same texts depend on the treatment
@@ -18,8 +20,8 @@ of case and punctuation: compare only numbers of the same `recipe`.
 
 _INPUTS = """
 Args:
-    predictions: generated reports (`list[str]`).
-    references: reference reports, one per prediction; none may be empty.
+    predictions: generated reports (`list[str]`). An empty report scores 0, and is counted.
+    references: reference reports, one per prediction; none may be missing.
     recipe: "lower" (lower case, punctuation split off; the default) or "vlm3d" (as the VLM3D challenge does).
     meteor: True for METEOR, which needs pycocoevalcap and Java (optional).
     bertscore_model: encoder for BERTScore, a name on the Hub or a local folder; needs bert-score (optional).
@@ -29,11 +31,12 @@ Args:
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `bleu1`, `bleu2`, `bleu3`, `bleu4`, `rouge_l`, `meteor` and `bertscore_f1` (None unless requested); `recipe`; with
-    BERTScore also `bertscore_hash`. With `ci` also `bleu1_ci` and so on.
+    BERTScore also `bertscore_hash`; `empty_predictions`, how many predictions
+    hold no text. With `ci` also `bleu1_ci` and so on.
 """
 
 
-class CTReportText(evaluate.Metric):
+class CTReportText(TakesMissingTexts, evaluate.Metric):
     """Passes texts and options to [`text_scores`]."""
 
     def _info(self):

@@ -15,10 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.dicom_series import PLANTED, slices, write
+from helpers.dicom_series import PLANTED, enhanced, slices, write
 from helpers.marked_volume import marked_volume, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmwrite
 
 from ct_rate_pairs.volumes.nifti import read_slices
 from ct_rate_pairs.volumes.scan_files import digest, files_of, find_scans, read_scan
@@ -292,6 +293,23 @@ def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):
     for path in (folder, archive):
         assert len(read_scan(path).stored) == 12
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["DOE.dcm", "DOE", "DOE.IMA"])
+def test_an_enhanced_ct_is_a_scan_of_one_file(tmp_path, name):
+    folder = tmp_path / "DOE_JANE"
+    folder.mkdir()
+    dcmwrite(folder / name, enhanced(slices(noise(), AFFINE)), enforce_file_format=True)
+    expected = read_slices(save(tmp_path / "v.nii.gz", noise(), AFFINE), **GRID)
+    for path in (folder / name, folder, packed(folder, tmp_path / "d.zip")):
+        np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
+    assert find_scans([folder / name]) == ([folder / name], False)
+    assert_refused(folder / name, "there is no series=2", series=2)
+
+
+def test_a_single_slice_is_no_scan(tmp_path):
+    (file,) = write(tmp_path, slices(noise(), AFFINE)[:1]).iterdir()
+    assert_refused(file, "series 1 of the scan: one slice is no volume. Give the whole series")
 
 
 def linked(folder: Path, parts: int = 3) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from ct_rate_pairs.eval import coverage, label_accuracy, label_reports, text_scores
 from ct_rate_pairs.eval.metrics.crg import crg
 from ct_rate_pairs.eval.metrics.install import METRICS, install_metric, metric_files, modules_cache, register_metrics
+from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.reports.labels import LABELS
 
 
@@ -53,8 +54,11 @@ def test_metric_takes_texts_and_vectors_alike(metric):
     for predictions in (PREDICTIONS, vectors[0], vectors[0].tolist()):
         for references in (REFERENCES, vectors[1], vectors[1].tolist()):
             texts = predictions is PREDICTIONS or references is REFERENCES
-            result = metric.compute(predictions=predictions, references=references)
-            assert result == {**expected, "labeler": "rules" if texts else None}
+            told = {
+                "labeler": "rules" if texts else None,
+                "empty_predictions": 0 if predictions is PREDICTIONS else None,
+            }
+            assert metric.compute(predictions=predictions, references=references) == {**expected, **told}
 
 
 def test_metric_gives_intervals_by_patient(metric):
@@ -62,7 +66,7 @@ def test_metric_gives_intervals_by_patient(metric):
     for volumes in (None, VOLUMES, VOLUMES[:1] * 2):
         expected = LABEL_METRICS[metric.name](*vectors, LABELS, volumes=volumes, ci=0.9)
         result = metric.compute(predictions=PREDICTIONS, references=REFERENCES, volumes=volumes, ci=0.9)
-        assert result == {**expected, "labeler": "rules"}
+        assert result == {**expected, "labeler": "rules", "empty_predictions": 0}
         assert result["ci_level"] == 0.9
 
 
@@ -71,6 +75,28 @@ def test_metric_names_bad_vectors(metric):
         metric.compute(predictions=np.full((1, 18), 0.9), references=np.zeros((1, 18)))
     with pytest.raises(ValueError, match="row 0 has 17 labels"):
         metric.compute(predictions=np.zeros((1, 17)), references=np.zeros((1, 18)))
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), " \n", "N/A"])
+def test_an_empty_prediction_is_counted_and_a_missing_reference_is_named(metric, missing):
+    for predictions in ([PREDICTIONS[0], missing], [missing, PREDICTIONS[1]], [missing, missing]):
+        result = metric.compute(predictions=predictions, references=REFERENCES)
+        empty = ["" if text is missing else text for text in predictions]
+        expected = LABEL_METRICS[metric.name](label_predictions(empty)[0], label_reports(REFERENCES), LABELS)
+        told = {"labeler": "rules", "empty_predictions": empty.count("")}
+        assert result == {**expected, **told}
+    with pytest.raises(ValueError, match=r"`references` row 1 is no report: .*leave the row out together with"):
+        metric.compute(predictions=PREDICTIONS, references=[REFERENCES[0], missing])
+
+
+def test_a_text_that_the_labeler_cannot_read_is_named_with_its_language(metric):
+    foreign = [REFERENCES[0], "Kleiner Pleuraerguss rechts."]
+    for side, texts in (
+        ("references", {"predictions": PREDICTIONS, "references": foreign}),
+        ("predictions", {"predictions": foreign, "references": label_reports(REFERENCES)}),
+    ):
+        with pytest.raises(ValueError, match=rf"`{side}` row 1 seems to be in German.*Pass the 18 labels"):
+            metric.compute(**texts)
 
 
 def test_text_metric_is_the_plain_function(tmp_path):

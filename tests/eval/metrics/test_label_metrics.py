@@ -127,7 +127,8 @@ def test_label_reports_checks_its_arguments():
         label_reports(["Normal."], labeler="chexbert")
     with pytest.raises(ValueError, match="one string"):
         label_reports("Normal.")
-    assert label_reports(["", "Normal."]).sum() == 0
+    with pytest.warns(UserWarning, match=r"1 of the 2 texts are no reports, the first in row 0: ''"):
+        assert label_reports(["", "Normal."]).sum() == 0
     assert label_reports([]).shape == (0, 18)
 
 
@@ -135,7 +136,18 @@ def test_score_reports_is_one_json_dict_with_the_documented_keys():
     texts = ["Heart size is increased.", "No pleural effusion was detected."]
     result = score_reports(["Normal.", texts[1]], texts, label_reports(texts))
     keys = ["coverage", "coverage_macro", "accuracy", "exact_match", "per_label", "labeler", "recipe", "n"]
-    keys += ["crg", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "meteor", "bertscore_f1"]
+    keys += [
+        "empty_predictions",
+        "foreign_predictions",
+        "crg",
+        "bleu1",
+        "bleu2",
+        "bleu3",
+        "bleu4",
+        "rouge_l",
+        "meteor",
+        "bertscore_f1",
+    ]
     keys += [f"{name}_{mean}" for name in ("precision", "recall", "f1") for mean in ("micro", "macro")]
     assert set(result) == set(keys)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -175,6 +187,20 @@ def test_table_shows_missing_numbers_as_a_dash():
     assert trivial.split() == ["all_negative", "-", "0.000"] + ["-"] * 8
     assert len(head) == len(rule) == len(model) == len(trivial)
     assert names == "labeler: rules, recipe: lower"
+
+
+def test_reports_that_cannot_be_read_are_counted_and_told():
+    references = ["Heart size is increased.", "There is emphysema.", "No pleural effusion was detected."]
+    labels = label_reports(references)
+    result = score_reports(["", "Kleiner Pleuraerguss rechts.", references[2]], references, labels)
+    assert (result["empty_predictions"], result["foreign_predictions"]) == (1, 1)
+    assert result["coverage"] == 0.0
+    told = format_table({"model": result, "other": score_reports(references, references, labels)}).splitlines()[-1]
+    assert told.startswith("Of the 3 reports of model, 1 hold no text and 1 are not in English.")
+    with pytest.raises(ValueError, match="`references` row 1 is no report: 'Not given.'"):
+        score_reports(references, [references[0], "Not given.", references[2]], labels)
+    with pytest.raises(ValueError, match="`references` row 0 seems to be in German"):
+        score_reports(references[:1], ["Das Herz ist nicht vergrößert."], labels[:1])
 
 
 @pytest.mark.parametrize(("predictions", "references"), [([], []), ([], [[0] * 18])])

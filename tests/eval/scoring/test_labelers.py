@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from ct_rate_pairs.eval import label_reports
+from ct_rate_pairs.eval.scoring.labelers import check_language, label_predictions
 from ct_rate_pairs.reports.rules import label_report
 
 
 def test_rules_give_one_row_of_eighteen_a_report():
     reports = ["There is bilateral pleural effusion.", "", "A nodule is observed in the right lung."]
-    labels = label_reports(reports)
+    with pytest.warns(UserWarning, match="1 of the 3 texts are no reports, the first in row 1"):
+        labels = label_reports(reports)
     assert labels.dtype == np.int8
     np.testing.assert_array_equal(labels, [label_report(report) for report in reports])
     assert labels.sum(axis=1).tolist() == [1, 0, 1]
@@ -26,3 +28,25 @@ def test_an_unknown_labeler_is_an_error_that_names_the_choices(labeler):
 def test_one_string_is_not_taken_for_a_list_of_letters(labeler):
     with pytest.raises(ValueError, match="pass a list of reports"):
         label_reports("There is bilateral pleural effusion.", labeler)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_what_is_no_text_is_refused_by_its_row(missing):
+    with pytest.raises(ValueError, match="row 1 is no report: .*Leave the row out, or pass ''"):
+        label_reports(["Normal.", missing])
+
+
+def test_a_report_in_another_language_is_refused_by_its_row_and_a_model_s_is_counted():
+    reports = ["Emphysema.", "Sol akciğerde konsolidasyon mevcut.", "N/A"]
+    with pytest.raises(ValueError, match=r"`texts` row 1 seems to be in Turkish.*labeler="):
+        label_reports(reports)
+    labels, told = label_predictions(reports)
+    assert labels.sum(axis=1).tolist() == [1, 0, 0]
+    assert told == {"empty_predictions": 1, "foreign_predictions": 1}
+
+
+def test_few_foreign_references_do_no_harm_but_most_are_refused():
+    check_language(["Emphysema.", "Normal.", "Kein Pleuraerguss."])
+    with pytest.raises(ValueError, match="`references` row 1 seems to be in German"):
+        check_language(["Emphysema.", "Kein Pleuraerguss.", "Herz nicht vergrößert."])
+    check_language(["Kein Pleuraerguss."], "radbert:folder")  # a checkpoint may read other languages

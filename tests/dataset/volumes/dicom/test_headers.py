@@ -54,7 +54,7 @@ def test_localizer_frames_and_missing_frames_are_found(tmp_path, caplog):
     datasets = series()
     datasets[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
     assert len(read(write(tmp_path / "localizer", [enhanced(datasets)])).stored) == 11
-    assert "1 localizers" in caplog.text
+    assert "localizers (1)" in caplog.text
     assert_refused(write(tmp_path / "gap", [enhanced(series()[:4] + series()[5:])]), "1 missing slices")
     short = enhanced(series())
     short.NumberOfFrames = 11

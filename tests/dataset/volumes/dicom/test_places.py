@@ -98,6 +98,15 @@ def test_a_slice_missing_at_a_spacing_of_one_mm_is_not_taken_for_rounding(tmp_pa
     assert_refused(write(tmp_path, moved(places, SliceThickness=1)), f"{len(gone)} missing slices.*spacing of 1 mm")
 
 
+def test_slices_that_all_lie_at_one_place_are_no_volume(tmp_path):
+    assert_refused(write(tmp_path, moved([7.5] * 12)), "ImagePositionPatient puts all 12 slices at one place")
+
+
+def test_a_spacing_that_changes_on_the_way_is_refused(tmp_path):
+    places = np.cumsum([3.0] * 20 + [3.45] * 20)
+    assert_refused(write(tmp_path, moved(places)), r"slices out of place, or positions that fit no spacing \(about 3")
+
+
 def test_a_declared_spacing_settles_what_few_rounded_positions_leave_open(tmp_path):
     places = np.floor(100 + 1.1 * np.arange(14))  # one gap of 2 mm: rounded, or a slice is missing
     assert_refused(write(tmp_path / "open", moved(places)), "1 missing slices.*then give SpacingBetweenSlices")

@@ -103,7 +103,17 @@ def test_what_is_no_ct_in_hu_is_refused(tmp_path, attributes, match):
     [
         *("HU", "hu", "Hu ", " HU", "H.U.", "[HU]", "(HU)", "'HU'", "H U", "HUs", "Hounsfield", "HOUNSFIELD UNITS"),
         *("Houndsfield Unit", "hounsfield_units", "Hounsfield-Unit", "Hounsfeld units", "HU (Hounsfield Units)"),
-        *("Hounsfield Units [HU]", "Hounsfield Unit (HU)", "US", "us", "", "unspecified"),
+        *("Hounsfield Units [HU]", "Hounsfield Unit (HU)", "HU - Hounsfield", "CT number [HU]"),
+        *(
+            "HU: Hounsfield",
+            "Hounsfield-Einheiten",
+            "Unidades Hounsfield",
+            "UNITES HOUNSFIELD",
+            "US",
+            "us",
+            "",
+            "unspecified",
+        ),
     ],
 )
 def test_hu_is_known_in_every_spelling(tmp_path, word):
@@ -131,6 +141,12 @@ def test_other_words_are_no_hu_and_named_with_the_file(tmp_path, word, shown):
 @pytest.mark.parametrize("attributes", [{"Modality": "ct"}, {"PhotometricInterpretation": "monochrome2"}])
 def test_other_words_of_a_closed_list_are_known_in_every_spelling(tmp_path, attributes):
     np.testing.assert_array_equal(hu(read(write(tmp_path, series(**attributes)))), marked_volume())
+
+
+@pytest.mark.parametrize("word", ["MIP", "VNC"])
+def test_a_projection_or_a_computed_image_is_told(tmp_path, caplog, word):
+    read(write(tmp_path, series(ImageType=["DERIVED", "SECONDARY", "AXIAL", word])))
+    assert caplog.messages == [f"series 1 of the scan: its ImageType has {word}, so its values may be no plain HU."]
 
 
 def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):

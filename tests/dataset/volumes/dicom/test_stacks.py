@@ -18,7 +18,7 @@ from helpers.dicom_series import (
 from helpers.marked_volume import marked_volume
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
-from ct_rate_pairs.volumes.dicom.stacks import set_aside
+from ct_rate_pairs.volumes.dicom.stacks import OF_ACQUISITION, set_aside
 
 
 AXIAL = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -63,13 +63,13 @@ def odd_one(kind: str):
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("localizer", "1 localizers"),
-        ("coronal", "1 coronal, sagittal or oblique images"),
-        ("sagittal, of another size", "1 coronal, sagittal or oblique images"),
-        ("dose page", "1 images of another kind than CT"),
-        ("dose page of the CT's class", "1 images without position and orientation"),
-        ("screenshot in colour", "1 colour images"),
-        ("segmentation", "1 images of another kind than CT"),
+        ("localizer", "localizers (1)"),
+        ("coronal", "coronal, sagittal or oblique images (1)"),
+        ("sagittal, of another size", "coronal, sagittal or oblique images (1)"),
+        ("dose page", "images of another kind than CT (SOPClassUID) (1)"),
+        ("dose page of the CT's class", "images without position and orientation (such as a page with the dose) (1)"),
+        ("screenshot in colour", "colour images (1)"),
+        ("segmentation", "images of another kind than CT (SOPClassUID) (1)"),
         ("report as PDF", "1 of the scan's 13 files are not DICOM images"),
     ],
 )
@@ -83,8 +83,8 @@ def test_several_odd_ones_are_counted_by_kind(tmp_path, caplog):
     odd = [odd_one(kind) for kind in ("localizer", "coronal", "dose page", "sagittal, of another size")]
     np.testing.assert_array_equal(hu(read(write(tmp_path, [*series(), *odd]))), marked_volume())
     assert caplog.messages == [
-        "Images of the scan that are no slices of a volume were skipped: 1 localizers, 1 images of another kind than "
-        "CT (SOPClassUID), 2 coronal, sagittal or oblique images."
+        "Images of the scan that are no slices of a volume were skipped: localizers (1), images of another kind than "
+        "CT (SOPClassUID) (1), coronal, sagittal or oblique images (2)."
     ]
 
 
@@ -157,18 +157,19 @@ def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keywo
 
 
 @pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"])
-@pytest.mark.parametrize("order", ["up", "down", "four per turn", "mixed"])
+@pytest.mark.parametrize("order", ["up", "down", "four per turn", "every sixth", "mixed"])
 def test_a_volume_whose_slices_are_numbered_one_by_one_is_one(tmp_path, keyword, order):
-    datasets = series()
+    datasets = slices(np.repeat(marked_volume(), 5, axis=2), AFFINE)
     numbers = {
-        "up": range(12),
-        "down": range(12)[::-1],
-        "four per turn": [k // 4 if keyword != "InstanceNumber" else k for k in range(12)],
-        "mixed": np.random.default_rng(0).permutation(12).tolist(),
+        "up": range(60),
+        "down": range(60)[::-1],
+        "four per turn": [k // 4 if keyword != "InstanceNumber" else k for k in range(60)],
+        "every sixth": [k % 6 * 10 + k // 6 for k in range(60)],
+        "mixed": np.random.default_rng(0).permutation(60).tolist(),
     }[order]
     for dataset, number in zip(datasets, numbers, strict=True):
         setattr(dataset, keyword, f"1015{number:02}" if keyword.endswith("Time") else int(number))
-    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), np.repeat(marked_volume(), 5, axis=2))
 
 
 def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, caplog):
@@ -179,6 +180,25 @@ def test_acquisitions_one_below_the_other_are_one_volume_and_told(tmp_path, capl
     assert caplog.messages == [
         "series 1 of the scan: its slices are read as one volume, but have 2 values of AcquisitionNumber."
     ]
+
+
+@pytest.mark.parametrize(("keyword", "one", "two"), [case for case in DIFFERENCES if case[0] in OF_ACQUISITION])
+@pytest.mark.parametrize("odd", [[5], [3, 8], [0, 4, 5, 11]])
+def test_slices_that_the_volume_would_lack_are_kept_and_told(tmp_path, caplog, keyword, one, two, odd):
+    datasets = series(**{keyword: one})
+    for k in odd:
+        setattr(datasets[k], keyword, two)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    assert caplog.messages == [
+        f"series 1 of the scan: its slices are read as one volume, but have 2 values of {keyword}."
+    ]
+
+
+def test_slices_of_two_patients_are_never_one_volume(tmp_path):
+    datasets = series()
+    for dataset in datasets[7:]:
+        dataset.StudyInstanceUID = f"{ROOT}.8"  # one below the other
+    assert_refused(write(tmp_path, datasets), r"several volumes(.|\n)*7 slices(.|\n)*StudyInstanceUID 2 of 2$")
 
 
 @pytest.mark.parametrize("shift", [2.0, 8.0, -1.3])
@@ -228,7 +248,7 @@ def test_the_choice_among_series_is_told(tmp_path, caplog):
     write(tmp_path, slices(marked_volume(), AFFINE, 3, Modality="MR"))
     read(tmp_path)
     assert caplog.messages == [
-        "Images of the scan that are no slices of a volume were skipped: 2 localizers.",
+        "Images of the scan that are no slices of a volume were skipped: localizers (2).",
         "Series 1 of the scan's 2 series was chosen (CT, 12 slices, 4 mm apart, pixels of 3 x 2 mm, kernel B30f): the "
         "others are no axial CT of 10 slices or more.",
     ]

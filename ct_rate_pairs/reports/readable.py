@@ -1,0 +1,231 @@
+"""
+Whether a text is a report that the rule labeler can read. Two kinds of text are none, but state no finding, and so
+would look like the report of a healthy chest: a missing report ("N/A"), and a report in another language than English.
+This file is also shipped beside the `evaluate` scripts.
+
+Terse English ("Emphysema.", "s/p CABG") must never be taken for another language. So a text counts as foreign only if
+there is evidence: letters of another script, or words of another language. A longer text in which hardly any word is
+English is foreign, too.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+
+# What stands in tables in the place of a text, in lower case and without accents, blanks and punctuation: "N/A" is
+# "na", "Not given." is "notgiven". Several may follow each other, one per section.
+_MARKS = re.compile(
+    r"(?:nan?|nat|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tba|tbc|tbd|tofollow|unavailable|"
+    r"(?:thereis)?(?:no|not|none)(?:yet)?(?:report(?:ed)?|texts?|data|value|content|impression|conclusion|information|"
+    r"given|written|available|applicable|provided|supplied|specified|stated|recorded|entered|dictated|documented|"
+    r"transcribed|found|done)(?:is|was|were|hasbeen)?(?:yet|available|given|written|provided|entered|dictated|found)?|"
+    r"reports?(?:is|are|was|were)?(?:yet)?(?:not(?:yet)?(?:available|given|written|provided|dictated|found)|missing|"
+    r"pending|tofollow|unavailable)|"
+    # Turkish, the language that CT-RATE's reports were translated from
+    r"rapor(?:u)?(?:yok(?:tur)?|verilmedi|bulunamadi)|yok(?:tur)?|(?:veril|belirtil|giril|yazil)m[ae](?:di|"
+    r"mis(?:tir)?)|"
+    r"mevcutdegil(?:dir)?|bilinmiyor|bos|"
+    # German, French, Spanish, Portuguese, Italian
+    r"ka|keineangaben?|keinbericht|nicht(?:angegeben|verfugbar|vorhanden)|entfallt|"
+    r"nondisponible|nonrenseigne|nonfourni|(?:pasde|aucun)(?:compte)?(?:rapport|rendu)|neant|"
+    r"nodisponible|noinformado|noespecificado|noaplica|sin(?:informe|datos|reporte)|"
+    r"nao(?:disponivel|informado|seaplica)|sem(?:laudo|dados)|non(?:disponibile|fornito)|nessunreferto|"
+    # Russian, Chinese, Japanese
+    r"нет(?:данных)?|неуказано|无|無|无报告|没有报告|暂无(?:报告)?|未提供|未填写|不详|未知|缺失|なし|記載なし)+"
+)
+_HEADING = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:", re.IGNORECASE)
+_LONGEST = 200  # characters; a longer text with letters is more than marks
+
+# Common words of English reports. Words that other languages share ("in", "no", "normal", "pleural") say nothing.
+_ENGLISH_WORDS = (
+    "the of and are were not with without there to both by from has have had been which that this these those its be "
+    "or any other than but seen noted observed detected present absent suggest suggesting suggestive consistent "
+    "compatible likely unlikely possible probable due into within along between through compared prior previous since "
+    "new old known stable unchanged mild moderate severe small large minimal slight marked right left upper lower "
+    "middle lung lungs lobes heart size chest airway airways wall rib ribs bone bones spine findings impression clear "
+    "enlarged thickened effusion effusions emphysema cardiomegaly lymphadenopathy adenopathy opacity opacities ground "
+    "glass node nodes nodules pulmonary coronary artery arteries vessel vessels aortic esophagus stomach kidney "
+    "kidneys liver gland glands gallbladder spleen breast axilla axillary fluid disease change changes increase "
+    "decrease post status appear appears catheter tube line port clips stent pacemaker mass masses cyst cysts "
+    "fracture fractures pneumonia edema fibrosis mosaic attenuation sequela sequelae band bands bulla bullae bleb "
+    "blebs collapse device devices bypass graft grafts surgery surgical follow up scan scans exam study image images "
+    "patient"
+)
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+_ENGLISH_ENDING = re.compile(r"\w{2,}(?:ing|ness|ally|ously|ed|ary|ity|ous|opathy|megaly|ecta(?:sis|ses|tic)|ght|ogy)")
+
+# For each language its common words, and pieces of words (`^` and `$` are the ends of a word), all without accents.
+# Left out is what English reports use too, also as an abbreviation ("sol", "sag", "la", "des") or in "et al".
+_WORDS = {
+    "Turkish": (
+        "ile bir bu yok veya olan olarak icin gore iki olup normaldir dogal acik sagda solda akciger kalp plevral "
+        "nodul lenf damar boyut kemik kontrol sonuc degil toraks mozaik",
+        r"^akciger|^plevra(?!l)|efuzyon|^nodulu$|^nodul(?:ler|de|un)|konsolidasyon|amfizem|atelektazi|bronsektazi|"
+        r"kalsif|^izlen|^saptan|^gorul|^gozlen|^dikkat|^mevcut|^degerlendir|^parankim|^loblar|^lobu(?:nda|nun)$|"
+        r"yogunlug|buzlu|kardiyo|^bulgu|(?:mis|mus)(?:tir|tur)$|m[ae]ktadir$|mektedir$|"
+        r"(?:ler|lar)(?:de|da|in|inde|inda|den|dan|i)$",
+    ),
+    "German": (
+        "und der das dem den ein eine einer eines einem einen ist sind ins mit nicht kein keine keinen keiner ohne "
+        "auf bei von vom zur zum auch nach sowie rechts links rechte linke rechten linken rechter linker beide beiden "
+        "beider lunge hinweis zeichen leber regelrecht altersentsprechend emphysem stauung raumforderung pneumonie "
+        "zustand kardiomegalie",
+        r"erguss|lappen|knoten|verkalk|verdicht|auffallig|rundherd|konsolidier|milchglas|^lungen|^herz|beidseit|"
+        r"nachweis|vergrosser|entzund|^befund|\wgross$|narbe|hernie$|ierung(?:en)?$|lich(?:e[nrms]?)?$|keit(?:en)?$",
+    ),
+    "French": (
+        "le les du un une sont sans avec dans pas aux sur sous ou aucun aucune deux droit droite gauche bronches "
+        "coeur taille normale lobaire moyen verre depoli nodulaire pneumopathie examen anomalie",
+        r"epanchement|^poumon|^emphyseme|^cardiomegalie$|^atelectasie|ganglionnaire|^pulmonaire|^opacites?$|"
+        r"^parenchym(?:e|ateux)$|(?:super|infer)ieure?s?$|aires$|^coronaire|^epaiss|eux$|euses?$|^adenopathie$",
+    ),
+    "Spanish": (
+        "el los las una con sin que por es sus ambos ambas vidrio deslustrado leve tamano dentro limites hallazgos "
+        "corazon lobulo ausencia evidencia torax estudio hiato",
+        r"^derrame|^nodulos?$|^enfisema|^cardiomegalia|^pulmon(?:es|ar|ares)?$|izquierd|^derech|^bronquie|"
+        r"^atelectasias?$|[aucn]cion(?:es)?$|^adenopatias?$|idad(?:es)?$|miento$|^pequen",
+    ),
+    "Portuguese": (
+        "dos das com sem um uma nao achados lobo vidro fosco sinais coracao exame",
+        r"^derrame|^nodulos?$|^pulm(?:ao|oes)$|esquerd|^direit|coes$|cao$|^bronquie|^linfonod|^enfisema|"
+        r"^cardiomegalia",
+    ),
+    "Italian": (
+        "il gli della delle dei degli nel nella nei con senza una sono alla di cuore reperti assenza",
+        r"versamento|^polmon|^sinistr[oaie]$|^destr[oaie]$|^linfonod|^ispess|zion[ei]$|^nodul[oi]$|^enfisema|^addens",
+    ),
+    "Dutch": (
+        "het een van zonder geen niet bij rechts rechter linker beide longen hart vergroot",
+        r"kwab|pleuravocht|afwijking|lymfekl|aanwijz|hartgroott|emfyseem",
+    ),
+    "Polish": (
+        "nie bez oraz sie jest plyn prawej prawym lewej lewym serce serca zmian zmiany widoczne",
+        r"^pluc[aou]?$|^oplucn|^guzk|^guzek|oskrzel|^stwierdz|^rozedm|^wezl",
+    ),
+    "Swedish, Danish or Norwegian": (
+        "och og utan uden uten inga ingen ikke inte hoger hoyre hojre vanster venstre begge",
+        r"^lung(?:or|er|erne|ene|orna)$|^pleurav[ae]|^hjart|^hjert|fort[ae]tning|forstor",
+    ),
+    "Indonesian or Malay": (
+        "tidak tak dan pada kedua kanan kiri tampak dengan dari terdapat",
+        r"^paru|^efusi$|^jantung",
+    ),
+    "Romanian": ("fara lichid stang stanga drept dreapta noduli este", r"^plaman|^revars"),
+    "Czech or Slovak": ("bez je jsou vlevo vpravo srdce uzliny loziska nejsou", r"^plic|vypot"),
+    "Hungarian": ("nem egy jobb oldali folyadek", r"^tudo|lathato|^mellka"),
+    "Finnish": ("ei ja oikea vasen nestetta", r"^keuhko|^imusolm"),
+}
+_LANGUAGES = {name: (frozenset(words.split()), re.compile(pieces)) for name, (words, pieces) in _WORDS.items()}
+# Letters that tell a language. Any other accent only tells that the word is not English.
+_LETTERS = {
+    **{"Turkish": "ğşı", "German": "äß", "French": "èëù", "Spanish": "ñ", "Portuguese": "ãõ", "Polish": "łąęśżź"},
+    **{"Czech or Slovak": "ěřů", "Hungarian": "őű", "Romanian": "ățș"},
+}
+_NAMES = ("behçet", "sjögren", "ménière", "röntgen", "schönlein", "löfgren", "waldenström", "guérin", "naïve")
+# A script, as the Unicode names of its letters begin -> the language that is mostly written in it.
+_SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "THAI": "Thai"}
+_DENSE = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # scripts in which a letter says as much as several Latin ones
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_FEW = 8  # words; a shorter text may consist of names of findings alone
+_UNKNOWN = "a language other than English"
+
+
+def foreign_language(text: str) -> str | None:
+    """
+    The language of a text that is not in English, as a guess, such as `"German"`, `"Chinese"`, `"the Cyrillic script"`
+    or `"a language other than English"`. `None` for English, and for a text that may be English.
+    """
+    text = unicodedata.normalize("NFKC", text)  # composes accents, and takes ligatures apart
+    if script := _foreign_script(text):
+        return script
+    words = _WORD.findall(text)
+    if not text.isupper():
+        words = [word for word in words if not (word.isupper() and len(word) <= 5)]  # abbreviations
+    kinds = Counter(kind for word in words for kind in _kinds(word.lower()))
+    english, foreign = kinds.pop("English", 0), kinds.pop("foreign", 0)
+    if foreign > english or (foreign > 1 and foreign > english / 4):
+        return kinds.most_common(1)[0][0] if kinds else _UNKNOWN
+    return _UNKNOWN if len(words) >= _FEW and english < len(words) / 12 else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _kinds(word: str) -> tuple[str, ...]:
+    """`"English"`, or `"foreign"` and the languages that a lower-case word belongs to; empty if it may be either."""
+    if word in _ENGLISH:
+        return ("English",)
+    plain = _without_accents(word)
+    languages = [
+        name
+        for name, (words, pieces) in _LANGUAGES.items()
+        if plain in words or pieces.search(plain) or any(letter in word for letter in _LETTERS.get(name, ""))
+    ]
+    if languages or (plain != word and word not in _NAMES):
+        return ("foreign", *languages)
+    return ("English",) if _ENGLISH_ENDING.fullmatch(word) else ()
+
+
+def _without_accents(word: str) -> str:
+    if word.isascii():
+        return word
+    decomposed = unicodedata.normalize("NFKD", word.replace("ı", "i").replace("ß", "ss").replace("ł", "l"))
+    return "".join(letter for letter in decomposed.replace("ø", "o") if not unicodedata.combining(letter))
+
+
+def _foreign_script(text: str) -> str | None:
+    """The language or script of a text that is not written in Latin letters for the most part, else `None`."""
+    if text.isascii():
+        return None
+    latin, scripts = 0, Counter()
+    for letter in filter(str.isalpha, text):
+        name = unicodedata.name(letter, "UNKNOWN")
+        if letter.isascii() or "LATIN" in name:
+            latin += 1
+        else:
+            scripts[name.split()[0]] += 1
+    weight = sum(number * (3 if script in _DENSE else 1) for script, number in scripts.items())
+    if weight < 3 or weight <= latin / 4:  # such as µm, or a Chinese word in brackets
+        return None
+    # A Japanese text has Chinese characters, too.
+    script = next((kana for kana in ("HIRAGANA", "KATAKANA") if kana in scripts), scripts.most_common(1)[0][0])
+    return _SCRIPTS.get(script, f"the {script.capitalize()} script")
+
+
+def is_missing(text: object) -> bool:
+    """
+    Whether a text is missing: `None`, the NaN of an empty cell, a text without letters and digits ("", "-", "."), or a
+    mark that stands for a missing text ("Not given.", "N/A", "null", "No report.", "Yok"), whatever its case and
+    punctuation. "Normal." and "No finding." are reports.
+    """
+    if not isinstance(text, str):
+        return True
+    if len(text) > _LONGEST:
+        return not any(map(str.isalnum, text))
+    plain = unicodedata.normalize("NFKD", _HEADING.sub(" ", text).casefold()).replace("ı", "i")
+    letters = "".join(filter(str.isalnum, plain))
+    return not letters or bool(_MARKS.fullmatch(letters))
+
+
+def check_given(references: Sequence[str | None]) -> None:
+    """Raises a `ValueError` that names the first missing reference report."""
+    for row, text in enumerate(references):
+        if is_missing(text):
+            raise ValueError(
+                f"`references` row {row} is no report: {text!r}. What is missing cannot be scored, and is no normal "
+                "report: leave the row out together with its prediction."
+            )
+
+
+def check_english(texts: Sequence[str], what: str) -> None:
+    """Raises a `ValueError` that names the first text in another language. `what` names the texts."""
+    for row, text in enumerate(texts):
+        if language := foreign_language(text):
+            raise ValueError(
+                f"`{what}` row {row} seems to be in {language}. The labeler 'rules' reads English only: it would find "
+                "nothing there and take the report for a normal one. Pass the 18 labels of each report in the place "
+                "of its text, or an English translation. `label_reports` takes another `labeler=`; `ct_report_text` "
+                "compares words in any language."
+            )

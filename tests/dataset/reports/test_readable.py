@@ -1,0 +1,123 @@
+"""What is no report at all, and what is a report in another language."""
+
+import pandas as pd
+import pytest
+from helpers.paths import ROOT
+
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import check_english, check_given, foreign_language, is_missing
+from ct_rate_pairs.reports.rules import split_sentences
+
+
+# 800 real reports with manual labels, which may not be shipped with the project.
+DEV_REPORTS = ROOT.parent / "shared" / "data" / "report_labels_dev.csv"
+
+MARKS = [
+    *("", " ", "\n\t", "\xa0", "\u200b", "-", "--", "—", ".", "...", "?", "*", "[ ]"),
+    *("None", "NONE.", "nan", "NaN", "null", "NULL", "nil", "N/A", "n/a.", "N.A.", "#N/A", "<NA>", "undefined"),
+    *("Not given.", "not given", "NOT GIVEN ", "Not Given..", "[Not given]", "not-given", "NOT_GIVEN", "None given"),
+    *("No report.", "no report available", "Report not available.", "Report pending", "No report yet", "No data"),
+    *("not available", "Unavailable", "not provided", "Not reported", "not specified", "unknown", "(blank)", "TBD"),
+    *("Yok", "YOK.", "Verilmedi", "VERİLMEDİ.", "Belirtilmemiş", "Rapor yok", "Bilinmiyor"),
+    *("keine Angabe", "k.A.", "non disponible", "no disponible", "não informado", "нет", "нет данных", "无", "未提供"),
+    *("Not given. Not given.", "Findings: Not given.\nImpression: Not given.", "FINDINGS: - IMPRESSION: -"),
+]
+REPORTS = [
+    *("Normal.", "Unremarkable.", "Negative.", "Clear.", "Stable.", "No change.", "No finding.", "No findings."),
+    *("No nodule.", "None of the nodules is enlarged.", "No abnormality was found.", "NAD", "5 mm", "Unknown nodule."),
+    *("Findings: Normal. Impression: Not given.", "No data on the kidneys. Emphysema.", "Not enlarged."),
+]
+
+# Terse English of all kinds: single findings, abbreviations, names, Latin.
+TERSE = [
+    *(f"{label}." for label in LABELS),
+    *LABELS,
+    *("Emphysema", "Cardiomegaly", "Honeycombing.", "Bullae", "GGO", "UIP.", "IPF", "LAP", "Hilar LAP.", "Atheroma"),
+    *(
+        "s/p CABG",
+        "s/p CABG, LIMA-LAD",
+        "PICC in SVC.",
+        "ETT 3 cm above carina",
+        "DES in LAD",
+        "GGN RUL 5 mm",
+        "No LAP",
+    ),
+    *("Consolidation RLL.", "Tree-in-bud.", "Kerley B lines", "Schmorl nodes", "Pectus excavatum", "Situs inversus"),
+    *(
+        "Behçet's disease",
+        "Sjögren",
+        "Röntgen",
+        "de novo lesion",
+        "en bloc resection",
+        "et al",
+        "per se",
+        "Ao calcification",
+    ),
+    *("Bilateral pleural effusions.", "Subsegmental atelectasis bilateral lower lobes", "Thorax normal", "Normal CT"),
+    *("Pneumonia?", "Covid-19 pneumonia", "Hepatic steatosis", "Cholelithiasis", "Osteophytes", "µm 5 cm², 3 × 4 mm"),
+    "Emphysema, bullae, honeycombing, bronchiectasis, fibrosis, atelectasis, consolidation, nodules, cardiomegaly",
+]
+FOREIGN = {
+    "Turkish": ["Sağ akciğer üst lobda nodül izlendi.", "Sol akcigerde konsolidasyon mevcut.", "PLEVRAL EFÜZYON YOK."],
+    "German": ["Kein Nachweis eines Pleuraergusses.", "Konsolidierung.", "Herz normal groß.", "KEIN PLEURAERGUSS."],
+    "French": ["Épanchement pleural droit.", "Pas de nodule pulmonaire.", "Calcifications coronaires."],
+    "Spanish": ["Derrame pleural derecho.", "Sin hallazgos patológicos.", "Nódulo pulmonar en el lóbulo superior."],
+    "Portuguese": ["Derrame pleural à direita.", "Nódulo no pulmão esquerdo.", "Exame normal."],
+    "Italian": ["Versamento pleurico destro.", "Assenza di noduli polmonari."],
+    "Dutch": ["Geen pleuravocht.", "Hart niet vergroot."],
+    "Polish": ["Płyn w prawej jamie opłucnej.", "Bez zmian ogniskowych."],
+    "Chinese": ["右肺上叶结节。", "右肺 nodule 5 mm"],
+    "Japanese": ["両側胸水を認める。"],
+    "Korean": ["흉수 없음."],
+    "the Cyrillic script": ["Плевральный выпот справа."],
+    "the Arabic script": ["انصباب جنبي أيمن"],
+    "the Greek script": ["Πλευριτική συλλογή δεξιά."],
+    "a language other than English": ["Mapafu yote mawili ni safi na hakuna dalili za ugonjwa wa moyo."],
+}
+
+
+@pytest.mark.parametrize("mark", [*MARKS, None, float("nan"), pd.NA])
+def test_a_mark_of_a_missing_text_is_no_report(mark):
+    assert is_missing(mark)
+
+
+@pytest.mark.parametrize("text", [*REPORTS, *TERSE])
+def test_a_short_report_is_not_missing(text):
+    assert not is_missing(text)
+
+
+@pytest.mark.parametrize("text", [*TERSE, *REPORTS])
+def test_terse_english_is_not_taken_for_another_language(text):
+    assert foreign_language(text) is None
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [(language, text) for language in FOREIGN for text in FOREIGN[language]]
+)
+def test_another_language_is_named(language, text):
+    assert foreign_language(text) == language
+
+
+def test_a_report_with_a_part_in_another_language_is_foreign_but_a_name_or_a_word_is_not():
+    english = (
+        "There is a 5 mm nodule in the right upper lobe. No pleural effusion was detected. The heart is enlarged."
+    )
+    assert foreign_language(f"{english} Sağ akciğerde konsolidasyon izlendi. Plevral efüzyon saptanmadı.") == "Turkish"
+    assert foreign_language(f"{english} Rosenmüller fossa is normal.") is None
+    assert foreign_language(f"{english} (结节)") is None
+
+
+def test_messages_name_the_row_and_the_remedy():
+    with pytest.raises(ValueError, match=r"`references` row 2 is no report: 'N/A'.*leave the row out"):
+        check_given(["Normal.", "No nodule.", "N/A"])
+    check_given(["Normal."])
+    with pytest.raises(ValueError, match=r"`predictions` row 1 seems to be in German.*Pass the 18 labels.*`labeler=`"):
+        check_english(["Normal.", "Kein Pleuraerguss."], "predictions")
+    check_english(TERSE, "predictions")
+
+
+@pytest.mark.skipif(not DEV_REPORTS.exists(), reason=f"{DEV_REPORTS} is not here: CT-RATE's licence keeps it out")
+def test_no_real_report_nor_any_of_its_sentences_is_foreign():
+    texts = pd.read_csv(DEV_REPORTS)["report_text"]
+    assert [text for text in texts if foreign_language(text) or is_missing(text)] == []
+    assert [sentence for text in texts for sentence in split_sentences(text) if foreign_language(sentence)] == []
