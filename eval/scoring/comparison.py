@@ -9,6 +9,7 @@ from ct_rate_pairs.eval.metrics.crg import crg_score
 from ct_rate_pairs.eval.metrics.label_metrics import accuracy_scores, coverage_scores, label_statistics
 from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, prepare, text_statistics
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import check_language, label_predictions
 
@@ -46,7 +47,8 @@ def compare_reports(
     Returns:
         `dict`: maps each metric to `first`, `second`, `difference`, `ci` and `p`.
     """
-
+    if bertscore_model is not None:
+        check_name(bertscore_model)
     check_language(references, labeler)
 
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
