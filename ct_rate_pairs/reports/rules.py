@@ -298,8 +298,8 @@ def surroundings(clause: str, mark: re.Match) -> str:
     return clause[before[-1] if before else 0 : mark.end()] + ITEM_END.split(clause[mark.end() :], maxsplit=1)[0]
 
 
-# Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$` is
-# the end of a word.
+# Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$`
+# is the end of a word.
 DENIALS = (
     "absen aerat aspirat assess cannul case$ centesis clear deni deny devoid disappear discontinu drain earlier "
     "either evacuat evaluat event$ excis exclud expand explant extract fail favo former free$ gone h/o hidden history "
