@@ -230,3 +230,9 @@ def check_english(texts: Sequence[str], what: str) -> None:
                 "of its text, or an English translation. `label_reports` takes another `labeler=`; `ct_report_text` "
                 "compares words in any language."
             )
+
+
+def check_mostly_english(texts: Sequence[str], what: str) -> None:
+    """Raises a `ValueError` if most of the texts are in another language. A few such texts do no harm."""
+    if 2 * sum(foreign_language(text) is not None for text in texts) > len(texts):
+        check_english(texts, what)

@@ -8,9 +8,10 @@ from ct_rate_pairs.eval.metrics.crg import crg
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import check_given, check_mostly_english
 from ct_rate_pairs.trainer.hub_files import check_name
 
-from .labelers import check_language, label_predictions
+from .labelers import label_predictions
 
 
 def score_reports(
@@ -62,7 +63,9 @@ def score_reports(
     """
     if bertscore_model is not None:
         check_name(bertscore_model)
-    check_language([text for text in references if isinstance(text, str)], labeler)
+    check_given(references)
+    if labeler == "rules":  # where the references are in another language, so are the reports of a model
+        check_mostly_english(references, "references")
     stated, unread = label_predictions(predictions, labeler)
     by_patient = {"volumes": volumes, "ci": ci}
     covered = coverage(stated, labels, LABELS, **by_patient)
