@@ -15,8 +15,10 @@ def no_such(kind: str, path: str | Path) -> str:
             The path, as the user has given it.
     """
     asked = Path(path).expanduser()
-    if asked.exists():
+    if Path(path).exists():
         return f"{path} is no {kind}."
+    if asked.exists():  # where nothing has replaced the ~
+        return f"There is no {kind} {path} (is {asked} meant?)."
     told = f"There is no {kind} {path}"
     if not asked.parent.exists():
         while not asked.parent.exists():

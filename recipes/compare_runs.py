@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.predictions.store import count_cut, find_predictions, read_cut, read_predictions
     from ct_rate_pairs.eval.rows import references_of, select_volumes
     from ct_rate_pairs.eval.scoring.comparison import compare_reports
+    from ct_rate_pairs.reports.readable import is_missing
     from ct_rate_pairs.trainer.generation import cut_warning
     from ct_rate_pairs.trainer.row_settings import tell_assumed
 
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
         if warning := cut_warning(counts.get("cut", 0), len(volumes)):
             print(f"{name}: {warning}")
     print(f"labeler: {args.labeler}, recipe: {args.recipe}")
+    if any(empty := [sum(is_missing(run[volume]) for volume in shared) for run in runs]):
+        print(f"{empty[0]} and {empty[1]} reports hold no text. They count as reports without a finding.")
     if args.output_file:
         content = {"first": args.first, "second": args.second, "n": len(shared), **scoring, "metrics": result}
         content["cut"] = dict(zip(("first", "second"), cut, strict=True))

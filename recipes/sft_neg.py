@@ -172,6 +172,10 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
     )
+    if model_args.load_in_4bit and not getattr(model, "is_loaded_in_4bit", False):
+        raise ValueError(
+            "load_in_4bit=true: the weights were not loaded in 4 bits. Give a model that is not quantized."
+        )
     # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
     if before := find_row_settings(model_args.model_name_or_path, commit):
         setattr(model.config, KEY, before.content())
@@ -349,6 +353,9 @@ def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
     parser = parser or make_parser()
     recipe_args, args, model_args = parser.parse(argv, config="heter")
     idle = recipe_args.idle(args, model_args)
+    both = {"gradient_checkpointing", "activation_checkpointing"}
+    if both <= parser.typed and parser.values["gradient_checkpointing"] != parser.values["activation_checkpointing"]:
+        raise ValueError("--gradient_checkpointing and --activation_checkpointing are one option: give it once.")
     parser.refuse_idle(idle | idle_options(args))
     parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
     recipe_args.check_model(model_args)

@@ -174,6 +174,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
     from ct_rate_pairs.trainer.row_settings import KEY, settings_of
     from ct_rate_pairs.trainer.run_record import WriteRunRecord
+    from ct_rate_pairs.trainer.what_learns import format_what_learns, what_learns
 
     if recipe_args.negative not in ("none", "hard", "heter"):
         raise ValueError(
@@ -215,6 +216,8 @@ def main(argv: Sequence[str]) -> None:
             WriteRunRecord("ct-rate-pairs train-matcher", parser.values, parser.given),
         ],
     )
+    if trainer.is_world_process_zero():
+        print(format_what_learns(what_learns(model)), flush=True)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     trainer.accelerator.end_training()  # only the main process continues

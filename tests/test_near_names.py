@@ -8,6 +8,8 @@ from helpers.command import call
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 import ct_rate_pairs.__main__ as commands
+from ct_rate_pairs.eval import score_reports
+from ct_rate_pairs.eval.scoring.comparison import compare_reports
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.trainer.hub_files import check_name, not_readable
 
@@ -35,6 +37,12 @@ def runs(tmp_path, monkeypatch):
 )
 def test_near_names_are_told(runs, path, told):
     assert no_such("folder", path) == told
+
+
+def test_a_home_that_nobody_has_filled_in_is_told(runs, monkeypatch):
+    monkeypatch.setenv("HOME", str(runs))
+    assert no_such("folder", "~/runs") == f"There is no folder ~/runs (is {runs / 'runs'} meant?)."
+    assert f"(is {runs / 'runs'} meant?)" in no_such("folder", "~/rns")
 
 
 def test_the_whole_path_is_told_where_the_whole_path_was_given(runs):
@@ -67,6 +75,15 @@ def test_data_that_is_not_there_is_told_by_its_name(runs):
 def test_the_folder_in_a_copy_is_told_to_be_one_too_deep(runs):
     with pytest.raises(FileNotFoundError, match=r"holds no folder `dataset/` \(is .*phantom_cohort meant\?\)"):
         load_dataset("ct_rate_pairs", data_dir="phantom_cohort/dataset")
+
+
+def test_scoring_tells_a_model_that_is_not_there_before_it_scores(runs):
+    labels, volumes = [[0] * 18], ["valid_1_a_1.nii.gz"]
+    for option in ({"bertscore_model": "./runs/hetr"}, {"labeler": "radbert:./runs/hetr"}):
+        with pytest.raises(FileNotFoundError, match="is runs/heter meant"):
+            score_reports(["A nodule."], ["A nodule."], labels, volumes=volumes, **option)
+        with pytest.raises(FileNotFoundError, match="is runs/heter meant"):
+            compare_reports(["A nodule."], ["A nodule."], ["A nodule."], labels, volumes, **option)
 
 
 @pytest.mark.parametrize(

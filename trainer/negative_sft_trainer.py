@@ -19,7 +19,7 @@ from ct_rate_pairs.readers import has_reader
 from .callbacks import NewNegativesEachEpoch
 from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
-from .pair_collator import PairCollator
+from .pair_collator import MM_PER_SECOND, PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
 from .row_settings import FILE, KEY, RowSettings, RowSettingsError, settings_of_dataset, write_row_settings
 from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
@@ -160,7 +160,7 @@ class NegativeSFTTrainer(SFTTrainer):
         self._last_log = time.monotonic()
 
     def _mark_model(self) -> None:
-        """Keeps the row settings in the model's configuration. Tells if the model comes from other rows."""
+        """Keeps the row settings with model and processor. Tells if the model comes from other rows."""
         config, settings = self.model.config, self.row_settings
         if settings is None:
             logger.warning(
@@ -177,6 +177,8 @@ class NegativeSFTTrainer(SFTTrainer):
                 )
             logger.warning("%s From now on, it is shown the new ones.", told)
         setattr(config, KEY, settings.content() if settings else {})
+        if (rate := self.data_collator.mm_per_second) != MM_PER_SECOND and self.data_collator.takes_video:
+            self.processing_class.video_processor.mm_per_second = rate  # saved with it
 
     def _get_dataloader(self, dataset: Dataset | IterableDataset, **kwargs) -> DataLoader:
         # With `on_error="skip"`, a scan that cannot be read must not end the training. A stream leaves it out itself.
@@ -381,8 +383,14 @@ class NegativeSFTTrainer(SFTTrainer):
     def _check_checkpoint(self, folder: Path) -> None:
         """Refuses a checkpoint of other rows, and tells if the optimizer is missing, so that it would start anew."""
         path = folder / FILE
-        before = RowSettings(json.loads(path.read_text()) if path.is_file() else {})
-        if self.row_settings and (changes := before.changes(self.row_settings.content())):
+        before, now = (
+            json.loads(path.read_text()) if path.is_file() else {},
+            (self.row_settings or RowSettings({})).content(),
+        )
+        changes = RowSettings(before).changes(now)
+        if before.get("tasks") and now.get("tasks") and set(before["tasks"]) != set(now["tasks"]):
+            changes.append(f"tasks {', '.join(before['tasks'])}, now {', '.join(now['tasks'])}")
+        if changes:
             raise RowSettingsError(
                 f"{folder} was trained on other rows: {'; '.join(changes)}. Resume with the options of its run, or "
                 "start a new run from its weights (--model_name_or_path)."

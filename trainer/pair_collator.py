@@ -19,6 +19,14 @@ from .chat_template import set_chat_template_kwargs
 # Share of the mean distance by which a slice may lie off its even place. Evenly spread slices are rounded to whole
 # planes, and lie closer; nearly all random ones (`slices="jitter"`) do not.
 _EVEN = 1 / 3
+MM_PER_SECOND = 10.0
+
+
+def saved_mm_per_second(processor: ProcessorMixin) -> float:
+    """The `mm_per_second` that a model was trained with, from its processor; `MM_PER_SECOND` if it was not changed."""
+    if "video_processor" not in processor.get_attributes():
+        return MM_PER_SECOND
+    return processor.video_processor.to_dict().get("mm_per_second", MM_PER_SECOND)
 
 
 class PairCollator:
@@ -50,8 +58,9 @@ class PairCollator:
     Args:
         processor ([`~transformers.ProcessorMixin`]):
             Processor of an image-text-to-text model. It must have a chat template, and its tokenizer a padding token.
-        mm_per_second (`float`, *optional*, defaults to `10.0`):
-            Depth in mm that counts as one second of video. Qwen2.5-VL has 2 positions per second. So with 10, slices
+        mm_per_second (`float`, *optional*):
+            Depth in mm that counts as one second of video. Defaults to that of the training, which the processor was
+            saved with, or 10. Qwen2.5-VL has 2 positions per second. So with 10, slices
             30 mm apart give the frame pairs the temporal positions 0, 12, 24, ...; for Qwen3-VL, the prompt has
             `<1.5 seconds>`, `<7.5 seconds>`, ... before them. Images do not use this value.
         chat_template_kwargs (`dict`, *optional*):
@@ -80,7 +89,7 @@ class PairCollator:
     """
 
     def __init__(
-        self, processor: ProcessorMixin, mm_per_second: float = 10.0, chat_template_kwargs: dict | None = None
+        self, processor: ProcessorMixin, mm_per_second: float | None = None, chat_template_kwargs: dict | None = None
     ):
         if not isinstance(processor, ProcessorMixin) or "image_processor" not in processor.get_attributes():
             raise ValueError(
@@ -88,7 +97,7 @@ class PairCollator:
                 "pass the processor of an image-text-to-text model, as AutoProcessor.from_pretrained loads it."
             )
         self.processor = processor
-        self.mm_per_second = mm_per_second
+        self.mm_per_second = saved_mm_per_second(processor) if mm_per_second is None else mm_per_second
         self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
         self.takes_video = self._takes_video()
         self.pixels = "pixel_values_videos" if self.takes_video else "pixel_values"

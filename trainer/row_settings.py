@@ -129,6 +129,7 @@ def write_row_settings(settings: RowSettings | None, folder: str | Path) -> None
     Without settings, an adapter is only marked as trained by this package.
     """
     content, weights = settings.content() if settings else None, Path(folder, ADAPTER_WEIGHTS)
+    Path(folder).mkdir(parents=True, exist_ok=True)  # FSDP may save its shards later
     if content:
         Path(folder, FILE).write_text(json.dumps(content, indent=2) + "\n")
     if weights.is_file():

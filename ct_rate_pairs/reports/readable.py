@@ -16,9 +16,10 @@ from functools import lru_cache
 
 
 # What stands in tables in the place of a text, in lower case and without accents, blanks and punctuation: "N/A" is
-# "na", "Not given." is "notgiven". Several may follow each other, one per section.
+# "na", "Not given." is "notgiven". "#NAME?" is what a spreadsheet makes of a text that begins with "-". Several may
+# follow each other, one per section.
 _MARKS = re.compile(
-    r"(?:nan?|nat|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tba|tbc|tbd|tofollow|unavailable|"
+    r"(?:nan?|nat|name|value|ref|div0|num|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tba|tbc|tbd|tofollow|unavailable|"
     r"(?:thereis)?(?:no|not|none)(?:yet)?(?:report(?:ed)?|texts?|data|value|content|impression|conclusion|information|"
     r"given|written|available|applicable|provided|supplied|specified|stated|recorded|entered|dictated|documented|"
     r"transcribed|found|done)(?:is|was|were|hasbeen)?(?:yet|available|given|written|provided|entered|dictated|found)?|"
@@ -229,3 +230,9 @@ def check_english(texts: Sequence[str], what: str) -> None:
                 "of its text, or an English translation. `label_reports` takes another `labeler=`; `ct_report_text` "
                 "compares words in any language."
             )
+
+
+def check_mostly_english(texts: Sequence[str], what: str) -> None:
+    """Raises a `ValueError` if most of the texts are in another language. A few such texts do no harm."""
+    if 2 * sum(foreign_language(text) is not None for text in texts) > len(texts):
+        check_english(texts, what)

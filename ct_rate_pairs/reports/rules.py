@@ -20,7 +20,8 @@ SENTENCE_END = re.compile(
 
 # "Indication: effusion" is a question and states nothing. In "Heart: enlarged", the heading is the subject.
 INDICATION = re.compile(
-    r"(?:(?:(?:past )?(?:clinical|medical) )?(?:indication|history|information|question|anamnesis|request|referral)|"
+    r"(?:(?:(?:past )?(?:clinical|medical|family) )?"
+    r"(?:indication|history|information|question|anamnesis|request|referral)|"
     r"clinical (?:detail|data|background)|pmh|reason for (?:the )?\w+|technique|protocol|comparison)s?:"
 )
 HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): ")
@@ -28,9 +29,10 @@ HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): ")
 HEADING_OF_DENIAL = re.compile(
     r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)"
 )
+CONTRACTION = re.compile(r"\b(?:(ca)|(\w+))n['’]t\b")
 # An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
 ANSWER = re.compile(
-    r"(?:: ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+]ve))(?:"
+    r"(?:: ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+](?:ve)?$)| (?=[-+]ve))(?:"
     r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|[-–−]|[-–−]ve)"
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
     r"|(?:yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
@@ -61,7 +63,7 @@ BREAK = re.compile(
 STATEMENT = re.compile(
     r"(?:an?|the|there|this|these|with|\d+|one|two|three|several|multiple|numerous|few|some|trace|minimal|mild|slight|"
     r"small|moderate|known|stable|unchanged|persistent|residual|new|now|only|just|merely|simply|positive for)\b"
-    r"(?!(?:(?! (?:is|are|was|were) ).)* n?or )"
+    r"(?!(?:(?! (?:is|are|was|were) ).)* n?or )|[^,]*\(\+\)"
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
@@ -83,7 +85,8 @@ NO = re.compile(
     r"clear of|lack of|lacks?(?! of)|devoid of|neg(?:ative)? for|denie[sd]|denying|"
     r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
     r"(?:removal|withdrawal|retrieval|explantation) of|"
-    r"(?:post|after|following|interval|successful) (?:drainage|evacuation|thora(?:co)?centesis) (?:of|for)|"
+    r"(?:post|after|following|interval|successful) "
+    r"(?:drainage|evacuation|thora(?:co)?centesis|resection|excision) (?:of|for)|"
     r"rather than|instead of|as opposed to|favou?r\w* (?:[\w-]+ ){0,6}?(?P<over>over)|"
     r"low (?:likelihood|probability|suspicion) (?:of|for)|"
     r"(?:evaluate|evaluation|assess|assessment|search|look) for|rul(?:e|es|ing) out|r/o|to (?:exclude|look for)|"
@@ -92,7 +95,8 @@ NO = re.compile(
     r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
     r"(?:not |un)(?:accompanied by|associated with)|"
-    r"(?P<thought>if|in case of|in the event of|(?<=^)should|history of|h/o|risk (?:of|for)|predisposed to))\b"
+    r"(?P<thought>if(?! any\b| [\w ]{1,30}persist)|in case of|in the event of|(?<=^)should|history of|h/o|"
+    r"risk (?:of|for)|predisposed to))\b"
 )
 # What is only thought of, or was so once, ends at a comma or a verb: "if a nodule develops", "a history of emphysema".
 THOUGHT_END = re.compile(r",| (?:is|are|was|were|has|have|had|with|who|now) ")
@@ -108,8 +112,9 @@ TOO_POOR = (
 )
 # What is done with a device or a fluid. "Withdrawn by 2 cm" and "drained and smaller" leave it in place.
 TAKEN = (
-    r"(?:removed|withdrawn|retrieved|explanted|extracted|discontinued|decannulated|drained|evacuated|aspirated|tapped|"
-    r"(?:taken|pulled) out|pulled)\b(?! (?:by|back|to|into|through|via|\d|slightly|partially))"
+    r"(?:removed|resected|excised|withdrawn|retrieved|explanted|extracted|discontinued|decannulated|"
+    r"drained|evacuated|aspirated|tapped|(?:taken|pulled) out|pulled)\b"
+    r"(?! (?:by|back|to|into|through|via|\d|slightly|partially))"
     r"(?!.*\b(?:decreas|reduc|residual|remain|persist|smaller|still|recur|re-?accumul|replac|exchang))"
 )
 REMOVABLE = (
@@ -119,7 +124,8 @@ REMOVABLE = (
 # ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
-    r"(?:not|never|no longer|none(?: (?:is|are|was|were))?) (?:been |be |(?:clear|significant|obvious|definite)ly )?"
+    r"(?:not|never|no longer|no more|none(?: (?:is|are|was|were))?) "
+    r"(?:been |be |(?:clear|significant|obvious|definite)ly )?"
     rf"(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
     r"(?:is|are|was|were|has|have) (?:all |now )?gone)\b(?! (?:almost|nearly|partial|part|large|most))"
@@ -131,10 +137,10 @@ NOT_SEEN = re.compile(
     r"|(?:can|could) be (?:\w+ly )?(?:excluded|ruled out)\b"
     rf"|(?:cannot|can not|could not) be (?:excluded|ruled out)(?={TOO_POOR})"
     rf"|(?P<before>(?:unlikely|improbable)(?=$|{BESIDE})|(?:is|are|was|were|seems?|considered|thought) less likely|"
-    r"(?<=(?:as|ve|ad|ly) )cleared\b|cleared$|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
+    r"(?<=(?:as|ve|ad|ly) )cleared\b|(?:cleared|excluded)$|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
     r"(?:may|might|could) (?:be|have been) (?:missed|overlooked|obscured|hidden)|"
     r"(?:cannot|can not|could not) be (?:assessed|evaluated|judged)\b(?! \w+ly)|"
-    rf"(?:{REMOVABLE}|effusions?|fluid) {TAKEN}|removal\b(?! of))"
+    rf"(?:{REMOVABLE}|effusions?|fluid) {TAKEN}|{REMOVABLE} out$|removal\b(?! of))"
     r")"
     rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected" denies both
     r"|\b(?:total|complete) (?:regression|resolution|disappearance|clearing)(?! of)\b"
@@ -142,7 +148,7 @@ NOT_SEEN = re.compile(
     rf"|^(?:in|on) (?:the |his |her )?{EARLIER} [^,]*, there (?:is|are|was|were)\b(?=[^,]*$)"
     rf"|^there (?:is|are|was|were)\b(?=(?:(?! (?:that|which|also|not|{SEEN})\b)[^,])*"
     rf" (?:in|on) (?:the |his |her )?{EARLIER} \w+(?: of the patient)?(?: \(.*\))?$)"
-    r"|\bregressed (?:completely|totally)\b|\b(?:is|are|was|were) not$|\(-\)"
+    r"|\bregressed (?:completely|totally)\b|\b(?:is|are|was|were) not$|\(-\)|-free\b"
 )
 # A denied change, as in "no interval improvement in the effusion": what did not change is there.
 CHANGE = (
@@ -164,7 +170,9 @@ QUALITY = (
 NOT_A_NEGATION = re.compile(
     r"\b(?:"
     rf"(?:no|without|lack of|absence of|not (?:show|demonstrate|reveal)) {QUALITY}{CHANGE}"
-    r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?: \w+){0,3} (?:sizes?|numbers?|dimensions?)"
+    r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?!.* (?:heart|cardi))(?: \w+){0,3} "
+    r"(?:sizes?|numbers?|dimensions?)"
+    r"|(?:no|not) (?:more|less|fewer) than"
     r"|lack of (?:\w+ )?(?:contrast|material)"
     r"|not (?:\w+ )?distinguished from"
     rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
@@ -290,15 +298,15 @@ def surroundings(clause: str, mark: re.Match) -> str:
     return clause[before[-1] if before else 0 : mark.end()] + ITEM_END.split(clause[mark.end() :], maxsplit=1)[0]
 
 
-# Every negation above holds one of these strings within one word, so most sentences need not be searched for
-# negations.
-# `$` is the end of a word.
+# Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$`
+# is the end of a word.
 DENIALS = (
     "absen aerat aspirat assess cannul case$ centesis clear deni deny devoid disappear discontinu drain earlier "
-    "evacuat evaluat event$ exclud expand explant extract fail favo former free$ gone h/o hidden history if$ improbab "
-    "instead lack less$ look low$ missed natural neg nil$ no$ none$ nor$ normal not obscured old$ opposed either "
-    "overlook preced predispos preserv previous prior pulled r/o rather regress remov resol resorp retriev risk rul "
-    "search should taken tapped unable unaccomp unassoc unlikely unremark vanish w/o withdraw without never"
+    "either evacuat evaluat event$ excis exclud expand explant extract fail favo former free$ gone h/o hidden history "
+    "if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal not n’t "
+    "obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress remov "
+    "resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark vanish "
+    "w/o withdraw without"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -317,6 +325,17 @@ def hinted_by(word: str) -> frozenset[int]:
     return frozenset(index for stem, index in _STEMS if stem in word)
 
 
+def write_plainly(sentence: str) -> str:
+    """A lower-case sentence with contractions in full, and with signs in the place of answers."""
+    if "n't" in sentence or "n’t" in sentence:
+        sentence = CONTRACTION.sub(lambda mark: "cannot" if mark[1] else f"{mark[2]} not", sentence)
+    if any(sign in sentence for sign in ":(+–—") or " -" in sentence:
+        sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
+    if " now" in sentence:
+        sentence = NOW.sub(r"now \1", sentence)
+    return sentence
+
+
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
@@ -325,11 +344,7 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
     labels = hinted - {DENIAL}
     if not labels:
         return ()
-    sentence = " ".join(words)
-    if any(sign in sentence for sign in ":(+–—") or " -" in sentence:
-        sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
-    if " now" in sentence:
-        sentence = NOW.sub(r"now \1", sentence)
+    sentence = write_plainly(" ".join(words))
     if ":" in sentence:
         if INDICATION.match(sentence):
             return ()

@@ -29,7 +29,7 @@ ARTERY = (
     r"(?<!coronary )(?<!descending )(?<!circumflex )(?<!splenic )(?<!hepatic )(?<!renal )(?<!mesenteric )"
     # "Three-vessel coronary calcification", "in all three vessels"
     r"(?<!one[- ])(?<!two[- ])(?<!three[- ])(?<!single[- ])(?<!double[- ])(?<!triple[- ])(?<!multi)(?<!multi[- ])"
-    r"(?<![1-3][- ])"
+    r"(?<!four[- ])(?<![1-4][- ])"
     r"(?:vascular|vessel|arter(?:y|ies|ial)\b)"
 )
 CORONARY = r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending"
@@ -51,11 +51,10 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "Medical material": (
         Term(
             r"catheter|chemoport|mediport|tracheostom|gastrostom|nasogastric|pacemaker|electrode|defibrillator|"
-            r"pigtail|swan-?ganz|hickman|broviac|perma-?cath|pleurx|assist device|balloon pump|stimulator|"
+            r"pigtail|swan-?ganz|hickman|broviac|pleurx|assist device|balloon pump|stimulator|"
             r"loop recorder|hardware"
         ),
-        # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and findings "in line with"
-        # others.
+        # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and "in line with".
         Term(
             r"\b(?:venous|subclavian|jugular|ij|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|cvp?|"
             r"tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
@@ -66,12 +65,12 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"valve (?:\w+ )?(?:replace|prosthe)"
         ),
         Term(
-            r"\b(?:ports?|port-?a-?cath\w*|picc|cannulas?|cannulae|tubes?|peg|a?icd|devices?|stent(?:s|ed|ing)?|"
-            r"lvads?|iabp|ett|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
+            r"\b(?:ports?|(?:port-?a-?|perma?-?|vas-?)cath\w*|picc|cannulas?|cannulae|tubes?|peg|a?icd|devices?|"
+            r"stent(?:s|ed|ing)?|lvads?|iabp|ett|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
         ),
         Term(
             r"\b(?:coils?|(?:endo)?grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|"
-            r"(?:cava|caval|ivc) filter)\b"
+            r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?)\b"
         ),
         Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
         # "Implant" alone is not enough: a tumour has implants on the peritoneum.
@@ -160,7 +159,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         ),
     ),
     "Pleural effusion": (
-        Term(r"pleur[^,.]{0,60}(effusion|fluid|liquid)|(?:effusion|fluid|liquid)[^,.]{0,60}pleur"),
+        Term(r"pleur[^,.]{0,60}(effusion|fluid|liquid)|(?:effusion|fluid|liquid)(?=[^,.]{0,60}pleur)"),
         Term(r"(?:hydro|hemo|haemo|chylo|pyo)(?:pneumo)?thorax|empyema"),
         Term(r"effusion", unless=r"pericardi|joint|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi"),
     ),
@@ -185,10 +184,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
 # label's strings, so most sentences need not be searched with the slower regular expressions above.
 STEMS: dict[str, str] = {
     "Medical material": (
-        "cathet port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
+        "cath port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
         "graft nasogastric prosthe arthroplast valve filter drain pigtail silicone metal clip screw fixator wire "
         "sutur sternotomy staple surgical fixation stabili implant vertebroplast swan-ganz swanganz hickman broviac "
-        "perma pleurx assist lvad iabp ett$ pump stimulator recorder hardware rod$ rods$ shunt tavr tavi line$ lines$"
+        "pleurx assist lvad iabp ett$ pump stimulator recorder hardware rod$ rods$ lead$ leads$ shunt tavr tavi "
+        "line$ lines$"
     ),
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",

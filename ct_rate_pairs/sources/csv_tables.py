@@ -2,7 +2,6 @@
 
 import ast
 import logging
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -92,8 +91,8 @@ def read_scans(
             "patient": [patient_of(name) for name in names],
             "findings": reports["Findings_EN"],
             "impression": reports["Impressions_EN"],
-            "age": pd.array([_age(age) for age in metadata["PatientAge"]], dtype="Int16"),
-            "sex": metadata["PatientSex"],
+            "age": _ages(metadata, metadata_file),
+            "sex": _sexes(metadata, metadata_file),
             **labels.astype(np.int8),
         },
         index=names,
@@ -137,11 +136,14 @@ def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = 
         if missing:
             raise TableError(
                 f"{file} has no column '{missing[0]}' (it has: {', '.join(header[:20])}). CT-RATE's own file has "
-                "this column: download the file again, or write the phantom again."
+                "this column: download the file again, or write the phantom again. A spreadsheet must save it as CSV "
+                "in UTF-8, with commas."
             )
         table = pd.read_csv(file, usecols=[*columns, *(column for column in optional if column in header)])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise TableError(f"{file} is not a readable CSV: {error}. Download it again.") from error
+        raise TableError(
+            f"{file} is not a readable CSV: {error}. Download it again, or save it as CSV in UTF-8, with commas."
+        ) from error
     named = table["VolumeName"].astype(str).str.fullmatch(VOLUME_NAME)
     if not named.all():
         row = int(np.flatnonzero(~named)[0])
@@ -179,9 +181,28 @@ def _path(folder: str, name: str) -> str:
     return f"dataset/{folder}/{'_'.join(parts[:2])}/{'_'.join(parts[:3])}/{name}"
 
 
-def _age(age: str) -> int | None:
-    """Age in years from DICOM's age string, such as `036Y`; `None` for any other value."""
-    return int(age[:-1]) if isinstance(age, str) and re.fullmatch(r"\d{1,3}Y", age) else None
+def _ages(metadata: pd.DataFrame, file: Path) -> pd.Series:
+    """Ages in whole years from DICOM's age strings (`036Y`; months, weeks and days, too)."""
+    parts = metadata["PatientAge"].astype(str).str.extract(r"^(\d{1,3})([YMWD])$")
+    ages = parts[0].astype(float) // parts[1].map({"Y": 1, "M": 12, "W": 52, "D": 365}).astype(float)
+    return _told(ages.astype("Int16"), metadata["PatientAge"], file, "as in DICOM: 036Y, 018M")
+
+
+def _sexes(metadata: pd.DataFrame, file: Path) -> pd.Series:
+    """The sex of each patient, `M` or `F`."""
+    words = metadata["PatientSex"].astype(str).str.strip().str.upper().replace({"MALE": "M", "FEMALE": "F"})
+    return _told(words.where(words.isin(["M", "F"]), None), metadata["PatientSex"], file, "M or F")
+
+
+def _told(read: pd.Series, cells: pd.Series, file: Path, form: str) -> pd.Series:
+    """Returns `read`, and tells of cells that hold something else than was expected and are left out."""
+    unread = cells[read.isna() & cells.notna()]
+    if len(unread):
+        logger.warning(
+            "%s: %d of the %d cells of %s are left out, the first: %r of %s. The column holds %s.",
+            file, len(unread), len(cells), cells.name, unread.iloc[0], unread.index[0], form,
+        )  # fmt: skip
+    return read
 
 
 def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:

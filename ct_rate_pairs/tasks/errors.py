@@ -18,6 +18,7 @@ from ct_rate_pairs.reports.flips import (
     possible_flips,
 )
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import check_mostly_english
 from ct_rate_pairs.reports.sentences import report_sentences
 
 from .task import Asked, Scans, Task
@@ -79,6 +80,7 @@ class Errors(Task):
     def of_split(cls, scans: Scans, options) -> Self:
         """The task of a split."""
         texts = scans.texts(options.target)
+        check_mostly_english(texts, "reports")
         return cls(scans.names, texts, scans.labels, scans.patients, options.prompt, options.seed)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:

@@ -50,6 +50,8 @@ CONNECT_TIMEOUT = 10.0  # seconds until an endpoint that is not there counts as 
 MM_PER_SECOND = 10.0  # of a video, as in `PairCollator`
 # Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
+# What servers say of an answer that met `max_tokens` before its end.
+CUT_REASONS = ("length", "max_tokens", "MAX_TOKENS", "max_output_tokens")
 # A refusal in words. Taken for a report, a refusal would state no finding and score as the report of a normal scan.
 REFUSAL = re.compile(
     r"[\W_]*(?:(?:i[’']m|i am) (?:\w+ ){0,2}sorry|sorry\b|(?:i|my) apolog|i regret|unfortunately,? (?:i|as)\b|"
@@ -315,8 +317,8 @@ def read_answer(response: httpx2.Response) -> Answer:
         return Answer("", "malformed", without_key(response.text)[:300])
     if refusal:
         return Answer("", "refusal", refusal)
-    if reason in ("length", "content_filter"):
-        return Answer("", reason, text)
+    if reason in (*CUT_REASONS, "content_filter"):
+        return Answer("", "length" if reason in CUT_REASONS else reason, text)
     report = without_thought(text)
     if not report:
         return Answer("", "thinking" if report is None else "empty", text or f"finish_reason {reason}")

@@ -9,8 +9,10 @@ from ct_rate_pairs.eval.metrics.crg import crg_score
 from ct_rate_pairs.eval.metrics.label_metrics import accuracy_scores, coverage_scores, label_statistics
 from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, prepare, text_statistics
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import check_given, check_mostly_english
+from ct_rate_pairs.trainer.hub_files import check_name
 
-from .labelers import check_language, label_predictions
+from .labelers import label_predictions
 
 
 def compare_reports(
@@ -46,8 +48,11 @@ def compare_reports(
     Returns:
         `dict`: maps each metric to `first`, `second`, `difference`, `ci` and `p`.
     """
-
-    check_language(references, labeler)
+    if bertscore_model is not None:
+        check_name(bertscore_model)
+    check_given(references)
+    if labeler == "rules":
+        check_mostly_english(references, "references")
 
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
         """Statistics of each report, for the label metrics and the text metrics."""

@@ -84,15 +84,6 @@ def label_predictions(reports: Sequence[str], labeler: str = "rules") -> tuple[n
     return labels, {"empty_predictions": int(empty.sum()), "foreign_predictions": int(foreign.sum())}
 
 
-def check_language(references: Sequence[str], labeler: str = "rules") -> None:
-    """
-    Raises a `ValueError` if most reference reports are in a language that the labeler does not read: then the reports
-    of a model are so, too. A few such references do no harm, because no labels are read from references here.
-    """
-    if labeler == "rules" and 2 * sum(foreign_language(text) is not None for text in references) > len(references):
-        check_english(references, "references")
-
-
 def _radbert_labels(texts: Sequence[str], labeler: str) -> np.ndarray:
     name, _, checkpoint = labeler.partition(":")
     if name != "radbert" or not checkpoint:

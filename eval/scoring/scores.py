@@ -8,8 +8,10 @@ from ct_rate_pairs.eval.metrics.crg import crg
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import check_given, check_mostly_english
+from ct_rate_pairs.trainer.hub_files import check_name
 
-from .labelers import check_language, label_predictions
+from .labelers import label_predictions
 
 
 def score_reports(
@@ -55,10 +57,15 @@ def score_reports(
         the label. An undefined number is `None`. Ready for `json.dump`.
 
     Raises:
+        `FileNotFoundError`: if `bertscore_model` is a path that does not exist.
         `ValueError`: for no reports, unequal numbers of reports and references, a missing reference, references in
             another language, or labels of a wrong shape or with values other than 0 and 1.
     """
-    check_language([text for text in references if isinstance(text, str)], labeler)
+    if bertscore_model is not None:
+        check_name(bertscore_model)
+    check_given(references)
+    if labeler == "rules":  # where the references are in another language, so are the reports of a model
+        check_mostly_english(references, "references")
     stated, unread = label_predictions(predictions, labeler)
     by_patient = {"volumes": volumes, "ci": ci}
     covered = coverage(stated, labels, LABELS, **by_patient)

@@ -62,7 +62,9 @@ def report_batch(
             save(report, out / name, key)
             done[name] = key
             stated = [finding.label for finding in report.findings if finding.stated]
-            told = f"{', '.join(stated) or 'no finding'}{' (cut at the limit of tokens)' * report.cut}"
+            told = (
+                f"{', '.join(stated) or report.unread or 'no finding'}{' (cut at the limit of tokens)' * report.cut}"
+            )
             print(f"[{number}/{len(scans)}] {name}: {told}", flush=True)
         if failures:
             write_json(failures, listed)

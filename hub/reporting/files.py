@@ -25,6 +25,8 @@ def format_report(report: ScanReport) -> str:
     lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
     if report.cut:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
+    if report.unread:
+        lines += [f"> **Not a readable report.** {report.unread} This says nothing about the scan.", ""]
     if report.told:
         lines += ["> **Read with a warning.** " + " ".join(report.told), ""]
     lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]

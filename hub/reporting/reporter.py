@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import foreign_language, is_missing
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
@@ -91,6 +92,9 @@ class ScanReport:
             missing then.
         told (`list[str]`):
             Warnings of the reader of the scan, such as an orientation that its header does not state.
+        unread (`str`, *optional*):
+            Why no finding can be read from the text: it holds no text, or is in another language than English. The
+            findings are then not stated, which says nothing about the scan.
     """
 
     name: str
@@ -104,6 +108,7 @@ class ScanReport:
     images: list[Image.Image] = field(repr=False)
     cut: bool = False
     told: list[str] = field(default_factory=list)
+    unread: str | None = None
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -186,6 +191,8 @@ class Reporter:
             ((text, cut),) = write_batch(
                 self.model, self.collator, [row], max_new_tokens=max_new_tokens, streamer=streamer
             )
+        if unread := why_unread(text):
+            logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
         if cut:
             logger.warning("The report of %s met its limit of %d tokens. %s", name, max_new_tokens, CUT)
         probabilities: list[float] | list[None] = [None] * len(LABELS)
@@ -218,6 +225,7 @@ class Reporter:
             images=row["images"],
             cut=cut,
             told=told,
+            unread=unread,
         )
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
@@ -228,6 +236,14 @@ class Reporter:
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]
         # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
         return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}
+
+
+def why_unread(text: str) -> str | None:
+    """Why the rule labeler cannot read a report; `None` if it can."""
+    if is_missing(text):
+        return "The model wrote no report."
+    language = foreign_language(text)
+    return f"The report seems to be in {language}, and findings are read from English only." if language else None
 
 
 @contextmanager

@@ -118,6 +118,43 @@ def test_not_given_is_never_taught(tree):
     assert not any("Not given" in text for text in texts)
 
 
+def test_marks_of_missing_texts_are_left_out_by_name_and_the_other_section_teaches(own_tree, caplog):
+    file = own_tree / "dataset/radiology_text_reports/validation_reports.csv"
+    table = pd.read_csv(file)
+    marks = ["-", "Yok", "N/A", "No report.", "#NAME?", "NOT GIVEN ", "null", "."]
+    table.loc[0:7, "Findings_EN"] = marks
+    table.loc[4:7, "Impressions_EN"] = marks[4:]
+    table.to_csv(file, index=False)
+    rows = load(own_tree, "none", split="test").with_format(None)
+    assert rows["volume"][:] == [f"valid_{i}_a_1.nii.gz" for i in (2, 3, 4, 9, 10, 11, 12)]
+    texts = [turn[0]["content"] for turn in rows["completion"]]
+    assert texts[:3] == [f"Impression: Impression {i}." for i in (1, 2, 3)]
+    assert not any(mark in text for text in texts for mark in ("Yok", "N/A", "No report", "#NAME"))
+    assert "5 of the 12 scans of CT-RATE's split 'test' have no findings+impression" in caplog.text
+    assert "the first: valid_1_a_1.nii.gz" in caplog.text
+
+
+def test_an_age_or_a_sex_that_cannot_be_read_is_told_and_left_out(own_tree, caplog):
+    file = own_tree / "dataset/metadata/validation_metadata.csv"
+    table = pd.read_csv(file).astype(object)
+    table.loc[0:3, "PatientAge"] = ["018M", "63", 63, None]
+    table.loc[0:3, "PatientSex"] = ["male", "Female", "1", None]
+    table.to_csv(file, index=False)
+    rows = load(own_tree, "none", split="test").with_format(None)
+    assert rows["age"][:5] == [1, None, None, None, 36]
+    assert rows["sex"][:5] == ["M", "F", None, None, "F"]
+    assert "2 of the 12 cells of PatientAge are left out, the first: '63' of valid_2_a_1.nii.gz" in caplog.text
+    assert "1 of the 12 cells of PatientSex are left out, the first: '1' of valid_3_a_1.nii.gz" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": "\t"}, {"encoding": "utf-16"}])
+def test_a_table_that_a_spreadsheet_saved_otherwise_is_refused_with_the_remedy(own_tree, options):
+    file = own_tree / "dataset/radiology_text_reports/train_reports.csv"
+    pd.read_csv(file).to_csv(file, index=False, **options)
+    with pytest.raises(ValueError, match=r"train_reports\.csv .*CSV in UTF-8, with commas"):
+        load(own_tree)
+
+
 def test_one_reconstruction_a_scan(own_tree):
     folder = own_tree / "dataset/valid_fixed/valid_3/valid_3_a"
     (folder / "valid_3_a_2.nii.gz").write_bytes((folder / "valid_3_a_1.nii.gz").read_bytes())

@@ -25,9 +25,11 @@ from transformers import TextStreamer
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.reporting import reporter as module
 from ct_rate_pairs.hub.reporting.files import format_report
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.trainer.generation import Written
 from ct_rate_pairs.trainer.row_settings import RowSettingsError
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -172,6 +174,19 @@ def test_a_reporter_says_which_model_wrote_the_report(reporter, reader_dir, scan
 def test_a_report_that_is_cut_short_is_a_report_too(reporter, scans):
     report = reporter.report(scans["mha"], max_new_tokens=1)
     assert len(report.findings) == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "The model wrote no report."), ("Kein Pleuraerguss, Herz nicht vergrößert.", "seems to be in German")],
+)
+def test_a_text_that_cannot_be_read_is_no_report_of_a_normal_scan(reporter, scans, text, told, monkeypatch, caplog):
+    monkeypatch.setattr(module, "write_batch", lambda *_, **__: [Written(text, False)])
+    report = reporter.report(scans["mha"])
+    assert told in report.unread and told in report.to_dict()["unread"] and told in format_report(report)
+    assert "says nothing about the scan" in caplog.text
+    monkeypatch.undo()
+    assert reporter.report(scans["mha"]).unread is None
 
 
 def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same_report(

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from datasets import load_dataset
 from helpers.command import call
 from helpers.loopback_endpoint import LoopbackEndpoint, error
+from helpers.tree import write_tree
 
 from ct_rate_pairs.eval.load_model import is_model_folder
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
@@ -59,6 +61,33 @@ def test_cut_reports_of_a_file_are_counted_or_told_as_unknown(tmp_path, tree, ca
     results = json.loads((tmp_path / "predictions_evaluation" / "results.json").read_text())["model"]
     assert (results["cut"], results["cut_share"], results["max_new_tokens"]) == (12, 1.0, 9)
     assert "12 of 12 reports (100.0%) met their limit of 9 tokens" in capsys.readouterr().out
+
+
+def test_reports_that_hold_no_text_or_are_not_in_english_are_counted_and_told(tmp_path, tree, capsys):
+    path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
+    whole = path.read_text()
+    path.write_text(whole.replace("Finding 3.", "").replace("Finding 4.", "N/A").replace("Finding 5.", "Kein Erguss."))
+    evaluate(path, tree)
+    results = json.loads((tmp_path / "predictions_evaluation" / "results.json").read_text())
+    told = [
+        (results[row]["empty_predictions"], results[row]["foreign_predictions"]) for row in ("model", "most_common")
+    ]
+    assert told == [(2, 1), (0, 0)]
+    assert "Of the 12 reports of model, 2 hold no text and 1 are not in English." in capsys.readouterr().out
+    (tmp_path / "whole.jsonl").write_text(whole)
+    compare(tmp_path / "whole.jsonl", path, tree, "--target", "findings")
+    assert "0 and 2 reports hold no text." in capsys.readouterr().out
+
+
+def test_references_in_another_language_are_refused_before_any_report_is_measured(tmp_path):
+    write_tree(tmp_path)
+    for file in tmp_path.glob("dataset/radiology_text_reports/*.csv"):
+        german = pd.read_csv(file).assign(Findings_EN="Kein Pleuraerguss. Herz nicht vergrößert.")
+        german.to_csv(file, index=False)
+    path = tmp_path / "predictions.jsonl"
+    path.write_text('{"volume": "valid_1_a_1.nii.gz", "report": "Kein Pleuraerguss."}\n')
+    with pytest.raises(ValueError, match="`references` row 0 seems to be in German"):
+        evaluate(path, tmp_path, "--target", "findings")
 
 
 def test_predictions_for_other_references_are_refused(tmp_path, tree):

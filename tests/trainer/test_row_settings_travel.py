@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import load_dataset
-from helpers.pair_trainer import make_model, make_trainer
+from helpers.pair_trainer import ROWS, make_dataset, make_model, make_trainer, options
 from helpers.tree import SPACING
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, read_row_settings
 from ct_rate_pairs.trainer.row_settings import (
     FILE,
     KEY,
@@ -31,12 +31,12 @@ OPTIONS = {"num_slices": 4, "spacing": SPACING, "validation_size": 0.0}
 LORA = LoraConfig(target_modules=r".*language_model.*_proj", r=2)
 
 
-def rows_of(tree, **options):
-    return load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **OPTIONS | options)
+def rows_of(tree, **given):
+    return load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **OPTIONS | given)
 
 
-def train(folder, rows, **options):
-    trainer = make_trainer(folder, dataset=rows, beta=0.0, max_steps=1, save_strategy="steps", save_steps=1, **options)
+def train(folder, rows, **given):
+    trainer = make_trainer(folder, dataset=rows, beta=0.0, max_steps=1, save_strategy="steps", save_steps=1, **given)
     trainer.train()
     trainer.save_model()
     return trainer
@@ -183,8 +183,8 @@ def test_what_is_assumed_is_told(tmp_path, caplog):
 
 def test_other_options_and_other_tasks_than_those_of_the_training_are_told(runs, caplog):
     name = str(runs / "run")
-    options = options_to_show(name, None, {"num_slices": 8, "spacing": SPACING}, "vqa")
-    assert options["num_slices"] == 8 and options["window"] == "paper"
+    shown = options_to_show(name, None, {"num_slices": 8, "spacing": SPACING}, "vqa")
+    assert shown["num_slices"] == 8 and shown["window"] == "paper"
     assert "num_slices 4, now 8." in caplog.text and "was trained on report, and not on vqa" in caplog.text
     caplog.clear()
     options_to_show(name, None, {"num_slices": 4}, "report")
@@ -200,13 +200,13 @@ def test_a_model_of_other_tasks_says_which_to_the_dataset_by_default(tree):
 
 def test_going_on_from_a_model_of_other_rows_is_told_and_with_an_adapter_refused(runs, tree, tmp_path, caplog):
     model, processor = make_model()
-    options = {"dataset": rows_of(tree, num_slices=6), "beta": 0.0, "made": (model, processor)}
+    given = {"dataset": rows_of(tree, num_slices=6), "beta": 0.0, "made": (model, processor)}
     model.config.ct_rate_pairs = json.loads((runs / "run" / FILE).read_text())
     with pytest.raises(RowSettingsError, match=r"other rows: num_slices 4, now 6.*without an adapter"):
-        make_trainer(tmp_path, peft_config=LORA, **options)
+        make_trainer(tmp_path, peft_config=LORA, **given)
     model, processor = make_model()
     model.config.ct_rate_pairs = json.loads((runs / "run" / FILE).read_text())
-    trainer = make_trainer(tmp_path, **options | {"made": (model, processor)})
+    trainer = make_trainer(tmp_path, **given | {"made": (model, processor)})
     assert "The model was trained on other rows: num_slices 4, now 6." in caplog.text
     assert trainer.model.config.ct_rate_pairs["num_slices"] == 6
 
@@ -224,6 +224,30 @@ def test_a_checkpoint_without_its_optimizer_is_told(runs, tree, tmp_path, caplog
         (checkpoint / file).unlink()
     make_trainer(tmp_path, dataset=rows_of(tree), beta=0.0, max_steps=2).train(resume_from_checkpoint=str(checkpoint))
     assert "optimizer and learning rate start anew" in caplog.text
+
+
+def test_a_checkpoint_of_other_tasks_is_not_resumed(runs, tree, tmp_path):
+    checkpoint = shutil.copytree(runs / "run" / "checkpoint-1", tmp_path / "checkpoint-1")
+    trainer = make_trainer(tmp_path, dataset=rows_of(tree, task="vqa"), beta=0.0, max_steps=2)
+    with pytest.raises(RowSettingsError, match="tasks report, now vqa"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+@pytest.mark.parametrize("rate", [20.0, None])
+def test_the_rate_of_depth_travels_with_the_processor(tmp_path, rate):
+    model, processor = make_model()
+    trainer = NegativeSFTTrainer(
+        model=model,
+        args=NegativeSFTConfig(**options(tmp_path, beta=0.0)),
+        train_dataset=make_dataset(ROWS),
+        data_collator=PairCollator(processor, mm_per_second=rate),
+        processing_class=processor,
+    )
+    trainer.save_model()
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert PairCollator(loaded).mm_per_second == (rate or 10.0)
+    told = PairCollator(loaded).prompts(ROWS[:1])["second_per_grid_ts"].tolist()
+    assert told == trainer.data_collator.prompts(ROWS[:1])["second_per_grid_ts"].tolist()
 
 
 def test_settings_compare_as_json(tree):

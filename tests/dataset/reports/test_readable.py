@@ -5,7 +5,13 @@ import pytest
 from helpers.paths import ROOT
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_english, check_given, foreign_language, is_missing
+from ct_rate_pairs.reports.readable import (
+    check_english,
+    check_given,
+    check_mostly_english,
+    foreign_language,
+    is_missing,
+)
 from ct_rate_pairs.reports.rules import split_sentences
 
 
@@ -14,7 +20,23 @@ DEV_REPORTS = ROOT.parent / "shared" / "data" / "report_labels_dev.csv"
 
 MARKS = [
     *("", " ", "\n\t", "\xa0", "\u200b", "-", "--", "—", ".", "...", "?", "*", "[ ]"),
-    *("None", "NONE.", "nan", "NaN", "null", "NULL", "nil", "N/A", "n/a.", "N.A.", "#N/A", "<NA>", "undefined"),
+    *(
+        "None",
+        "NONE.",
+        "nan",
+        "NaN",
+        "null",
+        "NULL",
+        "nil",
+        "N/A",
+        "n/a.",
+        "N.A.",
+        "#N/A",
+        "#NAME?",
+        "#VALUE!",
+        "<NA>",
+        "undefined",
+    ),
     *("Not given.", "not given", "NOT GIVEN ", "Not Given..", "[Not given]", "not-given", "NOT_GIVEN", "None given"),
     *("No report.", "no report available", "Report not available.", "Report pending", "No report yet", "No data"),
     *("not available", "Unavailable", "not provided", "Not reported", "not specified", "unknown", "(blank)", "TBD"),
@@ -114,6 +136,13 @@ def test_messages_name_the_row_and_the_remedy():
     with pytest.raises(ValueError, match=r"`predictions` row 1 seems to be in German.*Pass the 18 labels.*`labeler=`"):
         check_english(["Normal.", "Kein Pleuraerguss."], "predictions")
     check_english(TERSE, "predictions")
+
+
+def test_few_texts_in_another_language_do_no_harm_but_most_are_refused():
+    check_mostly_english(["Emphysema.", "Normal.", "Kein Pleuraerguss."], "texts")
+    check_mostly_english([], "texts")
+    with pytest.raises(ValueError, match="`texts` row 1 seems to be in German"):
+        check_mostly_english(["Emphysema.", "Kein Pleuraerguss.", "Herz nicht vergrößert."], "texts")
 
 
 @pytest.mark.skipif(not DEV_REPORTS.exists(), reason=f"{DEV_REPORTS} is not here: CT-RATE's licence keeps it out")

@@ -17,6 +17,7 @@ from ct_rate_pairs.eval.predictions import endpoint as endpoint_module
 from ct_rate_pairs.eval.predictions.endpoint import (
     Endpoint,
     EndpointError,
+    format_failures,
     request_body,
     write_endpoint_predictions,
 )
@@ -121,6 +122,14 @@ def test_a_thought_in_an_answer_is_no_part_of_the_report(path):
         predictions, failures = write(server, path)
     assert list(predictions.values()) == ["A nodule."]
     assert [failure["failure"] for failure in failures.values()] == ["thinking", "empty"]
+
+
+def test_a_cut_answer_is_known_by_each_word_for_it_and_the_remedy_is_told(path):
+    words = ("length", "max_tokens", "MAX_TOKENS")
+    with LoopbackEndpoint(*(answer("Findings: the heart", finish_reason=word) for word in words)) as server:
+        predictions, failures = write(server, path, make_scans(3))
+    assert not predictions and [failure["failure"] for failure in failures.values()] == ["length"] * 3
+    assert format_failures(failures, 3, path.parent).endswith("Cut reports (length): raise --max_new_tokens.")
 
 
 def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):

@@ -6,7 +6,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.dicom_series import AFFINE, PLANTED, ROOT, assert_refused, hu, read, series, slices, store, write
+from helpers.dicom_series import (
+    AFFINE,
+    PLANTED,
+    ROOT,
+    assert_refused,
+    enhanced,
+    hu,
+    read,
+    series,
+    slices,
+    store,
+    write,
+)
 from helpers.marked_volume import marked_volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -306,10 +318,11 @@ def test_headers_of_impossible_size_ask_for_no_memory(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(place=st.integers(128, 1400), junk=st.binary(min_size=1, max_size=6))
-def test_whatever_its_header_holds_a_series_is_read_or_refused(tmp_path_factory, place, junk):
-    folder = write(tmp_path_factory.mktemp("d"), series()[:3])
-    path = sorted(folder.iterdir())[1]
+@given(place=st.integers(128, 2800), junk=st.binary(min_size=1, max_size=6), frames=st.booleans())
+def test_whatever_its_header_holds_a_series_is_read_or_refused(tmp_path_factory, place, junk, frames):
+    datasets = series()[:3]
+    folder = write(tmp_path_factory.mktemp("d"), [enhanced(datasets)] if frames else datasets)
+    path = sorted(folder.iterdir())[-1]
     data = bytearray(path.read_bytes())
     data[place : place + len(junk)] = junk
     path.write_bytes(data)
