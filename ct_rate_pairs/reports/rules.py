@@ -45,14 +45,16 @@ NOW = re.compile(
     r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
 )
 GONE = "resolved|disappeared|vanished|regressed|cleared"
-VERB = re.compile(rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE})\b")
+VERB = re.compile(
+    rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE}|(?:de|in)creased$)\b"
+)
 SUBJECTLESS = re.compile(rf"(?:is|are|was|were|has|have|not|which|that|{GONE})\b")
 PLACE = re.compile(r" (?:in|of) ")
 # "Lymph nodes, none enlarged" is one item of a list.
 ITEM_END = re.compile(r",(?! (?:not|none|non|normal|likely|probably|possibly|within|physiologic\w*)\b)| and | or ")
 PRONOUN = re.compile(r"(?:it|they) (?:is|are|was|were|has|have|had|could)\b")
 BREAK = re.compile(
-    r"(?P<strong>,?\s(?:(?:but|however|although|though|while|whereas|yet)\s"
+    r"(?P<strong>,?\s(?:(?:but(?! none | not (?:\w+ly )?enlarged)|however|although|though|while|whereas|yet)\s"
     r"|(?:(?<=\([-+]\)\s)|(?<=\([-+]\),\s))(?:and\s)?"  # after a sign
     r"|(?=[2-9]\)\s(?!and |or )))"  # before a number in a list
     r"|:\s)"
@@ -90,7 +92,8 @@ NO = re.compile(
     r"rather than|instead of|as opposed to|favou?r\w* (?:[\w-]+ ){0,6}?(?P<over>over)|"
     r"low (?:likelihood|probability|suspicion) (?:of|for)|"
     r"(?:evaluate|evaluation|assess|assessment|search|look) for|rul(?:e|es|ing) out|r/o|to (?:exclude|look for)|"
-    r"excludes|(?:fail(?:s|ed|ure)?|unable) to (?:show|demonstrate|reveal|identify|detect|find|see|disclose)|"
+    r"exclud(?:es?|ing)|exclusion of|"
+    r"(?:fail(?:s|ed|ure)?|unable) to (?:show|demonstrate|reveal|identify|detect|find|see|visuali[sz]e)|"
     r"not (?:show|have|contain|demonstrate|reveal|include|exhibit|suggest|indicate|support|favou?r|represent|"
     r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
@@ -99,7 +102,7 @@ NO = re.compile(
     r"risk (?:of|for)|predisposed to))\b"
 )
 # What is only thought of, or was so once, ends at a comma or a verb: "if a nodule develops", "a history of emphysema".
-THOUGHT_END = re.compile(r",| (?:is|are|was|were|has|have|had|with|who|now) ")
+THOUGHT_END = re.compile(r",|(?<!there) (?:is|are|was|were|has|have|had|with|who|now) ")
 # Negations that reach no further than the word that they deny: in "the nodule is not enlarged", the nodule is present.
 # The pattern begins with plain letters, because `re` searches for these quickly.
 NOT = re.compile(
@@ -172,11 +175,13 @@ NOT_A_NEGATION = re.compile(
     rf"(?:no|without|lack of|absence of|not (?:show|demonstrate|reveal)) {QUALITY}{CHANGE}"
     r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?!.* (?:heart|cardi))(?: \w+){0,3} "
     r"(?:sizes?|numbers?|dimensions?)"
+    rf"|neither {CHANGE} nor {CHANGE}"
     r"|(?:no|not) (?:more|less|fewer) than"
     r"|lack of (?:\w+ )?(?:contrast|material)"
     r"|not (?:\w+ )?distinguished from"
     rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
     r"|(?:difficult|hard|impossible|unable|not (?:possible|able|sufficient)) to (?:\w+ly )?(?:exclude|rule out)"
+    r"|no way to (?:exclude|rule out)"
     r"|(?:partial(?:ly)?|partly|almost|near(?:ly)?|incomplete(?:ly)?|large(?:ly)?|mostly|significant|marked|some)"
     r"(?:[- ](?:complete(?:ly)?|total|interval))* "
     r"(?:resolved|disappeared|regressed|removed|cleared|drained|evacuated|resolution|regression|clearing|clearance|"
@@ -195,9 +200,10 @@ NOT_A_NEGATION = re.compile(
 )
 EXCEPTION = re.compile(
     r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|besides|save for|"
-    r"with (?:persistent|residual))\b"
+    r"with (?:persist\w+|residual|(?:improv|worsen|decreas|increas)\w+))\b"
     r"(?! (?:this|these|that|those|the above))"
 )
+EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|thorax|rest)|no|there (?:is|are)) ")
 
 
 def split_sentences(text: str) -> list[str]:
@@ -277,7 +283,8 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
     known = [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
     # "Apart from a nodule, the lungs are normal": the exception ends at the comma.
-    first, last = clause.find(",") + 1 if 0 in free else 0, len(clause)
+    end = EXCEPTION_END.search(clause) if 0 in free else None
+    first, last = end.start() + 1 if end else 0, len(clause)
     reaches = [
         *((mark, *forward_reach(mark, clause)) for mark in forward),
         *((mark, *mark.span()) for mark in word),
@@ -302,9 +309,9 @@ def surroundings(clause: str, mark: re.Match) -> str:
 # is the end of a word.
 DENIALS = (
     "absen aerat aspirat assess cannul case$ centesis clear deni deny devoid disappear discontinu drain earlier "
-    "either evacuat evaluat event$ excis exclud expand explant extract fail favo former free$ gone h/o hidden history "
-    "if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal not n’t "
-    "obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress remov "
+    "either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone h/o hidden "
+    "history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal not "
+    "n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress remov "
     "resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark vanish "
     "w/o withdraw without"
 )

@@ -56,7 +56,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         ),
         # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and "in line with".
         Term(
-            r"\b(?:venous|subclavian|jugular|ij|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|cvp?|"
+            r"\b(?:venous|subclavian|jugular|ijv?|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|cvp?|"
             r"tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
             r"\blines? (?:tip|terminat|(?:ends?|is|are) (?:in|at|in place)|and tubes)"
         ),
@@ -66,7 +66,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             r"\b(?:ports?|(?:port-?a-?|perma?-?|vas-?)cath\w*|picc|cannulas?|cannulae|tubes?|peg|a?icd|devices?|"
-            r"stent(?:s|ed|ing)?|lvads?|iabp|ett|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
+            r"stent(?:s|ed|ing)?|lvads?|iabp|ett|cv[cl]s?|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
         ),
         Term(
             r"\b(?:coils?|(?:endo)?grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|"
@@ -80,7 +80,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Arterial wall calcification": (
         Term(r"atherom|atheroscl|arterioscl", also=ARTERY),
-        Term(rf"calcif[^,]*(?:{ARTERY})|(?:{ARTERY})(?:[^,]|, coronary)*(calcif)", unless=r"lymph|valve|annul"),
+        Term(
+            rf"calcif(?:(?! (?:without|no) (?:\w+ )?(?:{ARTERY}))[^,])*(?:{ARTERY})|"
+            rf"(?:{ARTERY})(?:[^,]|, coronary)*(calcif)",
+            unless=r"lymph|valve|annul",
+        ),
     ),
     "Cardiomegaly": (
         Term(r"cardiomegal|cardiac enlarge|(?:larger?|big) heart|enlarge\w* (?:of )?(?:the )?(?:heart|cardiac)"),
@@ -187,8 +191,8 @@ STEMS: dict[str, str] = {
         "cath port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
         "graft nasogastric prosthe arthroplast valve filter drain pigtail silicone metal clip screw fixator wire "
         "sutur sternotomy staple surgical fixation stabili implant vertebroplast swan-ganz swanganz hickman broviac "
-        "pleurx assist lvad iabp ett$ pump stimulator recorder hardware rod$ rods$ lead$ leads$ shunt tavr tavi "
-        "line$ lines$"
+        "pleurx assist lvad iabp ett$ cvc cvl pump stimulator recorder hardware rod$ rods$ lead$ leads$ shunt tavr "
+        "tavi line$ lines$"
     ),
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
