@@ -260,6 +260,7 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
     """
     idle = dict.fromkeys(OF_OTHER_COLLATORS, "the rows of this trainer are neither packed, truncated nor mapped")
     idle["logging_nan_inf_filter"] = "a loss that is not finite always stops the training"
+    idle |= dict.fromkeys(("do_train", "do_eval", "do_predict"), "neither the trainer nor the recipe reads it")
     if config.beta == 0:
         of_pairs = ("negative_loss", "pair_mode", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
         idle |= dict.fromkeys((*of_pairs, "negative_temperature"), "beta is 0, so no negative is trained on")

@@ -38,6 +38,7 @@ ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS fo
 TRACES = {
     "README.md": b"trained with `ct-rate-pairs`",
     "training_config.json": b'"negative_loss"',
+    "environment.json": b'"ct-rate-pairs"',
     "trainer_state.json": b'"loss_pos"',  # logged by `NegativeSFTTrainer`
     "training_args.bin": b"NegativeSFTConfig",  # a pickle, which is searched and never loaded
 }
@@ -189,16 +190,22 @@ def options_to_show(name_or_path: str, revision: str | None, given: Mapping, tas
     return found.options | dict(given)
 
 
-def tell_assumed(name: str, options: Mapping, settings: Sequence[str] = _SHOWN) -> None:
-    """Warns of `settings` that are the dataset's defaults because neither the model nor the user gave them."""
+def assumed_settings(options: Mapping, settings: Sequence[str] = _SHOWN) -> str:
+    """The `settings` that are the dataset's defaults because `options` does not have them, in words; `""` if none."""
     defaults = asdict(VolumeSettings()) | asdict(ReportOptions())
-    if assumed := [f"{setting}={defaults[setting]}" for setting in settings if setting not in options]:
+    return ", ".join(f"{setting}={defaults[setting]}" for setting in settings if setting not in options)
+
+
+def tell_assumed(name: str, options: Mapping, settings: Sequence[str] = _SHOWN) -> None:
+    """Warns of [`assumed_settings`], which neither the model nor the user gave."""
+    if assumed := assumed_settings(options, settings):
         logger.warning(
-            "%s does not tell how it was made, as %s does for what is trained here. Assumed: %s. Give other values as "
-            "options if these are wrong.",
+            "%s does not tell how it was made, as %s does for what is trained here. Assumed: %s. If this is wrong, "
+            "give the right values: as options of `evaluate` and `evaluate-task`, or in a %s beside the model.",
             name,
             FILE,
-            ", ".join(assumed),
+            assumed,
+            FILE,
         )
 
 
@@ -240,10 +247,11 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
         logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)
         return _checked(_read_json(parent), parent)
     if trace := place if marked else _trace(name_or_path, revision):
+        defaults = {name: value for name, value in asdict(VolumeSettings()).items() if name in _SHOWN}
         raise RowSettingsError(
             f"{name_or_path} was trained by ct-rate-pairs ({trace} tells so), but it has no {FILE}, so nobody knows "
             f"which slices and which prompt it must be shown. Copy {FILE} from the folder of its run to it, or write "
-            f"one by hand: {json.dumps(asdict(VolumeSettings()) | asdict(ReportOptions()))} are the defaults."
+            f"one by hand: {json.dumps(defaults | asdict(ReportOptions()))} are the defaults."
         )
     adapter = _find_adapter(name_or_path, revision)
     base = _read_json(adapter).get("base_model_name_or_path") if adapter else None

@@ -160,7 +160,12 @@ def evaluate_model(
         of reports that the model writes for the volumes of other patients, on the first `looking_scans` scans; and if
         these are not all scans, `unshuffled`, the scores of the model's own reports on the same scans.
     """
-    results, cut = score_predictions(predictions, scans, **score), cut or {}
+    results = score_predictions(predictions, scans, **score)
+    if cut is not None and (unknown := [volume for volume in predictions if volume not in cut]):
+        print(
+            f"Of {len(unknown)} reports, which an earlier release has written, it is not known whether they are cut."
+        )
+    cut = cut or {}
     results["model"] |= count_cut(cut, predictions) | {"max_new_tokens": max_new_tokens}
     # A volume that cannot be read has no prediction, so it is left out here too.
     readable = select_volumes(scans, predictions)
@@ -236,7 +241,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if looking:
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
-    warning = cut_warning(model.get("cut", 0), model["n"], model.get("max_new_tokens"))
+    known = model["n"] - model.get("cut_unknown", 0)
+    warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
     told = [format_table(results), format_intervals(model), format_looking(model), warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 

@@ -17,6 +17,7 @@ from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import write_batch
+from ct_rate_pairs.trainer.row_settings import assumed_settings
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
@@ -91,7 +92,8 @@ class ScanReport:
             Whether the report met its limit of tokens before its end. Findings that it would have stated later are
             missing then.
         told (`list[str]`):
-            Warnings of the reader of the scan, such as an orientation that its header does not state.
+            Warnings of the reader of the scan, such as an orientation that its header does not state; and what had to
+            be assumed of the slices and the prompt that the model was trained with.
         unread (`str`, *optional*):
             Why no finding can be read from the text: it holds no text, or is in another language than English. The
             findings are then not stated, which says nothing about the scan.
@@ -150,6 +152,9 @@ class Reporter:
         # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
         prompt = write_prompt(settings.get("target", "findings+impression"), settings.get("prompt", "en"))
         self.prompt = [{"role": "user", "content": prompt}]
+        assumed = assumed_settings(settings)
+        unknown = f"It is not known how the training rows of the model were made. Assumed: {assumed}."
+        self.told = [unknown] if assumed else []
         self.model, self.collator, self.confidence = model, collator, confidence
         self.name, self.version = name, version
 
@@ -224,7 +229,7 @@ class Reporter:
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
             cut=cut,
-            told=told,
+            told=[*self.told, *told],
             unread=unread,
         )
 

@@ -144,6 +144,7 @@ def test_a_model_from_elsewhere_is_shown_the_defaults_which_is_told(reader_dir, 
     ignored = shutil.ignore_patterns("row_settings.json")
     reporter = load_reporter(shutil.copytree(reader_dir, tmp_path / "theirs", ignore=ignored), device="cpu")
     assert reporter.volume_settings == VolumeSettings() and "Assumed: num_slices=10, spacing=" in caplog.text
+    assert "Assumed: num_slices=10, spacing=(0.75, 0.75, 1.5)" in reporter.told[0]
 
 
 def test_the_text_streams_while_it_is_written(reporter, scans, capsys):

@@ -1,6 +1,7 @@
 """Whatever can be opened as a model brings its row settings along, or it is told or refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_a_model_of_an_earlier_release_without_them_is_refused(runs, tmp_path, n
         RowSettingsError, match=rf"trained by ct-rate-pairs \({trace} tells so\).*Copy row_settings.json"
     ):
         read_row_settings(str(folder))
+
+
+def test_the_settings_that_a_refusal_shows_can_be_written_as_they_are(runs, tmp_path):
+    folder = strip(copied(runs, "run", tmp_path / "copy"))
+    with pytest.raises(RowSettingsError) as refused:
+        read_row_settings(str(folder))
+    shown = re.search(r"\{.*\}", str(refused.value))[0]
+    (folder / FILE).write_text(shown)
+    assert read_row_settings(str(folder)) == json.loads(shown) and json.loads(shown)["num_slices"] == 10
 
 
 def test_a_card_or_a_config_tells_too_that_a_model_was_trained_here(runs, tmp_path):
