@@ -190,6 +190,11 @@ class PairCollator:
 
     def _render(self, row: dict[str, Any], turns: list[dict[str, str]]) -> str:
         """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""
+        if row["images"] is None:
+            raise ValueError(
+                f"{row['volume']} cannot be read (on_error='skip'). Read the rows as a stream, or pass "
+                "`ct_rate_pairs.readable_rows.ReadableRows(rows)`, as NegativeSFTTrainer does."
+            )
         # Some templates iterate over the content, so text must not be a plain string.
         turns = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
         slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])

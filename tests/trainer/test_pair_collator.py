@@ -220,6 +220,11 @@ def test_a_batch_cannot_mix_rows_with_and_without_negatives(collator):
         collator([make_row(0), make_row(1, negative=False)])
 
 
+def test_a_row_that_cannot_be_read_is_refused_by_name(collator):
+    with pytest.raises(ValueError, match=r"train_1_a_1\.nii\.gz cannot be read.*ReadableRows"):
+        collator([make_row(0), make_row(1) | {"images": None}])
+
+
 def test_negative_of_another_size_is_refused_by_name(collator):
     row = make_row(0) | {"negative_images": make_images(0, 84, 56, 10)}
     with pytest.raises(ValueError, match=r"train_0_a_1\.nii\.gz.*\(84, 84\).*train_9_a_1\.nii\.gz.*\(84, 56\)"):
