@@ -9,6 +9,7 @@ import logging
 import numpy as np
 import pandas as pd
 
+from ct_rate_pairs.reports.readable import main_language
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.sources import Source
 
@@ -44,13 +45,20 @@ def read_tables(source: Source, config: CTRatePairsConfig) -> dict[str, pd.DataF
 
 
 def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd.DataFrame:
-    texts = zip(scans["findings"], scans["impression"], strict=True)
-    given = np.array([write_completion(*sections, config.target) != "" for sections in texts], dtype=bool)
+    sections = zip(scans["findings"], scans["impression"], strict=True)
+    texts = np.array([write_completion(*both, config.target) for both in sections], dtype=object)
+    given = texts != ""
     if not given.all():
         logger.warning(
             "%d of the %d scans of CT-RATE's split '%s' have no %s and are left out, the first: %s.",
             (~given).sum(), len(scans), split, config.target, scans.index[~given][0],
         )  # fmt: skip
+    if language := main_language(texts[given]):
+        logger.warning(
+            "The reports of CT-RATE's split '%s' seem to be in %s. They can be taught, but findings are read from "
+            "English only: by the labeler, and by the tasks and metrics that use it.",
+            *(split, language),
+        )
     return scans[given]
 
 

@@ -37,7 +37,8 @@ _MARKS = re.compile(
     # Russian, Chinese, Japanese
     r"нет(?:данных)?|неуказано|无|無|无报告|没有报告|暂无(?:报告)?|未提供|未填写|不详|未知|缺失|なし|記載なし)+"
 )
-_HEADING = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:", re.IGNORECASE)
+# Around a mark may stand the headings of its sections, and tags and entities of a web page.
+_FRAME = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;", re.IGNORECASE)
 _LONGEST = 200  # characters; a longer text with letters is more than marks
 
 # Common words of English reports. Words that other languages share ("in", "no", "normal", "pleural") say nothing.
@@ -205,7 +206,7 @@ def is_missing(text: object) -> bool:
         return True
     if len(text) > _LONGEST:
         return not any(map(str.isalnum, text))
-    plain = unicodedata.normalize("NFKD", _HEADING.sub(" ", text).casefold()).replace("ı", "i")
+    plain = unicodedata.normalize("NFKD", _FRAME.sub(" ", text).casefold()).replace("ı", "i")
     letters = "".join(filter(str.isalnum, plain))
     return not letters or bool(_MARKS.fullmatch(letters))
 
@@ -232,7 +233,14 @@ def check_english(texts: Sequence[str], what: str) -> None:
             )
 
 
+def main_language(texts: Sequence[str]) -> str | None:
+    """The language of most of the texts, if it is another than English. Of many texts, some 1,000 are read."""
+    some = list(texts[:: max(1, len(texts) // 1000)])
+    foreign = Counter(filter(None, map(foreign_language, some)))
+    return foreign.most_common(1)[0][0] if 2 * foreign.total() > len(some) else None
+
+
 def check_mostly_english(texts: Sequence[str], what: str) -> None:
     """Raises a `ValueError` if most of the texts are in another language. A few such texts do no harm."""
-    if 2 * sum(foreign_language(text) is not None for text in texts) > len(texts):
+    if main_language(texts):
         check_english(texts, what)

@@ -1,5 +1,6 @@
 """`task="vqa"`: questions made from the 18 labels and from the places of the findings in the report."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -10,6 +11,7 @@ from datasets import Value
 from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import LATERAL, LOBES, SIDES, places
+from ct_rate_pairs.reports.readable import main_language
 from ct_rate_pairs.volumes.settings import one_of, whole_number
 
 from .matching_groups import sharers
@@ -27,6 +29,7 @@ from .vqa_wording import (
 )
 
 
+logger = logging.getLogger(__name__)
 # Relative frequency of each type of question, before the answers are balanced.
 SHARES = {"presence": 4, "side": 2, "location": 1, "abnormalities": 1}
 # All questions, each as its type and the index of its label (-1: about all labels).
@@ -138,6 +141,12 @@ class Questions(Task):
     def of_split(cls, scans: Scans, options) -> Self:
         """The task of a split."""
         texts = scans.texts(options.target)
+        if {"side", "location"} & set(options.question_types) and (language := main_language(texts)):
+            logger.warning(
+                "The reports of the split '%s' seem to be in %s. Sides and lobes are read from English only, so they "
+                "are not asked for.",
+                *(scans.split, language),
+            )
         asked = options.questions_per_volume, options.question_types, options.prompt, options.seed
         return cls(scans.names, texts, scans.labels, scans.patients, *asked)
 

@@ -43,10 +43,10 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
         check_english(texts, "texts")
     labels, told = label_predictions(texts, labeler)
     if told["empty_predictions"]:
-        first = next(row for row, text in enumerate(texts) if is_missing(text))
+        row, first = next((row, text) for row, text in enumerate(texts) if is_missing(text))
         warnings.warn(
-            f"{told['empty_predictions']} of the {len(texts)} texts are no reports, the first in row {first}: "
-            f"{texts[first]!r}. Their labels are 0, like those of a normal report: leave them out, or count them "
+            f"{told['empty_predictions']} of the {len(texts)} texts are no reports, the first in row {row}: "
+            f"{first!r}. Their labels are 0, like those of a normal report: leave them out, or count them "
             "apart.",
             stacklevel=2,
         )

@@ -42,7 +42,13 @@ MARKS = [
     *("not available", "Unavailable", "not provided", "Not reported", "not specified", "unknown", "(blank)", "TBD"),
     *("Yok", "YOK.", "Verilmedi", "VERİLMEDİ.", "Belirtilmemiş", "Rapor yok", "Bilinmiyor"),
     *("keine Angabe", "k.A.", "non disponible", "no disponible", "não informado", "нет", "нет данных", "无", "未提供"),
-    *("Not given. Not given.", "Findings: Not given.\nImpression: Not given.", "FINDINGS: - IMPRESSION: -"),
+    *(
+        "Not given. Not given.",
+        "Findings: Not given.\nImpression: Not given.",
+        "FINDINGS: - IMPRESSION: -",
+        "<p>&nbsp;</p>",
+        "<br/>N/A",
+    ),
 ]
 REPORTS = [
     *("Normal.", "Unremarkable.", "Negative.", "Clear.", "Stable.", "No change.", "No finding.", "No findings."),

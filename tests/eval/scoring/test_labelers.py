@@ -1,6 +1,7 @@
 """`label_reports`: named labelers, one row of 18 a report."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ct_rate_pairs.eval import label_reports
@@ -34,6 +35,12 @@ def test_one_string_is_not_taken_for_a_list_of_letters(labeler):
 def test_what_is_no_text_is_refused_by_its_row(missing):
     with pytest.raises(ValueError, match="row 1 is no report: .*Leave the row out, or pass ''"):
         label_reports(["Normal.", missing])
+
+
+def test_a_column_of_a_table_is_a_list_of_reports():
+    column = pd.Series(["Emphysema.", "-"], index=[7, 9])
+    with pytest.warns(UserWarning, match="the first in row 1: '-'"):
+        assert label_reports(column).sum(axis=1).tolist() == [1, 0]
 
 
 def test_a_report_in_another_language_is_refused_by_its_row_and_a_model_s_is_counted():
