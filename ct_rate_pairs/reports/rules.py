@@ -37,6 +37,7 @@ ANSWER = re.compile(
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
     r"|(?:yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
 )
+SIGN_FIRST = re.compile(r"(\([-+]\)) ([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
 # "There was no effusion before, but now there is" states the effusion.
 NOW = re.compile(
@@ -98,7 +99,8 @@ NO = re.compile(
     r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
     r"(?:not |un)(?:accompanied by|associated with)|"
-    r"(?P<thought>if(?! any\b| [\w ]{1,30}persist)|in case of|in the event of|(?<=^)should|history of|h/o|"
+    r"(?P<thought>despite(?: (?:the )?(?:absence|lack|resolution|removal) of)?|if(?! any\b| [\w ]{1,30}persist)|"
+    r"in case of|in the event of|(?<=^)should|history of|h/o|"
     r"risk (?:of|for)|predisposed to))\b"
 )
 # What is only thought of, or was so once, ends at a comma or a verb: "if a nodule develops", "a history of emphysema".
@@ -308,12 +310,12 @@ def surroundings(clause: str, mark: re.Match) -> str:
 # Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$`
 # is the end of a word.
 DENIALS = (
-    "absen aerat aspirat assess cannul case$ centesis clear deni deny devoid disappear discontinu drain earlier "
-    "either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone h/o hidden "
-    "history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal not "
-    "n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress remov "
-    "resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark vanish "
-    "w/o withdraw without"
+    "absen aerat aspirat assess cannul case$ centesis clear deni deny despite devoid disappear discontinu drain "
+    "earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone h/o "
+    "hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
+    "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
+    "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
+    "vanish w/o withdraw without"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -338,6 +340,8 @@ def write_plainly(sentence: str) -> str:
         sentence = CONTRACTION.sub(lambda mark: "cannot" if mark[1] else f"{mark[2]} not", sentence)
     if any(sign in sentence for sign in ":(+–—") or " -" in sentence:
         sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
+    if sentence.lstrip().startswith(("(-)", "(+)")):
+        sentence = SIGN_FIRST.sub(r"\2 \1", sentence)
     if " now" in sentence:
         sentence = NOW.sub(r"now \1", sentence)
     return sentence

@@ -89,7 +89,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "Cardiomegaly": (
         Term(r"cardiomegal|cardiac enlarge|(?:larger?|big) heart|enlarge\w* (?:of )?(?:the )?(?:heart|cardiac)"),
         Term(
-            r"\b(?:heart|cardiac (?:size|silhouette|shadow|contour)s?)\b[^,]{0,45}"
+            r"\b(?:heart|(?:cardiac|cardio-?mediastinal) (?:size|silhouette|shadow|contour)s?)\b[^,]{0,45}"
             r"(increas|large|bigger|above (?:the |normal)|exceed)"
         ),
         Term(r"increase\w* (?:in )?(?:the )?(?:heart|cardiac)"),
@@ -165,7 +165,10 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "Pleural effusion": (
         Term(r"pleur[^,.]{0,60}(effusion|fluid|liquid)|(?:effusion|fluid|liquid)(?=[^,.]{0,60}pleur)"),
         Term(r"(?:hydro|hemo|haemo|chylo|pyo)(?:pneumo)?thorax|empyema"),
-        Term(r"effusion", unless=r"pericardi|joint|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi"),
+        Term(
+            r"effusion",
+            unless=r"pericardi|joint|knee|shoulder|\bhip\b|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi",
+        ),
     ),
     "Mosaic attenuation pattern": (Term(r"mosaic"),),
     "Peribronchial thickening": (
