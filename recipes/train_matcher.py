@@ -158,7 +158,7 @@ def print_cut_texts(tokenizer, texts: list[str], longest: int) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs train-matcher`."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import TrainingArguments
 
     parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
     recipe_args, args = parser.parse(argv)
@@ -171,6 +171,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.readable_rows import ReadableRows
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
+    from ct_rate_pairs.trainer.finite import FiniteTrainer
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
     from ct_rate_pairs.trainer.row_settings import KEY, settings_of
     from ct_rate_pairs.trainer.run_record import WriteRunRecord
@@ -199,7 +200,7 @@ def main(argv: Sequence[str]) -> None:
 
     setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
-    trainer = Trainer(
+    trainer = FiniteTrainer(
         model=model,
         args=args,
         train_dataset=ReadableRows(train),

@@ -17,6 +17,7 @@ from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
+from .finite import FiniteTrainer, NonFiniteLossError, check_weights
 from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import MM_PER_SECOND, PairCollator
@@ -36,10 +37,6 @@ SUMS = (
 )  # fmt: skip
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss is NaN or infinite. The message names the step and the volumes of the batch."""
-
-
 class NegativeTerm(NamedTuple):
     """The term of the loss for the negatives of a batch."""
 
@@ -49,7 +46,7 @@ class NegativeTerm(NamedTuple):
     capped: torch.Tensor  # whether a pair is at or above the cap and has no gradient, bool [B]
 
 
-class NegativeSFTTrainer(SFTTrainer):
+class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
     """
     Trainer for supervised fine-tuning with a negative constraint (the paper's sections 7.1 to 7.3).
 
@@ -102,7 +99,8 @@ class NegativeSFTTrainer(SFTTrainer):
             no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set; if
             `freeze_vision` is set and an adapter in the vision tower would learn; if an adapter is trained on other
             rows than its base model.
-        `NonFiniteLossError`: if a loss is NaN or infinite. The weights have not been changed by this step.
+        [`~ct_rate_pairs.trainer.finite.NonFiniteError`]: if a loss or the norm of a gradient is NaN or infinite (the
+            weights are those of the step before), or if such weights would be saved or resumed from.
 
     Example:
 
@@ -201,6 +199,8 @@ class NegativeSFTTrainer(SFTTrainer):
         training = self.model.training
         beta = self._beta_of_this_step() if training else self.args.beta
         volumes = inputs.get(VOLUMES)
+        if training:
+            self.volumes_of_step = [*self.volumes_of_step, *(volumes or ())]
         negatives = {name.removeprefix(NEGATIVE): value for name, value in inputs.items() if name.startswith(NEGATIVE)}
         positive = {name: value for name, value in inputs.items() if name != VOLUMES and not name.startswith(NEGATIVE)}
         if training and self.args.beta > 0 and not negatives:
@@ -405,6 +405,7 @@ class NegativeSFTTrainer(SFTTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             self._load_weights(resume_from_checkpoint)
+            check_weights(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):

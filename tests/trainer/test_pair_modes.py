@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from accelerate.utils import DistributedType
 from helpers.pair_trainer import ROWS, assert_same, gradients, logged, make_trainer, plain_cross_entropies, weights_of
 
-from ct_rate_pairs.trainer.negative_sft_trainer import NonFiniteLossError
+from ct_rate_pairs.trainer.finite import NonFiniteLossError
 
 
 VOLUMES, NEGATIVES = "pixel_values_videos", "negative_pixel_values_videos"
