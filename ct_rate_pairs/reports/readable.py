@@ -19,16 +19,16 @@ from functools import lru_cache
 # "na", "Not given." is "notgiven". "#NAME?" is what a spreadsheet makes of a text that begins with "-". Several may
 # follow each other, one per section.
 _MARKS = re.compile(
-    r"(?:nan?|nat|name|value|ref|div0|num|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tba|tbc|tbd|tofollow|unavailable|"
+    r"(?:nan?|nat|name|value|ref|div0|num|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tb[acd]|"
+    r"tofollow|unavailable|"
     r"(?:thereis)?(?:no|not|none)(?:yet)?(?:report(?:ed)?|texts?|data|value|content|impression|conclusion|information|"
     r"given|written|available|applicable|provided|supplied|specified|stated|recorded|entered|dictated|documented|"
     r"transcribed|found|done)(?:is|was|were|hasbeen)?(?:yet|available|given|written|provided|entered|dictated|found)?|"
     r"reports?(?:is|are|was|were)?(?:yet)?(?:not(?:yet)?(?:available|given|written|provided|dictated|found)|missing|"
     r"pending|tofollow|unavailable)|"
     # Turkish, the language that CT-RATE's reports were translated from
-    r"rapor(?:u)?(?:yok(?:tur)?|verilmedi|bulunamadi)|yok(?:tur)?|(?:veril|belirtil|giril|yazil)m[ae](?:di|"
-    r"mis(?:tir)?)|"
-    r"mevcutdegil(?:dir)?|bilinmiyor|bos|"
+    r"rapor(?:u)?(?:yok(?:tur)?|verilmedi|bulunamadi)|yok(?:tur)?|"
+    r"(?:veril|belirtil|giril|yazil)m[ae](?:di|mis(?:tir)?)|mevcutdegil(?:dir)?|bilinmiyor|bos|"
     # German, French, Spanish, Portuguese, Italian
     r"ka|keineangaben?|keinbericht|nicht(?:angegeben|verfugbar|vorhanden)|entfallt|"
     r"nondisponible|nonrenseigne|nonfourni|(?:pasde|aucun)(?:compte)?(?:rapport|rendu)|neant|"
@@ -82,7 +82,7 @@ _WORDS = {
         "le les du un une sont sans avec dans pas aux sur sous ou aucun aucune deux droit droite gauche bronches "
         "coeur taille normale lobaire moyen verre depoli nodulaire pneumopathie examen anomalie",
         r"epanchement|^poumon|^emphyseme|^cardiomegalie$|^atelectasie|ganglionnaire|^pulmonaire|^opacites?$|"
-        r"^parenchym(?:e|ateux)$|(?:super|infer)ieure?s?$|aires$|^coronaire|^epaiss|eux$|euses?$|^adenopathie$",
+        r"^parenchym(?:e|ateux)$|(?:super|infer)ieure?s?$|aires$|^coronaire|^epaiss|eux$|[^r]euses?$|^adenopathie$",
     ),
     "Spanish": (
         "el los las una con sin que por es sus ambos ambas vidrio deslustrado leve tamano dentro limites hallazgos "
@@ -91,7 +91,7 @@ _WORDS = {
         r"^atelectasias?$|[aucn]cion(?:es)?$|^adenopatias?$|idad(?:es)?$|miento$|^pequen",
     ),
     "Portuguese": (
-        "dos das com sem um uma nao achados lobo vidro fosco sinais coracao exame",
+        "dos das sem um uma nao achados lobo vidro fosco sinais coracao exame",
         r"^derrame|^nodulos?$|^pulm(?:ao|oes)$|esquerd|^direit|coes$|cao$|^bronquie|^linfonod|^enfisema|"
         r"^cardiomegalia",
     ),

@@ -56,8 +56,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
         ),
         # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and "in line with".
         Term(
-            r"\b(?:venous|subclavian|jugular|ijv?|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|cvp?|"
-            r"tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
+            r"\b(?:venous|subclavian|jugular|ijv?|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|"
+            r"cvp?|tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
             r"\blines? (?:tip|terminat|(?:ends?|is|are) (?:in|at|in place)|and tubes)"
         ),
         Term(
@@ -167,7 +167,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"(?:hydro|hemo|haemo|chylo|pyo)(?:pneumo)?thorax|empyema"),
         Term(
             r"effusion",
-            unless=r"pericardi|joint|knee|shoulder|\bhip\b|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|pelvi",
+            unless=r"pericardi|joint|knee|shoulder|\bhip\b|peri(?:renal|neph|hepat|splen)|kidney|spleen|abdom|liver|"
+            r"pelvi",
         ),
     ),
     "Mosaic attenuation pattern": (Term(r"mosaic"),),
