@@ -160,6 +160,8 @@ PAPER_METRICS = {
     "Coverage": "coverage",
     "Accuracy": "accuracy",
 }
+# Reports that could not be read, and count as reports without a finding.
+UNREAD = {"empty reports": "empty_predictions", "not in English": "foreign_predictions"}
 TRIVIAL = ("all_negative", "most_common", "all_positive")
 
 
@@ -174,6 +176,7 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     Returns:
         `list[list[str]]`: the heading, then one line per metric: the metric's name, the value of each run with its
         interval if there is one, and the values of the trivial reports, which are the same for all runs of one split.
+        If a run has reports that could not be read, their numbers follow.
 
     Raises:
         `ValueError`: if the runs were not measured on the same scans and references, by the same labeler and recipe.
@@ -192,4 +195,8 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     for title, key in PAPER_METRICS.items():
         cells = [format_number(model, key, digits=4) for model in models.values()]
         lines.append([title, *cells, *(format_value(first[name][key], digits=4) for name in TRIVIAL)])
+    for title, key in UNREAD.items():
+        if any(model.get(key) for model in models.values()):
+            numbers = [*models.values(), *(first[name] for name in TRIVIAL)]
+            lines.append([title, *(format_value(row.get(key)) for row in numbers)])
     return lines

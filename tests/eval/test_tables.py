@@ -39,3 +39,10 @@ def test_runs_stand_side_by_side_with_their_intervals_and_the_trivial_rows(tmp_p
 def test_runs_that_were_measured_differently_are_not_set_side_by_side(key, value):
     with pytest.raises(ValueError, match=f"differ in `{key}` .Origin.*Heter: {value}"):
         paper_table({"Origin": results(0.5), "Heter": results(0.5, **{key: value})})
+
+
+def test_reports_that_could_not_be_read_are_a_line_of_the_table():
+    runs = {"Origin": results(0.5, empty_predictions=0, foreign_predictions=0), "Heter": results(0.5)}
+    assert len(paper_table(runs)) == 1 + len(PAPER_METRICS)
+    runs["Heter"]["model"]["empty_predictions"] = 3
+    assert paper_table(runs)[-1][:4] == ["empty reports", "0", "3", "0"]
