@@ -25,13 +25,16 @@ class WarnIfCut(StoppingCriteria):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
-        """Counts from the first token on."""
-        self.special, self.max_new_tokens, self.written = tokenizer.all_special_ids, max_new_tokens, 0
+        """Knows the special tokens and the limit."""
+        self.special, self.max_new_tokens = tokenizer.all_special_ids, max_new_tokens
+        self.prompt, self.length = 0, 0  # tokens of the prompt, and tokens at the last call
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
         """Looks at the last token of each text, `[B, T]`; `False` for each text."""
-        self.written += 1
-        if self.written == self.max_new_tokens:
+        if input_ids.shape[1] != self.length + 1:  # the first token after a prompt
+            self.prompt = input_ids.shape[1] - 1
+        self.length = input_ids.shape[1]
+        if self.length - self.prompt == self.max_new_tokens:
             cut = ~torch.isin(input_ids[:, -1], torch.tensor(self.special, device=input_ids.device))
             if warning := cut_warning(int(cut.sum()), len(cut), self.max_new_tokens):
                 logger.warning(warning)

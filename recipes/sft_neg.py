@@ -22,6 +22,7 @@ also keeps the last checkpoint, and `--resume_from_checkpoint last-checkpoint` r
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -359,6 +360,12 @@ def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
     parser.refuse_idle(idle | idle_options(args))
     parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
     recipe_args.check_model(model_args)
+    if args.beta == 0 and recipe_args.negative != "none":
+        print(
+            f"beta is 0: the negatives ({recipe_args.negative}) are read and measured, and not trained on. To read "
+            "none, pass --negative none.",
+            file=sys.stderr,
+        )
     return [recipe_args, args, model_args]
 
 

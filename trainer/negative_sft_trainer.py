@@ -175,6 +175,7 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
                 )
             logger.warning("%s From now on, it is shown the new ones.", told)
         setattr(config, KEY, settings.content() if settings else {})
+        setattr(self.processing_class.image_processor, KEY, settings.content() if settings else {})
         if (rate := self.data_collator.mm_per_second) != MM_PER_SECOND and self.data_collator.takes_video:
             self.processing_class.video_processor.mm_per_second = rate  # saved with it
 

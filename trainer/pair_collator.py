@@ -51,9 +51,9 @@ class PairCollator:
     chat template writes before an answer, such as an empty thought, belongs to the prompt, in training and in
     generation. No label covers it.
 
-    The collator does not decide which weights are trained. To freeze the vision tower of any model, call
-    `model.get_encoder("image").requires_grad_(False)` before you create the trainer. With LoRA, leave the vision tower
-    out with `exclude_modules=r".*(visual|vision_tower).*"` in [`~peft.LoraConfig`].
+    The collator does not decide which weights are trained. To freeze the vision tower of any model, set
+    `freeze_vision` of [`NegativeSFTConfig`]. With LoRA, leave the vision tower out with
+    `exclude_modules=r".*(visual|vision_tower).*"` in [`~peft.LoraConfig`].
 
     Args:
         processor ([`~transformers.ProcessorMixin`]):

@@ -2,9 +2,9 @@
 How the training rows of a model were made (slices, target and prompt) and its tasks, so that the model is always shown
 the same kind of rows.
 
-These settings travel in three places. `row_settings.json` stands beside each saved model. The configuration of a whole
+These settings travel in four places. `row_settings.json` stands beside each saved model. The configuration of a whole
 model holds a copy (`config.json`), and so does the metadata of an adapter's weights: both stay with the model if only
-some of its files are copied, or if an adapter is merged.
+some of its files are copied. The processor holds a copy for an adapter that another program has merged.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from .hub_files import find_file
 
 FILE = "row_settings.json"
 KEY = "ct_rate_pairs"  # of the copy in `config.json`, and in the metadata of an adapter's weights
+PROCESSOR = "processor_config.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
@@ -214,8 +215,8 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
     Finds how the training rows of a model were made.
 
     They are searched in `row_settings.json`, in the copies that the module describes, for a checkpoint in the folder
-    of its run, and for an adapter that was not trained here in its base model. It is told if they are not the model's
-    own.
+    of its run, and for an adapter that was not trained here in its base model. It is told if they are not those of the
+    weights.
 
     Args:
         name_or_path (`str`):
@@ -242,6 +243,10 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
         )
     if found := own or copy:
         return found
+    processor = _find_known(name_or_path, PROCESSOR, revision)
+    if of_processor := _read_json(processor).get("image_processor", {}).get(KEY) if processor else None:
+        logger.warning("%s has no %s: the settings in its %s are taken.", name_or_path, FILE, PROCESSOR)
+        return _checked(of_processor, processor)
     parent = folder.resolve().parent / FILE
     if folder.name.startswith("checkpoint-") and parent.is_file():
         logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)
@@ -287,11 +292,16 @@ def _find_adapter(name_or_path: str, revision: str | None) -> Path | None:
 def _trace(name_or_path: str, revision: str | None) -> str | None:
     """The file that tells that a model was trained by this package, if there is one."""
     for file, content in TRACES.items():
-        # Offline, nobody may know whether the Hub has such a file. Then it tells nothing.
-        with contextlib.suppress(OSError):
-            path = find_file(name_or_path, file, revision)
-            if path and content in path.read_bytes():
-                return file
+        path = _find_known(name_or_path, file, revision)
+        if path and content in path.read_bytes():
+            return file
+    return None
+
+
+def _find_known(name_or_path: str, file: str, revision: str | None) -> Path | None:
+    """A file of a model. Offline, nobody may know whether the Hub has such a file: then it tells nothing."""
+    with contextlib.suppress(OSError):
+        return find_file(name_or_path, file, revision)
     return None
 
 

@@ -101,8 +101,10 @@ def test_a_pipeline_s_text_that_is_cut_is_warned_of(model_and_collator, rows, ca
     pipe = pipeline("image-text-to-text", model=model, processor=collator.processor)
     whole = pipe(**pipeline_inputs(rows[0], collator.processor, 60))[0]["generated_text"]
     assert whole.strip() == REPORTS[0] and "met their limit" not in caplog.text
-    pipe(**pipeline_inputs(rows[0], collator.processor, 3))
-    assert "1 of 1 reports (100.0%) met their limit of 3 tokens" in caplog.text
+    inputs = pipeline_inputs(rows[0], collator.processor, 3)
+    for times in (1, 2):  # the same inputs may be used again
+        pipe(**inputs)
+        assert caplog.text.count("1 of 1 reports (100.0%) met their limit of 3 tokens") == times
 
 
 def test_the_pipeline_is_not_given_uneven_slices_that_it_would_tell_as_even(model_and_collator, rows):

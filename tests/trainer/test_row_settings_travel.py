@@ -77,7 +77,7 @@ def test_each_artefact_of_a_run_has_the_settings_of_its_rows(runs, name, caplog)
 @pytest.mark.parametrize("name", ["run", "run/checkpoint-1", "adapter"])
 def test_a_copy_of_the_weights_alone_has_them_too(runs, name, tmp_path):
     traces = (FILE, "training_args.bin", "trainer_state.json", "README.md")
-    copy = copied(runs, name, tmp_path / "copy", *traces)
+    copy = copied(runs, name, tmp_path / "copy", *traces, "processor_config.json")
     assert find_row_settings(str(copy)).content() == json.loads((runs / "expected.json").read_text())
 
 
@@ -96,6 +96,9 @@ def strip(folder: Path) -> Path:
         config = json.loads((folder / "config.json").read_text())
         del config[KEY]
         (folder / "config.json").write_text(json.dumps(config))
+    processor = json.loads((folder / "processor_config.json").read_text())
+    del processor["image_processor"][KEY]
+    (folder / "processor_config.json").write_text(json.dumps(processor))
     for path in folder.glob("adapter_model.safetensors"):
         save_file(load_file(path), path, metadata={"format": "pt"})
     return folder
@@ -120,6 +123,15 @@ def test_the_settings_that_a_refusal_shows_can_be_written_as_they_are(runs, tmp_
     shown = re.search(r"\{.*\}", str(refused.value))[0]
     (folder / FILE).write_text(shown)
     assert read_row_settings(str(folder)) == json.loads(shown) and json.loads(shown)["num_slices"] == 10
+
+
+def test_an_adapter_that_another_program_has_merged_takes_those_of_its_processor_and_tells(runs, tmp_path, caplog):
+    base = AutoModelForImageTextToText.from_pretrained(runs / "base")
+    PeftModel.from_pretrained(base, runs / "adapter").merge_and_unload().save_pretrained(tmp_path)
+    assert find_row_settings(str(tmp_path)) is None
+    AutoProcessor.from_pretrained(runs / "adapter").save_pretrained(tmp_path)
+    assert find_row_settings(str(tmp_path)).content() == json.loads((runs / "expected.json").read_text())
+    assert "the settings in its processor_config.json are taken" in caplog.text
 
 
 def test_a_card_or_a_config_tells_too_that_a_model_was_trained_here(runs, tmp_path):
