@@ -85,7 +85,8 @@ NO = re.compile(
     rf"\b(?:unlikely(?!{BESIDE})|less likely(?! than)|"
     r"(?<!section )(?<!series )(?<!image )no|without|w/o|nil|neither|nor|nothing|none (?=on|in|at|elsewhere)|"
     r"not (?:a single|one|any)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|free of|free from|"
-    r"clear of|lack of|lacks?(?! of)|devoid of|neg(?:ative)? for|denie[sd]|denying|"
+    r"clear of|lack of|lacks?(?! of)|devoid of|(?:neg|negative|unremarkable) for|non-?visuali[sz]ed|"
+    r"(?<=^)cleared(?! by)|denie[sd]|denying|"
     r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
     r"(?:removal|withdrawal|retrieval|explantation) of|"
     r"(?:post|after|following|interval|successful) "
@@ -129,9 +130,9 @@ REMOVABLE = (
 # ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
-    r"(?:not|never|no longer|no more|none(?: (?:is|are|was|were))?) "
+    r"(?:not|cannot|never|no longer|no more|none(?: (?:is|are|was|were))?) "
     r"(?:been |be |(?:clear|significant|obvious|definite)ly )?"
-    rf"(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
+    rf"(?:re-)?(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
     r"(?:is|are|was|were|has|have) (?:all |now )?gone)\b(?! (?:almost|nearly|partial|part|large|most))"
     r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
@@ -142,7 +143,8 @@ NOT_SEEN = re.compile(
     r"|(?:can|could) be (?:\w+ly )?(?:excluded|ruled out)\b"
     rf"|(?:cannot|can not|could not) be (?:excluded|ruled out)(?={TOO_POOR})"
     rf"|(?P<before>(?:unlikely|improbable)(?=$|{BESIDE})|(?:is|are|was|were|seems?|considered|thought) less likely|"
-    r"(?<=(?:as|ve|ad|ly) )cleared\b|(?:cleared|excluded)$|not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
+    r"(?<=(?:as|ve|ad|ly) )cleared\b|(?:cleared|excluded|gone)(?=$| (?:after|since|following|from|on|now)\b)|"
+    r"not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
     r"(?:may|might|could) (?:be|have been) (?:missed|overlooked|obscured|hidden)|"
     r"(?:cannot|can not|could not) be (?:assessed|evaluated|judged)\b(?! \w+ly)|"
     rf"(?:{REMOVABLE}|effusions?|fluid) {TAKEN}|{REMOVABLE} out$|removal\b(?! of))"
@@ -178,9 +180,11 @@ NOT_A_NEGATION = re.compile(
     r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?!.* (?:heart|cardi))(?: \w+){0,3} "
     r"(?:sizes?|numbers?|dimensions?)"
     rf"|neither {CHANGE} nor {CHANGE}"
+    r"|(?:improvement|worsening|resolution|progression|regression|growth|clearing)(?: (?:of|in) [^,]*?)? "
+    r"(?:is|was) not"
     r"|(?:no|not) (?:more|less|fewer) than"
     r"|lack of (?:\w+ )?(?:contrast|material)"
-    r"|not (?:\w+ )?distinguished from"
+    r"|not (?:\w+ )?distinguished from|cannot be distinguished"
     rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
     r"|(?:difficult|hard|impossible|unable|not (?:possible|able|sufficient)) to (?:\w+ly )?(?:exclude|rule out)"
     r"|no way to (?:exclude|rule out)"
@@ -315,7 +319,7 @@ DENIALS = (
     "hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
     "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
     "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
-    "vanish w/o withdraw without"
+    "vanish visuali w/o withdraw without"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
