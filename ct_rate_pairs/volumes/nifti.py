@@ -2,7 +2,6 @@
 
 import io
 import logging
-import math
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from .files import MOST_BYTES, open_file, read_voxels, refusals
 from .geometry import display
 from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
@@ -26,9 +26,8 @@ _UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1) 
 
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
-_MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
-_PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
+_INPUT = 2**12  # compressed bytes that are looked through at a time: a member of a gzip stream may be as short as 20
 _MOST_ZEROS = 9  # zeros at the end of a whole gzip stream, which an empty member has
 
 
@@ -101,34 +100,33 @@ def read_volume(
     if orientation is not None and spacing is None:
         raise ValueError("orientation has no effect without spacing: give both, or none to use the header's geometry.")
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-            zipped = file.read(2) == GZIP_MAGIC
-            file.seek(0)
-            header, stored = _read_zipped(name, file) if zipped else _read(name, file)
-    except EOFError as error:
-        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
-    except _GZIP_ERRORS as error:
-        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
-    except OSError as error:
-        raise VolumeError(f"{name}: cannot be read: {error.strerror}.") from error
+    with refusals(name):
+        try:
+            with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
+                zipped = file.read(2) == GZIP_MAGIC
+                file.seek(0)
+                header, stored = _read_zipped(name, file) if zipped else _read(name, file)
+        except EOFError as error:
+            raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
+        except _GZIP_ERRORS as error:
+            raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
 
-    if spacing is None:
-        grid = grid_of_header(name, header)
-    else:
-        grid = grid_of_table(spacing, orientation)
-        compare_with_header(name, grid, header)
-    stored, spacing = display(name, stored, grid)
-    slope, intercept = rescaling_of(name, header)
-    if rescale is not None:
-        if (slope, intercept) != (1.0, 0.0):
-            raise VolumeError(
-                f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
-                f"metadata table would rescale again (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass "
-                "files='fixed'."
-            )
-        slope, intercept = rescale
-    return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
+        if spacing is None:
+            grid = grid_of_header(name, header)
+        else:
+            grid = grid_of_table(spacing, orientation)
+            compare_with_header(name, grid, header)
+        stored, spacing = display(name, stored, grid)
+        slope, intercept = rescaling_of(name, header)
+        if rescale is not None:
+            if (slope, intercept) != (1.0, 0.0):
+                raise VolumeError(
+                    f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
+                    f"metadata table would rescale again (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass "
+                    "files='fixed'."
+                )
+            slope, intercept = rescale
+        return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
 def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -156,13 +154,13 @@ def _whole_members(file: BinaryIO) -> tuple[bytes, int]:
     """The members of a gzip stream up to the first one that is cut or damaged, and the number of bytes after them."""
     file.seek(0)
     content = file.read()
-    end = 0
-    while content[end:].startswith(GZIP_MAGIC):
+    end = inflated = 0
+    while content.startswith(GZIP_MAGIC, end):
         member, place = isal_zlib.decompressobj(wbits=31), end
         try:
-            while not member.eof and place < len(content):
-                member.decompress(content[place : place + _PIECE // 8])
-                place += _PIECE // 8
+            while not member.eof and place < len(content) and inflated <= MOST_BYTES:
+                inflated += len(member.decompress(content[place : place + _INPUT]))
+                place += _INPUT
         except _GZIP_ERRORS:
             break
         if not member.eof:
@@ -198,23 +196,7 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
             f"{name}: the header is damaged (voxels from byte {header['vox_offset']}). Download the file again."
         )
     file.read(int(extension))
-    stored = np.empty(shape, dtype, order="F")
-    left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
-    while left and (count := file.readinto(left[:_PIECE])):
-        left = left[count:]
-    if left:
-        raise VolumeError(
-            f"{name}: the header promises {shape} voxels of {dtype}, but the file ends early. Download it again."
-        )
-    after = 0
-    while piece := file.read(_PIECE):  # to the end of the file, where gzip checks the checksum
-        after += len(piece)
-    if after:
-        logger.warning(
-            "%s: %d bytes follow the %s voxels of %s that the header promises, and were not read. Check its "
-            "dimensions.", name, after, shape, dtype,
-        )  # fmt: skip
-    return header, stored
+    return header, read_voxels(name, file, shape, dtype)
 
 
 def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
@@ -225,10 +207,6 @@ def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...],
     if len(shape) != 3 or min(shape) < 1:
         raise VolumeError(
             f"{name}: a volume has three dimensions, but this file has shape {shape}. Split it into its volumes."
-        )
-    if math.prod(shape) * dtype.itemsize > _MOST_BYTES:
-        raise VolumeError(
-            f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
         )
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number per voxel. Convert the file.")

@@ -6,7 +6,6 @@ The path of a scan may hold the name of a patient. So no message quotes the path
 
 import hashlib
 import logging
-import math
 import os
 import re
 import stat
@@ -20,18 +19,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .geometry import Grid, display, in_mm, same_size, tell_if_unset
+from .files import limited, open_file, refusals
+from .geometry import Grid, display
+from .metaimage import read_metaimage
 from .nifti import read_volume
-from .slicing import MOST_VOXELS, Volume, VolumeError
+from .slicing import Volume, VolumeError
 
 
 logger = logging.getLogger(__name__)
 
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
+_MOST_DIRECTORY = 2**24  # bytes of the directory at the end of a zip
 _MOST_LINK = 4096  # bytes of the path in a link
-_MOST_HEADER = 2**16  # bytes of a MetaImage that are searched for its header
-_OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
 def read_scan(path: str | Path, series: int | None = None) -> Volume:
@@ -54,13 +54,11 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
         `VolumeError`: if the scan cannot be read, is not an upright and regular CT volume, or has several series that
             fit. The message holds no part of the path and nothing about the patient.
     """
-    path = Path(path)
     try:
-        return _read(path, series)
+        with refusals(_NAME):
+            return _read(Path(path), series)
     except VolumeError as error:
         raise VolumeError(str(error)) from None  # the cause of the error may hold the path
-    except OSError as error:
-        raise VolumeError(f"{_NAME}: cannot be read: {error.strerror}.") from None
 
 
 def _read(path: Path, series: int | None) -> Volume:
@@ -73,13 +71,13 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_zip(path, series)
     is_named = name.endswith((".nii", ".nii.gz", ".mha"))
     if not is_named and _is_dicom(path):
-        return _read_dicom([partial(open, path, "rb")], series)
+        return _read_dicom([partial(open_file, _NAME, path)], series)
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
         return read_volume(path, _NAME)
     if name.endswith(".mha"):
-        return _read_metaimage(path)
+        return read_metaimage(path, _NAME)
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
         "DICOM file is one slice (unless it is an Enhanced CT): give its folder. A .mhd has its voxels in a second "
@@ -130,12 +128,12 @@ def _is_meant(inside: PurePath) -> bool:
 
 def _read_folder(path: Path, series: int | None) -> Volume:
     files = files_of(path)
-    if broken := sum(file.is_symlink() and not file.exists() for file in files):
+    if broken := sum(not file.is_file() for file in files):
         raise VolumeError(
-            f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, so slices may be missing. Copy "
-            "the files that they stand for (cp -L)."
+            f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, pipes or devices, so slices "
+            "may be missing. Copy the files that they stand for (cp -L)."
         )
-    return _read_dicom([partial(open, file, "rb") for file in files if file.is_file()], series)
+    return _read_dicom([partial(open_file, _NAME, file) for file in files], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -144,17 +142,21 @@ def _read_zip(path: Path, series: int | None) -> Volume:
     states.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        with open_file(_NAME, path) as file, _opened_zip(file) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             _check_entries(entries)
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
             meant = _without_links(archive, meant)
             return _read_dicom([partial(archive.open, entry) for entry in meant], series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        raise VolumeError(
-            f"{_NAME}: the zip is truncated, damaged, or packed by a method that Python does not know. Download or "
-            "pack it again."
-        ) from None
+        raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
+
+
+def _opened_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """The zip, if its directory, which Python reads as a whole, is no longer than that of a scan."""
+    many = VolumeError(f"{_NAME}: the zip lists more files than a scan has. Pack one series alone.")
+    with zipfile.ZipFile(limited(file, _MOST_DIRECTORY, many)):
+        return zipfile.ZipFile(file)
 
 
 def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
@@ -168,6 +170,12 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         inside = PurePosixPath(entry.filename.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or re.match("[A-Za-z]:", entry.filename):
             raise VolumeError(f"{_NAME}: the zip names files outside its own folder. Pack the series' folder again.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python inflates bzip2 and LZMA without a limit: a few kilobytes could take all memory.
+            raise VolumeError(
+                f"{_NAME}: the zip is packed by another method than deflate (such as bzip2 or LZMA). Pack the series' "
+                "folder again, as a plain zip."
+            )
         if entry.flag_bits & 1:
             raise VolumeError(f"{_NAME}: the zip is encrypted. Pack it without a password.")
 
@@ -208,120 +216,6 @@ def _dicom_reader() -> ModuleType:
     except ModuleNotFoundError:
         raise VolumeError(f"{_NAME}: DICOM needs pydicom: pip install 'ct-rate-pairs[dicom]'.") from None
     return dicom
-
-
-def _read_metaimage(path: Path) -> Volume:
-    try:
-        import SimpleITK as sitk  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise VolumeError(f"{_NAME}: a .mha needs SimpleITK: pip install 'ct-rate-pairs[metaimage]'.") from None
-    try:
-        str(path).encode()  # SimpleITK would end the process for a path that is not UTF-8
-    except UnicodeEncodeError:
-        raise VolumeError(f"{_NAME}: its path is not UTF-8. Rename the file, or the folder that it is in.") from None
-    fields, start = _metaimage_header(path)
-    # The header could name any other file as the file of the voxels, so only a MetaImage with its own voxels is read.
-    if fields.get("ElementDataFile", "").upper() != "LOCAL":
-        raise VolumeError(f"{_NAME}: not a MetaImage that holds its own voxels. Write it as one .mha again.")
-    if not re.fullmatch(r"[1-9]\d?", fields.get("NDims", "")):  # SimpleITK would end the process
-        raise VolumeError(f"{_NAME}: not a MetaImage: its header has no number of dimensions.")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        size, kind = reader.GetSize(), sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        if len(size) != 3 or reader.GetNumberOfComponents() != 1 or "complex" in kind:
-            raise VolumeError(
-                f"{_NAME}: a volume has three dimensions and one number per voxel, but this file: {size}, {kind}."
-            )
-        if math.prod(size) > MOST_VOXELS:
-            raise VolumeError(f"{_NAME}: the header promises {size} voxels, more than any CT has. Download it again.")
-        image = reader.Execute()
-    except RuntimeError:  # its message quotes the path
-        raise VolumeError(f"{_NAME}: not a MetaImage, or its voxels are missing or cut short.") from None
-    directions = np.reshape(image.GetDirection(), (3, 3))
-    grid = Grid.of_lps("its header", directions, image.GetSpacing())
-    _check_metaimage(fields, grid)
-    tell_if_unset(_NAME, grid, np.array(image.GetOrigin()))
-    after = path.stat().st_size - start - image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
-    if fields.get("CompressedData", "False") == "False" and after > 0:
-        logger.warning("%s: %d bytes follow its %s voxels and were not read. Check its DimSize.", _NAME, after, size)
-    return _volume(_NAME, sitk.GetArrayFromImage(image), grid)
-
-
-def _metaimage_header(path: Path) -> tuple[dict[str, str], int]:
-    """
-    The fields of the text header of a MetaImage, of which `ElementDataFile` is the last, and its length in bytes.
-
-    Raises:
-        `VolumeError`: if a field has two values.
-    """
-    with path.open("rb") as opened:
-        header = opened.read(_MOST_HEADER).decode("latin-1")
-    fields: dict[str, str] = {}
-    length = 0
-    for line in header.splitlines(keepends=True):
-        length += len(line)
-        if field := re.fullmatch(r"\s*([^=:]+?)\s*[=:]\s*(.*?)\s*", line):
-            key, value = field.groups()
-            if fields.setdefault(key, value) != value:
-                raise VolumeError(f"{_NAME}: its header has two values of {key}. Write the scan again.")
-            if key == "ElementDataFile":
-                break
-    return fields, length
-
-
-def _check_metaimage(fields: dict[str, str], grid: Grid) -> None:
-    """
-    Compares what SimpleITK takes from the header of a MetaImage with the fields that it passes over.
-
-    Raises:
-        `VolumeError`: if the header does not state the voxel size, or means other values or sizes than SimpleITK
-            gives.
-    """
-    if not fields.keys() & {"ElementSpacing", "ElementSize"}:
-        raise VolumeError(
-            f"{_NAME}: its header has no ElementSpacing, so the size of its voxels is unknown. Write the scan again."
-        )
-    slope, offset = (_numbers(fields, f"ElementToIntensityFunction{part}") for part in ("Slope", "Offset"))
-    unit = fields.get("DistanceUnits", "mm")
-    if slope not in ([], [1]) or offset not in ([], [0]) or unit.lower() not in ("mm", "?"):
-        raise VolumeError(
-            f"{_NAME}: its header has an intensity function of slope {slope} and offset {offset}, and {unit} as its "
-            "unit of length. SimpleITK applies neither. Write the scan in HU and mm, without these fields."
-        )
-    if not np.allclose(np.linalg.norm(grid.directions, axis=0), 1, atol=0.01):
-        raise VolumeError(
-            f"{_NAME}: the columns of its TransformMatrix are not of length 1, which contradicts its ElementSpacing "
-            f"of {in_mm(grid.spacing)}. Write the scan again."
-        )
-    size = [abs(number) for number in _numbers(fields, "ElementSize")] or grid.spacing
-    if len(size) != 3 or not same_size(size, grid.spacing):
-        logger.warning(
-            "%s: its ElementSize is %s, its ElementSpacing %s. The ElementSpacing is taken, as ITK does.",
-            _NAME, in_mm(size), in_mm(grid.spacing),
-        )  # fmt: skip
-    named = fields.get("AnatomicalOrientation", "???")
-    if not fields.keys() & {"TransformMatrix", "Rotation", "Orientation"}:
-        logger.warning(
-            "%s: its header has no TransformMatrix (and AnatomicalOrientation %s). Taken instead: left, posterior, "
-            "superior (LPS), as in ITK.", _NAME, named,
-        )  # fmt: skip
-    # Writers differ in whether a letter is where the axis runs to or where it comes from.
-    elif named not in ("???", grid.axes, grid.axes.translate(_OPPOSITE)):
-        logger.warning(
-            "%s: its AnatomicalOrientation is %s, but by its TransformMatrix its axes run to %s. The TransformMatrix "
-            "is taken, as ITK does.", _NAME, named, grid.axes,
-        )  # fmt: skip
-
-
-def _numbers(fields: dict[str, str], field: str) -> list[float]:
-    """The numbers in a field of a MetaImage; none if there is no such field."""
-    try:
-        return [float(number) for number in fields.get(field, "").split()]
-    except ValueError:
-        raise VolumeError(f"{_NAME}: its header has no numbers in {field}. Write the scan again.") from None
 
 
 def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, intercept: float = 0.0) -> Volume:
@@ -384,13 +278,13 @@ def _study_of(file: Path) -> str | None:
     try:
         if not _is_dicom(file):
             return None
-    except OSError:
+    except (OSError, VolumeError):
         return ""
-    return _dicom_reader().study_of(partial(file.open, "rb"))
+    return _dicom_reader().study_of(partial(open_file, _NAME, file))
 
 
 def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as opened:
+    with open_file(_NAME, file) as opened:
         return opened.read(132)[128:] == b"DICM"
 
 
@@ -399,8 +293,8 @@ def digest(scan: Path) -> str:
     digests = []
     try:
         for file in [file for file in files_of(scan) if file.is_file()] if scan.is_dir() else [scan]:
-            with file.open("rb") as content:
+            with open_file(_NAME, file) as content:
                 digests.append(hashlib.file_digest(content, "sha256").digest())
     except OSError as error:  # its message names the file
-        raise VolumeError(f"the scan: cannot be read: {error.strerror}.") from None
+        raise VolumeError(f"{_NAME}: cannot be read: {error.strerror}.") from None
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -27,6 +27,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from ..files import limited
 from ..slicing import VolumeError
 
 
@@ -81,20 +82,28 @@ _OF_FRAMES = {
 }
 _LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
 _MOST_INFLATED = 2**30  # bytes that a deflated file may inflate to
+_MOST_HEADER = (
+    2**25
+)  # bytes that are read of the elements before the pixels: 4,000 frames of an Enhanced CT have 16 MB
+_MOST_BESIDE = 2**26  # bytes of a file beside its pixels, which are passed over
 
 
 def read_headers(count: int, file: DicomFile) -> list[Header]:
     """
     The header of each image in a file: the elements that are needed, `"file"`, which opens the file again, its number
-    `"count"`, the number of the `"frame"` in it, from 0, `"Multiframe"`, the file's number once more if it holds
-    several frames, and the transfer `"syntax"`. Empty if the file holds no DICOM image.
+    `"count"`, how many `"frames"` it has, the number of the `"frame"` in it, from 0, `"Multiframe"`, the file's number
+    once more if it holds several frames, and the transfer `"syntax"`. Empty if the file holds no DICOM image.
     """
     with unquoted(f"file {count} of the scan is damaged"), file() as opened:
         try:
             meta, plain = _read_meta(count, opened)
         except InvalidDicomError:
             return []
-        dataset = dcmread(plain, stop_before_pixels=True, specific_tags=[*_TEXTS, *REQUIRED, *_OPTIONAL, *_FRAMES])
+        dataset = dcmread(
+            _header_of(count, plain),
+            stop_before_pixels=True,
+            specific_tags=[*_TEXTS, *REQUIRED, *_OPTIONAL, *_FRAMES],
+        )
         if "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
             # A truncated CT slice is an error: the volume must not silently lack a slice.
             if meta.get("MediaStorageSOPClassUID", CTImageStorage) in CT_CLASSES:
@@ -102,7 +111,7 @@ def read_headers(count: int, file: DicomFile) -> list[Header]:
             return []
         syntax = str(meta.get("TransferSyntaxUID", ""))
         frames = _frames_of(count, dataset) if dataset.get("SOPClassUID") in CT_CLASSES else [dataset]
-        of_file = {"file": file, "count": count, "syntax": syntax}
+        of_file = {"file": file, "count": count, "frames": len(frames), "syntax": syntax}
         if len(frames) > 1:
             of_file["Multiframe"] = float(count)
         return [_header(image) | of_file | {"frame": frame} for frame, image in enumerate(frames)]
@@ -115,28 +124,43 @@ def study_of(file: DicomFile) -> str | None:
     """
     try:
         headers = read_headers(1, file)
-    except VolumeError:
+    except (VolumeError, MemoryError):
         return ""
     return headers[0]["StudyInstanceUID"] if headers else None
 
 
 def read_content(header: Header) -> BinaryIO:
     """The whole file of a header, in memory: it is read to its end, where a zip checks the checksum."""
+    pixels = header["frames"] * header["Rows"] * header["Columns"] * header["BitsAllocated"] / 8
+    most = int(2 * pixels) + _MOST_BESIDE
     with header["file"]() as opened:
-        return _read_meta(header["count"], io.BytesIO(opened.read()))[1]
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise VolumeError(
+            f"file {header['count']} of the scan has more than {most / 2**20:.0f} MB, but its header describes "
+            f"{pixels / 2**20:.1f} MB of pixels. Export it again."
+        )
+    return _read_meta(header["count"], io.BytesIO(content))[1]
+
+
+def _header_of(count: int, opened: BinaryIO) -> BinaryIO:
+    """The file, of which no more can be read than the elements before the pixels have."""
+    most = f"file {count} of the scan has more than {_MOST_HEADER / 2**20:.0f} MB of elements before its pixels."
+    return limited(opened, _MOST_HEADER, VolumeError(f"{most} Export it again."))
 
 
 def _read_meta(count: int, opened: BinaryIO) -> tuple[Dataset, BinaryIO]:
     """The file's meta information, and the file from its start. A deflated file is inflated."""
-    read_preamble(opened, force=False)
-    meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    end = opened.tell()
+    header = _header_of(count, opened)
+    read_preamble(header, force=False)
+    meta = read_dataset(header, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    end = header.tell()
     opened.seek(0)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return meta, opened
     # pydicom would inflate the whole file, whatever its size.
     start, inflater = opened.read(end), zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(opened.read(), _MOST_INFLATED)
+    inflated = inflater.decompress(opened.read(_MOST_INFLATED), _MOST_INFLATED)
     if inflater.unconsumed_tail:
         raise VolumeError(f"file {count} of the scan inflates to more than 1 GB, which is no CT. Export it again.")
     if not inflater.eof:

@@ -21,6 +21,7 @@ from .stacks import Part, is_axial, joined, set_aside, stacks_of
 logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+_MOST_SIDE = 4096  # pixels: scanners reconstruct 512 to 2048
 _MOST_LISTED = 50  # series in a message
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
@@ -275,7 +276,7 @@ def _where(some: list[Header], headers: list[Header]) -> str:
 def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> tuple[np.ndarray, float, float]:
     """The voxels `[K, Y, X]`, their slope and their intercept. Only one more file is in memory at a time."""
     shape = (len(places), int(headers[0]["Rows"]), int(headers[0]["Columns"]))
-    if np.prod(shape, dtype=float) > MOST_VOXELS:
+    if np.prod(shape, dtype=float) > MOST_VOXELS or max(shape[1:]) > _MOST_SIDE:
         raise VolumeError(f"{name}: the headers promise {shape} voxels, more than any CT has. Export it again.")
     scales = {tuple(h[keyword] for keyword in SCALE) for h in headers}
     slope, intercept = next(iter(scales))[:2] if len(scales) == 1 else (1.0, 0.0)
