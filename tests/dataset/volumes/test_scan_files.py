@@ -261,6 +261,7 @@ def bomb(**elements) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:The value")  # pydicom, of what it is asked to write
 @pytest.mark.parametrize(
     ("elements", "cause"),
     [
@@ -282,6 +283,7 @@ def test_a_slice_that_holds_more_than_a_slice_can_is_refused_in_a_folder_and_a_z
     assert_refused(tmp_path / "d.zip", cause)
 
 
+@pytest.mark.filterwarnings("ignore:The value")  # pydicom, of what it is asked to write
 def test_an_element_that_is_not_needed_may_be_long(tmp_path, monkeypatch):
     monkeypatch.setattr("ct_rate_pairs.volumes.dicom.headers._MOST_HEADER", 2**20)
     folder = write(tmp_path / "d", slices(noise(), AFFINE, AdditionalPatientHistory="DOE " * 2**19))
