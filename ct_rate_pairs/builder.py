@@ -16,8 +16,8 @@ from ct_rate_pairs.sources.hub import REPO_ID
 from ct_rate_pairs.tasks import TASKS
 
 from .config import NEGATIVES, CTRatePairsConfig
-from .pair_column import PairColumn
-from .rows import READ_COLUMNS, RowReader, adopt, reader_for, share_epoch
+from .pair_column import READ_COLUMNS, PairColumn
+from .rows import RowReader, adopt, reader_for, share_epoch
 
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -107,6 +107,19 @@ class PairExamplesIterable(ExamplesIterable):
     def reshard_data_sources(self) -> "PairExamplesIterable":
         """The stream itself: a shard is one volume, which cannot be split further."""
         return self
+
+
+def readers_of_stream(stream: datasets.IterableDataset) -> list[RowReader]:
+    """The reader of each part of a stream, whatever calls of `datasets` have composed it."""
+
+    def parts(iterable) -> list[PairExamplesIterable]:
+        if isinstance(iterable, PairExamplesIterable):
+            return [iterable]
+        inner = [getattr(iterable, "ex_iterable", None), *getattr(iterable, "ex_iterables", ())]
+        return [part for one in inner if one is not None for part in parts(one)]
+
+    readers = [part.generate_examples_fn.__self__.reader for part in parts(stream._ex_iterable)]
+    return list({id(reader): reader for reader in readers}.values())
 
 
 class CTRatePairs(datasets.ArrowBasedBuilder):

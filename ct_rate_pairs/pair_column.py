@@ -19,6 +19,10 @@ from datasets.features.features import (
 from datasets.table import cast_array_to_feature, embed_array_storage
 
 
+# Columns of slices and of what is drawn with them.
+READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
+
+
 @dataclass
 class PairColumn:
     """

@@ -1,9 +1,6 @@
 """Rows of a map-style dataset without those that cannot be read."""
 
 from datasets import Dataset
-from torch.utils.data import Dataset as TorchDataset
-
-from .volumes.slicing import VolumeError
 
 
 def is_readable(row: dict) -> bool:
@@ -11,7 +8,7 @@ def is_readable(row: dict) -> bool:
     return row["images"] is not None and row.get("negative_images", ()) is not None
 
 
-class ReadableRows(TorchDataset):
+class ReadableRows:
     """
     Rows of a map-style dataset, where the next readable row takes the place of a row that cannot be read
     (`on_error="skip"`). Whoever takes rows by their index, such as a trainer, gets a row for each index.
@@ -37,4 +34,6 @@ class ReadableRows(TorchDataset):
             row = self.rows[(index + step) % len(self)]
             if is_readable(row):
                 return row
+        from .volumes.slicing import VolumeError  # noqa: PLC0415  (imports torch)
+
         raise VolumeError(f"None of the {len(self)} rows of the dataset can be read.")

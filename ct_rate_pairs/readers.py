@@ -2,8 +2,7 @@
 
 from datasets import Dataset, IterableDataset
 
-from .pair_column import PairColumn
-from .rows import READ_COLUMNS, RowReader, reader_for
+from .pair_column import READ_COLUMNS, PairColumn
 
 
 def is_read(feature) -> bool:
@@ -16,13 +15,18 @@ def has_reader(dataset: Dataset | IterableDataset) -> bool:
     return any(isinstance(feature, PairColumn) for feature in (dataset.features or {}).values())
 
 
-def reader_of(dataset: Dataset | IterableDataset) -> RowReader:
+def reader_of(dataset: Dataset | IterableDataset):
     """
     The reader of a dataset, which makes its rows when they are looked at.
+
+    Returns:
+        [`~ct_rate_pairs.rows.RowReader`]: the reader.
 
     Raises:
         `ValueError`: if no column of the dataset is read by a reader.
     """
+    from .rows import reader_for  # noqa: PLC0415  (imports torch, which those who only ask for names do not need)
+
     for feature in (dataset.features or {}).values():
         if isinstance(feature, PairColumn):
             return reader_for(feature.options, feature.source)

@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Columns of slices and of what is drawn with them.
-READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
 FACTS = 4096  # facts that a reader keeps at most
 
 
@@ -168,15 +166,11 @@ class RowReader:
         split, i = self.where(name)
         # Held-out rows keep their negatives, so that the evaluations during a training can be compared.
         draw_key = int(self._epoch) if split == "train" else 0
-        if column in READ_COLUMNS:
-            try:
-                return self._read_column(column, split, i, number, draw_key)
-            except VolumeError as error:
-                self._skip(error)
-                return None
-        key = ("texts", name, number, draw_key)
-        texts = self._facts.get(key) or self._note(key, self.texts(split, i, number, draw_key))
-        return deepcopy(texts[column])  # messages can be changed in place
+        try:
+            return self._read_column(column, split, i, number, draw_key)
+        except VolumeError as error:
+            self._skip(error)
+            return None
 
     def _read_column(self, column: str, split: str, i: int, number: int, draw_key: int):
         match column:
@@ -190,6 +184,10 @@ class RowReader:
                 return self._partner(split, i, number, draw_key)[0]
             case "label_distance":
                 return self._partner(split, i, number, draw_key)[1]
+            case _:
+                key = ("texts", self.tables[split].index[i], number, draw_key)
+                texts = self._facts.get(key) or self._note(key, self.texts(split, i, number, draw_key))
+                return deepcopy(texts[column])  # messages can be changed in place
 
     def read(self, name: str, draw_key: int = 0, number: int = 0) -> dict | None:
         """

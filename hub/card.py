@@ -50,12 +50,20 @@ fps = 10 * (number - 1) / float(depths[-1])
 told = {"fps": fps, "frames_indices": places.tolist(), "total_num_frames": len(places)}
 given = {"videos": [frames], "video_metadata": [told], "do_resize": False, "do_sample_frames": False}
 shown = [{"type": "video"}]""",
+    "tell_depths": """\
+if "second_per_grid_ts" in inputs and not even:  # Qwen2.5-VL: seconds that, times 0, 1, 2, ..., give the depths
+    pairs = torch.tensor(places.tolist()).view(-1, 2).mean(dim=1)
+    seconds = inputs["second_per_grid_ts"][:, None].repeat(1, len(pairs))
+    seconds[0, 1:] = ((pairs - pairs[0]) / 2 * seconds[0] / torch.arange(len(pairs)))[1:]
+    inputs["second_per_grid_ts"] = seconds
+""",
 }
 IMAGES = {
     "form": "Each plane is an image.",
     "slices_to_inputs": """\
 given = {"images": [list(slices)]}
 shown = [{"type": "image"}] * number""",
+    "tell_depths": "",
 }
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
@@ -235,6 +243,7 @@ def confidence_text(run_dir: Path) -> str:
 def alone_text(settings: dict, adapter: bool, takes_video: bool) -> str:
     """Code that uses the model without this package, from the contents of `row_settings.json`."""
     top, bottom = settings["z_range"]
+    form = VIDEO if takes_video else IMAGES
     return read_template("model_card_alone").format(
         peft=" peft" * adapter,
         this_folder=THIS_FOLDER,
@@ -244,7 +253,8 @@ def alone_text(settings: dict, adapter: bool, takes_video: bool) -> str:
         bottom=bottom,
         num_slices=settings["num_slices"],
         windows=[list(window) for window in windows_of(settings["window"])],
-        slices_to_inputs=(VIDEO if takes_video else IMAGES)["slices_to_inputs"],
+        slices_to_inputs=form["slices_to_inputs"],
+        tell_depths=form["tell_depths"],
         prompt=write_prompt(settings["target"], settings["prompt"]),
     )
 

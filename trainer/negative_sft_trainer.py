@@ -163,7 +163,7 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         if settings is None:
             logger.warning(
                 "It is not known how the training rows were made, so the model is saved without %s. Pass "
-                "`row_settings`, or rows of `load_dataset('ct_rate_pairs', ...)` that are not streamed.",
+                "`row_settings`, or rows of `load_dataset('ct_rate_pairs', ...)`.",
                 FILE,
             )
         elif changes := RowSettings(config.to_dict().get(KEY) or {}).changes(settings.content()):

@@ -18,6 +18,7 @@ from datasets import Dataset, IterableDataset
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ct_rate_pairs.builder import readers_of_stream
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
@@ -107,8 +108,17 @@ def settings_of(readers: Sequence[RowReader]) -> RowSettings:
 
 
 def settings_of_dataset(dataset: Dataset | IterableDataset) -> RowSettings | None:
-    """The settings of a map-style dataset of `ct_rate_pairs`; `None` for other rows, and for a stream."""
-    return settings_of([reader_of(dataset)]) if has_reader(dataset) else None
+    """
+    The settings of a map-style dataset or a stream of `ct_rate_pairs`. `None` for other rows, and for a stream of
+    parts that ask the same task with different settings.
+    """
+    if has_reader(dataset):
+        return settings_of([reader_of(dataset)])
+    readers = readers_of_stream(dataset) if isinstance(dataset, IterableDataset) else []
+    by_task = {reader.config.task: reader for reader in readers}
+    if any(row_settings(reader) != row_settings(by_task[reader.config.task]) for reader in readers):
+        return None
+    return settings_of(list(by_task.values())) if by_task else None
 
 
 def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:

@@ -5,7 +5,7 @@ import time
 
 import huggingface_hub
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, concatenate_datasets, interleave_datasets, load_dataset
 from helpers.tree import SPACING
 from helpers.writable_hub import WRITE, WritableHub
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 import ct_rate_pairs  # noqa: F401
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import read_row_settings, save_row_settings
+from ct_rate_pairs.trainer.row_settings import settings_of_dataset
 
 
 def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
@@ -94,3 +95,17 @@ def test_offline_a_cache_of_half_a_model_does_not_pass_for_one_without_any(hub, 
     marked.parent.mkdir(parents=True)  # as the client does where the Hub says 404
     marked.touch()
     assert read_row_settings("alice/own") == {}
+
+
+def test_a_stream_knows_its_settings_in_any_composition(tree):
+    def stream(split="train", **options):
+        return load_dataset("ct_rate_pairs", data_dir=str(tree), split=split, streaming=True, **options)
+
+    rows = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", spacing=(6, 6, 8))
+    known = settings_of_dataset(rows)
+    parts = [stream(spacing=(6, 6, 8)).shuffle(seed=1), stream("test", spacing=(6, 6, 8)).skip(1)]
+    assert settings_of_dataset(concatenate_datasets(parts).take(3)) == known
+    mixed = interleave_datasets([stream(spacing=(6, 6, 8)), stream(spacing=(6, 6, 8), task="vqa")])
+    assert settings_of_dataset(mixed).tasks == ("report", "vqa")
+    assert settings_of_dataset(concatenate_datasets([stream(spacing=(6, 6, 8)), stream(spacing=(5, 5, 8))])) is None
+    assert settings_of_dataset(Dataset.from_dict({"text": ["a"]}).to_iterable_dataset()) is None
