@@ -12,7 +12,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.hub_files import check_name, find_file, not_readable
+from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_readable
 
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -50,15 +50,17 @@ def load_model(
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
 
     Raises:
-        `OSError`: if there is no such model. Code from a repository is never run (`trust_remote_code` stays off).
+        `OSError`: if there is no such model. Code from a repository is never run (`trust_remote_code=False`).
     """
     if Path(name_or_path).is_dir():
         check_folder(name_or_path)
     # Given `revision`, transformers would look for it in the base model too, which has no such branch or tag.
     adapter = find_file(name_or_path, "adapter_config.json", revision)
+    if adapter:
+        base_of(adapter, name_or_path)
     where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
-    model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, **where)
-    processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
+    model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, trust_remote_code=False, **where)
+    processor = AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
     collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
     return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)
 

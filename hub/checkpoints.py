@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 from transformers import TrainerCallback, TrainingArguments
 
 from ct_rate_pairs.hub_errors import explain
+from ct_rate_pairs.json_files import JSONFileError, read_json
+from ct_rate_pairs.json_schemas import TrainerState
 
 from .guard import ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
@@ -72,7 +74,7 @@ class PushCheckpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        told = json.loads((folder / STATE).read_text()) | {"best_model_checkpoint": None}  # a path of this machine
+        told = read_json(folder / STATE) | {"best_model_checkpoint": None}  # a path of this machine
         try:
             chosen = checkpoint_files(folder, token=self.repository["token"] or get_token())
             files: dict[str, Path | bytes] = {file: folder / file for file in chosen}
@@ -124,9 +126,14 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         raise PublishError(_not_read(repo_id, error)) from error
     if not (fetched / STATE).is_file():
         raise PublishError(f"The upload of a checkpoint to {repo_id} was not finished: it has no {STATE}.")
-    folder = Path(output_dir) / f"checkpoint-{json.loads((fetched / STATE).read_text())['global_step']}"
+    # The repository may be anybody's: its number becomes the name of a folder, and its paths are none of this machine.
+    try:
+        state = read_json(fetched / STATE, TrainerState) | {"best_model_checkpoint": None}
+    except JSONFileError as error:
+        raise PublishError(f"The checkpoint in {repo_id} cannot be used. {error}") from error
+    folder = Path(output_dir) / f"checkpoint-{state['global_step']}"
     shutil.copytree(fetched, folder, ignore=shutil.ignore_patterns(STATE, ".gitattributes"), dirs_exist_ok=True)
-    shutil.copy(fetched / STATE, folder / STATE)  # last, as Trainer has it
+    (folder / STATE).write_text(json.dumps(state, indent=2))  # last, as Trainer has it
     return str(folder)
 
 

@@ -166,21 +166,25 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     if model_args.model_name_or_path == "tiny":
         return make_tiny_qwen(texts, seed=seed)
     commit = commit_of(model_args.model_name_or_path, model_args.model_revision)
+    before = find_row_settings(model_args.model_name_or_path, commit)
     model = AutoModelForImageTextToText.from_pretrained(
         model_args.model_name_or_path,
         revision=commit,
         dtype=model_args.dtype or "auto",
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
+        trust_remote_code=False,
     )
     if model_args.load_in_4bit and not getattr(model, "is_loaded_in_4bit", False):
         raise ValueError(
             "load_in_4bit=true: the weights were not loaded in 4 bits. Give a model that is not quantized."
         )
     # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
-    if before := find_row_settings(model_args.model_name_or_path, commit):
+    if before:
         setattr(model.config, KEY, before.content())
-    return model, AutoProcessor.from_pretrained(model_args.model_name_or_path, revision=commit)
+    return model, AutoProcessor.from_pretrained(
+        model_args.model_name_or_path, revision=commit, trust_remote_code=False
+    )
 
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
@@ -409,7 +413,7 @@ def main(argv: Sequence[str]) -> None:
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights
-        model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto").to(args.device)
+        model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto", trust_remote_code=False).to(args.device)
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
     if "report" in indexes:
         told["scans"] = first_rows(index["test"], recipe_args.max_eval_samples)

@@ -16,13 +16,13 @@ On CT-RATE, with pretrained towers:
 FOLDER.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
@@ -96,13 +96,15 @@ def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list
         raise ValueError(f"vision_model={recipe_args.vision_model} needs a pretrained --text_model beside it.")
     for name in filter(None, (recipe_args.text_model, recipe_args.vision_model)):
         check_name(name)
-    text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False)
+    text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False, trust_remote_code=False)
     config["text_config"] = text.config
     vision = None
     if recipe_args.vision_model:
-        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model)
+        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model, trust_remote_code=False)
         config["vision_config"] = vision.config
-    return MatcherModel(MatcherConfig(**config), text, vision), BertTokenizer.from_pretrained(recipe_args.text_model)
+    return MatcherModel(MatcherConfig(**config), text, vision), BertTokenizer.from_pretrained(
+        recipe_args.text_model, trust_remote_code=False
+    )
 
 
 def load_split(split: str, options: dict):
@@ -132,7 +134,7 @@ def read_beside(folder: str, asked: list) -> dict:
     file = Path(folder) / "results.json"
     if not file.is_file():
         raise FileNotFoundError(f"--beside: {no_such('file', file)}")
-    results = json.loads(file.read_text())
+    results = read_json(file)
     questions = {fingerprint_questions(rows) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:
         raise ValueError(

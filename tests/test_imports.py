@@ -134,3 +134,21 @@ def test_what_needs_no_torch_imports_none(code, tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def calls(tree: ast.Module, name: str) -> list[ast.Call]:
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
+    ]
+
+
+def test_no_model_is_loaded_with_code_of_its_repository():
+    """By default, transformers asks, and a "y" runs the code."""
+    loads = [(name, call) for name, (_, tree) in MODULES.items() for call in calls(tree, "from_pretrained")]
+    assert len(loads) >= 10
+    for name, call in loads:
+        told = {keyword.arg: keyword.value for keyword in call.keywords}
+        of_ours = ast.unparse(call.func).startswith("Matcher")
+        assert of_ours or getattr(told.get("trust_remote_code"), "value", None) is False, f"{name}:{call.lineno}"

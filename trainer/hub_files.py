@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from ct_rate_pairs.hub_errors import explain, is_refusal
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import AdapterConfig
 from ct_rate_pairs.near_names import no_such
 
 
@@ -27,6 +29,26 @@ def check_name(name_or_path: str) -> None:
         raise FileNotFoundError(
             f"{no_such('folder', name_or_path)} And it cannot be a name on the Hub, which is USER/NAME."
         ) from error
+
+
+def base_of(adapter: Path, name_or_path: str) -> str | None:
+    """
+    The base model of an adapter, from its `adapter_config.json`.
+
+    Raises:
+        `ValueError`: if the configuration would load code, or if an adapter from the Hub names a path of this machine.
+    """
+    base = read_json(adapter, AdapterConfig).get("base_model_name_or_path")
+    if base and not Path(name_or_path).is_dir():
+        try:
+            validate_repo_id(base)
+        except HFValidationError as error:
+            raise ValueError(
+                f"The adapter {name_or_path} on the Hub names {base!r:.80} as its base model, which is no name on the "
+                "Hub. Download the adapter, and write the right base into base_model_name_or_path of its "
+                f"{adapter.name}."
+            ) from error
+    return base
 
 
 def not_readable(name_or_path: str, error: BaseException) -> str:

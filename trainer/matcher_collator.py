@@ -56,7 +56,7 @@ class MatcherCollator:
     @classmethod
     def from_pretrained(cls, name_or_path: str, **kwargs) -> "MatcherCollator":
         """The collator of a saved model."""
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         return cls(tokenizer, MatcherConfig.from_pretrained(name_or_path), **kwargs)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """Supervised fine-tuning that also makes a report unlikely if its visual evidence is absent."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -13,6 +12,8 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 from trl import SFTTrainer
 
+from ct_rate_pairs.json_files import JSONFileError, read_json
+from ct_rate_pairs.json_schemas import TrainerState
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader
 
@@ -22,7 +23,15 @@ from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weig
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import MM_PER_SECOND, PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
-from .row_settings import FILE, KEY, RowSettings, RowSettingsError, settings_of_dataset, write_row_settings
+from .row_settings import (
+    FILE,
+    KEY,
+    RowSettings,
+    RowSettingsError,
+    checked_settings,
+    settings_of_dataset,
+    write_row_settings,
+)
 from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
 
 
@@ -166,7 +175,7 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
                 "`row_settings`, or rows of `load_dataset('ct_rate_pairs', ...)`.",
                 FILE,
             )
-        elif changes := RowSettings(config.to_dict().get(KEY) or {}).changes(settings.content()):
+        elif changes := checked_settings(config.to_dict().get(KEY) or {}, "config.json").changes(settings.content()):
             told = f"The model was trained on other rows: {'; '.join(changes)}."
             if isinstance(self.model, PeftModel):
                 raise RowSettingsError(
@@ -384,10 +393,8 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
     def _check_checkpoint(self, folder: Path) -> None:
         """Refuses a checkpoint of other rows, and tells if the optimizer is missing, so that it would start anew."""
         path = folder / FILE
-        before, now = (
-            json.loads(path.read_text()) if path.is_file() else {},
-            (self.row_settings or RowSettings({})).content(),
-        )
+        before = checked_settings(read_json(path), path).content() if path.is_file() else {}
+        now = (self.row_settings or RowSettings({})).content()
         changes = RowSettings(before).changes(now)
         if before.get("tasks") and now.get("tasks") and set(before["tasks"]) != set(now["tasks"]):
             changes.append(f"tasks {', '.join(before['tasks'])}, now {', '.join(now['tasks'])}")
@@ -418,7 +425,7 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         # A checkpoint of Qwen2.5-VL has the parameter names of the release, not of the class. Trainer ignores names
         # that it does not know, so it would continue with the initial weights and only warn (transformers issue
         # 43701). `from_pretrained` knows both kinds of names.
-        saved = type(self.model).from_pretrained(checkpoint, dtype="auto")
+        saved = type(self.model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)
         self.model.load_state_dict(saved.state_dict())
 
 
@@ -437,12 +444,13 @@ def last_whole_checkpoint(output_dir: str) -> Path:
     Raises:
         `ValueError`: if there is no complete checkpoint.
     """
-    folders = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name[11:].isdecimal()]
+    folders.sort(key=lambda folder: int(folder.name[11:]))
     for folder in reversed(folders):
         try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s is incomplete and is not used.", folder)
+            read_json(folder / "trainer_state.json", TrainerState)
+        except (FileNotFoundError, JSONFileError) as error:
+            logger.warning("%s is incomplete and is not used: %s", folder, error)
         else:
             return folder
     raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")

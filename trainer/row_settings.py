@@ -12,20 +12,26 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
 
 from datasets import Dataset, IterableDataset
+from pydantic import Field, create_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ct_rate_pairs.builder import readers_of_stream
+from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
+from ct_rate_pairs.json_schemas import ModelConfig, Schema
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings
 
-from .hub_files import find_file
+from .hub_files import base_of, find_file
 
 
 FILE = "row_settings.json"
@@ -244,7 +250,7 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
             disagree, or if they cannot be read.
     """
     path, folder = find_file(name_or_path, FILE, revision), Path(name_or_path)
-    own = _checked(_read_json(path), path) if path else None
+    own = checked_settings(_read_json(path), path) if path else None
     marked, copy, place = _find_copy(name_or_path, revision)
     if own and copy and (changes := own.changes(copy.content())):
         raise RowSettingsError(
@@ -260,7 +266,7 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
     parent = folder.resolve().parent / FILE
     if folder.name.startswith("checkpoint-") and parent.is_file():
         logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)
-        return _checked(_read_json(parent), parent)
+        return checked_settings(_read_json(parent), parent)
     if trace := place if marked else _trace(name_or_path, revision):
         defaults = {name: value for name, value in asdict(VolumeSettings()).items() if name in _SHOWN}
         raise RowSettingsError(
@@ -269,7 +275,7 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
             f"one by hand: {json.dumps(defaults | asdict(ReportOptions()))} are the defaults."
         )
     adapter = _find_adapter(name_or_path, revision)
-    base = _read_json(adapter).get("base_model_name_or_path") if adapter else None
+    base = base_of(adapter, name_or_path) if adapter else None
     if base and (of_base := find_row_settings(base)):
         logger.warning("The adapter %s has no %s: that of its base %s is taken.", name_or_path, FILE, base)
         return of_base
@@ -284,12 +290,12 @@ def _find_copy(name_or_path: str, revision: str | None) -> tuple[bool, RowSettin
             return False, None, place
         with safe_open(weights, "pt") as file:
             marks = file.metadata() or {}
-        content = json.loads(marks.get(KEY, "null"))
+        content = parse_json(marks.get(KEY, "null"), place)
     else:
         place, config = "config.json", find_file(name_or_path, "config.json", revision)
-        marks = _read_json(config) if config else {}
+        marks = read_json(config, ModelConfig) if config else {}
         content = marks.get(KEY)
-    return KEY in marks, _checked(content, place) if content else None, place
+    return KEY in marks, checked_settings(content, place) if content else None, place
 
 
 def _find_adapter(name_or_path: str, revision: str | None) -> Path | None:
@@ -315,21 +321,42 @@ def _find_known(name_or_path: str, file: str, revision: str | None) -> Path | No
     return None
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> Any:
     """The contents of a JSON file; raises a [`RowSettingsError`] if it is not JSON."""
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RowSettingsError(f"{path} is not JSON ({error}): copy it again from the folder of the run.") from error
+        return read_json(path)
+    except JSONFileError as error:
+        raise RowSettingsError(f"{error} The folder of the run has a copy.") from error
 
 
-def _checked(content: dict, place: str | Path) -> RowSettings:
-    """The settings in the content of `row_settings.json`; raises a [`RowSettingsError`] for an unknown setting."""
-    options = dict(content)
-    tasks = options.pop("tasks", None) or ([options["task"]] if "task" in options else None)
-    if unknown := sorted(options.keys() - ROW_SETTINGS) + sorted(set(tasks or ()) - TASKS.keys()):
+def checked_settings(content: Any, place: str | Path) -> RowSettings:
+    """
+    The settings in the content of `row_settings.json`, which may come from anybody: they have the names, types and
+    values that the options of the dataset may have, and no other option of `load_dataset`.
+
+    Raises:
+        [`RowSettingsError`]: for the first setting that is none, or has a value that it must not have.
+    """
+    names = set(content) if isinstance(content, dict) else set()
+    if unknown := sorted(names - {*ROW_SETTINGS, "tasks"}):
         raise RowSettingsError(
-            f"{place} has the setting {unknown[0]}, which this version of ct-rate-pairs does not know. Update "
+            f"{place} has the setting {unknown[0]!r:.80}, which this version of ct-rate-pairs does not know. Update "
             "ct-rate-pairs: the model would be shown other rows than those of its training."
         )
+    try:
+        options = dict(check_json(content, _schema(), place))
+        tasks = options.pop("tasks", None) or ([options["task"]] if "task" in options else None)
+        CTRatePairsConfig(**options)
+    except ValueError as error:
+        raise RowSettingsError(f"{place}: {str(error).removeprefix(f'{place}: ')}") from error
     return RowSettings(options, tuple(tasks) if tasks else None)
+
+
+@cache
+def _schema() -> type[Schema]:
+    """The types of the settings: those of the options of volumes and tasks, and of `tasks`."""
+    hints = {name: hint for options in (VolumeSettings, *OPTIONS) for name, hint in get_type_hints(options).items()}
+    task = Literal[tuple(TASKS)]
+    hints |= {"task": task, "tasks": Annotated[list[task], Field(min_length=1, max_length=len(TASKS))]}
+    fields_of = {name: (hints[name], Field(default=None)) for name in (*ROW_SETTINGS, "tasks")}
+    return create_model("RowSettings", __base__=Schema, **fields_of)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -46,8 +47,9 @@ class PreparedSource:
     def __init__(self, root: str | Path, **settings):
         self.root = Path(root).expanduser().resolve()
         try:
-            self.provenance = json.loads((self.root / PROVENANCE).read_text())
-        except json.JSONDecodeError as error:
+            self.provenance = read_json(self.root / PROVENANCE)
+            self.settings = VolumeSettings(**self.provenance["settings"])
+        except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy again.") from error
         if self.provenance.get("reading", 1) != READING:
             logger.warning(
@@ -55,7 +57,6 @@ class PreparedSource:
                 "Prepare the copy again if such volumes may be among them.",
                 self.root, self.provenance["ct_rate_pairs"],
             )  # fmt: skip
-        self.settings = VolumeSettings(**self.provenance["settings"])
         own = asdict(self.settings)
         for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():
             if wanted != own[name]:

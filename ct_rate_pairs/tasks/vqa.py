@@ -68,6 +68,8 @@ class VQAOptions(TaskOptions):
             raise ValueError(f"question_types={self.question_types!r}: give a list, [{self.question_types!r}].")
         for kind in self.question_types:
             one_of("question_types", kind, QUESTION_TYPES)
+        if len(set(self.question_types)) < len(self.question_types):
+            raise ValueError(f"question_types={', '.join(self.question_types):.80}: give each type once.")
 
 
 class Questions(Task):

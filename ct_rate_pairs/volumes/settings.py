@@ -12,6 +12,8 @@ from .windows import plain_window
 
 FILES = ("fixed", "original")
 RECONSTRUCTIONS = ("first", "all")
+MOST_SLICES = 2048
+FINEST, COARSEST = 0.1, 100.0  # voxel sizes in mm; finer ones than a CT has would only take memory
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ class VolumeSettings:
         one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
         if not isinstance(self.num_slices, int) or self.num_slices < 2:
             raise ValueError(f"num_slices={self.num_slices!r}: give at least two, so that they have a distance.")
+        if self.num_slices > MOST_SLICES:
+            raise ValueError(f"num_slices={self.num_slices!r}: give at most {MOST_SLICES}, more than a CT has.")
         spacing, z_range = np.array(self.spacing, dtype=float), np.array(self.z_range, dtype=float)
         if spacing.shape != (3,) or not (spacing > 0).all():
             raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
+        if (spacing < FINEST).any() or (spacing > COARSEST).any():
+            raise ValueError(f"spacing={self.spacing}: give sizes from {FINEST} to {COARSEST} mm.")
         if z_range.shape != (2,) or not 0 <= z_range[0] < z_range[1] <= 1:
             raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
         # YAML and JSON give lists. As tuples of floats, equal settings compare equal.

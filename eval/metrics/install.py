@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from ct_rate_pairs.reports import labels, readable, rules, terms
@@ -62,6 +63,9 @@ def install_metric(name: str, cache: Path) -> Path:
     """
     Writes one metric to the cache, unless the cache holds it already, and makes `evaluate` choose this metric.
 
+    `evaluate` runs the files of the cache as code. So they are compared with those of this package at each call. If
+    they differ, the folder is written anew, and a warning tells so.
+
     Several processes may do this at once: the folder is named by a hash of its contents, and one rename makes the
     complete folder appear.
 
@@ -78,6 +82,14 @@ def install_metric(name: str, cache: Path) -> Path:
     digest = hashlib.sha256(b"".join(file.encode() + b"\0" + text + b"\0" for file, text in files.items())).hexdigest()
     home = cache / "evaluate_modules" / "metrics" / f"evaluate-metric--{name}"
     script = home / digest / f"{name}.py"
+    _empty_packages(home)
+    if script.parent.exists() and not _holds(script.parent, files):
+        warnings.warn(f"{script.parent} was changed or damaged, and is written again.", stacklevel=2)
+        # Moved first, so that no other process finds half a folder.
+        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=home))
+        with suppress(FileNotFoundError):  # another process was first
+            script.parent.rename(broken / "metric")
+        shutil.rmtree(broken)
     if not script.exists():
         home.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
@@ -96,6 +108,25 @@ def install_metric(name: str, cache: Path) -> Path:
         newest = max(time.time(), max(others) + 1)
         os.utime(script, (newest, newest))
     return script
+
+
+def _holds(folder: Path, files: dict[str, bytes]) -> bool:
+    """Whether a folder holds these files and no other. What Python has compiled of them is removed."""
+    # Python would run it in the place of the files, and does not compare their contents.
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    try:
+        return not folder.is_symlink() and files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+
+
+def _empty_packages(home: Path) -> None:
+    """Empties the `__init__.py` of the folders above a metric. Python runs them, too; `evaluate` makes them empty."""
+    for folder in (home, home.parent, home.parent.parent):
+        package = folder / "__init__.py"
+        if package.is_file() and package.stat().st_size:
+            warnings.warn(f"{package} was changed, and is emptied: `evaluate` writes nothing to it.", stacklevel=3)
+            package.write_bytes(b"")
 
 
 def register_metrics() -> None:

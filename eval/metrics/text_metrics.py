@@ -316,7 +316,7 @@ def bertscore_f1(
         raise ImportError("BERTScore needs bert-score: pip install 'ct-rate-pairs[bertscore]'.") from None
     from transformers import AutoConfig  # noqa: PLC0415
 
-    config = AutoConfig.from_pretrained(model)
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     scorer = BERTScorer(model, num_layers=layer or model2layers.get(model, config.num_hidden_layers))
     tokenizer = scorer._tokenizer  # bert-score has no public way to it
     if tokenizer.model_max_length > config.max_position_embeddings:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 
@@ -53,7 +55,7 @@ def provenance_path(predictions: str | Path) -> Path:
 def read_provenance(predictions: str | Path) -> dict:
     """What a file of predictions was made with; empty without a record, as for files of other programs."""
     path = provenance_path(predictions)
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path, Provenance) if path.exists() else {}
 
 
 def row_settings_of(predictions: str | Path) -> dict:
@@ -92,10 +94,10 @@ def check_references(predictions: str | Path, scans: Dataset, split: str) -> Non
     `scans` is the whole split. A file without a record is not checked.
     """
     before = read_provenance(predictions)
-    if before and before["references"] != fingerprint(scans):
+    if before and before.get("references") != fingerprint(scans):
         raise ValueError(
-            f"{predictions} was written for the split {before['split']} with target={before['target']!r}, whose scans "
-            f"and reference reports are not those of the split {split} here. Choose the data_dir, split and target "
+            f"{predictions} was written for the split {before.get('split')} with target={before.get('target')!r}, whose "
+            f"scans and reference reports are not those of the split {split} here. Choose the data_dir, split and target "
             f"that it was written for. To measure it against these references all the same, move it away from "
             f"{provenance_path(predictions).name}."
         )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.trainer import PairCollator
@@ -109,7 +110,7 @@ def count_cut(cut: Mapping[str, bool], volumes: Collection[str]) -> dict:
 
 def _challenge_rows(path: Path) -> list[dict]:
     """The entries of a file of the VLM3D challenge, with the keys `volume` and `report`."""
-    content = json.loads(path.read_text())
+    content = read_json(path)
     if isinstance(content, list):
         outputs = [output for job in content for output in (job.get("outputs") or ())]
         contents = [output["value"] for output in outputs if isinstance(output.get("value"), dict)]

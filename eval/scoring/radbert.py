@@ -18,7 +18,6 @@ the labels are assumed to be in the order of CT-RATE's tables, as in `infer.py` 
 names in `id2label` tell their order.
 """
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +35,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import ModelConfig
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import same_words
 from ct_rate_pairs.trainer.hub_files import find_file
@@ -107,7 +108,7 @@ def _plain(name: str) -> str:
 def load_sequence_classifier(checkpoint: str) -> SequenceClassifier:
     """Loads the form of transformers; the errors are those of [`load_radbert`]."""
     model, loading = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint, dtype=torch.float32, output_loading_info=True
+        checkpoint, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
     )
     order = order_of(model.config.id2label, checkpoint)
     # transformers only warns, and leaves such weights at random.
@@ -131,8 +132,13 @@ def find_weights(checkpoint: str) -> Path:
 
 def is_sequence_classifier(config: Path) -> bool:
     """Whether a `config.json` is that of a classifier in the form of transformers."""
-    architectures = json.loads(config.read_text()).get("architectures") or [""]
+    architectures = read_json(config, ModelConfig).get("architectures") or [""]
     return architectures[0].endswith("ForSequenceClassification")
+
+
+def tokenizer_of(encoder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder. Code from its repository is never run."""
+    return AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +168,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
     where = str(Path(checkpoint).parent) if Path(checkpoint).is_file() else checkpoint
     config = find_file(where, "config.json")
     if config and is_sequence_classifier(config):
-        return load_sequence_classifier(where).eval().to(device), AutoTokenizer.from_pretrained(encoder or where)
+        return load_sequence_classifier(where).eval().to(device), tokenizer_of(encoder or where)
     weights = find_weights(checkpoint)
     if encoder is None:
         encoder = where if config else ENCODER
@@ -172,9 +178,9 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
         state = torch.load(weights, map_location="cpu", weights_only=True)
     # Old versions of transformers saved this buffer of positions 0, 1, 2, ..., which is not a weight.
     state.pop("model.embeddings.position_ids", None)
-    model = RadBertClassifier(AutoConfig.from_pretrained(encoder))
+    model = RadBertClassifier(AutoConfig.from_pretrained(encoder, trust_remote_code=False))
     model.load_state_dict(state)
-    return model.eval().to(device), AutoTokenizer.from_pretrained(encoder)
+    return model.eval().to(device), tokenizer_of(encoder)
 
 
 @torch.inference_mode()

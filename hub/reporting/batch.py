@@ -1,11 +1,12 @@
 """Reports of many scans, each in its own folder. An interrupted batch can be continued."""
 
-import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Failures
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 from .files import finished_reports, report_key, save, write_json
@@ -41,7 +42,7 @@ def report_batch(
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
-    earlier = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    earlier = read_json(listed, Failures) if listed.exists() else []
     # A scan keeps its name. A scan that cannot be opened has no digest, and is named by its number.
     names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
     failures: list[dict] = []
@@ -70,7 +71,7 @@ def report_batch(
             write_json(failures, listed)
     if not failures:
         listed.unlink(missing_ok=True)
-    if cut := [name for name in done if json.loads((out / name / "report.json").read_text("utf-8")).get("cut")]:
+    if cut := [name for name in done if read_json(out / name / "report.json").get("cut")]:
         print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({', '.join(cut)}). {CUT}")
     return failures
 

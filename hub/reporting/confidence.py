@@ -34,6 +34,8 @@ from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
 from ct_rate_pairs.eval.metrics.calibration import errors
 from ct_rate_pairs.eval.rows import select_readable, without_slices
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Confidences
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import label_sentence
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
@@ -87,7 +89,7 @@ class Confidence:
 def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:
     """Reads `confidence.json` from a folder, or from a model on the Hub; `None` if there is no such file."""
     path = find_file(name_or_path, FILE, revision)
-    return Confidence(**json.loads(path.read_text())) if path else None
+    return Confidence(**read_json(path, Confidences)) if path else None
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:

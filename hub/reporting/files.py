@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.json_files import check_json, read_json
+from ct_rate_pairs.json_schemas import FinishedReport
 from ct_rate_pairs.volumes.scan_files import digest
 
 from .reporter import CUT, Reporter, ScanReport
@@ -87,7 +89,7 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
     """
     done = {}
     for path in out.glob("*/report.json"):
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
             raise ValueError(
                 f"{path} is no report of this command, without {sorted(missing)}: choose another --output_dir."
@@ -97,5 +99,6 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
                 f"{out} holds reports of {report['model']}, version {report['version']}, not of {reporter.name}, "
                 f"version {reporter.version}: choose another --output_dir."
             )
+        check_json(report, FinishedReport, path)
         done[path.parent.name] = {name: report[name] for name in ("digest", "series", "max_new_tokens")}
     return done

@@ -1,5 +1,6 @@
 """A model by its folder: whole, or an adapter with its base; of every family that the docs name."""
 
+import json
 import shutil
 
 import pytest
@@ -27,7 +28,9 @@ from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folde
 from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
+from ct_rate_pairs.eval.scoring.radbert import load_radbert
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_settings import find_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
 
 
@@ -103,6 +106,51 @@ def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_
     half, _ = load_model("alice/lora", "v1", dtype="bfloat16")
     assert half.dtype == torch.bfloat16
     assert version_of("alice/lora", "v1") == f"alice/lora@{hub.repo('alice/lora').rev('heter')}"
+
+
+@pytest.mark.parametrize("base_name", ["/root/private", "../private", "a/b/c", "~/private"])
+def test_an_adapter_on_the_hub_names_no_path_of_this_machine(hub, base, tmp_path, base_name):
+    model, processor, _ = base
+    save_adapter(model, processor, base_name, tmp_path / "adapter")
+    HfApi().create_repo("alice/adapter")
+    HfApi().upload_folder(repo_id="alice/adapter", folder_path=tmp_path / "adapter")
+    for opens in (load_model, find_row_settings):
+        with pytest.raises(
+            ValueError, match=r"alice/adapter on the Hub names '.*' as its base model, which is no name"
+        ):
+            opens("alice/adapter")
+
+
+def test_an_adapter_that_names_code_is_refused(base, tmp_path):
+    model, processor, folder = base
+    save_adapter(model, processor, str(folder), tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"megatron_config": {}, "megatron_core": "evil"}))
+    with pytest.raises(ValueError, match=r"adapter_config.json: the field megatron_config"):
+        load_model(str(tmp_path / "adapter"))
+
+
+CODE = """
+from pathlib import Path
+Path({marker!r}).write_text("run")
+from transformers import PreTrainedConfig as Config, PreTrainedModel as Model, ProcessorMixin as Processor
+"""
+
+
+@pytest.mark.parametrize("opens", [load_model, load_radbert.__wrapped__])
+def test_code_of_a_model_is_never_run_nor_asked_for(tmp_path, monkeypatch, opens):
+    folder, marker = tmp_path / "model", tmp_path / "marker"
+    folder.mkdir()
+    (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
+    classes = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model", "AutoModel": "evil.Model"}
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": classes, "architectures": ["EvilForSequenceClassification"]})
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # the answer of a user who does not read
+    monkeypatch.setattr("signal.alarm", lambda *_: None)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        opens(str(folder))
+    assert not marker.exists()
 
 
 def test_a_hub_that_does_not_answer_is_no_model_without_a_config(hub):

@@ -158,3 +158,40 @@ def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_pat
     with pytest.raises(PublishError, match=r"not finished: it has no trainer_state\.json"):
         fetch_checkpoint("alice/run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ({"global_step": "../../elsewhere"}, "the field global_step"),
+        ({"global_step": "/tmp/elsewhere"}, "the field global_step"),
+        ({"global_step": -1}, "the field global_step"),
+        ({"global_step": None}, "the field global_step"),
+        ([], "the content"),
+    ],
+)
+def test_a_checkpoint_of_anybody_writes_nowhere_but_into_its_own_folder(hub, tmp_path, state, told):
+    api = HfApi()
+    api.create_repo("alice/run")
+    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
+    for name, content in (("optimizer.pt", b"1"), ("trainer_state.json", json.dumps(state).encode())):
+        api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="alice/run", revision="last-checkpoint")
+    out = tmp_path / "runs" / "run"
+    before = set(tmp_path.rglob("optimizer.pt"))
+    with pytest.raises(PublishError, match=f"The checkpoint in alice/run cannot be used.*trainer_state.json: {told}"):
+        fetch_checkpoint("alice/run", out)
+    assert not out.exists() and not (tmp_path / "elsewhere").exists()
+    assert not [path for path in set(tmp_path.rglob("optimizer.pt")) - before if "hub" not in path.parts]
+
+
+def test_a_path_in_the_state_of_a_checkpoint_is_none_of_this_machine(hub, tmp_path):
+    api = HfApi()
+    api.create_repo("alice/run")
+    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
+    state = json.dumps({"global_step": 7, "best_model_checkpoint": str(tmp_path / "secret")}).encode()
+    api.upload_file(
+        path_or_fileobj=state, path_in_repo="trainer_state.json", repo_id="alice/run", revision="last-checkpoint"
+    )
+    folder = Path(fetch_checkpoint("alice/run", tmp_path / "run"))
+    assert folder == tmp_path / "run" / "checkpoint-7"
+    assert TrainerState.load_from_json(folder / "trainer_state.json").best_model_checkpoint is None

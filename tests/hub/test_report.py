@@ -20,7 +20,7 @@ from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting import files
 from ct_rate_pairs.hub.reporting.batch import new_name, report_batch
-from ct_rate_pairs.hub.reporting.files import format_report, save
+from ct_rate_pairs.hub.reporting.files import format_report, report_key, save
 from ct_rate_pairs.hub.reporting.sheet import plot_sheet
 from ct_rate_pairs.volumes.scan_files import find_scans
 
@@ -222,6 +222,18 @@ def test_a_report_of_something_else_is_named(reader_dir, batch, tmp_path, capfd)
     (tmp_path / "out" / "x" / "report.json").write_text('{"model": "m", "version": "v"}')
     assert order(reader_dir, tmp_path / "out", batch) == 2
     assert "report.json is no report of this command, without ['digest'" in capfd.readouterr().err
+
+
+def test_a_name_in_the_list_of_failures_is_no_way_out_of_the_folder(reader_dir, batch, tmp_path, capfd):
+    out = tmp_path / "out"
+    out.mkdir()
+    digests = [report_key(path, None, 12)["digest"] for path in sorted(batch.iterdir())]
+    for name in ("../outside", str(tmp_path / "outside"), "scan-001/../../outside"):
+        failures = [{"name": name, "number": 1, "digest": digest, "error": ""} for digest in digests]
+        (out / "failures.json").write_text(json.dumps(failures))
+        assert order(reader_dir, out, batch) == 2
+        assert "failures.json: the field 0.name" in capfd.readouterr().err
+    assert not (tmp_path / "outside").exists() and not list(out.rglob("report.json"))
 
 
 def test_a_folder_of_volumes_and_dicom_studies_holds_a_scan_each(tmp_path):

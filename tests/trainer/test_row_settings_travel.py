@@ -28,6 +28,8 @@ from ct_rate_pairs.trainer.row_settings import (
 )
 
 
+# Options of `load_dataset` that decide what is read and written here, which a model has no say in.
+OF_THE_MACHINE = ("data_dir", "data_files", "cache_dir", "on_error", "token", "revision", "streaming", "seed", "path")
 OPTIONS = {"num_slices": 4, "spacing": SPACING, "validation_size": 0.0}
 LORA = LoraConfig(target_modules=r".*language_model.*_proj", r=2)
 
@@ -182,8 +184,24 @@ def test_copies_that_disagree_are_refused(runs, tmp_path):
     ("content", "told"),
     [
         ("{", "is not JSON"),
-        ('{"num_slices": 4, "tilt": 3}', "the setting tilt"),
-        ('{"tasks": ["chat"]}', "setting chat"),
+        ('{"num_slices": 4, "tilt": 3}', "the setting 'tilt'"),
+        ('{"num_slices": 4, "num_slices": 5}', "the name 'num_slices' twice"),
+        ('{"tasks": ["chat"]}', "the field tasks.0 .*got 'chat'"),
+        ('{"tasks": []}', "the field tasks"),
+        ('["num_slices"]', "the content"),
+        ('{"num_slices": true}', "the field num_slices"),
+        ('{"num_slices": "4"}', "the field num_slices"),
+        ('{"num_slices": 1000000000}', "num_slices=1000000000: give at most"),
+        ('{"spacing": [1e-9, 1, 1]}', "spacing=.*give sizes from"),
+        ('{"spacing": [1, 1, 1e999]}', "the field spacing.2 .*finite"),
+        ('{"z_range": [0, NaN]}', "the field z_range.1 .*finite"),
+        ('{"window": [1, -1]}', "window=.*choose one of"),
+        ('{"window": {"low": 1}}', "the field window"),
+        ('{"prompt": "../x"}', "prompt='../x' is unknown"),
+        ('{"prompt_metadata": 1}', "the field prompt_metadata"),
+        ('{"num_false": 1000}', "num_false=1000"),
+        ('{"question_types": ["side", "side"]}', "give each type once"),
+        *((json.dumps({name: "x"}), f"the setting '{name}'") for name in OF_THE_MACHINE),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(tmp_path, content, told):

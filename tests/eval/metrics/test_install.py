@@ -1,9 +1,11 @@
 """`evaluate.load("ct_coverage")` from an empty folder, without the network, and with several processes at once."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import evaluate
@@ -201,6 +203,65 @@ def test_second_registration_writes_nothing(tmp_path, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     register_metrics()
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def add_line(script):
+    script.write_bytes(script.read_bytes() + b"\nEVIL = 1\n")
+
+
+def keep_size_and_time(script):
+    other = script.parent / "rules.py"
+    before = other.stat()
+    other.write_bytes(b"#" * before.st_size)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def add_module(script):
+    (script.parent / "numpy.py").write_text("EVIL = 1\n")
+
+
+def cut(script):
+    (script.parent / "labels.py").write_bytes(b"")
+
+
+def remove(script):
+    script.unlink()
+
+
+def link(script):
+    folder = script.parent.rename(script.parent.with_name("elsewhere"))
+    add_line(folder / script.name)
+    script.parent.symlink_to(folder)
+
+
+def file_in_its_place(script):
+    shutil.rmtree(script.parent)
+    script.parent.write_text("EVIL = 1")
+
+
+@pytest.mark.parametrize("damage", [add_line, keep_size_and_time, add_module, cut, remove, link, file_in_its_place])
+def test_code_in_the_cache_that_is_not_what_is_shipped_is_written_again(tmp_path, damage):
+    script = install_metric("ct_coverage", tmp_path)
+    damage(script)
+    with pytest.warns(UserWarning, match="was changed or damaged, and is written again"):
+        assert install_metric("ct_coverage", tmp_path) == script
+    assert not script.parent.is_symlink()
+    assert {path.name: path.read_bytes() for path in script.parent.iterdir()} == metric_files("ct_coverage")
+    with warnings.catch_warnings(action="error"):
+        install_metric("ct_coverage", tmp_path)
+    assert not list(script.parent.parent.glob(".*"))
+
+
+def test_compiled_code_and_code_of_the_folders_above_do_not_run(tmp_path):
+    script = install_metric("ct_coverage", tmp_path)
+    compiled = script.parent / "__pycache__" / "rules.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"evil")
+    package = script.parent.parent / "__init__.py"
+    package.write_text("EVIL = 1")
+    with pytest.warns(UserWarning, match=r"__init__\.py was changed, and is emptied"):
+        install_metric("ct_coverage", tmp_path)
+    assert not compiled.exists() and package.read_bytes() == b""
 
 
 def test_cache_that_cannot_be_written_warns_and_names_the_remedy(tmp_path, monkeypatch):

@@ -1,0 +1,135 @@
+"""
+What the fields of the JSON files may be that come from a model on the Hub, or decide about files and models here.
+
+Unknown fields are ignored unless the schema forbids them. The settings of rows are checked by their own options, see
+[`~ct_rate_pairs.trainer.row_settings`].
+"""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
+
+from .reports.labels import LABELS
+
+
+MOST_OPENINGS = 64  # per label; each takes a forward pass
+LONGEST_OPENING = 400  # letters
+
+
+class Schema(BaseModel):
+    """Base class: no value is converted, and numbers are finite."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def each_label(values: dict) -> dict:
+    """Raises a `ValueError` if the keys are not the 18 labels."""
+    if set(values) != set(LABELS):
+        wrong = sorted(set(LABELS) ^ set(values))
+        raise ValueError(f"it needs each of the {len(LABELS)} labels, and no other: {wrong[0]!r:.80}")
+    return values
+
+
+Opening = Annotated[str, Field(min_length=1, max_length=LONGEST_OPENING)]
+Openings = Annotated[list[Opening], Field(max_length=MOST_OPENINGS)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Errors(Schema):
+    """Errors of probabilities."""
+
+    ece: Share
+    brier: Share
+    nll: Annotated[float, Field(ge=0)]
+
+
+class Measured(Schema):
+    """Quality of confidences, as they were measured."""
+
+    calibrated: Errors
+    uncalibrated: Errors
+    prevalence: Errors
+    n: Annotated[int, Field(ge=1)]
+    folds: Annotated[int, Field(ge=2)]
+
+
+class Confidences(Schema):
+    """`confidence.json` of a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    openings: Annotated[dict[str, Openings], AfterValidator(each_label)]
+    temperature: Annotated[dict[str, Annotated[float, Field(gt=0)]], AfterValidator(each_label)]
+    bias: Annotated[dict[str, float], AfterValidator(each_label)]
+    measured: Measured
+
+
+class ModelConfig(BaseModel):
+    """`config.json` of a model, as far as it is read here."""
+
+    model_config = ConfigDict(strict=True)
+
+    architectures: list[str] | None = None
+
+
+class AdapterConfig(BaseModel):
+    """
+    `adapter_config.json` of an adapter. PEFT imports the module that `megatron_core` names if there is a
+    `megatron_config`.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    base_model_name_or_path: Annotated[str, Field(max_length=4096)] | None = None
+    revision: Annotated[str, Field(max_length=256)] | None = None
+    megatron_config: None = None
+
+
+class TrainerState(BaseModel):
+    """`trainer_state.json` of a checkpoint. The losses in its `log_history` may be NaN."""
+
+    model_config = ConfigDict(strict=True)
+
+    global_step: Annotated[int, Field(ge=1, le=10**12)]
+    max_steps: Annotated[int, Field(ge=-1, le=10**12)] = 1
+    best_model_checkpoint: str | None = None
+    log_history: list[dict[str, Any]] = []
+
+
+# As [`~ct_rate_pairs.hub.reporting.batch`] names a scan. The name becomes that of a folder.
+SCAN_NAME = r"^(?:scan-\d{3,9}|scan number \d{1,9}|(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2})$"
+
+
+class Failure(Schema):
+    """A scan of a batch that could not be read."""
+
+    name: Annotated[str, Field(pattern=SCAN_NAME)]
+    number: Annotated[int, Field(ge=1)]
+    digest: str | None
+    error: str
+
+
+class Failures(RootModel[list[Failure]]):
+    """`failures.json` of a batch of scans."""
+
+
+class FinishedReport(Schema):
+    """What a batch reads in the `report.json` of a scan."""
+
+    model: str
+    version: str
+    digest: str | None
+    series: int | None
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    cut: bool = False
+
+
+class Provenance(Schema):
+    """`predictions.provenance.json`."""
+
+    weights: str | None = None
+    references: str | None = None
+    split: str | None = None
+    target: str | None = None
+    dtype: str | None = None
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None

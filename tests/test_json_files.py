@@ -1,0 +1,111 @@
+"""JSON from elsewhere: what is damaged or hostile is refused by file and field."""
+
+import json
+import math
+
+import pytest
+
+from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
+from ct_rate_pairs.json_schemas import AdapterConfig, Confidences, Failures, TrainerState
+from ct_rate_pairs.reports.labels import LABELS
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "is not JSON"),
+        (b'{"a": 1', "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 10**5, "nested too deeply"),
+        (b'{"a": ' * 10**5, "nested too deeply"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the name 'c' twice"),
+        (b'{"a": ' + b"9" * 10**4 + b"}", "is not JSON"),
+    ],
+)
+def test_what_is_no_json_is_told_by_file(tmp_path, text, told):
+    path = tmp_path / "some.json"
+    path.write_bytes(text)
+    with pytest.raises(JSONFileError, match=f"some.json .*{told}"):
+        read_json(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "some.json"
+    path.write_text("[1, 2, 3]")
+    assert read_json(path) == [1, 2, 3]
+    monkeypatch.setattr("ct_rate_pairs.json_files.MOST_BYTES", 8)
+    with pytest.raises(JSONFileError, match="some.json has 9 bytes"):
+        read_json(path)
+
+
+def test_a_message_shows_no_more_of_a_value_than_fits():
+    with pytest.raises(JSONFileError) as refused:
+        check_json({"global_step": "9" * 10**6}, TrainerState, "file.json")
+    assert "file.json: the field global_step" in str(refused.value) and len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("step", ["../../x", "7", 7.0, True, 0, -1, 10**30, None, [7], math.nan])
+def test_a_step_is_a_whole_number(step):
+    with pytest.raises(JSONFileError, match="trainer_state.json: the field global_step"):
+        parse_json(json.dumps({"global_step": step}), "trainer_state.json", TrainerState)
+
+
+def test_a_state_may_hold_losses_that_are_not_finite_and_fields_of_later_versions():
+    state = {"global_step": 7, "log_history": [{"loss": math.nan}], "new": {}}
+    assert parse_json(json.dumps(state), "f", TrainerState)["global_step"] == 7
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"megatron_config": {}, "megatron_core": "os"},
+        {"base_model_name_or_path": ["a"]},
+        {"base_model_name_or_path": "a" * 10**5},
+        [],
+    ],
+)
+def test_an_adapter_names_no_code(config):
+    with pytest.raises(JSONFileError, match="adapter_config.json: the"):
+        check_json(config, AdapterConfig, "adapter_config.json")
+    check_json({"base_model_name_or_path": "user/base", "r": 4, "megatron_config": None}, AdapterConfig, "f")
+
+
+def confidences():
+    errors = {"ece": 0.1, "brier": 0.1, "nll": 0.3}
+    return {
+        "openings": {label: ["There is"] for label in LABELS},
+        "temperature": dict.fromkeys(LABELS, 1.0),
+        "bias": dict.fromkeys(LABELS, 0.0),
+        "measured": {"calibrated": errors, "uncalibrated": errors, "prevalence": errors, "n": 40, "folds": 5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("openings", {"Nodule": []}),
+        ("openings", {label: ["There is"] * 10**4 for label in LABELS}),
+        ("openings", {label: ["word " * 10**4] for label in LABELS}),
+        ("temperature", dict.fromkeys(LABELS, 0.0)),
+        ("temperature", dict.fromkeys(LABELS, math.inf)),
+        ("bias", dict.fromkeys(LABELS, math.nan)),
+        ("bias", dict.fromkeys(LABELS, "0.5")),
+        ("bias", {**dict.fromkeys(LABELS, 0.5), "Fracture": 0.5}),
+        ("measured", {"n": 40}),
+        ("path", "/etc/passwd"),
+    ],
+)
+def test_confidences_have_each_label_and_finite_numbers(field, value):
+    content = confidences()
+    assert check_json(content, Confidences, "confidence.json") == content
+    with pytest.raises(JSONFileError, match=f"confidence.json: the field {field}"):
+        check_json(content | {field: value}, Confidences, "confidence.json")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "scan-001/..", "scan-001\n", "", "Doe", "scan-1"])
+def test_a_failure_names_no_folder_outside(name):
+    failure = {"name": "scan-001", "number": 1, "digest": "ab", "error": "no"}
+    named = ["scan-001", "valid_1_a_1", "train_1_ab_12", "scan number 3"]
+    check_json([failure | {"name": name} for name in named], Failures, "failures.json")
+    with pytest.raises(JSONFileError, match=r"failures.json: the field 0\.name"):
+        check_json([failure | {"name": name}], Failures, "failures.json")
