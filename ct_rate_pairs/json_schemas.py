@@ -72,6 +72,14 @@ class ModelConfig(BaseModel):
     architectures: list[str] | None = None
 
 
+class ProcessorConfig(BaseModel):
+    """`processor_config.json` of a model, as far as it is read here."""
+
+    model_config = ConfigDict(strict=True)
+
+    image_processor: dict[str, Any] = {}
+
+
 class AdapterConfig(BaseModel):
     """
     `adapter_config.json` of an adapter. PEFT imports the module that `megatron_core` names if there is a

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from ct_rate_pairs.builder import readers_of_stream
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import ModelConfig, Schema
+from ct_rate_pairs.json_schemas import ModelConfig, ProcessorConfig, Schema
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
@@ -260,9 +260,10 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
     if found := own or copy:
         return found
     processor = _find_known(name_or_path, PROCESSOR, revision)
-    if of_processor := _read_json(processor).get("image_processor", {}).get(KEY) if processor else None:
+    config = read_json(processor, ProcessorConfig) if processor else {}
+    if of_processor := config.get("image_processor", {}).get(KEY):
         logger.warning("%s has no %s: the settings in its %s are taken.", name_or_path, FILE, PROCESSOR)
-        return _checked(of_processor, processor)
+        return checked_settings(of_processor, processor)
     parent = folder.resolve().parent / FILE
     if folder.name.startswith("checkpoint-") and parent.is_file():
         logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)

@@ -96,8 +96,8 @@ def check_references(predictions: str | Path, scans: Dataset, split: str) -> Non
     before = read_provenance(predictions)
     if before and before.get("references") != fingerprint(scans):
         raise ValueError(
-            f"{predictions} was written for the split {before.get('split')} with target={before.get('target')!r}, whose "
-            f"scans and reference reports are not those of the split {split} here. Choose the data_dir, split and target "
-            f"that it was written for. To measure it against these references all the same, move it away from "
-            f"{provenance_path(predictions).name}."
+            f"{predictions} was written for the split {before.get('split')} with target={before.get('target')!r}, "
+            f"whose scans and reference reports are not those of the split {split} here. Choose the data_dir, split "
+            "and target that it was written for. To measure it against these references all the same, move it away "
+            f"from {provenance_path(predictions).name}."
         )
