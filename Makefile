@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast test-floors quality docs bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast test-floors fuzz quality docs bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -46,6 +46,10 @@ test-floors:
 	mkdir -p .venv-floors
 	$(PYTHON) .ci/floors.py > .venv-floors/constraints.txt
 	PIP_CONSTRAINT=$(CURDIR)/.venv-floors/constraints.txt $(MAKE) test-fast VENV=.venv-floors
+
+# 10,000 damaged and hostile inputs, each read in a process of its own, and a table of what became of them.
+fuzz: venv
+	PYTHONPATH=tests HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
 bench-data: venv $(THORAX)

@@ -1,0 +1,49 @@
+"""A fixed share of what `make fuzz` runs."""
+
+import os
+import time
+
+import pytest
+
+from fuzz import volumes
+from fuzz.harness import Kind, outcome, run
+
+
+KINDS = {**volumes.KINDS}
+CASES = 40
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whatever_a_file_holds_it_is_read_or_refused(name):
+    counts, bad = run({name: KINDS[name]}, CASES)
+    assert not bad
+    assert counts[name]["read"] and counts[name]["refused"]  # the seeds are sound, and the faults are seen
+
+
+def fail(folder):
+    raise KeyError("case")
+
+
+def refuse(folder):
+    raise VolumeError("the scan of DOE")
+
+
+VolumeError = volumes.VolumeError
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda folder: None, "read"),
+        (fail, "uncaught"),
+        (refuse, "leak"),
+        (lambda folder: os.abort(), "crash"),
+        (lambda folder: bytearray(b"x") * 2**28, "memory"),
+        (lambda folder: time.sleep(60), "hang"),
+    ],
+)
+def test_the_harness_sees_what_goes_wrong(monkeypatch, use, expected):
+    monkeypatch.setattr("fuzz.harness.SECONDS", 1)
+    monkeypatch.setattr("fuzz.harness.MEGABYTES", 128)
+    kind = Kind(lambda rng, folder: None, use, VolumeError, ("DOE",))
+    assert outcome(kind, (1,))[0] == expected
