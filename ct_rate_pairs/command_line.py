@@ -17,6 +17,7 @@ from typing import NoReturn, get_args
 import yaml
 
 from .near_names import no_such
+from .shown_text import for_terminal
 
 
 # Errors that the user can correct: a command ends with their message, without a traceback.
@@ -180,6 +181,8 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             raise
         rank = os.environ.get("RANK", "0")
         who = "error" if rank == "0" else f"error on rank {rank}"
-        print(f"{who}: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr, flush=True)
+        # A message may quote a file, a server or a model.
+        told = map(for_terminal, (f"{who}: {error}", *getattr(error, "__notes__", ())))
+        print(*told, sep="\n", file=sys.stderr, flush=True)
         code = 2
     sys.exit(code)

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
+from ct_rate_pairs.shown_text import for_terminal
 
 
 def format_markdown(lines: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table as Markdown; its first line is the heading. All columns after the first `text_columns` align right."""
-    heading, *rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    """
+    A table as Markdown; its first line is the heading. All columns after the first `text_columns` align right.
+
+    Cells may hold Markdown: pass text of a model through [`~ct_rate_pairs.shown_text.for_markdown`] before.
+    """
+    heading, *rows = [[for_terminal(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     rules = ["---" if place < text_columns else "---:" for place in range(len(heading))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rules, *rows))
 

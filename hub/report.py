@@ -66,14 +66,13 @@ def main(argv: Sequence[str]) -> int:
     if args.output_dir.exists() and not args.output_dir.is_dir():
         parser.error("--output_dir is a file: give a folder.")
 
-    from transformers import TextStreamer
-
     from ct_rate_pairs.volumes.scan_files import find_scans
     from ct_rate_pairs.volumes.slicing import VolumeError
 
     from .reporting.batch import for_command_line, new_name, report_batch
     from .reporting.files import report_key, save
     from .reporting.load import load_reporter
+    from .reporting.streamer import TerminalStreamer
 
     scans, batch = find_scans(args.scans)
     if batch and args.name is not None:
@@ -85,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
         return 1 if failures else 0
     name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
-    streamer = TextStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
     try:
         report = reporter.report(scans[0], name=name, streamer=streamer, **options)
         save(report, args.output_dir, report_key(scans[0], **options))

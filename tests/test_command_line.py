@@ -276,6 +276,12 @@ def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path,
     assert "returned non-zero exit status 2" in done.stderr and 'recipes/sft_neg.py", line' not in done.stderr
 
 
+def test_what_an_error_quotes_does_not_reach_the_terminal_raw(capsys):
+    with pytest.raises(SystemExit):
+        run(raising(ValueError("the series is called \x1b[2J\u202eevil\rnormal")), [])
+    assert capsys.readouterr().err == "error: the series is called \\x1b[2J\\u202eevil\\rnormal\n"
+
+
 def test_the_recipe_runs_bare_as_the_paper_s_heterogeneous_run():
     recipe_args, args, model_args = sft_neg.parse([])
     assert recipe_args.negative == "heter" and args.beta == 0.1 and "7B" in model_args.model_name_or_path

@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader, reader_of
+from ct_rate_pairs.shown_text import for_markdown
 
 from .generation import cut_warning, write_batch
 
@@ -93,7 +94,8 @@ class WriteReportSamples(TrainerCallback):
         if state.is_world_process_zero:
             path = Path(args.output_dir) / "samples" / f"step-{state.global_step:06d}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(SAMPLE.format(**scan) for scan in scans[: self.num_samples]))
+            shown = [scan | {"report": for_markdown(scan["report"])} for scan in scans[: self.num_samples]]
+            path.write_text("\n".join(SAMPLE.format(**scan) for scan in shown), encoding="utf-8")
             if warning := cut_warning(sum(scan["cut"] for scan in scans), len(scans), self.max_new_tokens):
                 logger.warning("Samples of step %d: %s", state.global_step, warning)
         scores = {"eval_cut_share": sum(scan["cut"] for scan in scans) / max(1, len(scans))}

@@ -17,6 +17,7 @@ from .style import NEUTRAL
 
 # Sign and colour of each outcome of a finding. In print and for colour-blind readers, the sign alone tells.
 OUTCOMES = {"correct": ("+", "#00734f"), "missed": ("−", "#d55e00"), "invented": ("!", "#8e24aa")}
+MOST_LINES = 80  # of a report; a model may repeat itself without end
 
 
 def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> list[tuple[str, str]]:
@@ -56,7 +57,7 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
             for text in texts:
                 first, *rest = textwrap.wrap(text, width - 3)
                 lines += [(f"{sign}  {first}", color)] + [(f"   {line}", color) for line in rest]
-    return lines
+    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], ("   (and more)", NEUTRAL)]
 
 
 def label_marks(labels: np.ndarray, stated: np.ndarray, width: float) -> list[list[tuple[float, str, str]]]:

@@ -7,7 +7,6 @@ file or log.
 """
 
 import base64
-import json
 import os
 import random
 import re
@@ -28,6 +27,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer.chat_template import DEFAULTS, without_thought
 from ct_rate_pairs.trainer.generation import MOST_CUT, Written
 
@@ -423,7 +423,7 @@ def write_endpoint_predictions(
 
 def write_failures(failures: dict[str, dict], path: Path) -> None:
     """Writes `failures.json` beside the file of reports `path`."""
-    (path.parent / "failures.json").write_text(json.dumps(failures, indent=2, ensure_ascii=False) + "\n")
+    (path.parent / "failures.json").write_text(to_json(failures, indent=2) + "\n")
 
 
 def count_failures(failures: dict[str, dict]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 
@@ -163,7 +164,7 @@ def write_challenge_file(predictions: dict[str, str], path: str | Path) -> None:
         "generated_reports": reports,
         "version": {"major": 1, "minor": 0},
     }
-    Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    Path(path).write_text(to_json(content, indent=2) + "\n")
 
 
 def write_predictions(

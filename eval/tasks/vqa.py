@@ -1,6 +1,5 @@
 """The task `vqa`: scores answers by question type, beside the answers of baselines that do not look."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ct_rate_pairs.eval.rows import first_volumes
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning, write_batch
@@ -251,7 +251,7 @@ def evaluate_vqa(
     results["blank"]["cut"] = sum(row["blank_cut"] for row in answered)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answered]
+    lines = [to_json(row) + "\n" for row in answered]
     (out / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
     write_table(results | settings.told, vqa_table(results), out)
     if warning := cut_warning(results["model"]["cut"], len(answered), settings.max_new_tokens, "answers"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Failures
+from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 from .files import finished_reports, report_key, save, write_json
@@ -58,7 +59,7 @@ def report_batch(
         except VolumeError as error:
             told = for_command_line(error)
             failures.append({"name": name, "number": number, "digest": key["digest"], "error": told})
-            print(f"[{number}/{len(scans)}] {name}: {told}", file=sys.stderr, flush=True)
+            print(f"[{number}/{len(scans)}] {name}: {for_terminal(told)}", file=sys.stderr, flush=True)
         else:
             save(report, out / name, key)
             done[name] = key

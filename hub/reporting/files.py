@@ -1,12 +1,12 @@
 """The files of a report: Markdown, JSON, and a sheet of slices."""
 
-import json
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas import FinishedReport
+from ct_rate_pairs.shown_text import for_markdown, to_json
 from ct_rate_pairs.volumes.scan_files import digest
 
 from .reporter import CUT, Reporter, ScanReport
@@ -24,19 +24,21 @@ def format_report(report: ScanReport) -> str:
 
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
-    lines = [f"# Chest CT report: {report.name}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
+    text = for_markdown(report.text)
+    lines = [f"# Chest CT report: {for_markdown(report.name)}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
     if report.cut:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
     if report.unread:
-        lines += [f"> **Not a readable report.** {report.unread} This says nothing about the scan.", ""]
+        lines += [f"> **Not a readable report.** {for_markdown(report.unread)} This says nothing about the scan.", ""]
     if report.told:
-        lines += ["> **Read with a warning.** " + " ".join(report.told), ""]
-    lines += ["## Report", "", *"\n\n".join(report.text.splitlines()).splitlines(), "", "## Findings it states", ""]
+        lines += ["> **Read with a warning.** " + for_markdown(" ".join(report.told)), ""]
+    lines += ["## Report", "", *"\n\n".join(text.splitlines()).splitlines(), "", "## Findings it states", ""]
     if stated:
         table = [["finding", "confidence", "slices it rests on", "sentence"]]
         for finding in stated:
             slices = ", ".join(f"{number} ({report.slice_mm[number - 1]:.0f} mm)" for number in finding.slices)
-            table.append([finding.label, percent(finding.confidence), slices or "none stands out", finding.sentence])
+            sentence = for_markdown(finding.sentence)
+            table.append([finding.label, percent(finding.confidence), slices or "none stands out", sentence])
         lines += [
             format_markdown(table, text_columns=4),
             "Slices are counted from the top, mm from the first one. ![slices](sheet.png)",
@@ -55,7 +57,8 @@ def format_report(report: ScanReport) -> str:
         lines.append(", ".join(finding.label for finding in others) + ".")
         lines += ["", "The model has no `confidence.json`, so no confidence is given."]
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
-    lines += ["", f"Model {report.model}, version {report.version}; {len(report.slice_mm)} slices; {took}.", ""]
+    model = f"Model {for_markdown(report.model)}, version {for_markdown(report.version)}"
+    lines += ["", f"{model}; {len(report.slice_mm)} slices; {took}.", ""]
     return "\n".join(lines)
 
 
@@ -71,7 +74,7 @@ def save(report: ScanReport, folder: Path, key: dict) -> None:
 def write_json(values: dict | list, path: Path) -> None:
     """Writes a JSON file. After an interruption the file is complete, or it is the old one."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
 
 

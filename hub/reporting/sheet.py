@@ -27,7 +27,7 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
     width, height = report.images[0].size
     heights = (WIDTH / COLUMNS * height / width + 0.5) * rows, 1.2 + 0.3 * len(stated)
     figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
-    figure.suptitle(f"{report.name}: slices and evidence. Not a medical device.", fontsize=11)
+    figure.suptitle(f"{report.name}: slices and evidence. Not a medical device.", fontsize=11, parse_math=False)
     slices, below = figure.subfigures(2, height_ratios=heights)
     for number, axes in enumerate(slices.subplots(rows, COLUMNS, squeeze=False).flat, start=1):
         axes.set(xticks=[], yticks=[])

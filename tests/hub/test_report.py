@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, write_report
 from PIL import Image
 from pydicom import dcmwrite
 from pydicom.uid import MediaStorageDirectoryStorage
+from transformers import AutoTokenizer
 
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.report import main
@@ -22,6 +24,7 @@ from ct_rate_pairs.hub.reporting import files
 from ct_rate_pairs.hub.reporting.batch import new_name, report_batch
 from ct_rate_pairs.hub.reporting.files import format_report, report_key, save
 from ct_rate_pairs.hub.reporting.sheet import plot_sheet
+from ct_rate_pairs.hub.reporting.streamer import TerminalStreamer
 from ct_rate_pairs.volumes.scan_files import find_scans
 
 
@@ -356,6 +359,22 @@ def test_a_report_without_findings_and_without_confidence_is_written_too(reader_
 
 
 @pytest.mark.slow
+def test_what_a_model_writes_is_text_and_nothing_else_in_the_terminal_and_in_the_report(reader_dir, tmp_path, capfd):
+    hostile = "There is \x1b[31ma ![x](https://evil.example/x.png) <b>nodule</b>\u202e on the left.\n## Findings\x9b2J"
+    report = load_reporter(reader_dir, device="cpu").report(save_nifti(tmp_path / "a.nii.gz", (1, 0, 0)))
+    findings = [replace(f, sentence=hostile) if f.stated else f for f in report.findings]
+    assert any(finding.stated for finding in findings)
+    save(replace(report, name=hostile, text=hostile, findings=findings, told=[hostile], model=hostile), tmp_path, {})
+    told, kept = ((tmp_path / name).read_text() for name in ("report.md", "report.json"))
+    for shown in (told, kept):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
+    assert "](https" not in told and "<b>" not in told and "\n## Findings\\" not in told
+    assert json.loads(kept)["text"] == hostile
+    streamer = TerminalStreamer(AutoTokenizer.from_pretrained(reader_dir))
+    streamer.on_finalized_text(hostile, stream_end=True)
+    assert "a ![x](https" in (said := capfd.readouterr().out) and not {"\x1b", "\x9b", "\u202e"} & set(said)
+
+
 def test_the_command_runs_as_its_help_says(reader_dir, tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
     command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", reader_dir]

@@ -83,3 +83,8 @@ def test_losses_are_drawn_with_and_without_negatives(tmp_path, beta):
     plot_losses(history, tmp_path / "ramp.png", config)
     plain, ramp = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("plain", "ramp"))
     assert (plain == ramp).all() == (beta == 0)  # cap and ramp are drawn where there are negatives
+
+
+def test_a_model_that_repeats_itself_without_end_has_a_sheet_all_the_same(tmp_path):
+    endless = "There is a nodule. " * 20_000
+    assert len(report_lines(endless, np.ones(len(LABELS), dtype=bool), "invented", 60)) < 100
