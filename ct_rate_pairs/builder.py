@@ -158,7 +158,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def _create_builder_config(self, config_name=None, custom_features=None, **options):
         if custom_features is not None:
-            raise ValueError("features= cannot change the columns of ct_rate_pairs: cast or rename them afterwards.")
+            raise ValueError("features= cannot change the columns of ct_rate_pairs: rename or map them afterwards.")
         negative = options.pop("negative", None) or config_name or "none"
         if config_name not in (None, negative):
             raise ValueError(

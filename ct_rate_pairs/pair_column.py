@@ -1,15 +1,19 @@
 """The feature type of the columns that a row of a map-style dataset gets when it is looked at."""
 
+import logging
 import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from datasets import arrow_writer
-from datasets.arrow_writer import OptimizedTypedSequence
+from datasets import List
+from datasets.arrow_writer import ArrowWriter
 from datasets.features.features import (
     FeatureType,
+    cast_to_python_objects,
     decode_nested_example,
     encode_nested_example,
     generate_from_dict,
@@ -18,6 +22,8 @@ from datasets.features.features import (
 )
 from datasets.table import cast_array_to_feature, embed_array_storage
 
+
+logger = logging.getLogger(__name__)
 
 # Columns of slices and of what is drawn with them.
 READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
@@ -34,7 +40,7 @@ class PairColumn:
     outlive every call of `datasets`, and also `save_to_disk` and `to_parquet`.
 
     A value that `map` or another call puts into the column is stored itself. A value that came out of the column and
-    goes back unchanged stays a place, so it is still new in each epoch.
+    goes back unchanged stays a place, so it is still new in each epoch; see [`encode_batch`].
 
     Args:
         column (`str`):
@@ -76,30 +82,39 @@ class PairColumn:
         return PairColumn(self.column, self.feature, self.options, self.source, self.decode)
 
     def __call__(self) -> pa.DataType:
-        """The Arrow type: a place, or a value that was put into the column."""
-        return pa.struct({"volume": pa.string(), "number": pa.int32(), "own": get_nested_type(self.feature)})
+        """
+        The Arrow type: a place, or a value that was put into the column. The value is in a list, which Arrow cannot
+        sort: sorting the places would not sort the values.
+        """
+        own = pa.list_(get_nested_type(self.feature))
+        return pa.struct({"own": own, "volume": pa.string(), "number": pa.int32()})
 
     def places(self, volumes: list[str], numbers: list[int]) -> pa.StructArray:
         """The column of an index: the places of its rows."""
         arrays = pa.array(volumes, pa.string()), pa.array(numbers, pa.int32())
-        return self._storage(*arrays, pa.nulls(len(volumes), get_nested_type(self.feature)))
+        return self._storage(pa.nulls(len(volumes), self().field("own").type), *arrays)
 
     def encode_example(self, value) -> dict:
         """The storage of a value."""
         if isinstance(value, dict):  # already storage
             return value
-        if isinstance(value, _Placed) and value.is_unchanged():
-            return {"volume": value.volume, "number": value.number, "own": None}
-        return {"volume": None, "number": None, "own": encode_nested_example(self.feature, value)}
+        if isinstance(value, PlacedList) and value.belongs_to(self):
+            return {"own": None, "volume": value.volume, "number": value.number}
+        own = [encode_nested_example(self.feature, cast_to_python_objects(value))]
+        return {"own": own, "volume": None, "number": None}
 
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None):
         """The value of a row, read or drawn now for the epoch of the dataset."""
-        if value["volume"] is None:
-            return decode_nested_example(self.feature, value["own"], token_per_repo_id)
+        if value["own"] is not None:
+            return decode_nested_example(self.feature, value["own"][0], token_per_repo_id)
+        read = self.read(value)
+        return PlacedList(read, self, value) if isinstance(read, list) else read
+
+    def read(self, place: dict):
+        """What the reader makes of a place now."""
         from .rows import reader_for  # noqa: PLC0415
 
-        reader = reader_for(self.options, self.source)
-        return _place(reader.column(self.column, value["volume"], value["number"]), value["volume"], value["number"])
+        return reader_for(self.options, self.source).column(self.column, place["volume"], place["number"])
 
     def flatten(self) -> "PairColumn":
         """The type itself: `flatten` of a dataset leaves such a column whole."""
@@ -108,21 +123,20 @@ class PairColumn:
     def cast_storage(self, storage: pa.Array) -> pa.StructArray:
         """The storage of an array of places, or of values that were put into the column."""
         if pa.types.is_struct(storage.type) and storage.type.get_field_index("own") >= 0:
-            volumes, numbers, own = (storage.flatten()[storage.type.get_field_index(name)] for name in self().names)
+            own, volumes, numbers = (storage.flatten()[storage.type.get_field_index(name)] for name in self().names)
         else:
-            nothing = pa.nulls(len(storage))
-            volumes, numbers, own = nothing, nothing, storage
-        return self._storage(
-            volumes.cast(pa.string()), numbers.cast(pa.int32()), cast_array_to_feature(own, self.feature)
-        )
+            offsets = pa.array(range(len(storage) + 1), pa.int32())
+            own, volumes, numbers = pa.ListArray.from_arrays(offsets, storage), *2 * [pa.nulls(len(storage))]
+        own = cast_array_to_feature(own, List(self.feature))
+        return self._storage(own, volumes.cast(pa.string()), numbers.cast(pa.int32()))
 
     def embed_storage(self, storage: pa.StructArray, **options) -> pa.StructArray:
         """The storage with the files of values that were put into the column. A volume is never embedded."""
-        volumes, numbers, own = storage.flatten()
-        return self._storage(volumes, numbers, embed_array_storage(own, self.feature, **options))
+        own, volumes, numbers = storage.flatten()
+        return self._storage(embed_array_storage(own, List(self.feature), **options), volumes, numbers)
 
-    def _storage(self, volumes: pa.Array, numbers: pa.Array, own: pa.Array) -> pa.StructArray:
-        return pa.StructArray.from_arrays([volumes, numbers, own], fields=list(self()))
+    def _storage(self, own: pa.Array, volumes: pa.Array, numbers: pa.Array) -> pa.StructArray:
+        return pa.StructArray.from_arrays([own, volumes, numbers], fields=list(self()))
 
 
 def _rebuild(column: str, feature: FeatureType, options: str, source: str, decode: bool, epoch, reader) -> PairColumn:
@@ -133,55 +147,108 @@ def _rebuild(column: str, feature: FeatureType, options: str, source: str, decod
     return PairColumn(column, feature, options, source, decode)
 
 
-class _Placed:
-    """A value that knows from which place it was read."""
+class PlacedList(list):
+    """
+    The value of a row of a column, such as its images, which knows where it was read.
 
-    volume: str
-    number: int
+    Args:
+        values (`list`):
+            The value.
+        feature ([`PairColumn`]):
+            The column.
+        place (`dict`):
+            `volume` and `number` of the row.
+    """
 
-    def is_unchanged(self) -> bool:
-        """Whether the value is what was read."""
-        return True
-
-
-class _PlacedText(str, _Placed):
-    pass
-
-
-class _PlacedNumber(int, _Placed):
-    pass
-
-
-class _PlacedList(list, _Placed):
-    as_read: list
-
-    def is_unchanged(self) -> bool:
-        return self == self.as_read
-
-
-def _place(value, volume: str, number: int):
-    if value is None:  # a scan that cannot be read
-        return None
-    kind = {str: _PlacedText, int: _PlacedNumber, list: _PlacedList}[type(value)]
-    placed = kind(value)
-    if kind is _PlacedList:
+    def __init__(self, values: list, feature: PairColumn, place: dict):
+        super().__init__(values)
+        self.feature, self.volume, self.number = feature, place["volume"], place["number"]
         # Messages can be changed in place. Images are compared by identity, so they need no copy.
-        placed.as_read = deepcopy(value) if value and isinstance(value[0], dict) else list(value)
-    placed.volume, placed.number = volume, number
-    return placed
+        self.as_read = deepcopy(values) if values and isinstance(values[0], dict) else list(values)
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+    def belongs_to(self, feature: PairColumn) -> bool:
+        """Whether the value is unchanged, and was read from the same column of the same dataset."""
+        return self.feature == feature and self == self.as_read
 
 
-class PairSequence(OptimizedTypedSequence):
+# A column that is stored with another one, which it describes.
+LEADERS = {"negative_volume": "negative_images", "label_distance": "negative_images", "slice_mm": "images"}
+
+
+def encode_batch(batch: Mapping[str, Any], features: Mapping[str, FeatureType]) -> Mapping[str, Any]:
     """
-    The values of a column on their way into Arrow. `datasets` encodes the values of its own feature types there. This
-    class also asks [`PairColumn`] to encode its values, so that `map` writes places and no pixels.
-    """
+    The columns of a batch on their way into Arrow, such as those that `map` writes.
 
-    def __init__(self, data, type=None, try_type=None, **options):
-        feature = type or try_type
-        if isinstance(feature, PairColumn):
-            data = [None if value is None else feature.encode_example(value) for value in data]
-        super().__init__(data, type=type, try_type=try_type, **options)
+    Values that came out of a dataset and go back unchanged become places again. Where `map` has put other slices or
+    texts into a row, the columns that belong to them are stored, too: what describes the slices of one epoch must not
+    stand beside those of another, and no answer beside another question.
+
+    Args:
+        batch (`Mapping[str, list or pa.Array]`):
+            The columns. Those that `map` has not looked at are Arrow arrays.
+        features (`Mapping[str, FeatureType]`):
+            Feature types of the dataset.
+
+    Returns:
+        `Mapping[str, list or pa.Array]`: the columns, with storage in those of type [`PairColumn`].
+    """
+    names = {
+        feature.column: name for name, feature in features.items() if isinstance(feature, PairColumn) and name in batch
+    }
+    if all(isinstance(batch[name], pa.Array | pa.ChunkedArray) for name in names.values()):
+        return batch
+    columns = {column: _storage_of(features[name], batch[name]) for column, name in names.items()}
+    for row in range(len(next(iter(columns.values())))):
+        stored = {column: storage[row] for column, storage in columns.items() if storage[row] is not None}
+        of_column = {column: features[names[column]] for column in stored}
+        for column, leader in LEADERS.items():
+            if column in stored and leader in stored:
+                _follow([column], stored, of_column, stored[leader])
+        texts = [column for column in stored if column not in READ_COLUMNS]
+        places = [storage for storage in stored.values() if storage["own"] is None]
+        if texts and places:
+            _follow(texts, stored, of_column, places[0])
+            if changed := [column for column in texts if stored[column]["own"] is not None]:
+                _follow(texts, stored, of_column, stored[changed[0]])
+        for column, storage in stored.items():
+            columns[column][row] = storage
+    for column, storage in columns.items():
+        if column not in LEADERS and any(value is not None and value["own"] is not None for value in storage):
+            tell_stored(column)
+    return {**batch, **{name: columns[column] for column, name in names.items()}}
+
+
+def _storage_of(feature: PairColumn, values) -> list[dict | None]:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.to_pylist()
+    return [None if value is None else feature.encode_example(value) for value in values]
+
+
+def _follow(columns: list[str], stored: dict[str, dict], features: dict[str, PairColumn], leader: dict) -> None:
+    """
+    Makes the storage of `columns` like that of their leader: a place for values that are those of its place, and the
+    values themselves if the leader is stored.
+    """
+    for column in columns:
+        feature, storage = features[column], stored[column]
+        if leader["own"] is None and storage["own"] is not None:
+            if storage["own"] == [encode_nested_example(feature.feature, feature.read(leader))]:
+                stored[column] = {**leader}
+        elif leader["own"] is not None and storage["own"] is None:
+            stored[column] = {"own": [feature.read(storage)], "volume": None, "number": None}
+
+
+@cache
+def tell_stored(column: str) -> None:
+    """Tells once that values of a column do not change with the epoch."""
+    logger.warning(
+        "Values of the column %r, and what belongs to them, are stored in the dataset. They no longer change with the "
+        "epoch. To change rows as they are read, use `with_transform`.",
+        column,
+    )
 
 
 def register_column() -> None:
@@ -189,4 +256,10 @@ def register_column() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'register_feature' is experimental")
         register_feature(PairColumn, "PairColumn")
-    arrow_writer.OptimizedTypedSequence = PairSequence
+    write = ArrowWriter._write_batch
+
+    def write_batch(writer: ArrowWriter, batch_examples: Mapping, *args, **options) -> None:
+        # `datasets` encodes only values of its own feature types here.
+        write(writer, encode_batch(batch_examples, writer._features or {}), *args, **options)
+
+    ArrowWriter._write_batch = write_batch

@@ -5,7 +5,7 @@ from datasets import Dataset
 
 def is_readable(row: dict) -> bool:
     """Whether the slices of a row, and its negative if it has one, could be read (see `on_error="skip"`)."""
-    return row["images"] is not None and row.get("negative_images", ()) is not None
+    return all(row.get(column, ()) is not None for column in ("images", "negative_images"))
 
 
 class ReadableRows:

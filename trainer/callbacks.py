@@ -139,11 +139,18 @@ class NewNegativesEachEpoch(TrainerCallback):
 
     def __init__(self, dataset: Dataset | IterableDataset):
         self.dataset = dataset
+        self.epoch = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Starts at the epoch of the checkpoint, if a training is resumed."""
+        self.epoch = int(state.epoch)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Passes the epoch on."""
         if has_reader(self.dataset):
-            reader_of(self.dataset).set_epoch(int(state.epoch))
+            reader_of(self.dataset).set_epoch(self.epoch)
+        # Counted here: with `max_steps`, `state.epoch` is a share of a stream's steps.
+        self.epoch += 1
 
     def on_train_end(self, args, state, control, **kwargs):
         """After the training, the dataset is in its first epoch again, as a dataset that is loaded anew."""

@@ -137,12 +137,10 @@ class LocalSource(TreeSource):
         return (self.root / PHANTOM_MARKER).is_file()
 
     def fingerprint(self) -> str:
-        """A hash of the tables' sizes and times, and of the names of the volumes."""
+        """A hash of the names, sizes and times of the tables and volumes."""
         digest = hashlib.sha256(str(self.root).encode())
-        tables = [*self.root.glob("dataset/*/*.csv"), *self.root.glob("dataset/metadata/*.txt")]
-        for path in sorted(tables):
+        files = ("dataset/*/*.csv", "dataset/metadata/*.txt", "dataset/*/*/*/*.nii.gz")
+        for path in sorted(path for pattern in files for path in self.root.glob(pattern)):
             stat = path.stat()
             digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        for name in sorted(path.name for path in self.root.glob("dataset/*/*/*/*.nii.gz")):
-            digest.update(name.encode())
         return digest.hexdigest()

@@ -4,7 +4,9 @@ import pickle
 import subprocess
 import sys
 
+import nibabel as nib
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import (
     Dataset,
@@ -23,7 +25,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs.config import NEGATIVES, CTRatePairsConfig
-from ct_rate_pairs.pair_column import PairColumn
+from ct_rate_pairs.pair_column import PairColumn, tell_stored
 from ct_rate_pairs.readers import has_reader, reader_of
 
 
@@ -57,7 +59,7 @@ CALLS = {
     "sort": lambda rows: rows.sort("volume", reverse=True),
     "filter by label": lambda rows: rows.filter(lambda row: sum(row["labels"]) >= 0),
     "filter by what is read": lambda rows: rows.filter(lambda row: row["label_distance"] >= 1 and row["images"]),
-    "map": lambda rows: rows.map(lambda row: {"n": len(row["labels"])}),
+    "map": lambda rows: rows.map(lambda row: {"n": len(row["volume"])}),
     "map of what is read": lambda rows: rows.map(lambda row: {"d": row["label_distance"], "n": len(row["images"])}),
     "map in batches": lambda rows: rows.map(lambda rows: {"n": [len(i) for i in rows["images"]]}, batched=True),
     "map of two processes": lambda rows: rows.map(lambda row: {"n": len(row["images"])}, num_proc=2),
@@ -207,6 +209,66 @@ def test_values_of_a_reader_win_and_stay_beside_what_is_read(tree):
     mine = rows.map(lambda row: {"negative_volume": "mine", "label_distance": 3})
     assert (mine[0]["negative_volume"], mine[0]["label_distance"]) == ("mine", 3)
     assert pixels(mine[0]["negative_images"]) == pixels(rows[0]["negative_images"])
+
+
+def test_what_describes_stored_slices_is_stored_with_them(tree, caplog):
+    tell_stored.cache_clear()
+    for options in ({"negative": "heter"}, {"negative": "none", "slices": "jitter"}):
+        rows = load(tree, **options)
+        first = [comparable(row) for row in rows]
+        small = rows.map(lambda row: {k: [i.resize((6, 6)) for i in row[k]] for k in ("images", "negative_images")})
+        reader_of(rows).set_epoch(1)
+        for row, own in zip(small, first, strict=True):
+            described = ("negative_volume", "label_distance", "slice_mm")
+            assert [row[name] for name in described] == [own[name] for name in described]
+        assert any(comparable(row) != own for row, own in zip(rows, first, strict=True))
+        reader_of(rows).set_epoch(0)
+    assert "'images'" in caplog.text and "with_transform" in caplog.text
+
+
+def test_slices_that_come_from_elsewhere_are_stored(tree):
+    rows, other = load(tree), load(tree, window=(-100, 100))
+    swapped = rows.map(lambda row: {"images": row["negative_images"], "negative_images": row["images"]})
+    in_batch = rows.map(lambda rows: {"negative_images": rows["images"][1:] + rows["images"][:1]}, batched=True)
+    windowed = rows.map(lambda row, i: {"images": other[i]["images"]}, with_indices=True)
+    split = rows.map(lambda row: {"images": load(tree, split="test")[0]["images"]})
+    for i, row in enumerate(rows):
+        assert pixels(swapped[i]["images"]) == pixels(row["negative_images"])
+        assert pixels(swapped[i]["negative_images"]) == pixels(row["images"])
+        assert pixels(in_batch[i]["negative_images"]) == pixels(rows[(i + 1) % len(rows)]["images"])
+        assert pixels(windowed[i]["images"]) == pixels(other[i]["images"])
+        assert pixels(split[i]["images"]) == pixels(load(tree, split="test")[0]["images"])
+
+
+def test_rows_in_a_new_dataset_are_all_of_one_epoch(tree):
+    rows = load(tree)
+    expected = [comparable(row) for row in rows]
+    copies = [
+        Dataset.from_list(list(rows), features=rows.features),
+        Dataset.from_dict(rows[:], features=rows.features),
+        Dataset.from_generator(lambda: iter(rows), features=rows.features),
+    ]
+    for epoch in (0, 1):
+        reader_of(rows).set_epoch(epoch)
+        for copy in copies:
+            assert [comparable(row) for row in copy] == expected
+    reader_of(rows).set_epoch(0)
+
+
+def test_what_is_drawn_cannot_be_sorted_by_its_place(tree):
+    with pytest.raises(pa.ArrowTypeError, match="Unsupported type"):
+        load(tree).sort("label_distance")
+
+
+def test_a_repaired_volume_is_another_source(tmp_path):
+    tree = write_tree(tmp_path)
+    count = {"function": lambda row: {"seen": pixels(row["images"]).hex()}}
+    before = load(tree, "none").map(**count)
+    path = next(tree.glob(f"dataset/*/*/*/{before[0]['volume']}"))
+    volume = nib.load(path)
+    nib.save(nib.Nifti1Image(np.flip(np.asarray(volume.dataobj), 0), volume.affine), path)
+    after = load(tree, "none").map(**count)
+    assert before[0]["seen"] != after[0]["seen"] and before[1]["seen"] == after[1]["seen"]
 
 
 def test_a_message_that_is_changed_in_place_is_kept(tree):

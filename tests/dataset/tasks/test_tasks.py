@@ -10,6 +10,7 @@ from helpers.tree import SPACING, write_telling_tree, write_tree
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
+from ct_rate_pairs.pair_column import tell_stored
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.rules import label_report
@@ -116,13 +117,21 @@ def test_epochs_ask_anew_in_training_and_the_same_of_held_out_rows(tree, task):
         assert (prompts[0] == prompts[1]) == (split == "test")
 
 
-def test_what_map_puts_into_the_index_is_kept_in_every_epoch(tree):
-    rows = load(tree, "vqa", "none").map(lambda row: {"completion": [{"role": "assistant", "content": "Mine."}]})
+def test_a_text_that_map_changes_stays_beside_the_texts_of_its_question(tree, caplog):
+    tell_stored.cache_clear()
+    rows = load(tree, "vqa", "none")
+    first = [without_images(row) for row in rows]
+    changed = rows.map(
+        lambda row: {"prompt": [{"role": "user", "content": row["prompt"][0]["content"] + " Be brief."}]}
+    )
+    looked_at = rows.map(lambda row: {"asked": row["prompt"][0]["content"], "kind": row["question_type"]})
     reader_of(rows).set_epoch(3)
-    fresh = load(tree, "vqa", "none")
-    reader_of(fresh).set_epoch(3)
-    for row, twin in zip(rows, fresh, strict=True):
-        assert row["completion"][0]["content"] == "Mine." and row["prompt"] == twin["prompt"]
+    for row, own, twin, anew in zip(changed, first, looked_at, rows, strict=True):
+        assert row["prompt"][0]["content"] == own["prompt"][0]["content"] + " Be brief."
+        assert all(row[name] == own[name] for name in own if name != "prompt")
+        assert without_images(twin).items() >= without_images(anew).items()
+    reader_of(rows).set_epoch(0)
+    assert "'prompt'" in caplog.text and "with_transform" in caplog.text
 
 
 @pytest.mark.parametrize("task", ["vqa", "matching"])
