@@ -67,6 +67,10 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
     i_have_deidentified: bool = field(
         default=False, metadata={"help": "Statement that slices and prompts may be sent to the endpoint."}
     )
+    allow_http: bool = field(
+        default=False,
+        metadata={"help": "Send slices unencrypted to an endpoint on another machine. A key is never sent so."},
+    )
 
     @property
     def served(self) -> bool:
@@ -77,7 +81,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         """The options without effect beside the others, and why."""
         idle = self.idle_negatives() | self.idle_revision()
         of_model = ("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans")
-        of_endpoint = ("endpoint", "concurrency", "i_have_deidentified")
+        of_endpoint = ("endpoint", "concurrency", "i_have_deidentified", "allow_http")
         of_negatives = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
         if self.looking_scans == 0:
             idle |= dict.fromkeys(of_negatives, "looking_scans is 0, so no negative is read")
@@ -194,6 +198,7 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
         args.endpoint,
         name,
         deidentified=args.i_have_deidentified,
+        allow_http=args.allow_http,
         slices_as=args.slices_as,
         chat_template_kwargs=args.template_kwargs(),
     )

@@ -6,7 +6,10 @@ holds a volume's name, a label or the reference. The API key comes from the envi
 file or log.
 """
 
+import asyncio
 import base64
+import json
+import math
 import os
 import random
 import re
@@ -16,9 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Event
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx2
 from accelerate import PartialState
@@ -47,6 +51,9 @@ RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT = 120.0  # seconds
 UNANSWERED_IN_A_ROW = 5
 CONNECT_TIMEOUT = 10.0  # seconds until an endpoint that is not there counts as such
+MOST_BYTES = 2**24  # of an answer; that of a report has a few thousand
+LONGEST_REPORT = 100_000  # letters; the longest of CT-RATE has 6,000
+LONGEST_DETAIL = 300  # letters of an answer that a failure or a message quotes
 MM_PER_SECOND = 10.0  # of a video, as in `PairCollator`
 # Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
@@ -69,6 +76,18 @@ class UnansweredError(OSError):
     """A request got no answer in any of its tries."""
 
 
+class OddAnswerError(OSError):
+    """An answer is too long, or in a form that was not asked for."""
+
+
+class Reply(NamedTuple):
+    """The answer to one request, whole and not longer than `MOST_BYTES`. The text holds no key."""
+
+    status: int
+    text: str
+    retry_after: str = ""  # the header of this name
+
+
 @dataclass
 class Endpoint:
     """
@@ -89,17 +108,21 @@ class Endpoint:
             Arguments of the model's chat template, for servers that take them (vLLM, SGLang, llama.cpp). By default
             `{"enable_thinking": False}`; `{}` sends nothing.
         timeout (`float`, *optional*, defaults to `300.0`):
-            Seconds to wait for an answer.
+            Seconds from the beginning of a request to the last byte of its answer.
         tries (`int`, *optional*, defaults to `6`):
             Maximum number of times that a request is sent. A request is sent again after an error of the network or
             the server, a time-out or a rate limit.
         backoff (`float`, *optional*, defaults to `2.0`):
             Seconds to wait before the second try; the wait doubles before each further try. If the server sends
-            `Retry-After`, at least that time is waited.
+            `Retry-After`, at least that time is waited. If it is longer than two minutes, the request counts as
+            unanswered.
+        allow_http (`bool`, *optional*, defaults to `False`):
+            Whether slices may be sent unencrypted to another machine, such as a server in the same room. A key is
+            never sent so.
 
     Raises:
-        `ValueError`: without `deidentified`; for an invalid URL; if the key would be sent unencrypted to another
-            machine.
+        `ValueError`: without `deidentified`; for an invalid URL; if the slices or the key would be sent unencrypted to
+            another machine.
     """
 
     url: str
@@ -110,9 +133,10 @@ class Endpoint:
     timeout: float = 300.0
     tries: int = 6
     backoff: float = 2.0
+    allow_http: bool = False
 
     def __post_init__(self):
-        """Checks the URL, the user's statement, and that the key would not be sent unencrypted."""
+        """Checks the URL, the user's statement, and that nothing would be sent unencrypted to another machine."""
         if self.chat_template_kwargs is None:
             self.chat_template_kwargs = DEFAULTS
         if not self.deidentified:
@@ -123,29 +147,61 @@ class Endpoint:
                 "The endpoint has to be the base of an API, such as http://127.0.0.1:8000/v1; a key belongs into the "
                 f"environment variable {KEY}."
             )
-        if api_key() and url.scheme == "http" and url.host not in ("localhost", "127.0.0.1", "::1"):
-            raise ValueError(f"The key in {KEY} would go to {url.host} unencrypted: use https, or unset the variable.")
+        if url.scheme == "http" and not is_here(url.host):
+            if api_key():
+                raise ValueError(
+                    f"The key in {KEY} would go to {url.host} unencrypted: use https, or unset the variable."
+                )
+            if not self.allow_http:
+                raise ValueError(
+                    f"The slices would go to {url.host} unencrypted, and everybody on the way could read them: use "
+                    "https, or a tunnel (ssh -L 8000:localhost:8000 SERVER, and --endpoint http://localhost:8000/v1). "
+                    "If every machine on the way is yours, pass --allow_http true."
+                )
 
-    def client(self) -> httpx2.Client:
-        """A client that threads may share. Redirects are not followed: slices go only where the user said."""
-        key = api_key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+    def client(self) -> httpx2.AsyncClient:
+        """
+        A client for one request. Redirects are not followed: slices go only where the user said. Proxies of the
+        environment never see what goes to this machine.
+        """
+        # The body is read as it comes: what unpacks to gigabytes would have to be unpacked to be measured.
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if (key := api_key()) else {})
         timeout = httpx2.Timeout(self.timeout, connect=min(self.timeout, CONNECT_TIMEOUT))
-        return httpx2.Client(base_url=self.url.rstrip("/") + "/", headers=headers, timeout=timeout)
+        return httpx2.AsyncClient(
+            base_url=self.url.rstrip("/") + "/",
+            headers=headers,
+            timeout=timeout,
+            trust_env=not is_here(httpx2.URL(self.url).host),
+        )
 
-    def check_there(self, client: httpx2.Client) -> None:
+    def check_there(self) -> None:
         """Raises an `EndpointError` if nothing listens at the URL. No slices are sent."""
         try:
-            client.get("models", timeout=CONNECT_TIMEOUT)
+            send(self, "GET", "models", seconds=min(self.timeout, CONNECT_TIMEOUT))
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise EndpointError(self.not_there(error)) from error
-        except httpx2.TransportError:
+        except (httpx2.TransportError, OddAnswerError, TimeoutError):
             pass  # something listens: the first request for a report tells what is wrong
 
     def not_there(self, error: httpx2.TransportError) -> str:
         """The message for a connection that cannot be made, such as a refused one."""
-        told = without_key(str(error)) or f"no connection within {CONNECT_TIMEOUT:g} s"
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner  # of several addresses of a host, the client says only that all failed
+        told = without_key(str(cause)) or f"no connection within {CONNECT_TIMEOUT:g} s"
         return f"{self.url} cannot be reached: {told}. Start the server, or correct --endpoint."
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine: `localhost`, or an address of the loopback."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def api_key() -> str:
@@ -228,7 +284,7 @@ def video_url(row: dict) -> tuple[str, float]:
     return f"data:video/jpeg;base64,{','.join(frames)}", MM_PER_SECOND * (len(depths) - 1) / (depths[-1] - depths[0])
 
 
-def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> Answer:
+def ask(endpoint: Endpoint, body: dict, stop: Event) -> Answer:
     """
     Sends one request, again after temporary errors; after `stop` is set, no further try is made.
 
@@ -240,91 +296,136 @@ def ask(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> A
             without credit; or if it takes no connection in any of the tries.
     """
     try:
-        response = post(client, endpoint, body, stop)
+        reply = post(endpoint, body, stop)
     except UnansweredError as error:
         return Answer("", "unanswered", str(error))
-    if response.status_code != httpx2.codes.OK:
-        return Answer("", "content_filter", error_of(response)[1])
-    return read_answer(response)
+    except OddAnswerError as error:
+        return Answer("", "malformed", str(error))
+    if reply.status != httpx2.codes.OK:
+        return Answer("", "content_filter", error_of(reply)[1])
+    return read_answer(reply)
 
 
-def post(client: httpx2.Client, endpoint: Endpoint, body: dict, stop: Event) -> httpx2.Response:
+def send(endpoint: Endpoint, method: str, path: str, *, seconds: float, body: dict | None = None) -> Reply:
+    """
+    One request and its answer. Neither takes longer than `seconds` together, however slowly a server sends.
+
+    Raises:
+        `httpx2.TransportError`: if there is no connection, or if it breaks.
+        `TimeoutError`: if the time is over.
+        [`OddAnswerError`]: if the answer has more than `MOST_BYTES`, or is compressed.
+    """
+
+    async def exchange() -> Reply:
+        async with (
+            asyncio.timeout(seconds),
+            endpoint.client() as client,
+            client.stream(method, path, json=body) as response,
+        ):
+            if (encoding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+                raise OddAnswerError(f"The answer is compressed ({encoding:.20}), which was not asked for.")
+            content = bytearray()
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > MOST_BYTES:
+                    raise OddAnswerError(f"The answer is longer than {MOST_BYTES:,} bytes.")
+            text = without_key(content.decode("utf-8", "replace"))
+            return Reply(response.status_code, text, response.headers.get("Retry-After", ""))
+
+    return asyncio.run(exchange())
+
+
+def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
     """The server's answer after retries: a success, or the refusal of this scan's content. See [`ask`]."""
     for attempt in range(endpoint.tries):
         # Random, so that threads do not retry together.
         pause = min(endpoint.backoff * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
         try:
-            response = client.post("chat/completions", json=body)
+            reply = send(endpoint, "POST", "chat/completions", seconds=endpoint.timeout, body=body)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             if attempt + 1 == endpoint.tries:
                 raise EndpointError(endpoint.not_there(error)) from error
             problem = f"{type(error).__name__}: {without_key(str(error))}"
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             problem = f"no answer within {endpoint.timeout:g} s"
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
+        except httpx2.TransportError as error:
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         else:
-            code, message = error_of(response)
+            code, message = error_of(reply)
             # Some servers answer 200 and put the actual status into the body.
-            status = int(code) if response.status_code == httpx2.codes.OK and code.isdigit() else response.status_code
+            in_body = reply.status == httpx2.codes.OK and re.fullmatch("[1-5][0-9]{2}", code)
+            status = int(code) if in_body else reply.status
             if status == httpx2.codes.OK or code in FILTER_CODES:
-                return response
+                return reply
             problem = f"HTTP {status}: {message}"
             if status not in RETRIED or code == "insufficient_quota":
                 remedy = " Pass --chat_template_kwargs '{}', if it does not know them." if TEMPLATE in message else ""
                 raise EndpointError(f"{endpoint.url} refuses requests for {endpoint.model!r}. {problem}{remedy}")
-            pause = max(pause, retry_after(response))
+            if (asked := retry_after(reply)) > LONGEST_WAIT:
+                raise UnansweredError(f"{problem}. It asks to wait {asked:.0f} s, which is too long")
+            pause = max(pause, asked)
         if attempt + 1 == endpoint.tries or stop.wait(pause):
             break
     raise UnansweredError(f"{problem}, at try {attempt + 1}")
 
 
-def error_of(response: httpx2.Response) -> tuple[str, str]:
+def json_of(reply: Reply) -> Any:
+    """The JSON of an answer; `None` if it is none, or nested too deeply."""
+    try:
+        return json.loads(reply.text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_of(reply: Reply) -> tuple[str, str]:
     """Code and message of an error, if the server gives them. No part of a rejected key is repeated."""
-    if response.status_code == httpx2.codes.UNAUTHORIZED:
+    if reply.status == httpx2.codes.UNAUTHORIZED:
         return "", f"the key in {KEY} is missing or wrong"
     try:
-        error = response.json()["error"]
-        return str(error.get("code")), without_key(str(error["message"]))[:300]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return "", without_key(response.text)[:300]
+        error = json_of(reply)["error"]
+        return str(error.get("code"))[:LONGEST_DETAIL], quoted(str(error["message"]))
+    except (LookupError, TypeError, AttributeError):
+        return "", quoted(reply.text)
 
 
-def retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait, at most `LONGEST_WAIT`; 0 if it does not ask. Given as number or date."""
-    told = response.headers.get("Retry-After", "")
+def quoted(text: str) -> str:
+    """The beginning of what a server says, without the key and without halves of characters."""
+    return without_key(text)[:LONGEST_DETAIL].encode("utf-8", "replace").decode()
+
+
+def retry_after(reply: Reply) -> float:
+    """Seconds that the server asks to wait; 0 if it does not ask. Given as number or date."""
+    told = reply.retry_after
     try:
         seconds = float(told)
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(told).astimezone(UTC) - datetime.now(UTC)).total_seconds()
-        except ValueError:  # neither a number nor a date
+        except (ValueError, OverflowError):  # neither a number nor a date
             return 0.0
-    return min(max(seconds, 0.0), LONGEST_WAIT)
+    return 0.0 if math.isnan(seconds) else max(seconds, 0.0)
 
 
-def read_answer(response: httpx2.Response) -> Answer:
-    """The report in a successful response, or the reason why the response holds no report."""
+def read_answer(reply: Reply) -> Answer:
+    """The report in a successful answer, or the reason why it holds no report."""
     try:
-        choice = response.json()["choices"][0]
+        choice = json_of(reply)["choices"][0]
         message = choice["message"]
-        text, refusal, reason = (
-            (message.get("content") or "").strip(),
-            message.get("refusal"),
-            choice.get("finish_reason"),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return Answer("", "malformed", without_key(response.text)[:300])
+        text = without_key((message.get("content") or "").strip())
+        refusal, reason = message.get("refusal"), choice.get("finish_reason")
+        text.encode()  # an answer may hold halves of characters, which no file takes
+    except (LookupError, TypeError, AttributeError, UnicodeEncodeError):
+        return Answer("", "malformed", quoted(reply.text))
     if refusal:
-        return Answer("", "refusal", refusal)
+        return Answer("", "refusal", quoted(str(refusal)))
     if reason in (*CUT_REASONS, "content_filter"):
-        return Answer("", "length" if reason in CUT_REASONS else reason, text)
+        return Answer("", "length" if reason in CUT_REASONS else reason, quoted(text))
+    if len(text) > LONGEST_REPORT:
+        return Answer("", "malformed", f"{len(text):,} letters, more than a report has: {quoted(text)}")
     report = without_thought(text)
     if not report:
-        return Answer("", "thinking" if report is None else "empty", text or f"finish_reason {reason}")
-    if REFUSAL.match(report):
-        return Answer("", "refusal", report)
-    return Answer(report)
+        return Answer("", "thinking" if report is None else "empty", quoted(text or f"finish_reason {reason}"))
+    return Answer("", "refusal", quoted(report)) if REFUSAL.match(report) else Answer(report)
 
 
 def write_endpoint_predictions(
@@ -397,18 +498,17 @@ def write_endpoint_predictions(
 
     write_failures(failures, path)
     with (
-        endpoint.client() as client,
         ThreadPoolExecutor(concurrency) as pool,
         tqdm(total=len(volumes), initial=len(volumes) - len(missing), desc="Asking for reports", unit="scan") as bar,
     ):
         try:
             if missing:
-                endpoint.check_there(client)
+                pool.submit(endpoint.check_there).result()  # in a thread, because a notebook has its own event loop
             for index in missing:
                 row = scans[index]
                 if is_readable(row):
                     body = request_body(row, endpoint, max_new_tokens)
-                    under_way[pool.submit(ask, client, endpoint, body, stop)] = row["volume"]
+                    under_way[pool.submit(ask, endpoint, body, stop)] = row["volume"]
                 if len(under_way) == concurrency:
                     collect()
             while under_way:

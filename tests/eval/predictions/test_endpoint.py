@@ -1,24 +1,32 @@
 """An OpenAI-compatible endpoint on loopback: what is sent, what is tried again, and what never counts as a report."""
 
+import asyncio
 import base64
+import gzip
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 from io import BytesIO
 
+import httpx2
 import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.eval_rows import make_row
 from helpers.loopback_endpoint import LoopbackEndpoint, answer, error
 from PIL import Image
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from ct_rate_pairs.eval.predictions import endpoint as endpoint_module
 from ct_rate_pairs.eval.predictions.endpoint import (
     Endpoint,
     EndpointError,
     format_failures,
+    is_here,
     request_body,
+    send,
     write_endpoint_predictions,
 )
 from ct_rate_pairs.eval.predictions.store import read_predictions
@@ -216,7 +224,7 @@ def test_an_endpoint_that_is_not_there_is_told_at_once_and_the_run_goes_on_later
     scans = make_scans(4)
     with LoopbackEndpoint(answer("First.")) as server:
         write(server, path, scans.select([0]))
-    with pytest.raises(EndpointError, match=f"{server.url} cannot be reached: .*refused. Start the server"):
+    with pytest.raises(EndpointError, match=f"{server.url} cannot be reached: .*Connect.* Start the server"):
         write(server, path, scans, backoff=600)
     assert write(server, path, scans.select([0]), backoff=600)[0]  # nothing is missing, so nothing is asked
     with LoopbackEndpoint() as server:
@@ -226,10 +234,10 @@ def test_an_endpoint_that_is_not_there_is_told_at_once_and_the_run_goes_on_later
 
 
 def test_an_endpoint_that_goes_away_is_waited_for_once(path, monkeypatch):
-    monkeypatch.setattr(Endpoint, "check_there", lambda *_: None)
+    monkeypatch.setattr(Endpoint, "check_there", lambda _: None)
     with LoopbackEndpoint() as server:
         pass
-    with pytest.raises(EndpointError, match="cannot be reached: .*refused"):
+    with pytest.raises(EndpointError, match="cannot be reached: .*Connect"):
         write(server, path, tries=3)
 
 
@@ -282,7 +290,7 @@ def test_without_a_key_none_is_sent(path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://models.example.org/v1", "unencrypted"),
+        ("http://models.example.org/v1", "The key in OPENAI_API_KEY would go to models.example.org unencrypted"),
         ("models.example.org", "has to be the base"),
         (f"https://me:{KEY}@models.example.org/v1", "a key belongs into"),
     ],
@@ -293,3 +301,138 @@ def test_an_endpoint_that_would_give_the_key_away_is_refused(monkeypatch, url, m
         Endpoint(url, "some-model", deidentified=True)
     assert KEY not in str(raised.value)
     Endpoint("https://models.example.org/v1", "some-model", deidentified=True)
+
+
+HERE = ("localhost", "LOCALHOST.", "models.localhost", "127.0.0.1", "127.8.9.1", "[::1]", "[::ffff:127.0.0.1]")
+ELSEWHERE = ("localhost.example.org", "127.0.0.1.example.org", "10.0.0.1", "0.0.0.1", "2130706433", "[fe80::1]", "gpu")
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_slices_go_unencrypted_to_another_machine_only_if_that_is_asked_for(monkeypatch, host):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    url = f"http://{host}:8000/v1"
+    with pytest.raises(ValueError, match="The slices would go to .* unencrypted.*--allow_http true"):
+        Endpoint(url, "m", deidentified=True)
+    assert Endpoint(url, "m", deidentified=True, allow_http=True).url == url
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(ValueError, match="The key in OPENAI_API_KEY would go to"):
+        Endpoint(url, "m", deidentified=True, allow_http=True)
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_this_machine_is_known_by_each_of_its_names(monkeypatch, host):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert is_here(httpx2.URL(f"http://{host}:8000/v1").host)
+    assert Endpoint(f"http://{host}:8000/v1", "m", deidentified=True)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_of_the_environment_does_not_see_what_goes_to_this_machine(path, monkeypatch, name):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    with LoopbackEndpoint() as proxy, LoopbackEndpoint() as server:
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        assert write(server, path, make_scans(2))[0]
+    assert len(server.bodies) == 2 and not proxy.bodies
+
+
+def compressed(size, encoding="gzip"):
+    packed = gzip.compress(bytes(size))
+    return Response(packed, headers={"Content-Encoding": encoding, "Content-Type": "application/json"})
+
+
+def without_end():
+    while True:
+        yield b" " * 2**16
+
+
+ODD = {
+    "a code that is a digit and no number": JSONResponse({"error": {"code": "²", "message": "no"}}),
+    "a code of another alphabet": JSONResponse({"error": {"code": "٤٢٩", "message": "no"}}),
+    "a code that is too long": JSONResponse({"error": {"code": "9" * 5000, "message": "no"}}),
+    "an error that is no object": JSONResponse({"error": ["no"]}),
+    "deep JSON": PlainTextResponse("[" * 10**6),
+    "deep objects": PlainTextResponse('{"choices":' * 10**5),
+    "a long number": PlainTextResponse('{"choices": ' + "9" * 10**5 + "}"),
+    "half a character": PlainTextResponse('{"choices": [{"message": {"content": "A \\ud800 nodule."}}]}'),
+    "a list for a text": JSONResponse({"choices": [{"message": {"content": ["A nodule."]}}]}),
+    "a number for a text": JSONResponse({"choices": [{"message": {"content": 7}}]}),
+    "a report without end": answer("A nodule. " * 20_000),
+    "no UTF-8": Response(b'\xff\xfe{"choices"'),
+    "nothing": Response(b""),
+    "null": JSONResponse(None),
+    "compressed": compressed(100),
+    "compressed gigabytes": compressed(2**25),
+    "an unknown compression": compressed(100, "zstd, gzip"),
+    "bytes without end": StreamingResponse(without_end()),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_answer_is_a_failure_of_its_scan(path, kind):
+    scans = make_scans(2)
+    first, second = scans.with_format(None)["volume"][:]
+    with LoopbackEndpoint(ODD[kind]) as server:
+        predictions, failures = write(server, path, scans)
+        assert len(server.bodies) == 2
+    assert predictions == read_predictions(path) == {second: "A nodule."}
+    assert failures[first]["failure"] == "malformed" and len(failures[first]["detail"]) < 400
+    assert json.loads((path.parent / "failures.json").read_text()) == failures
+
+
+@pytest.mark.parametrize("text", ["9999", "1e400", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_that_is_too_long_is_not_waited_for(path, text):
+    with LoopbackEndpoint(error(429, "slow down", **{"Retry-After": text})) as server:
+        predictions, failures = write(server, path, make_scans(2))
+        assert len(server.bodies) == 2 and len(predictions) == 1
+    (failure,) = failures.values()
+    assert failure["failure"] == "unanswered" and "which is too long" in failure["detail"]
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "soon", "²", "Fri, 31 Dec 99999 23:59:59 GMT", ""])
+def test_a_wait_that_says_nothing_is_none(path, text):
+    with LoopbackEndpoint(error(503, "busy", **{"Retry-After": text.encode().decode("latin-1")})) as server:
+        assert len(write(server, path, make_scans(1))[0]) == 1
+
+
+async def drip():
+    while True:
+        yield b" "
+        await asyncio.sleep(0.02)
+
+
+def test_an_answer_that_drips_ends_with_its_time(path):
+    scans = make_scans(2)
+    with LoopbackEndpoint(StreamingResponse(drip())) as server:
+        predictions, failures = write(server, path, scans, timeout=0.5, tries=1)
+    assert len(predictions) == 1
+    assert list(failures.values()) == [{"failure": "unanswered", "detail": "no answer within 0.5 s, at try 1"}]
+
+
+def test_headers_that_drip_end_with_their_time(path):
+    """A server that never comes to the body."""
+
+    def serve(listener):
+        while True:
+            connection, _ = listener.accept()
+            with suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    connection.sendall(b"A: b\r\n")
+                    time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        endpoint = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", deidentified=True, timeout=0.5)
+        with pytest.raises(TimeoutError):
+            send(endpoint, "GET", "models", seconds=0.5)
+
+
+def test_a_key_in_a_report_is_not_written(path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    text = f'{{"choices": [{{"message": {{"content": "A nodule, {escaped}."}}}}]}}'
+    with LoopbackEndpoint(answer(f"A nodule, {KEY}."), PlainTextResponse(text)) as server:
+        predictions, _ = write(server, path, make_scans(2))
+    assert list(predictions.values()) == ["A nodule, ***."] * 2 and KEY not in path.read_text()
