@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
 MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
+MOST_SIDE = 4096  # voxels along an axis: scanners reconstruct 512 to 2,048, and slices are computed in float32
 _MOST_FILE = 2 * MOST_BYTES  # bytes on disk
 
 
@@ -75,7 +76,7 @@ def read_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dty
         `VolumeError`: if the header promises more than any CT has, or more than the file holds; or if the file holds
             more than any CT.
     """
-    if math.prod(shape) * dtype.itemsize > MOST_BYTES:
+    if math.prod(shape) * dtype.itemsize > MOST_BYTES or max(shape) > MOST_SIDE:
         raise VolumeError(
             f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
         )

@@ -172,7 +172,7 @@ _INTEGERS = (0, 1, 2, 7, 8, 12, 32, 64, 4095, 4096, 32767, 65535)
 
 def _other_element(rng: np.random.Generator, data: bytes) -> bytes:
     """The file with another value of one element."""
-    dataset, keyword = dcmread(io.BytesIO(data)), _ELEMENTS[rng.integers(len(_ELEMENTS))]
+    dataset, keyword = dcmread(io.BytesIO(data)), (*_ELEMENTS, *["PixelData"] * 8)[rng.integers(len(_ELEMENTS) + 8)]
     kind = dictionary_VR(keyword)
     if keyword == "PixelData":
         value = mutated(rng, dataset.PixelData) + b"\0"

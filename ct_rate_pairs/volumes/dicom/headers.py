@@ -81,7 +81,6 @@ _OF_FRAMES = {
     "TemporalPositionIndex": "TemporalPositionIdentifier",
 }
 _LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
-_MOST_INFLATED = 2**30  # bytes that a deflated file may inflate to
 _MOST_HEADER = (
     2**25
 )  # bytes that are read of the elements before the pixels: 4,000 frames of an Enhanced CT have 16 MB
@@ -96,7 +95,7 @@ def read_headers(count: int, file: DicomFile) -> list[Header]:
     """
     with unquoted(f"file {count} of the scan is damaged"), file() as opened:
         try:
-            meta, plain = _read_meta(count, opened)
+            meta, plain, _ = _read_meta(count, opened, _MOST_HEADER)
         except InvalidDicomError:
             return []
         dataset = dcmread(
@@ -135,12 +134,14 @@ def read_content(header: Header) -> BinaryIO:
     most = int(2 * pixels) + _MOST_BESIDE
     with header["file"]() as opened:
         content = opened.read(most + 1)
-    if len(content) > most:
-        raise VolumeError(
-            f"file {header['count']} of the scan has more than {most / 2**20:.0f} MB, but its header describes "
-            f"{pixels / 2**20:.1f} MB of pixels. Export it again."
-        )
-    return _read_meta(header["count"], io.BytesIO(content))[1]
+    if len(content) <= most:
+        plain, whole = _read_meta(header["count"], io.BytesIO(content), most)[1:]
+        if whole:
+            return plain
+    raise VolumeError(
+        f"file {header['count']} of the scan has more than {most / 2**20:.0f} MB, but its header describes "
+        f"{pixels / 2**20:.1f} MB of pixels. Export it again."
+    )
 
 
 def _header_of(count: int, opened: BinaryIO) -> BinaryIO:
@@ -149,25 +150,26 @@ def _header_of(count: int, opened: BinaryIO) -> BinaryIO:
     return limited(opened, _MOST_HEADER, VolumeError(f"{most} Export it again."))
 
 
-def _read_meta(count: int, opened: BinaryIO) -> tuple[Dataset, BinaryIO]:
-    """The file's meta information, and the file from its start. A deflated file is inflated."""
+def _read_meta(count: int, opened: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
+    """
+    The file's meta information, the file from its start, and whether that is the whole file: a deflated file is
+    inflated to `most` bytes.
+    """
     header = _header_of(count, opened)
     read_preamble(header, force=False)
     meta = read_dataset(header, False, True, stop_when=lambda tag, *_: tag.group != 2)
     end = header.tell()
     opened.seek(0)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return meta, opened
+        return meta, opened, True
     # pydicom would inflate the whole file, whatever its size.
     start, inflater = opened.read(end), zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(opened.read(_MOST_INFLATED), _MOST_INFLATED)
-    if inflater.unconsumed_tail:
-        raise VolumeError(f"file {count} of the scan inflates to more than 1 GB, which is no CT. Export it again.")
-    if not inflater.eof:
+    inflated = inflater.decompress(opened.read(most), most)
+    if not inflater.eof and len(inflated) < most:
         raise EOFError
     plain = ExplicitVRLittleEndian.ljust(len(DeflatedExplicitVRLittleEndian), "\0")  # as long as before
     start = start.replace(DeflatedExplicitVRLittleEndian.encode(), plain.encode())
-    return meta, io.BytesIO(start + inflated)
+    return meta, io.BytesIO(start + inflated), inflater.eof
 
 
 def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:

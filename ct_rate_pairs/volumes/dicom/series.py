@@ -11,7 +11,9 @@ import numpy as np
 from pydicom.pixels import get_decoder, iter_pixels
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
+from ..files import MOST_SIDE
 from ..slicing import MOST_VOXELS, VolumeError
+from .codestreams import sizes_of
 from .headers import REQUIRED, SCALE, DicomFile, Header, read_content, read_headers, unquoted
 from .padding import describe, padding_to_air
 from .places import normal_of, order_slices
@@ -21,7 +23,6 @@ from .stacks import Part, is_axial, joined, set_aside, stacks_of
 logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
-_MOST_SIDE = 4096  # pixels: scanners reconstruct 512 to 2048
 _MOST_LISTED = 50  # series in a message
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
@@ -276,7 +277,7 @@ def _where(some: list[Header], headers: list[Header]) -> str:
 def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> tuple[np.ndarray, float, float]:
     """The voxels `[K, Y, X]`, their slope and their intercept. Only one more file is in memory at a time."""
     shape = (len(places), int(headers[0]["Rows"]), int(headers[0]["Columns"]))
-    if np.prod(shape, dtype=float) > MOST_VOXELS or max(shape[1:]) > _MOST_SIDE:
+    if np.prod(shape, dtype=float) > MOST_VOXELS or max(shape) > MOST_SIDE:
         raise VolumeError(f"{name}: the headers promise {shape} voxels, more than any CT has. Export it again.")
     scales = {tuple(h[keyword] for keyword in SCALE) for h in headers}
     slope, intercept = next(iter(scales))[:2] if len(scales) == 1 else (1.0, 0.0)
@@ -322,6 +323,13 @@ def _decode(name: str, headers: list[Header], places: list[np.ndarray]) -> Itera
         k, header = frames[min(frames)]
         with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
             content = read_content(header)
+            sizes = sizes_of(content, header["syntax"])
+        if others := sizes - {(header["Rows"], header["Columns"], 1)}:
+            stated = " x ".join(map(str, min(others)))
+            raise VolumeError(
+                f"{name}: the compressed pixels of slice {k + 1} state {stated} rows, columns and values, "
+                f"but its header {header['Rows']:g} x {header['Columns']:g} x 1. Export the series again."
+            )
         with closing(iter_pixels(content, photometric_interpretation="MONOCHROME2")) as images:  # in any spelling
             for frame in range(max(frames) + 1):
                 k, header = frames.get(frame, (k, header))

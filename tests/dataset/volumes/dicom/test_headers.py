@@ -95,8 +95,19 @@ def test_a_deflated_series_is_read_like_the_plain_one(tmp_path):
 
 
 def test_a_deflated_file_that_inflates_without_end_is_refused_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(headers, "_MOST_INFLATED", 1000)
-    assert_refused(deflated(tmp_path), "file 1 of the scan inflates to more than 1 GB")
+    """Its header is read, and then no more than its pixels can have."""
+    inflated = series(AdditionalPatientHistory="Y" * 10_000)
+    for dataset in inflated:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.add_new(0xFFFCFFFC, "OB", bytes(2**20))
+    monkeypatch.setattr(headers, "_MOST_BESIDE", 2**19)
+    monkeypatch.setattr(headers, "_MOST_HEADER", 12_000)
+    assert_refused(
+        write(tmp_path, inflated), r"file \d+ of the scan has more than \d+ MB, but its header", of_file=True
+    )
+    monkeypatch.setattr(headers, "_MOST_HEADER", 2**20)
+    monkeypatch.setattr(headers, "_MOST_BESIDE", 2**21)
+    np.testing.assert_array_equal(hu(read(tmp_path)), marked_volume())
 
 
 def test_a_deflated_file_that_is_cut_is_refused(tmp_path):

@@ -1,0 +1,104 @@
+"""A codestream that states another size than the header is refused before a decoder takes memory for it."""
+
+import struct
+
+import gdcm
+import numpy as np
+import pytest
+from helpers.dicom_series import AFFINE, assert_refused, hu, read, slices, write
+from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
+
+from ct_rate_pairs.volumes.dicom import series
+from ct_rate_pairs.volumes.dicom.codestreams import _size_of_jpeg, _size_of_jpeg_2000
+
+
+HU = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 12), dtype=np.int16)  # JPEG 2000 needs 32 pixels
+SIZE = {JPEG2000Lossless: b"\xff\x51", JPEGLosslessSV1: b"\xff\xc3", JPEGLSLossless: b"\xff\xf7"}
+
+
+@pytest.fixture
+def coded(tmp_path):
+    """Writes a series in a transfer syntax, after `change` of the pixels of its sixth slice."""
+
+    def write_coded(syntax, change):
+        folder = write(tmp_path, slices(HU, AFFINE))
+        for number, path in enumerate(sorted(folder.iterdir())):
+            reader, convert, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+            reader.SetFileName(str(path))
+            assert reader.Read()
+            convert.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+            convert.SetInput(reader.GetImage())
+            assert convert.Change()
+            writer.SetFileName(str(path))
+            writer.SetFile(reader.GetFile())
+            writer.SetImage(convert.GetOutput())
+            assert writer.Write()
+            if number == 5:
+                dataset = dcmread(path)
+                dataset.PixelData = change(bytearray(dataset.PixelData))
+                dataset.save_as(path)
+        return folder
+
+    return write_coded
+
+
+def other_size(syntax, rows, columns):
+    def change(pixels):
+        place = pixels.index(SIZE[syntax])
+        if syntax == JPEG2000Lossless:
+            struct.pack_into(">II", pixels, place + 6, columns, rows)
+            struct.pack_into(">II", pixels, place + 22, columns, rows)  # of its one tile
+        else:
+            struct.pack_into(">HH", pixels, place + 5, rows, columns)
+        return bytes(pixels)
+
+    return change
+
+
+@pytest.mark.parametrize("syntax", SIZE)
+@pytest.mark.parametrize(("rows", "columns"), [(60_000, 60_000), (36, 41), (37, 40), (65_535, 1), (0, 40)])
+def test_a_size_that_is_not_that_of_the_header_is_refused_and_not_decoded(coded, monkeypatch, syntax, rows, columns):
+    folder = coded(syntax, other_size(syntax, rows, columns))
+    decoded = []
+    monkeypatch.setattr(series, "iter_pixels", lambda *_, iter_pixels=series.iter_pixels, **given: (
+        decoded.append(1) or iter_pixels(*_, **given)
+    ))  # fmt: skip
+    assert_refused(folder, f"slice [0-9]+ state {rows} x {columns} x 1 rows.*header 36 x 40 x 1", of_file=True)
+    assert len(decoded) < 2 * 12
+
+
+@pytest.mark.parametrize("syntax", SIZE)
+def test_a_true_size_is_decoded(coded, syntax):
+    np.testing.assert_array_equal(hu(read(coded(syntax, bytes))), HU)
+
+
+@pytest.mark.parametrize("syntax", SIZE)
+def test_pixels_that_state_no_size_are_refused(coded, syntax):
+    folder = coded(syntax, lambda pixels: bytes(pixels.replace(SIZE[syntax], b"\xff\xfe")))
+    assert_refused(folder, "slice [0-9]+ cannot be decoded", of_file=True)
+
+
+def test_every_size_before_the_pixels_counts():
+    start, size, other = (
+        b"\xff\xd8",
+        b"\xff\xc3\0\x0b\x10\0\x24\0\x28\1\1\x11\0",
+        b"\xff\xf7\0\x0b\x10\xff\xff\xff\xff\1\1\x11\0",
+    )
+    scan = b"\xff\xda\0\x08"
+    assert _size_of_jpeg(start + size + scan) == {(36, 40, 1)}
+    assert _size_of_jpeg(start + b"\xff\xfe\0\x04ab" + b"\xff" + size + other + scan) == {
+        (36, 40, 1),
+        (65535, 65535, 1),
+    }
+    for broken in (b"", b"ab", start, start + scan, start + b"\xff\xc3\0\0" + scan, start + size):
+        with pytest.raises((ValueError, struct.error)):
+            _size_of_jpeg(broken)
+    fields = struct.pack(">HHIIIIIIIIH", 41, 0, 40, 36, 0, 0, 40, 36, 0, 0, 1)
+    codestream = b"\xff\x4f\xff\x51" + fields
+    assert _size_of_jpeg_2000(codestream) == {(36, 40, 1)}
+    large = codestream[:8] + b"\x7f" + codestream[9:]
+    assert len(_size_of_jpeg_2000(b"\0\0\0\x0cjP  " + codestream + large)) == 2
+    for broken in (b"", b"jP  ", codestream[:30]):
+        with pytest.raises((ValueError, struct.error)):
+            _size_of_jpeg_2000(broken)
