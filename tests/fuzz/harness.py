@@ -175,19 +175,17 @@ def _run(kind: Kind, folder: Path) -> None:
         os._exit(code)
 
 
-def run(kinds: dict[str, Kind], cases: int, first: int = 0) -> tuple[dict[str, Counter], list[str]]:
+def run(kind: Kind, name: str, cases: int, first: int = 0) -> tuple[Counter, list[str]]:
     """
-    Runs `cases` of each kind, from number `first`.
+    Runs `cases` of a kind, from number `first`.
 
     Returns:
-        `tuple[dict[str, Counter], list[str]]`: the number of each outcome by kind, and what to say of bad ones.
+        `tuple[Counter, list[str]]`: the number of each outcome, and what to say of bad ones.
     """
-    counts, bad = {}, []
-    for name, kind in kinds.items():
-        counts[name] = Counter()
-        for number in range(first, first + cases):
-            what, words = outcome(kind, (*name.encode(), number))
-            counts[name][what] += 1
-            if what in _BAD:
-                bad.append(f"{name} {number}: {what}: {words.strip()[-1500:]}")
+    counts, bad = Counter(), []
+    for number in range(first, first + cases):
+        what, words = outcome(kind, (*name.encode(), number))
+        counts[what] += 1
+        if what in _BAD:
+            bad.append(f"{name} {number}: {what}: {words.strip()[-1500:]}")
     return counts, bad
