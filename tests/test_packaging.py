@@ -81,6 +81,7 @@ def test_the_wheel_holds_every_module_config_and_template(built):
     assert {f"{package}/py.typed" for package in FOLDERS.values()} <= packed
 
 
+@pytest.mark.slow
 def test_the_literal_uses_work_from_an_empty_folder(built, phantom, tmp_path):
     code = f"""
 import ct_rate_pairs

@@ -153,6 +153,7 @@ def test_files_that_datasets_writes_hold_places_and_no_pixels(tree, tmp_path):
         reader_of(again).set_epoch(0)
 
 
+@pytest.mark.slow
 def test_another_process_reads_a_saved_dataset(tree, tmp_path):
     rows = load(tree, "gauss")
     rows.save_to_disk(tmp_path)
@@ -165,6 +166,7 @@ def test_another_process_reads_a_saved_dataset(tree, tmp_path):
     assert run.stdout.strip() == f"{row['volume']} {[sum(image.tobytes()) for image in row['negative_images']]}"
 
 
+@pytest.mark.slow
 def test_a_saved_dataset_whose_scans_have_changed_says_so(tmp_path, caplog):
     tree = write_tree(tmp_path / "tree")
     load(tree, "none").save_to_disk(tmp_path / "saved")

@@ -205,6 +205,7 @@ def test_a_finding_switched_off_changes_its_region_only_and_shows_on_one_of_the_
     assert sorted(seen)[1] >= 4
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10**6), patient=st.integers(1, 10**5))
 def test_no_finding_leaves_its_region_even_when_all_are_there(seed, patient):

@@ -13,6 +13,7 @@ KINDS = {**volumes.KINDS}
 CASES = 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_whatever_a_file_holds_it_is_read_or_refused(name):
     counts, bad = run(KINDS[name], name, CASES)

@@ -51,6 +51,7 @@ def others(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", [COMBINATIONS[5], COMBINATIONS[6]])
 def test_the_card_s_code_writes_the_same_report_without_this_package(reader_dir, others, tmp_path, shown):
     for file in reader_dir.iterdir():

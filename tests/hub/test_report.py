@@ -134,6 +134,7 @@ def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(reader_dir, tmp_pa
     assert Path("out/scan-001/report.json").exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_is_cut_is_told_in_every_place(reader_dir, batch, tmp_path, capfd, caplog):
     for file in batch.iterdir():
         if file.name != "a.nii.gz":
@@ -375,6 +376,7 @@ def test_what_a_model_writes_is_text_and_nothing_else_in_the_terminal_and_in_the
     assert "a ![x](https" in (said := capfd.readouterr().out) and not {"\x1b", "\x9b", "\u202e"} & set(said)
 
 
+@pytest.mark.slow
 def test_the_command_runs_as_its_help_says(reader_dir, tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
     command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", reader_dir]

@@ -240,6 +240,7 @@ def test_a_shuffled_cohort_keeps_reports_and_test_and_moves_training_volumes_bet
     assert len(honest["test"]) == len(shuffled["test"]) > 0
 
 
+@pytest.mark.slow
 def test_the_cohort_is_written_once_and_another_one_is_refused(tmp_path, monkeypatch):
     content = STUDY | {"cohort": {"scans": 2, "valid_scans": 1, "seed": 0}}
     study = read(tmp_path, content)

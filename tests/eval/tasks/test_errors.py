@@ -136,6 +136,7 @@ def test_an_error_depends_on_seed_and_volume_alone(statements):
     assert flip_reports(scans.names, scans.reports, seed=4)[1] != reports
 
 
+@pytest.mark.slow
 def test_words_tell_nothing_where_like_statements_are_compared(statements):
     """The prior does: that a stated effusion is more often wrong than a stated nodule. So it is not the headline."""
 
