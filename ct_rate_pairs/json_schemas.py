@@ -128,6 +128,7 @@ class FinishedReport(Schema):
     version: str
     digest: str | None
     series: int | None
+    code: str | None = None
     max_new_tokens: Annotated[int, Field(ge=1)]
     cut: bool = False
 

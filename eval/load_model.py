@@ -1,6 +1,8 @@
 """Loads a model from a folder or the Hub: a whole model, or an adapter together with its base model."""
 
 import hashlib
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +13,32 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
+from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_readable
+from ct_rate_pairs.trainer.row_settings import ADAPTER, FILE
 
 
-CONFIGS = ("adapter_config.json", "config.json")
+CONFIGS = (ADAPTER, "config.json")
+# Files of a model that decide what it writes, as patterns.
+DECIDING = (
+    "*.safetensors",
+    "*.bin",
+    "*.index.json",
+    ADAPTER,
+    FILE,
+    "*config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+    "additional_chat_templates/*",
+)
+# Of these patterns, what a training keeps for itself.
+OF_RUNS = ("training_args.bin", "training_config.json", "optimizer.bin")
 
 
 def load_model(
@@ -136,23 +159,67 @@ def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
         raise OSError(f"{told} Nor is it in the cache. Try again when the Hub answers.") from error
 
 
-def version_of(name_or_path: str, revision: str | None = None) -> str:
+def version_of(
+    name_or_path: str,
+    revision: str | None = None,
+    *,
+    base_commit: str | None = None,
+    files: Collection[str] = DECIDING,
+) -> str:
     """
-    Identifies a model: by its name and commit on the Hub, or by a hash of the weights in its folder.
+    Identifies a model: by its name and commit on the Hub, or by a hash of the files in its folder that decide what it
+    writes: weights of each format, configurations, tokenizer, chat template, processor and row settings. For an
+    adapter, its base model is a part of this.
 
     The hash does not depend on where the folder lies or when it was copied. Hashing takes about one second per
     gigabyte.
 
+    Args:
+        name_or_path (`str`), revision (`str`, *optional*):
+            Folder of the model, or its name and its branch, tag or commit on the Hub.
+        base_commit (`str`, *optional*):
+            Commit of an adapter's base model on the Hub, if it is known. By default, the
+            commit that its main branch points to now.
+        files (`Collection[str]`, *optional*):
+            Patterns of the files of a folder to hash.
+
+    Returns:
+        `str`: such as `sha256:1a2b...`, `USER/model@COMMIT` or `USER/adapter@COMMIT on USER/base@COMMIT`.
+
     Raises:
-        `OSError`: if there is no such model.
+        `OSError`: if there is no such model, or no such base model.
     """
     if is_model_folder(name_or_path):
-        digest = hashlib.sha256()
-        for path in sorted(Path(name_or_path).glob("*.safetensors")):
-            with path.open("rb") as weights:
-                digest.update(path.name.encode() + hashlib.file_digest(weights, "sha256").digest())
-        return f"sha256:{digest.hexdigest()[:16]}"
+        return _hash_of_folder(Path(name_or_path), base_commit, files)
     for file in CONFIGS:
         if path := find_file(name_or_path, file, revision):
-            return f"{name_or_path}@{extract_commit_hash(path, None)}"
+            version = f"{name_or_path}@{extract_commit_hash(path, None)}"
+            if file == ADAPTER and not find_file(name_or_path, "config.json", revision):
+                version += f" on {_version_of_base(path, name_or_path, base_commit)}"
+            return version
     raise OSError(f"{name_or_path} is neither a model's folder nor a model on the Hub: it has no config.json.")
+
+
+def _hash_of_folder(folder: Path, base_commit: str | None, files: Collection[str]) -> str:
+    digest = hashlib.sha256()
+    paths = {path for pattern in files for path in folder.glob(pattern) if path.is_file() and path.name not in OF_RUNS}
+    for path in sorted(paths):
+        if path.name == ADAPTER:  # without the path of its base, which may move
+            config = {name: value for name, value in read_json(path).items() if name != "base_model_name_or_path"}
+            content = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
+            content += _version_of_base(path, str(folder), base_commit).encode()
+        else:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + content)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _version_of_base(adapter: Path, name_or_path: str, base_commit: str | None) -> str:
+    """The version of the base model that an `adapter_config.json` names."""
+    base = base_of(adapter, name_or_path)
+    if not base:
+        return "a base model without a name"
+    if is_model_folder(base):
+        return version_of(base)
+    return f"{base}@{base_commit or commit_of(base)}"

@@ -20,8 +20,8 @@ DIR:
 Several scans are a batch, and so is a folder with volumes, .zip files or several DICOM studies. Each scan of a batch
 gets its own subfolder in DIR. A DICOM study is one scan, even if each of its series lies in a subfolder; --series
 chooses the series. Hidden files are ignored, and links are followed. After an interruption, the same command
-continues: finished scans are not repeated, unless --series or --max_new_tokens changes. Scans that cannot be read are
-listed in failures.json; the other scans are still reported.
+continues: finished scans are not repeated, unless --series, --max_new_tokens or the code changes. Scans that cannot be
+read are listed in failures.json; the other scans are still reported.
 
 Path and header of a scan are never written. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
 order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""

@@ -248,7 +248,8 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     )
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
     made_with = {"split": args.split, "dtype": str(model.dtype), "max_new_tokens": args.max_new_tokens}
-    provenance = describe_provenance(version_of(name, revision), split, **made_with)
+    weights = version_of(name, revision)
+    provenance = describe_provenance(weights, split, **made_with)
     if args.slices_as != "slices":
         provenance["slices_as"] = args.slices_as
     if collator.chat_template_kwargs:

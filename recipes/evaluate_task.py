@@ -80,7 +80,8 @@ def main(argv: Sequence[str]) -> None:
         folder = f"{args.task}-texts"
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model, collator = load_model(name, revision, args.dtype, device, chat_template_kwargs=args.template_kwargs())
-    made_with = {"model": version_of(name, revision), "split": args.split, "seed": args.seed}
+    version = version_of(name, revision)
+    made_with = {"model": version, "split": args.split, "seed": args.seed}
     if collator.chat_template_kwargs:
         made_with["chat_template_kwargs"] = collator.chat_template_kwargs
     settings = TaskSettings(

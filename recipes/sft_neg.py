@@ -187,6 +187,18 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     )
 
 
+def commit_of_start(model_args) -> str | None:
+    """
+    The commit on the Hub that the training begins with; `None` for a folder, and for `"tiny"`. It is asked for before
+    the training, because the Hub may not answer after it.
+    """
+    from ct_rate_pairs.eval.load_model import commit_of
+
+    if model_args.model_name_or_path == "tiny":
+        return None
+    return commit_of(model_args.model_name_or_path, model_args.model_revision)
+
+
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
     """The splits of each task, reports first. The statistics of the first task's partners are printed."""
     from ct_rate_pairs.readers import reader_of
@@ -282,15 +294,16 @@ def save_run(trainer, processor) -> Path:
     return out
 
 
-def write_reports(model, collator, scans, test, out: Path, sizes: dict) -> dict[str, str]:
-    """Writes reports of `scans`, the first scans of the split `test`, in all processes."""
+def write_reports(model, collator, told: dict, sizes: dict) -> dict[str, str]:
+    """Writes reports of the first scans of the split `test`, in all processes. `told` has results of the training."""
     from ct_rate_pairs.eval.load_model import version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
     from ct_rate_pairs.eval.predictions.store import write_predictions
 
+    out, test = told["out"], told["index"]["test"]
     made_with = {"split": "test", "dtype": str(model.dtype), "max_new_tokens": sizes["max_new_tokens"]}
-    provenance = describe_provenance(version_of(str(out)), test, **made_with)
-    return write_predictions(model, collator, scans, out / "predictions.jsonl", provenance=provenance, **sizes)
+    provenance = describe_provenance(version_of(str(out), base_commit=told["base_commit"]), test, **made_with)
+    return write_predictions(model, collator, told["scans"], out / "predictions.jsonl", provenance=provenance, **sizes)
 
 
 def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, model, told: dict, sizes: dict) -> None:
@@ -406,10 +419,10 @@ def main(argv: Sequence[str]) -> None:
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
     trainer.add_callback(WriteRunRecord("ct-rate-pairs train", parser.values, parser.given))
+    told = {"index": index, "options": options, "base_commit": commit_of_start(model_args)}
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
-    told = {"minutes": (time.monotonic() - start) / 60, "index": index, "options": options}
-    told["out"] = out = save_run(trainer, processor)
+    told |= {"minutes": (time.monotonic() - start) / 60, "out": (out := save_run(trainer, processor))}
 
     model, collator = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.data_collator
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights
@@ -417,7 +430,7 @@ def main(argv: Sequence[str]) -> None:
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
     if "report" in indexes:
         told["scans"] = first_rows(index["test"], recipe_args.max_eval_samples)
-        told["predictions"] = write_reports(model, collator, told["scans"], index["test"], out, sizes)
+        told["predictions"] = write_reports(model, collator, told, sizes)
     trainer.accelerator.end_training()  # a process group that is still open at exit may abort
     if trainer.is_world_process_zero():
         (out / "figures").mkdir(exist_ok=True)

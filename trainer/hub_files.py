@@ -36,9 +36,15 @@ def base_of(adapter: Path, name_or_path: str) -> str | None:
     The base model of an adapter, from its `adapter_config.json`.
 
     Raises:
-        `ValueError`: if the configuration would load code, or if an adapter from the Hub names a path of this machine.
+        `ValueError`: if the configuration would load code, if an adapter from the Hub names a path of this machine, or
+            if the base is an adapter.
     """
     base = read_json(adapter, AdapterConfig).get("base_model_name_or_path")
+    if base and (base == name_or_path or (Path(base) / adapter.name).is_file()):
+        raise ValueError(
+            f"The base model of the adapter {name_or_path}, {base!r:.80}, is an adapter itself: merge that one into "
+            f"its own base, and name the merged model in base_model_name_or_path of {adapter.name}."
+        )
     if base and not Path(name_or_path).is_dir():
         try:
             validate_repo_id(base)

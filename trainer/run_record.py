@@ -5,6 +5,7 @@ The record of a run: `run.yaml`, its options as a config that repeats it, and `e
 machine. It holds no path and no token, so it can be published.
 """
 
+import hashlib
 import json
 import platform
 import shutil
@@ -12,6 +13,8 @@ import subprocess
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,11 @@ HEADING = """\
 
 # Given:
 """
+# The packages that decide about the text of a report.
+SOURCES = tuple(
+    f"ct_rate_pairs{room}"
+    for room in ("", ".volumes", ".volumes.dicom", ".sources", ".reports", ".tasks", ".trainer", ".eval.predictions")
+)
 UNGIVEN = "\n# Defaults of ct-rate-pairs {version}, transformers {transformers} and TRL {trl}:\n"
 
 
@@ -138,6 +146,22 @@ def code_version() -> dict[str, str | bool | None]:
         return {"commit": None, "dirty": None}
     changed = ask("status", "--porcelain", "--untracked-files=no").stdout
     return {"commit": ask("rev-parse", "HEAD").stdout.strip(), "dirty": bool(changed.strip())}
+
+
+@cache
+def sources_version() -> str:
+    """
+    Identifies the code that decides what a model is shown and how it writes: version and hash of this package's files,
+    and the versions of transformers and torch. It is the same with and without a checkout of the same files.
+    """
+    digest = hashlib.sha256()
+    for package in SOURCES:
+        (folder,) = import_module(package).__path__
+        for path in sorted(Path(folder).glob("*.py")):
+            digest.update(f"{package}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    known = versions()
+    libraries = ", ".join(f"{name} {known[name]}" for name in ("transformers", "torch"))
+    return f"{known[PACKAGES[0]]}+{digest.hexdigest()[:16]}, {libraries}"
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict:

@@ -15,6 +15,7 @@ from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
+from ct_rate_pairs.trainer.run_record import sources_version
 
 
 def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str, max_new_tokens: int) -> dict:
@@ -30,11 +31,11 @@ def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str,
             Name of the split, data type of the weights, and maximum length of a report.
 
     Returns:
-        `dict`: the arguments, the row settings, and `references`, the [`fingerprint`] of the split. Ready for
-        `json.dump`.
+        `dict`: the arguments, `code` (the version of the code), the row settings, and `references`, the
+        [`fingerprint`] of the split. Ready for `json.dump`.
     """
     reader = reader_of(scans)
-    described = {"weights": weights, "dtype": dtype, **row_settings(reader), "split": split}
+    described = {"weights": weights, "code": sources_version(), "dtype": dtype, **row_settings(reader), "split": split}
     return described | {"references": fingerprint(scans), "max_new_tokens": max_new_tokens}
 
 

@@ -7,6 +7,7 @@ from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas import FinishedReport
 from ct_rate_pairs.shown_text import for_markdown, to_json
+from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest
 
 from .reporter import CUT, Reporter, ScanReport
@@ -79,8 +80,13 @@ def write_json(values: dict | list, path: Path) -> None:
 
 
 def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
-    """What identifies a report: its scan, and the options that change the report."""
-    return {"digest": digest(scan), "series": series, "max_new_tokens": max_new_tokens}
+    """What identifies a report: its scan, and the options and the code that change the report."""
+    return {
+        "digest": digest(scan),
+        "series": series,
+        "max_new_tokens": max_new_tokens,
+        "code": sources_version(),
+    }
 
 
 def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
@@ -103,5 +109,5 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
                 f"version {reporter.version}: choose another --output_dir."
             )
         check_json(report, FinishedReport, path)
-        done[path.parent.name] = {name: report[name] for name in ("digest", "series", "max_new_tokens")}
+        done[path.parent.name] = {name: report.get(name) for name in ("digest", "series", "max_new_tokens", "code")}
     return done

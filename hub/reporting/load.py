@@ -45,10 +45,10 @@ def load_reporter(
     # Imported here, because these modules take seconds to import.
     import torch
 
-    from ct_rate_pairs.eval.load_model import commit_of, load_model, version_of
+    from ct_rate_pairs.eval.load_model import DECIDING, commit_of, load_model, version_of
     from ct_rate_pairs.trainer.row_settings import RowSettings, RowSettingsError, find_row_settings, tell_assumed
 
-    from .confidence import load_confidence
+    from .confidence import FILE, load_confidence
     from .reporter import Reporter
 
     name_or_path = str(name_or_path)
@@ -64,12 +64,13 @@ def load_reporter(
         )
     tell_assumed(name_or_path, settings.options)
     model, collator = load_model(name_or_path, revision, dtype, device)
-    folder = Path(name_or_path)
+    folder, decides = Path(name_or_path), (*DECIDING, FILE)
+    version = version_of(name_or_path, revision, files=decides)
     return Reporter(
         model,
         collator,
         settings.options,
         load_confidence(name_or_path, revision),
         name=folder.resolve().name if folder.is_dir() else name_or_path,
-        version=version_of(name_or_path, revision).rpartition("@")[2],  # the commit, or a folder's hash
+        version=version.removeprefix(f"{name_or_path}@"),  # the commit, or a folder's hash
     )

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.load_model import check_model, commit_of, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import DECIDING, check_model, commit_of, is_model_folder, load_model, version_of
 from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
@@ -105,7 +105,10 @@ def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_
     assert write(*load_model("alice/lora")) == plain
     half, _ = load_model("alice/lora", "v1", dtype="bfloat16")
     assert half.dtype == torch.bfloat16
-    assert version_of("alice/lora", "v1") == f"alice/lora@{hub.repo('alice/lora').rev('heter')}"
+    commits = hub.repo("alice/lora").rev("heter"), hub.repo("alice/base").rev("main")
+    assert version_of("alice/lora", "v1") == f"alice/lora@{commits[0]} on alice/base@{commits[1]}"
+    assert version_of("alice/lora", "v1", base_commit="abc") == f"alice/lora@{commits[0]} on alice/base@abc"
+    assert version_of("alice/lora") == f"alice/lora@{hub.repo('alice/lora').rev('main')}"
 
 
 @pytest.mark.parametrize("base_name", ["/root/private", "../private", "a/b/c", "~/private"])
@@ -172,6 +175,72 @@ def test_new_weights_are_another_version_and_a_copy_is_not(base, tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     assert version_of(str(folder)) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model-00002-of-00002.safetensors",
+        "pytorch_model.bin.index.json",
+        "config.json",
+        "generation_config.json",
+        "row_settings.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "chat_template.jinja",
+        "additional_chat_templates/other.jinja",
+    ],
+)
+def test_each_file_that_decides_what_a_model_writes_is_a_part_of_its_version(base, name):
+    folder = base[2]
+    path = folder / name
+    before = version_of(str(folder))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((path.read_bytes() if path.is_file() else b"") + b" ")
+    after = version_of(str(folder))
+    path.write_bytes(path.read_bytes() + b" ")
+    assert len({before, after, version_of(str(folder))}) == 3
+
+
+def test_what_a_run_keeps_beside_its_model_is_no_part_of_its_version(base):
+    folder = base[2]
+    before = version_of(str(folder))
+    kept = ("training_args.bin", "optimizer.pt", "rng_state.pth", "README.md", "predictions.jsonl", "results.json")
+    for name in (*kept, "training_config.json", "environment.json", "confidence.json", "trainer_state.json"):
+        (folder / name).write_bytes(b"1")
+    assert version_of(str(folder)) == before
+    assert version_of(str(folder), files=(*DECIDING, "confidence.json")) != before
+
+
+def test_an_adapter_is_another_model_on_another_base_wherever_both_lie(base, tmp_path):
+    model, processor, folder = base
+    save_adapter(model, processor, str(folder), tmp_path / "adapter")
+    before = version_of(str(tmp_path / "adapter"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(path.read_text())
+
+    def version_on(name):
+        path.write_text(json.dumps(config | {"base_model_name_or_path": name}))
+        return version_of(str(tmp_path / "adapter"), base_commit="abc")
+
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    assert version_on(str(moved)) == before
+    weights = moved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    versions = {before, version_on(str(moved)), version_on("alice/base"), version_on("alice/other"), version_on(None)}
+    assert len(versions) == 5
+    with pytest.raises(ValueError, match=r"is an adapter itself: merge that one"):
+        version_on(str(tmp_path / "adapter"))
+
+
+def test_a_hub_that_is_gone_does_not_hinder_the_version_of_a_loaded_adapter(base, tmp_path, monkeypatch):
+    model, processor, _ = base
+    save_adapter(model, processor, "alice/base", tmp_path / "adapter")
+    monkeypatch.setattr("ct_rate_pairs.eval.load_model.commit_of", lambda *_: pytest.fail("the Hub is asked"))
+    assert version_of(str(tmp_path / "adapter"), base_commit="abc").startswith("sha256:")
 
 
 def test_a_folder_of_results_is_no_model(tmp_path):

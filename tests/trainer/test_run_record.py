@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+from importlib import import_module
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from ct_rate_pairs.trainer.run_record import (
     changed_options,
     code_version,
     describe_optimizer,
+    sources_version,
     versions,
     write_run_config,
 )
@@ -156,3 +159,20 @@ def test_the_commit_is_that_of_this_package_and_no_other(tmp_path, monkeypatch):
     assert code_version()["dirty"] is True
     monkeypatch.setattr(run_record.shutil, "which", lambda name: None)
     assert code_version() == {"commit": None, "dirty": None}
+
+
+def test_each_source_that_decides_about_a_text_is_a_part_of_the_version_of_the_code(tmp_path, monkeypatch):
+    before = sources_version.__wrapped__()
+    assert before == sources_version() and before.endswith(f"torch {versions()['torch']}")
+    changed = [f"ct_rate_pairs.{room}" for room in ("volumes", "volumes.dicom", "reports", "trainer")]
+    found = {before}
+    for package in changed:
+        module = import_module(package)
+        (folder,) = module.__path__
+        copy = shutil.copytree(folder, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(module, "__path__", [str(copy)])
+            assert sources_version.__wrapped__() == before
+            (copy / "__init__.py").write_text("changed = True")
+            found.add(sources_version.__wrapped__())
+    assert len(found) == 1 + len(changed)
