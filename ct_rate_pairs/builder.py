@@ -1,6 +1,8 @@
 """The `datasets` builder: `load_dataset("ct_rate_pairs", negative="heter", data_dir=...)`."""
 
 from copy import deepcopy
+from dataclasses import fields
+from difflib import get_close_matches
 from functools import cached_property
 
 import datasets
@@ -36,6 +38,7 @@ ROW_FEATURES = Features(
         "sex": Value("string"),
     }
 )
+_OF_DATASETS = ("name", "version", "data_files", "description")  # fields of every config that are no options here
 DESCRIPTION = (
     "Chest CT scans as training pairs: slices of a volume, superior first, with the slices of a negative (noise, or "
     "a volume whose labels differ), a prompt and the radiology report. Made from CT-RATE, from a folder with its "
@@ -156,16 +159,24 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     BUILDER_CONFIG_CLASS = CTRatePairsConfig
     BUILDER_CONFIGS = [CTRatePairsConfig(name=negative, negative=negative) for negative in NEGATIVES]  # noqa: RUF012
 
-    def _create_builder_config(self, config_name=None, custom_features=None, **options):
+    def _create_builder_config(self, config_name=None, custom_features=None, config_id=None, **options):
         if custom_features is not None:
             raise ValueError("features= cannot change the columns of ct_rate_pairs: rename or map them afterwards.")
+        known = [field.name for field in fields(CTRatePairsConfig)]
+        if unknown := [name for name in options if name not in known]:
+            near = get_close_matches(unknown[0], known, n=1)
+            raise ValueError(
+                f"There is no option {unknown[0]}: is {near[0]} meant?" if near else
+                f"There is no option {unknown[0]}. The options are described in CTRatePairsConfig: "
+                f"{', '.join(name for name in known if name not in _OF_DATASETS)}."
+            )  # fmt: skip
         negative = options.pop("negative", None) or config_name or "none"
         if config_name not in (None, negative):
             raise ValueError(
                 f"The configuration {config_name!r} contradicts negative={negative!r}: give one of the two, as "
                 f'load_dataset("ct_rate_pairs", {negative!r}) or load_dataset("ct_rate_pairs", negative={negative!r}).'
             )
-        config, config_id = super()._create_builder_config(negative, **options)
+        config, config_id = super()._create_builder_config(negative, config_id=config_id, **options)
         # `datasets` sets the options of a named configuration without the checks, and leaves out those that are None.
         for name, value in options.items():
             setattr(config, name, value)

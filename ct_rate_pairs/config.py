@@ -9,7 +9,7 @@ import datasets
 
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.tasks import OPTIONS, TASKS
-from ct_rate_pairs.volumes.settings import VolumeSettings, one_of
+from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
 
 
 NEGATIVES = ("none", "gauss", "heter", "hard")
@@ -87,6 +87,7 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        self._set_plain_numbers()
         one_of("task", self.task, TASKS)
         one_of("negative", self.negative, NEGATIVES)
         one_of("slices", self.slices, ("uniform", "jitter"))
@@ -96,12 +97,24 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             options.check(self)
         if not 0 <= self.validation_size < 1:
             raise ValueError(f"validation_size={self.validation_size}: give a share of the patients, 0 <= size < 1.")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: give a whole number, 0 or more.")
         for name in ("min_label_distance", "max_label_distance"):
             if not 1 <= getattr(self, name) <= len(LABELS):
                 raise ValueError(f"{name}={getattr(self, name)}: choose 1 to {len(LABELS)}, the number of labels.")
-        VolumeSettings(**self.settings)
+        for name, value in vars(VolumeSettings(**self.settings)).items():
+            if name in self.settings:
+                setattr(self, name, value)
+
+    def _set_plain_numbers(self) -> None:
+        """Whole numbers, numbers and switches as Python's own: another kind would go into names and files as it is."""
+        kinds = {int: "a whole number", float: "a number", bool: "True or False"}
+        for option in (option for option in fields(self) if option.type in kinds):
+            value = plain_number(getattr(self, option.name))
+            value = float(value) if option.type is float and type(value) is int else value
+            if type(value) is not option.type:
+                raise ValueError(f"{option.name}={value!r}: give {kinds[option.type]}.")
+            setattr(self, option.name, value)
 
     @property
     def settings(self) -> dict:

@@ -40,15 +40,17 @@ model = AutoModelForImageTextToText.from_pretrained(model_id, adapter_kwargs=on)
 VIDEO = {
     "form": "The planes are the frames of a video, with timestamps from\n  their distance in mm.",
     "slices_to_inputs": """\
-# A video of these frames, padded with air to whole patches, of which each takes two frames. 10 mm are 1 second.
+# A video of these frames, padded with air to whole patches, of which each takes two frames. Time is depth.
 side, odd = processor.video_processor.patch_size * processor.video_processor.merge_size, number % 2
 y, x = (-n % side for n in slices.shape[2:])
 frames = F.pad(torch.cat([slices, slices[-1:]])[: number + odd], (x - x // 2, x // 2, y - y // 2, y // 2))
 depths = gap * (planes - planes[0])  # mm
 places = depths / depths[-1] * (number - 1)
 even = abs(places - np.arange(number)).max() <= 1 / 3
-places = np.arange(number + odd) if even else np.append(places, places[-1])[: number + odd]
-fps = 10 * (number - 1) / float(depths[-1])
+places = np.arange(number) if even else places
+places = np.append(places, places[-1])[: number + odd]  # a repeated last slice lies where it lies
+mm_per_second = processor.video_processor.to_dict().get("mm_per_second", 10)
+fps = mm_per_second * (number - 1) / float(depths[-1])
 told = {"fps": fps, "frames_indices": places.tolist(), "total_num_frames": len(places)}
 given = {"videos": [frames], "video_metadata": [told], "do_resize": False, "do_sample_frames": False}
 shown = [{"type": "video"}]""",

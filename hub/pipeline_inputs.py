@@ -6,8 +6,10 @@ import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import GREEDY, cut_warning
+from ct_rate_pairs.trainer.row_checks import check_rows
 
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     ```
     """
     collator = PairCollator(processor)
+    check_rows([row], depths=collator.takes_video)
     if "second_per_grid_ts" in processor.model_input_names and collator._uneven_places(row["slice_mm"]):
         raise ValueError(
             "The pipeline takes one frame rate per volume, but the slices of this row are uneven (slices='jitter'). "
@@ -87,7 +90,7 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
         (images,) = options.pop("images")
         slices = [{"type": "image", "image": image} for image in images]
     *before, question = [
-        {"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in row["prompt"]
+        {"role": turn["role"], "content": [{"type": "text", "text": text_of(turn)}]} for turn in row["prompt"]
     ]
     question["content"] = slices + question["content"]
     return {

@@ -59,6 +59,12 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
             "image per slice. montage: one picture per volume. video: one video, for a model behind a vLLM server."
         },
     )
+    mm_per_second: float | None = field(
+        default=None,
+        metadata={
+            "help": "For slices_as video: depth in mm that counts as one second in the model's training. Default: 10."
+        },
+    )
     endpoint: str | None = field(
         default=None,
         metadata={"help": "Base URL of an OpenAI-compatible API; its key, if any, is read from OPENAI_API_KEY."},
@@ -89,10 +95,26 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
             idle |= dict.fromkeys((*of_model, *of_negatives), "the model is at an endpoint")
         else:
             idle |= dict.fromkeys(of_endpoint, f"the model is not {SERVED}NAME")
+        if self.slices_as != "video":
+            idle["mm_per_second"] = "slices_as is not video, and a loaded model knows its own"
         if self.predictions:
-            of_writing = ("max_new_tokens", "slices_as")
+            of_writing = ("max_new_tokens", "slices_as", "mm_per_second")
             idle |= dict.fromkeys((*of_model, *of_negatives, *of_writing), "the reports of --predictions are there")
         return idle
+
+    def at_endpoint(self):
+        """The [`~ct_rate_pairs.eval.predictions.endpoint.Endpoint`], which refuses an invalid URL."""
+        from ct_rate_pairs.eval.predictions.endpoint import Endpoint
+
+        return Endpoint(
+            self.endpoint,
+            self.model_name_or_path.removeprefix(SERVED),
+            deidentified=self.i_have_deidentified,
+            allow_http=self.allow_http,
+            slices_as=self.slices_as,
+            chat_template_kwargs=self.template_kwargs(),
+            **{} if self.mm_per_second is None else {"mm_per_second": self.mm_per_second},
+        )
 
     def check(self) -> None:
         """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
@@ -123,6 +145,7 @@ def main(argv: Sequence[str]) -> None:
     args.check()
     parser.refuse_idle(args.idle())
     parser.tell_idle(args.idle())
+    endpoint = args.at_endpoint() if args.served else None  # now, not after hours of building the dataset
 
     from datasets import load_dataset
 
@@ -155,7 +178,7 @@ def main(argv: Sequence[str]) -> None:
     if args.predictions:
         measure_predictions(args, split, out, score)
     elif args.served:
-        measure_endpoint(args, split, out, score)
+        measure_endpoint(args, endpoint, split, out, score)
     else:
         measure_model(args, split, out, score, options)
 
@@ -180,10 +203,9 @@ def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict
     write_results(results, out, predictions=predictions, looking={})
 
 
-def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -> None:
+def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, score: dict) -> None:
     """Writes reports with a model at an endpoint, and measures these reports."""
     from ct_rate_pairs.eval.predictions.endpoint import (
-        Endpoint,
         EndpointError,
         count_failures,
         format_failures,
@@ -193,15 +215,9 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
-    name = args.model_name_or_path.removeprefix(SERVED)
-    endpoint = Endpoint(
-        args.endpoint,
-        name,
-        deidentified=args.i_have_deidentified,
-        allow_http=args.allow_http,
-        slices_as=args.slices_as,
-        chat_template_kwargs=args.template_kwargs(),
-    )
+    shown = {"slices_as": args.slices_as}
+    if args.slices_as == "video":
+        shown["mm_per_second"] = endpoint.mm_per_second
     scans, sizes = first_rows(split, args.max_eval_samples), {"max_new_tokens": args.max_new_tokens}
     made_with = describe_provenance(
         f"{args.model_name_or_path}@{endpoint.url}", split, split=args.split, dtype="served", **sizes
@@ -211,20 +227,24 @@ def measure_endpoint(args: EvaluationArguments, split, out: Path, score: dict) -
         scans,
         out / "predictions.jsonl",
         concurrency=args.concurrency,
-        provenance=made_with | {"slices_as": args.slices_as, "chat_template_kwargs": endpoint.chat_template_kwargs},
+        provenance=made_with | shown | {"chat_template_kwargs": endpoint.chat_template_kwargs},
         **sizes,
     )
     print(format_failures(failures, len(scans), out))
     if not predictions:
         raise EndpointError("There is no report to measure.")
     results = score_predictions(predictions, split, **score)
-    told = {"failures": count_failures(failures), "slices_as": args.slices_as, "max_new_tokens": args.max_new_tokens}
-    results["model"] |= told
+    results["model"] |= {"failures": count_failures(failures), "max_new_tokens": args.max_new_tokens} | shown
     write_results(results, out, predictions=predictions, looking={})
     if args.slices_as != "video":
         print(
             f"The model was shown each scan as {SHOWN[args.slices_as]}. A model that was trained here on videos "
             "(Qwen) was not asked in the form of its training. --slices_as video asks a vLLM server in that form."
+        )
+    else:
+        print(
+            f"The model was told that {endpoint.mm_per_second:g} mm of depth are a second. A server does not tell "
+            "what its model was trained with: if it was another mm_per_second, give it as --mm_per_second."
         )
     print("Not measured: loss gaps, report matching, shuffled volumes. These need a model that can be loaded.")
 

@@ -7,15 +7,27 @@ pipeline of transformers, in a saved model, and on a server that serves it.
 
 import json
 import re
+from collections.abc import Sequence
 
-from transformers import ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 
 HEADER = re.compile(r"\{#- chat_template_kwargs: (\{.*?\}) #\}.*?\{\{- '' \}\}", re.DOTALL)
 FOOTER = re.compile(r"\{% if add_generation_prompt %\}\{\{ (\".*?\") \}\}\{% endif %\}\{# before the answer #\}$")
 # Thinking models are asked for the answer alone: CT-RATE's reports hold no thoughts that could be learnt or measured.
 DEFAULTS = {"enable_thinking": False}
-THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+# How models mark their thought, by one token each: Qwen and others, MedGemma, Magistral, Kimi, Gemma 4, Command A.
+THOUGHT_MARKS = (
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
+    ("<unused94>", "<unused95>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel>", "<channel|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+_BEGINS, _ENDS = (
+    re.compile("|".join(map(re.escape, marks)), re.IGNORECASE) for marks in zip(*THOUGHT_MARKS, strict=True)
+)
 
 
 def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = None) -> dict:
@@ -92,10 +104,33 @@ def without_thought(text: str, begun: bool = False) -> str | None:
     Returns:
         `str` or `None`: the answer; `None` if the thought does not end, so that there is no answer.
     """
-    _, ended, answer = text.rpartition(THOUGHT_ENDS)
-    if not ended and (begun or text.lstrip().startswith(THOUGHT_BEGINS)):
+    ends = [mark.end() for mark in _ENDS.finditer(text)]
+    answer = text[ends[-1] :] if ends else text
+    if _BEGINS.search(answer) or (begun and not ends):
         return None
     return answer.strip()
+
+
+def begins_thought(prompt: str) -> bool:
+    """Whether a prompt ends with the mark that begins a thought."""
+    return any(mark.end() == len(prompt.rstrip()) for mark in _BEGINS.finditer(prompt))
+
+
+def decode_with_marks(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    """
+    The text of tokens without special tokens, but with the marks of a thought: in some tokenizers these are special
+    tokens, and without them a thought would read as the report.
+    """
+    known = [mark for pair in THOUGHT_MARKS for mark in pair]
+    marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in known}
+    parts, text = [], []
+    for token in tokens:
+        if token in marks:
+            parts += [tokenizer.decode(text, skip_special_tokens=True), tokenizer.convert_ids_to_tokens(token)]
+            text = []
+        else:
+            text.append(token)
+    return "".join([*parts, tokenizer.decode(text, skip_special_tokens=True)])
 
 
 def is_used(name: str, template: str) -> bool:

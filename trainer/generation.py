@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from .chat_template import THOUGHT_BEGINS, without_thought
+from .chat_template import begins_thought, decode_with_marks, without_thought
 from .pair_collator import PairCollator
 
 
@@ -101,10 +101,9 @@ def write_batch(
         tokens = model.generate(**inputs, generation_config=generation_config, streamer=streamer)  # [B, T]
     answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
     tokenizer = collator.processor.tokenizer
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    texts = [decode_with_marks(tokenizer, answer) for answer in answers.tolist()]
     ends = tokenizer.batch_decode(inputs["input_ids"][:, -8:])  # of the prompts, which are padded on the left
-    begun = [end.rstrip().endswith(THOUGHT_BEGINS) for end in ends]
-    reports = list(map(without_thought, texts, begun))
+    reports = list(map(without_thought, texts, map(begins_thought, ends)))
     for row, report in zip(rows, reports, strict=True):
         if report is None:
             logger.warning(

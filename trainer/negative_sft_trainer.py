@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
 from torch.utils.data import DataLoader
+from transformers import ProcessorMixin
 from trl import SFTTrainer
 
 from ct_rate_pairs.json_files import JSONFileError, read_json
@@ -97,6 +98,8 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         data_collator ([`PairCollator`]):
             Makes batches from the rows. It finds a row with a missing negative, or with a negative of another size,
             only when it makes the batch of this row.
+        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+            Processor that is saved with the model. By default, that of `data_collator`.
         row_settings ([`~ct_rate_pairs.trainer.row_settings.RowSettings`], *optional*):
             How the rows were made. The settings are saved with each checkpoint and with the model. By default, they
             are those of `train_dataset`, if it is a map-style dataset of `ct_rate_pairs`. Give them for a stream.
@@ -123,7 +126,6 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         args=NegativeSFTConfig(output_dir="runs/heter", beta=0.1),
         train_dataset=load_dataset("ct_rate_pairs", negative="heter", split="train", data_dir="phantom"),
         data_collator=PairCollator(processor),
-        processing_class=processor,
     )
     trainer.train()
     ```
@@ -136,13 +138,15 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         *,
         train_dataset: Dataset | IterableDataset,
         data_collator: PairCollator,
+        processing_class: ProcessorMixin | None = None,
         row_settings: RowSettings | None = None,
         **kwargs,
     ):
         check_upload(args)
         if args.beta > 0:
             check_columns(train_dataset, args.beta)
-        super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
+        kwargs |= {"data_collator": data_collator, "processing_class": processing_class or data_collator.processor}
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         self.add_callback(NewNegativesEachEpoch(train_dataset))
         check_vision(self.model, data_collator.pixels)
         if self.is_distributed_loading_by_transformers:

@@ -5,6 +5,7 @@ If the model takes videos, a volume is a video: the slices are its frames, and t
 slice is an image.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from qwen_vl_utils import process_vision_info
 from transformers import ProcessorMixin
 from trl.trainer.utils import flush_left
 
+from ct_rate_pairs.reports.texts import text_of
+
 from .chat_template import set_chat_template_kwargs
+from .row_checks import check_rows
 
 
 # Share of the mean distance by which a slice may lie off its even place. Evenly spread slices are rounded to whole
@@ -71,9 +75,10 @@ class PairCollator:
 
     Raises:
         `ValueError`: if the processor reads no images or has no chat template; if the template does not use an
-            argument of `chat_template_kwargs`; if a negative differs from its volume in the size or the number of
-            slices; if only some rows of a batch have a negative; if the template does not separate an answer from its
-            prompt.
+            argument of `chat_template_kwargs`; if a row lacks a column, has other things than PIL images as slices,
+            or depths that do not rise; if a turn has parts that are no text; if a negative differs from its volume in
+            the size or the number of slices; if only some rows of a batch have a negative; if the template does not
+            separate an answer from its prompt.
 
     Example:
 
@@ -96,6 +101,8 @@ class PairCollator:
                 f"{type(processor).__name__} reads no images, and a model without vision cannot learn from volumes: "
                 "pass the processor of an image-text-to-text model, as AutoProcessor.from_pretrained loads it."
             )
+        if mm_per_second is not None and not 0 < mm_per_second < math.inf:
+            raise ValueError(f"mm_per_second={mm_per_second!r}: give a depth in mm above 0.")
         self.processor = processor
         self.mm_per_second = saved_mm_per_second(processor) if mm_per_second is None else mm_per_second
         self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
@@ -123,6 +130,7 @@ class PairCollator:
             - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
             - `volumes`: names of the `B` volumes, for messages.
         """
+        check_rows(rows, "completion", "volume", depths=self.takes_video)
         prompts = self._prompts(rows)
         answers = [self._answer(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         batch = self._process(prompts, rows)
@@ -158,6 +166,7 @@ class PairCollator:
         Returns:
             `dict[str, torch.Tensor]`: the batch for `model.generate(**batch)`.
         """
+        check_rows(rows, depths=self.takes_video)
         return self._process(self._prompts(rows), rows)
 
     def _takes_video(self) -> bool:
@@ -175,7 +184,7 @@ class PairCollator:
 
     def _answer(self, row: dict[str, Any], prompt: str) -> str:
         """The answer of a row with its end-of-turn token. `prompt` is that of [`_prompts`]."""
-        completion = [turn | {"content": turn["content"].strip()} for turn in row["completion"]]
+        completion = [turn | {"content": text_of(turn).strip()} for turn in row["completion"]]
         dialogue = self._render(row, [*row["prompt"], *completion])
         # The newline that the template writes after the end-of-turn token is not part of an answer: generation stops
         # before it.
@@ -190,13 +199,8 @@ class PairCollator:
 
     def _render(self, row: dict[str, Any], turns: list[dict[str, str]]) -> str:
         """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""
-        if row["images"] is None:
-            raise ValueError(
-                f"{row['volume']} cannot be read (on_error='skip'). Read the rows as a stream, or pass "
-                "`ct_rate_pairs.readable_rows.ReadableRows(rows)`, as NegativeSFTTrainer does."
-            )
         # Some templates iterate over the content, so text must not be a plain string.
-        turns = [{"role": t["role"], "content": [{"type": "text", "text": t["content"]}]} for t in turns]
+        turns = [{"role": t["role"], "content": [{"type": "text", "text": text_of(t)}]} for t in turns]
         slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])
         question = turns[len(row["prompt"]) - 1]
         question["content"] = slices + question["content"]
@@ -222,6 +226,9 @@ class PairCollator:
         """
         The seconds between merged frames, `[B]` as the processor gives them. If slices are uneven, `[B, G]`: the model
         multiplies these by 0, 1, ..., G - 1, so that each product is the time of one of the `G` merged frames.
+
+        Even slices keep the one number, as every server and pipeline gives it: a merged frame then has the time of its
+        first slice, and a repeated last slice its own.
         """
         uneven = [self._uneven_places(row["slice_mm"]) for row in rows]
         if not any(uneven):
@@ -233,8 +240,8 @@ class PairCollator:
         seconds = even[:, None].repeat(1, len(numbers))  # [B, G]
         for own, places in zip(seconds, uneven, strict=True):
             if places:
-                grids = torch.tensor(places + places[-1:] * (len(numbers) * merged - len(places)))
-                grids = grids.view(-1, merged).mean(dim=1)  # [G]: in mean distances, of which `merged` take own[0] s
+                frames = torch.tensor(self._repeat_last(places, len(numbers) * merged))
+                grids = frames.view(-1, merged).mean(dim=1)  # [G]: in mean distances, of which `merged` take own[0] s
                 own[1:] = ((grids - grids[0]) / merged * own[0] / numbers)[1:]
         return seconds
 
@@ -252,9 +259,8 @@ class PairCollator:
         )
         frames, metadata = zip(*videos, strict=True)
         for row, video, told in zip(rows, frames, metadata, strict=True):
-            places = self._uneven_places(row["slice_mm"])
-            if places:  # a repeated last slice lies where the last slice lies
-                told["frames_indices"] = places + places[-1:] * (len(video) - len(places))
+            places = self._uneven_places(row["slice_mm"]) or list(range(len(row["slice_mm"])))
+            told["frames_indices"] = self._repeat_last(places, len(video))
         return {"videos": list(frames), "video_metadata": list(metadata), "do_resize": False, **kwargs}
 
     @staticmethod
@@ -265,6 +271,11 @@ class PairCollator:
         """The places of uneven slices, in mean distances below the first; none if the slices are even."""
         places = [(mm - slice_mm[0]) / self._gap_mm(slice_mm) for mm in slice_mm]
         return places if max(abs(place - i) for i, place in enumerate(places)) > _EVEN else []
+
+    @staticmethod
+    def _repeat_last(places: list[float], frames: int) -> list[float]:
+        """The places of all frames: of an odd number of slices the last is repeated, and lies where it lies."""
+        return places + places[-1:] * (frames - len(places))
 
     def _video(self, slices: list[Image.Image], slice_mm: list[float]) -> dict[str, Any]:
         fps = self.mm_per_second / self._gap_mm(slice_mm)

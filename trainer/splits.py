@@ -5,6 +5,7 @@ from itertools import chain
 
 from datasets import Dataset, DatasetDict, load_dataset
 
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.volume_names import patient_of
 
 
@@ -43,7 +44,7 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
 
 def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
     """The texts of a column of turns. They are read from the index, so no volume is read."""
-    return [turns[0]["content"] for turns in rows.with_format(None)[column]]
+    return [text_of(turns[0]) for turns in rows.with_format(None)[column]]
 
 
 def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:

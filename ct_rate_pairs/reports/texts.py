@@ -1,5 +1,7 @@
 """The prompts, and the completions made from the sections of a report."""
 
+from collections.abc import Mapping
+
 from .readable import is_missing
 
 
@@ -51,6 +53,33 @@ def write_completion(findings: str | None, impression: str | None, target: str =
         return impression
     sections = {"Findings": findings, "Impression": impression}
     return "\n".join(f"{heading}: {text}" for heading, text in sections.items() if text)
+
+
+def text_of(turn: Mapping) -> str:
+    """
+    The text of a turn of a dialogue, whose content is a string, or a list of parts as TRL and transformers take it.
+    The texts of several parts are joined, as a chat template joins them.
+
+    Raises:
+        `ValueError`: for a part that is no text, and for content that is neither.
+    """
+    content = turn["content"]
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise ValueError(
+            f"The content of a turn of the {turn['role']} is {'empty' if content == [] else type(content).__name__}: "
+            'give a string, or a list of parts {"type": "text", "text": "..."}.'
+        )
+    for part in content:
+        if part["type"] != "text":
+            raise ValueError(
+                f"The content of a turn of the {turn['role']} has a part of the type {part['type']!r}. The slices are "
+                "put before the text from the column `images`: leave all parts out that are no text."
+            )
+        if not isinstance(part.get("text"), str):
+            raise ValueError(f"A part of a turn of the {turn['role']} is of the type 'text', but has no text.")
+    return "".join(part["text"] for part in content)
 
 
 def same_words(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -183,13 +184,15 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
         header = kind(start, check=False)
         header.copy().check_fix(_UNHEARD)  # raises; what it replaces, such as a voxel size of 0, is read as it is
     except (WrapStructError, HeaderDataError, ImageFileError) as error:
-        raise VolumeError(f"{name}: not a NIfTI file ({error}).") from error
+        raise VolumeError(f"{name}: {_damage(start, error)}") from error
     if bytes(header["magic"]).startswith(b"ni"):
         raise VolumeError(
             f"{name}: the header of a pair (.hdr, .img), which has its voxels in a second file. Write both as one "
             ".nii.gz."
         )
     shape, dtype = _check_layout(name, header)
+    if float(header["vox_offset"]) == 0:
+        return _voxels_without_offset(name, file, header, shape, dtype)
     extension = float(header["vox_offset"]) - len(start)
     if not 0 <= extension <= _MOST_EXTENSION:
         raise VolumeError(
@@ -199,14 +202,70 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
     return header, read_voxels(name, file, shape, dtype)
 
 
+def _damage(start: bytes, error: Exception) -> str:
+    """What is wrong with a file whose header is not read, by its first bytes, and what to do."""
+    order = "little" if int.from_bytes(start[:4], "little") == nib.Nifti1Header.sizeof_hdr else "big"
+    dimensions = int.from_bytes(start[40:42], order, signed=True)
+    if start[344:348] not in (b"n+1\0", b"ni1\0"):
+        return f"not a NIfTI file: {_what_it_is(start)}"
+    if not 1 <= dimensions <= 7:
+        return f"its header is damaged: it says {dimensions} dimensions (dim[0]). Set it to 3, or export it again."
+    return f"its header is damaged ({error}). Download or export it again."
+
+
+def _what_it_is(start: bytes) -> str:
+    """What a file is that is not NIfTI, by its first bytes, and what to do."""
+    text = start.lstrip().lower()
+    if not start:
+        return "it is empty. Download or export it again."
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS to a file that was not fetched. Run `git lfs pull`, or use `hf download`."
+    if text.startswith((b"<", b"{")):
+        return (
+            "it is a text (HTML, XML or JSON), such as a page that asks to sign in or tells an error. Download it "
+            "again, with access to it."
+        )
+    if start[128:132] == b"DICM":
+        return "it is DICOM. Give the folder of its series."
+    if len(start) < nib.Nifti1Header.sizeof_hdr:
+        return f"its {len(start)} bytes are fewer than a header has. Download or export it again."
+    return "it has no such header. Download or export it again, or give it the ending of its own format."
+
+
+def _voxels_without_offset(
+    name: str, file: BinaryIO, header: nib.Nifti1Header, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """
+    Header and voxels of a file that does not say where its voxels begin. nibabel and ITK take the end of the header,
+    and NIfTI the end of the four bytes after it: the size of the file tells.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > MOST_BYTES:
+        read_voxels(name, file, shape, dtype)  # refuses it
+    content = file.read(size + 5)
+    surplus = len(content) - size
+    if surplus == 4:
+        logger.warning(
+            "%s: its header does not say where its voxels begin (vox_offset 0). By the size of the file they begin 4 "
+            "bytes after the header, as in NIfTI; nibabel and ITK would read them shifted. Correct the header.", name
+        )  # fmt: skip
+    elif surplus > 0:
+        raise VolumeError(
+            f"{name}: its header does not say where its voxels begin (vox_offset 0), and the size of the file does "
+            "not tell either. Set vox_offset in the header to the byte of the first voxel, which is 352 in most files."
+        )
+    return header, read_voxels(name, io.BytesIO(content[max(surplus, 0) :]), shape, dtype)
+
+
 def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and data type of the voxels. A file that does not hold a single volume is refused."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3 or min(shape) < 1:
+    if not 1 <= header["dim"][0] <= 7 or len(shape) != 3 or min(shape) < 1:
         raise VolumeError(
-            f"{name}: a volume has three dimensions, but this file has shape {shape}. Split it into its volumes."
+            f"{name}: a volume has three dimensions, but its header says {int(header['dim'][0])} (dim[0]), of shape "
+            f"{shape}. Split it into its volumes, or if it is one volume, set dim[0] to 3."
         )
     if dtype.kind not in "iuf":
         raise VolumeError(f"{name}: its voxels are {dtype}, but HU are one number per voxel. Convert the file.")

@@ -1,9 +1,9 @@
 """The settings that decide which volumes are read and how they become slices. A prepared copy has them fixed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from numbers import Real
 
 from ct_rate_pairs.command_line import given_options
 
@@ -69,21 +69,40 @@ class VolumeSettings:
     def __post_init__(self):
         one_of("files", self.files, FILES)
         one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
-        if not isinstance(self.num_slices, int) or self.num_slices < 2:
-            raise ValueError(f"num_slices={self.num_slices!r}: give at least two, so that they have a distance.")
-        if self.num_slices > MOST_SLICES:
-            raise ValueError(f"num_slices={self.num_slices!r}: give at most {MOST_SLICES}, more than a CT has.")
-        spacing, z_range = np.array(self.spacing, dtype=float), np.array(self.z_range, dtype=float)
-        if spacing.shape != (3,) or not (spacing > 0).all():
-            raise ValueError(f"spacing={self.spacing}: give three voxel sizes in mm, as x, y, z.")
-        if (spacing < FINEST).any() or (spacing > COARSEST).any():
+        num_slices = plain_number(self.num_slices)
+        if type(num_slices) is not int or num_slices < 2:
+            raise ValueError(
+                f"num_slices={self.num_slices!r}: give a whole number of at least two, so that they have a distance."
+            )
+        if num_slices > MOST_SLICES:
+            raise ValueError(f"num_slices={num_slices}: give at most {MOST_SLICES}, more than a CT has.")
+        spacing, z_range = _floats(self.spacing), _floats(self.z_range)
+        if len(spacing) != 3 or not all(0 < size < math.inf for size in spacing):
+            raise ValueError(f"spacing={self.spacing!r}: give three voxel sizes in mm, as x, y, z: (0.75, 0.75, 1.5).")
+        if min(spacing) < FINEST or max(spacing) > COARSEST:
             raise ValueError(f"spacing={self.spacing}: give sizes from {FINEST} to {COARSEST} mm.")
-        if z_range.shape != (2,) or not 0 <= z_range[0] < z_range[1] <= 1:
-            raise ValueError(f"z_range={self.z_range}: give two shares of the depth, 0 <= low < high <= 1.")
+        if len(z_range) != 2 or not 0 <= z_range[0] < z_range[1] <= 1:
+            raise ValueError(f"z_range={self.z_range!r}: give two shares of the depth, 0 <= low < high <= 1.")
         # YAML and JSON give lists. As tuples of floats, equal settings compare equal.
-        object.__setattr__(self, "spacing", tuple(map(float, self.spacing)))
-        object.__setattr__(self, "z_range", tuple(map(float, self.z_range)))
+        object.__setattr__(self, "num_slices", num_slices)
+        object.__setattr__(self, "spacing", spacing)
+        object.__setattr__(self, "z_range", z_range)
         object.__setattr__(self, "window", plain_window(self.window))
+
+
+def plain_number(value: object) -> object:
+    """A number of numpy, or a whole one that is written as a float, as Python's own; other values as they are."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _floats(values: object) -> tuple[float, ...]:
+    """A sequence of numbers; empty for anything else, such as a string."""
+    try:
+        return () if isinstance(values, str) else tuple(map(float, values))
+    except (TypeError, ValueError):
+        return ()
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -187,7 +187,11 @@ def _centre(to: int, of: int) -> tuple[slice, slice]:
 def _check_hu(name: str, hu: np.ndarray) -> None:
     """Refuses values that were rescaled twice or not at all, which is the most common silent error with CT-RATE."""
     if not np.isfinite(hu).all():
-        raise VolumeError(f"{name}: the volume holds NaN or infinite values.")
+        raise VolumeError(
+            f"{name}: {1 - np.isfinite(hu).mean():.2%} of the voxels are NaN or infinite. If they lie outside of the "
+            "field of view, as some programs write it, write air there: numpy.nan_to_num(values, nan=-1024). "
+            "Otherwise export it again."
+        )
     sample = hu[:, ::4, ::4]
     soft_tissue = float(np.percentile(sample, 99))
     if soft_tissue < -200:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
 from ct_rate_pairs.eval.rows import check_readable, volume_names, without_slices
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.tasks.matching import DIFFICULTIES, Matching
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
@@ -158,7 +159,7 @@ def report_matching(
     if not volumes:
         raise ValueError("There are no rows to match reports on.")
     index = without_slices(rows)
-    texts, labels = zip(*((row["completion"][-1]["content"], row["labels"]) for row in index), strict=True)
+    texts, labels = zip(*((text_of(row["completion"][-1]), row["labels"]) for row in index), strict=True)
     options = draw_options(np.array(labels), texts, volumes, num_false=num_false, difficulty=difficulty, seed=seed)
     tokens = report_tokens(collator, index)
     with evaluating(model):

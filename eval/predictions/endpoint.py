@@ -31,9 +31,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ct_rate_pairs.readable_rows import is_readable
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer.chat_template import DEFAULTS, without_thought
 from ct_rate_pairs.trainer.generation import MOST_CUT, Written
+from ct_rate_pairs.trainer.pair_collator import MM_PER_SECOND
+from ct_rate_pairs.trainer.row_checks import depths_of
 
 from .montage import montage, with_layout
 from .store import append_predictions, resume_predictions
@@ -54,7 +57,6 @@ CONNECT_TIMEOUT = 10.0  # seconds until an endpoint that is not there counts as 
 MOST_BYTES = 2**24  # of an answer; that of a report has a few thousand
 LONGEST_REPORT = 100_000  # letters; the longest of CT-RATE has 6,000
 LONGEST_DETAIL = 300  # letters of an answer that a failure or a message quotes
-MM_PER_SECOND = 10.0  # of a video, as in `PairCollator`
 # Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
 FILTER_CODES = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 # What servers say of an answer that met `max_tokens` before its end.
@@ -104,6 +106,8 @@ class Endpoint:
             `"slices"`: one image per slice; `"montage"`: all slices in one picture. Services scale large pictures
             down. `"video"`: one video, in the form that vLLM takes, for a model that was trained here on videos
             (Qwen2.5-VL, Qwen3-VL, Qwen3.5). Its prompt is that of the training, without a description of the layout.
+        mm_per_second (`float`, *optional*, defaults to `10.0`):
+            Depth in mm that counts as one second of a video: that of the training. A server does not tell it.
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the model's chat template, for servers that take them (vLLM, SGLang, llama.cpp). By default
             `{"enable_thinking": False}`; `{}` sends nothing.
@@ -129,6 +133,7 @@ class Endpoint:
     model: str
     deidentified: bool = False
     slices_as: Literal["slices", "montage", "video"] = "slices"
+    mm_per_second: float = MM_PER_SECOND
     chat_template_kwargs: dict | None = None
     timeout: float = 300.0
     tries: int = 6
@@ -144,8 +149,8 @@ class Endpoint:
         url = httpx2.URL(self.url)
         if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query:
             raise ValueError(
-                "The endpoint has to be the base of an API, such as http://127.0.0.1:8000/v1; a key belongs into the "
-                f"environment variable {KEY}."
+                "The endpoint has to be the base of an API, with http:// or https://, such as "
+                f"http://127.0.0.1:8000/v1; a key belongs into the environment variable {KEY}."
             )
         if url.scheme == "http" and not is_here(url.host):
             if api_key():
@@ -158,6 +163,8 @@ class Endpoint:
                     "https, or a tunnel (ssh -L 8000:localhost:8000 SERVER, and --endpoint http://localhost:8000/v1). "
                     "If every machine on the way is yours, pass --allow_http true."
                 )
+        if not 0 < self.mm_per_second < math.inf:
+            raise ValueError(f"mm_per_second={self.mm_per_second!r}: give a depth in mm above 0.")
 
     def client(self) -> httpx2.AsyncClient:
         """
@@ -234,7 +241,7 @@ def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
         row (`dict`):
             Row of the dataset. Only `images`, `slice_mm` and `prompt` are used.
         endpoint ([`Endpoint`]):
-            The endpoint; its `model`, `slices_as` and `chat_template_kwargs` are used.
+            The endpoint; its `model`, `slices_as`, `mm_per_second` and `chat_template_kwargs` are used.
         max_new_tokens (`int`):
             Maximum length of a report, in the model's tokens.
 
@@ -243,7 +250,7 @@ def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
     """
     extra = {"chat_template_kwargs": endpoint.chat_template_kwargs} if endpoint.chat_template_kwargs else {}
     if endpoint.slices_as == "video":
-        frames, fps = video_url(row)
+        frames, fps = video_url(row, endpoint.mm_per_second)
         content = [{"type": "video_url", "video_url": {"url": frames}}]
         # All frames, with their distance in time: by default, vLLM takes 32 frames, and one frame per second.
         extra["media_io_kwargs"] = {"video": {"num_frames": -1, "fps": fps, "do_sample_frames": False}}
@@ -253,7 +260,7 @@ def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:
         pictures = [montage(row["images"])] if as_montage else row["images"]
         content = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in pictures]
         *before, question = with_layout(row, as_montage)
-    content.append({"type": "text", "text": question["content"]})
+    content.append({"type": "text", "text": text_of(question)})
     return {
         **extra,
         "model": endpoint.model,
@@ -272,7 +279,7 @@ def data_url(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def video_url(row: dict) -> tuple[str, float]:
+def video_url(row: dict, mm_per_second: float) -> tuple[str, float]:
     """
     The slices as the frames of a video, and the frames per second at which time is depth.
 
@@ -280,8 +287,8 @@ def video_url(row: dict) -> tuple[str, float]:
     `vllm/multimodal/media/video.py`). It calls them JPEG, but opens each by its contents, so that PNG loses nothing.
     """
     frames = [data_url(image).partition(",")[2] for image in row["images"]]
-    depths = row["slice_mm"]
-    return f"data:video/jpeg;base64,{','.join(frames)}", MM_PER_SECOND * (len(depths) - 1) / (depths[-1] - depths[0])
+    depths = depths_of(row)
+    return f"data:video/jpeg;base64,{','.join(frames)}", mm_per_second * (len(depths) - 1) / (depths[-1] - depths[0])
 
 
 def ask(endpoint: Endpoint, body: dict, stop: Event) -> Answer:
@@ -411,8 +418,10 @@ def read_answer(reply: Reply) -> Answer:
     try:
         choice = json_of(reply)["choices"][0]
         message = choice["message"]
-        text = without_key((message.get("content") or "").strip())
-        refusal, reason = message.get("refusal"), choice.get("finish_reason")
+        content, refusal, reason = message.get("content") or "", message.get("refusal"), choice.get("finish_reason")
+        if isinstance(content, list):  # of parts, among which a thought may be
+            content = "".join(part["text"] for part in content if part["type"] == "text")
+        text = without_key(content.strip())
         text.encode()  # an answer may hold halves of characters, which no file takes
     except (LookupError, TypeError, AttributeError, UnicodeEncodeError):
         return Answer("", "malformed", quoted(reply.text))

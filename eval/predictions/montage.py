@@ -5,7 +5,9 @@ import math
 from PIL import Image
 from transformers import ProcessorMixin
 
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_checks import check_rows, depths_of
 
 
 def montage(slices: list[Image.Image]) -> Image.Image:
@@ -30,7 +32,7 @@ def montage(slices: list[Image.Image]) -> Image.Image:
 
 def with_layout(row: dict, as_montage: bool) -> list[dict]:
     """The row's prompt with a description of the slices before it, for models that were not trained on such rows."""
-    slices, depths = row["images"], row["slice_mm"]
+    slices, depths = row["images"], depths_of(row)
     gap_mm = (depths[-1] - depths[0]) / (len(depths) - 1)
     order = "in one picture, left to right and top to bottom" if as_montage else "in this order"
     layout = (
@@ -38,7 +40,7 @@ def with_layout(row: dict, as_montage: bool) -> list[dict]:
         "apart. The patient's right is on the left of a slice."
     )
     *before, question = row["prompt"]
-    return [*before, question | {"content": f"{layout}\n{question['content']}"}]
+    return [*before, question | {"content": f"{layout}\n{text_of(question)}"}]
 
 
 class MontageCollator(PairCollator):
@@ -62,10 +64,12 @@ class MontageCollator(PairCollator):
 
     def __call__(self, rows: list[dict]) -> dict:
         """Turns rows into a training batch, with one picture per volume."""
+        check_rows(rows, depths=True)
         return super().__call__([as_montage(row) for row in rows])
 
     def prompts(self, rows: list[dict]) -> dict:
         """Turns rows into a batch of prompts to generate from, with one picture per volume."""
+        check_rows(rows, depths=True)
         return super().prompts([as_montage(row) for row in rows])
 
 

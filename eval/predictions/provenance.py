@@ -14,6 +14,7 @@ from datasets import Dataset
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 from ct_rate_pairs.trainer.run_record import sources_version
 
@@ -44,7 +45,7 @@ def fingerprint(scans: Dataset) -> str:
     texts = scans.with_format(None).select_columns(["volume", "completion"])
     digest = hashlib.sha256()
     for volume, completion in zip(texts["volume"], texts["completion"], strict=True):
-        digest.update(json.dumps([volume, completion[0]["content"]]).encode())
+        digest.update(json.dumps([volume, text_of(completion[0])]).encode())
     return digest.hexdigest()[:16]
 
 

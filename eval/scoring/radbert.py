@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -47,6 +48,9 @@ WEIGHTS = ("model.safetensors", "RadBertClassifier.pth")
 # Repositories whose outputs are in the official order though their `id2label` may name none: RadEval reads them so
 # (github.com/jbdel/RadEval, `metrics/f1Radbert_ct`).
 OFFICIAL_ORDER = ("IAMJB/RadBERT-CT",)
+# Files of a tokenizer; one of these sets has to be there. Without them, transformers makes a tokenizer that knows no
+# word, and without the merges one that knows only letters. Both only look as if they worked.
+TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 MAX_TOKENS = 512
 THRESHOLD = 0.5
 
@@ -88,8 +92,16 @@ def order_of(id2label: Mapping[int, str], checkpoint: str) -> list[int]:
     """
     names = {_plain(name): i for i, name in id2label.items()}
     unnamed = set(names) == {f"label {i}" for i in range(len(LABELS))}  # what transformers writes if nobody does
-    if unnamed and checkpoint in OFFICIAL_ORDER:
+    if unnamed and is_official_order(checkpoint):
         return list(range(len(LABELS)))
+    if unnamed:
+        raise ValueError(
+            f"{checkpoint}: its {len(LABELS)} outputs have no names (LABEL_0, LABEL_1, ...), so nobody knows which "
+            f"output is which label. If it is a copy of {OFFICIAL_ORDER[0]}, they are in the order of "
+            "ct_rate_pairs.LABELS; then write the names into id2label of its config.json: "
+            "AutoConfig.from_pretrained(FOLDER, id2label=dict(enumerate(ct_rate_pairs.LABELS)))"
+            ".save_pretrained(FOLDER)"
+        )
     missing = [label for label in LABELS if _plain(label) not in names]
     unknown = [name for name in id2label.values() if _plain(name) not in map(_plain, LABELS)]
     if missing or unknown or len(id2label) != len(LABELS):
@@ -99,6 +111,12 @@ def order_of(id2label: Mapping[int, str], checkpoint: str) -> list[int]:
             "names, nobody knows which output is which label: write them into id2label of its config.json."
         )
     return [names[_plain(label)] for label in LABELS]
+
+
+def is_official_order(checkpoint: str) -> bool:
+    """Whether a checkpoint is one of `OFFICIAL_ORDER`, by its name on the Hub or as a folder of the Hub's cache."""
+    cached = [f"models--{name.replace('/', '--')}" for name in OFFICIAL_ORDER]
+    return checkpoint in OFFICIAL_ORDER or any(part in cached for part in Path(checkpoint).absolute().parts)
 
 
 def _plain(name: str) -> str:
@@ -115,8 +133,7 @@ def load_sequence_classifier(checkpoint: str) -> SequenceClassifier:
     wrong = {kind: sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     wrong = {kind: [key for key in keys if "position_ids" not in key] for kind, keys in wrong.items()}
     if any(wrong.values()):
-        told = "; ".join(f"{kind}: {', '.join(map(str, keys[:3]))}" for kind, keys in wrong.items() if keys)
-        raise RuntimeError(f"{checkpoint}: the weights are not those of its config.json ({told}).")
+        raise RuntimeError(f"{checkpoint}: the weights are not those of its config.json ({_first_keys(wrong)}).")
     return SequenceClassifier(model, order)
 
 
@@ -130,15 +147,53 @@ def find_weights(checkpoint: str) -> Path:
     raise OSError(f"{checkpoint} holds neither {' nor '.join(WEIGHTS)}: pass the file itself, a folder or a Hub name.")
 
 
-def is_sequence_classifier(config: Path) -> bool:
-    """Whether a `config.json` is that of a classifier in the form of transformers."""
-    architectures = read_json(config, ModelConfig).get("architectures") or [""]
-    return architectures[0].endswith("ForSequenceClassification")
+def _first_keys(wrong: Mapping[str, list]) -> str:
+    return "; ".join(
+        f"{kind}: {', '.join(map(str, keys[:3]))}" + f" and {len(keys) - 3} more" * (len(keys) > 3)
+        for kind, keys in wrong.items()
+        if keys
+    )
 
 
-def tokenizer_of(encoder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of an encoder. Code from its repository is never run."""
-    return AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+def is_sequence_classifier(checkpoint: str, config: Path | None) -> bool:
+    """
+    Whether a checkpoint has the form of transformers: by `architectures` in its `config.json`, or where that says
+    nothing, by the weights of the head. A `.pth` file is always in the form of CT-CLIP.
+    """
+    file = Path(checkpoint) if Path(checkpoint).is_file() else None
+    if file and file.suffix != ".safetensors":
+        return False
+    architectures = config and read_json(config, ModelConfig).get("architectures")
+    if architectures:
+        return architectures[0].endswith("ForSequenceClassification")
+    weights = file or find_file(checkpoint, WEIGHTS[0])
+    if weights is None:
+        return False
+    with safe_open(weights, "pt") as tensors:
+        return "classifier.out_proj.weight" in tensors.keys()  # noqa: SIM118
+
+
+def load_tokenizer(place: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """
+    Loads the tokenizer of an encoder.
+
+    Raises:
+        `OSError`: if there are no files of a tokenizer.
+        `ValueError`: if the tokenizer is not that of an encoder with `vocab_size` tokens.
+    """
+    if not any(all(find_file(place, name) for name in names) for names in TOKENIZER_FILES):
+        sets = ", or ".join(" and ".join(names) for names in TOKENIZER_FILES)
+        raise OSError(
+            f"{place} holds no tokenizer ({sets}), and without one every report would get the same labels. Put the "
+            f"files beside config.json, from where the model comes ({ENCODER} has those of CT-CLIP's classifier)."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)  # code of a repository is never run
+    if not vocab_size / 2 < len(tokenizer) <= vocab_size:
+        raise ValueError(
+            f"{place}: its tokenizer knows {len(tokenizer)} tokens, but the encoder {vocab_size}. It is that of "
+            "another model, or not whole: put the tokenizer's files of this model there."
+        )
+    return tokenizer
 
 
 @lru_cache(maxsize=1)
@@ -149,8 +204,8 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
     Args:
         checkpoint (`str`):
             A file of weights (`.pth` or `.safetensors`), or a folder or Hub repository that holds `model.safetensors`
-            or `RadBertClassifier.pth`. If the `architectures` in its `config.json` name a `ForSequenceClassification`,
-            it has the form of transformers.
+            or `RadBertClassifier.pth`. It has the form of transformers if the `architectures` in its `config.json`
+            name a `ForSequenceClassification`, or name nothing and the weights have such a head.
         encoder (`str`, *optional*):
             Folder or Hub repository with `config.json` and tokenizer of the encoder. Defaults to the place of the
             weights if it has a `config.json`, and to `ENCODER` otherwise, as in CT-CLIP.
@@ -159,16 +214,20 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
         `tuple`: the model in evaluation mode, on the GPU if there is one, and its tokenizer.
 
     Raises:
-        `OSError`: if there are no such weights or no such encoder.
+        `OSError`: if there are no such weights, no such encoder or no files of its tokenizer.
         `RuntimeError`: if the weights are not those of this classifier. The message names the keys.
-        `ValueError`: if the outputs of a classifier in the form of transformers are not named as the 18 labels are.
+        `ValueError`: if the outputs of a classifier in the form of transformers are not named as the 18 labels are,
+            or if the tokenizer is not that of the encoder.
         `pickle.UnpicklingError`: if a `.pth` file holds anything but tensors, since code from a checkpoint is not run.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = str(Path(checkpoint).parent) if Path(checkpoint).is_file() else checkpoint
     config = find_file(where, "config.json")
-    if config and is_sequence_classifier(config):
-        return load_sequence_classifier(where).eval().to(device), tokenizer_of(encoder or where)
+    if is_sequence_classifier(checkpoint, config):
+        if Path(checkpoint).is_file() and Path(checkpoint).name != WEIGHTS[0]:
+            raise ValueError(f"{checkpoint}: transformers reads this form only from a file called {WEIGHTS[0]}.")
+        model = load_sequence_classifier(where)
+        return model.eval().to(device), load_tokenizer(encoder or where, model.model.config.vocab_size)
     weights = find_weights(checkpoint)
     if encoder is None:
         encoder = where if config else ENCODER
@@ -178,9 +237,16 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
         state = torch.load(weights, map_location="cpu", weights_only=True)
     # Old versions of transformers saved this buffer of positions 0, 1, 2, ..., which is not a weight.
     state.pop("model.embeddings.position_ids", None)
-    model = RadBertClassifier(AutoConfig.from_pretrained(encoder, trust_remote_code=False))
-    model.load_state_dict(state)
-    return model.eval().to(device), tokenizer_of(encoder)
+    config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+    model = RadBertClassifier(config)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        told = _first_keys({"missing_keys": sorted(missing), "unexpected_keys": sorted(unexpected)})
+        raise RuntimeError(
+            f"{weights}: the weights are not those of CT-CLIP's classifier ({told}). A classifier in the form of "
+            "transformers is a folder with its own config.json and model.safetensors."
+        )
+    return model.eval().to(device), load_tokenizer(encoder, config.vocab_size)
 
 
 @torch.inference_mode()

@@ -22,6 +22,7 @@ from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.flips import FlippedReport, collect_statements, flip_report, labels_of
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
 
@@ -128,7 +129,7 @@ def detect_by_likelihood(
         `ValueError`: if no report has two statements to choose from.
         `TooFewScansError`: if one patient has more than half of the reports with two statements.
     """
-    of_rows = [row["completion"][-1]["content"] for row in without_slices(rows)]
+    of_rows = [text_of(row["completion"][-1]) for row in without_slices(rows)]
     named = volume_names(rows)
     kept, reports = flip_reports(named, of_rows, seed)
     # With `on_error="skip"`, rows that cannot be read are left out.

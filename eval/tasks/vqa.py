@@ -18,6 +18,7 @@ from ct_rate_pairs.eval.rows import first_volumes
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator
@@ -151,7 +152,7 @@ def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[st
     """
     of_type, of_question = defaultdict(Counter), defaultdict(Counter)
     for row in train:
-        answer = row["completion"][-1]["content"]
+        answer = text_of(row["completion"][-1])
         of_type[row["question_type"]][answer] += 1
         of_question[row["question_type"], row["label"]][answer] += 1
     most_common = [_first(of_type[row["question_type"]], "") for row in rows]
@@ -194,7 +195,7 @@ def answer_questions(
             )
             for row, answer, blank_answer in zip(batch, answers, blank_answers, strict=True):
                 kept = {name: row[name] for name in ("volume", "question_number", "question_type", "label")}
-                texts = {"question": row["prompt"][-1]["content"], "reference": row["completion"][-1]["content"]}
+                texts = {"question": text_of(row["prompt"][-1]), "reference": text_of(row["completion"][-1])}
                 given = {"answer": answer.text, "cut": answer.cut}
                 answered.append(kept | texts | given | {"blank": blank_answer.text, "blank_cut": blank_answer.cut})
     return answered

@@ -108,7 +108,7 @@ def test_a_pipeline_s_text_that_is_cut_is_warned_of(model_and_collator, rows, ca
 
 
 def test_the_pipeline_is_not_given_uneven_slices_that_it_would_tell_as_even(model_and_collator, rows):
-    uneven = rows[0] | {"slice_mm": [depth + 40.0 * (i % 2) for i, depth in enumerate(rows[0]["slice_mm"])]}
+    uneven = rows[0] | {"slice_mm": [depth + 25.0 * (i % 2) for i, depth in enumerate(rows[0]["slice_mm"])]}
     with pytest.raises(ValueError, match="slices of this row are uneven.*generate_reports"):
         pipeline_inputs(uneven, model_and_collator[1].processor)
 

@@ -77,7 +77,6 @@ def make_trainer(tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=
         train_dataset=dataset or make_dataset(rows, negatives),
         eval_dataset=make_dataset(rows, negatives),
         data_collator=PairCollator(processor),
-        processing_class=processor,
         peft_config=peft_config,
     )
 

@@ -81,6 +81,28 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
+def test_the_card_s_code_knows_the_depth_that_counts_as_a_second(tmp_path, monkeypatch, family):
+    monkeypatch.chdir(tmp_path)
+    told = {"num_slices": 3, "spacing": [4.0, 4.0, 8.0], "window": "paper", "z_range": [0.0, 1.0]}
+    told |= {"target": "findings", "prompt": "en", "prompt_metadata": False}
+    model, processor = FAMILIES[family]()
+    processor.video_processor.mm_per_second = 25.0  # as NegativeSFTTrainer saves it
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "row_settings.json").write_text(json.dumps(told))
+    nib.save(nib.Nifti1Image(make_voxels(COMBINATIONS[7]), AFFINE), tmp_path / "scan.nii.gz")
+    names: dict = {}
+    with redirect_stdout(io.StringIO()):
+        exec(code_of_card(tmp_path).replace("max_new_tokens=1200", "max_new_tokens=3"), names)
+    collator = load_reporter(tmp_path).collator
+    assert collator.mm_per_second == 25.0
+    expected = collator.prompts([load_reporter(tmp_path).read(tmp_path / "scan.nii.gz")])
+    assert torch.equal(names["inputs"]["input_ids"], expected["input_ids"])
+    if family == "qwen2.5-vl":
+        assert torch.equal(names["inputs"]["second_per_grid_ts"], torch.as_tensor(expected["second_per_grid_ts"]))
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_card_s_code_gives_a_model_what_the_collator_gives_it(tmp_path, monkeypatch, family, settings):

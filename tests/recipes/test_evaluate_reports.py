@@ -172,6 +172,28 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
     assert model["n"] == 4 and model["failures"] == {}
 
 
+def test_a_video_is_sent_with_the_depth_of_a_second_that_is_given_and_both_are_told(tmp_path, tree, capsys):
+    sent = []
+    for options in ([], ["--mm_per_second", "25"]):
+        with LoopbackEndpoint() as server:
+            ask(server.url, tmp_path / str(len(sent)), tree, "--slices_as", "video", *options)
+        model = json.loads((tmp_path / str(len(sent)) / "results.json").read_text())["model"]
+        sent.append({body["media_io_kwargs"]["video"]["fps"] for body in server.bodies})
+        told = f"{model['mm_per_second']:g} mm of depth are a second"
+        assert told == ["10", "25"][len(sent) - 1] + " mm of depth are a second" and told in capsys.readouterr().out
+    assert sorted(sent[1]) == pytest.approx([2.5 * fps for fps in sorted(sent[0])])
+    with pytest.raises(ValueError, match="--mm_per_second has no effect.*slices_as is not video"):
+        ask("http://127.0.0.1:1/v1", tmp_path, tree, "--mm_per_second", "25")
+    with pytest.raises(ValueError, match="mm_per_second=-1.0: give a depth"):
+        ask("http://127.0.0.1:1/v1", tmp_path, tree, "--slices_as", "video", "--mm_per_second", "-1")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost:8000/v1", "models.example.org/v1", "ftp://a/v1"])
+def test_an_endpoint_that_is_no_url_is_refused_before_anything_is_read(tmp_path, url):
+    with pytest.raises(ValueError, match="with http:// or https://"):
+        ask(url, tmp_path / "out", tmp_path / "no such folder")
+
+
 def test_no_slice_leaves_the_machine_unasked(tmp_path, tree):
     with pytest.raises(ValueError, match="Then pass --i[-_]have[-_]deidentified"):
         ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--i_have_deidentified", "false")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
 from helpers.tiny_models import chat_template, make_qwen3_processor, make_tiny_qwen3_5
-from transformers import AutoProcessor
+from transformers import AddedToken, AutoProcessor
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens, token_log_probs, tokens_of
@@ -20,7 +20,7 @@ from ct_rate_pairs.hub.reporting.confidence import stating_logits
 from ct_rate_pairs.hub.reporting.evidence import slice_evidence
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import PairCollator, generate_batch
-from ct_rate_pairs.trainer.chat_template import set_chat_template_kwargs, without_thought
+from ct_rate_pairs.trainer.chat_template import THOUGHT_MARKS, set_chat_template_kwargs, without_thought
 
 
 THINKING = ("qwen3_5_think", "qwen3_5_nothink", "qwen3_6", "qwen3_8")
@@ -166,6 +166,18 @@ def test_thoughts_cannot_be_learnt_from_reports_that_hold_none():
         ("<think>It is round.</think>A nodule.", False, "A nodule."),
         ("It is round, and", True, None),
         ("<think>\nIt is round, and", False, None),
+        ("<unused94>thought\nIt is round.<unused95>A nodule.", False, "A nodule."),
+        ("<unused94>thought\nIt is round, and", False, None),
+        ("[THINK]It is round.[/THINK]A nodule.", False, "A nodule."),
+        ("It is round.[/THINK]\nA nodule.", True, "A nodule."),
+        ("◁think▷It is round.◁/think▷A nodule.", False, "A nodule."),
+        ("◁think▷It is round, and", False, None),
+        ("<thinking>It is round.</thinking>A nodule.", False, "A nodule."),
+        ("<Thought>It is round.</Thought>A nodule.", False, "A nodule."),
+        ("<|channel>thought\nIt is round.<channel|>A nodule.", False, "A nodule."),
+        ("<|START_THINKING|>It is round.<|END_THINKING|>A nodule.", False, "A nodule."),
+        ("Let me see. <think>It is round.</think>A nodule. <think>And", False, None),
+        ("Size < 5 mm [see above]; SUV > 2.", False, "Size < 5 mm [see above]; SUV > 2."),
     ],
 )
 def test_a_thought_is_no_report(written, begun, answer):
@@ -180,6 +192,23 @@ def test_a_model_that_is_to_think_gives_its_answer_alone(monkeypatch, caplog, wr
     monkeypatch.setattr(model, "generate", lambda input_ids, **_: torch.cat([input_ids, tokens], dim=1))
     assert generate_batch(model, collator, ROWS[:1], max_new_tokens=9) == [report]
     assert ("train_0_a_1.nii.gz: the model was still thinking after 9 tokens" in caplog.text) == (not report)
+
+
+@pytest.mark.parametrize("marks", THOUGHT_MARKS)
+@pytest.mark.parametrize("special", [True, False])
+def test_marks_that_are_special_tokens_still_end_the_thought(monkeypatch, marks, special):
+    model, processor = make_tiny_qwen3_5(TEXTS)
+    processor.tokenizer.add_tokens([AddedToken(mark, special=special, normalized=False) for mark in marks])
+    collator = PairCollator(processor, chat_template_kwargs={})
+    for written, report in (
+        (f"{marks[0]}A nodule.{marks[1]}No nodule.<|im_end|>", "No nodule."),
+        (marks[0] + "A", ""),
+    ):
+        tokens = processor.tokenizer(written, return_tensors="pt")["input_ids"]
+        monkeypatch.setattr(
+            model, "generate", lambda input_ids, tokens=tokens, **_: torch.cat([input_ids, tokens], dim=1)
+        )
+        assert generate_batch(model, collator, ROWS[:1], max_new_tokens=9) == [report]
 
 
 def test_likelihood_evidence_and_confidence_measure_the_report_from_its_first_token():

@@ -162,7 +162,9 @@ def test_token_types_mark_the_visual_tokens_and_nothing_of_the_answer(family, ti
         ([0, 31.5, 60, 91.5], ["1.5", "7.6"]),  # rounded to planes of 1.5 mm: as even slices of 30.5 mm
         ([0, 10, 75, 90], ["0.5", "8.2"]),
         ([0, 10, 75], ["0.5", "7.5"]),  # the last slice is repeated, where it lies
-        ([0, 37, 75], ["1.9", "9.4"]),  # even ones go on, as before
+        ([0, 37, 75], ["1.9", "7.5"]),  # as it is where slices are even
+        ([0, 40, 88], ["2.2", "8.8"]),  # or nearly so
+        ([0, 10, 20, 30, 40], ["0.5", "2.5", "4.0"]),
     ],
 )
 def test_qwen3s_prompt_has_the_depths_of_uneven_slices(slice_mm, seconds):
@@ -173,6 +175,20 @@ def test_qwen3s_prompt_has_the_depths_of_uneven_slices(slice_mm, seconds):
             re.findall(r"<([\d.]+) seconds>", text) for text in collator.processor.batch_decode(batch["input_ids"])
         ]
         assert told == [["1.5", "7.5"], seconds]
+
+
+@pytest.mark.parametrize("num_slices", [3, 4, 7, 8])
+def test_qwen3s_last_time_is_that_of_the_last_slice_or_pair_for_all_draws(num_slices):
+    collator = PairCollator(FAMILIES["qwen3-vl"]()[1])
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        drawn = (np.arange(num_slices) + 0.5 + rng.uniform(-0.3, 0.3, num_slices)) * 20
+        row = make_row(0, num_slices=num_slices) | {"slice_mm": (drawn - drawn[0]).tolist()}
+        (text,) = collator.processor.batch_decode(collator.prompts([row])["input_ids"])
+        told = [float(time) for time in re.findall(r"<([\d.]+) seconds>", text)]
+        last = row["slice_mm"][-1] if num_slices % 2 else np.mean(row["slice_mm"][-2:])
+        # Slices that count as even are told as if each had its even place.
+        assert abs(told[-1] * 10 - last) <= (0.6 if num_slices % 2 else 20 / 3)
 
 
 def test_gemmas_text_begins_once():

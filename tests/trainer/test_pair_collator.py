@@ -1,10 +1,13 @@
 """What reaches the model: the very pixels, physical depth, labels on the answer alone."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Features, List
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from ct_rate_pairs.trainer import PairCollator
@@ -232,6 +235,101 @@ def test_negative_of_another_size_is_refused_by_name(collator):
     row = make_row(0) | {"negative_images": make_images(0, 84, 84, 9)}
     with pytest.raises(ValueError, match="10 slices.*9 of"):
         collator([row])
+
+
+def parts(*texts):
+    return [{"type": "text", "text": text} for text in texts]
+
+
+def test_texts_in_trl_s_form_of_parts_are_the_same_texts(collator):
+    row = make_row(0)
+    in_parts = {
+        "prompt": [{"role": "user", "content": parts(PROMPT[:8], PROMPT[8:])}],
+        "completion": [{"role": "assistant", "content": parts(REPORTS[0])}],
+    }
+    batch, expected = collator([row | in_parts]), collator([row])
+    assert torch.equal(batch["input_ids"], expected["input_ids"])
+    assert torch.equal(batch["labels"], expected["labels"])
+    assert torch.equal(collator.prompts([row | in_parts])["input_ids"], collator.prompts([row])["input_ids"])
+
+
+@pytest.mark.parametrize("column", ["prompt", "completion"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([{"type": "image", "text": None}, *parts("Hi")], "type 'image'.*column `images`"),
+        ([{"type": "video"}], "type 'video'.*column `images`"),
+        (parts(None), "has no text"),
+        (None, "is NoneType: give a string"),
+        ([], "is empty: give a string"),
+    ],
+)
+def test_parts_that_are_no_text_are_refused(collator, column, content, told):
+    row = make_row(0)
+    with pytest.raises(ValueError, match=told):
+        collator([row | {column: [row[column][0] | {"content": content}]}])
+
+
+@pytest.mark.parametrize("column", ["prompt", "completion"])
+def test_texts_without_turns_are_refused(collator, column):
+    with pytest.raises(ValueError, match=rf"train_0_a_1\.nii\.gz: its {column} is str.*turns of a dialogue"):
+        collator([make_row(0) | {column: "Describe."}])
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "told"),
+    [
+        (None, "holds no number"),
+        ([0.0, None, 60.0, 90.0], "holds no number (0, None, 60, 90)"),
+        ([0.0, 30.0, 60.0], "holds 3 numbers for 4 slices (0, 30, 60)"),
+        ([], "holds 0 numbers for 4 slices"),
+        ([0.0, NAN, 60.0, 90.0], "holds a number that is NaN or infinite (0, nan, 60, 90)"),
+        ([0.0, 30.0, 60.0, float("inf")], "holds a number that is NaN or infinite"),
+        ([5.0, 5.0, 5.0, 5.0], "does not rise from slice to slice (5, 5, 5, 5)"),
+        ([0.0, 60.0, 30.0, 90.0], "does not rise"),
+        ([90.0, 60.0, 30.0, 0.0], "does not rise"),
+        ([0.0, 30.0, 30.0, 90.0], "does not rise"),
+    ],
+)
+def test_depths_that_tell_no_depth_are_refused(collator, slice_mm, told):
+    row = make_row(7, num_slices=4) | {"slice_mm": slice_mm}
+    for collate in (collator, collator.prompts):
+        with pytest.raises(ValueError, match=rf"train_7_a_1\.nii\.gz: its slice_mm {re.escape(told)}.*load_dataset"):
+            collate([make_row(0, num_slices=4), row])
+
+
+def test_one_slice_has_no_depth(collator):
+    with pytest.raises(ValueError, match="one slice, which has no distance"):
+        collator([make_row(0, num_slices=1)])
+    with pytest.raises(ValueError, match="hold no slice"):
+        collator([make_row(0) | {"images": [], "slice_mm": []}])
+
+
+@pytest.mark.parametrize("mm_per_second", [0, -10.0, NAN, float("inf")])
+def test_a_second_of_no_depth_is_refused(tiny, mm_per_second):
+    with pytest.raises(ValueError, match="mm_per_second=.*above 0"):
+        PairCollator(tiny[1], mm_per_second)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_rows_in_a_format_of_datasets_are_refused_with_the_remedy(collator, kind):
+    features = Features({"images": List(ImageFeature()), "negative_images": List(ImageFeature())})
+    rows = Dataset.from_list([make_row(0, num_slices=2)])
+    rows = rows.cast(Features(rows.features | features))
+    assert collator([rows[0]])["video_grid_thw"].tolist() == [[1, 6, 6]]
+    with pytest.raises(ValueError, match=r"its (negative_)?images are .*not a list of PIL.*with_format\(None\)"):
+        collator([rows.with_format(kind)[0]])
+
+
+def test_columns_that_a_trainer_has_dropped_are_told_with_the_remedy(collator):
+    kept = {name: value for name, value in make_row(0).items() if name in ("images", "prompt", "completion")}
+    with pytest.raises(ValueError, match="no column slice_mm and no volume.*remove_unused_columns=False"):
+        collator([kept])
+    with pytest.raises(ValueError, match="no column slice_mm,.*remove_unused_columns=False"):
+        collator.prompts([kept])
 
 
 def test_prompts_end_where_the_answer_begins(collator):

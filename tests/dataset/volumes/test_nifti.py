@@ -135,7 +135,7 @@ def test_a_header_of_impossible_size_asks_for_no_memory(tmp_path):
     ("place", "value", "cause"),
     [
         (108, np.nan, "voxels from byte nan"),  # vox_offset
-        (108, 0, "voxels from byte 0"),
+        (108, 16, "vox offset 16"),
         (108, 1e20, "voxels from byte 1"),
         (116, np.nan, "intercept nan"),  # scl_inter
     ],
@@ -144,7 +144,7 @@ def test_damaged_numbers_in_the_header_are_refused(place, value, cause):
     data = bytearray(nib.Nifti1Image(marked_volume(), AFFINE).to_bytes())
     data[112:116] = np.float32(1).tobytes()  # scl_slope
     data[place : place + 4] = np.float32(value).tobytes()
-    with pytest.raises(VolumeError, match=rf"v\.nii: the header is damaged.*{cause}.*Download"):
+    with pytest.raises(VolumeError, match=rf"v\.nii: (the|its) header is damaged.*{cause}.*Download"):
         read_volume(bytes(data), "v.nii")
 
 
@@ -211,8 +211,67 @@ def test_float_voxels_are_read_and_nan_refused(tmp_path):
     array = marked_volume().astype(np.float32)
     assert read_slices(save(tmp_path / "v.nii.gz", array, AFFINE), 4, (2, 3, 4)).max() == pytest.approx(0.3)
     array[0, 0] = np.nan
-    with pytest.raises(VolumeError, match="NaN"):
+    with pytest.raises(VolumeError, match=r"v\.nii\.gz: [\d.]+% of the voxels are NaN.*nan_to_num"):
         read_slices(save(tmp_path / "v.nii.gz", array, AFFINE), 4, (2, 3, 4))
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345678\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "not a NIfTI file: it is empty. Download"),
+        (LFS, "not a NIfTI file: it is a pointer of Git LFS.*git lfs pull"),
+        (b"\n<!DOCTYPE html><title>Sign in</title>" + b" " * 400, "HTML.*with access"),
+        (b'{"error": "gated"}', "JSON.*with access"),
+        (bytes(128) + b"DICM" + bytes(400), "it is DICOM"),
+        (b"PK" * 20, "40 bytes are fewer than a header"),
+        (b"PK" * 400, "no such header.*ending"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_that_is_something_else_is_told_with_the_remedy(tmp_path, content, told, ending, zipped):
+    (tmp_path / f"v.{ending}").write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(VolumeError, match=told):
+        read_volume(tmp_path / f"v.{ending}")
+
+
+@pytest.mark.parametrize("number", [-3, 0, 1, 2, 8, 256, 3840])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_number_of_dimensions_that_no_volume_has_is_told(tmp_path, number, order):
+    header = nib.Nifti1Header(endianness=order)
+    nib.save(nib.Nifti1Image(marked_volume(), AFFINE, header), tmp_path / "v.nii")
+    data = bytearray((tmp_path / "v.nii").read_bytes())
+    data[40:42] = np.array(number, f"{order}i2").tobytes()
+    (tmp_path / "v.nii").write_bytes(data)
+    with pytest.raises(VolumeError, match=rf"v\.nii: .* says {number} .*\(dim\[0\]\).* to 3"):
+        read_volume(tmp_path / "v.nii")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_where_the_voxels_begin_is_read_from_the_size_of_a_file_whose_header_does_not_say(tmp_path, caplog, zipped):
+    path = save(tmp_path / "v.nii", marked_volume(), AFFINE)
+    expected = read_slices(path, 4, (2, 3, 4))
+    data = bytearray(path.read_bytes())
+    data[108:112] = bytes(4)  # vox_offset
+    for name, content, told in (
+        ("at the end of the header", data[:348] + data[352:], ""),
+        ("after four bytes more", data, "begin 4 bytes after the header"),
+    ):
+        path.write_bytes(gzip.compress(content) if zipped else content)
+        caplog.clear()
+        np.testing.assert_array_equal(read_slices(path, 4, (2, 3, 4)), expected, err_msg=name)
+        assert told in caplog.text and bool(told) == bool(caplog.text)
+    for content, told in (
+        (data + bytes(2), "Set vox_offset"),
+        (data + bytes(9), "Set vox_offset"),
+        (data[:-9], "early"),
+    ):
+        path.write_bytes(gzip.compress(content) if zipped else content)
+        with pytest.raises(VolumeError, match=told):
+            read_volume(path)
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 2)])

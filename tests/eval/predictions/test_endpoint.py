@@ -179,7 +179,25 @@ ANSWERS = {
     "length": answer("Findings: the heart", finish_reason="length"),
     "empty": answer(" "),
     "malformed": JSONResponse({"choices": []}),
+    "thinking": answer("<unused94>thought\nThe heart is"),
 }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<unused94>thought\nAn effusion?<unused95>A nodule.",
+        "[THINK]An effusion?[/THINK]A nodule.",
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "An effusion?"}]},
+            {"type": "text", "text": "A nodule."},
+        ],
+    ],
+)
+def test_a_thought_is_not_sent_on_as_report(path, content):
+    scans = make_scans(1)
+    with LoopbackEndpoint(answer(content)) as server:
+        assert list(write(server, path, scans)[0].values()) == ["A nodule."]
 
 
 @pytest.mark.parametrize("kind", ANSWERS)

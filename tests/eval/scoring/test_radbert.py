@@ -9,8 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification, RobertaModel
+from transformers import (
+    AutoConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
 
+import ct_rate_pairs
 from ct_rate_pairs.eval import label_reports
 from ct_rate_pairs.eval.scoring.radbert import OFFICIAL_ORDER, load_radbert, order_of, radbert_probabilities
 from ct_rate_pairs.reports.labels import LABELS
@@ -180,7 +187,8 @@ def test_outputs_with_other_names_are_refused(checkpoint, tmp_path):
         [
             ({0: "Support devices"}, "names Support devices, and lacks Medical material"),
             ({3: "Cardiomegaly"}, "names no other label, and lacks Pericardial effusion"),
-            ({i: f"LABEL_{i}" for i in range(18)}, "names LABEL_0, LABEL_1, LABEL_2, and lacks Medical material"),
+            ({i: f"LABEL_{i}" for i in range(18)}, "have no names.*copy of IAMJB/RadBERT-CT"),
+            ({i: f"LABEL_{i}" for i in range(17)}, "names LABEL_0, LABEL_1, LABEL_2, and lacks Medical material"),
         ]
     ):
         folder = tmp_path / str(number)
@@ -206,6 +214,68 @@ def test_the_order_of_radeval_s_repository_is_known_without_names():
     assert order_of(dict(enumerate(SHUFFLED)), OFFICIAL_ORDER[0]) == [SHUFFLED.index(label) for label in LABELS]
     with pytest.raises(ValueError, match="id2label"):
         order_of(unnamed, "someone/copy")
+
+
+def test_a_copy_without_names_works_after_the_remedy_and_from_the_hub_s_cache(checkpoint, tmp_path):
+    cached = tmp_path / "models--IAMJB--RadBERT-CT" / "snapshots" / "0123"
+    for folder in (tmp_path / "copy", cached):
+        folder.mkdir(parents=True)
+        save_in_the_form_of_transformers(checkpoint, folder, list(LABELS))
+        config = json.loads((folder / "config.json").read_text())
+        del config["id2label"]
+        (folder / "config.json").write_text(json.dumps(config | {"num_labels": 18}))
+    expected = label_reports(REPORTS, f"radbert:{checkpoint[0]}")
+    np.testing.assert_array_equal(label_reports(REPORTS, f"radbert:{cached}"), expected)
+    copy = tmp_path / "copy"
+    with pytest.raises(ValueError, match="have no names") as refused:
+        label_reports(REPORTS, f"radbert:{copy}")
+    remedy = str(refused.value).rpartition("config.json: ")[2].replace("FOLDER", repr(str(copy)))
+    exec(remedy, {"AutoConfig": AutoConfig, "ct_rate_pairs": ct_rate_pairs})
+    np.testing.assert_array_equal(label_reports(REPORTS, f"radbert:{copy}"), expected)
+
+
+def test_without_architectures_the_weights_tell_the_form(checkpoint, tmp_path):
+    save_in_the_form_of_transformers(checkpoint, tmp_path, SHUFFLED)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    expected = label_reports(REPORTS, f"radbert:{checkpoint[0]}")
+    np.testing.assert_array_equal(label_reports(REPORTS, f"radbert:{tmp_path}"), expected)
+
+
+def test_the_file_that_is_named_is_the_one_that_is_read(checkpoint, tmp_path):
+    save_in_the_form_of_transformers(checkpoint, tmp_path, list(LABELS))
+    head = {name: checkpoint[2][name].roll(1, 0) for name in ("classifier.weight", "classifier.bias")}
+    other = checkpoint[2] | head
+    torch.save(other, tmp_path / "RadBertClassifier.pth")
+    labels = label_reports(REPORTS, f"radbert:{tmp_path / 'RadBertClassifier.pth'}")
+    np.testing.assert_array_equal(labels, np.roll(label_reports(REPORTS, f"radbert:{tmp_path}"), 1, axis=1))
+    (tmp_path / "model.safetensors").rename(tmp_path / "old.safetensors")
+    with pytest.raises(ValueError, match="only from a file called model.safetensors"):
+        label_reports(REPORTS, f"radbert:{tmp_path / 'old.safetensors'}")
+
+
+@pytest.mark.parametrize("form", ["CT-CLIP's", "that of transformers"])
+@pytest.mark.parametrize("left", ["nothing", "its config", "a vocabulary without merges", "too few tokens"])
+def test_a_place_without_the_whole_tokenizer_is_refused(checkpoint, tmp_path, form, left):
+    save_in_the_form_of_transformers(checkpoint, tmp_path, list(LABELS))
+    if form == "CT-CLIP's":
+        (tmp_path / "model.safetensors").unlink()
+        write_encoder(tmp_path)
+        torch.save(checkpoint[2], tmp_path / "RadBertClassifier.pth")
+    tokens = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").unlink()
+    if left != "its config":
+        (tmp_path / "tokenizer_config.json").unlink()
+    if left == "a vocabulary without merges":
+        (tmp_path / "vocab.json").write_text(json.dumps(tokens["model"]["vocab"]))
+    if left == "too few tokens":
+        kept = {word: i for word, i in tokens["model"]["vocab"].items() if i < 6}
+        tokens["model"]["vocab"] = kept
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
+    told = "knows [5-9] tokens, but the encoder 19" if left == "too few tokens" else "holds no tokenizer.*same labels"
+    with pytest.raises((OSError, ValueError), match=told):
+        label_reports(REPORTS, f"radbert:{tmp_path}")
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
