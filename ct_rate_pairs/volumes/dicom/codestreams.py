@@ -1,6 +1,7 @@
 """
-What compressed slices say of their own size. A decoder believes it: it takes memory for the size that the codestream
-states, whatever the header of the file says, and some decoders end the process if there is not enough.
+What compressed slices say of their own size and bits. A decoder believes it: it takes memory for the size that the
+codestream states, whatever the header of the file says. Some decoders end the process if there is not enough, or if
+the header has other bits.
 """
 
 import struct
@@ -19,18 +20,20 @@ _FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 
 
-def sizes_of(content: BinaryIO, syntax: str) -> set[tuple[int, int, int]]:
+Pixels = tuple[int, int, int, int]  # rows, columns, values per pixel, bits per value
+
+
+def stated_pixels(content: BinaryIO, syntax: str) -> set[Pixels]:
     """
-    The sizes that the codestreams of a file state, as rows, columns and values per pixel; none if its pixels are not
-    compressed, or in a way that states no size.
+    What the codestreams of a file state; nothing if its pixels are not compressed, or in a way that states no size.
 
     Raises:
         `ValueError`: if a codestream states no size before its pixels.
     """
     if syntax in (*JPEG2000TransferSyntaxes, *_HTJ2K):
-        size_of = _size_of_jpeg_2000
+        stated_by = _stated_by_jpeg_2000
     elif syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
-        size_of = _size_of_jpeg
+        stated_by = _stated_by_jpeg
     else:
         return set()
     dataset = dcmread(content, specific_tags=["NumberOfFrames", "PixelData", *_OFFSETS])
@@ -39,22 +42,23 @@ def sizes_of(content: BinaryIO, syntax: str) -> set[tuple[int, int, int]]:
     frames = generate_frames(
         dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1), extended_offsets=offsets
     )
-    return {size for frame in frames for size in size_of(frame)}
+    return {size for frame in frames for size in stated_by(frame)}
 
 
-def _size_of_jpeg_2000(frame: bytes) -> set[tuple[int, int, int]]:
+def _stated_by_jpeg_2000(frame: bytes) -> set[Pixels]:
     sizes, place = set(), frame.find(_JPEG_2000)
     while place >= 0:
-        # The length of the segment, then profile, size, origin, size and origin of tiles, and number of components.
-        _, _, right, below, left, above, *_, values = struct.unpack_from(">HHIIIIIIIIH", frame, place + 4)
-        sizes.add((below - above, right - left, values))
+        # The length of the segment, then profile, size, origin, size and origin of tiles, number of components,
+        # and the bits of the first one.
+        _, _, right, below, left, above, *_, values, bits = struct.unpack_from(">HHIIIIIIIIHB", frame, place + 4)
+        sizes.add((below - above, right - left, values, bits % 128 + 1))
         place = frame.find(_JPEG_2000, place + 4)
     if not sizes:
         raise ValueError("no JPEG 2000")
     return sizes
 
 
-def _size_of_jpeg(frame: bytes) -> set[tuple[int, int, int]]:
+def _stated_by_jpeg(frame: bytes) -> set[Pixels]:
     """All sizes before the pixels: a second one would be as good for a decoder."""
     if not frame.startswith(_JPEG):
         raise ValueError("no JPEG")
@@ -67,7 +71,8 @@ def _size_of_jpeg(frame: bytes) -> set[tuple[int, int, int]]:
             place += 1
             continue
         if marker in _FRAME:
-            sizes.add(struct.unpack_from(">HHB", frame, place + 5))
+            bits, *size = struct.unpack_from(">BHHB", frame, place + 4)
+            sizes.add((*size, bits))
         place += 2 + length
     if not sizes:
         raise ValueError("no size in a JPEG")

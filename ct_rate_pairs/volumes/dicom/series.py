@@ -13,7 +13,7 @@ from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLoss
 
 from ..files import MOST_SIDE
 from ..slicing import MOST_VOXELS, VolumeError
-from .codestreams import sizes_of
+from .codestreams import Pixels, stated_pixels
 from .headers import REQUIRED, SCALE, DicomFile, Header, read_content, read_headers, unquoted
 from .padding import describe, padding_to_air
 from .places import normal_of, order_slices
@@ -323,12 +323,13 @@ def _decode(name: str, headers: list[Header], places: list[np.ndarray]) -> Itera
         k, header = frames[min(frames)]
         with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
             content = read_content(header)
-            sizes = sizes_of(content, header["syntax"])
-        if others := sizes - {(header["Rows"], header["Columns"], 1)}:
-            stated = " x ".join(map(str, min(others)))
+            stated = stated_pixels(content, header["syntax"])
+        if others := [pixels for pixels in sorted(stated) if not _is_of_header(pixels, header)]:
+            rows, columns, values, bits = others[0]
             raise VolumeError(
-                f"{name}: the compressed pixels of slice {k + 1} state {stated} rows, columns and values, "
-                f"but its header {header['Rows']:g} x {header['Columns']:g} x 1. Export the series again."
+                f"{name}: the compressed pixels of slice {k + 1} state {rows} x {columns} x {values} values of {bits} "
+                f"bits, but its header {header['Rows']:g} x {header['Columns']:g} x 1 of {header['BitsAllocated']:g} "
+                "bits, which can be 8 or 16. Export the series again."
             )
         with closing(iter_pixels(content, photometric_interpretation="MONOCHROME2")) as images:  # in any spelling
             for frame in range(max(frames) + 1):
@@ -340,3 +341,10 @@ def _decode(name: str, headers: list[Header], places: list[np.ndarray]) -> Itera
             with unquoted(f"{name}: slice {k + 1} cannot be decoded"):
                 if "Multiframe" not in header and next(images, None) is not None:
                     raise VolumeError(f"{name}: slice {k + 1} holds more frames than NumberOfFrames says.")
+
+
+def _is_of_header(pixels: Pixels, header: Header) -> bool:
+    """Whether a codestream states the pixels of its header, of a size that every decoder here knows."""
+    *size, bits = pixels
+    allocated = header["BitsAllocated"]
+    return size == [header["Rows"], header["Columns"], 1] and allocated in (8, 16) and 2 <= bits <= allocated

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from ct_rate_pairs.volumes.dicom import series
-from ct_rate_pairs.volumes.dicom.codestreams import _size_of_jpeg, _size_of_jpeg_2000
+from ct_rate_pairs.volumes.dicom.codestreams import _stated_by_jpeg, _stated_by_jpeg_2000
 
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 12), dtype=np.int16)  # JPEG 2000 needs 32 pixels
@@ -64,8 +64,36 @@ def test_a_size_that_is_not_that_of_the_header_is_refused_and_not_decoded(coded,
     monkeypatch.setattr(series, "iter_pixels", lambda *_, iter_pixels=series.iter_pixels, **given: (
         decoded.append(1) or iter_pixels(*_, **given)
     ))  # fmt: skip
-    assert_refused(folder, f"slice [0-9]+ state {rows} x {columns} x 1 rows.*header 36 x 40 x 1", of_file=True)
+    assert_refused(
+        folder,
+        f"slice [0-9]+ state {rows} x {columns} x 1 values of 16 bits, but its header 36 x 40 x 1",
+        of_file=True,
+    )
     assert len(decoded) < 2 * 12
+
+
+@pytest.mark.parametrize("syntax", SIZE)
+@pytest.mark.parametrize("bits", [1, 17, 38])
+def test_bits_that_no_decoder_knows_are_refused_and_not_decoded(coded, syntax, bits):
+    """Decoders end the process for more than 16."""
+
+    def change(pixels):
+        place = pixels.index(SIZE[syntax])
+        pixels[place + (40 if syntax == JPEG2000Lossless else 4)] = bits - (syntax == JPEG2000Lossless)
+        return bytes(pixels)
+
+    assert_refused(coded(syntax, change), f"state 36 x 40 x 1 values of {bits} bits, but its header", of_file=True)
+
+
+@pytest.mark.parametrize("syntax", SIZE)
+@pytest.mark.parametrize("bits", [8, 24, 32, 64])
+def test_compressed_pixels_in_other_bits_than_a_decoder_writes_are_refused_and_not_decoded(coded, syntax, bits):
+    folder = coded(syntax, bytes)
+    for path in folder.iterdir():
+        dataset = dcmread(path)
+        dataset.BitsAllocated = bits
+        dataset.save_as(path)
+    assert_refused(folder, f"values of 16 bits, but its header 36 x 40 x 1 of {bits} bits, which can be 8 or 16")
 
 
 @pytest.mark.parametrize("syntax", SIZE)
@@ -86,19 +114,19 @@ def test_every_size_before_the_pixels_counts():
         b"\xff\xf7\0\x0b\x10\xff\xff\xff\xff\1\1\x11\0",
     )
     scan = b"\xff\xda\0\x08"
-    assert _size_of_jpeg(start + size + scan) == {(36, 40, 1)}
-    assert _size_of_jpeg(start + b"\xff\xfe\0\x04ab" + b"\xff" + size + other + scan) == {
-        (36, 40, 1),
-        (65535, 65535, 1),
+    assert _stated_by_jpeg(start + size + scan) == {(36, 40, 1, 16)}
+    assert _stated_by_jpeg(start + b"\xff\xfe\0\x04ab" + b"\xff" + size + other + scan) == {
+        (36, 40, 1, 16),
+        (65535, 65535, 1, 16),
     }
     for broken in (b"", b"ab", start, start + scan, start + b"\xff\xc3\0\0" + scan, start + size):
         with pytest.raises((ValueError, struct.error)):
-            _size_of_jpeg(broken)
-    fields = struct.pack(">HHIIIIIIIIH", 41, 0, 40, 36, 0, 0, 40, 36, 0, 0, 1)
+            _stated_by_jpeg(broken)
+    fields = struct.pack(">HHIIIIIIIIHB", 41, 0, 40, 36, 0, 0, 40, 36, 0, 0, 1, 128 + 15)
     codestream = b"\xff\x4f\xff\x51" + fields
-    assert _size_of_jpeg_2000(codestream) == {(36, 40, 1)}
+    assert _stated_by_jpeg_2000(codestream) == {(36, 40, 1, 16)}
     large = codestream[:8] + b"\x7f" + codestream[9:]
-    assert len(_size_of_jpeg_2000(b"\0\0\0\x0cjP  " + codestream + large)) == 2
+    assert len(_stated_by_jpeg_2000(b"\0\0\0\x0cjP  " + codestream + large)) == 2
     for broken in (b"", b"jP  ", codestream[:30]):
         with pytest.raises((ValueError, struct.error)):
-            _size_of_jpeg_2000(broken)
+            _stated_by_jpeg_2000(broken)
