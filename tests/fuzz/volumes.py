@@ -175,7 +175,8 @@ def _other_element(rng: np.random.Generator, data: bytes) -> bytes:
     dataset, keyword = dcmread(io.BytesIO(data)), (*_ELEMENTS, *["PixelData"] * 8)[rng.integers(len(_ELEMENTS) + 8)]
     kind = dictionary_VR(keyword)
     if keyword == "PixelData":
-        value = mutated(rng, dataset.PixelData) + b"\0"
+        pixels = dataset.PixelData
+        value = pixels[:16] + mutated(rng, pixels[16:]) + b"\0"  # pydicom writes no fragments without their start
         dataset["PixelData"]._value = value[: len(value) // 2 * 2]
     elif keyword in dataset and rng.integers(6) == 0:
         del dataset[keyword]
