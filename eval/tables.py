@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.shown_text import for_terminal
+from ct_rate_pairs.whole_files import write_whole
 
 
 def format_markdown(lines: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -33,7 +34,7 @@ def write_csv(lines: Sequence[Sequence], path: str | Path) -> None:
 
 def write_table(results: Mapping[str, Mapping], lines: Sequence[Sequence[str]], out: Path) -> None:
     """Writes `results.json` and `table.md` to the folder `out`, and prints the table."""
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     write_markdown(lines, out / "table.md")
     print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
 

@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainingArguments
 from ct_rate_pairs.hub_errors import explain
 from ct_rate_pairs.json_files import JSONFileError, read_json
 from ct_rate_pairs.json_schemas import TrainerState
+from ct_rate_pairs.whole_files import write_whole
 
 from .guard import ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
@@ -133,7 +134,7 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         raise PublishError(f"The checkpoint in {repo_id} cannot be used. {error}") from error
     folder = Path(output_dir) / f"checkpoint-{state['global_step']}"
     shutil.copytree(fetched, folder, ignore=shutil.ignore_patterns(STATE, ".gitattributes"), dirs_exist_ok=True)
-    (folder / STATE).write_text(json.dumps(state, indent=2))  # last, as Trainer has it
+    write_whole(folder / STATE, json.dumps(state, indent=2))  # last, as Trainer has it
     return str(folder)
 
 

@@ -30,6 +30,7 @@ from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.whole_files import write_whole
 
 from .hub_files import base_of, find_file
 
@@ -149,7 +150,7 @@ def write_row_settings(settings: RowSettings | None, folder: str | Path) -> None
     content, weights = settings.content() if settings else None, Path(folder, ADAPTER_WEIGHTS)
     Path(folder).mkdir(parents=True, exist_ok=True)  # FSDP may save its shards later
     if content:
-        Path(folder, FILE).write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(Path(folder, FILE), json.dumps(content, indent=2) + "\n")
     if weights.is_file():
         with safe_open(weights, "pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118

@@ -37,6 +37,7 @@ from ct_rate_pairs.trainer.chat_template import DEFAULTS, without_thought
 from ct_rate_pairs.trainer.generation import MOST_CUT, Written
 from ct_rate_pairs.trainer.pair_collator import MM_PER_SECOND
 from ct_rate_pairs.trainer.row_checks import depths_of
+from ct_rate_pairs.whole_files import write_whole
 
 from .montage import montage, with_layout
 from .store import append_predictions, resume_predictions
@@ -532,7 +533,7 @@ def write_endpoint_predictions(
 
 def write_failures(failures: dict[str, dict], path: Path) -> None:
     """Writes `failures.json` beside the file of reports `path`."""
-    (path.parent / "failures.json").write_text(to_json(failures, indent=2) + "\n")
+    write_whole(path.parent / "failures.json", to_json(failures, indent=2) + "\n")
 
 
 def count_failures(failures: dict[str, dict]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
+from ct_rate_pairs.whole_files import write_whole
 
 from .provenance import check_provenance, provenance_path
 
@@ -164,7 +165,7 @@ def write_challenge_file(predictions: dict[str, str], path: str | Path) -> None:
         "generated_reports": reports,
         "version": {"major": 1, "minor": 0},
     }
-    Path(path).write_text(to_json(content, indent=2) + "\n")
+    write_whole(path, to_json(content, indent=2) + "\n")
 
 
 def write_predictions(
@@ -256,12 +257,13 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
         content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1
         if content[whole:] and _is_whole(content[whole:]):
-            path.write_bytes(content + b"\n")
+            with path.open("ab") as file:  # nothing that is there is written again: the disk may be full
+                file.write(b"\n")
         else:
             path.touch()
             os.truncate(path, whole)
         if provenance is not None:
-            provenance_path(path).write_text(json.dumps(provenance, indent=2) + "\n")
+            write_whole(provenance_path(path), json.dumps(provenance, indent=2) + "\n")
     state.wait_for_everyone()
     done = read_predictions(path)
     state.wait_for_everyone()  # so that no process reads what the main process appends next

@@ -30,6 +30,7 @@ from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import format_intervals, format_looking, format_table
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning
+from ct_rate_pairs.whole_files import write_whole
 
 
 def score_predictions(
@@ -238,7 +239,7 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         plot_calibration(
             result["confidence"], np.array(result["ranks"]["pmi"]) == 1, out / "figures" / "calibration.png"
         )
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     if looking:
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
     known = model["n"] - model.get("cut_unknown", 0)

@@ -1,11 +1,12 @@
 """Reports of many scans, each in its own folder. An interrupted batch can be continued."""
 
+import logging
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
 from ct_rate_pairs.json_schemas import Failures
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.slicing import VolumeError
@@ -13,6 +14,8 @@ from ct_rate_pairs.volumes.slicing import VolumeError
 from .files import finished_reports, report_key, save, write_json
 from .reporter import CUT, Reporter
 
+
+logger = logging.getLogger(__name__)
 
 # No longer than CT-RATE's names, so that the name of a person or a date does not match.
 CT_RATE_NAME = re.compile(r"(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2}")
@@ -43,7 +46,7 @@ def report_batch(
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
-    earlier = read_json(listed, Failures) if listed.exists() else []
+    earlier = earlier_failures(listed)
     # A scan keeps its name. A scan that cannot be opened has no digest, and is named by its number.
     names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
     failures: list[dict] = []
@@ -75,6 +78,18 @@ def report_batch(
     if cut := [name for name in done if read_json(out / name / "report.json").get("cut")]:
         print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({', '.join(cut)}). {CUT}")
     return failures
+
+
+def earlier_failures(listed: Path) -> list[dict]:
+    """The failures of an earlier call; none, and a warning, if the file is empty or cut."""
+    if not listed.exists():
+        return []
+    try:
+        earlier = read_json(listed)
+    except JSONFileError as error:
+        logger.warning("%s It is written again.", error)
+        return []
+    return check_json(earlier, Failures, listed)
 
 
 def for_command_line(error: VolumeError) -> str:

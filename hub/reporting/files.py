@@ -1,17 +1,22 @@
 """The files of a report: Markdown, JSON, and a sheet of slices."""
 
+import logging
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.json_files import check_json, read_json
+from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
 from ct_rate_pairs.json_schemas import FinishedReport
 from ct_rate_pairs.shown_text import for_markdown, to_json
 from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest
+from ct_rate_pairs.whole_files import write_whole
 
 from .reporter import CUT, Reporter, ScanReport
 from .sheet import plot_sheet
+
+
+logger = logging.getLogger(__name__)
 
 
 def format_report(report: ScanReport) -> str:
@@ -68,15 +73,13 @@ def save(report: ScanReport, folder: Path, key: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
     plot_sheet(report, folder / "sheet.png")
-    (folder / "report.md").write_text(format_report(report), encoding="utf-8")
+    write_whole(folder / "report.md", format_report(report))
     write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
 
 
 def write_json(values: dict | list, path: Path) -> None:
     """Writes a JSON file. After an interruption the file is complete, or it is the old one."""
-    part = path.with_suffix(".part")
-    part.write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, to_json(values, indent=2) + "\n")
 
 
 def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
@@ -93,12 +96,18 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
     """
     Maps the name of each scan that an earlier batch in `out` has finished to its [`report_key`].
 
+    A report that is empty or cut does not count as finished, and is told.
+
     Raises:
         `ValueError`: if another model, another version of the model or another program wrote these reports.
     """
     done = {}
     for path in out.glob("*/report.json"):
-        report = read_json(path)
+        try:
+            report = read_json(path)
+        except JSONFileError as error:
+            logger.warning("%s Its scan is reported again.", error)
+            continue
         if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
             raise ValueError(
                 f"{path} is no report of this command, without {sorted(missing)}: choose another --output_dir."

@@ -228,6 +228,20 @@ def test_a_report_of_something_else_is_named(reader_dir, batch, tmp_path, capfd)
     assert "report.json is no report of this command, without ['digest'" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"model": "x"', b"\xff"])
+def test_what_a_full_disk_has_cut_is_told_and_mended_by_the_same_command(reader_dir, batch, tmp_path, caplog, damage):
+    out = tmp_path / "out"
+    assert order(reader_dir, out, batch) == 1
+    whole = {name: (out / name / "report.json").read_text() for name in ("scan-001", "scan-003")}
+    (out / "scan-001" / "report.json").write_bytes(damage)
+    (out / "failures.json").write_bytes(damage)
+    assert order(reader_dir, out, batch) == 1
+    assert "scan-001/report.json is not JSON" in caplog.text and "failures.json is not JSON" in caplog.text
+    assert json.loads((out / "scan-001" / "report.json").read_text())["text"] == json.loads(whole["scan-001"])["text"]
+    assert (out / "scan-003" / "report.json").read_text() == whole["scan-003"]
+    assert len(json.loads((out / "failures.json").read_text())) == 1
+
+
 def test_a_name_in_the_list_of_failures_is_no_way_out_of_the_folder(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
     out.mkdir()
