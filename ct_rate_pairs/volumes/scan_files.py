@@ -51,9 +51,15 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
         patient.
 
     Raises:
-        `VolumeError`: if the scan cannot be read, is not an upright and regular CT volume, or has several series that
-            fit. The message holds no part of the path and nothing about the patient.
+        `VolumeError`: if `series` is no whole number, if the scan cannot be read, is not an upright and regular CT
+            volume, or has several series that fit. The message holds no part of the path and nothing about the
+            patient.
     """
+    if series is not None and (isinstance(series, bool) or not isinstance(series, (int, np.integer))):
+        raise VolumeError(
+            f"{_NAME}: series is {series!r}, which is no whole number. Give a number as an error lists it, such as "
+            "series=1."
+        )
     try:
         with refusals(_NAME):
             return _read(Path(path), series)
@@ -71,7 +77,7 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_zip(path, series)
     is_named = name.endswith((".nii", ".nii.gz", ".mha"))
     if not is_named and _is_dicom(path):
-        return _read_dicom([partial(open_file, _NAME, path)], series)
+        return _read_dicom([(path, partial(open_file, _NAME, path))], series)
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
@@ -133,7 +139,9 @@ def _read_folder(path: Path, series: int | None) -> Volume:
             f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, pipes or devices, so slices "
             "may be missing. Copy the files that they stand for (cp -L)."
         )
-    return _read_dicom([partial(open_file, _NAME, file) for file in files], series)
+    if len(files) == 1 and files[0].name.lower().endswith((".nii", ".nii.gz", ".mha", ".zip")):
+        return _read(files[0], series)  # a volume in a folder of its own
+    return _read_dicom([(file, partial(open_file, _NAME, file)) for file in files], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -147,7 +155,9 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             _check_entries(entries)
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
             meant = _without_links(archive, meant)
-            return _read_dicom([partial(archive.open, entry) for entry in meant], series)
+            return _read_dicom(
+                [(PurePosixPath(entry.filename), partial(archive.open, entry)) for entry in meant], series
+            )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
 
@@ -204,7 +214,7 @@ def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> 
     return [entry for entry in entries if entry not in links]
 
 
-def _read_dicom(files: list[Callable[[], BinaryIO]], series: int | None) -> Volume:
+def _read_dicom(files: list[tuple[PurePath, Callable[[], BinaryIO]]], series: int | None) -> Volume:
     stack = _dicom_reader().read_series(files, series)
     grid = Grid.of_matrix("its series", stack.affine[:3, :3])
     return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
@@ -274,7 +284,7 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 
 
 def _study_of(file: Path) -> str | None:
-    """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for a file without DICOM's preamble."""
+    """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for what does not begin like DICOM."""
     try:
         if not _is_dicom(file):
             return None
@@ -284,8 +294,10 @@ def _study_of(file: Path) -> str | None:
 
 
 def _is_dicom(file: Path) -> bool:
+    """Whether a file begins like DICOM, with its preamble or without."""
     with open_file(_NAME, file) as opened:
-        return opened.read(132)[128:] == b"DICM"
+        start = opened.read(132)
+    return start[128:] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08")
 
 
 def digest(scan: Path) -> str:

@@ -121,7 +121,7 @@ def enhanced(datasets: list[Dataset]) -> Dataset:
 
 def read(folder: Path, number: int | None = None, reverse: bool = False) -> Stack:
     paths = sorted((path for path in folder.rglob("*") if path.is_file()), reverse=reverse)
-    return read_series([partial(open, path, "rb") for path in paths], number)
+    return read_series([(path, partial(open, path, "rb")) for path in paths], number)
 
 
 def hu(stack: Stack) -> np.ndarray:

@@ -1,12 +1,14 @@
 """
 Reads the headers of DICOM images: one header per file, or one per frame of an Enhanced CT.
 
-No message may name a patient. So only the elements in `_TEXTS` and `_NUMBERS` are read, and no message quotes the name
-of a file, a UID, or pydicom's words about a value.
+No message may name a patient. So no message quotes the name of a file, a UID, pydicom's words about a value, or a
+value that is neither a number nor one of known words.
 """
 
+import hashlib
 import io
 import logging
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,18 +16,22 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_VR
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.filereader import read_dataset, read_partial, read_preamble
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
 )
+from pydicom.valuerep import VR
 
 from ..files import limited
 from ..slicing import VolumeError
@@ -36,29 +42,37 @@ Header = dict[str, object]
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _TEXTS = (
+    "AcquisitionDate",
     "AcquisitionDateTime",
     "AcquisitionTime",
+    "ContentDate",
     "ContentTime",
+    "ContrastBolusAgent",
     "ConvolutionKernel",
+    "FilterType",
     "FrameOfReferenceUID",
+    "FrameReferenceDateTime",
     "ImageType",
     "IrradiationEventUID",
     "LossyImageCompression",
     "Modality",
+    "PatientPosition",
     "PhotometricInterpretation",
     "RescaleType",
+    "ScanOptions",
     "SeriesInstanceUID",
     "SOPClassUID",
     "StackID",
     "StudyInstanceUID",
+    "VolumeBasedCalculationTechnique",
 )
 # Elements with numbers, and how many numbers each element must hold. `PLANE` is equal in all slices of a volume.
 PLANE = {"ImageOrientationPatient": 6, "PixelSpacing": 2, "Rows": 1, "Columns": 1}
 SCALE = {"RescaleSlope": 1, "RescaleIntercept": 1, "BitsAllocated": 1, "PixelRepresentation": 1}
-REQUIRED = {**PLANE, **SCALE, "ImagePositionPatient": 3}
+REQUIRED = {**PLANE, **SCALE, "ImagePositionPatient": 3, "BitsStored": 1, "SamplesPerPixel": 1}
 _OPTIONAL = {
     "AcquisitionNumber": 1,
-    "BitsStored": 1,
+    "GantryDetectorTilt": 1,
     "HighBit": 1,
     "InstanceNumber": 1,
     "KVP": 1,
@@ -66,54 +80,77 @@ _OPTIONAL = {
     "NumberOfFrames": 1,
     "PixelPaddingRangeLimit": 1,
     "PixelPaddingValue": 1,
+    "ReconstructionDiameter": 1,
     "SeriesNumber": 1,
     "SliceThickness": 1,
     "SpacingBetweenSlices": 1,
     "TemporalPositionIdentifier": 1,
+    "TemporalPositionIndex": 1,
+    "TemporalPositionTimeOffset": 1,
     "TriggerTime": 1,
 }
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+# All short elements that say how and when an image was made. Slices are compared by them, whatever they mean.
+_GROUPS = (0x0008, 0x0010, 0x0018, 0x0020)
+_LONG = ("LT", "OB", "OB or OW", "OD", "OF", "OL", "OV", "OW", "ST", "UC", "UN", "UR", "UT")
+_COMPARED = [tag for tag, entry in DicomDictionary.items() if tag >> 16 in _GROUPS and entry[0] not in _LONG]
+_READ = {*_COMPARED, *(tag_for_keyword(keyword) for keyword in (*REQUIRED, *_OPTIONAL, *_FRAMES, *_TEXTS))}
+_AT_PIXELS = {tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")}
+_PIXELS = 0x0028  # the group of elements that say how pixels are stored: each slice may have its own
 # What a frame of an Enhanced CT calls elements that an image of its own calls otherwise.
 _OF_FRAMES = {
     "FrameAcquisitionDateTime": "AcquisitionDateTime",
     "FrameAcquisitionNumber": "AcquisitionNumber",
     "FrameType": "ImageType",
-    "TemporalPositionIndex": "TemporalPositionIdentifier",
 }
+_MOST_COMPARED = 64  # bytes of a value to compare; a longer one is hashed
+_NUMBERS = {1: "a number", 2: "two numbers", 3: "three numbers", 6: "six numbers"}
 _LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
+_MOST_FIRST = 2**16  # bytes of the first element of a file without preamble
 _MOST_HEADER = (
     2**25
 )  # bytes that are read of the elements before the pixels: 4,000 frames of an Enhanced CT have 16 MB
 _MOST_BESIDE = 2**26  # bytes of a file beside its pixels, which are passed over
 
 
-def read_headers(count: int, file: DicomFile) -> list[Header]:
+def read_headers(count: int, file: DicomFile) -> list[Header] | None:
     """
     The header of each image in a file: the elements that are needed, `"file"`, which opens the file again, its number
     `"count"`, how many `"frames"` it has, the number of the `"frame"` in it, from 0, `"Multiframe"`, the file's number
-    once more if it holds several frames, and the transfer `"syntax"`. Empty if the file holds no DICOM image.
+    once more if it holds several frames, and the transfer `"syntax"`. Empty for a DICOM file without an image, and
+    `None` for a file that is not DICOM.
     """
     with unquoted(f"file {count} of the scan is damaged"), file() as opened:
-        try:
-            meta, plain, _ = _read_meta(count, opened, _MOST_HEADER)
-        except InvalidDicomError:
-            return []
-        dataset = dcmread(
+        lacking = _lacking(opened)
+        if lacking is None:
+            return None
+        meta, plain, _ = _read_meta(count, opened, _MOST_HEADER)
+        at_pixels = []
+        dataset = read_partial(
             _header_of(count, plain),
-            stop_before_pixels=True,
-            specific_tags=[*_TEXTS, *REQUIRED, *_OPTIONAL, *_FRAMES],
+            lambda tag, *_: tag in _AT_PIXELS and at_pixels.append(tag) is None,
+            specific_tags=_READ,
         )
+        if lacking and "SOPClassUID" not in dataset:
+            return None  # it only begins like DICOM
         if "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
             # A truncated CT slice is an error: the volume must not silently lack a slice.
-            if meta.get("MediaStorageSOPClassUID", CTImageStorage) in CT_CLASSES:
+            kind = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or CTImageStorage
+            if kind in CT_CLASSES:
                 raise VolumeError(f"file {count} of the scan is damaged: a truncated CT slice. Export it again.")
             return []
         syntax = str(meta.get("TransferSyntaxUID", ""))
         frames = _frames_of(count, dataset) if dataset.get("SOPClassUID") in CT_CLASSES else [dataset]
-        of_file = {"file": file, "count": count, "frames": len(frames), "syntax": syntax}
+        of_file = {
+            "file": file,
+            "count": count,
+            "frames": len(frames),
+            "syntax": syntax,
+            "has_pixels": at_pixels != [],
+        }
         if len(frames) > 1:
             of_file["Multiframe"] = float(count)
-        return [_header(image) | of_file | {"frame": frame} for frame, image in enumerate(frames)]
+        return [_header(count, image) | of_file | {"frame": frame} for frame, image in enumerate(frames)]
 
 
 def study_of(file: DicomFile) -> str | None:
@@ -153,8 +190,10 @@ def _header_of(count: int, opened: BinaryIO) -> BinaryIO:
 def _read_meta(count: int, opened: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
     """
     The file's meta information, the file from its start, and whether that is the whole file: a deflated file is
-    inflated to `most` bytes.
+    inflated to `most` bytes. What a file lacks before its first element is put there, and `most` bytes behind it.
     """
+    if lacking := _lacking(opened):
+        opened = io.BytesIO(lacking + opened.read(most))
     header = _header_of(count, opened)
     read_preamble(header, force=False)
     meta = read_dataset(header, False, True, stop_when=lambda tag, *_: tag.group != 2)
@@ -172,6 +211,29 @@ def _read_meta(count: int, opened: BinaryIO, most: int) -> tuple[Dataset, Binary
     return meta, io.BytesIO(start + inflated), inflater.eof
 
 
+def _lacking(opened: BinaryIO) -> bytes | None:
+    """
+    What a file lacks before its first element: nothing, DICOM's preamble, or the preamble and a meta information that
+    tells the transfer syntax. `None` if it does not begin as DICOM files do.
+    """
+    start = opened.read(132)
+    opened.seek(0)
+    preamble = bytes(128) + b"DICM"
+    is_explicit = start[4:6].decode("latin-1") in list(VR)
+    if start[128:] == b"DICM":
+        return b""
+    if start[:2] == b"\x02\0" and is_explicit:
+        return preamble
+    if start[:2] == b"\x08\0" and (is_explicit or int.from_bytes(start[4:8], "little") < _MOST_FIRST):
+        syntax = ExplicitVRLittleEndian if is_explicit else ImplicitVRLittleEndian
+    elif start[:2] == b"\0\x08" and is_explicit:
+        syntax = ExplicitVRBigEndian
+    else:
+        return None
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    return preamble + b"\x02\0\x10\0UI" + len(value).to_bytes(2, "little") + value
+
+
 def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
     """
     The frames of an Enhanced CT: the elements of the file, and over them those of the functional groups that all
@@ -185,13 +247,17 @@ def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
             f"file {count} of the scan is damaged: NumberOfFrames is {dataset.get('NumberOfFrames', 1)}, but "
             f"PerFrameFunctionalGroupsSequence describes {len(own)} frames. Export the series again."
         )
+    # Elements are copied as they were read: one that is not needed may hold what is no value.
+    of_file = {tag: dataset.get_item(tag) for tag in tuple(dataset.keys()) if keyword_for_tag(tag) not in _FRAMES}
     frames = []
     for number, group in enumerate(own, start=1):
         frame = Dataset()
-        frame.update({element.tag: element for element in dataset if element.keyword not in _FRAMES})
+        frame.update(of_file)
         for element in (element for groups in (*shared, group) for element in groups):
             if element.VR == "SQ" and len(element.value) == 1:
                 frame.update(element.value[0])
+            else:
+                frame[element.tag] = element  # such as several contrast agents: only to compare
         for theirs, keyword in _OF_FRAMES.items():
             if theirs in frame:
                 frame.add_new(keyword, dictionary_VR(keyword), frame[theirs].value)
@@ -202,18 +268,58 @@ def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
     return frames
 
 
-def _header(image: Dataset) -> Header:
-    header = {keyword: str(image.get(keyword, "")).strip() for keyword in _TEXTS}
+def _header(count: int, image: Dataset) -> Header:
+    header = {"Compared": _compared(image), "Unreadable": {}}  # before values are converted
+    header |= {keyword: str(image.get(keyword, "")).strip() for keyword in _TEXTS}
     for keyword, size in {**REQUIRED, **_OPTIONAL}.items():
         try:
             numbers = np.atleast_1d(np.array(image.get(keyword), dtype=float))
         except (TypeError, ValueError):
             if keyword in REQUIRED:
-                raise
+                stored = _shown(image, keyword)
+                point = " DICOM writes decimals with a point." if "," in stored else ""
+                raise VolumeError(
+                    f"file {count} of the scan: {keyword} is {stored}, which is not {_NUMBERS[size]}.{point} "
+                    "Correct it (dcmodify -m), or export the series again."
+                ) from None
             continue  # as if it were not there
         if numbers.size == size and (np.abs(numbers) < _LARGEST).all():
             header[keyword] = numbers if size > 1 else float(numbers[0])
+        elif keyword in image:
+            header["Unreadable"][keyword] = _shown(image, keyword)
     return header
+
+
+def _shown(image: Dataset, keyword: str) -> str:
+    """The value of an element of numbers, for a message. What may be a word is not shown."""
+    element = image.get_item(keyword)
+    value = "" if element is None else element.value
+    if isinstance(value, bytes):
+        text = value.decode("latin-1").strip(" \0")
+    else:
+        text = "\\".join(map(str, value if isinstance(value, MultiValue) else [value]))
+    if re.fullmatch(r"[-+\d.,;:eE\s\\'/]{0,80}", text):
+        return repr(text).replace("\\\\", "\\") if text else "empty"
+    return f"a text of {len(text)} characters"
+
+
+def _compared(image: Dataset) -> dict[str, bytes]:
+    """The elements that say how and when an image was made, by keyword, as they are stored: only to compare them."""
+    compared = {}
+    for tag in tuple(image.keys()):
+        if (keyword := keyword_for_tag(tag)) and tag.group != _PIXELS and keyword not in _FRAMES:
+            value = image.get_item(tag).value
+            if not isinstance(value, bytes):
+                is_sequence = isinstance(value, Sequence)
+                value = str([sorted(_compared(item).items()) for item in value] if is_sequence else value).encode()
+            value = (value or b"").strip(b" \0")
+            if value:
+                compared[keyword] = value if len(value) <= _MOST_COMPARED else hashlib.sha256(value).digest()
+    # One of its numbers counts the slices.
+    indices = np.atleast_1d(image.get("DimensionIndexValues", [])) if "DimensionIndexValues" in image else []
+    for number, index in enumerate(indices, start=1):
+        compared[f"DimensionIndexValues ({number} of {len(indices)})"] = b"%d" % index
+    return compared
 
 
 @contextmanager

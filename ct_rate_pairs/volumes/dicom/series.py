@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 from pydicom.pixels import get_decoder, iter_pixels
@@ -29,17 +30,41 @@ _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written a
 _KERNEL = re.compile(
     r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
 )
-# Words of a RescaleType in HU, and words that may stand beside them. The standard itself has a misspelling.
-_HU = re.compile(r"hus?|hou?nd?sf(ie|ei|e|i)ld(scale|units?)?")
-_BESIDE_HU = re.compile(r"units?|scale|values?|ct|numbers?|einheit(en)?|unit[ée]s?|unidad(es)?")
+# Words of a RescaleType in HU, and words that may stand beside them. The standard itself has a misspelling. Other
+# languages have UH, HE, JH or HÜ.
+_HU = re.compile(r"hus?|uhs?|he|jh|hü|h|hou?nd?sf(ie|ei|e|i)ld(a|scale|units?|einheit(en)?)?|хаунсфилда|亨氏单位|亨氏")
+_BESIDE_HU = re.compile(
+    r"units?|scale|values?|ct|numbers?|einheit(en)?|unit[ée]s?|unit[àa]|unidad(es)?|unidades?|eenhe(id|den)|enhe(t|ter)"
+    r"|enhed(er)?|jednostk[ai]|jednotk[ay]|birimi|ünitesi|unitesi|ед(иниц[аы]?)?|escala|skala|de|di|in|d|单位|値|值"
+)
+_CT_NUMBER = re.compile(r"ct[ _-]?(numbers?|values?|#|zahl(en)?|wert(e)?|值)")
 # Values that say something else, in upper case: the standard's terms, and units of PET. Other text might be a name.
 _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
 )
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
-# Words of ImageType for projections, and for images that dual energy computes.
-_DERIVED = re.compile(r"\b(?:MIP|MINIP|MAXIP|MAX_IP|MIN_IP|VRT|PROJECTION IMAGE|VMI|VNC|VNUE|IODINE|WATER|MATERIAL)\b")
+# Words of ImageType and VolumeBasedCalculationTechnique for projections, for maps, and for images that dual energy
+# computes: those of the standard, and those of vendors.
+_DERIVED = re.compile(
+    r"(?<![A-Z])(?:MINIP|MAXIP|MAX_IP|MIN_IP|MIP|VRT|VOLUME_RENDER|SURFACE_RENDER|PROJECTION IMAGE|MAXIMUM|MINIMUM"
+    r"|STD_DEVIATION|ADDITION|DIVISION|MULTIPLICATION|MASKED|QUANTITY|SUBTRACT(?:ION|ED)?|PERFUSION|PBV|CBF|CBV|MTT|TTP"
+    r"|TMAX|MAT_SPECIFIC|MAT_REMOVED|MAT_FRACTIONAL|MAT_MODIFIED|MAT_VALUE_BASED|EFF_ATOMIC_NUM|ELECTRON_DENSITY"
+    r"|ENERGY_PROP_WT|MD_[A-Z]{1,10}|VMI|VNC|VNUE|IODINE|WATER|CALCIUM|URIC_ACID|FAT_MAP|MATERIAL|Z_?EFF|RHO_?Z|MONO_?E|MONO(?=_?\d)"
+    r"|MONOENERGETIC|MONOCHROMATIC|EFFECTIVE_Z)(?![A-Z])"
+)
+_DERIVED_IN = ("ImageType", "VolumeBasedCalculationTechnique")
 _COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
+_MOST_TILT = 1.0  # degrees that are no tilt of the gantry
+# Where the table lies, in LPS, by the end of PatientPosition (such as HFS): an image as scanned shows it below.
+_TABLE = {"S": (0, 1, 0), "P": (0, -1, 0), "DR": (-1, 0, 0), "DL": (1, 0, 0)}
+_BELOW = np.cos(np.radians(60.0))  # smallest cosine between that direction and the one that an image shows below
+# Suffixes of files that may lie beside images. Other suffixes could be a part of a name.
+_SUFFIXES = re.compile(
+    r"(\.nii|\.mha|\.mhd|\.nrrd|\.tar|\.dcm)?\.(nii|gz|mha|mhd|raw|hdr|img|nrrd|zip|7z|rar|tar|tgz|bz2|xz|zst|txt|csv|tsv|json"
+    r"|xml|html?|pdf|jpe?g|png|bmp|tiff?|gif|md|log|ini|inf|exe|bat|db|dat|bin|h5|npy|npz|pt|pkl|docx?|xlsx?|dcm|ima|dicom)"
+)
+_SHORT, _MOST_SHOWN = 2, 8  # letters of a word, and characters in all, that are no name
+_OF_DICOM = (".dcm", ".ima", ".dicom")
 
 
 @dataclass
@@ -67,15 +92,15 @@ class Stack:
     intercept: float
 
 
-def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
+def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None = None) -> Stack:
     """
     Read one series of DICOM images. Files that are not DICOM, not images, or no slices of the volume (localizers,
     pages with the dose, a coronal image) are left out and counted in a warning. So are the other series, where one is
     chosen.
 
     Args:
-        files (`Iterable[Callable[[], BinaryIO]]`):
-            One function per file, which opens the file. The order does not matter.
+        files (`Iterable[tuple[PurePath, Callable[[], BinaryIO]]]`):
+            The path of each file, which is never shown, and a function that opens the file. The order does not matter.
         number (`int`, *optional*):
             Number of the series, from 1, as an error message lists them. It is needed unless exactly one series is an
             axial CT. Several acquisitions in one series (phases, reconstructions) are listed as a series each.
@@ -84,10 +109,11 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
         [`Stack`]: the stored values, if all slices share slope and intercept; otherwise HU in float32.
 
     Raises:
-        `VolumeError`: if a file is truncated, if no series or more than one series fits, or if the chosen series is
-            not a regular, upright stack of CT slices in HU. Such a series has, for example, another modality, another
-            photometric interpretation, frames without positions, a compression that cannot be decoded, missing slices,
-            two slices at one place, a gantry tilt, or a declared padding that cannot be told from tissue.
+        `VolumeError`: if a file is truncated, or is no DICOM though it is named as the images are, if no series or
+            more than one series fits, or if the chosen series is not a regular, upright stack of CT slices in HU. Such
+            a series has, for example, another modality, another photometric interpretation, frames without positions,
+            a compression that cannot be decoded, missing slices, two slices at one place, a gantry tilt, or a declared
+            padding that cannot be told from tissue.
     """
     every = _series(files)
     name, headers = _choose(every, number)
@@ -95,8 +121,11 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
     places, spacing = order_slices(name, headers)
     if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
         logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
-    if derived := sorted({word for h in headers for word in _DERIVED.findall(h["ImageType"].upper())}):
+    if derived := sorted(
+        {word for h in headers for keyword in _DERIVED_IN for word in _DERIVED.findall(h[keyword].upper())}
+    ):
         logger.warning("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
+    _tell_contradictions(name, headers)
     if differing := joined(headers):
         logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
     stored, slope, intercept = _read_voxels(name, headers, places)
@@ -112,17 +141,22 @@ def read_series(files: Iterable[DicomFile], number: int | None = None) -> Stack:
 
 def _series(files: Iterable[DicomFile]) -> list[Part]:
     """The stacks of slices, sorted by the numbers of their series."""
-    groups, count, passed = defaultdict(list), 0, 0
-    for count, file in enumerate(files, start=1):
+    groups, count, named, others, passed = defaultdict(list), 0, set(), [], Counter()
+    for count, (path, file) in enumerate(files, start=1):
         headers = read_headers(count, file)
-        passed += not headers
-        for header in headers:
+        if headers is None:
+            others.append((count, path, file))
+        elif not headers:
+            passed["DICOM without an image, such as a report"] += 1
+        else:
+            named.add(_form(path))
+        for header in headers or []:
             groups[header["SeriesInstanceUID"]].append(header)
     if not groups:
-        raise VolumeError(
-            f"the scan: no DICOM image among its {count} files. Give the folder or zip of one CT series, whose files "
-            "have DICOM's preamble (128 bytes, then DICM). Unpack a zip of a volume in another format."
-        )
+        raise VolumeError(f"the scan: no DICOM image among its {count} files{_what_else([o[1] for o in others])}")
+    for number, path, file in others:
+        _check_other(number, path, file, named)
+    passed += Counter(map(_suffix, (path for _, path, _ in others)))
     aside = Counter()
     for uid, headers in groups.items():
         groups[uid], kinds = set_aside(headers)
@@ -132,13 +166,72 @@ def _series(files: Iterable[DicomFile]) -> list[Part]:
         raise VolumeError(f"the scan: only localizers among its {count} files. Give the files of a CT series.")
     aside["localizers"] += sum(len(groups.pop(uid)) for uid in localizers)
     if passed:
-        logger.warning("%d of the scan's %d files are not DICOM images and were skipped.", passed, count)
+        listed = ", ".join(f"{number} {kind}" for kind, number in sorted(passed.items()))
+        logger.warning(
+            "%d of the scan's %d files are not DICOM images and were skipped: %s.", passed.total(), count, listed
+        )
     if +aside:
         listed = ", ".join(f"{kind} ({number})" for kind, number in (+aside).items())
         logger.warning("Images of the scan that are no slices of a volume were skipped: %s.", listed)
     # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
     return [part for uid in sorted(groups, key=lambda uid: (numbers[uid], uid)) for part in stacks_of(groups[uid])]
+
+
+def _suffix(path: PurePath) -> str:
+    """The kind of a file that is not DICOM, by its suffix."""
+    found = _SUFFIXES.search(path.name.lower())
+    is_known = found and found.end() == len(path.name)
+    return found[0] if is_known else "of another suffix" if path.suffix else "without a suffix"
+
+
+def _form(path: PurePath) -> tuple[PurePath, str]:
+    """What files that belong together have in common: their folder, and their name without its numbers."""
+    return path.parent, re.sub(r"\d+", "0", path.name.lower())
+
+
+def _check_other(number: int, path: PurePath, file: DicomFile, named: set[tuple[PurePath, str]]) -> None:
+    """Refuses a file that is not DICOM, but whose name is like those of images, whose forms are in `named`."""
+    folder, form = _form(path)
+    beside = [other for parent, other in named if parent == folder]
+    suffixes = {PurePath(other).suffix for other in beside}
+    is_numbered = not path.suffix and "" in suffixes and re.search(r"\d", path.name) is not None
+    of_dicom = any(suffix.lower() in _OF_DICOM for suffix in path.suffixes)
+    with file() as opened:
+        start = opened.read(512)
+    is_like = form in beside or (path.suffix and path.suffix.lower() in suffixes) or is_numbered or of_dicom
+    is_empty_beside = not start and not path.suffix and "" in suffixes
+    if not is_like and not is_empty_beside:
+        return
+    if start[:2] == b"\x1f\x8b":
+        raise VolumeError(
+            f"file {number} of the scan is compressed by gzip, though it is named as a DICOM image is, so a slice may "
+            "be missing. Unpack it (gunzip)."
+        )
+    what = "is empty" if not start else "is a text or a page of HTML" if b"\0" not in start else "is no DICOM"
+    raise VolumeError(
+        f"file {number} of the scan {what}, though it is named as its images are, so a slice may be missing. Export "
+        "or download it again; if it is no slice, remove it."
+    )
+
+
+def _what_else(paths: list[PurePath]) -> str:
+    """What a scan without DICOM images holds, and how to pass it."""
+    kinds = Counter(map(_suffix, paths))
+    listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    volumes = sorted(kind for kind in kinds if kind in (".nii", ".nii.gz", ".mha"))
+    ways = ["Give the folder or zip of one CT series."]
+    if volumes:
+        ways = [
+            f"Give the path of the {' or '.join(volumes)} file itself. Unpack a zip of a volume in another format."
+        ]
+    elif any(kind in (".zip",) for kind in kinds):
+        ways = ["Give the path of the .zip itself."]
+    elif packed := sorted(
+        kind for kind in kinds if kind.endswith((".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz"))
+    ):
+        ways = [f"Unpack the {' and '.join(packed)} files (such as by gunzip), or pack the folder as a .zip."]
+    return f" ({listed}). {' '.join(ways)}" if listed else f". {' '.join(ways)}"
 
 
 def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
@@ -201,18 +294,18 @@ def _check(name: str, headers: list[Header]) -> None:
             "an Enhanced CT."
         )
     if others := [h for h in headers if h["PhotometricInterpretation"].upper() != "MONOCHROME2"]:
-        shown = _shown(
-            others[0]["PhotometricInterpretation"], re.compile("MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
-        )
+        shown = _shown(others[0]["PhotometricInterpretation"], _COLOURS)
         raise VolumeError(
             f"{name}: PhotometricInterpretation is {shown} in {_where(others, headers)}, but CT in HU is MONOCHROME2. "
             "Choose the original series."
         )
     for keyword in REQUIRED:
-        if missing := sum(keyword not in h for h in headers):
+        if missing := [h for h in headers if keyword not in h]:
+            values = sorted({h["Unreadable"].get(keyword, "") for h in missing} - {""})
+            shown = f": {', '.join(values[:3])}" if values else ""
             raise VolumeError(
-                f"{name}: {keyword} is missing or unreadable in {missing} of its {len(headers)} slices. Choose the "
-                "original series, or export it again."
+                f"{name}: {keyword} is missing or unreadable in {len(missing)} of its {len(headers)} slices{shown}. "
+                "Choose the original series, or export it again."
             )
     if others := [h for h in headers if not _may_be_hu(h["RescaleType"])]:
         raise VolumeError(
@@ -224,16 +317,70 @@ def _check(name: str, headers: list[Header]) -> None:
             f"{name}: RescaleSlope is 0 in {_where(others, headers)}, so its values do not rescale to HU. Choose the "
             "original series."
         )
-    if abs(np.linalg.norm(normal_of(headers[0])) - 1) > _ROUNDING or min(headers[0]["PixelSpacing"]) <= 0:
-        raise VolumeError(f"{name}: its orientation or pixel spacing spans no plane. Export the series again.")
-    if others := [
-        h for h in headers if "BitsStored" in h and h.get("HighBit", h["BitsStored"] - 1) != h["BitsStored"] - 1
-    ]:
+    for keyword, is_bad in {
+        "ImageOrientationPatient": abs(np.linalg.norm(normal_of(headers[0])) - 1) > _ROUNDING
+        or np.abs(np.linalg.norm(headers[0]["ImageOrientationPatient"].reshape(2, 3), axis=1) - 1).max() > _ROUNDING,
+        "PixelSpacing": min(headers[0]["PixelSpacing"]) <= 0,
+    }.items():
+        if is_bad:
+            value = " ".join(f"{x:g}" for x in headers[0][keyword])
+            raise VolumeError(f"{name}: {keyword} is {value}, which spans no plane. Export the series again.")
+    _check_pixels(name, headers)
+    _check_decoders(name, headers)
+
+
+def _check_pixels(name: str, headers: list[Header]) -> None:
+    """Refuse pixels that are not there, or that are stored in another way than those of a CT."""
+    if others := [h for h in headers if not h["has_pixels"]]:
+        raise VolumeError(
+            f"{name}: PixelData is missing in {_where(others, headers)}. Export the series again, with its pixels."
+        )
+    bits = max(h["BitsAllocated"] for h in headers)
+    for keyword, legal in {
+        "SamplesPerPixel": (1,),
+        "BitsAllocated": (8, 16, 32),
+        "BitsStored": tuple(range(1, int(bits) + 1)),
+        "PixelRepresentation": (0, 1),
+    }.items():
+        if others := [h for h in headers if h[keyword] not in legal]:
+            known = f"1 to {legal[-1]}" if len(legal) > 3 else " or ".join(map(str, legal))
+            raise VolumeError(
+                f"{name}: {keyword} is {others[0][keyword]:g} in {_where(others, headers)}, but a CT has {known}. "
+                "Export the series again."
+            )
+    if others := [h for h in headers if h.get("HighBit", h["BitsStored"] - 1) != h["BitsStored"] - 1]:
         raise VolumeError(
             f"{name}: HighBit is {others[0]['HighBit']:g}, but BitsStored {others[0]['BitsStored']:g}, in "
             f"{_where(others, headers)}: its values do not lie in the lowest bits. Export the series again."
         )
-    _check_decoders(name, headers)
+
+
+def _tell_contradictions(name: str, headers: list[Header]) -> None:
+    """Tells elements that say something else than what is taken, or that should be equal in all slices."""
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        values = sorted({h[keyword] for h in headers})
+        if len(values) > 1:
+            few = [h for h in headers if h[keyword] == min(values, key=[h[keyword] for h in headers].count)]
+            logger.warning(
+                "%s: its slices have %d values of %s, from %g to %g (%g in %s). Each slice is rescaled by its own.",
+                *(name, len(values), keyword, values[0], values[-1], few[0][keyword], _where(few, headers)),
+            )
+    if tilted := [h for h in headers if abs(h.get("GantryDetectorTilt", 0.0)) > _MOST_TILT]:
+        logger.warning(
+            "%s: GantryDetectorTilt is %g degrees in %s, but by ImagePositionPatient and ImageOrientationPatient its "
+            "slices are stacked upright, and that is taken. If the series was not resampled, it is sheared.",
+            *(name, tilted[0]["GantryDetectorTilt"], _where(tilted, headers)),
+        )
+    down = headers[0]["ImageOrientationPatient"][3:]
+    for header in headers:
+        position = header["PatientPosition"].upper()
+        if re.fullmatch("(HF|FF)(S|P|DR|DL)", position) and down @ np.array(_TABLE[position[2:]]) < _BELOW:
+            logger.warning(
+                "%s: PatientPosition is %s, but ImageOrientationPatient (%s) does not show the table below, and "
+                "that is taken. If the images were not turned, front and back or left and right are wrong.",
+                *(name, position, " ".join(f"{x:g}" for x in headers[0]["ImageOrientationPatient"])),
+            )
+            break
 
 
 def _check_decoders(name: str, headers: list[Header]) -> None:
@@ -257,7 +404,7 @@ def _check_decoders(name: str, headers: list[Header]) -> None:
 def _may_be_hu(rescale_type: str) -> bool:
     """Whether RescaleType says HU, in any spelling, or nothing: `US` stands for unspecified."""
     text = rescale_type.casefold().replace(".", "").strip("\0 \t\n")
-    if text in ("", "us", "unspecified", "h u"):
+    if text in ("", "us", "unspecified", "h u") or _CT_NUMBER.fullmatch(text):
         return True
     words = re.findall(r"[^\W\d_]+", text)
     is_hu = [bool(_HU.fullmatch(word)) for word in words]
@@ -266,8 +413,14 @@ def _may_be_hu(rescale_type: str) -> bool:
 
 
 def _shown(value: str, known: re.Pattern) -> str:
-    """A value for a message, if it is a known one. Other text might be a name."""
-    return repr(value) if known.fullmatch(value.upper()) else f"an unknown word of {len(value)} characters"
+    """A value for a message, if it is a known one, or made of words too short for a name. Other text might be one."""
+    words = re.findall(r"[^\W\d_]+", value.upper())
+    is_short = all(len(word) <= _SHORT or word in ("KHU", "MHU", "NOT") for word in words)
+    if not value:
+        return "missing"
+    if known.fullmatch(value.upper()) or (is_short and len(value) <= _MOST_SHOWN and not re.search(r"\d{3}", value)):
+        return repr(value)
+    return f"an unknown word of {len(value)} characters"
 
 
 def _where(some: list[Header], headers: list[Header]) -> str:

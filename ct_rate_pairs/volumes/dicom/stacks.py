@@ -25,6 +25,12 @@ OF_ACQUISITION = (
     "KVP",
     "NominalPercentageOfCardiacPhase",
     "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "ContrastBolusAgent",
+    "PatientPosition",
+    "ReconstructionDiameter",
+    "FilterType",
+    "ScanOptions",
     "AcquisitionNumber",
     "FrameOfReferenceUID",
     "StackID",
@@ -33,8 +39,11 @@ OF_ACQUISITION = (
 )
 # A scanner counts these up from slice to slice. Where they go on at places where slices were before, another
 # acquisition begins.
-_TIMES = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime")
-_IN_ORDER = (*_TIMES, "TriggerTime", "InstanceNumber")
+_TIMES = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "FrameReferenceDateTime")
+_IN_ORDER = (*_TIMES, "TriggerTime", "TemporalPositionTimeOffset", "InstanceNumber")
+# These differ between copies of a slice.
+_OF_COPIES = ("InstanceCreationDate", "InstanceCreationTime", "InstanceCreatorUID", "SOPInstanceUID")
+_DAY = 86400.0  # seconds
 _MISSING = -1e12  # below any number
 _MOST_WOVEN = 4  # acquisitions whose slices lie between each other: times that go round more often mean something else
 _LEAST = 3  # slices of a stack whose spacing can be told
@@ -92,7 +101,44 @@ def stacks_of(headers: list[Header]) -> list[Part]:
             for apart in [_apart(whole, keyword)]
             for number, part in enumerate(apart, start=1)
         ]
-    return parts
+    return [woven for part in parts for woven in _unwoven(*part)]
+
+
+def _unwoven(headers: list[Header], words: list[str]) -> list[Part]:
+    """
+    The acquisitions whose slices lie between each other, or at the same places, and that any other element tells
+    apart: it takes a value for each acquisition. An element that varies from slice to slice does not do that.
+    """
+    normal = normal_of(headers[0])
+    compared = {keyword for header in headers for keyword in header["Compared"]}
+    if np.diff(np.sort(along_normal(headers, normal)), append=np.inf).min() <= SAME_PLACE:
+        compared -= set(_OF_COPIES)
+    for keyword in sorted(compared):
+        kinds = defaultdict(list)
+        for header in headers:
+            kinds[header["Compared"].get(keyword, b"")].append(header)
+        parts = [kinds[value] for value in sorted(kinds)]
+        if 1 < len(parts) <= _MOST_WOVEN and _are_woven(parts, normal):
+            return [
+                woven
+                for number, part in enumerate(parts, start=1)
+                for woven in _unwoven(part, [*words, f"{keyword} {number} of {len(parts)}"])
+            ]
+    return [(headers, words)]
+
+
+def _are_woven(parts: list[list[Header]], normal: np.ndarray) -> bool:
+    """Whether parts of a stack share a range, in which each part has a place of its own in each step."""
+    alongs = [along_normal(part, normal) for part in parts]
+    if min(len(along) for along in alongs) < _LEAST:
+        return False
+    if max(along.min() for along in alongs) >= min(along.max() for along in alongs):
+        return False
+    if all(_is_even(part, normal) for part in parts):
+        return True
+    order = np.argsort(np.concatenate(alongs))
+    turns = np.repeat(np.arange(len(parts)), [len(along) for along in alongs])[order]  # the part of each place
+    return bool((turns[len(parts) :] == turns[: -len(parts)]).all()) and len(set(turns[: len(parts)])) == len(parts)
 
 
 def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
@@ -167,7 +213,7 @@ def _kinds(headers: list[Header], keyword: str) -> list[list[Header]]:
     """The headers by the value of an element, in ascending order. Headers without a number come first."""
     values = [header.get(keyword, _MISSING) for header in headers]
     if keyword in _TIMES:
-        values = [float(found[0]) if (found := re.match(r"\d+(\.\d*)?", text)) else _MISSING for text in values]
+        values = _seconds(headers, keyword)
     if isinstance(values[0], str):
         kinds = defaultdict(list)
         for header, text in zip(headers, values, strict=True):
@@ -180,6 +226,31 @@ def _kinds(headers: list[Header], keyword: str) -> list[list[Header]]:
         kinds.append([headers[i] for i in left[near]])
         left = left[~near]
     return kinds
+
+
+def _seconds(headers: list[Header], keyword: str) -> list[float]:
+    """
+    The times of the slices in seconds, with their dates. Where the dates do not differ, or are not there, a scan over
+    midnight has times from both ends of the day: these count on.
+    """
+    dates, clocks = [], []
+    for header in headers:
+        text = header[keyword].replace(":", "")
+        date = text[:8] if keyword.endswith("DateTime") else header[keyword.replace("Time", "Date")]
+        found = re.match(r"(\d{4})\D?(\d\d)\D?(\d\d)", date)
+        dates.append(int(found[1]) * 372 + int(found[2]) * 31 + int(found[3]) if found else None)
+        found = re.match(r"(\d\d)(\d\d)?(\d\d(?:\.\d*)?)?", text[8 if keyword.endswith("DateTime") else 0 :])
+        clocks.append(sum(float(found[i] or 0) * unit for i, unit in enumerate((3600, 60, 1), 1)) if found else None)
+    if None in dates or len(set(dates)) == 1:
+        known = sorted({clock for clock in clocks if clock is not None})
+        if known and known[-1] - known[0] > _DAY / 2:
+            gaps = np.diff(known, append=known[0] + _DAY)
+            start = known[(int(np.argmax(gaps)) + 1) % len(known)]  # after the longest pause
+            clocks = [clock if clock is None else (clock - start) % _DAY for clock in clocks]
+        return [_MISSING if clock is None else clock for clock in clocks]
+    if not any(clock is not None for clock in clocks):
+        return [date * _DAY for date in dates]
+    return [_MISSING if clock is None else date * _DAY + clock for date, clock in zip(dates, clocks, strict=True)]
 
 
 def _word(keyword: str, number: int, part: list[Header], parts: list[list[Header]]) -> str:

@@ -547,6 +547,57 @@ def test_a_zip_of_another_volume_is_to_be_unpacked(tmp_path):
     assert_refused(tmp_path / "DOE.zip", "no DICOM image among its 1 files.*Unpack a zip of a volume")
 
 
+@pytest.mark.parametrize("name", ["DOE.nii.gz", "DOE.nii", "DOE.mha", "DOE.zip"])
+def test_a_volume_in_a_folder_of_its_own_is_read(tmp_path, name):
+    """As Kaggle unpacks a volume."""
+    folder = tmp_path / "DOE.nii.gz"
+    folder.mkdir()
+    if name == "DOE.zip":
+        packed(write(tmp_path / "d", slices(noise(), AFFINE)), folder / name)
+    elif name == "DOE.mha":
+        metaimage(noise(), AFFINE, folder / name)
+    else:
+        save(folder / name, noise(), AFFINE)
+    assert read_scan(folder).stored.shape == noise().shape[::-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("DOE.nii.gz", "DOE.csv"), r"its 2 files \(1 .csv, 1 .nii.gz\). Give the path of the .nii.gz file itself"),
+        (("DOE.zip", "DOE.txt"), r"its 2 files \(1 .txt, 1 .zip\). Give the path of the .zip itself"),
+        (("1.dcm.gz", "2.dcm.gz"), r"its 2 files \(2 .dcm.gz\). Unpack the .dcm.gz files"),
+        (("1.JANE", "2.JANE", "3"), r"its 3 files \(2 of another suffix, 1 without a suffix\). Give the folder"),
+    ],
+)
+def test_a_folder_without_dicom_tells_what_is_there_and_how_to_pass_it(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).write_bytes(b"DOE^JANE")
+    assert_refused(tmp_path, "no DICOM image among " + told)
+
+
+@pytest.mark.parametrize("series", ["1", 1.0, True, b"1", [1]])
+def test_a_series_that_is_no_whole_number_is_refused(tmp_path, series):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    assert_refused(folder, f"series is {re.escape(repr(series))}, which is no whole number.*series=1", series=series)
+    assert read_scan(folder, series=np.int64(1)).stored.shape == noise().shape[::-1]
+
+
+def test_a_folder_of_slices_without_preamble_is_a_scan(tmp_path):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    assert find_scans([folder]) == ([folder], False)
+    shape = noise().shape[::-1]
+    assert read_scan(folder).stored.shape == read_scan(packed(folder, tmp_path / "d.zip")).stored.shape == shape
+
+
+def test_a_page_in_the_place_of_a_slice_is_refused_in_a_zip_too(tmp_path):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE)[:11])
+    (folder / "DOE_JANE_1_999.dcm").write_text("<html>404")
+    assert_refused(packed(folder, tmp_path / "d.zip"), "file .* is a text or a page of HTML, though it is named as")
+
+
 def test_without_the_reader_of_dicom_a_nifti_is_read_and_the_reader_is_named(tmp_path, monkeypatch):
     """pydicom is an extra."""
     (tmp_path / "nifti").mkdir()

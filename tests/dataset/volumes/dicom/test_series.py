@@ -1,6 +1,8 @@
 """DICOM series as they come: shuffled, doubled, cut, tilted, several at once. What is read is right or refused."""
 
+import gzip
 import logging
+import re
 import warnings
 from types import SimpleNamespace
 
@@ -23,9 +25,13 @@ from helpers.marked_volume import marked_volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread, dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import (
     BasicTextSRStorage,
     EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEGLSLossless,
     MediaStorageDirectoryStorage,
     RLELossless,
@@ -78,7 +84,10 @@ def test_a_slice_that_is_there_twice_is_dropped_with_a_warning(tmp_path, caplog)
 
 @pytest.mark.parametrize(
     "keyword",
-    ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "Columns"],
+    [
+        *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+        *("Columns", "BitsStored", "SamplesPerPixel"),
+    ],
 )
 def test_a_missing_element_is_named_with_how_many_files_lack_it(tmp_path, keyword):
     datasets = series()
@@ -100,8 +109,17 @@ def test_a_missing_element_is_named_with_how_many_files_lack_it(tmp_path, keywor
             "RescaleType is 'Z_EFF' in 12 of its 12 slices .first in file 1 of the scan.*do not rescale to HU",
         ),
         ({"RescaleSlope": 0}, "RescaleSlope is 0.*do not rescale to HU"),
-        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "spans no plane"),
-        ({"PixelSpacing": [0, 0]}, "spans no plane"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "ImageOrientationPatient is 1 0 0 1 0 0, which spans no"),
+        (
+            {"ImageOrientationPatient": [2, 0, 0, 0, 0.5, 0]},
+            "ImageOrientationPatient is 2 0 0 0 0.5 0, which spans no",
+        ),
+        ({"PixelSpacing": [0, 0]}, "PixelSpacing is 0 0, which spans no plane"),
+        ({"PixelSpacing": [2]}, "PixelSpacing is missing or unreadable in 12 of its 12 slices: '2.0'"),
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "SamplesPerPixel is 3 in 12 of its 12 .*but a CT has 1"),
+        ({"BitsAllocated": 12}, "BitsAllocated is 12 in 12 of its 12 .*but a CT has 8 or 16 or 32"),
+        ({"BitsStored": 17}, "BitsStored is 17 in 12 of its 12 .*but a CT has 1 to 16"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation is 2 in 12 of its 12 .*but a CT has 0 or 1"),
         ({"NumberOfFrames": 2}, "a file holds 2 frames.*PerFrameFunctionalGroupsSequence"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "only localizers among its 12 files"),
     ],
@@ -121,6 +139,8 @@ def test_what_is_no_ct_in_hu_is_refused(tmp_path, attributes, match):
             "Hounsfield-Einheiten",
             "Unidades Hounsfield",
             "UNITES HOUNSFIELD",
+            *("UH", "uh", "U.H.", "HE", "H", "HÜ", "CT Number", "ct numbers", "CT value", "Unità Hounsfield"),
+            *("Unités Hounsfield (UH)", "Unidades Hounsfield [UH]", "Jednostki Hounsfielda", "ед. Хаунсфилда"),
             "US",
             "us",
             "",
@@ -129,15 +149,16 @@ def test_what_is_no_ct_in_hu_is_refused(tmp_path, attributes, match):
     ],
 )
 def test_hu_is_known_in_every_spelling(tmp_path, word):
-    np.testing.assert_array_equal(hu(read(write(tmp_path, series(RescaleType=word)))), marked_volume())
+    datasets = series(RescaleType=word, SpecificCharacterSet="ISO_IR 192")
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
 
 
 @pytest.mark.parametrize(
     ("word", "shown"),
     [
         *((word, repr(word)) for word in ("HU_MOD", "normalized", "Normalised", "MGML", "Z_EFF", "ED", "OD", "PCT")),
-        *((word, f"an unknown word of {len(word)} char") for word in ("DOE^JANE", "US HU", "HE", "kHU", "HU/10", "?")),
-        *((word, f"an unknown word of {len(word)} char") for word in ("not HU", "-HU", "1/HU")),
+        *((word, re.escape(repr(word))) for word in ("US HU", "kHU", "HU/10", "?", "not HU", "-HU", "1/HU", "CT/2")),
+        *((word, f"an unknown word of {len(word)} char") for word in ("DOE^JANE", "DOE", "4711-08", "HU 19450102")),
     ],
 )
 def test_other_words_are_no_hu_and_named_with_the_file(tmp_path, word, shown):
@@ -155,10 +176,52 @@ def test_other_words_of_a_closed_list_are_known_in_every_spelling(tmp_path, attr
     np.testing.assert_array_equal(hu(read(write(tmp_path, series(**attributes)))), marked_volume())
 
 
-@pytest.mark.parametrize("word", ["MIP", "VNC"])
-def test_a_projection_or_a_computed_image_is_told(tmp_path, caplog, word):
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        *((word, word) for word in ("MIP", "VNC", "MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_MODIFIED")),
+        *(
+            (word, word)
+            for word in ("MAT_VALUE_BASED", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MD_IODINE", "PERFUSION")
+        ),
+        *((word, word) for word in ("SUBTRACTION", "Z_EFF", "STD_DEVIATION", "MAXIMUM")),
+        *(("DE_IODINE_MAP", "IODINE"), ("VNC_2", "VNC"), ("MONO_70", "MONO")),
+    ],
+)
+def test_a_projection_or_a_computed_image_is_told(tmp_path, caplog, word, shown):
     read(write(tmp_path, series(ImageType=["DERIVED", "SECONDARY", "AXIAL", word])))
-    assert caplog.messages == [f"series 1 of the scan: its ImageType has {word}, so its values may be no plain HU."]
+    assert caplog.messages == [f"series 1 of the scan: its ImageType has {shown}, so its values may be no plain HU."]
+
+
+@pytest.mark.parametrize("word", ["CT_SOM5 SPI", "HELIX", "DIXON", "JP2K LOSSY", "RESAMPLED", "NORM", "SHIP", "DRT"])
+def test_a_plain_image_is_not_told_as_computed(tmp_path, caplog, word):
+    read(write(tmp_path, series(ImageType=["ORIGINAL", "PRIMARY", "AXIAL", word])))
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "told"),
+    [
+        ("RescaleIntercept", -1024, "2 values of RescaleIntercept, from -1024 to 0 (-1024 in 1 of its 12 slices"),
+        ("RescaleSlope", 2, "2 values of RescaleSlope, from 1 to 2 (2 in 1 of its 12 slices"),
+        ("GantryDetectorTilt", 15, "GantryDetectorTilt is 15 degrees in 1 of its 12 slices"),
+        ("PatientPosition", "HFP", "PatientPosition is HFP, but ImageOrientationPatient (1 0 0 0 1 0) does not show"),
+        ("PatientPosition", "FFDR", "PatientPosition is FFDR, but ImageOrientationPatient (1 0 0 0 1 0) does not"),
+    ],
+)
+def test_what_contradicts_the_slices_is_told(tmp_path, caplog, keyword, value, told):
+    datasets = series()
+    setattr(datasets[11], keyword, value)
+    read(write(tmp_path, datasets))
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"PatientPosition": "HFS"}, {"PatientPosition": "FFS", "GantryDetectorTilt": 0}]
+)
+def test_what_agrees_with_the_slices_is_not_told(tmp_path, caplog, attributes):
+    read(write(tmp_path, series(**attributes)))
+    assert not caplog.messages
 
 
 def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):
@@ -187,10 +250,13 @@ def test_files_that_are_no_images_are_passed_over_with_a_warning(tmp_path, caplo
         del other.Rows, other.PixelData
         dcmwrite(tmp_path / name, other, enforce_file_format=True)
     np.testing.assert_array_equal(hu(read(tmp_path)), marked_volume())
-    assert caplog.messages == ["4 of the scan's 16 files are not DICOM images and were skipped."]
+    assert caplog.messages == [
+        "4 of the scan's 16 files are not DICOM images and were skipped: 1 .txt, 2 DICOM without an image, such as a "
+        "report, 1 without a suffix."
+    ]
     for path in (tmp_path / "DOE").iterdir():
         path.unlink()
-    assert_refused(tmp_path, "no DICOM image among its 4 files")
+    assert_refused(tmp_path, r"no DICOM image among its 4 files \(1 .txt, 1 without a suffix\)")
 
 
 def test_the_only_axial_ct_is_chosen_and_the_localizer_left_out(tmp_path):
@@ -268,11 +334,118 @@ def test_a_slice_cut_short_at_an_end_of_the_stack_is_not_silently_left_out(tmp_p
     assert not [word for word in PLANTED if word in str(raised.value)]
 
 
-def test_files_without_a_preamble_are_told_from_other_files(tmp_path):
-    folder = write(tmp_path, series())
+SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("meta", ["with meta information", "without"])
+@pytest.mark.parametrize("some", [12, 1])
+def test_files_without_a_preamble_are_read(tmp_path, caplog, syntax, meta, some):
+    datasets = series()
+    for dataset in datasets:
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            values = np.frombuffer(dataset.PixelData, np.int16)
+            dataset["PixelData"].value = values.astype(">i2").tobytes()
+    folder = write(tmp_path, datasets)
+    for path in sorted(folder.iterdir())[:some]:
+        data = path.read_bytes()
+        length = 132 if meta.startswith("with ") else 144 + int.from_bytes(data[140:144], "little")
+        path.write_bytes(data[length:])
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+    assert not caplog.messages
+
+
+def test_an_enhanced_ct_without_a_preamble_is_read(tmp_path):
+    folder = write(tmp_path, [enhanced(series())])
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[132:])
-    assert_refused(folder, r"no DICOM image among its 12 files.*DICOM's preamble \(128 bytes, then DICM\)")
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+
+
+@pytest.mark.parametrize("size", [100, 300, 500])
+def test_a_slice_without_a_preamble_that_is_cut_short_is_not_silently_left_out(tmp_path, size):
+    path = sorted(write(tmp_path, series()).iterdir())[0]
+    path.write_bytes(path.read_bytes()[132:][:size])
+    assert_refused(tmp_path, r"file \d+ of the scan", of_file=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "is empty"), (b"<!doctype html><p>404", "is a text or a page of HTML"), (bytes(900), "is no DICOM")],
+)
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("{}.dcm", "11.dcm"),
+        ("{}.dcm", "other.DCM"),
+        ("{}.dcm", "11.dcm.part"),
+        ("{}.dcm", "11.dcm.gz"),
+        ("IM{:06}", "IM000011"),
+        ("{:x}f", "3fa"),
+        ("1.2.{}", "1.2.99"),
+        ("{}.IMA", "x.ima"),
+    ],
+)
+def test_a_file_that_is_no_dicom_and_is_named_as_a_slice_is_refused(tmp_path, content, told, pattern, name):
+    folder = write(tmp_path, series()[:11])
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / pattern.format(1000 + number))
+    (folder / name).write_bytes(content)
+    assert_refused(folder, rf"file \d+ of the scan {told}, though it is named as its images are", of_file=True)
+
+
+def test_a_slice_that_is_packed_by_gzip_is_refused(tmp_path):
+    path = sorted(write(tmp_path, series()).iterdir())[0]
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert_refused(tmp_path, r"is compressed by gzip, though.*gunzip", of_file=True)
+
+
+@pytest.mark.parametrize("name", ["README", "labels.csv", "11.txt", "11.json", "a/11.xml", "preview.jpg", "x.DOE"])
+def test_what_is_named_otherwise_is_passed_over_and_told(tmp_path, caplog, name):
+    folder = write(tmp_path, series())
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"DOE^JANE")
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+    assert len(caplog.messages) == 1 and "1 of the scan's 13 files are not DICOM images" in caplog.text
+    assert "DOE" not in caplog.messages[0]
+
+
+def test_a_file_that_only_begins_like_dicom_is_none(tmp_path, caplog):
+    folder = write(tmp_path, series())
+    (folder / "labels.bin").write_bytes(b"\x08\0\x05\0\x02\0\0\0AB")
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+    assert "1 .bin" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "told"),
+    [
+        (
+            "PixelSpacing",
+            r"0,703\0,703",
+            r"'0,703\\0,703', which is not two numbers. DICOM writes decimals with a point",
+        ),
+        ("PixelSpacing", "0.703\\", r"'0.703\\', which is not two numbers. Correct it"),
+        ("RescaleSlope", "1,0", "'1,0', which is not a number. DICOM writes decimals with a point"),
+        ("RescaleIntercept", "-1.024,0", "'-1.024,0', which is not a number. DICOM"),
+        ("ImagePositionPatient", r"-30,5\-20\1", r"'-30,5\\-20\\1', which is not three numbers"),
+        ("ImageOrientationPatient", r"1\0\0\0\\0", r"'1\\0\\0\\0\\\\0', which is not six numbers"),
+    ],
+)
+def test_a_number_that_is_none_is_named_with_its_value(tmp_path, keyword, value, told):
+    datasets = series()
+    for dataset in datasets:
+        tag = dataset[keyword].tag
+        dataset[tag] = RawDataElement(tag, "DS", len(value), value.encode(), 0, False, True)
+    assert_refused(write(tmp_path, datasets), f"file 1 of the scan: {keyword} is {told}")
+
+
+def test_slices_without_pixels_are_refused(tmp_path):
+    datasets = series()
+    del datasets[4].PixelData
+    assert_refused(write(tmp_path, datasets), "PixelData is missing in 1 of its 12 slices", of_file=True)
 
 
 def test_a_character_set_that_is_none_is_not_quoted(tmp_path, recwarn, caplog, capfd):
@@ -303,7 +476,9 @@ def test_values_that_are_no_numbers_are_not_quoted(tmp_path):
     folder = write(tmp_path, series()[:1])
     path = next(folder.iterdir())
     path.write_bytes(path.read_bytes().replace(b"-120.000000", b"DOE^JANE451"))
-    assert_refused(folder, "file 1 of the scan is damaged")
+    assert_refused(
+        folder, "file 1 of the scan: ImagePositionPatient is a text of 33 characters, which is not three numbers"
+    )
 
 
 def test_numbers_beyond_all_measure_are_unreadable(tmp_path):

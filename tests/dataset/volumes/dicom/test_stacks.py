@@ -16,6 +16,7 @@ from helpers.dicom_series import (
     write,
 )
 from helpers.marked_volume import marked_volume
+from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
 from ct_rate_pairs.volumes.dicom.stacks import OF_ACQUISITION, set_aside
@@ -259,3 +260,157 @@ def test_two_files_of_an_enhanced_series_are_two_volumes_where_they_overlap(tmp_
     folder = write(tmp_path, [first, second])
     assert_refused(folder, r"several volumes(.|\n)*Multiframe 1 of 2", of_file=True)
     assert {int(hu(read(folder, number)).max()) for number in (1, 2)} == {300, 307}
+
+
+def numbered_by_place(first, second):
+    """The slices of both, with numbers that go through by place, so that no number tells them apart."""
+    both = sorted([*first, *second], key=lambda dataset: dataset.ImagePositionPatient[2])
+    for number, dataset in enumerate(both, start=1):
+        dataset.InstanceNumber = number
+    return both
+
+
+OTHERS = [
+    ("AcquisitionDate", "20240228", "20240229"),
+    ("ContentDate", "20240228", "20240229"),
+    ("SeriesTime", "101500", "101622"),
+    ("SeriesDate", "20240228", "20240229"),
+    ("InstanceCreationTime", "101500", "101622"),
+    ("ContrastBolusAgent", "none", "iodine"),
+    ("ContrastBolusAgent", None, "iodine"),
+    ("ContrastBolusVolume", 0, 80),
+    ("PatientPosition", "HFS", "FFS"),
+    ("ReconstructionDiameter", 350, 400),
+    ("FilterType", "BODY FILTER", "HEAD FILTER"),
+    ("ScanOptions", "HELICAL MODE", "AXIAL MODE"),
+    ("XRayTubeCurrent", 100, 300),
+    ("Exposure", 20, 60),
+    ("TemporalPositionIndex", 1, 2),
+    ("ProtocolName", "native", "venous"),
+    ("SeriesDescription", "native", "venous"),
+    ("PatientID", "1", "2"),
+    ("TableHeight", 140, 150),
+]
+
+
+@pytest.mark.parametrize(("keyword", "one", "two"), OTHERS)
+@pytest.mark.parametrize("decimals", [6, 0])
+def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, keyword, one, two, decimals):
+    first, second = acquisitions(2.0, {keyword: two}, {keyword: one} if one is not None else {})
+    both = numbered_by_place(first, second)
+    for dataset in both:
+        place = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [f"{value + 0.3:.{decimals}f}" for value in place]
+    folder = write(tmp_path, both, order=list(range(24)))
+    told = {"AcquisitionDate": "AcquisitionTime", "ContentDate": "ContentTime"}.get(keyword, keyword)
+    assert_refused(folder, rf"several volumes.*series=1:\n  1: CT, 12 slices, 4 mm.*{told}.*\n  2: CT, 12 .*{told}")
+    np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
+    np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
+
+
+@pytest.mark.parametrize(("keyword", "one", "two"), [case for case in OTHERS if "Creation" not in case[0]])
+def test_acquisitions_at_the_same_places_are_told_apart_by_any_element(tmp_path, keyword, one, two):
+    first, second = acquisitions(0.0, {keyword: two}, {keyword: one} if one is not None else {})
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    assert_refused(folder, r"several volumes.*series=1:\n  1: CT, 12 slices, 4 mm.*\n  2: CT, 12 slices")
+    assert {int(hu(read(folder, number)).max()) for number in (1, 2)} == {300, 307}
+
+
+def test_four_acquisitions_between_each_other_are_told_apart(tmp_path):
+    datasets = []
+    for number in range(4):
+        moved = AFFINE.copy()
+        moved[2, 3] += number
+        datasets += slices(marked_volume() + np.int16(number), moved, XRayTubeCurrent=100 * (number // 2), KVP=120)
+        for dataset in datasets[-12:]:
+            dataset.Exposure, dataset.SOPInstanceUID = number % 2, dataset.SOPInstanceUID + f".{number}"
+    folder = write(tmp_path, numbered_by_place(datasets, []), order=list(range(48)))
+    assert_refused(folder, r"several volumes(.|\n)*4: CT, 12 slices, 4 mm")
+    assert sorted(int(hu(read(folder, number)).max()) for number in (1, 2, 3, 4)) == [300, 301, 302, 303]
+
+
+@pytest.mark.parametrize(
+    "keyword", ["XRayTubeCurrent", "Exposure", "SeriesTime", "ContrastBolusAgent", "ProtocolName"]
+)
+@pytest.mark.parametrize("values", ["random of two", "random of five", "blocks", "each its own"])
+def test_an_element_that_varies_from_slice_to_slice_tells_nothing_apart(tmp_path, keyword, values):
+    random = np.random.default_rng(1)
+    numbers = {
+        "random of two": random.integers(2, size=12),
+        "random of five": random.integers(5, size=12),
+        "blocks": np.arange(12) // 4,
+        "each its own": np.arange(12),
+    }[values]
+    datasets = series()
+    for dataset, number in zip(datasets, numbers, strict=True):
+        value = int(number) if keyword in ("XRayTubeCurrent", "Exposure") else f"1015{number:02}"
+        setattr(dataset, keyword, value)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+
+
+def test_how_pixels_are_shown_tells_nothing_apart(tmp_path):
+    datasets = series()
+    for k, dataset in enumerate(datasets):
+        dataset.WindowCenter, dataset.SmallestImagePixelValue = 40 + k % 2, k % 2
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+
+
+@pytest.mark.parametrize(
+    ("sequence", "keyword", "one", "two"),
+    [
+        ("FrameContentSequence", "FrameReferenceDateTime", "20240229101500", "20240229101622"),
+        ("FrameContentSequence", "FrameAcquisitionDateTime", "20240229101500", "20240229101622"),
+        ("FrameContentSequence", "TemporalPositionIndex", 1, 2),
+        ("FrameContentSequence", "FrameLabel", "native", "venous"),
+        ("FrameContentSequence", "DimensionIndexValues", 1, 2),
+        ("TemporalPositionSequence", "TemporalPositionTimeOffset", 0.0, 1.5),
+        ("ContrastBolusUsageSequence", "ContrastBolusAgentPhase", "ARTERIAL", "VENOUS"),
+        ("CTExposureSequence", "XRayTubeCurrentInmA", 100.0, 200.0),
+    ],
+)
+@pytest.mark.parametrize("items", [1, 2])
+def test_frames_half_a_step_apart_are_told_apart_by_any_element(tmp_path, sequence, keyword, one, two, items):
+    first, second = acquisitions(2.0, {"SeriesNumber": 2}, {"SeriesNumber": 1})
+    both = numbered_by_place(first, second)
+    file = enhanced(both)
+    for number, (dataset, frame) in enumerate(zip(both, file.PerFrameFunctionalGroupsSequence, strict=True), start=1):
+        value = one if dataset.SeriesNumber == 1 else two
+        if sequence not in frame:
+            setattr(frame, sequence, [Dataset() for _ in range(items)])
+        for item in frame[sequence].value:
+            setattr(item, keyword, [value, number] if keyword == "DimensionIndexValues" else value)
+    folder = write(tmp_path, [file])
+    assert_refused(folder, r"several volumes.*series=1:\n  1: CT, 12 slices, 4 mm.*\n  2: CT, 12 slices")
+    np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
+    np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
+
+
+MIDNIGHT = [f"2359{57 + k / 2:04.1f}" if k < 6 else f"0000{k / 2 - 3:04.1f}" for k in range(12)]
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionTime", "ContentTime", "AcquisitionDateTime"])
+@pytest.mark.parametrize("dates", ["of the days", "of the first day", "missing"])
+@pytest.mark.parametrize("down", [False, True])
+def test_a_scan_over_midnight_is_one(tmp_path, keyword, dates, down):
+    datasets = series()
+    for k, dataset in enumerate(datasets[::-1] if down else datasets):
+        date = "20240229" if dates == "of the first day" or k < 6 else "20240301"
+        if keyword == "AcquisitionDateTime":
+            setattr(dataset, keyword, date + MIDNIGHT[k])
+            continue
+        setattr(dataset, keyword, MIDNIGHT[k])
+        if dates != "missing":
+            setattr(dataset, keyword.replace("Time", "Date"), date)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+
+
+def test_two_scans_around_midnight_are_two(tmp_path):
+    first, second = acquisitions(2.0)
+    for datasets, date in ((first, "20240229"), (second, "20240301")):
+        for dataset, time in zip(
+            datasets, [f"{'2358' if date.endswith('29') else '0003'}{k:02}" for k in range(12)], strict=True
+        ):
+            dataset.AcquisitionDate, dataset.AcquisitionTime = date, time
+    folder = write(tmp_path, numbered_by_place(first, second), order=list(range(24)))
+    assert_refused(folder, r"several volumes(.|\n)*AcquisitionTime 1 of 2\n(.|\n)*AcquisitionTime 2 of 2$")
+    np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
