@@ -2,6 +2,7 @@
 
 import logging
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
+from safetensors import SafetensorError, safe_open
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 from trl import SFTTrainer
@@ -436,7 +438,7 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
 def last_whole_checkpoint(output_dir: str) -> Path:
     """
     The last complete checkpoint. A checkpoint is complete if its `trainer_state.json`, which is written last, can be
-    read.
+    read, and if no file of weights, of the optimizer or of random states is cut. What is wrong with others is told.
 
     Args:
         output_dir (`str`):
@@ -455,6 +457,21 @@ def last_whole_checkpoint(output_dir: str) -> Path:
             read_json(folder / "trainer_state.json", TrainerState)
         except (FileNotFoundError, JSONFileError) as error:
             logger.warning("%s is incomplete and is not used: %s", folder, error)
+            continue
+        if cut := [path.name for path in sorted(folder.iterdir()) if is_cut(path)]:
+            logger.warning("%s is incomplete and is not used: %s is empty or cut.", folder, ", ".join(cut))
         else:
             return folder
     raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")
+
+
+def is_cut(path: Path) -> bool:
+    """Whether a file of tensors is empty or lacks its end, as after a loss of power or on a full disk."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt"):  # compares the length of the file with its header
+                return False
+        except SafetensorError:
+            return True
+    # Files of `torch.save` are zips, whose directory is at the end.
+    return path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path)
