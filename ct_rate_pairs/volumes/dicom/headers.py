@@ -105,6 +105,9 @@ _OF_FRAMES = {
 }
 _MOST_COMPARED = 64  # bytes of a value to compare; a longer one is hashed
 _NUMBERS = {1: "a number", 2: "two numbers", 3: "three numbers", 6: "six numbers"}
+# What may be shown where a number should be, such as one with a comma. A date or an identifier is not like it.
+_NEARLY_A_NUMBER = re.compile(r"[-+]?\d{0,5}([.,]\d{3})?([.,]\d*)?([eE][-+]?\d{1,4})?")
+_MOST_SHOWN = 80  # characters
 _LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
 _MOST_FIRST = 2**16  # bytes of the first element of a file without preamble
 _MOST_HEADER = (
@@ -298,7 +301,7 @@ def _shown(image: Dataset, keyword: str) -> str:
         text = value.decode("latin-1").strip(" \0")
     else:
         text = "\\".join(map(str, value if isinstance(value, MultiValue) else [value]))
-    if re.fullmatch(r"[-+\d.,;:eE\s\\'/]{0,80}", text):
+    if len(text) <= _MOST_SHOWN and all(_NEARLY_A_NUMBER.fullmatch(part.strip()) for part in text.split("\\")):
         return repr(text).replace("\\\\", "\\") if text else "empty"
     return f"a text of {len(text)} characters"
 

@@ -442,6 +442,16 @@ def test_a_number_that_is_none_is_named_with_its_value(tmp_path, keyword, value,
     assert_refused(write(tmp_path, datasets), f"file 1 of the scan: {keyword} is {told}")
 
 
+@pytest.mark.parametrize("value", ["4711-0815", "1945-01-02", "29.02.2024", "19450102-1", "DOE^JANE"])
+def test_a_date_or_an_identifier_in_the_place_of_a_number_is_not_shown(tmp_path, value):
+    datasets = series()
+    for dataset in datasets:
+        tag = dataset["PixelSpacing"].tag
+        dataset[tag] = RawDataElement(tag, "DS", len(value), value.encode(), 0, False, True)
+    told = f"file 1 of the scan: PixelSpacing is a text of {len(value)} characters, which is not two numbers"
+    assert_refused(write(tmp_path, datasets), told)
+
+
 def test_slices_without_pixels_are_refused(tmp_path):
     datasets = series()
     del datasets[4].PixelData
