@@ -9,7 +9,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from ct_rate_pairs.reports.readable import main_language
+from ct_rate_pairs.reports.readable import foreign_language, is_missing
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.sources import Source
 
@@ -53,13 +53,23 @@ def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd
             "%d of the %d scans of CT-RATE's split '%s' have no %s and are left out, the first: %s.",
             (~given).sum(), len(scans), split, config.target, scans.index[~given][0],
         )  # fmt: skip
-    if language := main_language(texts[given]):
-        logger.warning(
-            "The reports of CT-RATE's split '%s' seem to be in %s. They can be taught, but findings are read from "
-            "English only: by the labeler, and by the tasks and metrics that use it.",
-            *(split, language),
-        )
+    for section in ("findings", "impression"):
+        if section in config.target:
+            _tell_foreign(scans.loc[given, section], split)
     return scans[given]
+
+
+def _tell_foreign(texts: pd.Series, split: str) -> None:
+    """Tells how many texts of a section are in another language than English, and which is the first."""
+    texts = texts[[not is_missing(text) for text in texts]]
+    languages = texts.map({text: foreign_language(text) for text in texts.unique()}).dropna()
+    if len(languages):
+        logger.warning(
+            "%d of the %d texts in the %s of CT-RATE's split '%s' seem to be in another language than English, "
+            "most in %s, the first: %s. They are taught, but findings are read from English only: by the labeler, "
+            "and by the tasks and metrics that use it. Translate these cells, or empty them.",
+            *(len(languages), len(texts), texts.name, split, languages.mode()[0], languages.index[0]),
+        )
 
 
 def _uniform_hash(patient: str) -> float:

@@ -18,19 +18,38 @@ from functools import lru_cache
 # What stands in tables in the place of a text, in lower case and without accents, blanks and punctuation: "N/A" is
 # "na", "Not given." is "notgiven". "#NAME?" is what a spreadsheet makes of a text that begins with "-". Several may
 # follow each other, one per section.
+_TEXT = (
+    r"(?:(?:the|this|a|any|ct|chest|radiology|radiologists?|final|formal|official|written|signed|full)*"
+    r"(?:reports?|reporting|texts?|dictations?|transcri(?:pt|ption)s?|interpretations?|data|values?|content|"
+    r"impressions?|conclusions?|information|documentation))"
+)
+_WRITTEN = (
+    r"(?:available|given|written|provided|supplied|specified|stated|recorded|entered|dictated|transcribed|typed|"
+    r"signed(?:off)?|finali[sz]ed|uploaded|attached|received|issued|released|ready|complete[d]?)"
+)
+_OPEN = (
+    r"(?:pending|awaiting|awaited|outstanding|inprogress|inpreparation|missing|tofollow|unavailable|incomplete|lost|empty|"
+    r"blank|deleted|cancell?ed|withheld|redacted|removed|un(?:reported|dictated|signed|transcribed|read))"
+)
 _MARKS = re.compile(
-    r"(?:nan?|nat|name|value|ref|div0|num|null?|nil|none|undefined|unknown|missing|empty|blank|pending|tb[acd]|"
-    r"tofollow|unavailable|"
-    r"(?:thereis)?(?:no|not|none)(?:yet)?(?:report(?:ed)?|texts?|data|value|content|impression|conclusion|information|"
-    r"given|written|available|applicable|provided|supplied|specified|stated|recorded|entered|dictated|documented|"
-    r"transcribed|found|done)(?:is|was|were|hasbeen)?(?:yet|available|given|written|provided|entered|dictated|found)?|"
-    r"reports?(?:is|are|was|were)?(?:yet)?(?:not(?:yet)?(?:available|given|written|provided|dictated|found)|missing|"
-    r"pending|tofollow|unavailable)|"
+    r"(?:nan?|nat|n[ds]|x{2,}|0+|name|value|ref|div0|num|error|null?|nil|none|undefined|unknown|unspecified|tb[acd]|draft|"
+    r"placeholder|anonymi[sz]ed|todo|ditto|idem|test|dummy|loremipsum|nondiagnostic|"
+    r"(?:thereis|thereare)?(?:no|nil|not|none|without)(?:yet)?"
+    rf"(?:{_TEXT}|{_WRITTEN}|applicable|documented|reported|performed|interpreted|read|found|done)"
+    rf"(?:is|was|were|hasbeen)?(?:yet|{_WRITTEN}|found|made)?|"
+    rf"no(?:findings?|results?){_WRITTEN}|"
+    rf"(?:{_TEXT})?(?:is|are|was|were|has|have|been|still)*(?:yet)?(?:not(?:yet)?(?:been)?(?:yet)?(?:{_WRITTEN}|found|done|made)|{_OPEN})"
+    rf"(?:{_TEXT}|(?:radiology|radiologist)?(?:review|read|signature|dictation|approval|verification))?|"
+    r"(?:please)?(?:see|referto|as(?:per|in)?)(?:the|in)?(?:(?:previous|prior|earlier|last|old|separate|attached|other|"
+    r"original|full|final|scanned|above|below|paper|pacs|ris|chart|notes?)+(?:mentioned)?"
+    rf"(?:{_TEXT}|study|scan|exam(?:ination)?)?|report|dictation)|(?:in|on)(?:pacs|ris|paper|chart)|"
     # Turkish, the language that CT-RATE's reports were translated from
-    r"rapor(?:u)?(?:yok(?:tur)?|verilmedi|bulunamadi)|yok(?:tur)?|"
-    r"(?:veril|belirtil|giril|yazil)m[ae](?:di|mis(?:tir)?)|mevcutdegil(?:dir)?|bilinmiyor|bos|"
+    r"rapor(?:u|lar|lari)?(?:suz|yok(?:tur)?|(?:hazir|mevcut)degil(?:dir)?|bekleniyor|beklemede|eksik|"
+    r"(?:veril|yazil|giril|hazirlan|cik|bulun)m\w{1,10}|bulunam\w{1,10})|raporsuz(?:dur)?|raporlanm\w{1,10}|"
+    r"yok(?:tur)?|(?:veril|belirtil|giril|yazil)m[ae](?:di|mis(?:tir)?)|mevcutdegil(?:dir)?|bilinmiyor|bos|"
     # German, French, Spanish, Portuguese, Italian
-    r"ka|keineangaben?|keinbericht|nicht(?:angegeben|verfugbar|vorhanden)|entfallt|"
+    r"ka|keineangaben?|keinbericht|(?:kein)?befund(?:stehtaus|ausstehend|fehlt|folgt)|"
+    r"nicht(?:angegeben|verfugbar|vorhanden|befundet)|entfallt|"
     r"nondisponible|nonrenseigne|nonfourni|(?:pasde|aucun)(?:compte)?(?:rapport|rendu)|neant|"
     r"nodisponible|noinformado|noespecificado|noaplica|sin(?:informe|datos|reporte)|"
     r"nao(?:disponivel|informado|seaplica)|sem(?:laudo|dados)|non(?:disponibile|fornito)|nessunreferto|"

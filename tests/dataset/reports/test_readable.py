@@ -40,6 +40,12 @@ MARKS = [
     *("Not given.", "not given", "NOT GIVEN ", "Not Given..", "[Not given]", "not-given", "NOT_GIVEN", "None given"),
     *("No report.", "no report available", "Report not available.", "Report pending", "No report yet", "No data"),
     *("not available", "Unavailable", "not provided", "Not reported", "not specified", "unknown", "(blank)", "TBD"),
+    *("Dictation pending", "Missing report", "See previous report", "As above.", "Awaiting report", "No dictation"),
+    *("nil report", "Unreported", "Undictated", "Unsigned", "Not performed", "Non-diagnostic", "Not dictated yet"),
+    *("Not Available - see PACS", "No findings recorded", "[REDACTED]", "xxx", "0", "#ERROR!", "n/d", "draft"),
+    *("Report has not been signed.", "Transcription in progress", "Please refer to the attached report.", "See above"),
+    *("Awaiting radiologist review", "Not interpreted", "Reporting outstanding.", "Final report to follow"),
+    *("Raporsuz", "Rapor bulunmamaktadır", "Rapor mevcut değil", "Rapor bekleniyor.", "Raporlanmamış"),
     *("Yok", "YOK.", "Verilmedi", "VERİLMEDİ.", "Belirtilmemiş", "Rapor yok", "Bilinmiyor"),
     *("keine Angabe", "k.A.", "non disponible", "no disponible", "não informado", "нет", "нет данных", "无", "未提供"),
     *(
@@ -53,6 +59,21 @@ MARKS = [
 REPORTS = [
     *("Normal.", "Unremarkable.", "Negative.", "Clear.", "Stable.", "No change.", "No finding.", "No findings."),
     *("No nodule.", "None of the nodules is enlarged.", "No abnormality was found.", "NAD", "5 mm", "Unknown nodule."),
+    *(
+        "No results of infection.",
+        "No findings suggestive of COVID.",
+        "Device removed.",
+        "Not seen.",
+        "No change since prior.",
+    ),
+    *(
+        "As before.",
+        "Nodule, see above.",
+        "Nondiagnostic study, effusion.",
+        "Cleared.",
+        "Complete resolution.",
+        "10 mm",
+    ),
     *("Findings: Normal. Impression: Not given.", "No data on the kidneys. Emphysema.", "Not enlarged."),
 ]
 
