@@ -285,7 +285,7 @@ def test_public_names_are_documented():
         missing += [] if module.__doc__ else [name]
         for public, thing in vars(module).items():
             ours = getattr(thing, "__module__", None) == name and (inspect.isclass(thing) or inspect.isroutine(thing))
-            # The docstring of a command's module is the command's help. Pydantic adds classes such as `RootModel[int]`.
+            # A command's module docstring is the command's help. Pydantic adds classes such as `RootModel[int]`.
             if ours and public.isidentifier() and not public.startswith("_") and public != "main":
                 missing += [] if is_documented(thing) else [f"{name}.{public}"]
                 members = dict(vars(thing)) if inspect.isclass(thing) else {}
