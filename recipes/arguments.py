@@ -56,6 +56,7 @@ class RecipeParser(CommandParser, TrlParser):
         self.add_argument("--config", metavar="FILE", help=f"YAML file of options, or the name of one in {CONFIGS}")
         self.defaults = {action.dest: action.default for action in self._actions}
         self.typed: set[str] = set()  # options of the command line
+        self.config: Path | None = None
         self.configured: dict = {}  # options of the config
         self.values: dict = {}  # all options, as parsed: with them as its config, the command does the same again
 
@@ -100,7 +101,7 @@ class RecipeParser(CommandParser, TrlParser):
                     content[name] = str(content[name])
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
-            self.configured = content
+            self.config, self.configured = path, content
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
 
@@ -129,6 +130,31 @@ class RecipeParser(CommandParser, TrlParser):
         for name, reason in idle.items():
             if name in self.typed:
                 raise ValueError(f"--{name} has no effect here: {reason}. Leave it out, or change the other option.")
+
+    def keep_run(self, output_dir: str, resume: str | bool | None) -> None:
+        """
+        Keeps a training that is begun anew from the `run.yaml` of a run, or a copy of it, from overwriting that run.
+
+        Args:
+            output_dir (`str`):
+                Folder of the training.
+            resume (`str` or `bool`, *optional*):
+                Checkpoint that the training goes on from.
+
+        Raises:
+            `ValueError`: if the folder holds the run of the config, with a model or checkpoints.
+        """
+        from ct_rate_pairs.trainer.run_record import RUN
+
+        out = Path(output_dir)
+        trained = [path.name for name in ("*.safetensors", "checkpoint-*") for path in sorted(out.glob(name))]
+        if resume or not trained or self.config is None or not (out / RUN).is_file():
+            return
+        if read_config(self.config) == read_config(out / RUN):
+            raise ValueError(
+                f"--output_dir {out}: this folder holds the run of {self.config}, and {trained[0]} would be "
+                "overwritten. Give another folder with --output_dir, or go on with --resume_from_checkpoint true."
+            )
 
     def tell_idle(self, idle: Mapping[str, str]) -> None:
         """Tells which options of the config have no effect, if their value is not the default."""

@@ -21,6 +21,7 @@ also keeps the last checkpoint, and `--resume_from_checkpoint last-checkpoint` r
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -80,9 +81,17 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
         """The tasks to train on, reports first, and their shares, which sum to 1."""
         if self.mixture is None:
             return {self.task: 1.0}
-        weights = json.loads(self.mixture) if isinstance(self.mixture, str) else self.mixture
+        wanted = 'Give tasks and their weights: {"report": 0.5, "vqa": 0.5}.'
+        try:
+            weights = json.loads(self.mixture) if isinstance(self.mixture, str) else self.mixture
+        except json.JSONDecodeError as error:
+            raise ValueError(f"mixture: {self.mixture!r} is not JSON ({error}). {wanted}") from error
+        if not isinstance(weights, dict) or not weights:
+            raise ValueError(f"mixture: {self.mixture!r} names no task. {wanted}")
         for task, weight in weights.items():
             one_of("mixture", task, TASKS)
+            if type(weight) not in (int, float) or not math.isfinite(weight):
+                raise ValueError(f"mixture: the weight {weight!r} of {task!r} is no finite number. {wanted}")
             if not weight > 0:
                 raise ValueError(f"mixture: the weight {weight} of {task!r} is not above 0. Leave the task out.")
         return {task: weights[task] / sum(weights.values()) for task in TASKS if task in weights}
@@ -391,6 +400,7 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
+    parser.keep_run(args.output_dir, args.resume_from_checkpoint)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy

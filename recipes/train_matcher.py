@@ -167,6 +167,7 @@ def main(argv: Sequence[str]) -> None:
     idle = recipe_args.idle(args.eval_strategy)
     parser.refuse_idle(idle)
     parser.tell_idle(idle)
+    parser.keep_run(args.output_dir, args.resume_from_checkpoint)
 
     from ct_rate_pairs.eval.matcher import evaluate_matcher
     from ct_rate_pairs.eval.rows import first_rows

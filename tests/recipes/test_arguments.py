@@ -1,7 +1,9 @@
 """The options of the recipes: names of earlier releases, and configs."""
 
 import pytest
+import yaml
 
+from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, sft_neg, train_matcher
 from ct_rate_pairs.recipes.arguments import OLD_NAMES, RecipeParser, find_config
 from ct_rate_pairs.recipes.evaluate_reports import EvaluationArguments
@@ -125,3 +127,30 @@ def test_a_config_with_muon_and_another_optimizer_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="optim=adafactor would have no effect"):
         sft_neg.main(["--config", str(tmp_path / "both.yaml")])
+
+
+@pytest.mark.parametrize("trained", ["model.safetensors", "adapter_model.safetensors", "checkpoint-5"])
+@pytest.mark.parametrize("command", ["sft_neg", "train_matcher"])
+def test_a_run_is_not_overwritten_from_its_own_record(tmp_path, command, trained):
+    recipe, config = {"sft_neg": (sft_neg, "phantom"), "train_matcher": (train_matcher, "matcher")}[command]
+    run = tmp_path / "run"
+    run.mkdir()
+    options = read_config(find_config(config)) | {"output_dir": str(run), "data_dir": str(tmp_path / "nothing")}
+    (run / "run.yaml").write_text(yaml.safe_dump(options))
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(options))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(options | {"seed": 7}))
+    (run / trained).touch()
+    for own in (run / "run.yaml", tmp_path / "copy.yaml"):
+        with pytest.raises(ValueError, match=f"holds the run of {own}, and {trained} would be.*--output_dir"):
+            recipe.main(["--config", str(own), "--max_steps", "1"])
+    allowed = (
+        ("run/run.yaml", "--output_dir", str(tmp_path / "again")),
+        ("run/run.yaml", "--resume_from_checkpoint", "true"),
+        ("other.yaml",),
+    )
+    for config, *given in allowed:
+        with pytest.raises(OSError, match="nothing"):  # the data, which is looked for next
+            recipe.main(["--config", str(tmp_path / config), *given])
+    (run / trained).rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="nothing"):
+        recipe.main(["--config", str(run / "run.yaml")])

@@ -44,6 +44,19 @@ def test_weights_are_shares_with_reports_first():
         sft_neg.RecipeArguments(mixture={"captions": 1}).task_weights()
     with pytest.raises(ValueError, match="'vqa' is not above 0"):
         sft_neg.RecipeArguments(mixture={"vqa": 0, "report": 1}).task_weights()
+    for wrong, told in {
+        "{}": "'{}' names no task",
+        "[]": "names no task",
+        '"report"': "names no task",
+        "report": "mixture: 'report' is not JSON",
+        '{"report": "a"}': "the weight 'a' of 'report' is no finite number",
+        '{"report": true}': "the weight True",
+        '{"report": null}': "the weight None",
+        '{"report": NaN}': "the weight nan",
+        '{"report": Infinity, "vqa": 1}': "the weight inf",
+    }.items():
+        with pytest.raises(ValueError, match=f"{told}.*Give tasks and their weights"):
+            sft_neg.RecipeArguments(mixture=wrong).task_weights()
 
 
 @pytest.mark.parametrize(
