@@ -384,6 +384,7 @@ def parse(argv: Sequence[str], parser: RecipeParser | None = None) -> list:
     if both <= parser.typed and parser.values["gradient_checkpointing"] != parser.values["activation_checkpointing"]:
         raise ValueError("--gradient_checkpointing and --activation_checkpointing are one option: give it once.")
     parser.refuse_idle(idle | idle_options(args))
+    parser.keep_run(args.output_dir, args.resume_from_checkpoint)
     parser.tell_idle(idle)  # `NegativeSFTConfig` tells its own
     recipe_args.check_model(model_args)
     if args.beta == 0 and recipe_args.negative != "none":
@@ -400,7 +401,6 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
-    parser.keep_run(args.output_dir, args.resume_from_checkpoint)
 
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy

@@ -10,16 +10,17 @@ some of its files are copied. The processor holds a copy for an adapter that ano
 import contextlib
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from datasets import Dataset, IterableDataset
 from pydantic import Field, create_model
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from ct_rate_pairs.builder import readers_of_stream
 from ct_rate_pairs.config import CTRatePairsConfig
@@ -49,8 +50,16 @@ TRACES = {
     "training_config.json": b'"negative_loss"',
     "environment.json": b'"ct-rate-pairs"',
     "trainer_state.json": b'"loss_pos"',  # logged by `NegativeSFTTrainer`
+    "run.yaml": b"# The options of a run.",
+    "predictions.provenance.json": b'"references"',  # of reports that were written beside the model
     "training_args.bin": b"NegativeSFTConfig",  # a pickle, which is searched and never loaded
 }
+
+_DEFAULTS = {name: value for name, value in asdict(VolumeSettings()).items() if name in _OF_THE_VOLUME}
+_NOT_KNOWN = (
+    f", so nobody knows which slices and which prompt it must be shown. Copy {FILE} from the folder of its run to it, "
+    f"or write one by hand: {json.dumps(_DEFAULTS | asdict(ReportOptions()))} are the defaults."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -152,11 +161,20 @@ def write_row_settings(settings: RowSettings | None, folder: str | Path) -> None
     if content:
         write_whole(Path(folder, FILE), json.dumps(content, indent=2) + "\n")
     if weights.is_file():
-        with safe_open(weights, "pt") as file:
-            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-        part = weights.with_suffix(".part")
-        save_file(tensors, part, metadata=(metadata or {}) | {KEY: json.dumps(content)})
-        part.replace(weights)
+        _add_metadata(weights, {KEY: json.dumps(content)})
+
+
+def _add_metadata(weights: Path, added: Mapping[str, str]) -> None:
+    """Adds metadata to a file of safetensors, sorted: safetensors writes them in another order in each process."""
+    part = weights.with_suffix(".part")
+    with weights.open("rb") as file, part.open("wb") as copy:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header["__metadata__"] = dict(sorted((header.get("__metadata__", {}) | added).items()))
+        written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        written += b" " * (-len(written) % 8)  # the tensors begin at a multiple of 8 bytes
+        copy.write(len(written).to_bytes(8, "little") + written)
+        shutil.copyfileobj(file, copy)
+    part.replace(weights)
 
 
 def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:
@@ -218,8 +236,9 @@ def tell_assumed(name: str, options: Mapping, settings: Sequence[str] = _SHOWN) 
     """Warns of [`assumed_settings`], which neither the model nor the user gave."""
     if assumed := assumed_settings(options, settings):
         logger.warning(
-            "%s does not tell how it was made, as %s does for what is trained here. Assumed: %s. If this is wrong, "
-            "give the right values: as options of `evaluate` and `evaluate-task`, or in a %s beside the model.",
+            "%s does not tell all settings of its rows, as %s does for what is trained here. Assumed: %s. If this "
+            "is wrong, give the right values: as options of `evaluate` and `evaluate-task`, or in a %s beside the "
+            "model.",
             name,
             FILE,
             assumed,
@@ -251,30 +270,25 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
             disagree, or if they cannot be read.
     """
     path, folder = find_file(name_or_path, FILE, revision), Path(name_or_path)
-    own = checked_settings(_read_json(path), path) if path else None
+    copies = {str(path): checked_settings(_read_json(path), path)} if path else {}
     marked, copy, place = _find_copy(name_or_path, revision)
-    if own and copy and (changes := own.changes(copy.content())):
-        raise RowSettingsError(
-            f"{path} and {place} disagree about the training of {name_or_path}: {'; '.join(changes)}. Keep the one "
-            f"that is right: put the {FILE} of the run there, or remove the key {KEY} from {place}."
-        )
-    if found := own or copy:
-        return found
+    if copy:
+        copies[place] = copy
     processor = _find_known(name_or_path, PROCESSOR, revision)
     config = read_json(processor, ProcessorConfig) if processor else {}
     if of_processor := config.get("image_processor", {}).get(KEY):
-        logger.warning("%s has no %s: the settings in its %s are taken.", name_or_path, FILE, PROCESSOR)
-        return checked_settings(of_processor, processor)
+        if not copies:
+            logger.warning("%s has no %s: the settings in its %s are taken.", name_or_path, FILE, PROCESSOR)
+        copies[PROCESSOR] = checked_settings(of_processor, processor)
+    if copies:
+        return _agreed(name_or_path, copies)
     parent = folder.resolve().parent / FILE
     if folder.name.startswith("checkpoint-") and parent.is_file():
         logger.warning("%s has no %s of its own: %s is taken, that of its run.", name_or_path, FILE, parent)
-        return checked_settings(_read_json(parent), parent)
+        return _agreed(name_or_path, {str(parent): checked_settings(_read_json(parent), parent)})
     if trace := place if marked else _trace(name_or_path, revision):
-        defaults = {name: value for name, value in asdict(VolumeSettings()).items() if name in _SHOWN}
         raise RowSettingsError(
-            f"{name_or_path} was trained by ct-rate-pairs ({trace} tells so), but it has no {FILE}, so nobody knows "
-            f"which slices and which prompt it must be shown. Copy {FILE} from the folder of its run to it, or write "
-            f"one by hand: {json.dumps(defaults | asdict(ReportOptions()))} are the defaults."
+            f"{name_or_path} was trained by ct-rate-pairs ({trace} tells so), but it has no {FILE}{_NOT_KNOWN}"
         )
     adapter = _find_adapter(name_or_path, revision)
     base = base_of(adapter, name_or_path) if adapter else None
@@ -282,6 +296,31 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
         logger.warning("The adapter %s has no %s: that of its base %s is taken.", name_or_path, FILE, base)
         return of_base
     return None
+
+
+def _agreed(name_or_path: str, copies: Mapping[str, RowSettings]) -> RowSettings:
+    """
+    The settings in the copies of a model, by the places of the copies. What one copy lacks is taken from the next one.
+
+    Raises:
+        [`RowSettingsError`]: if two copies disagree, or if none has a setting of the slices or the text.
+    """
+    for (first, one), (second, other) in combinations(copies.items(), 2):
+        changes = one.changes(other.content())
+        if one.tasks and other.tasks and set(one.tasks) != set(other.tasks):
+            changes.append(f"tasks {' and '.join(one.tasks)}, now {' and '.join(other.tasks)}")
+        if changes:
+            raise RowSettingsError(
+                f"{first} and {second} disagree about the training of {name_or_path}: {'; '.join(changes)}. Keep the "
+                f"one that is right: put the {FILE} of the run beside the model, and remove the key {KEY} from a file "
+                "that is wrong."
+            )
+    options: dict = {}
+    for copy in reversed(copies.values()):
+        options |= copy.options
+    if not options.keys() & set(_SHOWN):
+        raise RowSettingsError(f"{' and '.join(copies)} of {name_or_path}: there is no setting of slices{_NOT_KNOWN}")
+    return RowSettings(options, next((copy.tasks for copy in copies.values() if copy.tasks), None))
 
 
 def _find_copy(name_or_path: str, revision: str | None) -> tuple[bool, RowSettings | None, str]:

@@ -227,7 +227,7 @@ def test_a_read_only_token_is_refused_by_a_repository_that_is_there(hub, run_dir
     publish(run_dir, "alice/heter")
     commits = len(hub.repo("alice/heter").commits)
     hub.connect(monkeypatch, READ, tmp_path / "other")
-    (run_dir / "row_settings.json").write_text("{}")
+    (run_dir / "row_settings.json").write_text('{"num_slices": 9}')
     with pytest.raises(PublishError, match="asking to write: this token may not write there"):
         publish(run_dir, "alice/heter")
     assert len(hub.repo("alice/heter").commits) == commits

@@ -11,9 +11,11 @@ from datasets import load_dataset
 from helpers.pair_trainer import ROWS, make_dataset, make_model, make_trainer, options
 from helpers.tree import SPACING
 from peft import LoraConfig, PeftModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ct_rate_pairs.eval.predictions.provenance import describe_provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, read_row_settings
 from ct_rate_pairs.trainer.row_settings import (
@@ -25,7 +27,9 @@ from ct_rate_pairs.trainer.row_settings import (
     options_to_show,
     row_settings,
     settings_of,
+    write_row_settings,
 )
+from ct_rate_pairs.trainer.run_record import write_run_config
 
 
 # Options of `load_dataset` that decide what is read and written here, which a model has no say in.
@@ -136,11 +140,21 @@ def test_an_adapter_that_another_program_has_merged_takes_those_of_its_processor
     assert "the settings in its processor_config.json are taken" in caplog.text
 
 
-def test_a_card_or_a_config_tells_too_that_a_model_was_trained_here(runs, tmp_path):
+def test_a_card_a_record_or_a_config_tells_too_that_a_model_was_trained_here(runs, tree, tmp_path):
     folder = strip(copied(runs, "run", tmp_path / "copy", "training_args.bin"))
     assert find_row_settings(str(folder)) is None
     (folder / "README.md").write_text("# run\n\nIt was trained with `ct-rate-pairs`.\n")
     with pytest.raises(RowSettingsError, match=r"README.md tells so"):
+        find_row_settings(str(folder))
+    (folder / "README.md").unlink()
+    write_run_config("ct-rate-pairs train", {"seed": 1}, {"seed"}, folder)
+    with pytest.raises(RowSettingsError, match=r"run.yaml tells so"):
+        find_row_settings(str(folder))
+    (folder / "run.yaml").unlink()
+    test = load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", **OPTIONS)
+    told = describe_provenance("w", test, split="test", dtype="float32", max_new_tokens=8)
+    (folder / "predictions.provenance.json").write_text(json.dumps(told))
+    with pytest.raises(RowSettingsError, match=r"predictions.provenance.json tells so"):
         find_row_settings(str(folder))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {KEY: {}}))
@@ -178,6 +192,50 @@ def test_copies_that_disagree_are_refused(runs, tmp_path):
         (folder / FILE).write_text((folder / FILE).read_text().replace('"num_slices": 4', '"num_slices": 5'))
         with pytest.raises(RowSettingsError, match=rf"{place} disagree.*num_slices 5, now 4"):
             read_row_settings(str(folder))
+        folder = copied(runs, name, tmp_path / f"{name}-processor")
+        processor = json.loads((folder / "processor_config.json").read_text())
+        processor["image_processor"][KEY]["num_slices"] = 6
+        (folder / "processor_config.json").write_text(json.dumps(processor))
+        for shown in (FILE, place):
+            with pytest.raises(
+                RowSettingsError, match=rf"{shown} and processor_config.json disagree.*num_slices 4, now 6"
+            ):
+                read_row_settings(str(folder))
+            (folder / FILE).unlink(missing_ok=True)
+        folder = copied(runs, name, tmp_path / f"{name}-tasks")
+        (folder / FILE).write_text((folder / FILE).read_text().replace('"report"', '"vqa"'))
+        with pytest.raises(RowSettingsError, match=rf"{place} disagree.*tasks vqa, now report"):
+            read_row_settings(str(folder))
+
+
+@pytest.mark.parametrize("content", ['{"num_slices": 4}', '{"tasks": ["report"]}', "{}"])
+def test_what_a_file_of_settings_lacks_is_taken_from_a_copy_or_refused(runs, tmp_path, content, caplog):
+    for name in ("run", "adapter"):
+        folder = copied(runs, name, tmp_path / name)
+        (folder / FILE).write_text(content)
+        assert find_row_settings(str(folder)).content() == json.loads((runs / "expected.json").read_text())
+        strip(folder)
+        (folder / FILE).write_text(content)
+        if "num_slices" in content:
+            assert read_row_settings(str(folder)) == {"num_slices": 4} and "Assumed: spacing=" in caplog.text
+            continue
+        with pytest.raises(RowSettingsError, match=r"row_settings.json of .*there is no setting of slices.*by hand"):
+            find_row_settings(str(folder))
+
+
+def test_the_weights_of_an_adapter_are_the_same_file_in_each_process(runs, tmp_path):
+    folder, written = copied(runs, "adapter", tmp_path / "adapter"), set()
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for metadata in ({"format": "pt", "a": "é"}, {"a": "é", "format": "pt"}):
+        for _ in range(8):
+            save_file(tensors, folder / "adapter_model.safetensors", metadata=metadata)
+            write_row_settings(RowSettings({"num_slices": 4}), folder)
+            written.add((folder / "adapter_model.safetensors").read_bytes())
+    assert len(written) == 1
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        assert file.metadata() == {"a": "é", KEY: '{"num_slices": 4}', "format": "pt"}
+    again = load_file(folder / "adapter_model.safetensors")
+    assert tensors.keys() == again.keys() and all(torch.equal(tensors[name], again[name]) for name in again)
 
 
 @pytest.mark.parametrize(
