@@ -145,7 +145,8 @@ _LETTERS = {
     **{"Turkish": "ğşı", "German": "äß", "French": "èëù", "Spanish": "ñ", "Portuguese": "ãõ", "Polish": "łąęśżź"},
     **{"Czech or Slovak": "ěřů", "Hungarian": "őű", "Romanian": "ățș"},
 }
-_NAMES = ("behçet", "sjögren", "ménière", "röntgen", "schönlein", "löfgren", "waldenström", "guérin", "naïve")
+_NAMES = ("behçet", "sjögren", "ménière", "röntgen", "schönlein", "löfgren", "waldenström", "guérin", "naïve", "café")
+_PERSON = re.compile(r"\b(?:Dr|Prof|Mr|Mrs|Ms)\b\.?(?: [A-Z]\.| [A-ZÀ-Þ][^\W\d_]+(?:[-'’][^\W\d_]+)*){1,3}")
 # A script, as the Unicode names of its letters begin -> the language that is mostly written in it.
 _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "THAI": "Thai"}
 _DENSE = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # scripts in which a letter says as much as several Latin ones
@@ -163,7 +164,7 @@ def foreign_language(text: str) -> str | None:
     text = unicodedata.normalize("NFKC", text)  # composes accents, and takes ligatures apart
     if script := _foreign_script(text):
         return script
-    words = _WORD.findall(text)
+    words = _WORD.findall(_PERSON.sub(" ", text))
     if not text.isupper():
         words = [word for word in words if not (word.isupper() and len(word) <= 5)]  # abbreviations
     kinds = Counter(kind for word in words for kind in _kinds(word.lower()))

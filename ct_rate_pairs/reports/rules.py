@@ -15,6 +15,7 @@ from .terms import STEMS, TERMS
 # The pattern starts with a single character class, because `re` searches for that quickly.
 SENTENCE_END = re.compile(
     r"[.;!?\r\n\"“”•·](?:(?<=[.;!])[.;!]*(?:\s+|$)|(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
+    r"(?!(?:No|None|Yes|Absent|Present)\s*(?:[.;,]|$))"
     r"|(?<=[\r\n\"“”•·]))"
 )
 
@@ -27,25 +28,34 @@ INDICATION = re.compile(
 HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): ")
 # In "Lymph nodes: no adenopathy", the heading is no finding.
 HEADING_OF_DENIAL = re.compile(
-    r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)"
+    r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)|"
+    r"^(?:[a-z]+ )?(?:effusions?|fluid): (?=[^,:]*, no (?:residual|remaining|further)\b)"
 )
 CONTRACTION = re.compile(r"\b(?:(ca)|(\w+))n['’]t\b")
 # An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
 ANSWER = re.compile(
-    r"(?:: ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+](?:ve)?$)| (?=[-+]ve))(?:"
-    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|[-–−]|[-–−]ve)"
+    r"(?:[:?] ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+](?:ve)?(?:$|,))| (?=[-+]ve)| (?=[yn](?:$|,)))(?:"
+    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|zero|0(?!,\d)|[-–−]|[-–−]ve)"
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
-    r"|(?:yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
+    r"|(?:y|yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
 )
+SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
+BRACKETS = re.compile(r" ?\[([-+])\]")
+SLASH = re.compile(r"(?<= [-+]) / ")  # "effusion - / nodule +"
 SIGN_FIRST = re.compile(r"(\([-+]\)) ([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
+# "The coronary arteries show no calcification, unlike the aorta" states that of the aorta.
+CONTRAST = re.compile(
+    rf"\bno ([^,]+?)((?: (?:in|of|on) [^,]+)?),? (?:in contrast to|unlike) "
+    rf"(?!(?:the |his |her )?(?:{EARLIER}|last|ct|scan|study|exam)\b)"
+)
 # "There was no effusion before, but now there is" states the effusion.
 NOW = re.compile(
     rf"\b(?:no|not any|without) ([^,]+?)(?: (?:(?:on|in|at) (?:the |his |her )?{EARLIER}[^,]*|previously|before))?,?"
     r"(?: but| and| however| yet)? (?:there (?:is|are)(?: now)?|now there (?:is|are)|(?:is|are) now)"
     r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
 )
-GONE = "resolved|disappeared|vanished|regressed|cleared"
+GONE = "gone|resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(
     rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE}|(?:de|in)creased$)\b"
 )
@@ -78,17 +88,29 @@ SEEN = (
     r"demonstrated|noticed|selected|determined|revealed|watched|depicted|shown|monitored|in question|included|visible|"
     r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature|in place|in situ"
 )
+REMOVABLE = (
+    r"(?:tubes?|catheters?|lines?|drains?|ports?|picc|pacemaker|filters?|stents?|cannulae?|leads?|wires?|devices?)"
+)
+DEVICE = rf"(?:{REMOVABLE}|pacers?|prosthes[ie]s|clips|sutures|screws|icd|grafts?)\b"
+# "No pneumothorax after placement of a chest tube" denies no tube.
+BESIDE_DEVICE = re.compile(
+    r" (?:after|following|despite|status post|s/p|post) "
+    rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE}"
+)
 # Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
 # Negations that reach forward, to the end of their clause. "Section no: 5" is a number.
 NO = re.compile(
     rf"\b(?:unlikely(?!{BESIDE})|less likely(?! than)|"
-    r"(?<!section )(?<!series )(?<!image )no|without|w/o|nil|neither|nor|nothing|none (?=on|in|at|elsewhere)|"
+    r"(?<!section )(?<!series )(?<!image )no|without|w/o|nil|neither|nor|nothing|zero|"
+    r"little (?:to (?:suggest|indicate)|(?:evidence|suggestion) (?:of|for))|none (?=on|in|at|elsewhere)|"
     r"not (?:a single|one|any)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|free of|free from|"
     r"clear of|lack of|lacks?(?! of)|devoid of|(?:neg|negative|unremarkable) for|non-?visuali[sz]ed|"
     r"(?<=^)cleared(?! by)|denie[sd]|denying|"
     r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
     r"(?:removal|withdrawal|retrieval|explantation) of|"
+    r"(?:wedge|sublobar|surgical) (?:resection|excision) of"
+    r"(?!.* (?:recommend|plann|consider|suggest|advis|schedul))|"
     r"(?:post|after|following|interval|successful) "
     r"(?:drainage|evacuation|thora(?:co)?centesis|resection|excision) (?:of|for)|"
     r"rather than|instead of|as opposed to|favou?r\w* (?:[\w-]+ ){0,6}?(?P<over>over)|"
@@ -100,7 +122,8 @@ NO = re.compile(
     r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
     r"(?:not |un)(?:accompanied by|associated with)|"
-    r"(?P<thought>despite(?: (?:the )?(?:absence|lack|resolution|removal) of)?|if(?! any\b| [\w ]{1,30}persist)|"
+    rf"(?P<thought>despite(?! (?:(?:the|an?) )?(?:[\w-]+ )?{DEVICE})"
+    r"(?: (?:the )?(?:absence|lack|resolution|removal) of)?|if(?! any\b| [\w ]{1,30}persist)|"
     r"in case of|in the event of|(?<=^)should|history of|h/o|"
     r"risk (?:of|for)|predisposed to))\b"
 )
@@ -120,34 +143,36 @@ TOO_POOR = (
 TAKEN = (
     r"(?:removed|resected|excised|withdrawn|retrieved|explanted|extracted|discontinued|decannulated|"
     r"drained|evacuated|aspirated|tapped|(?:taken|pulled) out|pulled)\b"
-    r"(?! (?:by|back|to|into|through|via|\d|slightly|partially))"
-    r"(?!.*\b(?:decreas|reduc|residual|remain|persist|smaller|still|recur|re-?accumul|replac|exchang))"
-)
-REMOVABLE = (
-    r"(?:tubes?|catheters?|lines?|drains?|ports?|picc|pacemaker|filters?|stents?|cannulae?|leads?|wires?|devices?)"
+    r"(?! (?:by(?! (?:\w+centesis|surgery|vats|needle|tube|chest tube|catheter))|"
+    r"back|to|into|through|via|\d|slightly|partially))"
+    r"(?!.*\b(?:decreas|reduc|residual|remain|persist|smaller|still|recur|re-?accumul|replac|exchang|"
+    r"minimal|trace|tip))"
 )
 # Negations that reach over their whole clause. Those in the group `before` only reach over the words before them
 # ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
-    r"(?:not|cannot|never|no longer|no more|none(?: (?:is|are|was|were))?) "
+    r"(?:not|cannot|never|neither|no longer|no more|none(?: (?:is|are|was|were))?) "
     r"(?:been |be |(?:clear|significant|obvious|definite)ly )?"
     rf"(?:re-)?(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
-    r"(?:is|are|was|were|has|have) (?:all |now )?gone)\b(?! (?:almost|nearly|partial|part|large|most))"
+    r"(?:is|are|was|were|has|have) (?:all |now )?(?:gone|normali[sz]ed)|"
+    r"score (?:of [^,\d]* )?(?:(?:is|was|of) )?(?:zero|0(?![.,]?\d)))\b(?! (?:almost|nearly|partial|part|large|most))"
     r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
     rf"|absent\b(?! (?:(?:in|on|at) (?:the )?{EARLIER}|before|previously|earlier))"
     r"|(?:is|are|was|were|been|appears?|looks?) (?:completely |quite )?(?:in |of |within )?(?:a |the )?"
     r"(?:ruled out|excluded|normal|natural|preserved|unremarkable)\b"
     rf"|(?:is|are|was|were|been) (?:(?!part|incomplete|large|near|most)\w+ly |now |already |since )?{TAKEN}"
+    r"|(?:is|are|was|were|been) (?:\w+ly )?repaired\b(?!.* recur)"
     r"|(?:can|could) be (?:\w+ly )?(?:excluded|ruled out)\b"
     rf"|(?:cannot|can not|could not) be (?:excluded|ruled out)(?={TOO_POOR})"
     rf"|(?P<before>(?:unlikely|improbable)(?=$|{BESIDE})|(?:is|are|was|were|seems?|considered|thought) less likely|"
-    r"(?<=(?:as|ve|ad|ly) )cleared\b|(?:cleared|excluded|gone)(?=$| (?:after|since|following|from|on|now)\b)|"
+    r"(?<!be )(?<!ly )ruled out(?=$|,)|(?<=(?:as|ve|ad|ly) )cleared\b|gone(?=,)|"
+    r"(?:cleared|excluded|gone)(?=$| (?:after|since|following|from|on|now)\b)|"
     r"not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
     r"(?:may|might|could) (?:be|have been) (?:missed|overlooked|obscured|hidden)|"
     r"(?:cannot|can not|could not) be (?:assessed|evaluated|judged)\b(?! \w+ly)|"
-    rf"(?:{REMOVABLE}|effusions?|fluid) {TAKEN}|{REMOVABLE} out$|removal\b(?! of))"
+    rf"(?:{REMOVABLE}|effusions?|fluid|nodules?|nodes?|hernia) {TAKEN}|{REMOVABLE} out$|removal\b(?! of))"
     r")"
     rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected" denies both
     r"|\b(?:total|complete) (?:regression|resolution|disappearance|clearing)(?! of)\b"
@@ -163,6 +188,8 @@ CHANGE = (
     r"shrinkage|resolution|resorption|clearing|clearance|disappearance|response|evolution|alteration|"
     r"(?:interval|further) (?:enlargement|increase|decrease|reduction)(?! (?:of|in) (?:the )?(?:heart|cardi))|"
     r"(?:decrease|reduction)s? (?:of|in)|"
+    r"enlargement (?:of|in) (?:(?:the|this|that|known|\d\S*|mm|cm|right|left|upper|lower|lobe|lung|pulmonary) ){0,6}"
+    r"(?:nodule|effusion|consolid)|"
     r"increases? (?:of|in) (?:(?:the|any|right|left|bilateral|known|pleural|pericardial) ){0,3}"
     r"(?:effusion|fluid|nodul|consolid|emphysem|atelect|bronchiect|lymph|adenop|opacit|ground))"
 )
@@ -179,6 +206,10 @@ NOT_A_NEGATION = re.compile(
     rf"(?:no|without|lack of|absence of|not (?:show|demonstrate|reveal)) {QUALITY}{CHANGE}"
     r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?!.* (?:heart|cardi))(?: \w+){0,3} "
     r"(?:sizes?|numbers?|dimensions?)"
+    rf"|(?:no|without) {QUALITY}(?:displacement|migration|disloca\w+|fracture|break\w*|kink\w*|malposition\w*|"
+    rf"loosening|complications?|dehiscence|dysfunction|failure|occlusion) (?:of|in|with|at) "
+    rf"(?:[\w-]+ ){{0,3}}?{DEVICE}"
+    r"|(?:not|never) fail(?:s|ed)? to"
     rf"|neither {CHANGE} nor {CHANGE}"
     r"|(?:improvement|worsening|resolution|progression|regression|growth|clearing)(?: (?:of|in) [^,]*?)? "
     r"(?:is|was) not"
@@ -205,7 +236,7 @@ NOT_A_NEGATION = re.compile(
     r")\b"
 )
 EXCEPTION = re.compile(
-    r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|besides|save for|"
+    r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|besides|barring|save for|"
     r"with (?:persist\w+|residual|(?:improv|worsen|decreas|increas)\w+))\b"
     r"(?! (?:this|these|that|those|the above))"
 )
@@ -278,6 +309,8 @@ def forward_reach(mark: re.Match, clause: str) -> tuple[int, int]:
     """The span that a negation of `NO` reaches over."""
     if mark["thought"] and (end := THOUGHT_END.search(clause, mark.end())):
         return mark.start(), end.start()
+    if device := BESIDE_DEVICE.search(clause, mark.end()):
+        return mark.start(), device.start()
     return mark.start("over") if mark["over"] else mark.start(), len(clause)
 
 
@@ -319,7 +352,7 @@ DENIALS = (
     "hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
     "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
     "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
-    "vanish visuali w/o withdraw without"
+    "vanish visuali w/o withdraw without zero repair score little -ve"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -342,10 +375,15 @@ def write_plainly(sentence: str) -> str:
     """A lower-case sentence with contractions in full, and with signs in the place of answers."""
     if "n't" in sentence or "n’t" in sentence:
         sentence = CONTRACTION.sub(lambda mark: "cannot" if mark[1] else f"{mark[2]} not", sentence)
-    if any(sign in sentence for sign in ":(+–—") or " -" in sentence:
+    if "+" in sentence or "-" in sentence:
+        sentence = SIGN_OF_LIST.sub(lambda sign: "positive for" if sign[1] == "+" else "negative for", sentence)
+        sentence = SLASH.sub(", ", BRACKETS.sub(r" (\1)", sentence))
+    if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":(+–—?") or " -" in sentence:
         sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
     if sentence.lstrip().startswith(("(-)", "(+)")):
         sentence = SIGN_FIRST.sub(r"\2 \1", sentence)
+    if " unlike " in sentence or "contrast to" in sentence:
+        sentence = CONTRAST.sub(r"no \1\2, but there is \1 in ", sentence)
     if " now" in sentence:
         sentence = NOW.sub(r"now \1", sentence)
     return sentence

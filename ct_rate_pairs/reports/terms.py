@@ -52,7 +52,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(
             r"catheter|chemoport|mediport|tracheostom|gastrostom|nasogastric|pacemaker|electrode|defibrillator|"
             r"pigtail|swan-?ganz|hickman|broviac|pleurx|assist device|balloon pump|stimulator|"
-            r"loop recorder|hardware"
+            r"loop recorder|hardware|\bpacers?\b|endobronchial valve|gastric band|coiled (?:\w+ )?aneurysm"
         ),
         # A line is a catheter only by its vessel, kind or tip: there are pleural lines, and "in line with".
         Term(
@@ -69,7 +69,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"stent(?:s|ed|ing)?|lvads?|iabp|ett|cv[cl]s?|rods?|(?:vp|ventriculo-?peritoneal) shunt|ta(?:vr|vi))\b"
         ),
         Term(
-            r"\b(?:coils?|(?:endo)?grafts?|drains?|clips?|screws?|wires?|sutures?|stapler?s?|"
+            r"\b(?:coils?|(?:endo)?grafts?|drains?(?! (?:in)?to\b| the\b| directly| secretion| normally| freely)|"
+            r"clips?|screws?|wires?|sutures?|stapler?s?|"
             r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?)\b"
         ),
         Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
@@ -81,8 +82,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "Arterial wall calcification": (
         Term(r"atherom|atheroscl|arterioscl", also=ARTERY),
         Term(
-            rf"calcif(?:(?! (?:without|no) (?:\w+ )?(?:{ARTERY}))[^,])*(?:{ARTERY})|"
-            rf"(?:{ARTERY})(?:[^,]|, coronary)*(calcif)",
+            rf"(?<!un)(?<!non)(?<!non[- ])calcif(?:(?! (?:without|no) (?:\w+ )?(?:{ARTERY}))[^,])*(?:{ARTERY})|"
+            rf"(?:{ARTERY})(?:[^,]|, coronary)*((?<!un)(?<!non)(?<!non[- ])calcif)",
             unless=r"lymph|valve|annul",
         ),
     ),
@@ -195,7 +196,8 @@ STEMS: dict[str, str] = {
         "cath port picc cannula tube tracheos gastrostom peg pacemaker electrode defibrill icd device stent coil "
         "graft nasogastric prosthe arthroplast valve filter drain pigtail silicone metal clip screw fixator wire "
         "sutur sternotomy staple surgical fixation stabili implant vertebroplast swan-ganz swanganz hickman broviac "
-        "pleurx assist lvad iabp ett$ cvc cvl pump stimulator recorder hardware rod$ rods$ lead$ leads$ shunt tavr "
+        "pleurx assist lvad iabp ett$ cvc cvl pump stimulator recorder hardware rod$ rods$ lead$ leads$ "
+        "pacer band aneurysm shunt tavr "
         "tavi line$ lines$"
     ),
     "Arterial wall calcification": "calcif athero arterioscl",
