@@ -32,7 +32,7 @@ _OPEN = (
     r"blank|deleted|cancell?ed|withheld|redacted|removed|un(?:reported|dictated|signed|transcribed|read))"
 )
 _MARKS = re.compile(
-    r"(?:nan?|nat|n[ds]|x{2,}|0+|name|value|ref|div0|num|error|null?|nil|none|undefined|unknown|unspecified|tb[acd]|draft|"
+    r"(?:nan?|nat|n[ds]|(?<!x)xx+(?!x)|(?<!0)0+(?!0)|name|value|ref|div0|num|error|null?|nil|none|undefined|unknown|unspecified|tb[acd]|draft|"
     r"placeholder|anonymi[sz]ed|todo|ditto|idem|test|dummy|loremipsum|nondiagnostic|"
     r"(?:thereis|thereare)?(?:no|nil|not|none|without)(?:yet)?"
     rf"(?:{_TEXT}|{_WRITTEN}|applicable|documented|reported|performed|interpreted|read|found|done)"

@@ -34,10 +34,10 @@ HEADING_OF_DENIAL = re.compile(
 CONTRACTION = re.compile(r"\b(?:(ca)|(\w+))n['’]t\b")
 # An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
 ANSWER = re.compile(
-    r"(?:[:?] ?\(? ?| [-–—] \(? ?| ?\( ?| (?=[-+](?:ve)?(?:$|,))| (?=[-+]ve)| (?=[yn](?:$|,)))(?:"
-    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|zero|0(?!,\d)|[-–−]|[-–−]ve)"
+    r"(?:[:?] ?\(? ?| ?= ?| [-–—] \(? ?| ?\( ?| (?=(?:-{1,3}|\+{1,3})(?:ve)?(?:$|,))| (?=[-+]ve)| (?=[yn](?:$|,)))(?:"
+    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|zero|0(?!,\d)|[-–−]{1,3}|[-–−]ve)"
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
-    r"|(?:y|yes|positive|pos|present|\+|\+ve))(?: ?\)|(?=$|,))"
+    r"|(?:y|yes|positive|pos|present|\+{1,3}|\+ve))(?: ?\)|(?=$|,))"
 )
 SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
 BRACKETS = re.compile(r" ?\[([-+])\]")
@@ -91,10 +91,12 @@ SEEN = (
 REMOVABLE = (
     r"(?:tubes?|catheters?|lines?|drains?|ports?|picc|pacemaker|filters?|stents?|cannulae?|leads?|wires?|devices?)"
 )
-DEVICE = rf"(?:{REMOVABLE}|pacers?|prosthes[ie]s|clips|sutures|screws|icd|grafts?)\b"
+DEVICE = rf"(?:{REMOVABLE}|pacers?|stenting|sternotomy|prosthes[ie]s|clips|sutures|screws|icd|grafts?)\b"
 # "No pneumothorax after placement of a chest tube" denies no tube.
 BESIDE_DEVICE = re.compile(
-    r" (?:after|following|despite|status post|s/p|post) "
+    r" (?:after|following|despite|status post|s/p|post|around|adjacent to|next to|along|surrounding|"
+    r"in(?= the [\w-]+$)|"
+    r"with(?=.* in (?:place|situ|position))) "
     rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE}"
 )
 # Words after "unlikely" that show that it denies the words before it.
@@ -104,7 +106,8 @@ NO = re.compile(
     rf"\b(?:unlikely(?!{BESIDE})|less likely(?! than)|"
     r"(?<!section )(?<!series )(?<!image )no|without|w/o|nil|neither|nor|nothing|zero|"
     r"little (?:to (?:suggest|indicate)|(?:evidence|suggestion) (?:of|for))|none (?=on|in|at|elsewhere)|"
-    r"not (?:a single|one|any)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|free of|free from|"
+    r"not (?:a single|one|any|a trace of)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|"
+    r"free of|free from|"
     r"clear of|lack of|lacks?(?! of)|devoid of|(?:neg|negative|unremarkable) for|non-?visuali[sz]ed|"
     r"(?<=^)cleared(?! by)|denie[sd]|denying|"
     r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
@@ -156,7 +159,7 @@ NOT_SEEN = re.compile(
     r"(?:been |be |(?:clear|significant|obvious|definite)ly )?"
     rf"(?:re-)?(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
-    r"(?:is|are|was|were|has|have) (?:all |now )?(?:gone|normali[sz]ed)|"
+    r"(?:is|are|was|were|has|have) (?:all |now )?(?:gone|normali[sz]ed)|no longer there|"
     r"score (?:of [^,\d]* )?(?:(?:is|was|of) )?(?:zero|0(?![.,]?\d)))\b(?! (?:almost|nearly|partial|part|large|most))"
     r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
     rf"|absent\b(?! (?:(?:in|on|at) (?:the )?{EARLIER}|before|previously|earlier))"
@@ -209,6 +212,9 @@ NOT_A_NEGATION = re.compile(
     rf"|(?:no|without) {QUALITY}(?:displacement|migration|disloca\w+|fracture|break\w*|kink\w*|malposition\w*|"
     rf"loosening|complications?|dehiscence|dysfunction|failure|occlusion) (?:of|in|with|at) "
     rf"(?:[\w-]+ ){{0,3}}?{DEVICE}"
+    rf"|(?:no|without) {QUALITY}(?:[\w-]+ )?{DEVICE}(?:-related)? (?:(?:re-?)?stenosis|thrombosis|fracture|migration|"
+    r"displacement|dislocation|kinking|malposition|complication|dysfunction|infection|failure|loosening)s?"
+    rf"|nor {QUALITY}{CHANGE}"
     r"|(?:not|never) fail(?:s|ed)? to"
     rf"|neither {CHANGE} nor {CHANGE}"
     r"|(?:improvement|worsening|resolution|progression|regression|growth|clearing)(?: (?:of|in) [^,]*?)? "
@@ -236,7 +242,8 @@ NOT_A_NEGATION = re.compile(
     r")\b"
 )
 EXCEPTION = re.compile(
-    r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|besides|barring|save for|"
+    r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|"
+    r"besides|barring|save(?: for)?|"
     r"with (?:persist\w+|residual|(?:improv|worsen|decreas|increas)\w+))\b"
     r"(?! (?:this|these|that|those|the above))"
 )
@@ -352,7 +359,7 @@ DENIALS = (
     "hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
     "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
     "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
-    "vanish visuali w/o withdraw without zero repair score little -ve"
+    "vanish visuali w/o withdraw without zero repair score little -ve trace$"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -378,7 +385,7 @@ def write_plainly(sentence: str) -> str:
     if "+" in sentence or "-" in sentence:
         sentence = SIGN_OF_LIST.sub(lambda sign: "positive for" if sign[1] == "+" else "negative for", sentence)
         sentence = SLASH.sub(", ", BRACKETS.sub(r" (\1)", sentence))
-    if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":(+–—?") or " -" in sentence:
+    if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":=(+–—?") or " -" in sentence:
         sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
     if sentence.lstrip().startswith(("(-)", "(+)")):
         sentence = SIGN_FIRST.sub(r"\2 \1", sentence)

@@ -138,6 +138,11 @@ def test_a_short_report_is_not_missing(text):
     assert not is_missing(text)
 
 
+def test_a_long_row_of_the_same_mark_before_something_else_is_decided_at_once():
+    for mark in ("x", "0", "No report. ", "Not available. "):
+        assert is_missing(mark * 3) and not is_missing((mark * 100)[:150] + "5 mm")
+
+
 @pytest.mark.parametrize("text", [*TERSE, *REPORTS])
 def test_terse_english_is_not_taken_for_another_language(text):
     assert foreign_language(text) is None
