@@ -144,7 +144,7 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
             if not self.streaming:
                 idle["streaming"] = "a mixture is always streamed"
         if args.eval_strategy == "no":
-            idle["validation_scans"] = "eval_strategy is no"
+            idle |= dict.fromkeys(("validation_scans", "eval_on_start"), "eval_strategy is no")
         if not args.push_to_hub and args.resume_from_checkpoint != "last-checkpoint":
             of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
             idle |= dict.fromkeys(of_hub, "push_to_hub is false")

@@ -274,7 +274,16 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
         of_checkpointing = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
         idle |= dict.fromkeys(of_checkpointing, "gradient checkpointing is off")
     if config.eval_strategy == "no":
-        idle |= dict.fromkeys(("eval_steps", "eval_delay"), "eval_strategy is no")
+        of_evaluation = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+        idle |= dict.fromkeys(("eval_steps", "eval_delay", *of_evaluation), "eval_strategy is no")
+    if config.lr_scheduler_type in ("constant", "reduce_lr_on_plateau", "greedy"):
+        reason = f"lr_scheduler_type={config.lr_scheduler_type.value} has no warmup"
+        idle |= dict.fromkeys(("warmup_steps", "warmup_ratio"), reason)
+    if config.lr_scheduler_type in ("constant", "constant_with_warmup"):
+        idle["lr_scheduler_kwargs"] = f"lr_scheduler_type={config.lr_scheduler_type.value} takes none"
+    if config.optim in ("adafactor", "sgd", "adagrad", "rmsprop"):
+        of_adam = ("adam_beta1", "adam_beta2", "adam_epsilon")
+        idle |= dict.fromkeys(of_adam, f"optim={config.optim.value} does not use it")
     if config.save_strategy == "no":
         idle |= dict.fromkeys(("save_steps", "save_total_limit", "save_only_model"), "save_strategy is no")
     return {name: reason for name, reason in idle.items() if name in DEFAULTS}  # older versions of TRL lack some

@@ -55,6 +55,14 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
         ("--beta 0 --negative_start_ratio 0.5", "negative_start_ratio.*beta is 0"),
         ("--padding_free true --dataset_num_proc 2", "dataset_num_proc.*neither packed"),
         ("--save-steps 5", "save_steps.*save_strategy is no"),
+        ("--lr_scheduler_type constant --warmup_steps 5", "warmup_steps.*constant has no warmup"),
+        ("--lr_scheduler_type constant_with_warmup --lr_scheduler_kwargs {}", "lr_scheduler_kwargs.*takes none"),
+        ("--load_best_model_at_end true", "load_best_model_at_end.*eval_strategy is no"),
+        ("--metric_for_best_model eval_coverage", "metric_for_best_model.*eval_strategy is no"),
+        ("--greater_is_better true", "greater_is_better.*eval_strategy is no"),
+        ("--eval_on_start true", "eval_on_start.*eval_strategy is no"),
+        ("--muon false --optim adafactor --adam_beta1 0.8", "adam_beta1.*optim=adafactor does not"),
+        ("--muon false --optim sgd --adam_epsilon 1e-6", "adam_epsilon.*optim=sgd does not"),
     ],
 )
 def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
