@@ -412,7 +412,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.trainer.hub_files import check_name
-    from ct_rate_pairs.trainer.run_record import WriteRunRecord
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
     if model_args.model_name_or_path != "tiny":
@@ -428,7 +428,13 @@ def main(argv: Sequence[str]) -> None:
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
-    trainer.add_callback(WriteRunRecord("ct-rate-pairs train", parser.values, parser.given))
+    trainer.add_callback(
+        WriteRunRecord(
+            "ct-rate-pairs train",
+            options_in_effect(parser.values, [of_task["train"] for of_task in indexes.values()]),
+            parser.given,
+        )
+    )
     told = {"index": index, "options": options, "base_commit": commit_of_start(model_args)}
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))

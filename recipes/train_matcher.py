@@ -177,7 +177,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.trainer.finite import FiniteTrainer
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
     from ct_rate_pairs.trainer.row_settings import KEY, settings_of
-    from ct_rate_pairs.trainer.run_record import WriteRunRecord
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
     from ct_rate_pairs.trainer.what_learns import format_what_learns, what_learns
 
     if recipe_args.negative not in ("none", "hard", "heter"):
@@ -203,6 +203,7 @@ def main(argv: Sequence[str]) -> None:
 
     setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
+    used = options_in_effect(parser.values, [train])
     trainer = FiniteTrainer(
         model=model,
         args=args,
@@ -217,7 +218,7 @@ def main(argv: Sequence[str]) -> None:
         processing_class=tokenizer,
         callbacks=[
             NewNegativesEachEpoch(train),
-            WriteRunRecord("ct-rate-pairs train-matcher", parser.values, parser.given),
+            WriteRunRecord("ct-rate-pairs train-matcher", used, parser.given),
         ],
     )
     if trainer.is_world_process_zero():

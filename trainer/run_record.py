@@ -10,7 +10,8 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -21,7 +22,12 @@ from typing import Any
 
 import torch
 import yaml
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ct_rate_pairs.readers import reader_of
+
+from .row_settings import row_settings
 
 
 RUN = "run.yaml"
@@ -75,6 +81,29 @@ class WriteRunRecord(TrainerCallback):
         write_run_config(self.command, self.options, self.given, folder)
         environment = describe_environment(args) | {"optimizer": describe_optimizer(optimizer)}
         (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def options_in_effect(options: Mapping[str, Any], rows: Sequence[Dataset]) -> dict[str, Any]:
+    """
+    Options as a run used them, so that a repetition depends neither on a later release's defaults nor on the folder
+    that it is started in.
+
+    Args:
+        options (`Mapping[str, Any]`):
+            All options of the command.
+        rows (`Sequence[Dataset]`):
+            Training rows of each task.
+
+    Returns:
+        `dict`: the options. Those of the rows that were not given have the value that was used, and local
+            folders of data and model are absolute.
+    """
+    used: dict = {}
+    for reader in map(reader_of, reversed(rows)):
+        used |= asdict(reader.source.settings) | row_settings(reader)
+    values = {name: used.get(name) if value is None else value for name, value in options.items()}
+    folders = [name for name in ("data_dir", "model_name_or_path") if values.get(name) and Path(values[name]).is_dir()]
+    return values | {name: str(Path(values[name]).absolute()) for name in folders}
 
 
 def write_run_config(command: str, options: Mapping[str, Any], given: Collection[str], folder: Path) -> None:

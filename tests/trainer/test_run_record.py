@@ -9,11 +9,13 @@ from importlib import import_module
 import pytest
 import torch
 import yaml
+from datasets import load_dataset
 from helpers.launch import SHORT
 from helpers.pair_trainer import make_trainer
 from transformers import TrainerState
 
 from ct_rate_pairs.hub.guard import publishable_files
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes import sft_neg
 from ct_rate_pairs.trainer import MuonAdamW, run_record
 from ct_rate_pairs.trainer.run_record import (
@@ -23,6 +25,7 @@ from ct_rate_pairs.trainer.run_record import (
     changed_options,
     code_version,
     describe_optimizer,
+    options_in_effect,
     sources_version,
     versions,
     write_run_config,
@@ -96,6 +99,29 @@ def test_the_record_of_a_study_is_no_config(tmp_path):
     (tmp_path / RUN).write_text(yaml.safe_dump({"state": "finished", "settings": {}, "cohort": {}}))
     with pytest.raises(ValueError, match=r"run.yaml is the record that a study keeps.*config.yaml"):
         parsed("--config", str(tmp_path / RUN))
+
+
+def test_the_record_has_the_values_in_effect_of_options_that_were_not_given(tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tree.parent)
+    given = ("--config", "mixture", "--data_dir", tree.name, "--num_slices", "4", "--questions_per_volume", "2")
+    first = parsed(*given)
+    rows = {"data_dir": tree.name, "num_slices": 4, "spacing": (4.5, 4.5, 6.5), "validation_size": 0.0}
+    tasks = ({"task": "report"}, {"task": "vqa", "questions_per_volume": 2})
+    splits = [load_dataset("ct_rate_pairs", split="train", **rows, **task) for task in tasks]
+    used = options_in_effect(first.values, splits)
+    write_run_config("ct-rate-pairs train", used, first.given, tmp_path)
+    written = yaml.safe_load((tmp_path / RUN).read_text())
+    known = {"num_slices": 4, "window": "paper", "z_range": [0.0, 1.0], "files": "fixed", "reconstructions": "first"}
+    known |= {"target": "findings+impression", "prompt": "en", "prompt_metadata": False, "questions_per_volume": 2}
+    assert known.items() <= written.items() and "difficulty" not in written  # no task asks for it
+    assert written["data_dir"] == str(tree)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    recipe_args, *_ = sft_neg.parse(["--config", str(tmp_path / RUN)])
+    assert "no effect" not in capsys.readouterr().err
+    options = {name: value for name, value in recipe_args.dataset_options().items() if name != "task"}
+    again = load_dataset("ct_rate_pairs", split="train", validation_size=0.0, **options)
+    assert reader_of(again).source.settings == reader_of(splits[0]).source.settings
 
 
 @pytest.mark.slow
