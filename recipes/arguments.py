@@ -148,9 +148,10 @@ class RecipeParser(CommandParser, TrlParser):
 
         out = Path(output_dir)
         trained = [path.name for name in ("*.safetensors", "checkpoint-*") for path in sorted(out.glob(name))]
-        if resume or not trained or self.config is None or not (out / RUN).is_file():
+        if resume or not trained or self.config is None:
             return
-        if read_config(self.config) == read_config(out / RUN):
+        is_beside = self.config.resolve().parent == out.resolve()  # a study keeps it as config.yaml
+        if is_beside or ((out / RUN).is_file() and read_config(self.config) == read_config(out / RUN)):
             raise ValueError(
                 f"--output_dir {out}: this folder holds the run of {self.config}, and {trained[0]} would be "
                 "overwritten. Give another folder with --output_dir, or go on with --resume_from_checkpoint true."

@@ -148,7 +148,8 @@ def test_a_run_is_not_overwritten_from_its_own_record(tmp_path, command, trained
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(options))
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(options | {"seed": 7}))
     (run / trained).touch()
-    for own in (run / "run.yaml", tmp_path / "copy.yaml"):
+    (run / "config.yaml").write_text(yaml.safe_dump(options | {"seed": 8}))  # as in the run of a study
+    for own in (run / "run.yaml", tmp_path / "copy.yaml", run / "config.yaml"):
         with pytest.raises(ValueError, match=f"holds the run of {own}, and {trained} would be.*--output_dir"):
             recipe.main(["--config", str(own), "--max_steps", "1"])
     allowed = (
