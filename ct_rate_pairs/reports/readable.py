@@ -84,7 +84,7 @@ _WORDS = {
     "Turkish": (
         "ile bir bu yok veya olan olarak icin gore iki olup normaldir dogal acik sagda solda akciger kalp plevral "
         "nodul lenf damar boyut kemik kontrol sonuc degil toraks mozaik",
-        r"^akciger|^plevra(?!l)|efuzyon|^nodulu$|^nodul(?:ler|de|un)|konsolidasyon|amfizem|atelektazi|bronsektazi|"
+        r"^akciger|^plevra(?!l)|efuzyon|^nodulu$|^nodul(?:ler|de|un)|konsolidasyon|[ae]mfizem|atelektazi|bronsektazi|"
         r"kalsif|^izlen|^saptan|^gorul|^gozlen|^dikkat|^mevcut|^degerlendir|^parankim|^loblar|^lobu(?:nda|nun)$|"
         r"yogunlug|buzlu|kardiyo|^bulgu|(?:mis|mus)(?:tir|tur)$|m[ae]ktadir$|mektedir$|"
         r"(?:ler|lar)(?:de|da|in|inde|inda|den|dan|i)$",
@@ -116,7 +116,7 @@ _WORDS = {
     ),
     "Italian": (
         "il gli della delle dei degli nel nella nei con senza una sono alla di cuore reperti assenza",
-        r"versamento|^polmon|^sinistr[oaie]$|^destr[oaie]$|^linfonod|^ispess|zion[ei]$|^nodul[oi]$|^enfisema|^addens",
+        r"versamento|^polmon|^sinistr[oaie]$|^destr[oaie]$|^linfonod|^ispess|zion[ei]$|^nodul[oi]$|^enfisema|^addens|^ernia$|^iatale$",
     ),
     "Dutch": (
         "het een van zonder geen niet bij rechts rechter linker beide longen hart vergroot",
@@ -128,7 +128,7 @@ _WORDS = {
     ),
     "Swedish, Danish or Norwegian": (
         "och og utan uden uten inga ingen ikke inte hoger hoyre hojre vanster venstre begge",
-        r"^lung(?:or|er|erne|ene|orna)$|^pleurav[ae]|^hjart|^hjert|fort[ae]tning|forstor",
+        r"^lung(?:or|er|erne|ene|orna)$|^pleurav[ae]|^hjart|^hjert|fort[ae]tning|forstor|emfysem$|ef?fusjon|^herni$",
     ),
     "Indonesian or Malay": (
         "tidak tak dan pada kedua kanan kiri tampak dengan dari terdapat",

@@ -110,13 +110,19 @@ TERSE = [
     "Emphysema, bullae, honeycombing, bronchiectasis, fibrosis, atelectasis, consolidation, nodules, cardiomegaly",
 ]
 FOREIGN = {
-    "Turkish": ["Sağ akciğer üst lobda nodül izlendi.", "Sol akcigerde konsolidasyon mevcut.", "PLEVRAL EFÜZYON YOK."],
+    "Turkish": [
+        "Sağ akciğer üst lobda nodül izlendi.",
+        "Sol akcigerde konsolidasyon mevcut.",
+        "PLEVRAL EFÜZYON YOK.",
+        "Emfizem",
+    ],
     "German": ["Kein Nachweis eines Pleuraergusses.", "Konsolidierung.", "Herz normal groß.", "KEIN PLEURAERGUSS."],
     "French": ["Épanchement pleural droit.", "Pas de nodule pulmonaire.", "Calcifications coronaires."],
     "Spanish": ["Derrame pleural derecho.", "Sin hallazgos patológicos.", "Nódulo pulmonar en el lóbulo superior."],
     "Portuguese": ["Derrame pleural à direita.", "Nódulo no pulmão esquerdo.", "Exame normal."],
-    "Italian": ["Versamento pleurico destro.", "Assenza di noduli polmonari."],
+    "Italian": ["Versamento pleurico destro.", "Assenza di noduli polmonari.", "Ernia iatale"],
     "Dutch": ["Geen pleuravocht.", "Hart niet vergroot."],
+    "Swedish, Danish or Norwegian": ["Lungemfysem", "Pleuraeffusjon", "Hiatal herni"],
     "Polish": ["Płyn w prawej jamie opłucnej.", "Bez zmian ogniskowych."],
     "Chinese": ["右肺上叶结节。", "右肺 nodule 5 mm"],
     "Japanese": ["両側胸水を認める。"],
