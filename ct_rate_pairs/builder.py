@@ -19,7 +19,7 @@ from ct_rate_pairs.tasks import TASKS
 
 from .config import NEGATIVES, CTRatePairsConfig
 from .pair_column import READ_COLUMNS, PairColumn
-from .rows import RowReader, adopt, reader_for, share_epoch
+from .rows import RowReader, make_reader
 
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -217,8 +217,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     def reader(self) -> RowReader:
         """Reads the rows of every split."""
         place = self.config.to_json(), hash_of(self.source)
-        adopt(*place, reader=RowReader(self.config, self.source, share_epoch(*place)))
-        return reader_for(*place)
+        return make_reader(*place, self.config, self.source)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         if not any(len(table) for table in self.reader.tables.values()):

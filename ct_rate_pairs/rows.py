@@ -345,7 +345,13 @@ def reader_for(options: str, source: str) -> RowReader:
                 "Load the dataset again with load_dataset, so that texts and labels are up to date too.",
                 config.data_dir or "CT-RATE on the Hub",
             )
-        adopt(options, source, reader=RowReader(config, opened, share_epoch(options, source)))
+        make_reader(options, source, config, opened)
+    return _readers[options, source]
+
+
+def make_reader(options: str, source: str, config: CTRatePairsConfig, opened: Source) -> RowReader:
+    """A new reader for these options and source: its token and what it knows of bad volumes are those of today."""
+    _readers[options, source] = RowReader(config, opened, share_epoch(options, source))
     return _readers[options, source]
 
 

@@ -383,7 +383,7 @@ def test_what_a_model_writes_is_text_and_nothing_else_in_the_terminal_and_in_the
     told, kept = ((tmp_path / name).read_text() for name in ("report.md", "report.json"))
     for shown in (told, kept):
         assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
-    assert "](https" not in told and "<b>" not in told and "\n## Findings\\" not in told
+    assert "](https:" not in told and "<b>" not in told and "\n## Findings\\" not in told
     assert json.loads(kept)["text"] == hostile
     streamer = TerminalStreamer(AutoTokenizer.from_pretrained(reader_dir))
     streamer.on_finalized_text(hostile, stream_end=True)
