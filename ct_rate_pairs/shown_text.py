@@ -37,8 +37,8 @@ def for_markdown(text: str) -> str:
 
     An "@" becomes "(at)", because some readers make a link of every address.
 
-    >>> for_markdown("![](https://example.org/x) <b>A nodule")
-    '!\\\\[\\\\](https&#58;//example&#46;org/x) &lt;b&gt;A nodule'
+    >>> for_markdown("# <b>A nodule")
+    '\\\\# &lt;b&gt;A nodule'
     """
     text = "".join(_ENTITIES.get(letter, letter) for letter in for_terminal(text))
     text = re.sub(r"([\\`*_\[\]])", r"\\\1", text).replace("@", "(at)")

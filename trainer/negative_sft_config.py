@@ -274,7 +274,9 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
         of_checkpointing = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
         idle |= dict.fromkeys(of_checkpointing, "gradient checkpointing is off")
     if config.eval_strategy == "no":
-        of_evaluation = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+        of_evaluation = ["metric_for_best_model", "greater_is_better"]
+        if config.load_best_model_at_end:  # "false" may turn off what a config turns on
+            of_evaluation.append("load_best_model_at_end")
         idle |= dict.fromkeys(("eval_steps", "eval_delay", *of_evaluation), "eval_strategy is no")
     if config.lr_scheduler_type in ("constant", "reduce_lr_on_plateau", "greedy"):
         reason = f"lr_scheduler_type={config.lr_scheduler_type.value} has no warmup"
