@@ -235,6 +235,8 @@ class Reporter:
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
+        if isinstance(scan, Volume) and series is not None:
+            raise ValueError(f"series={series} has no effect on a Volume, which is one series already: leave it out.")
         volume = scan if isinstance(scan, Volume) else read_scan(scan, series)
         of = self.volume_settings
         slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range)

@@ -238,3 +238,9 @@ def push_during_the_load(hub, monkeypatch, repo_id):
 
     before = len(hub.repo(repo_id).commits)
     monkeypatch.setattr(hub, "route", push_first)
+
+
+def test_a_series_of_a_volume_is_refused_because_it_would_have_no_effect(reader_dir, tmp_path):
+    volume = read_scan(save_nifti(tmp_path / "scan.nii.gz", (1, 0, 0)))
+    with pytest.raises(ValueError, match="series=2 has no effect on a Volume"):
+        load_reporter(reader_dir, device="cpu").report(volume, series=2)
