@@ -16,13 +16,14 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from ct_rate_pairs.reports import labels, readable, rules, terms
+from ct_rate_pairs import reports
 
 
 _HERE = Path(__file__).parent
+_REPORTS = Path(reports.__file__).parent  # without importing its modules: `import ct_rate_pairs` stays light
 _LABELS = (
     *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py", "missing_texts.py")),
-    *(Path(module.__file__) for module in (labels, readable, rules, terms)),
+    *(_REPORTS / file for file in ("labels.py", "readable.py", "rules.py", "terms.py")),
 )
 # The modules that lie beside the script of each metric.
 METRICS = {
@@ -31,7 +32,7 @@ METRICS = {
     "ct_crg": (*_LABELS, _HERE / "crg.py"),
     "ct_report_text": (
         *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py")),
-        Path(readable.__file__),
+        _REPORTS / "readable.py",
     ),
 }
 
