@@ -41,8 +41,12 @@ ANSWER = re.compile(
 )
 SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
 BRACKETS = re.compile(r" ?\[([-+])\]")
-SLASH = re.compile(r"(?<= [-+]) / ")  # "effusion - / nodule +"
-SIGN_FIRST = re.compile(r"(\([-+]\)) ([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
+SLASH = re.compile(r"(?<= [-+]) / |(?<=\([-+]\)) ?/ ?")  # "effusion - / nodule +"
+# Ticks, crosses and boxes. A lone "×" or "ø" is a sign at the end of an item only: "5 × 3 mm" is a size.
+TICK = re.compile(r" ?(?:[✓✔✅√☑☒]\ufe0f?|\[[x✓✔√]\]) ?")
+CROSS = re.compile(r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?<= )[×ø](?=$|[,/]| \w+ [✓×√ø])) ?")
+SIGN_OF_ITEM = re.compile(r"(?:^|(?<=[ ,]))([-+]) ?(?=[a-z])")  # "+ effusion, - nodule"; "- nodule" alone is a bullet
+SIGN_FIRST = re.compile(r"(\([-+]\)) ?([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
 # "The coronary arteries show no calcification, unlike the aorta" states that of the aorta.
 CONTRAST = re.compile(
@@ -114,19 +118,21 @@ NO = re.compile(
     r"(?:removal|withdrawal|retrieval|explantation) of|"
     r"(?:wedge|sublobar|surgical) (?:resection|excision) of"
     r"(?!.* (?:recommend|plann|consider|suggest|advis|schedul))|"
-    r"(?:post|after|following|interval|successful) "
-    r"(?:drainage|evacuation|thora(?:co)?centesis|resection|excision) (?:of|for)|"
     r"rather than|instead of|as opposed to|favou?r\w* (?:[\w-]+ ){0,6}?(?P<over>over)|"
     r"low (?:likelihood|probability|suspicion) (?:of|for)|"
     r"(?:evaluate|evaluation|assess|assessment|search|look) for|rul(?:e|es|ing) out|r/o|to (?:exclude|look for)|"
     r"exclud(?:es?|ing)|exclusion of|"
-    r"(?:fail(?:s|ed|ure)?|unable) to (?:show|demonstrate|reveal|identify|detect|find|see|visuali[sz]e)|"
+    r"(?:fail(?:s|ed|ure)?|unable) to "
+    r"(?:show|demonstrate|reveal|identify|detect|find|see|visuali[sz]e|confirm|reproduce|depict|display)|"
     r"not (?:show|have|contain|demonstrate|reveal|include|exhibit|suggest|indicate|support|favou?r|represent|"
     r"identify|detect|depict|see|find|display|disclose)|"
     r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
     r"(?:not |un)(?:accompanied by|associated with)|"
     rf"(?P<thought>despite(?! (?:(?:the|an?) )?(?:[\w-]+ )?{DEVICE})"
     r"(?: (?:the )?(?:absence|lack|resolution|removal) of)?|if(?! any\b| [\w ]{1,30}persist)|"
+    r"(?:post|after|following|interval|successful) "
+    r"(?:drainage|evacuation|thora(?:co)?centesis|resection|excision) (?:of|for)|"
+    r"(?<=^)(?:drained|evacuated|removed|withdrawn|retrieved|explanted)(?! (?:by|from|in|to|into|via|with|\d))|"
     r"in case of|in the event of|(?<=^)should|history of|h/o|"
     r"risk (?:of|for)|predisposed to))\b"
 )
@@ -161,6 +167,7 @@ NOT_SEEN = re.compile(
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
     r"(?:is|are|was|were|has|have) (?:all |now )?(?:gone|normali[sz]ed)|no longer there|"
     r"score (?:of [^,\d]* )?(?:(?:is|was|of) )?(?:zero|0(?![.,]?\d)))\b(?! (?:almost|nearly|partial|part|large|most))"
+    rf"|none of [^,]* (?:persists?|remains?|(?:is|are|was|were) (?:still )?(?:{SEEN}))\b"
     r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
     rf"|absent\b(?! (?:(?:in|on|at) (?:the )?{EARLIER}|before|previously|earlier))"
     r"|(?:is|are|was|were|been|appears?|looks?) (?:completely |quite )?(?:in |of |within )?(?:a |the )?"
@@ -185,6 +192,11 @@ NOT_SEEN = re.compile(
     rf" (?:in|on) (?:the |his |her )?{EARLIER} \w+(?: of the patient)?(?: \(.*\))?$)"
     r"|\bregressed (?:completely|totally)\b|\b(?:is|are|was|were) not$|\(-\)|-free\b"
 )
+# What can befall a device. "No fracture of the lead" and "no stent thrombosis" tell of a device that is there.
+PROBLEM = (
+    r"(?:displacement|migration|disloca\w+|dislodg\w+|fracture|break\w*|kink\w*|(?:mal|mis)position\w*|loosening|"
+    r"complication|dehiscence|dysfunction|failure|occlusion|discontinuity|(?:re-?)?stenosis|thrombosis|infection)s?"
+)
 # A denied change, as in "no interval improvement in the effusion": what did not change is there.
 CHANGE = (
     r"(?:changes?|differences?|progress(?:ion)?|regression|contrast|improvement|worsening|deterioration|growth|"
@@ -199,7 +211,8 @@ CHANGE = (
 QUALITY = (
     r"(?:(?:(?:evidence|signs?|suggestion) of |any|an?|obvious|clear|other|pathological|iv|oral|intravenous|"
     r"significant|remarkable|statistically|clinically|marked|major|interval|size|dimensional|volume|appreciable|"
-    r"substantial|definite|apparent|further|real|relevant|notable|visible|considerable|complete|spontaneous|new) ?"
+    r"substantial|tangible|measurable|detectable|discernible|meaningful|rapid|"
+    r"definite|apparent|further|real|relevant|notable|visible|considerable|complete|spontaneous|new) ?"
     r"){0,4}"
 )
 # These look like negations, but the finding is present: it is unchanged, shrinking, not distinguished from another, or
@@ -209,11 +222,9 @@ NOT_A_NEGATION = re.compile(
     rf"(?:no|without|lack of|absence of|not (?:show|demonstrate|reveal)) {QUALITY}{CHANGE}"
     r"|no (?:\w+ )?(?:increase|decrease|reduction)s?(?!.* (?:heart|cardi))(?: \w+){0,3} "
     r"(?:sizes?|numbers?|dimensions?)"
-    rf"|(?:no|without) {QUALITY}(?:displacement|migration|disloca\w+|fracture|break\w*|kink\w*|malposition\w*|"
-    rf"loosening|complications?|dehiscence|dysfunction|failure|occlusion) (?:of|in|with|at) "
-    rf"(?:[\w-]+ ){{0,3}}?{DEVICE}"
-    rf"|(?:no|without) {QUALITY}(?:[\w-]+ )?{DEVICE}(?:-related)? (?:(?:re-?)?stenosis|thrombosis|fracture|migration|"
-    r"displacement|dislocation|kinking|malposition|complication|dysfunction|infection|failure|loosening)s?"
+    rf"|(?:no|without) {QUALITY}{PROBLEM} (?:of|in|with|at) (?:[\w-]+ ){{0,3}}?{DEVICE}"
+    rf"|(?:no|without) {QUALITY}(?:[\w-]+ )?{DEVICE}(?:-related)? {PROBLEM}"
+    rf"|{PROBLEM} (?:of|in|with|at) (?:[\w-]+ ){{0,3}}?{DEVICE} (?:is|are|was|were) not"
     rf"|nor {QUALITY}{CHANGE}"
     r"|(?:not|never) fail(?:s|ed)? to"
     rf"|neither {CHANGE} nor {CHANGE}"
@@ -230,6 +241,7 @@ NOT_A_NEGATION = re.compile(
     r"(?:resolved|disappeared|regressed|removed|cleared|drained|evacuated|resolution|regression|clearing|clearance|"
     r"disappearance)"
     rf"|one of (?:the )?(?:two|three|several|\d) [^,]*{TAKEN}"
+    r"|none of [^,]* (?:has|have|is|are) (?:\w+ly )?(?:resolved|disappeared|cleared|regressed|gone)"
     r"|non-?resolved"
     r"|(?:evaluate|evaluation|assess|assessment) for (?:any |interval )*(?:change|growth|progress|stabil)\w*"
     r"|(?:ensure|document|confirm|verify|until|await|for|monitor|assess) (?:\w+ ){0,2}"
@@ -243,7 +255,7 @@ NOT_A_NEGATION = re.compile(
 )
 EXCEPTION = re.compile(
     r"\b(?:other than|except(?:ing|ed)?(?: for)?|with the exception of|apart from|aside from|"
-    r"besides|barring|save(?: for)?|"
+    r"besides|beyond|barring|save(?: for)?|"
     r"with (?:persist\w+|residual|(?:improv|worsen|decreas|increas)\w+))\b"
     r"(?! (?:this|these|that|those|the above))"
 )
@@ -382,9 +394,13 @@ def write_plainly(sentence: str) -> str:
     """A lower-case sentence with contractions in full, and with signs in the place of answers."""
     if "n't" in sentence or "n’t" in sentence:
         sentence = CONTRACTION.sub(lambda mark: "cannot" if mark[1] else f"{mark[2]} not", sentence)
+    if "[" in sentence or not sentence.isascii():
+        sentence = CROSS.sub(" (-) ", TICK.sub(" (+) ", sentence)).strip()
     if "+" in sentence or "-" in sentence:
         sentence = SIGN_OF_LIST.sub(lambda sign: "positive for" if sign[1] == "+" else "negative for", sentence)
         sentence = SLASH.sub(", ", BRACKETS.sub(r" (\1)", sentence))
+        if sentence.startswith("+") or (sentence.startswith("-") and " +" in sentence):
+            sentence = SIGN_OF_ITEM.sub(r"(\1) ", sentence)
     if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":=(+–—?") or " -" in sentence:
         sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
     if sentence.lstrip().startswith(("(-)", "(+)")):

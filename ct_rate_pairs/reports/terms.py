@@ -29,7 +29,7 @@ ARTERY = (
     r"(?<!coronary )(?<!descending )(?<!circumflex )(?<!splenic )(?<!hepatic )(?<!renal )(?<!mesenteric )"
     # "Three-vessel coronary calcification", "in all three vessels"
     r"(?<!one[- ])(?<!two[- ])(?<!three[- ])(?<!single[- ])(?<!double[- ])(?<!triple[- ])(?<!multi)(?<!multi[- ])"
-    r"(?<!four[- ])(?<![1-4][- ])"
+    r"(?<!tri[- ])(?<!four[- ])(?<![1-4][- ])"
     r"(?:vascular|vessel|arter(?:y|ies|ial)\b)"
 )
 CORONARY = r"coronar|\blad\b|\blcx\b|\brca\b|\blmca\b|circumflex|left anterior descending"
@@ -42,7 +42,8 @@ OTHER_ORGAN = (
 # Lymph nodes of the abdomen, and lymph nodes that the report calls normal.
 OTHER_NODE = (
     r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|"
-    r"\bno[nt][- ]?(?:appear |look |seem )?(?:\w+ly )?enlarged|\bnone\b[^,]*\b(?:enlarged|patholog)|"
+    r"\bno[nt][- ]?(?:appear |look |seem )?(?:\w+ly )?enlarged|"
+    r"\bnone\b[^,]*\b(?:enlarged|patholog|exceed|larger|greater)|"
     r"nodes? (?:(?:is|are|appears?) )?(?:(?:of|in|within) )?(?:normal|unremarkable)"
 )
 LUNG = r"lung|lobe|segment|parenchym|pulmon|apic|apex|lingul|basal|subpleural|hemithora"
@@ -58,7 +59,11 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(
             r"\b(?:venous|subclavian|jugular|ijv?|femoral|brachiocephalic|central|dialysis|ha?emodialysis|infusion|"
             r"cvp?|tunnell?ed|indwelling)(?: \w+){0,2} lines?\b|\barterial lines?\b(?! of)|"
-            r"\blines? (?:tip|terminat|(?:ends?|is|are) (?:in|at|in place)|and tubes)"
+            r"\blines? (?:tip|terminat|(?:ends?|is|are) (?:in|at|in place)|and tubes|"
+            r"(?:(?:is|are) )?(?:seen |noted |coiled )?(?:in|within) (?:the )?(?:\w+ ){0,2}(?:vein|vena|svc|atrium))|"
+            # The tip of a device that is not named, as in "right IJ with its tip in the SVC"
+            r"\btip (?:(?:is|lies|ends|terminates|projects) )?(?:in|at|within|over) (?:the )?(?:\w+ ){0,2}"
+            r"(?:svc|cavo-?atrial|atrium|vena cava)"
         ),
         Term(
             r"(?:mechanical|artificial|prosthetic|metallic|biological) (?:\w+ )?valve|"
@@ -71,7 +76,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(
             r"\b(?:coils?|(?:endo)?grafts?|drains?(?! (?:in)?to\b| the\b| directly| secretion| normally| freely)|"
             r"clips?|screws?|wires?|sutures?|stapler?s?|"
-            r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?)\b"
+            r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?|"
+            r"leads? (?:fracture|migration|displacement|disloca\w+|dislodg\w+|perforation|tips?))\b"
         ),
         Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
         # "Implant" alone is not enough: a tumour has implants on the peritoneum.
@@ -109,6 +115,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"calcif|calcium|atherom|atheroscl|sclerotic plaque",
             also=CORONARY,
         ),
+        Term(r"\bcac\b"),
     ),
     "Hiatal hernia": (
         Term(r"hiat\w* herni|sliding"),
@@ -198,12 +205,12 @@ STEMS: dict[str, str] = {
         "sutur sternotomy staple surgical fixation stabili implant vertebroplast swan-ganz swanganz hickman broviac "
         "pleurx assist lvad iabp ett$ cvc cvl pump stimulator recorder hardware rod$ rods$ lead$ leads$ "
         "pacer band aneurysm shunt tavr "
-        "tavi line$ lines$"
+        "tavi line$ lines$ tip$"
     ),
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
     "Pericardial effusion": "pericard tamponade",
-    "Coronary artery wall calcification": "coronar lad lcx rca lmca circumflex descending",
+    "Coronary artery wall calcification": "coronar cac lad lcx rca lmca circumflex descending",
     "Hiatal hernia": "herni sliding",
     "Lymphadenopathy": "lymph lap adenopath adenomegal node",
     "Emphysema": "emphys bull bleb",
