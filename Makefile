@@ -37,7 +37,7 @@ PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numproces
 test: venv $(THORAX) $(VENV)/bitsandbytes
 	$(PYTEST)
 
-# All but what trains for long or starts several processes.
+# All but what takes more than about a second, and a share of the long tables of cases.
 test-fast: venv
 	$(PYTEST) -m "not slow"
 

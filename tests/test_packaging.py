@@ -100,6 +100,7 @@ print({{module.__file__ for name, module in sys.modules.items() if name.split(".
     assert all(file.startswith(str(built / "site")) for file in eval(files))
 
 
+@pytest.mark.slow
 def test_the_command_lists_the_others(built, tmp_path):
     told = use(built, tmp_path, "-m", "ct_rate_pairs", "--help")
     assert all(f"  {command} " in told for command in COMMANDS)

@@ -55,6 +55,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file.json"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)

@@ -93,6 +93,7 @@ def test_a_call_of_datasets_keeps_the_slices_and_their_epochs(tree, call):
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(st.sampled_from([call for call in CALLS if call != "map of two processes"]), max_size=4))
+@pytest.mark.slow
 def test_so_does_any_composition_of_calls(tree, calls):
     rows = load(tree)
     for call in calls:
@@ -228,6 +229,7 @@ def test_what_describes_stored_slices_is_stored_with_them(tree, caplog):
     assert "'images'" in caplog.text and "with_transform" in caplog.text
 
 
+@pytest.mark.slow
 def test_slices_that_come_from_elsewhere_are_stored(tree):
     rows, other = load(tree), load(tree, window=(-100, 100))
     swapped = rows.map(lambda row: {"images": row["negative_images"], "negative_images": row["images"]})
@@ -413,6 +415,7 @@ COMPOSITIONS = st.lists(st.sampled_from(list(STREAM_CALLS)), max_size=3).filter(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=COMPOSITIONS)
+@pytest.mark.slow
 def test_a_stream_renews_its_negatives_in_any_composition(tree, calls):
     check_renewal(compose(tree, calls))
 

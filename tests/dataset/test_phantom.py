@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers.command import call
+from helpers.shares import mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -183,7 +184,7 @@ def test_a_field_of_view_without_a_thorax_is_refused(tmp_path):
 
 # The demo's geometry, and a field of view that is wide about the thorax
 @pytest.mark.parametrize(("shape", "field_of_view"), [((84, 56, 40), (378.0, 252.0, 260.0)), (SHAPE, FIELD_OF_VIEW)])
-@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("label", mostly_slow(LABELS))
 def test_a_finding_switched_off_changes_its_region_only_and_shows_on_one_of_the_ten_planes(
     label, shape, field_of_view
 ):

@@ -67,6 +67,7 @@ def test_confidences_are_about_as_often_right_as_they_say(reader, confidence):
 
 
 @pytest.mark.parametrize("gap_mm", [16, 96])
+@pytest.mark.slow
 def test_the_probability_is_that_of_the_openings_at_every_place_where_a_sentence_may_begin(gap_mm):
     """
     Beside the shared cache stands the plain way: each opening scored in a whole dialogue of its own. At 96 mm the

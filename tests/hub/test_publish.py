@@ -240,6 +240,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub, run_dir):
     assert set(hub.repo("alice/heter").files()) == {".gitattributes"} and not uploads(hub)
 
 
+@pytest.mark.slow
 def test_limits_and_passing_faults_are_waited_out(hub, run_dir, caplog):
     hub.faults = [
         {"path": "/repos/create", "status": 429, "headers": NOW},

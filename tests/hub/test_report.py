@@ -77,6 +77,7 @@ def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(reader_dir
     assert not traces(tmp_path / "out", said.out + said.err, also=(series.name,))
 
 
+@pytest.mark.slow
 def test_no_file_of_a_batch_and_nothing_it_says_tells_whose_scans_they_are(reader_dir, tmp_path, capfd):
     folder = tmp_path / "JANE_DOE"
     one = write(tmp_path / "series", slices(make_voxels(SHOWN), AFFINE))
@@ -170,6 +171,7 @@ def test_a_batch_goes_on_where_it_stopped(reader_dir, batch, tmp_path, capfd):
     assert not (out / "failures.json").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(reader_dir, tmp_path):
     """Files that are renamed, or put ahead of the others, neither move a report nor overwrite another's."""
     reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
@@ -194,6 +196,7 @@ def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(reader_dir,
     assert [path.name for path in out.iterdir()] == ["scan-001"]
 
 
+@pytest.mark.slow
 def test_another_series_or_length_is_another_report(reader_dir, tmp_path, capfd):
     reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
@@ -229,6 +232,7 @@ def test_a_report_of_something_else_is_named(reader_dir, batch, tmp_path, capfd)
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"model": "x"', b"\xff"])
+@pytest.mark.slow
 def test_what_a_full_disk_has_cut_is_told_and_mended_by_the_same_command(reader_dir, batch, tmp_path, caplog, damage):
     out = tmp_path / "out"
     assert order(reader_dir, out, batch) == 1
@@ -289,6 +293,7 @@ def test_a_damaged_dicom_folder_is_a_scan_that_fails_and_a_disc_s_directory_is_n
     assert find_scans([root]) == ([root / "a", root / "b"], True)
 
 
+@pytest.mark.slow
 def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(reader_dir, tmp_path, capfd):
     for number, shown in ((1, (0, 1, 0)), (2, SHOWN)):
         write(tmp_path / "DOE" / f"{number}", slices(make_voxels(shown), AFFINE, series=number))
@@ -299,6 +304,7 @@ def test_the_series_of_a_study_in_folders_of_their_own_are_chosen_from(reader_di
     assert capfd.readouterr().out.startswith(write_report(SHOWN)) and set(written(out)) == FILES
 
 
+@pytest.mark.slow
 def test_reports_of_two_models_are_not_mixed_in_one_folder(reader_dir, batch, tmp_path):
     reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     report_batch(reporter, [batch / "a.nii.gz"], out)
@@ -307,6 +313,7 @@ def test_reports_of_two_models_are_not_mixed_in_one_folder(reader_dir, batch, tm
         report_batch(reporter, [batch / "c.nii.gz"], out)
 
 
+@pytest.mark.slow
 def test_a_batch_takes_the_names_of_ct_rate_and_only_those(reader_dir, tmp_path):
     for name in ("valid_4711_doe_19450102.nii.gz", "train_19450102_jane_4711.zip", "train_123456_a_1.nii.gz"):
         assert new_name(Path(name), set()) == "scan-001"
@@ -316,6 +323,7 @@ def test_a_batch_takes_the_names_of_ct_rate_and_only_those(reader_dir, tmp_path)
     assert {path.parent.name for path in (tmp_path / "out").glob("*/report.json")} == {"valid_7_a_1", "scan-001"}
 
 
+@pytest.mark.slow
 def test_series_are_listed_and_one_is_chosen(reader_dir, tmp_path, capfd):
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
     write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
@@ -355,6 +363,7 @@ def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_tra
     assert "--output_dir is a file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(reader_dir, tmp_path, monkeypatch):
     report = load_reporter(reader_dir, device="cpu").report(save_nifti(tmp_path / "DOE.nii", SHOWN), name="case 7")
     monkeypatch.setitem(__import__("matplotlib").rcParams, "svg.fonttype", "none")

@@ -104,6 +104,7 @@ def test_the_scan_is_shown_to_the_model_as_the_rows_of_the_dataset_are(reporter,
     assert written == generate_reports(reporter.model, reporter.collator, [row], max_new_tokens=60, progress=False)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_patient_or_the_path_is_in_a_report(reporter, scans):
     for scan in scans.values():
         report = reporter.report(scan)
@@ -112,6 +113,7 @@ def test_nothing_of_the_patient_or_the_path_is_in_a_report(reporter, scans):
         assert not any(image.info for image in report.images)
 
 
+@pytest.mark.slow
 def test_what_is_told_of_a_scan_stands_in_its_report(reporter, scans, tmp_path, caplog):
     image = nib.Nifti1Image(make_voxels(SHOWN, seed=1000), None)
     image.header.set_zooms((4, 4, 8))
@@ -125,6 +127,7 @@ def test_what_is_told_of_a_scan_stands_in_its_report(reporter, scans, tmp_path, 
     assert plain.told == [] and "warning" not in format_report(plain)
 
 
+@pytest.mark.slow
 def test_one_of_several_series_is_asked_for_by_a_message_that_lists_them(reporter, tmp_path):
     folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
     write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
@@ -190,6 +193,7 @@ def test_a_text_that_cannot_be_read_is_no_report_of_a_normal_scan(reporter, scan
     assert reporter.report(scans["mha"]).unread is None
 
 
+@pytest.mark.slow
 def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same_report(
     reader_dir, reporter, scans, tmp_path, monkeypatch
 ):

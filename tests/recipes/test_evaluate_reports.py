@@ -52,6 +52,7 @@ def test_predictions_are_measured_against_the_references_they_were_written_for(t
     assert results["model"]["rouge_l"] == 1  # findings against findings: the dataset's default has impressions too
 
 
+@pytest.mark.slow
 def test_cut_reports_of_a_file_are_counted_or_told_as_unknown(tmp_path, tree, capsys):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     evaluate(path, tree)
@@ -90,6 +91,7 @@ def test_references_in_another_language_are_refused_before_any_report_is_measure
         evaluate(path, tmp_path, "--target", "findings")
 
 
+@pytest.mark.slow
 def test_predictions_for_other_references_are_refused(tmp_path, tree):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     with pytest.raises(ValueError, match="target='findings'.*move it away from predictions.provenance.json"):
@@ -172,6 +174,7 @@ def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_p
     assert model["n"] == 4 and model["failures"] == {}
 
 
+@pytest.mark.slow
 def test_a_video_is_sent_with_the_depth_of_a_second_that_is_given_and_both_are_told(tmp_path, tree, capsys):
     sent = []
     for options in ([], ["--mm_per_second", "25"]):

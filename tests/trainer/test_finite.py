@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers.pair_trainer import assert_same, make_trainer, weights_of
+from helpers.shares import mostly_slow
 from peft import LoraConfig
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
@@ -43,7 +44,7 @@ def spoil(trainer, backward, value):
     parameter.register_hook(hook)
 
 
-@pytest.mark.parametrize(("options", "backward"), MODES.values(), ids=MODES)
+@pytest.mark.parametrize(("options", "backward"), mostly_slow(MODES.values()), ids=MODES)
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_gradient_that_is_not_finite_stops_the_training_before_its_step(tmp_path, options, backward, value):
     options = {"beta": 0.3, "max_negative_loss": 100.0, "save_strategy": "steps", "save_steps": 1} | options

@@ -149,6 +149,7 @@ def test_an_unknown_tower_is_refused():
         MatcherConfig(image_tower="vit")
 
 
+@pytest.mark.slow
 def test_it_learns_four_scans(tokenizer, rows):
     model, _ = make_tiny_matcher(REPORTS, SIZE, **TINY)
     collator = MatcherCollator(tokenizer, model.config)

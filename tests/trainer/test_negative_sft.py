@@ -115,6 +115,7 @@ def test_row_order_and_padding_do_not_matter(tmp_path):
     assert_same({n: sum(found[n] for found, _ in alone) for n in together}, together, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_splitting_a_step_into_micro_batches_changes_nothing(tmp_path):
     runs = []
     for size, accumulation in ((4, 1), (2, 2), (1, 4)):
@@ -144,6 +145,7 @@ def test_alpha_weighs_the_loss_on_the_volume(tmp_path):
     assert_same(halved, {name: gradient / 2 for name, gradient in plain.items()})
 
 
+@pytest.mark.slow
 def test_before_its_start_the_negative_costs_and_changes_nothing(tmp_path):
     late = make_trainer(tmp_path, beta=0.4, negative_start_ratio=0.5, negative_warmup_ratio=0.5)
     late.train()
@@ -200,6 +202,7 @@ def test_beta_with_empty_negatives_is_refused_at_the_first_batch(tmp_path):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_stream_trains_like_the_map_style_dataset(tmp_path):
     stream = IterableDataset.from_generator(lambda: iter(ROWS))
     streamed = make_trainer(tmp_path, dataset=stream, beta=0.3, max_negative_loss=100.0)
@@ -210,6 +213,7 @@ def test_stream_trains_like_the_map_style_dataset(tmp_path):
     assert_same(weights_of(streamed), weights_of(mapped))
 
 
+@pytest.mark.slow
 def test_lora_with_gradient_checkpointing(tmp_path):
     runs = []
     for checkpointing in (False, True):

@@ -61,6 +61,7 @@ def test_each_epoch_of_training_has_its_own_negatives(tree, tmp_path, workers):
     assert dataset["train"][0]["negative_images"] == first  # after the training, as in a dataset loaded anew
 
 
+@pytest.mark.slow
 def test_a_scan_that_cannot_be_read_neither_ends_a_training_nor_is_in_it(own_tree, tmp_path):
     bad = next(own_tree.glob("dataset/train_fixed/*/*/train_5_a_1.nii.gz"))
     bad.write_bytes(bad.read_bytes()[:500])

@@ -78,6 +78,7 @@ def test_unlikelihood_has_the_gradient_of_its_formula(tmp_path):
 
 
 @pytest.mark.parametrize("negative_loss", ["hinge", "logistic", "info_nce"])
+@pytest.mark.slow
 def test_every_loss_on_the_gap_widens_it(tmp_path, negative_loss):
     margins = {}
     for beta in (0.0, 1.0):
@@ -135,6 +136,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, message)
         make_trainer(tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_a_batch_at_the_cap_skips_its_backward_and_a_mixed_one_does_not(tmp_path, monkeypatch):
     backwards = []
     for cap, expected in ((1e-6, 4), (100.0, 8), (5.6, None)):
@@ -160,6 +162,7 @@ def test_a_sharded_model_is_trained_jointly_and_that_is_said(tmp_path, monkeypat
     assert trainer.joint and "pair_mode='joint'" in caplog.text
 
 
+@pytest.mark.slow
 def test_throughput_leaves_the_time_of_evaluations_out(tmp_path, monkeypatch):
     clock = iter(range(0, 10**6, 10))  # each look at the clock is ten seconds later
     # Only in this module: other threads look at the clock, too.

@@ -26,6 +26,7 @@ def generate_alone(model, collator, row, max_new_tokens):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.slow
 def test_training_does_not_notice_the_samples(tmp_path, checkpointing):
     plain = make_dropout_trainer(tmp_path, gradient_checkpointing=checkpointing)
     plain.train()
@@ -40,6 +41,7 @@ def test_training_does_not_notice_the_samples(tmp_path, checkpointing):
     assert sampled.model.config.use_cache == use_cache
 
 
+@pytest.mark.slow
 def test_samples_hold_volume_reference_and_greedy_report_and_tell_that_it_is_cut(tmp_path, caplog):
     trainer = make_trainer(tmp_path, beta=0.0, max_steps=8, per_device_train_batch_size=8)
     trainer.train()
@@ -91,6 +93,7 @@ def test_score_sees_the_reports_and_labels_it_was_promised(tmp_path):
     assert (tmp_path / "samples" / "step-000000.md").read_text().count("### Generated") == 1
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_that_of_the_best_score_and_not_loss(tmp_path):
     coverages = iter([0.9, 0.1])
     trainer = make_trainer(

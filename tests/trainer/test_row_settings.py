@@ -97,6 +97,7 @@ def test_offline_a_cache_of_half_a_model_does_not_pass_for_one_without_any(hub, 
     assert read_row_settings("alice/own") == {}
 
 
+@pytest.mark.slow
 def test_a_stream_knows_its_settings_in_any_composition(tree):
     def stream(split="train", **options):
         return load_dataset("ct_rate_pairs", data_dir=str(tree), split=split, streaming=True, **options)

@@ -17,6 +17,7 @@ def kind_of(row) -> str:
     return "vqa" if row.get("question_type") else "matching" if row.get("options") else "report"
 
 
+@pytest.mark.slow
 def test_a_mixture_has_the_tasks_by_weight_for_as_long_as_it_is_asked_for(tree):
     options = {"data_dir": str(tree), "spacing": SPACING, "validation_size": 0.0, "negative": "gauss", "seed": 3}
     weights, num_rows = {"report": 0.5, "vqa": 0.3, "matching": 0.2}, {"report": 8, "vqa": 32, "matching": 8}
@@ -35,6 +36,7 @@ def test_a_mixture_has_the_tasks_by_weight_for_as_long_as_it_is_asked_for(tree):
     assert len({noise for *_, noise in reports}) == 16
 
 
+@pytest.mark.slow
 def test_one_task_is_its_own_stream(tree):
     options = {"data_dir": str(tree), "spacing": SPACING, "validation_size": 0.0, "negative": "none", "seed": 0}
     kinds = {kind_of(row) for row in mix_tasks({"vqa": 1.0}, {"vqa": 32}, 40, **options)}

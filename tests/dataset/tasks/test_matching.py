@@ -30,6 +30,7 @@ def questions(task, epochs=1) -> tuple[list[list[str]], np.ndarray]:
 
 @pytest.mark.parametrize("difficulty", ["random", "hard"])
 @pytest.mark.parametrize("options", ["full", "impression", "keywords"])
+@pytest.mark.slow
 def test_a_text_only_classifier_is_at_chance(options, difficulty):
     train = questions(matching(cohort(400), options, difficulty=difficulty), epochs=2)
     held_out = matching(cohort(400, split=1), options, difficulty=difficulty)

@@ -96,6 +96,7 @@ def test_the_partner_of_a_choice_has_another_text(tree):
 
 
 @pytest.mark.parametrize("task", ["vqa", "matching"])
+@pytest.mark.slow
 def test_epochs_ask_anew_in_training_and_the_same_of_held_out_rows(tree, task):
     for split in ("train", "test"):
         rows = load(tree, task, "none", split=split)
@@ -135,6 +136,7 @@ def test_a_text_that_map_changes_stays_beside_the_texts_of_its_question(tree, ca
 
 
 @pytest.mark.parametrize("task", ["vqa", "matching"])
+@pytest.mark.slow
 def test_workers_and_a_restart_change_nothing(tree, task):
     def stream():
         dataset = load(tree, task, "gauss", streaming=True).shuffle(seed=5, buffer_size=1)

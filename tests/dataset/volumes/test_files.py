@@ -33,6 +33,7 @@ def test_what_follows_the_voxels_without_end_is_not_read_to_its_end(few, pack):
         read_volume(pack(NIFTI + bytes(2**23)), "v.nii")
 
 
+@pytest.mark.slow
 def test_members_behind_a_damaged_one_are_looked_through_to_the_same_limit(few, monkeypatch):
     """Where a stream is damaged, its whole members are counted: they, too, may inflate to more than any CT."""
     inflated = []

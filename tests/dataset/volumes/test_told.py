@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from ct_rate_pairs.volumes.told import collected_warnings
 
 
@@ -21,6 +23,7 @@ print(told)
 """
 
 
+@pytest.mark.slow
 def test_warnings_are_shown_with_and_without_being_collected():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert done.stdout == "['during it']\n" and done.stderr.split("\n") == ["before", "during it", "after", ""]

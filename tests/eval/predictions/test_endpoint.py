@@ -152,6 +152,7 @@ def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):
     assert list(read_predictions(path)) != list(predictions)  # the late one was written when it came
 
 
+@pytest.mark.slow
 def test_errors_of_the_server_and_late_answers_are_tried_again(path):
     with LoopbackEndpoint(error(500), error(503), 1.5, PlainTextResponse("overloaded", 529)) as server:
         predictions, failures = write(server, path, make_scans(1), timeout=0.5)
@@ -160,6 +161,7 @@ def test_errors_of_the_server_and_late_answers_are_tried_again(path):
 
 
 @pytest.mark.parametrize("late", ["0.6", "date"])
+@pytest.mark.slow
 def test_a_rate_limit_is_waited_for_as_the_server_says(path, late):
     if late == "date":
         late = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))  # in whole seconds

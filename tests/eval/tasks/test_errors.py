@@ -155,6 +155,7 @@ def test_words_tell_nothing_where_like_statements_are_compared(statements):
     assert rule["auroc_all_ci"][0] > 0.5
 
 
+@pytest.mark.slow
 def test_that_a_sentence_was_read_in_training_does_not_tell_that_it_is_right_or_wrong():
     scans, known = cohort(800, 1), {said for report in cohort(800).reports for said in sentences_of(report)}
 
@@ -292,6 +293,7 @@ def test_losses_of_tokens_add_up_to_those_of_reports():
     assert [losses.sum() for losses in by_token] == pytest.approx(sums.tolist(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_that_looks_finds_the_error_and_without_the_scan_it_guesses(reader):
     rows = [make_reader_row(shown, seed=900 + i) for i, shown in enumerate(COMBINATIONS * 3)]
     known = [write_reader_report(shown) for shown in COMBINATIONS]

@@ -59,6 +59,7 @@ def test_every_row_is_scored_beside_the_shuffled_and_the_trivial_ones(run):
     assert low <= results["all_positive"]["accuracy"] <= high
 
 
+@pytest.mark.slow
 def test_cut_reports_are_counted_and_told_with_the_remedy(tmp_path, capsys):
     results = evaluate(make_rows(5), tmp_path / "cut", cut={"train_0_a_1.nii.gz": True, "train_1_a_1.nii.gz": False})
     told = capsys.readouterr().out
@@ -93,6 +94,7 @@ def test_looking_is_measured_and_its_details_kept(run):
     ] == sum(row["labels"][9] for row in make_rows(5))
 
 
+@pytest.mark.slow
 def test_the_figure_of_the_gaps_and_the_table_take_the_same_mean(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(report, "plot_gaps", lambda gaps, path, means: drawn.update(means))
@@ -118,6 +120,7 @@ def test_scans_of_one_patient_give_all_numbers_that_need_no_other(tmp_path, caps
     assert "Neither loss gaps nor a row `shuffled`" in printed and "No hard report matching" in printed
 
 
+@pytest.mark.slow
 def test_shuffled_reports_are_compared_with_the_models_own_on_the_same_scans(tmp_path, capsys):
     results = evaluate(make_rows(5), tmp_path, looking_scans=4)
     assert list(results)[:3] == ["model", "unshuffled", "shuffled"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.dicom_series import AFFINE, assert_refused, read, series, slices, write
+from helpers.shares import mostly_slow
 
 
 def test_missing_slices_are_refused_with_their_places_and_number(tmp_path):
@@ -41,7 +42,7 @@ ROUNDINGS = {"rounded": np.rint, "cut": np.trunc, "floored": np.floor, "tenths":
 
 @pytest.mark.parametrize("rounding", ["rounded", "cut", "floored"])
 @pytest.mark.parametrize("start", [100.0, -317.3, -21.4])
-@pytest.mark.parametrize("step", [1.25, 1.5, 2.5, 1.8, 3.27])
+@pytest.mark.parametrize("step", mostly_slow([1.25, 1.5, 2.5, 1.8, 3.27]))
 def test_positions_in_whole_mm_are_evenly_spaced(tmp_path, caplog, rounding, start, step):
     true = start + step * np.arange(36)
     places = ROUNDINGS[rounding](true)
@@ -59,7 +60,7 @@ def test_thin_slices_with_positions_in_tenths_of_mm_are_evenly_spaced(tmp_path, 
 
 
 @pytest.mark.parametrize("rounding", ["rounded", "cut", "floored"])
-@pytest.mark.parametrize("step", [0.625, 0.7, 0.8, 1.25])
+@pytest.mark.parametrize("step", mostly_slow([0.625, 0.7, 0.8, 1.25]))
 @pytest.mark.parametrize("downwards", [False, True])
 def test_slices_that_fell_together_are_put_in_the_order_of_their_numbers(tmp_path, caplog, rounding, step, downwards):
     datasets = moved(ROUNDINGS[rounding](-20.3 + step * np.arange(60)))
@@ -81,7 +82,7 @@ def test_two_phases_at_whole_mm_are_not_taken_for_one_volume_at_half_mm(tmp_path
 
 
 @pytest.mark.parametrize("step", [1.25, 1.5, 2.5, 1.8])
-@pytest.mark.parametrize("gone", [1, 5, 17, 18, 30, 34])
+@pytest.mark.parametrize("gone", mostly_slow([1, 5, 17, 18, 30, 34]))
 def test_a_slice_that_is_missing_among_rounded_positions_is_found(tmp_path, step, gone):
     places = np.delete(np.floor(100 + step * np.arange(36)), gone)
     assert_refused(write(tmp_path, moved(places)), "1 missing slices|slices out of place.*rounded to 1 mm")

@@ -16,6 +16,7 @@ from helpers.dicom_series import (
     write,
 )
 from helpers.marked_volume import marked_volume
+from helpers.shares import mostly_slow
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
@@ -130,7 +131,7 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.0, 1.3, 8.0])
-@pytest.mark.parametrize(("keyword", "one", "two"), DIFFERENCES)
+@pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(DIFFERENCES, every=3))
 def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, keyword, one, two, shift):
     first, second = acquisitions(shift, {keyword: two}, {keyword: one})
     folder = write(tmp_path, [*first, *second], order=list(range(24)))
@@ -143,7 +144,7 @@ def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, key
     assert {int(voxels.max()) for voxels in chosen} == {300, 307}
 
 
-@pytest.mark.parametrize("keyword", ["AcquisitionTime", "ContentTime", "InstanceNumber", "TriggerTime"])
+@pytest.mark.parametrize("keyword", mostly_slow(["AcquisitionTime", "ContentTime", "InstanceNumber", "TriggerTime"]))
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 @pytest.mark.parametrize("back", [False, True])
 def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keyword, shift, back):
@@ -158,7 +159,7 @@ def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keywo
 
 
 @pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"])
-@pytest.mark.parametrize("order", ["up", "down", "four per turn", "every sixth", "mixed"])
+@pytest.mark.parametrize("order", mostly_slow(["up", "down", "four per turn", "every sixth", "mixed"]))
 def test_a_volume_whose_slices_are_numbered_one_by_one_is_one(tmp_path, keyword, order):
     datasets = slices(np.repeat(marked_volume(), 5, axis=2), AFFINE)
     numbers = {
@@ -293,7 +294,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("keyword", "one", "two"), OTHERS)
+@pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(OTHERS))
 @pytest.mark.parametrize("decimals", [6, 0])
 def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, keyword, one, two, decimals):
     first, second = acquisitions(2.0, {keyword: two}, {keyword: one} if one is not None else {})
@@ -308,7 +309,7 @@ def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, 
     np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
 
 
-@pytest.mark.parametrize(("keyword", "one", "two"), [case for case in OTHERS if "Creation" not in case[0]])
+@pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(case for case in OTHERS if "Creation" not in case[0]))
 def test_acquisitions_at_the_same_places_are_told_apart_by_any_element(tmp_path, keyword, one, two):
     first, second = acquisitions(0.0, {keyword: two}, {keyword: one} if one is not None else {})
     folder = write(tmp_path, [*first, *second], order=list(range(24)))
@@ -316,6 +317,7 @@ def test_acquisitions_at_the_same_places_are_told_apart_by_any_element(tmp_path,
     assert {int(hu(read(folder, number)).max()) for number in (1, 2)} == {300, 307}
 
 
+@pytest.mark.slow
 def test_four_acquisitions_between_each_other_are_told_apart(tmp_path):
     datasets = []
     for number in range(4):
