@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.texts import text_of
 
 from .rows import RowReader
 
@@ -73,7 +74,7 @@ def _describe(row: dict, reader: RowReader) -> str:
     if row["negative_volume"]:
         split, i = reader.where(row["negative_volume"])
         parts.append(f"Labels of the negative: {_names(reader.labels[split][i])}")
-    parts += [f"> {row['prompt'][0]['content']}", *row["completion"][0]["content"].split("\n")]
+    parts += [f"> {text_of(row['prompt'][0])}", *text_of(row["completion"][0]).split("\n")]
     lines = [line for part in parts for line in (*textwrap.wrap(part, 72), "")]
     return "\n".join(lines if len(lines) <= 32 else [*lines[:31], "[...]"])
 

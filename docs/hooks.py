@@ -5,6 +5,7 @@ The folders trainer/, eval/, hub/ and recipes/ are packages of `ct_rate_pairs` o
 reference is read from a folder of links, which has them there. Docstrings have TRL's form, and become Markdown here.
 """
 
+import inspect
 import logging
 import re
 from collections import defaultdict
@@ -112,7 +113,8 @@ def names() -> dict[str, list[str]]:
     known = defaultdict(list)
     for module in modules():
         for name, thing in vars(import_module(module)).items():
-            if getattr(thing, "__module__", None) == module and hasattr(thing, "__qualname__"):
+            is_defined = inspect.isclass(thing) or inspect.isroutine(thing)
+            if is_defined and thing.__module__ == module:
                 known[name].append(module)
     return dict(known)
 

@@ -63,12 +63,15 @@ class MatcherArguments(DataArguments):
         metadata={"help": "Folders of `evaluate-task --task matching` for other models, to add to the table."},
     )
 
-    def idle(self, eval_strategy: str) -> dict[str, str]:
+    def idle(self, args) -> dict[str, str]:
         """The options without effect beside the others, and why."""
-        idle = self.idle_negatives()
+        from ct_rate_pairs.trainer.idle_options import idle_training_options
+
+        idle = self.idle_negatives() | idle_training_options(args)
+        idle["label_smoothing_factor"] = "the loss of a matcher compares scans and texts, and has no such term"
         if self.image_tower == "cnn3d":
             idle["vision_model"] = "image_tower=cnn3d has no CLIP vision model"
-        if eval_strategy == "no":
+        if args.eval_strategy == "no":
             idle["validation_scans"] = "eval_strategy is no"
         return idle
 
@@ -162,9 +165,12 @@ def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs train-matcher`."""
     from transformers import TrainingArguments
 
+    from ct_rate_pairs.trainer.preconditions import check_upload
+
     parser = RecipeParser([MatcherArguments, TrainingArguments], "ct-rate-pairs train-matcher", __doc__, {})
     recipe_args, args = parser.parse(argv)
-    idle = recipe_args.idle(args.eval_strategy)
+    check_upload(args)
+    idle = recipe_args.idle(args)
     parser.refuse_idle(idle)
     parser.tell_idle(idle)
     parser.keep_run(args.output_dir, args.resume_from_checkpoint)
@@ -173,6 +179,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.readable_rows import ReadableRows
     from ct_rate_pairs.readers import reader_of
+    from ct_rate_pairs.reports.texts import text_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.finite import FiniteTrainer
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
@@ -188,7 +195,7 @@ def main(argv: Sequence[str]) -> None:
     options = recipe_args.dataset_options() | {"seed": args.seed}
     train, validation = load_split("train", options), None
     texts = texts_by_volume(train)
-    reports = [row["completion"][-1]["content"] for row in texts.values()]
+    reports = [text_of(row["completion"][-1]) for row in texts.values()]
     if args.eval_strategy != "no":
         validation = load_split("validation", options)
         texts |= texts_by_volume(validation)  # of all volumes, because any may be a partner

@@ -292,7 +292,7 @@ def test_public_names_are_documented():
                 fields = members.get("__dataclass_fields__", {})  # the class tells of these
                 for member in members.keys() - fields.keys():
                     value = members[member]
-                    is_method = inspect.isroutine(value) or (hasattr(value, "__get__") and not inspect.isclass(value))
+                    is_method = inspect.isroutine(value) or isinstance(value, property)
                     if not member.startswith("_") and is_method and not is_documented(getattr(thing, member)):
                         missing.append(f"{name}.{public}.{member}")
     assert not missing, missing

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 
 from trl import SFTConfig
 
+from .idle_options import idle_training_options
+
 
 logger = logging.getLogger(__name__)
 
@@ -258,9 +260,8 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
     Returns:
         `dict[str, str]`: maps the name of each option to the reason.
     """
-    idle = dict.fromkeys(OF_OTHER_COLLATORS, "the rows of this trainer are neither packed, truncated nor mapped")
-    idle["logging_nan_inf_filter"] = "a loss that is not finite always stops the training"
-    idle |= dict.fromkeys(("do_train", "do_eval", "do_predict"), "neither the trainer nor the recipe reads it")
+    idle = idle_training_options(config)
+    idle |= dict.fromkeys(OF_OTHER_COLLATORS, "the rows of this trainer are neither packed, truncated nor mapped")
     if config.beta == 0:
         of_pairs = ("negative_loss", "pair_mode", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
         idle |= dict.fromkeys((*of_pairs, "negative_temperature"), "beta is 0, so no negative is trained on")
@@ -268,24 +269,4 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
         idle["negative_temperature"] = f"negative_loss={config.negative_loss} has no temperature"
     if config.negative_loss not in ("capped", "hinge"):
         idle["max_negative_loss"] = f"negative_loss={config.negative_loss} has no cap"
-    if config.max_steps > 0:
-        idle["num_train_epochs"] = f"max_steps={config.max_steps} ends the training"
-    if not config.activation_checkpointing:
-        of_checkpointing = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
-        idle |= dict.fromkeys(of_checkpointing, "gradient checkpointing is off")
-    if config.eval_strategy == "no":
-        of_evaluation = ["metric_for_best_model", "greater_is_better"]
-        if config.load_best_model_at_end:  # "false" may turn off what a config turns on
-            of_evaluation.append("load_best_model_at_end")
-        idle |= dict.fromkeys(("eval_steps", "eval_delay", *of_evaluation), "eval_strategy is no")
-    if config.lr_scheduler_type in ("constant", "reduce_lr_on_plateau", "greedy"):
-        reason = f"lr_scheduler_type={config.lr_scheduler_type.value} has no warmup"
-        idle |= dict.fromkeys(("warmup_steps", "warmup_ratio"), reason)
-    if config.lr_scheduler_type in ("constant", "constant_with_warmup"):
-        idle["lr_scheduler_kwargs"] = f"lr_scheduler_type={config.lr_scheduler_type.value} takes none"
-    if config.optim in ("adafactor", "sgd", "adagrad", "rmsprop"):
-        of_adam = ("adam_beta1", "adam_beta2", "adam_epsilon")
-        idle |= dict.fromkeys(of_adam, f"optim={config.optim.value} does not use it")
-    if config.save_strategy == "no":
-        idle |= dict.fromkeys(("save_steps", "save_total_limit", "save_only_model"), "save_strategy is no")
     return {name: reason for name, reason in idle.items() if name in DEFAULTS}  # older versions of TRL lack some

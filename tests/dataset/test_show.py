@@ -26,6 +26,17 @@ def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
     assert "Impression 1." in text and "Labels of the negative" in text
 
 
+def test_turns_of_parts_are_drawn_as_their_text(tree):
+    dataset = load_dataset("ct_rate_pairs", data_dir=str(tree), spacing=SPACING, negative="none", split="test")
+    parts = {
+        column: [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in dataset[1][column]]
+        for column in ("prompt", "completion")
+    }
+    drawn = [draw_sheet([row], reader_of(dataset)) for row in (dataset[1], dataset[1] | parts)]
+    plain, of_parts = ([text.get_text() for axes in figure.axes for text in axes.texts] for figure in drawn)
+    assert of_parts == plain and "Impression 1." in plain[-1]
+
+
 @pytest.mark.parametrize("negative", ["none", "heter"])
 @pytest.mark.parametrize("num_slices", [2, 10])
 def test_nothing_on_the_sheet_overlaps(tree, negative, num_slices):

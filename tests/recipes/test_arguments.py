@@ -89,6 +89,17 @@ def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
         (evaluate_task, "--model_name_or_path m --task vqa --num_false 2", "num_false.*the task is vqa"),
         (evaluate_task, "--model_name_or_path m --task vqa --answers texts", "answers.*generated"),
         (train_matcher, "--config matcher --vision_model clip", "vision_model.*cnn3d"),
+        (train_matcher, "--config matcher --num_train_epochs 2", "num_train_epochs.*max_steps=360"),
+        (train_matcher, "--config matcher --save_steps 5", "save_steps.*save_strategy is no"),
+        (train_matcher, "--config matcher --optim sgd --adam_beta1 0.8", "adam_beta1.*optim=sgd"),
+        (
+            train_matcher,
+            "--config matcher --lr_scheduler_type constant --warmup_steps 5",
+            "warmup_steps.*constant has no warmup",
+        ),
+        (train_matcher, "--config matcher --metric_for_best_model loss", "metric_for_best_model.*eval_strategy"),
+        (train_matcher, "--config matcher --label_smoothing_factor 0.1", "label_smoothing_factor.*compares"),
+        (train_matcher, "--config matcher --do_eval true", "do_eval.*neither"),
     ],
 )
 def test_the_other_recipes_refuse_it_too(tmp_path, monkeypatch, recipe, options, idle):

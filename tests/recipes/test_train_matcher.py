@@ -61,6 +61,18 @@ def test_noise_is_refused_as_it_has_no_report(tmp_path, capsys):
     assert "choose none" in capsys.readouterr().err
 
 
+def test_an_upload_of_the_whole_folder_is_refused_before_anything_is_read(tmp_path, capsys):
+    assert call(main, *CONFIG, "--push_to_hub", "true", "--output_dir", tmp_path / "run") == 2
+    assert "the token" in capsys.readouterr().err
+
+
+def test_options_of_a_config_that_have_no_effect_are_told(tmp_path, capsys):
+    config = yaml.safe_load((CONFIGS / "matcher.yaml").read_text()) | {"data_dir": str(tmp_path), "save_steps": 7}
+    (tmp_path / "matcher.yaml").write_text(yaml.safe_dump(config))
+    assert call(main, "--config", tmp_path / "matcher.yaml", "--output_dir", tmp_path / "run") == 2
+    assert "save_steps=7 of the config has no effect here: save_strategy is no" in capsys.readouterr().err
+
+
 def test_the_config_has_a_whole_batch_of_negatives_in_each_step():
     config = yaml.safe_load((CONFIGS / "matcher.yaml").read_text())
     assert config["dataloader_drop_last"] and config["per_device_train_batch_size"] >= 16

@@ -60,6 +60,16 @@ def test_samples_hold_volume_reference_and_greedy_report_and_tell_that_it_is_cut
     assert (tmp_path / "samples" / "step-000008.md").read_text() == "\n".join(samples)
 
 
+def test_a_reference_of_parts_is_written_as_its_text(tmp_path):
+    content = [{"type": "text", "text": "A nodule."}, {"type": "text", "text": " No effusion."}]
+    completion = [{"role": "assistant", "content": content}]
+    trainer = make_trainer(tmp_path)
+    of_parts = make_dataset([ROWS[0] | {"labels": [0] * 18, "completion": completion}])
+    trainer.add_callback(WriteReportSamples(trainer, of_parts, num_samples=1, max_new_tokens=3))
+    trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, {})
+    assert "### Reference\n\nA nodule. No effusion.\n" in (tmp_path / "samples" / "step-000000.md").read_text()
+
+
 def test_generation_keeps_its_cache_under_gradient_checkpointing(tmp_path):
     trainer = make_trainer(tmp_path, gradient_checkpointing=True)
     trainer.model.train()
