@@ -1,5 +1,8 @@
 """The reader behind a dataset, found by the columns that it makes."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from datasets import Dataset, IterableDataset
 
 from .pair_column import READ_COLUMNS, PairColumn
@@ -34,3 +37,52 @@ def reader_of(dataset: Dataset | IterableDataset):
         f"No column of this dataset is read from a volume ({', '.join(dataset.column_names or [])}): pass a map-style "
         'dataset of load_dataset("ct_rate_pairs", ...), with its columns of slices.'
     )
+
+
+def with_data_dir(dataset: Dataset, data_dir: str | Path) -> Dataset:
+    """
+    A dataset that was saved, with its scans in another place: for a folder of scans that was moved or renamed, or for
+    another machine.
+
+    Args:
+        dataset (`Dataset`):
+            Rows of one split, such as `load_from_disk` gives.
+        data_dir (`str` or `Path`):
+            Where the folder of the scans is now.
+
+    Returns:
+        `Dataset`: the same rows. Their slices are read from `data_dir`.
+
+    Raises:
+        `ValueError`: if `data_dir` lacks a volume of the dataset, or has other labels for it.
+        `FileNotFoundError`: if there is no such folder.
+    """
+    from .rows import CTRatePairsConfig, hash_of, open_source, reader_for  # noqa: PLC0415  (imports torch)
+
+    for name, feature in dataset.features.items():
+        if isinstance(feature, PairColumn):
+            config = CTRatePairsConfig.from_json(feature.options)
+            config.data_dir = str(data_dir)
+            place = {"options": config.to_json(), "source": hash_of(open_source(data_dir, **config.settings))}
+            dataset = dataset.cast_column(name, replace(feature, **place))
+            _check_same_scans(dataset, reader_for(**place))
+    return dataset
+
+
+def _check_same_scans(dataset: Dataset, reader) -> None:
+    """Refuses a folder in which a volume of the dataset is missing, or has other labels."""
+    if not {"volume", "labels"} <= set(dataset.column_names):
+        return
+    names = dataset.with_format(None).select_columns(["volume", "labels"])
+    labels = {
+        volume: row.tolist()
+        for split, table in reader.tables.items()
+        for volume, row in zip(table.index, reader.labels[split], strict=True)
+    }
+    for row in names:
+        if labels.get(row["volume"]) != row["labels"]:
+            what = "other labels" if row["volume"] in labels else "nothing"
+            raise ValueError(
+                f"{reader.config.data_dir} has {what} for {row['volume']}: give the folder that this dataset was made "
+                "from, at its new place, or load the dataset anew with load_dataset."
+            )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import tell_patient
@@ -338,6 +340,11 @@ def reader_for(options: str, source: str) -> RowReader:
     """The reader for the `options` and `source` of a [`~ct_rate_pairs.pair_column.PairColumn`]."""
     if (options, source) not in _readers:
         config = CTRatePairsConfig.from_json(options)
+        if config.data_dir and not Path(config.data_dir).is_dir():
+            raise FileNotFoundError(
+                f"{no_such('folder', config.data_dir)} The scans of this dataset were there when it was loaded or "
+                "saved. If they were moved: ct_rate_pairs.readers.with_data_dir(dataset, NEW_FOLDER)."
+            )
         opened = open_source(config.data_dir, **config.settings)
         if hash_of(opened) != source:
             logger.warning(

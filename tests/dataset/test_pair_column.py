@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from ct_rate_pairs.config import NEGATIVES, CTRatePairsConfig
 from ct_rate_pairs.pair_column import PairColumn, tell_stored
-from ct_rate_pairs.readers import has_reader, reader_of
+from ct_rate_pairs.readers import has_reader, reader_of, with_data_dir
 
 
 READ = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
@@ -176,6 +176,39 @@ def test_a_saved_dataset_whose_scans_have_changed_says_so(tmp_path, caplog):
     code = "import sys, ct_rate_pairs, datasets; datasets.load_from_disk(sys.argv[1])[0]['images']"
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "saved"], capture_output=True, text=True, check=True)
     assert f"{tree} has changed" in run.stderr and "load_dataset" in run.stderr
+
+
+def test_a_saved_dataset_follows_its_scans_to_another_folder(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    rows = load(tree).filter(lambda volume: volume > "train_2", input_columns=["volume"])
+    rows.save_to_disk(tmp_path / "saved")
+    reference = [comparable(row) for row in rows]
+    tree.rename(tmp_path / "moved")
+    saved = load_from_disk(tmp_path / "saved")
+    there = with_data_dir(saved, tmp_path / "moved")
+    assert [comparable(row) for row in there] == reference
+    assert reader_of(there).config.data_dir == str(tmp_path / "moved")
+    there.save_to_disk(tmp_path / "again")
+    assert [comparable(row) for row in load_from_disk(tmp_path / "again")] == reference
+    assert list(concatenate_datasets([there, load(tmp_path / "moved").select([0])])["volume"])
+
+
+def test_a_saved_dataset_whose_scans_are_not_there_names_the_remedy(tmp_path, monkeypatch):
+    tree = write_tree(tmp_path / "tree")
+    load(tree, "none").save_to_disk(tmp_path / "saved")
+    tree.rename(tmp_path / "moved")
+    monkeypatch.setattr("ct_rate_pairs.rows._readers", {})  # as in a new process
+    with pytest.raises(
+        FileNotFoundError, match=rf"no folder {tree}\. .*moved: .*with_data_dir\(dataset, NEW_FOLDER\)"
+    ):
+        load_from_disk(tmp_path / "saved")[0]
+
+
+@pytest.mark.parametrize(("scans", "told"), [(12, "has other labels for train_"), (1, "has nothing for train_")])
+def test_the_scans_of_another_cohort_are_not_those_of_a_saved_dataset(tree, tmp_path, scans, told):
+    other = write_tree(tmp_path / "other", scans=scans, seed=1 if scans == 12 else 0)
+    with pytest.raises(ValueError, match=told):
+        with_data_dir(load(tree, "none").select([0] if scans == 12 else [4]), other)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
