@@ -6,6 +6,7 @@ A command parses its options before it imports anything heavy, so `--help` and a
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -26,6 +27,10 @@ MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
 
 # Values of Trainer's own option `--debug`.
 DEBUG_OF_TRAINER = ("underflow_overflow", "tpu_metrics_debug")
+
+
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+NUMBERS = re.compile(rf"[\s(\[]*{NUMBER.pattern}(?:[\s,;()\[\]]+{NUMBER.pattern})*[\s)\],]*", re.IGNORECASE)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -60,7 +65,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """As in `argparse`, but an unknown option ends the command. Other unknown arguments are returned."""
-        args = [self.respell(argument) for argument in (sys.argv[1:] if args is None else args)]
+        args = self.spread_numbers([self.respell(argument) for argument in (sys.argv[1:] if args is None else args)])
         # Before argparse, which would report missing arguments first, and not the mistyped option.
         for argument in args:
             option = argument.split("=")[0]
@@ -74,6 +79,23 @@ class CommandParser(argparse.ArgumentParser):
             return argument
         option, equals, value = argument.partition("=")
         return "--" + self.new_name(option[2:].replace("-", "_")) + equals + value
+
+    def spread_numbers(self, args: Sequence[str]) -> list[str]:
+        """
+        Numbers that stand in one argument as an argument each, for options that take several: `--window=-1000,400` and
+        `--window -1000,400` become `--window -1000 400`.
+        """
+        spread, option = [], None
+        for argument in args:
+            head, value = [], argument
+            if argument.startswith("--"):
+                name, _, value = argument.partition("=")
+                head, option = [name], self._option_string_actions.get(name)
+            if option is not None and option.nargs == "+" and NUMBERS.fullmatch(value):
+                spread += [*head, *NUMBER.findall(value)]
+            else:
+                spread.append(argument)
+        return spread
 
     def new_name(self, name: str) -> str:
         """The present name of an option. An old name is reported on stderr."""

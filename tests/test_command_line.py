@@ -173,6 +173,7 @@ def test_spacings_are_read_from_words():
         ("rgb", "rgb", "rgb"),
         ("-1000 200", "[-1000, 200]", (-1000, 200)),
         ("-1000 200", "-1000 200", (-1000, 200)),
+        ("-1000 200", "-1000,200", (-1000, 200)),
         ("-1225 1025 -135 215 0 80", "[-1225, 1025, -135, 215, 0, 80]", THREE),
         ("-1225 1025 -135 215 0.0 8e1", "[[-1225, 1025], [-135, 215], [0, 80]]", THREE),
     ],
@@ -185,6 +186,48 @@ def test_a_window_is_the_same_on_every_command_line_and_in_a_config(tmp_path, wo
     options = CommandParser("x")
     add_options(options, VolumeSettings)  # as `show`, `prepare` and `partners` have them
     assert volume_options(vars(options.parse_args(["--window", *words.split()]))) == {"window": window}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--window=-1000,400"],
+        ["--window", "-1000,400"],
+        ["--window", "-1000, 400"],
+        ["--window", "-1000", "400"],
+        ["--window=-1000", "400"],
+        ["--window=-1000 400"],
+        ["--window", "(-1000, 400)"],
+        ["--window", "[-1000;400]"],
+        ["--window", "-1000.0,+4e2", "--num_slices", "5"],
+    ],
+)
+def test_two_numbers_may_be_spelt_with_commas_brackets_or_an_equals_sign(arguments):
+    assert RecipeParser([TaskArguments], "x", "").parse(arguments)[0].window == (-1000, 400)
+    options = CommandParser("x")
+    add_options(options, VolumeSettings)
+    assert volume_options(vars(options.parse_args(arguments)))["window"] == (-1000, 400)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--window=-1225,1025,-135,215,0,80"],
+        ["--window", "-1225,1025", "-135,215", "0,80"],
+        ["--window", "(-1225, 1025)", "(-135, 215)", "(0, 80)"],
+        ["--window=[[-1225, 1025], [-135, 215], [0, 80]]"],
+        ["--window=-1225,1025", "-135,215", "0,80"],
+    ],
+)
+def test_three_windows_may_be_spelt_so_too(arguments):
+    assert RecipeParser([TaskArguments], "x", "").parse(arguments)[0].window == THREE
+
+
+def test_other_options_of_several_numbers_are_spelt_so_too_and_texts_stay_whole():
+    (args,) = RecipeParser([TaskArguments], "x", "").parse(
+        ["--spacing=1,2,3", "--z_range", "0,.5", "--data_dir", "1,2"]
+    )
+    assert (args.spacing, args.z_range, args.data_dir) == ([1, 2, 3], [0, 0.5], "1,2")
 
 
 @pytest.mark.parametrize(

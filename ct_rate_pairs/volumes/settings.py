@@ -132,11 +132,12 @@ def volume_options(arguments: dict) -> dict:
 
 def parse_window(window: str | Sequence) -> str | tuple:
     """
-    The window of an argument or a config: a name, two or six numbers, or pairs of numbers. Words may be numbers.
+    The window of an argument or a config: a name, two or six numbers, or pairs of numbers. The numbers may be words,
+    and one string may hold all of them, with spaces or commas between them.
 
     Raises:
         `ValueError`: if it is neither.
     """
-    words = window.split() if isinstance(window, str) else window
+    words = window.translate(str.maketrans(",;()[]", " " * 6)).split() if isinstance(window, str) else window
     name = words[0] if len(words) == 1 and isinstance(words[0], str) else None
     return plain_window(name or words)
