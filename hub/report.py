@@ -1,9 +1,11 @@
 """Writes reports of one or several scans: `ct-rate-pairs report SCAN --model_name_or_path MODEL --output_dir DIR`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.near_names import no_such
 
 from .notice import NOTICE
 
@@ -62,7 +64,10 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     for number, path in enumerate(args.scans, start=1):
         if not path.exists():
-            parser.error(f"SCAN number {number}: there is no such file or folder.")
+            # A name may be a patient's: the screen of the user may show it, a log may not.
+            told = "there is no such file or folder. A terminal shows its name, and names that are near."
+            told = no_such("file or folder", path) if sys.stderr.isatty() else told
+            parser.error(f"SCAN number {number}: {told}")
     if args.output_dir.exists() and not args.output_dir.is_dir():
         parser.error("--output_dir is a file: give a folder.")
 

@@ -349,6 +349,14 @@ def test_what_is_not_there_is_told_at_once_and_without_its_path(tmp_path, capfd)
     assert "SCAN number 1: there is no such file or folder." in said and "DOE" not in said
 
 
+def test_a_terminal_shows_the_name_that_is_meant_and_a_log_does_not(tmp_path, capsys, monkeypatch):
+    (tmp_path / "DOE.nii.gz").touch()
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda shown=is_terminal: shown)
+        assert order(tmp_path, tmp_path / "out", tmp_path / "DOE.nii") == 2
+        assert (f"(is {tmp_path / 'DOE.nii.gz'} meant?)" in capsys.readouterr().err) == is_terminal
+
+
 def test_a_model_that_cannot_be_loaded_and_a_file_for_out_are_told_without_a_traceback(tmp_path, capfd):
     scan = save_nifti(tmp_path / "a.nii", SHOWN)
     for model, cause in (
