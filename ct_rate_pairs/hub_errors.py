@@ -3,6 +3,8 @@ What a failed request to the Hub means. Only the type and the status of the answ
 answer came from: a mirror (`HF_ENDPOINT`) or a redirect may send a request to any server.
 """
 
+import re
+
 from huggingface_hub.errors import (
     DisabledRepoError,
     FileMetadataError,
@@ -32,10 +34,17 @@ _STATUS = {
 }
 
 
+# `hf_xet` raises plain errors, which tell the status of the storage's answer in their text only.
+_XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status of the answer; `None` if no server has answered."""
     response = getattr(error, "response", None)
-    return None if response is None else response.status_code
+    if response is not None:
+        return response.status_code
+    told = _XET_STATUS.search(str(error)) if isinstance(error, RuntimeError | ConnectionError) else None
+    return int(told[1]) if told else None
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -53,9 +62,10 @@ def may_have_expired(error: BaseException) -> bool:
     A Hub says in a header why it refuses, and a mirror passes the header on. A storage says nothing. Only downloads
     (`GET`) are sent to a storage.
     """
-    if status_of(error) not in (400, 403) or error.response.request.method != "GET":
+    response = getattr(error, "response", None)  # `hf_xet` gives none, and renews its addresses by itself
+    if response is None or response.status_code not in (400, 403) or response.request.method != "GET":
         return False
-    return not any(header in error.response.headers for header in ("X-Error-Code", "X-Error-Message"))
+    return not any(header in response.headers for header in ("X-Error-Code", "X-Error-Message"))
 
 
 def explain(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
-from ct_rate_pairs.hub_errors import explain, is_refusal
+from ct_rate_pairs.hub_errors import explain, is_refusal, status_of
 
 
 WAITS = (1, 2, 4, 8)  # seconds between tries, if the Hub sends no `Retry-After`
@@ -213,11 +213,13 @@ class HubRepository:
                 # The upload of a file to the storage failed; the client wraps the error. The address of the upload may
                 # have expired, or the storage may be overloaded: another try gets a new address. The text of the
                 # cause holds this address, which must stay secret, so only the type or the status is printed.
-                refused = error.__cause__ is not None and is_refusal(error.__cause__)
-                if wait is None or (refused and renewed):
-                    cause, response = error.__cause__ or error, getattr(error.__cause__, "response", None)
-                    why = type(cause).__name__ if response is None else f"the storage answered {response.status_code}"
-                    raise PublishError(f"{self.repo_id}, {doing}: {error} ({why}) {AGAIN}") from error
+                # `hf_xet` renews addresses by itself, and its own errors hold them.
+                cause, of_xet = error.__cause__ or error, error.__cause__ is None
+                refused, status = is_refusal(cause), status_of(cause)
+                if wait is None or (refused and (renewed or of_xet)):
+                    why = f"the storage answered {status}" if status else type(cause).__name__
+                    told = "a file was not uploaded" if of_xet else error
+                    raise PublishError(f"{self.repo_id}, {doing}: {told} ({why}) {AGAIN}") from error
                 renewed = refused
             except ValueError as error:  # an invalid name, or too little room in the storage
                 raise PublishError(f"{self.repo_id}, {doing}: {error}") from error

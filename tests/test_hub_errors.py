@@ -3,11 +3,14 @@
 from importlib import import_module
 
 import pytest
+from helpers.xet_storage import XetStorage
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import hf_raise_for_status
 
 from ct_rate_pairs.hub_errors import explain, is_refusal, may_have_expired
+from ct_rate_pairs.sources import hub as hub_source
+from ct_rate_pairs.sources.hub import CTRateAccessError, _patiently
 
 
 HTTPX = import_module(HTTPError.__module__.partition(".")[0])  # of the version that the client uses
@@ -57,6 +60,41 @@ def test_only_a_download_that_is_refused_without_a_word_may_have_expired():
     assert not may_have_expired(answer(403, method="HEAD"))
     assert not may_have_expired(answer(401)) and not may_have_expired(answer(404))
     assert not may_have_expired(TimeoutError())
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "no token"), (403, "has not been granted access"), (404, "nothing at this address")]
+)
+def test_a_refusal_of_xet_is_one_and_its_address_is_not_shown(tmp_path, status, told):
+    with XetStorage(status) as storage:
+        for transfer in (lambda: storage.download(tmp_path / "file"), storage.upload):
+            with pytest.raises((RuntimeError, ConnectionError)) as raised:
+                transfer()
+            assert is_refusal(raised.value) and not may_have_expired(raised.value)
+            assert f"HTTP {status}: " in (shown := explain(raised.value)) and told in shown
+            assert "http://" not in shown
+
+
+def test_a_download_that_xet_refuses_is_not_repeated(tmp_path, caplog):
+    with XetStorage(403) as storage, pytest.raises(CTRateAccessError, match="refuses it .HTTP 403") as raised:
+        _patiently("a.nii.gz", lambda: storage.download(tmp_path / "file"))
+    assert "127.0.0.1" not in str(raised.value) and "Trying again" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Task error: connection reset"), ConnectionError("Network error: no route")]
+)
+def test_a_connection_that_xet_has_lost_is_tried_again(error, monkeypatch):
+    monkeypatch.setattr(hub_source, "FIRST_WAIT", 0.01)
+    assert not is_refusal(error) and explain(error) == type(error).__name__
+    answers = iter([error])
+
+    def request() -> str:
+        for lost in answers:
+            raise lost
+        return "there"
+
+    assert _patiently("a.nii.gz", request) == "there"
 
 
 def test_offline_is_a_refusal_that_no_server_has_given():

@@ -43,8 +43,8 @@ PATIENCE = 600.0  # seconds during which a failing request is repeated
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two tries: each wait is twice the wait before it
 _START_TIMEOUT = 10.0  # seconds until the first request fails on a machine without a route to the Hub
 
-# Errors that a request to the Hub raises. `hf_xet` raises a plain RuntimeError for a lost connection.
-_HUB_ERRORS = (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError)
+# Errors that a request to the Hub raises. `hf_xet` raises plain ones.
+_HUB_ERRORS = (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError, ConnectionError)
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ import torch
 from helpers.command import call
 from helpers.finished_run import NIFTI, PNG, REFERENCE, SHOWN, write_model, write_run
 from helpers.writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
+from helpers.xet_storage import XetStorage
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -272,6 +273,13 @@ def test_a_file_that_the_storage_refuses_is_tried_again_once(hub, run_dir, monke
     hub.faults = []
     publish(run_dir, "alice/other")
     assert set(hub.repo("alice/other").files()) == PUBLISHED
+
+
+def test_an_upload_that_xet_refuses_is_not_repeated_and_its_address_is_not_shown(hub, caplog):
+    writer = repository.HubRepository("alice/xet")
+    with XetStorage(403) as storage, pytest.raises(PublishError, match="the storage answered 403") as failed:
+        writer._ask("committing", storage.upload)
+    assert "http://" not in str(failed.value) and "did not work" not in caplog.text
 
 
 def test_a_failure_leaves_nothing_that_looks_whole_and_the_same_call_completes_it(hub, run_dir, monkeypatch):
