@@ -56,6 +56,7 @@ given = {"videos": [frames], "video_metadata": [told], "do_resize": False, "do_s
 shown = [{"type": "video"}]""",
     "tell_depths": """\
 if "second_per_grid_ts" in inputs and not even:  # Qwen2.5-VL: seconds that, times 0, 1, 2, ..., give the depths
+    places[number:] += 1  # here, it counts as one that lies a mean distance deeper
     pairs = torch.tensor(places.tolist()).view(-1, 2).mean(dim=1)
     seconds = inputs["second_per_grid_ts"][:, None].repeat(1, len(pairs))
     seconds[0, 1:] = ((pairs - pairs[0]) / 2 * seconds[0] / torch.arange(len(pairs)))[1:]

@@ -227,8 +227,9 @@ class PairCollator:
         The seconds between merged frames, `[B]` as the processor gives them. If slices are uneven, `[B, G]`: the model
         multiplies these by 0, 1, ..., G - 1, so that each product is the time of one of the `G` merged frames.
 
-        Even slices keep the one number, as every server and pipeline gives it: a merged frame then has the time of its
-        first slice, and a repeated last slice its own.
+        Even slices keep the one number, as every server and pipeline gives it. Then the last of an odd number of
+        slices, which is repeated, has the time of a frame of two slices. Uneven slices follow that: the repeated slice
+        counts as one that lies a mean distance deeper, so that uneven and even slices are told alike.
         """
         uneven = [self._uneven_places(row["slice_mm"]) for row in rows]
         if not any(uneven):
@@ -240,7 +241,7 @@ class PairCollator:
         seconds = even[:, None].repeat(1, len(numbers))  # [B, G]
         for own, places in zip(seconds, uneven, strict=True):
             if places:
-                frames = torch.tensor(self._repeat_last(places, len(numbers) * merged))
+                frames = torch.tensor(places + [places[-1] + 1] * (len(numbers) * merged - len(places)))
                 grids = frames.view(-1, merged).mean(dim=1)  # [G]: in mean distances, of which `merged` take own[0] s
                 own[1:] = ((grids - grids[0]) / merged * own[0] / numbers)[1:]
         return seconds

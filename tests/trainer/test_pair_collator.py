@@ -126,9 +126,18 @@ def test_uneven_slices_are_told_at_their_depths(tiny, collator):
     assert temporal_positions(tiny[0], PairCollator(tiny[1], mm_per_second=20.0)([row])) == [0, 5, 11, 16, 23]
 
 
-def test_of_an_odd_number_of_uneven_slices_the_last_lies_where_it_lies(tiny, collator):
-    row = make_row(0, num_slices=3) | {"slice_mm": [0.0, 20.0, 130.0]}
-    assert temporal_positions(tiny[0], collator([row])) == [0, 24]
+@pytest.mark.parametrize("num_slices", [3, 4, 9, 10])
+def test_slices_that_are_a_little_uneven_are_told_nearly_as_even_ones(tiny, collator, num_slices):
+    def positions(off: float) -> np.ndarray:
+        """Of a row whose second slice lies `off` mean distances too deep."""
+        row = make_row(0, gap=30.0, num_slices=num_slices)
+        row["slice_mm"][1] += off * 30.0
+        return np.array(temporal_positions(tiny[0], collator([row])))
+
+    even, just_even, just_uneven = positions(0), positions(0.33), positions(0.34)
+    assert np.array_equal(even, just_even)
+    # The first pair lies 5.1 mm deeper, so that all others lie as much nearer to it. A position is 5 mm.
+    assert (even - just_uneven)[1:].tolist() == [2] * (len(even) - 1)
 
 
 def test_uneven_slices_change_nothing_else(collator):
