@@ -24,8 +24,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     `files`, `reconstructions`, `num_slices`, `spacing`, `window` and `z_range` are described in
     [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which also has their defaults. A prepared copy has fixed values
     for all of them. The options of the tasks are described in [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`,
-    `prompt` and `prompt_metadata`, which all tasks use), [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and
-    [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
+    `prompt` and `prompt_metadata`, which all tasks use, and `findings_line`),
+    [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
 
     Args:
         data_dir (`str`, *optional*):

@@ -52,14 +52,15 @@ def generate_reports(
             Whether to show a progress bar.
 
     Returns:
-        `list[str]`: the reports in the rows' order, without special tokens and without white space at either end.
+        `list[str]`: the reports in the rows' order, without special tokens, white space at either end and findings
+        lines.
     """
     written = write_reports(
         model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress
     )
     if warning := cut_warning(sum(report.cut for report in written), len(written), max_new_tokens):
         logger.warning(warning)
-    return [report.text for report in written]
+    return [text.report for text in written]
 
 
 def write_reports(
@@ -71,7 +72,7 @@ def write_reports(
     max_new_tokens: int = 512,
     progress: bool = True,
 ) -> list[Written]:
-    """Like [`generate_reports`], but tells of each report whether it is cut, and does not warn."""
+    """Like [`generate_reports`], but with the findings lines and whether each is cut; it does not warn."""
     written: list[Written] = []
     total = len(rows) if isinstance(rows, Sized) else None
     with tqdm(total=total, desc="Writing reports", unit="scan", disable=not progress) as bar:

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import has_reader, is_read, reader_of
-from ct_rate_pairs.reports.texts import text_of
+from ct_rate_pairs.reports.findings_line import report_of
 
 
 def volume_names(rows: Dataset | Sequence[dict]) -> list[str]:
@@ -73,9 +73,9 @@ def select_volumes(scans: Dataset, volumes: Collection[str]) -> Dataset:
 
 
 def references_of(scans: Dataset) -> tuple[list[str], list[str], np.ndarray]:
-    """VolumeNames, reference reports, and labels, int `[N, 18]`. No scan is read."""
+    """VolumeNames, reference reports without a findings line, and labels, int `[N, 18]`. No scan is read."""
     texts = scans.with_format(None).select_columns(["volume", "completion", "labels"])
-    reports = [text_of(turns[0]) for turns in texts["completion"]]
+    reports = [report_of(turns[0]) for turns in texts["completion"]]
     return texts["volume"][:], reports, np.array(texts["labels"][:])
 
 

@@ -122,6 +122,19 @@ def format_intervals(model: dict) -> str:
     return f"{model['ci_level']:.0%} intervals of model, by patient: {', '.join(told)}" if told else ""
 
 
+def format_lines(model: dict) -> str:
+    """One line with the scores of the findings lines of the row `model` of `results.json`; empty if there are none."""
+    if "line_malformed" not in model:
+        return ""
+    titles = {"line_coverage": "Coverage", "line_precision_micro": "Precision", "line_f1_micro": "F1 micro"}
+    told = [f"{title} {format_number(model, key)}" for key, title in titles.items()]
+    return (
+        f"findings lines: {', '.join(told)}; reports that state just what their line says "
+        f"{format_number(model, 'line_agreement')}; without a line or malformed {model['line_malformed']} of "
+        f"{model['n']}"
+    )
+
+
 def format_looking(model: dict) -> str:
     """
     Whether the model looks, one line per measurement: Coverage with other volumes, loss gaps, report matching.

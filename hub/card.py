@@ -85,6 +85,11 @@ NEGATIVES = {
     "  finding of the report; drawn `{partner_sampling}`, and cropped or padded with air to the volume's size.",
 }
 CHANNELS = {1: "as grey", 3: "as the three channels of an image"}
+OPENINGS = {
+    "none": "",
+    "names": "a line with the names of the abnormalities, then ",
+    "yes_no": "a line that says yes or no to each of the 18 abnormalities, then ",
+}
 
 # Texts of the card that depend on the cohort.
 PHANTOM = {
@@ -274,7 +279,7 @@ def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
         "planes": (" at equal distances" if slices == "uniform" else " at random, one of each of as many equal parts")
         + (f" from {top:.0%} to {bottom:.0%} of the depth" if (top, bottom) != (0, 1) else ""),
         "window": f"HU clipped to {', '.join(ranges)} {CHANNELS[len(ranges)]}",
-        "target": settings["target"].replace("+", " and "),
+        "target": OPENINGS[settings.get("findings_line", "none")] + settings["target"].replace("+", " and "),
         "prompt": settings["prompt"],
         "prompt_metadata": " after age and sex" * settings["prompt_metadata"],
     }

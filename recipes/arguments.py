@@ -290,7 +290,9 @@ class TaskArguments(_Task, ScanArguments):
     def idle_tasks(tasks: Iterable[str]) -> dict[str, str]:
         """The options of other tasks than `tasks`, which have no effect, and why."""
         used = {option.name for task in tasks if TASKS[task].Options for option in fields(TASKS[task].Options)}
-        options = (option.name for of in OPTIONS if of is not ReportOptions for option in fields(of))
+        options = [option.name for of in OPTIONS if of is not ReportOptions for option in fields(of)]
+        if "report" not in tasks:  # of the options that all tasks have, this one is of reports alone
+            options.append("findings_line")
         return dict.fromkeys((name for name in options if name not in used), f"the task is {' and '.join(tasks)}")
 
 

@@ -186,14 +186,14 @@ def main(argv: Sequence[str]) -> None:
 def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:
     """Measures a file of reports. Neither a model nor a volume is read."""
     from ct_rate_pairs.eval.predictions.provenance import check_references, read_provenance
-    from ct_rate_pairs.eval.predictions.store import count_cut, read_cut, read_predictions
+    from ct_rate_pairs.eval.predictions.store import count_cut, read_cut, read_lines, read_predictions
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     predictions = read_predictions(args.predictions)
     check_references(args.predictions, split, args.split)
     print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
     results, counts = (
-        score_predictions(predictions, split, **score),
+        score_predictions(predictions, split, lines=read_lines(args.predictions), **score),
         count_cut(read_cut(args.predictions), predictions),
     )
     if not counts:
@@ -212,6 +212,7 @@ def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, scor
         write_endpoint_predictions,
     )
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
+    from ct_rate_pairs.eval.predictions.store import read_lines
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
@@ -233,7 +234,8 @@ def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, scor
     print(format_failures(failures, len(scans), out))
     if not predictions:
         raise EndpointError("There is no report to measure.")
-    results = score_predictions(predictions, split, **score)
+    lines = read_lines(out / "predictions.jsonl")
+    results = score_predictions(predictions, split, lines=lines, **score)
     results["model"] |= {"failures": count_failures(failures), "max_new_tokens": args.max_new_tokens} | shown
     write_results(results, out, predictions=predictions, looking={})
     if args.slices_as != "video":
@@ -257,7 +259,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     from ct_rate_pairs.eval.load_model import check_model, load_model, version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
-    from ct_rate_pairs.eval.predictions.store import read_cut, write_predictions
+    from ct_rate_pairs.eval.predictions.store import read_cut, read_lines, write_predictions
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import evaluate_model
 
@@ -289,7 +291,8 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     if state.is_main_process:
         with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options)
         scans = first_rows(with_negatives, args.max_eval_samples)
-        seen = {"looking_scans": args.looking_scans, "seed": args.seed, "cut": read_cut(out / "predictions.jsonl")}
+        path, seen = out / "predictions.jsonl", {"looking_scans": args.looking_scans, "seed": args.seed}
+        seen |= {"cut": read_cut(path), "lines": read_lines(path)}
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

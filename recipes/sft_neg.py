@@ -320,14 +320,14 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     import torch
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.predictions.store import read_cut
+    from ct_rate_pairs.eval.predictions.store import read_cut, read_lines
     from ct_rate_pairs.eval.rows import first_rows, references_of
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
     from ct_rate_pairs.hub.guard import keep_reference_hashes
     from ct_rate_pairs.hub.reporting.confidence import fit_confidence
     from ct_rate_pairs.readers import reader_of
-    from ct_rate_pairs.trainer.splits import texts_of
+    from ct_rate_pairs.trainer.splits import reports_of
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
@@ -337,7 +337,8 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         fitted_on = first_rows(validation, recipe_args.confidence_scans)
         fit_confidence(model, collator, fitted_on, **sizes).save(out)
     _, reports, labels = references_of(index["train"])
-    known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(out / "predictions.jsonl")}
+    path = out / "predictions.jsonl"
+    known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(path), "lines": read_lines(path)}
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")
@@ -356,7 +357,7 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         **{name: getattr(recipe_args, name) for name in drawn},
     )
     # The guard needs these hashes to find quotes of reference reports, whenever the run is published.
-    keep_reference_hashes(out, texts_of(scans))
+    keep_reference_hashes(out, reports_of(scans))
 
 
 def make_parser() -> RecipeParser:

@@ -68,6 +68,7 @@ class MatcherArguments(DataArguments):
         from ct_rate_pairs.trainer.idle_options import idle_training_options
 
         idle = self.idle_negatives() | idle_training_options(args)
+        idle["findings_line"] = "a matcher compares scans with reports alone"
         idle["label_smoothing_factor"] = "the loss of a matcher compares scans and texts, and has no such term"
         if self.image_tower == "cnn3d":
             idle["vision_model"] = "image_tower=cnn3d has no CLIP vision model"
@@ -179,7 +180,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.readable_rows import ReadableRows
     from ct_rate_pairs.readers import reader_of
-    from ct_rate_pairs.reports.texts import text_of
+    from ct_rate_pairs.reports.findings_line import report_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
     from ct_rate_pairs.trainer.finite import FiniteTrainer
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
@@ -195,7 +196,7 @@ def main(argv: Sequence[str]) -> None:
     options = recipe_args.dataset_options() | {"seed": args.seed}
     train, validation = load_split("train", options), None
     texts = texts_by_volume(train)
-    reports = [text_of(row["completion"][-1]) for row in texts.values()]
+    reports = [report_of(row["completion"][-1]) for row in texts.values()]
     if args.eval_strategy != "no":
         validation = load_split("validation", options)
         texts |= texts_by_volume(validation)  # of all volumes, because any may be a partner

@@ -15,7 +15,7 @@ from trl import SFTTrainer
 
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader, reader_of
-from ct_rate_pairs.reports.texts import text_of
+from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.shown_text import for_markdown
 
 from .generation import cut_warning, write_batch
@@ -123,11 +123,11 @@ class WriteReportSamples(TrainerCallback):
                 reports = write_batch(
                     self.trainer.model, self.trainer.data_collator, rows, max_new_tokens=self.max_new_tokens
                 )
-                for index, row, report in zip(part, rows, reports, strict=True):
-                    reference = text_of(row["completion"][0])
+                for index, row, written in zip(part, rows, reports, strict=True):
+                    reference = report_of(row["completion"][0])
                     scan = {"volume": row["volume"], "reference": reference, "labels": row["labels"]}
-                    limit = f" (cut at {self.max_new_tokens} tokens)" if report.cut else ""
-                    scans.append((index, scan | {"report": report.text, "cut": report.cut, "limit": limit}))
+                    limit = f" (cut at {self.max_new_tokens} tokens)" if written.cut else ""
+                    scans.append((index, scan | {"report": written.report, "cut": written.cut, "limit": limit}))
         by_index = dict(gather_object(scans))
         return [by_index[index] for index in indices]
 

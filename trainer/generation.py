@@ -9,6 +9,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
+from ct_rate_pairs.reports.findings_line import open_text
+
 from .chat_template import begins_thought, decode_with_marks, without_thought
 from .pair_collator import PairCollator
 
@@ -37,6 +39,16 @@ class Written(NamedTuple):
     text: str
     cut: bool
 
+    @property
+    def report(self) -> str:
+        """The text without a findings line."""
+        return open_text(self.text).report
+
+    @property
+    def line(self) -> str | None:
+        """The findings line of the text, if it begins with one."""
+        return open_text(self.text).line
+
 
 def generate_batch(
     model: PreTrainedModel,
@@ -50,10 +62,10 @@ def generate_batch(
     Writes one report per row, see [`write_batch`], which also tells which reports are cut.
 
     Returns:
-        `list[str]`: the reports in the order of the rows.
+        `list[str]`: the reports in the order of the rows, without their findings lines.
     """
     sizes = {"max_new_tokens": max_new_tokens, "streamer": streamer}
-    return [written.text for written in write_batch(model, collator, rows, **sizes)]
+    return [written.report for written in write_batch(model, collator, rows, **sizes)]
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.rules import split_sentences
-from ct_rate_pairs.reports.texts import same_words, text_of
+from ct_rate_pairs.reports.texts import same_words
 
 from .matcher import MatcherConfig
 
@@ -73,7 +74,7 @@ class MatcherCollator:
         """
         if self.partners is not None:
             rows = [*rows, *map(self._partner, rows)]
-        reports = [text_of(row["completion"][-1]) for row in rows]
+        reports = [report_of(row["completion"][-1]) for row in rows]
         shown = [self._some_sentences(report) for report in reports]
         # A scan and another scan's text are no negative if the two full reports or the two shown texts are equal.
         same_text = equal(reports) | equal(shown)

@@ -42,7 +42,9 @@ PROCESSOR = "processor_config.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
-_SHOWN = (*_OF_THE_VOLUME, *_OF_THE_TEXT)  # what a model needs for one row, whatever its task is
+# What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line: it was
+# trained before there was one.
+_SHOWN = (*_OF_THE_VOLUME, *(name for name in _OF_THE_TEXT if name != "findings_line"))
 ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
 # Files of a model whose contents tell that it was trained by this package, and these contents.
 TRACES = {

@@ -1,4 +1,4 @@
-"""The 18 abnormality labels of CT-RATE, in the official column order."""
+"""The 18 abnormality labels of CT-RATE, in the official column order, and their names in both languages."""
 
 LABELS = (
     "Medical material",
@@ -20,3 +20,27 @@ LABELS = (
     "Bronchiectasis",
     "Interlobular septal thickening",
 )
+
+NAMES = {
+    "en": {label: label for label in LABELS},
+    "zh": {
+        "Medical material": "医疗材料",
+        "Arterial wall calcification": "动脉壁钙化",
+        "Cardiomegaly": "心脏增大",
+        "Pericardial effusion": "心包积液",
+        "Coronary artery wall calcification": "冠状动脉壁钙化",
+        "Hiatal hernia": "食管裂孔疝",
+        "Lymphadenopathy": "淋巴结肿大",
+        "Emphysema": "肺气肿",
+        "Atelectasis": "肺不张",
+        "Lung nodule": "肺结节",
+        "Lung opacity": "肺部密度增高影",
+        "Pulmonary fibrotic sequela": "肺纤维化后遗改变",
+        "Pleural effusion": "胸腔积液",
+        "Mosaic attenuation pattern": "马赛克灌注征",
+        "Peribronchial thickening": "支气管周围增厚",
+        "Consolidation": "肺实变",
+        "Bronchiectasis": "支气管扩张",
+        "Interlobular septal thickening": "小叶间隔增厚",
+    },
+}

@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from .findings_line import open_text
 from .rules import SENTENCE_END, label_sentence
 
 
@@ -19,9 +20,12 @@ class Sentence(NamedTuple):
 
 
 def report_sentences(report: str) -> list[Sentence]:
-    """The sentences of a report in their order, split and labelled as in the rule labeler."""
-    sentences, start = [], 0
-    for end, next_start in [*(mark.span() for mark in SENTENCE_END.finditer(report)), (len(report), len(report))]:
+    """
+    The sentences of a report in their order, split and labelled as in the rule labeler, without a findings line.
+    """
+    sentences, start = [], len(report) - len(open_text(report).report)
+    marks = [mark.span() for mark in SENTENCE_END.finditer(report, start)]
+    for end, next_start in [*marks, (len(report), len(report))]:
         labels = label_sentence(report[start:end].strip())
         if heading := HEADING.match(report, start, end):
             start = heading.end()

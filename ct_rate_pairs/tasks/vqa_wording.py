@@ -1,6 +1,6 @@
 """The wording of questions and answers, in English and Chinese. A template never depends on the answer."""
 
-from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.labels import LABELS, NAMES
 
 
 # Name of each finding in a question. `NAMES` has its name in an answer.
@@ -25,30 +25,7 @@ FINDINGS = {
         "Bronchiectasis": "bronchiectasis",
         "Interlobular septal thickening": "interlobular septal thickening",
     },
-    "zh": {
-        "Medical material": "医疗材料（如导管、器械或缝线）",
-        "Arterial wall calcification": "动脉壁钙化",
-        "Cardiomegaly": "心脏增大",
-        "Pericardial effusion": "心包积液",
-        "Coronary artery wall calcification": "冠状动脉壁钙化",
-        "Hiatal hernia": "食管裂孔疝",
-        "Lymphadenopathy": "淋巴结肿大",
-        "Emphysema": "肺气肿",
-        "Atelectasis": "肺不张",
-        "Lung nodule": "肺结节",
-        "Lung opacity": "肺部密度增高影",
-        "Pulmonary fibrotic sequela": "肺纤维化后遗改变",
-        "Pleural effusion": "胸腔积液",
-        "Mosaic attenuation pattern": "马赛克灌注征",
-        "Peribronchial thickening": "支气管周围增厚",
-        "Consolidation": "肺实变",
-        "Bronchiectasis": "支气管扩张",
-        "Interlobular septal thickening": "小叶间隔增厚",
-    },
-}
-NAMES = {
-    "en": {label: label for label in LABELS},
-    "zh": {**FINDINGS["zh"], "Medical material": "医疗材料"},
+    "zh": {**NAMES["zh"], "Medical material": "医疗材料（如导管、器械或缝线）"},
 }
 
 QUESTIONS = {

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
+from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import split_sentences
-from ct_rate_pairs.reports.texts import text_of
 
 from .style import NEUTRAL
 
@@ -107,7 +107,7 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
             "slices": slices,
             "slice_height": width * slices.shape[0] / slices.shape[1],
             "marks": label_marks(labels, stated, width - 2 * margin),
-            "Reference": report_lines(text_of(row["completion"][0]), stated, "missed", characters),
+            "Reference": report_lines(report_of(row["completion"][0]), stated, "missed", characters),
             "Generated": report_lines(report, labels, "invented", characters),
         }
         scans.append(scan)

@@ -14,7 +14,7 @@ from datasets import Dataset
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.reports.texts import text_of
+from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 from ct_rate_pairs.trainer.run_record import sources_version
 
@@ -41,11 +41,11 @@ def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str,
 
 
 def fingerprint(scans: Dataset) -> str:
-    """A hash (16 hexadecimal digits) of the scans' names, order and reference reports. No scan is read."""
+    """A hash (16 hexadecimal digits) of the scans' names, order and reports, without findings lines. Reads no scan."""
     texts = scans.with_format(None).select_columns(["volume", "completion"])
     digest = hashlib.sha256()
     for volume, completion in zip(texts["volume"], texts["completion"], strict=True):
-        digest.update(json.dumps([volume, text_of(completion[0])]).encode())
+        digest.update(json.dumps([volume, report_of(completion[0])]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
@@ -49,13 +50,15 @@ def read_predictions(path: str | Path) -> dict[str, str]:
 
     Args:
         path (`str` or `Path`):
-            `.jsonl` with `volume`, `report` and perhaps `cut` on each line ([`read_cut`] reads the latter), or `.json`
-            in the format of the VLM3D challenge: a list `generated_reports` of `input_image_name` and `report`, alone
-            or within the list of jobs that the challenge's server writes (`outputs`, `value`). If an interruption
-            truncated the last line of a `.jsonl`, the line is left out and a notice is printed.
+            `.jsonl` with `volume`, `report` and perhaps `line` and `cut` on each line ([`read_lines`] and [`read_cut`]
+            read these), or `.json` in the format of the VLM3D challenge: a list `generated_reports` of
+            `input_image_name` and `report`, alone or within the list of jobs that the challenge's server writes
+            (`outputs`, `value`). If an interruption truncated the last line of a `.jsonl`, the line is left out and a
+            notice is printed.
 
     Returns:
-        `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report, in the file's order.
+        `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report without a findings line, in the
+        file's order.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
@@ -72,8 +75,15 @@ def read_predictions(path: str | Path) -> dict[str, str]:
         volume = f"{volume.removesuffix('.nii.gz').removesuffix('.mha')}.nii.gz"
         if volume in predictions:
             raise ValueError(f"{path} entry {number} is a second report for {volume}: keep one of them.")
-        predictions[volume] = report
+        predictions[volume] = open_text(report).report
     return predictions
+
+
+def read_lines(path: str | Path) -> dict[str, str]:
+    """The findings line of each VolumeName of a `.jsonl` file; reports without one are left out."""
+    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
+    lines = {row["volume"]: row.get("line") or open_text(row["report"]).line for row in rows}
+    return {volume: line for volume, line in lines.items() if line}
 
 
 def read_cut(path: str | Path) -> dict[str, bool]:
@@ -233,7 +243,7 @@ def write_predictions(
             names = [row["volume"] for row in rows]
             written = dict(gather_object(list(zip(names, reports, strict=True))))
             new = {volume: report for volume, report in written.items() if volume not in done}
-            done |= {volume: report.text for volume, report in new.items()}
+            done |= {volume: written.report for volume, written in new.items()}
             if state.is_main_process:
                 append_predictions(path, new)
             bar.update(min(step, bar.total - bar.n))
@@ -271,11 +281,14 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
 
 
 def append_predictions(path: Path, reports: Mapping[str, Written]) -> None:
-    """Appends reports to the file, each with whether it is cut, and waits until they are on the disk."""
-    lines = [
-        json.dumps({"volume": volume, "report": report.text, "cut": report.cut}) + "\n"
-        for volume, report in reports.items()
-    ]
+    """
+    Appends reports to the file, each with its findings line, if it has one, and whether it is cut. Waits until they
+    are on the disk.
+    """
+    lines = []
+    for volume, written in reports.items():
+        line = {} if written.line is None else {"line": written.line}
+        lines.append(json.dumps({"volume": volume, **line, "report": written.report, "cut": written.cut}) + "\n")
     with open(path, "a") as file:
         file.writelines(lines)
         file.flush()

@@ -24,10 +24,12 @@ from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.eval.scoring.baselines import trivial_reports
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
+from ct_rate_pairs.eval.scoring.findings_lines import score_lines
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.scoring.scores import score_reports
-from ct_rate_pairs.eval.tables import format_intervals, format_looking, format_table
+from ct_rate_pairs.eval.tables import format_intervals, format_lines, format_looking, format_table
+from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning
 from ct_rate_pairs.whole_files import write_whole
@@ -38,6 +40,8 @@ def score_predictions(
     scans: Dataset,
     train_reports: Sequence[str],
     train_labels: np.ndarray,
+    *,
+    lines: Mapping[str, str] | None = None,
     **options,
 ) -> dict[str, dict]:
     """
@@ -50,6 +54,9 @@ def score_predictions(
             Rows of the split that holds these volumes, with reference reports and labels.
         train_reports (`Sequence[str]`), train_labels (`np.ndarray` of shape `[N, 18]`):
             Reports and labels of the training split, from which the trivial reports are composed.
+        lines (`Mapping[str, str]`, *optional*):
+            Maps a VolumeName to the findings line that the model wrote before its report, see
+            [`~ct_rate_pairs.eval.predictions.store.read_lines`].
         options:
             `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`~ct_rate_pairs.eval.score_reports`].
 
@@ -57,7 +64,8 @@ def score_predictions(
         `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. Each entry holds
         `scans`, the [`fingerprint`] of scans and references: only numbers with the same fingerprint can be compared.
         `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
-        (`reference_...`), and `nodule_coverage_by_size`.
+        (`reference_...`), `nodule_coverage_by_size`, and where there are findings lines, or the rows have some, the
+        numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`].
 
     Raises:
         `KeyError`: if a volume is not in the split.
@@ -76,6 +84,8 @@ def score_predictions(
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
     stated, _ = label_predictions(generated, options.get("labeler", "rules"))
     model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
+    if lines or (has_reader(scans) and reader_of(scans).config.findings_line != "none"):
+        model |= score_lines(lines or {}, volumes, stated, labels, ci=options.get("ci"))
     return {"model": model} | {
         name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()
     }
@@ -154,7 +164,7 @@ def evaluate_model(
         cut (`Mapping[str, bool]`, *optional*):
             Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
         score:
-            `train_reports`, `train_labels` and the options of [`score_predictions`].
+            `train_reports`, `train_labels`, `lines` and the options of [`score_predictions`].
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`: the entries of [`score_predictions`]; `shuffled`, the scores
@@ -187,9 +197,10 @@ def evaluate_model(
             rows = {"model": results["model"]}
             if len(own) < len(predictions):
                 rows["unshuffled"] = score_predictions(own, few, **score)["model"] | count_cut(cut, own)
-            texts = {volume: report.text for volume, report in swapped.items()}
+            texts = {volume: written.report for volume, written in swapped.items()}
             counts = count_cut({volume: report.cut for volume, report in swapped.items()}, swapped)
-            rows["shuffled"] = score_predictions(texts, few, **score)["model"] | counts
+            lines = {volume: written.line for volume, written in swapped.items() if written.line}
+            rows["shuffled"] = score_predictions(texts, few, **score | {"lines": lines})["model"] | counts
             results = rows | results
             looking["coverage_change"] = coverage_change(
                 own, texts, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
@@ -244,7 +255,7 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         (out / "looking.json").write_text(json.dumps(looking) + "\n")
     known = model["n"] - model.get("cut_unknown", 0)
     warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
-    told = [format_table(results), format_intervals(model), format_looking(model), warning]
+    told = [format_table(results), format_intervals(model), format_lines(model), format_looking(model), warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 
 

@@ -18,6 +18,7 @@ fitted to the true labels of the validation split. The confidence is \\(\sigma(l
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.eval.generate import generate_reports
+from ct_rate_pairs.eval.generate import write_reports
 from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
 from ct_rate_pairs.eval.metrics.calibration import errors
 from ct_rate_pairs.eval.rows import select_readable, without_slices
@@ -40,9 +41,12 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import label_sentence
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.trainer.hub_files import find_file
 from ct_rate_pairs.volume_names import patient_of
 
+
+logger = logging.getLogger(__name__)
 
 FILE = "confidence.json"
 MOST_OPENINGS = 24  # per label
@@ -76,7 +80,7 @@ class Confidence:
     measured: dict
 
     def probabilities(self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str) -> list[float]:
-        """The 18 calibrated probabilities, in the official order. `report` is the model's own report of `row`."""
+        """The 18 calibrated probabilities, in the official order. `report` is the model's whole text of `row`."""
         logits = stating_logits(model, collator, row, report, self.openings)
         temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
         return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
@@ -238,7 +242,10 @@ def fit_confidence(
     fold = part % FOLDS  # [N]
     labels = np.array([row["labels"] for row in index], dtype=np.int64)  # [N, 18]
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    reports = generate_reports(model, collator, rows, **sizes, progress=progress)
+    written = write_reports(model, collator, rows, **sizes, progress=progress)
+    if warning := cut_warning(sum(text.cut for text in written), len(written), max_new_tokens):
+        logger.warning(warning)
+    reports = [text.text for text in written]  # with their findings lines: each sentence depends on what is before it
     openings = find_openings(reports)
     scored = tqdm(zip(rows, reports, strict=True), "Scoring findings", len(reports), unit="scan", disable=not progress)
     logits = np.array([stating_logits(model, collator, row, report, openings) for row, report in scored])

@@ -75,7 +75,7 @@ class ScanReport:
         name (`str`):
             Name of the scan, as given to [`Reporter.report`].
         text (`str`):
-            The report.
+            The report, without a findings line.
         findings (`list[Finding]`):
             The 18 labels in the official order.
         slice_mm (`list[float]`):
@@ -97,6 +97,8 @@ class ScanReport:
         unread (`str`, *optional*):
             Why no finding can be read from the text: it holds no text, or is in another language than English. The
             findings are then not stated, which says nothing about the scan.
+        line (`str`, *optional*):
+            The findings line that the model wrote before the report, see [`~ct_rate_pairs.reports.findings_line`].
     """
 
     name: str
@@ -111,6 +113,7 @@ class ScanReport:
     cut: bool = False
     told: list[str] = field(default_factory=list)
     unread: str | None = None
+    line: str | None = None
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -193,20 +196,20 @@ class Reporter:
         with clock(seconds, "reading"), collected_warnings() as told:
             row = self.read(scan, series)
         with clock(seconds, "writing"):
-            ((text, cut),) = write_batch(
+            (written,) = write_batch(
                 self.model, self.collator, [row], max_new_tokens=max_new_tokens, streamer=streamer
             )
-        if unread := why_unread(text):
+        if unread := why_unread(written.report):
             logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
-        if cut:
+        if written.cut:
             logger.warning("The report of %s met its limit of %d tokens. %s", name, max_new_tokens, CUT)
         probabilities: list[float] | list[None] = [None] * len(LABELS)
         if self.confidence is not None:
             with clock(seconds, "confidence"):
-                probabilities = self.confidence.probabilities(self.model, self.collator, row, text)
+                probabilities = self.confidence.probabilities(self.model, self.collator, row, written.text)
         with clock(seconds, "evidence"):
-            evidence = slice_evidence(self.model, self.collator, row, text)
-        stated = stating_sentences(text)
+            evidence = slice_evidence(self.model, self.collator, row, written.text)
+        stated = stating_sentences(written.report)
         findings = [
             Finding(
                 label,
@@ -220,7 +223,8 @@ class Reporter:
         ]
         return ScanReport(
             name=name,
-            text=text,
+            text=written.report,
+            line=written.line,
             findings=findings,
             slice_mm=row["slice_mm"],
             seconds=seconds,
@@ -228,7 +232,7 @@ class Reporter:
             version=self.version,
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
-            cut=cut,
+            cut=written.cut,
             told=[*self.told, *told],
             unread=unread,
         )

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from urllib.request import urlopen
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from helpers.ports import hold_port
 
 
 REPO_ID = "ibrahimhamamci/CT-RATE"
@@ -42,9 +43,8 @@ class LoopbackHub:
 
     def __init__(self, root: Path, log: Path):
         self.root, self.log_file = root, log
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.held = hold_port()
+        self.port = self.held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ import uvicorn
 import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from helpers.ports import hold_port
 
 
 USERS = {  # token -> user and role
@@ -92,9 +93,8 @@ class WritableHub:
         self.collections: dict[str, list[dict]] = {}  # slug -> items
         self.faults: list[dict] = []
         self.log: list[str] = []  # "METHOD path status"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.held = hold_port()
+        self.port = self.held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 

@@ -1,0 +1,41 @@
+"""`findings_line`: the completion of a report opens with its labels; nothing else changes."""
+
+import pytest
+from datasets import load_dataset
+from helpers.tree import SPACING
+
+from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.reports.findings_line import open_text, write_line
+from ct_rate_pairs.trainer.row_settings import settings_of_dataset
+
+
+def load(tree, **options):
+    return load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", spacing=SPACING, **options)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kind", ["names", "yes_no"])
+def test_the_completion_opens_with_the_labels_of_the_row(tree, kind, language):
+    plain, opened = (load(tree, prompt=language, **more) for more in ({}, {"findings_line": kind}))
+    streamed = load(tree, prompt=language, findings_line=kind, streaming=True)
+    for row, twin, without in zip(opened, streamed, plain, strict=True):
+        text = row["completion"][0]["content"]
+        assert text == f"{write_line(row['labels'], kind, language)}\n{without['completion'][0]['content']}"
+        assert open_text(text).labels == tuple(row["labels"])
+        assert row["prompt"] == without["prompt"] and twin["completion"] == row["completion"]
+
+
+@pytest.mark.parametrize("task", ["vqa", "matching"])
+def test_other_tasks_have_none(tree, task):
+    plain, opened = (load(tree, task=task, **more) for more in ({}, {"findings_line": "names"}))
+    assert plain.with_format(None)["completion"][:] == opened.with_format(None)["completion"][:]
+
+
+def test_the_settings_of_a_model_know_it(tree):
+    assert settings_of_dataset(load(tree, findings_line="yes_no")).content()["findings_line"] == "yes_no"
+    assert reader_of(load(tree)).config.findings_line == "none"
+
+
+def test_another_kind_is_refused_with_those_there_are(tree):
+    with pytest.raises(ValueError, match=r"findings_line.*none.*names.*yes_no"):
+        load(tree, findings_line="all")

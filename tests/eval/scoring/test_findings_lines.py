@@ -1,0 +1,40 @@
+"""Findings lines are scored on their own: as label vectors, by patient, and beside the report below them."""
+
+import numpy as np
+import pytest
+
+from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
+from ct_rate_pairs.eval.scoring.findings_lines import score_lines
+from ct_rate_pairs.reports.findings_line import write_line
+from ct_rate_pairs.reports.labels import LABELS
+
+
+VOLUMES = [f"valid_{patient}_a_{reconstruction}.nii.gz" for patient in range(1, 9) for reconstruction in (1, 2)]
+RNG = np.random.default_rng(0)
+TRUE, OF_LINES, STATED = (RNG.integers(0, 2, (16, 18)) for _ in range(3))
+STATED[:5] = OF_LINES[:5]
+
+
+@pytest.mark.parametrize("kind", ["names", "yes_no"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_lines_are_scored_as_the_labels_that_they_state(kind, language):
+    lines = {v: write_line(labels, kind, language) for v, labels in zip(VOLUMES, OF_LINES, strict=True)}
+    scores = score_lines(lines, VOLUMES, STATED, TRUE, ci=0.9)
+    by_patient = {"volumes": VOLUMES, "ci": 0.9}
+    expected = coverage(OF_LINES, TRUE, LABELS, **by_patient) | label_accuracy(OF_LINES, TRUE, LABELS, **by_patient)
+    for name in ("coverage", "coverage_ci", "precision_micro", "f1_micro", "f1_micro_ci", "f1_macro", "accuracy"):
+        assert scores[f"line_{name}"] == expected[name]
+    assert scores["line_agreement"] == 5 / 16 and scores["line_malformed"] == 0
+    low, high = scores["line_agreement_ci"]
+    assert low < 5 / 16 < high
+
+
+def test_a_missing_or_malformed_line_is_counted_and_states_nothing():
+    lines = {v: write_line(labels, "names") for v, labels in zip(VOLUMES, TRUE, strict=True)}
+    lines[VOLUMES[0]] = "Abnormalities: Cardiomegaly; Pneumothorax."
+    del lines[VOLUMES[1]]
+    scores = score_lines(lines, VOLUMES, TRUE, TRUE)
+    assert scores["line_malformed"] == 2 and scores["line_precision_micro"] == 1
+    assert scores["line_coverage"] == pytest.approx(TRUE[2:].sum() / TRUE.sum())
+    assert scores["line_agreement"] == 1  # of those with a line
+    assert score_lines({}, VOLUMES, TRUE, TRUE)["line_agreement"] is None
