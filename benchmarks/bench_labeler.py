@@ -17,7 +17,8 @@ import pandas as pd
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.tables import format_markdown
-from ct_rate_pairs.reports.rules import hinted_by, label_report, label_sentence, split_sentences
+from ct_rate_pairs.reports.rules import hinted_by, label_report, label_sentence
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.reports.terms import STEMS
 
 

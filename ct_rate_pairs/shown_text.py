@@ -16,7 +16,8 @@ from typing import Any
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 # Entities, which each dialect of Markdown shows as the character, also in a table.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "~": "&#126;"}
-_AT_LINE_START = re.compile(r"^\s*([#=+-])", re.MULTILINE)
+_SIGN_AT_LINE_START = re.compile(r"^[^\S\n]*([#=+-])", re.MULTILINE)
+_NUMBER_AT_LINE_START = re.compile(r"^[^\S\n]*(\d{1,9})(?=[.)](?:\s|$))", re.MULTILINE)  # of a list, which counts anew
 
 
 def for_terminal(text: str) -> str:
@@ -33,7 +34,7 @@ def for_terminal(text: str) -> str:
 
 def for_markdown(text: str) -> str:
     """
-    The text in Markdown that shows just its letters: no image, link, HTML, formula, table or heading.
+    The text in Markdown that shows just its letters: no image, link, HTML, formula, table, list or heading.
 
     An "@" becomes "(at)", because some readers make a link of every address.
 
@@ -45,7 +46,8 @@ def for_markdown(text: str) -> str:
     # What readers make links of without any sign: an address with or without its scheme.
     text = re.sub(r":(?=//)", "&#58;", text)
     text = re.sub(r"(?<=[^\W\d])\.(?=\w)", "&#46;", text)
-    return _AT_LINE_START.sub(r"\\\1", re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE))
+    text = re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE)
+    return _NUMBER_AT_LINE_START.sub(r"\1\\", _SIGN_AT_LINE_START.sub(r"\\\1", text))
 
 
 def to_json(content: Any, **options: Any) -> str:

@@ -34,6 +34,8 @@ HOSTILE = {
     "headings": "x\n# Findings\n## Findings it states\nNone\n===\nNone\n---\n",
     "indented heading": "x\n  ## Findings it states\n\t# y\n\n    code",
     "quotes and lists": "> quoted\n- a\n+ b\n* c\n***\n___",
+    "numbers": "3. a\n7. b\n1) c\n\n2024. d\n1.5 cm\n12",
+    "blank lines": "a\n\n\n \n\t\n# b",
     "code": "```\ncode\n``` and `code` ``x``\n~~~\ncode\n~~~",
     "table": "| a | b |\n|---|---|\n| 1 | 2 |",
     "emphasis": "*a* **b** _c_ __d__ ~~e~~ \\*f\\*",

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ct_rate_pairs.reports.findings_line import report_of
-from ct_rate_pairs.reports.rules import split_sentences
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.reports.texts import same_words
 
 from .matcher import MatcherConfig

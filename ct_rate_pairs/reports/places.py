@@ -5,7 +5,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .labels import LABELS
-from .rules import label_sentence, split_clauses, split_sentences
+from .rules import label_sentence, split_clauses
+from .sentence_spans import split_sentences
 
 
 # Indices of the findings that have a side. The heart and the arteries are not among them: in a sentence about them,
@@ -28,7 +29,7 @@ _SIDE = re.compile(
     r"(?! (?:\w+ )?(?:atri|ventric|main|coronar|heart|kidney|renal|adrenal|breast|axill|thyroid|hepat|subclav|jugular|"
     r"brachio|shoulder|ribs?\b|iliac|hil|lobes? of the (?:liver|thyroid)))"
 )
-_LEVELS = r"(?:upper|middle|lower)(?:(?:,| and|, and|-| or)? ?(?:upper|middle|lower))*"
+_LEVELS = r"(?:upper|middle|lower)(?:(?:,| and|, and|-| or)? ?(?:upper|middle|lower)){0,5}"
 _SIDE_FIRST = re.compile(
     rf"\b(?P<side>right|left|both|bilateral)(?: lungs?| hemithorax)?,? (?:the )?(?P<levels>{_LEVELS}) lobes?\b"
 )
@@ -122,15 +123,15 @@ def _lateral(text: str) -> list[int]:
 
 def named_lobes(clause: str) -> frozenset[str] | None:
     """The lobes that a lower-case clause names; `None` if a lobe has no side, or is a left middle lobe."""
-    found, spans = set(), []
+    found, read = set(), set()
     for mark in (*_SIDE_FIRST.finditer(clause), *_LOBE_FIRST.finditer(clause)):
-        spans.append(mark.span())
+        read.update(range(*mark.span()))
         levels = re.findall("upper|middle|lower", mark["levels"])
         if mark["side"] == "left" and "middle" in levels:
             return None
         found |= {f"{side} {level}" for side in _each(mark["side"]) for level in levels}
     for mark in _LOBE.finditer(clause):
-        if any(start <= mark.start() < end for start, end in spans):
+        if mark.start() in read:
             continue
         if not mark[0].startswith("middle"):
             return None

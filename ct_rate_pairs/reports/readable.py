@@ -31,7 +31,7 @@ _OPEN = (
     r"(?:pending|awaiting|awaited|outstanding|inprogress|inpreparation|missing|tofollow|unavailable|incomplete|lost|empty|"
     r"blank|deleted|cancell?ed|withheld|redacted|removed|un(?:reported|dictated|signed|transcribed|read))"
 )
-_MARKS = re.compile(
+_MARK = re.compile(
     r"(?:nan?|nat|n[ds]|(?<!x)xx+(?!x)|(?<!0)0+(?!0)|name|value|ref|div0|num|error|null?|nil|none|undefined|unknown|unspecified|tb[acd]|draft|"
     r"placeholder|anonymi[sz]ed|todo|ditto|idem|test|dummy|loremipsum|nondiagnostic|"
     r"(?:thereis|thereare)?(?:no|nil|not|none|without)(?:yet)?"
@@ -54,10 +54,13 @@ _MARKS = re.compile(
     r"nodisponible|noinformado|noespecificado|noaplica|sin(?:informe|datos|reporte)|"
     r"nao(?:disponivel|informado|seaplica)|sem(?:laudo|dados)|non(?:disponibile|fornito)|nessunreferto|"
     # Russian, Chinese, Japanese
-    r"нет(?:данных)?|неуказано|无|無|无报告|没有报告|暂无(?:报告)?|未提供|未填写|不详|未知|缺失|なし|記載なし)+"
+    r"нет(?:данных)?|неуказано|无|無|无报告|没有报告|暂无(?:报告)?|未提供|未填写|不详|未知|缺失|なし|記載なし)"
 )
 # Around a mark may stand the headings of its sections, and tags and entities of a web page.
 _FRAME = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;", re.IGNORECASE)
+# Letters. The longest report of CT-RATE has about 6,000. What is longer by far is no report, but the loop of a model,
+# or a file that was pasted into one cell.
+LONGEST_REPORT = 100_000
 _LONGEST = 200  # characters; a longer text with letters is more than marks
 
 # Common words of English reports. Words that other languages share ("in", "no", "normal", "pleural") say nothing.
@@ -228,7 +231,34 @@ def is_missing(text: object) -> bool:
         return not any(map(str.isalnum, text))
     plain = unicodedata.normalize("NFKD", _FRAME.sub(" ", text).casefold()).replace("ı", "i")
     letters = "".join(filter(str.isalnum, plain))
-    return not letters or bool(_MARKS.fullmatch(letters))
+    return _are_marks(letters)
+
+
+def _are_marks(letters: str) -> bool:
+    """
+    Whether a text is made of marks alone. Each place is visited once, because marks can be told apart in many ways:
+    trying all of them would take time that doubles with each mark.
+    """
+    ends = {0}  # places that marks lead to
+    for start in range(len(letters)):
+        if start in ends and _MARK.match(letters, start):
+            ends.update(end for end in range(start + 1, len(letters) + 1) if _MARK.fullmatch(letters, start, end))
+    return len(letters) in ends
+
+
+def check_length(text: str, where: str = "The text") -> None:
+    """Raises a `ValueError` if a text is too long for a report. `where` names the text."""
+    if len(text) > LONGEST_REPORT:
+        raise ValueError(
+            f"{where} has {len(text):,} letters, and is no report: the longest of CT-RATE has about 6,000, and up to "
+            f"{LONGEST_REPORT:,} are read. Shorten the text, or leave it out."
+        )
+
+
+def check_lengths(texts: Sequence[str | None], what: str) -> None:
+    """Raises a `ValueError` that names the first text that is too long for a report. `what` names the texts."""
+    for row, text in enumerate(texts):
+        check_length(text or "", f"`{what}` row {row}")
 
 
 def check_given(references: Sequence[str | None]) -> None:

@@ -6,18 +6,13 @@ A label is stated if one of its terms (`terms.TERMS`) stands outside the reach o
 """
 
 import re
+from bisect import bisect_left
 from functools import lru_cache
 
 from .labels import LABELS
+from .sentence_spans import split_sentences
 from .terms import STEMS, TERMS
 
-
-# The pattern starts with a single character class, because `re` searches for that quickly.
-SENTENCE_END = re.compile(
-    r"[.;!?\r\n\"“”•·](?:(?<=[.;!])[.;!]*(?:\s+|$)|(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
-    r"(?!(?:No|None|Yes|Absent|Present)\s*(?:[.;,]|$))"
-    r"|(?<=[\r\n\"“”•·]))"
-)
 
 # "Indication: effusion" is a question and states nothing. In "Heart: enlarged", the heading is the subject.
 INDICATION = re.compile(
@@ -50,12 +45,13 @@ SIGN_FIRST = re.compile(r"(\([-+]\)) ?([^,(]*[^,( ])")  # "(-) effusion, (+) nod
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
 # "The coronary arteries show no calcification, unlike the aorta" states that of the aorta.
 CONTRAST = re.compile(
-    rf"\bno ([^,]+?)((?: (?:in|of|on) [^,]+)?),? (?:in contrast to|unlike) "
+    rf"\bno ([^,]{{1,80}}?)((?: (?:in|of|on) [^,]{{1,80}})?),? (?:in contrast to|unlike) "
     rf"(?!(?:the |his |her )?(?:{EARLIER}|last|ct|scan|study|exam)\b)"
 )
 # "There was no effusion before, but now there is" states the effusion.
 NOW = re.compile(
-    rf"\b(?:no|not any|without) ([^,]+?)(?: (?:(?:on|in|at) (?:the |his |her )?{EARLIER}[^,]*|previously|before))?,?"
+    rf"\b(?:no|not any|without) ([^,]{{1,80}}?)"
+    rf"(?: (?:(?:on|in|at) (?:the |his |her )?{EARLIER}[^,]{{0,80}}|previously|before))?,?"
     r"(?: but| and| however| yet)? (?:there (?:is|are)(?: now)?|now there (?:is|are)|(?:is|are) now)"
     r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
 )
@@ -84,7 +80,9 @@ STATEMENT = re.compile(
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
-DENIED_LIST = re.compile(r"(?:there (?:is|are) )?(?:no|without|neither)\b(?:[^,]*|.*\b(?:n?or)\b[^,]*),\s*(?:and )?")
+LIST_OF_DENIAL = re.compile(r"(?:there (?:is|are) )?(?:no|without|neither)\b")
+END_OF_ITEM = re.compile(r",\s*(?:and )?$")
+OR = re.compile(r"\bn?or\b")
 SECOND_IS_SEEN = re.compile(r"[^,]*\b(?:is|are) (?:seen|noted|present|visible|evident)\b")
 
 SEEN = (
@@ -98,10 +96,10 @@ REMOVABLE = (
 DEVICE = rf"(?:{REMOVABLE}|pacers?|stenting|sternotomy|prosthes[ie]s|clips|sutures|screws|icd|grafts?)\b"
 # "No pneumothorax after placement of a chest tube" denies no tube.
 BESIDE_DEVICE = re.compile(
-    r" (?:after|following|despite|status post|s/p|post|around|adjacent to|next to|along|surrounding|"
+    r"(?= (?:after|following|despite|status post|s/p|post|around|adjacent to|next to|along|surrounding|"
     r"in(?= the [\w-]+$)|"
     r"with(?=.* in (?:place|situ|position))) "
-    rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE}"
+    rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE})"
 )
 # Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
@@ -262,17 +260,18 @@ EXCEPTION = re.compile(
 EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|thorax|rest)|no|there (?:is|are)) ")
 
 
-def split_sentences(text: str) -> list[str]:
-    """
-    The sentences of a report, without their end marks. Quotation marks and bullets also end a sentence, because
-    CT-RATE uses them in lists.
-    """
-    return [sentence.strip() for sentence in SENTENCE_END.split(text) if len(sentence) > 2]
-
-
 def denies(piece: str) -> bool:
     """Whether a piece of a sentence contains a negation."""
     return bool(NO.search(piece) or NOT_SEEN.search(piece))
+
+
+def is_denied_list(begun: str) -> bool:
+    """Whether a clause up to a comma is "no x," or "no w or x,", to which the next item cannot belong."""
+    head, comma = LIST_OF_DENIAL.match(begun), END_OF_ITEM.search(begun)
+    if not (head and comma):
+        return False
+    *earlier, last = begun[head.end() : comma.start()].split(",")
+    return not earlier or OR.search(last) is not None
 
 
 def goes_on(piece: str, sentence: str) -> bool:
@@ -298,7 +297,7 @@ def split_clauses(sentence: str) -> list[str]:
             strong
             or (clause and NO.match(piece))
             or (comma and STATEMENT.match(sentence, start) and denies(sentence[clause[0][0] : start]))
-            or (comma and SECOND_IS_SEEN.match(piece) and DENIED_LIST.fullmatch(sentence, clause[0][0], start))
+            or (comma and SECOND_IS_SEEN.match(piece) and is_denied_list(sentence[clause[0][0] : start]))
         ):
             clauses.append(clause + waiting)
             clause, waiting, has_verb = [(start, end)], [], piece_has_verb
@@ -324,12 +323,12 @@ def outside(place: int, spans: list[tuple[int, int]]) -> bool:
     return not any(start <= place < end for start, end in spans)
 
 
-def forward_reach(mark: re.Match, clause: str) -> tuple[int, int]:
-    """The span that a negation of `NO` reaches over."""
+def forward_reach(mark: re.Match, clause: str, devices: list[int]) -> tuple[int, int]:
+    """The span that a negation of `NO` reaches over. `devices`: where `BESIDE_DEVICE` begins, in order."""
     if mark["thought"] and (end := THOUGHT_END.search(clause, mark.end())):
         return mark.start(), end.start()
-    if device := BESIDE_DEVICE.search(clause, mark.end()):
-        return mark.start(), device.start()
+    if later := devices[bisect_left(devices, mark.end()) :]:
+        return mark.start(), later[0]
     return mark.start("over") if mark["over"] else mark.start(), len(clause)
 
 
@@ -340,11 +339,12 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
         return []
     known = [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
+    devices = [mark.start() for mark in BESIDE_DEVICE.finditer(clause)] if forward else []
     # "Apart from a nodule, the lungs are normal": the exception ends at the comma.
     end = EXCEPTION_END.search(clause) if 0 in free else None
     first, last = end.start() + 1 if end else 0, len(clause)
     reaches = [
-        *((mark, *forward_reach(mark, clause)) for mark in forward),
+        *((mark, *forward_reach(mark, clause, devices)) for mark in forward),
         *((mark, *mark.span()) for mark in word),
         *((mark, first, mark.end() if mark["before"] else last) for mark in whole),
     ]

@@ -4,7 +4,8 @@ import re
 from typing import NamedTuple
 
 from .findings_line import open_text
-from .rules import SENTENCE_END, label_sentence
+from .rules import label_sentence
+from .sentence_spans import sentence_spans
 
 
 HEADING = re.compile(r"\s*(?:Findings|Impression):\s*")  # as `texts.write_completion` writes them
@@ -23,17 +24,15 @@ def report_sentences(report: str) -> list[Sentence]:
     """
     The sentences of a report in their order, split and labelled as in the rule labeler, without a findings line.
     """
-    sentences, start = [], len(report) - len(open_text(report).report)
-    marks = [mark.span() for mark in SENTENCE_END.finditer(report, start)]
-    for end, next_start in [*marks, (len(report), len(report))]:
-        labels = label_sentence(report[start:end].strip())
-        if heading := HEADING.match(report, start, end):
-            start = heading.end()
+    sentences = []
+    for begin, end, next_start in sentence_spans(report, len(report) - len(open_text(report).report)):
+        labels = label_sentence(report[begin:end].strip())
+        heading = HEADING.match(report, begin, end)
+        start = heading.end() if heading else begin
         text = report[start : end + 1 if report[end:next_start].startswith((".", ";", "!", "?")) else end].strip()
         if len(text) > 2:
             start = report.index(text, start)
             sentences.append(Sentence(start, start + len(text), text, labels))
-        start = next_start
     return sentences
 
 

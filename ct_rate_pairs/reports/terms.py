@@ -88,8 +88,9 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "Arterial wall calcification": (
         Term(r"atherom|atheroscl|arterioscl", also=ARTERY),
         Term(
-            rf"(?<!un)(?<!non)(?<!non[- ])calcif(?:(?! (?:without|no) (?:\w+ )?(?:{ARTERY}))[^,])*(?:{ARTERY})|"
-            rf"(?:{ARTERY})(?:[^,]|, coronary)*((?<!un)(?<!non)(?<!non[- ])calcif)",
+            rf"(?<!un)(?<!non)(?<!non[- ])calcif(?:(?! (?:without|no) (?:\w+ )?(?:{ARTERY}))[^,]){{0,250}}"
+            rf"(?:{ARTERY})|"
+            rf"(?:{ARTERY})(?:[^,]|, coronary){{0,250}}((?<!un)(?<!non)(?<!non[- ])calcif)",
             unless=r"lymph|valve|annul",
         ),
     ),
@@ -121,8 +122,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"hiat\w* herni|sliding"),
         # A hernia of the diaphragm counts if it goes through the hiatus: Bochdalek's and Morgagni's hernias do not.
         Term(
-            r"(?:diaphragm|esophag|gastric|stomach)\w*[^,]{0,40}herni|"
-            r"herni\w*[^,]{0,40}(?:stomach|gastric|fundus|esophag|hiat)",
+            r"(?:diaphragm|esophag|gastric|stomach)\w{0,15}[^,]{0,40}herni|"
+            r"herni\w{0,15}[^,]{0,40}(?:stomach|gastric|fundus|esophag|hiat)",
             unless=r"bochdalek|morgagni|fatty",
         ),
     ),
@@ -181,18 +182,21 @@ TERMS: dict[str, tuple[Term, ...]] = {
     ),
     "Mosaic attenuation pattern": (Term(r"mosaic"),),
     "Peribronchial thickening": (
-        Term(r"peribronch\w*(?:(?! and )[^,.]){0,60}(thick|cuff)|peribronch\w* and (?:\w+ ){1,2}(thick)"),
-        Term(r"thick\w*[^,.]{0,40}peribronch|peribronch\w* sheath"),
+        Term(r"peribronch\w{0,15}(?:(?! and )[^,.]){0,60}(thick|cuff)|peribronch\w{0,15} and (?:\w+ ){1,2}(thick)"),
+        Term(r"thick\w{0,15}[^,.]{0,40}peribronch|peribronch\w{0,15} sheath"),
     ),
     # In CT-RATE, "ground glass consolidation" is an opacity and not a consolidation.
     "Consolidation": (Term(r"(?<!glass )consolid"),),
     "Bronchiectasis": (
-        Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w*[^,.]{0,30}\b(ectas)|ectatic bronch"),
+        Term(r"bronchi\w{0,3}ect|\bectas[^,.]{0,30}bronch|bronch\w{0,15}[^,.]{0,30}\b(ectas)|ectatic bronch"),
         Term(r"bronchial dilat|dilat\w* (?:of (?:the )?)?bronchi\b|bronchi (?:is|are) (dilat)"),
     ),
     "Interlobular septal thickening": (
-        Term(r"interlob\w*[^,.]{0,20}\bsept|kerley", unless=r"not (?:\w+ly )?(?:thick|promin)"),
-        Term(r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}(thick)|thick\w*[^,.]{0,30}\bsept(?:al|ae?|um)\b", also=LUNG),
+        Term(r"interlob\w{0,15}[^,.]{0,20}\bsept|kerley", unless=r"not (?:\w+ly )?(?:thick|promin)"),
+        Term(
+            r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}(thick)|thick\w{0,15}[^,.]{0,30}\bsept(?:al|ae?|um)\b",
+            also=LUNG,
+        ),
     ),
 }
 

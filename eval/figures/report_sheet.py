@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import split_sentences
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 from .style import NEUTRAL
 

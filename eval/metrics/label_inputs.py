@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import datasets
 
-from .readable import check_english, check_given, is_missing
+from .readable import check_english, check_given, check_lengths, is_missing
 
 
 def label_features() -> list[datasets.Features]:
@@ -30,18 +30,20 @@ def read_labels(
         `labeler`, `None` without texts, and `empty_predictions`, `None` if the predictions are vectors.
 
     Raises:
-        `ValueError`: for no rows, a missing reference, or a text in another language than English. The message names
-            the row.
+        `ValueError`: for no rows, a missing reference, a text that is too long for a report, or a text in another
+            language than English. The message names the row.
     """
     if not len(predictions) or not len(references):
         raise ValueError("There are no reports: `predictions` and `references` need at least one row each.")
     told: dict[str, str | int | None] = {"labeler": None, "empty_predictions": None}
     if _are_texts(references):
+        check_lengths(references, "references")
         check_given(references)
         check_english(references, "references")
         references = [label_report(text) for text in references]
         told["labeler"] = "rules"
     if _are_texts(predictions):
+        check_lengths(predictions, "predictions")
         empty = [is_missing(text) for text in predictions]
         texts = ["" if missing else text for text, missing in zip(predictions, empty, strict=True)]
         check_english(texts, "predictions")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .bootstrap import divide, estimate
-from .readable import check_given, foreign_language, is_missing
+from .readable import check_given, check_lengths, foreign_language, is_missing
 
 
 RECIPES = ("lower", "vlm3d")
@@ -59,8 +59,8 @@ def prepare(
     Checks the reports of both sides, and prepares them as the recipe says.
 
     Raises:
-        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, or a
-            reference without spaces between words under `"vlm3d"`.
+        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, a text that
+            is too long for a report, or a reference without spaces between words under `"vlm3d"`.
     """
     if recipe not in RECIPES:
         raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'` or `recipe='vlm3d'`.")
@@ -73,6 +73,8 @@ def prepare(
         raise ValueError("`references` is empty: there is no report to score.")
     check_given(references)
     predictions = [text if isinstance(text, str) else "" for text in predictions]
+    check_lengths(references, "references")
+    check_lengths(predictions, "predictions")
     _check_spaces(references, recipe)
     if recipe == "lower":
         return [tokenize_lower(text) for text in predictions], [tokenize_lower(text) for text in references]
@@ -145,8 +147,9 @@ def text_scores(
         also `bertscore_hash`, bert-score's name of the setting (model, layer, versions).
 
     Raises:
-        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, a reference
-            without spaces between words under `"vlm3d"`, or METEOR of a reference that is not in English.
+        `ValueError`: for an unknown recipe, no reports, unequal numbers of reports, a missing reference, a text that
+            is too long for a report, a reference without spaces between words under `"vlm3d"`, or METEOR of a
+            reference that is not in English.
         `FileNotFoundError`: for `meteor=True` without Java.
         `ImportError`: for METEOR without pycocoevalcap, and for BERTScore without bert-score.
     """

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import split_sentences
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 from .labelers import label_predictions
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_english, foreign_language, is_missing
+from ct_rate_pairs.reports.readable import check_english, check_lengths, foreign_language, is_missing
 from ct_rate_pairs.reports.rules import label_report
 
 
@@ -29,7 +29,8 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
 
     Raises:
         `ValueError`: for an unknown labeler, for a string instead of a list of strings, for a row that is no string
-            (`None`, NaN), or for `"rules"` and a report in another language. The message names the row.
+            (`None`, NaN), for a text that is too long for a report, or for `"rules"` and a report in another language.
+            The message names the row.
         `OSError`: if there is no such checkpoint.
     """
     if isinstance(texts, str):
@@ -39,6 +40,7 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
             raise ValueError(
                 f"`texts` row {row} is no report: {text!r}. Leave the row out, or pass '' where a model wrote nothing."
             )
+    check_lengths(texts, "texts")
     if labeler == "rules":
         check_english(texts, "texts")
     labels, told = label_predictions(texts, labeler)
@@ -69,7 +71,11 @@ def label_predictions(reports: Sequence[str], labeler: str = "rules") -> tuple[n
     Returns:
         `tuple`: int8 array of shape `[N, 18]`; and the numbers `empty_predictions` and `foreign_predictions`. Only the
         labeler `"rules"` counts reports in another language than English.
+
+    Raises:
+        `ValueError`: for a text that is too long for a report. The message names the row.
     """
+    check_lengths(reports, "reports")
     empty = np.array([is_missing(text) for text in reports], dtype=bool)
     foreign = np.zeros(len(reports), dtype=bool)
     if labeler == "rules":

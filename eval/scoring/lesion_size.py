@@ -8,7 +8,8 @@ import numpy as np
 
 from ct_rate_pairs.eval.metrics.label_metrics import check_pair, ratio
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import label_sentence, split_sentences
+from ct_rate_pairs.reports.rules import label_sentence
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 
 NODULE = LABELS.index("Lung nodule")
@@ -20,7 +21,7 @@ SIZE = re.compile(
     # "smaller than 5 mm"
     r"(?P<below>(?:(?:less|smaller|lower) than|under|below|<)\s*)?"
     # "4", "12x9", "12 x 9 x 8", "2-3", "2.3 and 3"
-    rf"(?<![\d.,/])(?P<numbers>{NUMBER}(?:\s*(?:[x×*–-]|\band\b|\bto\b)\s*{NUMBER})*)"
+    rf"(?<![\d.,/])(?P<numbers>{NUMBER}(?:\s*(?:[x×*–-]|\band\b|\bto\b)\s*{NUMBER}){{0,7}})"
     r"[\s-]?(?P<unit>mm|cm|(?:mill?i|centi)met(?:er|re)s?)\b"
     # Not the size of the nodule on an earlier scan, and not its distance from something.
     r"(?!(?:\s+(?:in\s+)?(?:diameter|size))?\s+(?:(?:in|on|at)\s+)?(?:(?:the|his|her)\s+)?(?:previous|prior|earlier|old\b))"

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 from ct_rate_pairs.reports.places import named_lobes
-from ct_rate_pairs.reports.rules import negated_spans, outside, split_clauses, split_sentences
+from ct_rate_pairs.reports.rules import negated_spans, split_clauses
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.tasks.vqa_wording import FINDINGS, LOBE_NAMES, NAMES, NONE, QUESTION_TYPES, SIDE_NAMES, YES_NO
 
 
@@ -114,5 +115,6 @@ def without_denials(text: str, language: str) -> str:
     kept = []
     for clause in (clause for sentence in split_sentences(text) for clause in split_clauses(sentence)):
         spans = negated_spans(clause)
-        kept.append("".join(letter for place, letter in enumerate(clause) if outside(place, spans)))
+        denied = {place for span in spans for place in range(*span)}
+        kept.append("".join(letter for place, letter in enumerate(clause) if place not in denied))
     return ". ".join(kept)

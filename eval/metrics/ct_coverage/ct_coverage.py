@@ -9,12 +9,13 @@ from .labels import LABELS
 from .missing_texts import TakesMissingTexts
 from .readable import is_missing
 from .rules import label_report
+from .sentence_spans import split_sentences
 from .terms import TERMS
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTCoverage", "estimate", "is_missing"]
+__all__ = ["TERMS", "CTCoverage", "estimate", "is_missing", "split_sentences"]
 
 _DESCRIPTION = """
 Coverage = positive labels of the reference that the prediction states too / positive labels of the reference, over the

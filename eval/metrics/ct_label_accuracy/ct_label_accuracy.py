@@ -9,12 +9,13 @@ from .labels import LABELS
 from .missing_texts import TakesMissingTexts
 from .readable import is_missing
 from .rules import label_report
+from .sentence_spans import split_sentences
 from .terms import TERMS
 
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing"]
+__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing", "split_sentences"]
 
 _DESCRIPTION = """
 Agreement of a generated report with the reference on the 18 labels of CT-RATE. Accuracy = equal entries / all entries.

@@ -12,7 +12,7 @@ from ct_rate_pairs.reports.readable import (
     foreign_language,
     is_missing,
 )
-from ct_rate_pairs.reports.rules import split_sentences
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 
 # 800 real reports with manual labels, which may not be shipped with the project.

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import label_report, split_clauses, split_sentences
+from ct_rate_pairs.reports.rules import label_report, split_clauses
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.reports.terms import STEMS, TERMS
 
 

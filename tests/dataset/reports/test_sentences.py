@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import DENIAL, hinted_by, label_report, negated_spans, split_clauses, split_sentences
+from ct_rate_pairs.reports.rules import DENIAL, hinted_by, label_report, negated_spans, split_clauses
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 
 NAMES = dict(zip("MM AWC CM PCE CAC HH LN EM AT NO OP FS PE MO PB CO BR IS".split(), LABELS, strict=True))  # noqa: SIM905
