@@ -93,6 +93,14 @@ class AdapterConfig(BaseModel):
     megatron_config: None = None
 
 
+class WeightsIndex(BaseModel):
+    """`model.safetensors.index.json`: the file of each tensor."""
+
+    model_config = ConfigDict(strict=True)
+
+    weight_map: Annotated[dict[str, Annotated[str, Field(pattern=r"^[^/\\]{1,200}$")]], Field(min_length=1)]
+
+
 class TrainerState(BaseModel):
     """`trainer_state.json` of a checkpoint. The losses in its `log_history` may be NaN."""
 
@@ -142,3 +150,17 @@ class Provenance(Schema):
     target: str | None = None
     dtype: str | None = None
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class ReferenceHashes(Schema):
+    """`reference_hashes.json` of a run, see [`~ct_rate_pairs.hub.references`]."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phantom: bool
+    stretch: Annotated[int, Field(ge=1)]
+    window: Annotated[int, Field(ge=1)]
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    whole: str
+    rare: str
+    other: str

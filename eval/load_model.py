@@ -14,6 +14,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import AdapterConfig
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_readable
 from ct_rate_pairs.trainer.row_settings import ADAPTER, FILE
@@ -48,6 +49,7 @@ def load_model(
     device: torch.device | str = "cpu",
     slices_as: Literal["slices", "montage"] = "slices",
     chat_template_kwargs: dict | None = None,
+    base_commit: str | None = None,
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
     Loads an image-text-to-text model of transformers for evaluation, and the collator for this model.
@@ -57,7 +59,7 @@ def load_model(
             Folder, or name on the Hub. A folder with `adapter_config.json` is an adapter: its base model is loaded
             first, by the name that `adapter_config.json` holds.
         revision (`str`, *optional*):
-            Branch, tag or commit on the Hub. An adapter's base model is always taken from its own main branch.
+            Branch, tag or commit on the Hub. An adapter's base model has a revision of its own, see `base_commit`.
         dtype (`str`, *optional*, defaults to `"auto"`):
             Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
@@ -68,6 +70,8 @@ def load_model(
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the chat template. By default, those that the model was trained with, or thinking turned off,
             see [`~ct_rate_pairs.trainer.PairCollator`].
+        base_commit (`str`, *optional*):
+            Commit of an adapter's base model on the Hub. By default, that of [`base_commit_of`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
@@ -77,11 +81,10 @@ def load_model(
     """
     if Path(name_or_path).is_dir():
         check_folder(name_or_path)
-    # Given `revision`, transformers would look for it in the base model too, which has no such branch or tag.
-    adapter = find_file(name_or_path, "adapter_config.json", revision)
-    if adapter:
-        base_of(adapter, name_or_path)
-    where = {"adapter_kwargs": {"revision": revision}} if adapter else {"revision": revision}
+    where = {"revision": revision}
+    if find_file(name_or_path, ADAPTER, revision):  # `revision` then is that of the base model
+        base_commit = base_commit or base_commit_of(name_or_path, revision)
+        where = {"revision": base_commit, "adapter_kwargs": {"revision": revision}}
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, trust_remote_code=False, **where)
     processor = AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
     collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
@@ -159,6 +162,28 @@ def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
         raise OSError(f"{told} Nor is it in the cache. Try again when the Hub answers.") from error
 
 
+def base_commit_of(name_or_path: str, revision: str | None = None) -> str | None:
+    """
+    The commit on the Hub of the base model of an adapter: the one that the adapter was trained on, if its
+    `adapter_config.json` has it as `revision`, and otherwise the one that the main branch points to now.
+
+    Args:
+        name_or_path (`str`), revision (`str`, *optional*):
+            Folder of the model, or its name and its branch, tag or commit on the Hub.
+
+    Returns:
+        `str` or `None`: the commit; `None` for a whole model, and for a base model in a folder.
+
+    Raises:
+        `OSError`: if there is no such model or base model, or if the Hub does not answer and the cache has no copy.
+    """
+    adapter = find_file(name_or_path, ADAPTER, revision)
+    base = base_of(adapter, name_or_path) if adapter else None
+    if not base or is_model_folder(base):
+        return None
+    return commit_of(base, read_json(adapter, AdapterConfig).get("revision"))
+
+
 def version_of(
     name_or_path: str,
     revision: str | None = None,
@@ -178,8 +203,7 @@ def version_of(
         name_or_path (`str`), revision (`str`, *optional*):
             Folder of the model, or its name and its branch, tag or commit on the Hub.
         base_commit (`str`, *optional*):
-            Commit of an adapter's base model on the Hub, if it is known. By default, the
-            commit that its main branch points to now.
+            Commit of an adapter's base model on the Hub, if it is known. By default, that of [`base_commit_of`].
         files (`Collection[str]`, *optional*):
             Patterns of the files of a folder to hash.
 
@@ -195,6 +219,7 @@ def version_of(
         if path := find_file(name_or_path, file, revision):
             version = f"{name_or_path}@{extract_commit_hash(path, None)}"
             if file == ADAPTER and not find_file(name_or_path, "config.json", revision):
+                base_commit = base_commit or base_commit_of(name_or_path, revision)
                 version += f" on {_version_of_base(path, name_or_path, base_commit)}"
             return version
     raise OSError(f"{name_or_path} is neither a model's folder nor a model on the Hub: it has no config.json.")
@@ -207,6 +232,7 @@ def _hash_of_folder(folder: Path, base_commit: str | None, files: Collection[str
         if path.name == ADAPTER:  # without the path of its base, which may move
             config = {name: value for name, value in read_json(path).items() if name != "base_model_name_or_path"}
             content = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
+            base_commit = base_commit or base_commit_of(str(folder))
             content += _version_of_base(path, str(folder), base_commit).encode()
         else:
             with path.open("rb") as file:
@@ -222,4 +248,4 @@ def _version_of_base(adapter: Path, name_or_path: str, base_commit: str | None) 
         return "a base model without a name"
     if is_model_folder(base):
         return version_of(base)
-    return f"{base}@{base_commit or commit_of(base)}"
+    return f"{base}@{base_commit}"

@@ -73,7 +73,7 @@ def publish(
     if not (run_dir / "README.md").is_file():
         raise PublishError(f"{run_dir} has no README.md: the recipe writes it when a run is finished.")
     card = _read_card(run_dir)
-    files = publishable_files(run_dir, phantom="phantom" in (card.data.tags or ()), token=token or get_token())
+    files = publishable_files(run_dir, token=token or get_token())
     if not any(file.endswith(".safetensors") for file in files):
         raise PublishError(f"{run_dir} has neither model.safetensors nor adapter_model.safetensors: no trained model.")
     if ROW_SETTINGS not in files:

@@ -257,7 +257,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     from accelerate import PartialState
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.load_model import check_model, load_model, version_of
+    from ct_rate_pairs.eval.load_model import base_commit_of, check_model, load_model, version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
     from ct_rate_pairs.eval.predictions.store import read_cut, read_lines, write_predictions
     from ct_rate_pairs.eval.rows import first_rows
@@ -265,12 +265,12 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
-    model, collator = load_model(
-        name, revision, args.dtype, state.device, args.slices_as, chat_template_kwargs=args.template_kwargs()
-    )
+    base_commit = base_commit_of(name, revision)
+    shown = {"slices_as": args.slices_as, "chat_template_kwargs": args.template_kwargs()}
+    model, collator = load_model(name, revision, args.dtype, state.device, base_commit=base_commit, **shown)
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
     made_with = {"split": args.split, "dtype": str(model.dtype), "max_new_tokens": args.max_new_tokens}
-    weights = version_of(name, revision)
+    weights = version_of(name, revision, base_commit=base_commit)
     provenance = describe_provenance(weights, split, **made_with)
     if args.slices_as != "slices":
         provenance["slices_as"] = args.slices_as

@@ -57,14 +57,16 @@ def main(argv: Sequence[str]) -> None:
     import torch
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.load_model import is_model_folder, load_model, version_of
+    from ct_rate_pairs.eval.load_model import base_commit_of, commit_of, is_model_folder, load_model, version_of
     from ct_rate_pairs.eval.metrics.bootstrap import check_level
     from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.row_settings import options_to_show
 
     check_level(args.ci)
-    name, revision = args.model_name_or_path, args.model_revision
+    name = args.model_name_or_path
+    revision = commit_of(name, args.model_revision)  # because the branch may change during the evaluation
+    base_commit = base_commit_of(name, revision)
     task = "report" if args.answers == "texts" else args.task  # what the model must have learnt
     options = options_to_show(name, revision, args.dataset_options(), task) | {"negative": "none", "seed": args.seed}
     if args.task == "errors" and args.answers == "texts":
@@ -79,8 +81,9 @@ def main(argv: Sequence[str]) -> None:
     elif args.answers == "texts":
         folder = f"{args.task}-texts"
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model, collator = load_model(name, revision, args.dtype, device, chat_template_kwargs=args.template_kwargs())
-    version = version_of(name, revision)
+    shown = {"chat_template_kwargs": args.template_kwargs()}
+    model, collator = load_model(name, revision, args.dtype, device, base_commit=base_commit, **shown)
+    version = version_of(name, revision, base_commit=base_commit)
     made_with = {"model": version, "split": args.split, "seed": args.seed}
     if collator.chat_template_kwargs:
         made_with["chat_template_kwargs"] = collator.chat_template_kwargs

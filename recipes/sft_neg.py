@@ -168,13 +168,12 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import get_quantization_config
 
-    from ct_rate_pairs.eval.load_model import commit_of
     from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
     from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
     if model_args.model_name_or_path == "tiny":
         return make_tiny_qwen(texts, seed=seed)
-    commit = commit_of(model_args.model_name_or_path, model_args.model_revision)
+    commit = model_args.model_revision
     before = find_row_settings(model_args.model_name_or_path, commit)
     model = AutoModelForImageTextToText.from_pretrained(
         model_args.model_name_or_path,
@@ -198,8 +197,8 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
 
 def commit_of_start(model_args) -> str | None:
     """
-    The commit on the Hub that the training begins with; `None` for a folder, and for `"tiny"`. It is asked for before
-    the training, because the Hub may not answer after it.
+    The commit on the Hub that the training begins with; `None` for a folder, and for `"tiny"`. It is asked for once,
+    because the branch may move, and before the training, because the Hub may not answer after it.
     """
     from ct_rate_pairs.eval.load_model import commit_of
 
@@ -243,6 +242,9 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     streams = recipe_args.streaming or recipe_args.mixture is not None
     validates = args.eval_strategy != "no"
     validation = first_rows(index["validation"], recipe_args.validation_scans) if validates else None
+    peft_config = get_peft_config(model_args)
+    if peft_config is not None:
+        peft_config.revision = model_args.model_revision  # whoever loads the adapter needs the same base model
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
@@ -252,7 +254,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         data_collator=PairCollator(processor, chat_template_kwargs=recipe_args.template_kwargs()),
         row_settings=settings_of([reader_of(of_task["train"]) for of_task in indexes.values()]),
         processing_class=processor,
-        peft_config=get_peft_config(model_args),
+        peft_config=peft_config,
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
     if validation is not None and "report" in indexes:
@@ -260,6 +262,21 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         samples = WriteReportSamples(trainer, validation, max_new_tokens=recipe_args.max_new_tokens, **scored)
         trainer.add_callback(samples)
     return trainer
+
+
+def keep_records(trainer, parser: RecipeParser, model_args, indexes: dict) -> None:
+    """Keeps the options of the run, what it runs with, and hashes of its reference reports for the guard."""
+    from ct_rate_pairs.hub.references import keep_references
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
+
+    rows = [of_task["train"] for of_task in indexes.values()]
+    options, base = options_in_effect(parser.values, rows), None
+    if model_args.model_revision:  # by now a commit
+        options["model_revision"] = model_args.model_revision
+        base = f"{model_args.model_name_or_path}@{model_args.model_revision}"
+    trainer.add_callback(WriteRunRecord("ct-rate-pairs train", options, parser.given, base))
+    if trainer.is_world_process_zero():
+        keep_references(trainer.args.output_dir, rows[0])
 
 
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
@@ -324,10 +341,8 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     from ct_rate_pairs.eval.rows import first_rows, references_of
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
-    from ct_rate_pairs.hub.guard import keep_reference_hashes
     from ct_rate_pairs.hub.reporting.confidence import fit_confidence
     from ct_rate_pairs.readers import reader_of
-    from ct_rate_pairs.trainer.splits import reports_of
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
@@ -356,8 +371,6 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
         base_model=None if model_args.model_name_or_path == "tiny" else model_args.model_name_or_path,
         **{name: getattr(recipe_args, name) for name in drawn},
     )
-    # The guard needs these hashes to find quotes of reference reports, whenever the run is published.
-    keep_reference_hashes(out, reports_of(scans))
 
 
 def make_parser() -> RecipeParser:
@@ -413,7 +426,6 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.trainer.hub_files import check_name
-    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
     from ct_rate_pairs.trainer.splits import texts_to_learn
 
     if model_args.model_name_or_path != "tiny":
@@ -425,18 +437,13 @@ def main(argv: Sequence[str]) -> None:
     options = recipe_args.dataset_options() | {"seed": args.seed}
     indexes = load_tasks(recipe_args, args, options)
     index = next(iter(indexes.values()))
+    model_args.model_revision = commit_of_start(model_args)
     model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
-    trainer.add_callback(
-        WriteRunRecord(
-            "ct-rate-pairs train",
-            options_in_effect(parser.values, [of_task["train"] for of_task in indexes.values()]),
-            parser.given,
-        )
-    )
-    told = {"index": index, "options": options, "base_commit": commit_of_start(model_args)}
+    keep_records(trainer, parser, model_args, indexes)
+    told = {"index": index, "options": options, "base_commit": model_args.model_revision}
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     told |= {"minutes": (time.monotonic() - start) / 60, "out": (out := save_run(trainer, processor))}

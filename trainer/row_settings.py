@@ -25,7 +25,7 @@ from safetensors import safe_open
 from ct_rate_pairs.builder import readers_of_stream
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import ModelConfig, ProcessorConfig, Schema
+from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorConfig, Schema
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
@@ -53,7 +53,6 @@ TRACES = {
     "environment.json": b'"ct-rate-pairs"',
     "trainer_state.json": b'"loss_pos"',  # logged by `NegativeSFTTrainer`
     "run.yaml": b"# The options of a run.",
-    "predictions.provenance.json": b'"references"',  # of reports that were written beside the model
     "training_args.bin": b"NegativeSFTConfig",  # a pickle, which is searched and never loaded
 }
 
@@ -294,7 +293,8 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
         )
     adapter = _find_adapter(name_or_path, revision)
     base = base_of(adapter, name_or_path) if adapter else None
-    if base and (of_base := find_row_settings(base)):
+    base_revision = read_json(adapter, AdapterConfig).get("revision") if adapter else None
+    if base and (of_base := find_row_settings(base, base_revision)):
         logger.warning("The adapter %s has no %s: that of its base %s is taken.", name_or_path, FILE, base)
         return of_base
     return None

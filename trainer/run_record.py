@@ -1,8 +1,8 @@
 """
 The record of a run: `run.yaml`, its options as a config that repeats it, and `environment.json`, what it ran with.
 
-`environment.json` has the optimizer that ran, the versions of the packages, the commit of this package, and the
-machine. It holds no path and no token, so it can be published.
+`environment.json` has the optimizer that ran, the base model's commit on the Hub, the versions of the packages, the
+commit of this package, and the machine. It holds no path and no token, so it can be published.
 """
 
 import hashlib
@@ -63,11 +63,13 @@ class WriteRunRecord(TrainerCallback):
             All options of the command, as parsed from a config and the command line.
         given (`Collection[str]`):
             Names of the options that were given. The others have their defaults.
+        base (`str`, *optional*):
+            Model on the Hub that the training starts from, as `USER/NAME@COMMIT`.
     """
 
-    def __init__(self, command: str, options: Mapping[str, Any], given: Collection[str]):
+    def __init__(self, command: str, options: Mapping[str, Any], given: Collection[str], base: str | None = None):
         """Keeps the arguments."""
-        self.command, self.options, self.given = command, options, given
+        self.command, self.options, self.given, self.base = command, options, given, base
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer=None, **kwargs
@@ -79,7 +81,8 @@ class WriteRunRecord(TrainerCallback):
         if state.global_step and (changes := changed_options(self.options, folder)):
             print(f"This run was begun with other options: {'; '.join(changes)}.", flush=True)
         write_run_config(self.command, self.options, self.given, folder)
-        environment = describe_environment(args) | {"optimizer": describe_optimizer(optimizer)}
+        started = {"base": self.base, "optimizer": describe_optimizer(optimizer)}
+        environment = describe_environment(args) | started
         (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
 
 

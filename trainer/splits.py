@@ -5,7 +5,6 @@ from itertools import chain
 
 from datasets import Dataset, DatasetDict, load_dataset
 
-from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.volume_names import patient_of
 
@@ -46,11 +45,6 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
 def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
     """The texts of a column of turns. They are read from the index, so no volume is read."""
     return [text_of(turns[0]) for turns in rows.with_format(None)[column]]
-
-
-def reports_of(rows: Dataset) -> list[str]:
-    """The reports of the rows, without a findings line. They are read from the index, so no volume is read."""
-    return [report_of(turns[0]) for turns in rows.with_format(None)["completion"]]
 
 
 def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:

@@ -35,6 +35,7 @@ from ct_rate_pairs.eval.generate import write_reports
 from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
 from ct_rate_pairs.eval.metrics.calibration import errors
 from ct_rate_pairs.eval.rows import select_readable, without_slices
+from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Confidences
 from ct_rate_pairs.reports.labels import LABELS
@@ -50,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 FILE = "confidence.json"
 MOST_OPENINGS = 24  # per label
-LONGEST_OPENING = 11  # words; the file is published, so it must not hold whole sentences of a report
+LONGEST_OPENING = 11  # words, and fewer letters than the guard takes for a quote: the file is published
 NEGLIGIBLE = 1e-5  # if the first token of an opening is less probable, its other tokens are not read
 AT_ONCE = 8  # openings per forward pass; more than for whole reports, because openings are short
 FOLDS = 5  # of the cross-validation over patients that measures the errors in `measured`
@@ -108,7 +109,7 @@ def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
         for label in labels:
             settled = (b for b in beginnings(text) if label in always[b] and label in label_sentence(b.rstrip(".;!?")))
             opening = next(settled, None)
-            if opening and len(opening.split()) <= LONGEST_OPENING:
+            if opening and len(opening.split()) <= LONGEST_OPENING and len(letters_of(opening)) < STRETCH:
                 counts[LABELS[label]][opening] += count
     return {label: apart([text for text, _ in own.most_common(MOST_OPENINGS)]) for label, own in counts.items()}
 

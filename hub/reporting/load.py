@@ -45,7 +45,7 @@ def load_reporter(
     # Imported here, because these modules take seconds to import.
     import torch
 
-    from ct_rate_pairs.eval.load_model import DECIDING, commit_of, load_model, version_of
+    from ct_rate_pairs.eval.load_model import DECIDING, base_commit_of, commit_of, load_model, version_of
     from ct_rate_pairs.trainer.row_settings import RowSettings, RowSettingsError, find_row_settings, tell_assumed
 
     from .confidence import FILE, load_confidence
@@ -63,9 +63,10 @@ def load_reporter(
             "`ct-rate-pairs evaluate-task`."
         )
     tell_assumed(name_or_path, settings.options)
-    model, collator = load_model(name_or_path, revision, dtype, device)
+    base_commit = base_commit_of(name_or_path, revision)
+    model, collator = load_model(name_or_path, revision, dtype, device, base_commit=base_commit)
     folder, decides = Path(name_or_path), (*DECIDING, FILE)
-    version = version_of(name_or_path, revision, files=decides)
+    version = version_of(name_or_path, revision, base_commit=base_commit, files=decides)
     return Reporter(
         model,
         collator,

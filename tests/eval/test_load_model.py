@@ -24,7 +24,15 @@ from transformers import (
 )
 
 from ct_rate_pairs.eval.generate import generate_reports
-from ct_rate_pairs.eval.load_model import DECIDING, check_model, commit_of, is_model_folder, load_model, version_of
+from ct_rate_pairs.eval.load_model import (
+    DECIDING,
+    base_commit_of,
+    check_model,
+    commit_of,
+    is_model_folder,
+    load_model,
+    version_of,
+)
 from ct_rate_pairs.eval.looking.likelihood import option_losses, report_tokens
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
@@ -109,6 +117,34 @@ def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_
     assert version_of("alice/lora", "v1") == f"alice/lora@{commits[0]} on alice/base@{commits[1]}"
     assert version_of("alice/lora", "v1", base_commit="abc") == f"alice/lora@{commits[0]} on alice/base@abc"
     assert version_of("alice/lora") == f"alice/lora@{hub.repo('alice/lora').rev('main')}"
+
+
+def test_an_adapter_is_loaded_onto_the_commit_of_its_base_that_it_was_trained_on(hub, base, tmp_path):
+    model, processor, folder = base
+    expected = save_adapter(model, processor, "alice/base", tmp_path / "adapter")
+    api = HfApi()
+    api.create_repo("alice/base")
+    api.upload_folder(folder_path=folder, repo_id="alice/base")
+    trained_on = hub.repo("alice/base").rev("main")
+    other, _ = make_tiny_qwen(REPORTS, seed=5, hidden_size=32, num_layers=1, vision_depth=1)
+    other.save_pretrained(tmp_path / "other")  # somebody pushes other weights to the branch
+    weights = "model.safetensors"
+    api.upload_file(path_or_fileobj=tmp_path / "other" / weights, path_in_repo=weights, repo_id="alice/base")
+    moved = hub.repo("alice/base").rev("main")
+    adapter = str(tmp_path / "adapter")
+    assert base_commit_of(adapter) == moved and write(*load_model(adapter)) != expected
+    assert write(*load_model(adapter, base_commit=trained_on)) == expected
+    unrecorded = version_of(adapter)
+
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"revision": trained_on}))
+    api.create_repo("alice/lora")
+    api.upload_folder(folder_path=adapter, repo_id="alice/lora")
+    for name in (adapter, "alice/lora"):
+        assert base_commit_of(name) == trained_on
+        assert write(*load_model(name)) == expected
+    assert version_of("alice/lora").endswith(f" on alice/base@{trained_on}") and version_of(adapter) != unrecorded
+    assert base_commit_of("alice/base") is None and base_commit_of(str(folder)) is None
 
 
 @pytest.mark.parametrize("base_name", ["/root/private", "../private", "a/b/c", "~/private"])

@@ -8,7 +8,8 @@ import torch
 from helpers.tiny_reader import COMBINATIONS, FINDINGS, INDICES, STATED, make_row, train_reader, write_report
 
 from ct_rate_pairs.eval.metrics.calibration import errors
-from ct_rate_pairs.hub.guard import LONGEST_SETTING, QUOTE
+from ct_rate_pairs.hub.guard import LONGEST_SETTING
+from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.hub.reporting.confidence import (
     LONGEST_OPENING,
     apart,
@@ -149,8 +150,16 @@ def test_the_file_holds_no_text_that_the_guard_would_take_for_a_report(confidenc
     openings = json.loads((tmp_path / "confidence.json").read_text())["openings"]
     texts = [text for own in openings.values() for text in own]
     assert openings["Cardiomegaly"] == ["Cardiomegaly"]
-    assert LONGEST_OPENING < QUOTE and all(len(text.split()) <= LONGEST_OPENING for text in texts)
-    assert max(map(len, texts)) <= LONGEST_SETTING
+    assert max(len(text.split()) for text in texts) <= LONGEST_OPENING
+    assert max(len(letters_of(text)) for text in texts) < STRETCH and max(map(len, texts)) <= LONGEST_SETTING
+
+
+def test_no_opening_is_as_long_as_what_the_guard_takes_for_a_quote():
+    long = "Bronchiectatic transformations, peribronchovascular interstitial thickenings and subpleural honeycombing"
+    assert len(long.split()) <= LONGEST_OPENING
+    openings = find_openings([f"{long} are observed. Emphysema is seen.", f"{long} are not observed."])
+    assert openings["Emphysema"] == ["Emphysema"]
+    assert all(len(letters_of(text)) < STRETCH for own in openings.values() for text in own)
 
 
 def test_too_few_patients_are_refused(reader, rows):

@@ -8,8 +8,9 @@ from helpers.finished_run import NIFTI, REFERENCE, REPORT, write_model, write_ru
 from helpers.paths import ROOT
 from helpers.writable_hub import READ, WRITE
 
-from ct_rate_pairs.hub.guard import ForbiddenContentError, keep_reference_hashes, publishable_files
+from ct_rate_pairs.hub.guard import ForbiddenContentError, publishable_files
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.references import keep_reference_hashes
 
 
 DICOM = bytes(128) + b"DICM" + bytes(64)
@@ -131,7 +132,9 @@ def test_a_card_that_quotes_a_reference_report_is_refused(hub, tmp_path, model_d
     (run_dir / "samples" / "step-000001.md").unlink()
     with (run_dir / "README.md").open("a") as card:
         card.write(f"\nAn example: {quoted}\n")
-    publish(run_dir, "alice/unknown")  # nobody can tell
+    (run_dir / "reference_hashes.json").unlink()
+    with pytest.raises(ForbiddenContentError, match=r"reference_hashes.json is missing, so nobody can tell"):
+        publish(run_dir, "alice/heter")
     keep_reference_hashes(run_dir, ["Another one.", REFERENCE])
     with pytest.raises(ForbiddenContentError, match="README.md: quotes a reference report"):
         publish(run_dir, "alice/heter")
@@ -156,7 +159,7 @@ def test_references_are_known_later_by_hashes_that_stay_here(hub, tmp_path, mode
 def test_tables_of_our_own_are_no_reason_to_refuse_a_run(run_dir):
     (run_dir / "evaluation").mkdir()
     (run_dir / "evaluation" / "table1.csv").write_text("model,coverage\nheter,0.5\n")
-    assert "evaluation/table1.csv" not in publishable_files(run_dir, phantom=True)
+    assert "evaluation/table1.csv" not in publishable_files(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_tables_of_our_own_are_no_reason_to_refuse_a_run(run_dir):
 def test_tokens_of_others_than_the_hub_are_found(run_dir, token):
     (run_dir / "row_settings.json").write_text(json.dumps({"note": token}))
     with pytest.raises(ForbiddenContentError, match="row_settings.json: a token; revoke it") as refused:
-        publishable_files(run_dir, phantom=True)
+        publishable_files(run_dir)
     assert token not in str(refused.value)
 
 

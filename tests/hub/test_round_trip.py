@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from datasets import load_dataset
+from helpers.launch import SHORT
 from helpers.paths import ROOT
 from helpers.tree import SPACING
 from helpers.writable_hub import READ, WRITE, WritableHub, client_environment
@@ -27,9 +29,12 @@ from ct_rate_pairs.hub import load_reporter, write_model_card
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.references import keep_references
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.recipes import sft_neg
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator, save_row_settings
+from ct_rate_pairs.trainer.splits import texts_of
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -124,7 +129,7 @@ def test_a_push_that_is_refused_at_the_end_leaves_a_whole_run_and_the_command(fo
     told = first_machine.stderr[first_machine.stderr.rindex("alice/phantom, committing") :]
     assert "The run is finished, and whole in first." in told and "Traceback" not in told
     assert told.strip().endswith("ct-rate-pairs publish first alice/phantom --private")
-    assert {"README.md", "results.json", "confidence.json"} <= set(publishable_files(folder / "first", phantom=True))
+    assert {"README.md", "results.json", "confidence.json"} <= set(publishable_files(folder / "first"))
     assert WRITE not in first_machine.stdout + first_machine.stderr
 
 
@@ -132,7 +137,7 @@ def test_a_push_that_is_refused_at_the_end_leaves_a_whole_run_and_the_command(fo
 def test_a_recipe_s_run_comes_back_bit_for_bit_and_to_the_letter(hub, folder, published):
     assert hub.repo("alice/phantom").private
     files = set(HfApi().list_repo_files("alice/phantom"))
-    assert files == {".gitattributes", *publishable_files(published, phantom=True)}
+    assert files == {".gitattributes", *publishable_files(published)}
     assert {"confidence.json", "figures/losses.png", "predictions.jsonl"} < files
     info = HfApi().model_info("alice/phantom")
     assert (info.library_name, info.pipeline_tag) == ("transformers", "image-text-to-text")
@@ -236,6 +241,7 @@ def adapter(hub, tree, tmp_path) -> tuple[PeftModel, list[dict], Path]:
     trainer.save_model()
     processor.save_pretrained(folder)
     save_row_settings([reader_of(train)], folder)
+    keep_references(folder, train)
     write_card(folder, args, base_model="alice/base")
     return trainer.model.eval(), list(load_dataset("ct_rate_pairs", split="test", **options)), folder
 
@@ -255,6 +261,28 @@ def write_card(folder: Path, args: NegativeSFTConfig, base_model: str) -> None:
 
 def reports_of(model: torch.nn.Module, processor, rows: list[dict]) -> list[str]:
     return generate_reports(model, PairCollator(processor), rows, max_new_tokens=40, progress=False)
+
+
+@pytest.mark.slow
+def test_a_run_records_the_commit_of_its_base_model(hub, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    data = str(folder / "phantom")
+    base, processor = make_tiny_qwen(texts_of(load_dataset("ct_rate_pairs", data_dir=data, split="train")))
+    base.push_to_hub("alice/started", private=True)
+    processor.push_to_hub("alice/started")
+    commit = hub.repo("alice/started").rev("main")
+    options = ["--config", "phantom", "--data_dir", data, "--model_name_or_path", "alice/started", "--muon", "false"]
+    options += ["--use_peft", "true", "--lora_target_modules", ".*language_model.*_proj", "--confidence_scans", "0"]
+    options += SHORT
+    sft_neg.main([*options, "--output_dir", str(tmp_path / "run")])
+    adapter = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("alice/started", commit)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["base"] == f"alice/started@{commit}"
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["model_revision"] == commit
+    written = read_provenance(tmp_path / "run" / "predictions.jsonl")["weights"]
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="generation_config.json", repo_id="alice/started")
+    assert hub.repo("alice/started").rev("main") != commit
+    assert version_of(str(tmp_path / "run")) == written  # whatever the branch points to now
 
 
 @pytest.mark.slow

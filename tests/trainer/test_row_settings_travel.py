@@ -154,8 +154,7 @@ def test_a_card_a_record_or_a_config_tells_too_that_a_model_was_trained_here(run
     test = load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", **OPTIONS)
     told = describe_provenance("w", test, split="test", dtype="float32", max_new_tokens=8)
     (folder / "predictions.provenance.json").write_text(json.dumps(told))
-    with pytest.raises(RowSettingsError, match=r"predictions.provenance.json tells so"):
-        find_row_settings(str(folder))
+    assert find_row_settings(str(folder)) is None  # whoever evaluates another's model beside itself writes this file
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {KEY: {}}))
     with pytest.raises(RowSettingsError, match=r"config.json tells so"):

@@ -138,8 +138,8 @@ def test_a_run_is_repeated_bit_for_bit_by_its_own_record(tmp_path, phantom, monk
     assert settings["optimizer"]["name"] == "MuonAdamW" and "optim" not in settings and "adam_beta1" not in settings
     card = (tmp_path / "first" / "README.md").read_text()
     assert "| optimizer | MuonAdamW |" in card and f"trl {versions()['trl']}" in card
-    assert ENVIRONMENT in publishable_files(tmp_path / "first", phantom=True)
-    assert RUN not in publishable_files(tmp_path / "first", phantom=True)  # it has paths of this machine
+    assert ENVIRONMENT in publishable_files(tmp_path / "first")
+    assert RUN not in publishable_files(tmp_path / "first")  # it has paths of this machine
 
 
 def test_the_optimizer_is_the_one_that_ran(tmp_path):

@@ -1,0 +1,71 @@
+"""Finds tokens and paths of this machine in a text, in whatever Unicode form and escapes they are written."""
+
+import html
+import re
+import unicodedata
+from pathlib import Path
+from urllib.parse import unquote
+
+
+# Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens.
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:hf_|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
+    r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+)
+# Folders at the root of a machine. Others, such as /usr, are the same on many machines.
+ROOTS = (
+    *("home", "root", "Users", "mnt", "media", "Volumes", "data", "datasets?", "scratch", "work", "workspace", "tmp"),
+    *("var", "srv", "opt", "nfs", "gpfs", "lustre", "beegfs", "storage", "projects?", "cluster", "autofs", "net"),
+    *("private", "content", "kaggle", "fsx", "efs", "local", "shared?", "export", "vol"),
+)
+HOME = re.compile(
+    r"(?:/home/|/root/|/Users/|file:/+|[A-Za-z]:\\+Users\\+)[\w.%~-]+"
+    rf"|(?<![\w.~/-])/(?:{'|'.join(ROOTS)})\d*/[\w.~-]+"
+    r"|(?:\$\{?HOME\}?|%(?:USERPROFILE|APPDATA|HOMEPATH)%)[/\\]+[\w.-]+",
+    re.IGNORECASE,
+)
+# A drive and a share of Windows. Templates have escapes that look like these.
+WINDOWS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z]:(?:\\+|/)[\w.$~-]+(?:[\\/]+[\w.$~-]+)*|(?<![\\\w])\\\\+[\w.$-]+\\+[\w.$-]+"
+)
+# Any local path. Only settings are searched for it, because a text may have slashes of its own.
+LOCAL_PATH = re.compile(r"(?<![\w./])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")
+SLASHES = str.maketrans({"\u2044": "/", "\u2215": "/", "\u29f8": "/", "\u2216": "\\", "\u29f5": "\\"})
+
+
+def find_token(text: str, token: str | None) -> bool:
+    """Whether a text holds something of the form of a token, or `token` itself, even over several lines."""
+    text = plain(text)
+    return bool(TOKEN.search(text)) or bool(token and (token in text or token in "".join(text.split())))
+
+
+def find_path(text: str, folder: Path, *, settings: bool = False, template: bool = False) -> str | None:
+    """
+    The first path of this machine in a text.
+
+    Args:
+        text (`str`):
+            The text.
+        folder (`Path`):
+            A folder whose own path must not be in the text, nor that of the user's home.
+        settings (`bool`, *optional*, defaults to `False`):
+            Whether the text is of settings, in which any path is found. In other texts, `a/b` may be anything.
+        template (`bool`, *optional*, defaults to `False`):
+            Whether the text is a chat template, in which `\\n` is no path of Windows.
+
+    Returns:
+        `str` or `None`: the path; `None` if there is none.
+    """
+    text = plain(text)
+    with_slashes = "\n".join(word for word in text.split() if "/" in word or "\\" in word)  # of a text, a small part
+    for pattern in (HOME, *[WINDOWS] * (not template), *[LOCAL_PATH] * settings):
+        if found := pattern.search(with_slashes):
+            return found[0]
+    here = [str(path) for path in (folder.resolve(), Path.home()) if len(path.parts) > 2]
+    return next((path for path in here if path in text), None)
+
+
+def plain(text: str) -> str:
+    """A text without characters that are not seen, in one Unicode form, and without escapes of HTML and addresses."""
+    text = unicodedata.normalize("NFKC", unquote(html.unescape(text))).translate(SLASHES)
+    return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
