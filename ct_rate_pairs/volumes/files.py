@@ -6,6 +6,7 @@ A file may be damaged or hostile. What its header promises is therefore no limit
 were read.
 """
 
+import gzip
 import io
 import logging
 import math
@@ -65,6 +66,15 @@ def open_file(name: str, path: str | Path) -> BinaryIO:
     if status.st_size > _MOST_FILE:
         raise VolumeError(f"{name}: a file of {status.st_size / 2**30:.0f} GB, which is more than any scan has.")
     return open(path, "rb")
+
+
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """The file, or, if gzip has packed it, its content, which is inflated no further than it is read."""
+    if not file.peek(2).startswith(b"\x1f\x8b"):
+        return file
+    content = gzip.GzipFile(fileobj=file)
+    content.myfileobj = file  # closed with the content
+    return content
 
 
 def read_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .files import limited, open_file, refusals
+from .files import limited, open_file, refusals, unpacked
 from .geometry import Grid, display
 from .metaimage import read_metaimage
 from .nifti import read_volume
@@ -41,7 +41,7 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
     Args:
         path (`str` or `Path`):
             A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or one file
-            of an Enhanced (multi-frame) CT, whatever its name.
+            of an Enhanced (multi-frame) CT, whatever its name. Gzip may have packed DICOM files (`.dcm.gz`).
         series (`int`, *optional*):
             Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
             message lists the series.
@@ -77,7 +77,7 @@ def _read(path: Path, series: int | None) -> Volume:
         return _read_zip(path, series)
     is_named = name.endswith((".nii", ".nii.gz", ".mha"))
     if not is_named and _is_dicom(path):
-        return _read_dicom([(path, partial(open_file, _NAME, path))], series)
+        return _read_dicom([(path, partial(_open_slice, path))], series)
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
@@ -87,7 +87,8 @@ def _read(path: Path, series: int | None) -> Volume:
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
         "DICOM file is one slice (unless it is an Enhanced CT): give its folder. A .mhd has its voxels in a second "
-        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz."
+        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack any other archive (.tar, .7z), "
+        "and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
     )
 
 
@@ -141,7 +142,7 @@ def _read_folder(path: Path, series: int | None) -> Volume:
         )
     if len(files) == 1 and files[0].name.lower().endswith((".nii", ".nii.gz", ".mha", ".zip")):
         return _read(files[0], series)  # a volume in a folder of its own
-    return _read_dicom([(file, partial(open_file, _NAME, file)) for file in files], series)
+    return _read_dicom([(file, partial(_open_slice, file)) for file in files], series)
 
 
 def _read_zip(path: Path, series: int | None) -> Volume:
@@ -155,9 +156,10 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             _check_entries(entries)
             meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
             meant = _without_links(archive, meant)
-            return _read_dicom(
-                [(PurePosixPath(entry.filename), partial(archive.open, entry)) for entry in meant], series
-            )
+            slices = [
+                (PurePosixPath(entry.filename), lambda entry=entry: unpacked(archive.open(entry))) for entry in meant
+            ]
+            return _read_dicom(slices, series)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
 
@@ -290,12 +292,17 @@ def _study_of(file: Path) -> str | None:
             return None
     except (OSError, VolumeError):
         return ""
-    return _dicom_reader().study_of(partial(open_file, _NAME, file))
+    return _dicom_reader().study_of(partial(_open_slice, file))
+
+
+def _open_slice(file: Path) -> BinaryIO:
+    """A file of a series, which gzip may have packed, such as a `.dcm.gz`."""
+    return unpacked(open_file(_NAME, file))
 
 
 def _is_dicom(file: Path) -> bool:
     """Whether a file begins like DICOM, with its preamble or without."""
-    with open_file(_NAME, file) as opened:
+    with _open_slice(file) as opened:
         start = opened.read(132)
     return start[128:] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08")
 

@@ -63,6 +63,7 @@ _SUFFIXES = re.compile(
     r"(\.nii|\.mha|\.mhd|\.nrrd|\.tar|\.dcm)?\.(nii|gz|mha|mhd|raw|hdr|img|nrrd|zip|7z|rar|tar|tgz|bz2|xz|zst|txt|csv|tsv|json"
     r"|xml|html?|pdf|jpe?g|png|bmp|tiff?|gif|md|log|ini|inf|exe|bat|db|dat|bin|h5|npy|npz|pt|pkl|docx?|xlsx?|dcm|ima|dicom)"
 )
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"PK": "zip", b"7z\xbc\xaf": "7-Zip"}
 _SHORT, _MOST_SHOWN = 2, 8  # letters of a word, and characters in all, that are no name
 _OF_DICOM = (".dcm", ".ima", ".dicom")
 
@@ -203,10 +204,10 @@ def _check_other(number: int, path: PurePath, file: DicomFile, named: set[tuple[
     is_empty_beside = not start and not path.suffix and "" in suffixes
     if not is_like and not is_empty_beside:
         return
-    if start[:2] == b"\x1f\x8b":
+    if packed := [kind for magic, kind in _PACKED.items() if start.startswith(magic)]:
         raise VolumeError(
-            f"file {number} of the scan is compressed by gzip, though it is named as a DICOM image is, so a slice may "
-            "be missing. Unpack it (gunzip)."
+            f"file {number} of the scan is packed by {packed[0]}, though it is named as a DICOM image is, so a slice "
+            "may be missing. Unpack it, or pack it by gzip."
         )
     what = "is empty" if not start else "is a text or a page of HTML" if b"\0" not in start else "is no DICOM"
     raise VolumeError(
@@ -226,11 +227,11 @@ def _what_else(paths: list[PurePath]) -> str:
             f"Give the path of the {' or '.join(volumes)} file itself. Unpack a zip of a volume in another format."
         ]
     elif any(kind in (".zip",) for kind in kinds):
-        ways = ["Give the path of the .zip itself."]
+        ways = ["Give the path of the .zip itself. Unpack a zip that holds others."]
     elif packed := sorted(
         kind for kind in kinds if kind.endswith((".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz"))
     ):
-        ways = [f"Unpack the {' and '.join(packed)} files (such as by gunzip), or pack the folder as a .zip."]
+        ways = [f"Unpack the {' and '.join(packed)} files."]
     return f" ({listed}). {' '.join(ways)}" if listed else f". {' '.join(ways)}"
 
 

@@ -565,6 +565,7 @@ def test_a_volume_in_a_folder_of_its_own_is_read(tmp_path, name):
     ("names", "told"),
     [
         (("DOE.nii.gz", "DOE.csv"), r"its 2 files \(1 .csv, 1 .nii.gz\). Give the path of the .nii.gz file itself"),
+        (("a.dcm.xz", "b.dcm.xz"), r"its 2 files \(2 .dcm.xz\). Unpack the .dcm.xz files"),
         (("DOE.zip", "DOE.txt"), r"its 2 files \(1 .txt, 1 .zip\). Give the path of the .zip itself"),
         (("1.dcm.gz", "2.dcm.gz"), r"its 2 files \(2 .dcm.gz\). Unpack the .dcm.gz files"),
         (("1.JANE", "2.JANE", "3"), r"its 3 files \(2 of another suffix, 1 without a suffix\). Give the folder"),
@@ -574,6 +575,45 @@ def test_a_folder_without_dicom_tells_what_is_there_and_how_to_pass_it(tmp_path,
     for name in names:
         (tmp_path / name).write_bytes(b"DOE^JANE")
     assert_refused(tmp_path, "no DICOM image among " + told)
+
+
+def gzipped(folder: Path, number: int | None = None) -> Path:
+    """The folder, after its first files were packed by gzip."""
+    for path in sorted(folder.iterdir())[:number]:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("number", [1, None])
+def test_slices_that_gzip_has_packed_are_read(tmp_path, caplog, number):
+    expected = read_scan(write(tmp_path / "d", slices(noise(), AFFINE))).stored
+    folder = gzipped(tmp_path / "d", number)
+    assert find_scans([folder]) == ([folder], False)
+    for scan in (folder, packed(folder, tmp_path / "d.zip")):
+        np.testing.assert_array_equal(read_scan(scan).stored, expected)
+    assert not caplog.text
+
+
+def test_one_packed_file_of_an_enhanced_ct_is_a_scan(tmp_path):
+    dcmwrite(tmp_path / "DOE.dcm", enhanced(slices(noise(), AFFINE)), enforce_file_format=True)
+    expected = read_scan(tmp_path / "DOE.dcm").stored
+    (tmp_path / "DOE.gz").write_bytes(gzip.compress((tmp_path / "DOE.dcm").read_bytes()))
+    np.testing.assert_array_equal(read_scan(tmp_path / "DOE.gz").stored, expected)
+
+
+@pytest.mark.parametrize("kept", [-100, 200, 12])
+def test_a_packed_slice_that_is_cut_is_refused(tmp_path, kept):
+    folder = gzipped(write(tmp_path / "d", slices(noise(), AFFINE)), 1)
+    file = next(folder.glob("*.gz"))
+    file.write_bytes(file.read_bytes()[:kept])
+    assert_refused(folder, "file .* of the scan is damaged")
+
+
+def test_another_archive_is_refused_with_what_to_do(tmp_path):
+    for name in ("DOE.tar.gz", "DOE.7z", "DOE.nrrd"):
+        (tmp_path / name).write_bytes(gzip.compress(bytes(900)))
+        assert_refused(tmp_path / name, r"Unpack any other archive \(.tar, .7z\), and give its folder.*as .nii.gz")
 
 
 @pytest.mark.parametrize("series", ["1", 1.0, True, b"1", [1]])

@@ -1,7 +1,8 @@
 """DICOM series as they come: shuffled, doubled, cut, tilted, several at once. What is read is right or refused."""
 
-import gzip
+import bz2
 import logging
+import lzma
 import re
 import warnings
 from types import SimpleNamespace
@@ -395,11 +396,14 @@ def test_a_file_that_is_no_dicom_and_is_named_as_a_slice_is_refused(tmp_path, co
     assert_refused(folder, rf"file \d+ of the scan {told}, though it is named as its images are", of_file=True)
 
 
-def test_a_slice_that_is_packed_by_gzip_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "compress", "told"), [(".bz2", bz2.compress, "bzip2"), (".xz", lzma.compress, "xz")]
+)
+def test_a_slice_that_is_packed_otherwise_is_refused(tmp_path, suffix, compress, told):
     path = sorted(write(tmp_path, series()).iterdir())[0]
-    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.with_name(path.name + suffix).write_bytes(compress(path.read_bytes()))
     path.unlink()
-    assert_refused(tmp_path, r"is compressed by gzip, though.*gunzip", of_file=True)
+    assert_refused(tmp_path, rf"is packed by {told}, though.*Unpack it, or pack it by gzip", of_file=True)
 
 
 @pytest.mark.parametrize("name", ["README", "labels.csv", "11.txt", "11.json", "a/11.xml", "preview.jpg", "x.DOE"])
