@@ -23,6 +23,7 @@ from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.tasks import TASKS, Scans, Task
 from ct_rate_pairs.volumes.slicing import VolumeError, fit
+from ct_rate_pairs.volumes.told import each_warning_once
 from ct_rate_pairs.volumes.windows import air_value, to_uint8
 
 from .config import CTRatePairsConfig
@@ -226,7 +227,8 @@ class RowReader:
         if scan.name in self._unreadable:
             raise self._unreadable[scan.name]
         try:
-            return self.source.read_slices(scan, fractions)
+            with each_warning_once():
+                return self.source.read_slices(scan, fractions)
         except VolumeError as error:
             if self.config.on_error == "skip":
                 self._unreadable[scan.name] = error

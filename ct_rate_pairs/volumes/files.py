@@ -8,7 +8,6 @@ were read.
 
 import gzip
 import io
-import logging
 import math
 import os
 import stat
@@ -20,9 +19,8 @@ from typing import BinaryIO
 import numpy as np
 
 from .slicing import VolumeError
+from .told import tell
 
-
-logger = logging.getLogger(__name__)
 
 PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
 MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
@@ -107,7 +105,7 @@ def read_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dty
                 "promises. Download it again."
             )
     if after:
-        logger.warning(
+        tell(
             "%s: %d bytes follow the %s voxels of %s that the header promises, and were not read. Check its "
             "dimensions.", name, after, shape, dtype,
         )  # fmt: skip

@@ -5,7 +5,6 @@ A file can say this in several places. Each reader takes one of them as the auth
 a difference is refused or told, and directions and spacing never come from two sources.
 """
 
-import logging
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -13,9 +12,8 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt2axcodes, ornt_transform
 
 from .slicing import VolumeError
+from .told import tell
 
-
-logger = logging.getLogger(__name__)
 
 # Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
 _DISPLAY = axcodes2ornt(("L", "P", "I"))
@@ -107,7 +105,7 @@ def tell_if_unset(name: str, grid: Grid, origin: np.ndarray) -> None:
     """
     straight = np.isin(np.abs(grid.directions), (0, 1)).all()
     if straight and grid.spacing == UNSET and not np.any(origin):
-        logger.warning(
+        tell(
             "%s: its header has %s from the origin 0, as if nobody had set its geometry. It is taken as it stands. "
             "Check it.", name, grid,
         )  # fmt: skip
@@ -126,9 +124,7 @@ def compare_directions(name: str, grid: Grid, other: Grid) -> None:
             "them shows the patient mirrored or turned. Correct the header, or leave the file out."
         )
     if (angle := _degrees_between(grid, other)) > _SAME_DIRECTION:
-        logger.warning(
-            "%s: %s and %s differ by %.1f degrees. %s is taken.", name, grid.source, other.source, angle, grid.source
-        )
+        tell("%s: %s and %s differ by %.1f degrees. %s is taken.", name, grid.source, other.source, angle, grid.source)
 
 
 def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[float, float, float]]:

@@ -6,7 +6,6 @@ takes compressed voxels whose checksum is wrong. What this module reads, it read
 """
 
 import io
-import logging
 import re
 import zlib
 from pathlib import Path
@@ -17,9 +16,8 @@ import numpy as np
 from .files import PIECE, open_file, read_voxels
 from .geometry import Grid, display, fault_of, in_mm, same_size, tell_if_unset
 from .slicing import Volume, VolumeError
+from .told import tell
 
-
-logger = logging.getLogger(__name__)
 
 _MOST_HEADER = 2**20  # bytes: ITK writes the elements of a DICOM file into it
 _TYPES = {
@@ -135,7 +133,7 @@ def _read_compressed(
             "scan again."
         )
     if after:
-        logger.warning("%s: bytes follow its compressed voxels and were not read. The volume is whole.", name)
+        tell("%s: bytes follow its compressed voxels and were not read. The volume is whole.", name)
     return stored
 
 
@@ -211,20 +209,20 @@ def _tell(name: str, fields: dict[str, str], grid: Grid) -> None:
     """Tells what the header says otherwise than `grid`, and passes over."""
     size = [abs(number) for number in _numbers(name, fields, "ElementSize")] or grid.spacing
     if len(size) != 3 or not same_size(size, grid.spacing):
-        logger.warning(
+        tell(
             "%s: its ElementSize is %s, its ElementSpacing %s. The ElementSpacing is taken, as ITK does.",
             name, in_mm(size), in_mm(grid.spacing),
         )  # fmt: skip
     named = fields.get("AnatomicalOrientation", "???")
     shown = named if re.fullmatch("[LRAPSI?]{3}", named) else "an unknown word"
     if not fields.keys() & set(_MATRIX):
-        logger.warning(
+        tell(
             "%s: its header has no TransformMatrix (and AnatomicalOrientation %s). Taken instead: left, posterior, "
             "superior (LPS), as in ITK.", name, shown,
         )  # fmt: skip
     # Writers differ in whether a letter is where the axis runs to or where it comes from.
     elif named not in ("???", grid.axes, grid.axes.translate(_OPPOSITE)):
-        logger.warning(
+        tell(
             "%s: its AnatomicalOrientation is %s, but by its TransformMatrix its axes run to %s. The TransformMatrix "
             "is taken, as ITK does.", name, shown, grid.axes,
         )  # fmt: skip

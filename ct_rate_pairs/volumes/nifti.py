@@ -18,10 +18,9 @@ from .files import MOST_BYTES, open_file, read_voxels, refusals
 from .geometry import display
 from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
+from .told import tell
 from .windows import Window
 
-
-logger = logging.getLogger(__name__)
 
 _UNHEARD = logging.Logger("nibabel's checks of a header", logging.CRITICAL + 1)  # they tell what they replace
 
@@ -143,11 +142,11 @@ def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarra
             found = None
         if found is None:
             raise
-        logger.warning("%s: %d bytes follow the gzip stream and were not read. The volume is whole.", name, after)
+        tell("%s: %d bytes follow the gzip stream and were not read. The volume is whole.", name, after)
         return found
     file.seek(-_MOST_ZEROS - 1, io.SEEK_END)
     if not any(file.read()):
-        logger.warning("%s: zeros follow the gzip stream and were not read. The volume is whole.", name)
+        tell("%s: zeros follow the gzip stream and were not read. The volume is whole.", name)
     return found
 
 
@@ -245,7 +244,7 @@ def _voxels_without_offset(
     content = file.read(size + 5)
     surplus = len(content) - size
     if surplus == 4:
-        logger.warning(
+        tell(
             "%s: its header does not say where its voxels begin (vox_offset 0). By the size of the file they begin 4 "
             "bytes after the header, as in NIfTI; nibabel and ITK would read them shifted. Correct the header.", name
         )  # fmt: skip

@@ -1,6 +1,5 @@
 """What a NIfTI header says of geometry and HU, and whether its parts agree."""
 
-import logging
 import math
 from dataclasses import replace
 
@@ -20,9 +19,8 @@ from .geometry import (
     tell_if_unset,
 )
 from .slicing import VolumeError
+from .told import tell
 
-
-logger = logging.getLogger(__name__)
 
 _MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of unknown, metre, mm and micron -> mm
 
@@ -44,7 +42,7 @@ def grid_of_header(name: str, header: nib.Nifti1Header) -> Grid:
     if faults or not grids:
         because = " and ".join(faults) or "its header does not say where its axes point (sform and qform have code 0)"
         taken = grid.source if grids else "left, posterior, superior (LPS), as in ITK"
-        logger.warning("%s: %s. Taken instead: %s.", name, because, taken)
+        tell("%s: %s. Taken instead: %s.", name, because, taken)
     for other in grids[1:]:
         compare_directions(name, grid, other)
     if not same_size(grid.spacing, pixdim):
@@ -73,9 +71,7 @@ def compare_with_header(name: str, grid: Grid, header: nib.Nifti1Header) -> None
     other = said[0]
     differs = other.axes != grid.axes or not same_size(other.spacing, grid.spacing)
     if differs and not same_size(other.spacing, UNSET):
-        logger.warning(
-            "%s: %s says %s, but %s says %s. The table is taken.", name, grid.source, grid, other.source, other
-        )
+        tell("%s: %s says %s, but %s says %s. The table is taken.", name, grid.source, grid, other.source, other)
 
 
 def rescaling_of(name: str, header: nib.Nifti1Header) -> tuple[float, float]:
@@ -106,7 +102,7 @@ def _pixdim(name: str, header: nib.Nifti1Header) -> tuple[float, float, float]:
     code = int(header["xyzt_units"]) % 8
     sizes = [float(size) for size in header["pixdim"][1:4]]
     if code not in _MM:
-        logger.warning("%s: its unit of length has the unknown code %d: mm is taken.", name, code)
+        tell("%s: its unit of length has the unknown code %d: mm is taken.", name, code)
     if not all(0 < size < math.inf for size in sizes):
         raise VolumeError(
             f"{name}: its pixdim is {in_mm(sizes)}, but a voxel has three sizes above 0. Readers differ in what they "

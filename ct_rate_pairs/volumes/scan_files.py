@@ -5,7 +5,6 @@ The path of a scan may hold the name of a patient. So no message quotes the path
 """
 
 import hashlib
-import logging
 import os
 import re
 import stat
@@ -24,9 +23,8 @@ from .geometry import Grid, display
 from .metaimage import read_metaimage
 from .nifti import read_volume
 from .slicing import Volume, VolumeError
+from .told import tell
 
-
-logger = logging.getLogger(__name__)
 
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
@@ -87,7 +85,7 @@ def _read(path: Path, series: int | None) -> Volume:
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
         "DICOM file is one slice (unless it is an Enhanced CT): give its folder. A .mhd has its voxels in a second "
-        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack any other archive (.tar, .7z), "
+        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack any other archive (.tar, .7z) "
         "and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
     )
 
@@ -119,9 +117,7 @@ def files_of(folder: Path) -> list[Path]:
             links += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
             files += [Path(path, name) for name in names if _is_meant(PurePath(name))]
     if passed:
-        logger.warning(
-            "%d links to folders that are read anyway, or that lie around the scan, were passed over.", passed
-        )
+        tell("%d links to folders that are read anyway, or that lie around the scan, were passed over.", passed)
     return sorted(files)
 
 
@@ -212,7 +208,7 @@ def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> 
             "missing. Pack the files that they stand for (zip without -y)."
         )
     if links:
-        logger.warning("%d links in the zip to files that the zip holds were passed over.", len(links))
+        tell("%d links in the zip to files that the zip holds were passed over.", len(links))
     return [entry for entry in entries if entry not in links]
 
 

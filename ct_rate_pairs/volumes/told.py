@@ -1,27 +1,26 @@
-"""Keeps what the readers of volumes tell, so that it can stand beside what was read."""
+"""What the readers of volumes tell: warnings, which are shown and can be kept beside what was read."""
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 
-_READERS = logging.getLogger(__package__)
+logger = logging.getLogger(__name__)
+
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
+_only_new: ContextVar[bool] = ContextVar("only_new", default=False)
+_shown: set[str] = set()
 
 
-class _Collector(logging.Handler):
-    """Collects the warnings of one thread. As a handler, it must show them itself if nobody else does."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.told: list[str] = []
-        self.thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self.thread:
-            self.told.append(record.getMessage())
-        if not _READERS.parent.hasHandlers():
-            logging.lastResort.handle(record)
+def tell(message: str, *args: object) -> None:
+    """Shows a warning of a reader, and keeps it if [`collected_warnings`] asks for it. `args` are put in as by `%`."""
+    told = message % args if args else message
+    if (collected := _collected.get()) is not None:
+        collected.append(told)
+    if not (_only_new.get() and told in _shown):
+        _shown.add(told)
+        logger.warning("%s", told)
 
 
 @contextmanager
@@ -32,9 +31,22 @@ def collected_warnings() -> Iterator[list[str]]:
     Yields:
         `list[str]`: the warnings so far, in this thread.
     """
-    collector = _Collector()
-    _READERS.addHandler(collector)
+    told: list[str] = []
+    token = _collected.set(told)
     try:
-        yield collector.told
+        yield told
     finally:
-        _READERS.removeHandler(collector)
+        _collected.reset(token)
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """
+    Leaves out warnings that this process has shown before. A training reads each volume many times, and the warnings
+    name the volume.
+    """
+    token = _only_new.set(True)
+    try:
+        yield
+    finally:
+        _only_new.reset(token)

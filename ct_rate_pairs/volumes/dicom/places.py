@@ -5,15 +5,12 @@ Some writers round the positions of slices, or cut their decimals off: to whole 
 slices then differ. [`rounded_step`] finds the spacing that such positions come from.
 """
 
-import logging
-
 import numpy as np
 
 from ..slicing import VolumeError
+from ..told import tell
 from .headers import Header
 
-
-logger = logging.getLogger(__name__)
 
 SAME_PLACE = 0.01  # mm: slices that are closer lie at the same place
 _UNEVEN = 0.2  # of the spacing: a missing slice makes a difference of 1
@@ -65,14 +62,14 @@ def order_slices(name: str, headers: list[Header]) -> tuple[list[np.ndarray], fl
         step = rounded_step(along, normal, quantum, declared)
         if step is None:
             raise VolumeError(f"{name}: {_unevenness(along, quantum)}")
-        logger.warning(
+        tell(
             "%s: its positions are rounded or cut to %g mm, so the gaps between its slices are %g to %g mm. They are "
             "taken as evenly spaced by %.3f mm.",
             *(name, quantum, np.diff(along).min().round(3), np.diff(along).max().round(3), step),
         )
     stated = abs(headers[0].get("SpacingBetweenSlices", step))
     if abs(stated - step) > max(_DIFFERENT * step, quantum / len(places)):
-        logger.warning(
+        tell(
             "%s: SpacingBetweenSlices is %g mm, but by ImagePositionPatient its slices are %.3f mm apart, and that is "
             "taken. Check that no slice was left out of the export.",
             *(name, stated, step),

@@ -1,6 +1,5 @@
 """Reads one series of DICOM files: chooses it, checks it, sorts its slices, then reads their pixels."""
 
-import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -14,14 +13,13 @@ from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLoss
 
 from ..files import MOST_SIDE
 from ..slicing import MOST_VOXELS, VolumeError
+from ..told import tell
 from .codestreams import Pixels, stated_pixels
 from .headers import REQUIRED, SCALE, DicomFile, Header, read_content, read_headers, unquoted
 from .padding import describe, padding_to_air
 from .places import normal_of, order_slices
 from .stacks import Part, is_axial, joined, set_aside, stacks_of
 
-
-logger = logging.getLogger(__name__)
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
 _MOST_LISTED = 50  # series in a message
@@ -121,14 +119,14 @@ def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None 
     _check(name, headers)
     places, spacing = order_slices(name, headers)
     if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
-        logger.warning("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
+        tell("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
     if derived := sorted(
         {word for h in headers for keyword in _DERIVED_IN for word in _DERIVED.findall(h[keyword].upper())}
     ):
-        logger.warning("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
+        tell("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
     _tell_contradictions(name, headers)
     if differing := joined(headers):
-        logger.warning("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
+        tell("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
     stored, slope, intercept = _read_voxels(name, headers, places)
     # Cosines are written as decimals: without their rounding, the columns have exactly the length of the spacing.
     across, down = headers[0]["ImageOrientationPatient"].reshape(2, 3)
@@ -168,12 +166,10 @@ def _series(files: Iterable[DicomFile]) -> list[Part]:
     aside["localizers"] += sum(len(groups.pop(uid)) for uid in localizers)
     if passed:
         listed = ", ".join(f"{number} {kind}" for kind, number in sorted(passed.items()))
-        logger.warning(
-            "%d of the scan's %d files are not DICOM images and were skipped: %s.", passed.total(), count, listed
-        )
+        tell("%d of the scan's %d files are not DICOM images and were skipped: %s.", passed.total(), count, listed)
     if +aside:
         listed = ", ".join(f"{kind} ({number})" for kind, number in (+aside).items())
-        logger.warning("Images of the scan that are no slices of a volume were skipped: %s.", listed)
+        tell("Images of the scan that are no slices of a volume were skipped: %s.", listed)
     # Series with the same number are sorted by their UID, which is never shown.
     numbers = {uid: min(h.get("SeriesNumber", np.inf) for h in headers) for uid, headers in groups.items()}
     return [part for uid in sorted(groups, key=lambda uid: (numbers[uid], uid)) for part in stacks_of(groups[uid])]
@@ -248,7 +244,7 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
             asked = f"there is no series={number}"
         raise VolumeError(f"the scan: {asked}. Choose one by its number, as series=1:\n{listed}")
     if number is None and len(every) > 1:
-        logger.warning(
+        tell(
             "Series %d of the scan's %d series was chosen (%s): the others are no axial CT of %d slices or more.",
             *(numbers[0], len(every), _describe(every[numbers[0] - 1]), _ENOUGH),
         )
@@ -362,12 +358,12 @@ def _tell_contradictions(name: str, headers: list[Header]) -> None:
         values = sorted({h[keyword] for h in headers})
         if len(values) > 1:
             few = [h for h in headers if h[keyword] == min(values, key=[h[keyword] for h in headers].count)]
-            logger.warning(
+            tell(
                 "%s: its slices have %d values of %s, from %g to %g (%g in %s). Each slice is rescaled by its own.",
                 *(name, len(values), keyword, values[0], values[-1], few[0][keyword], _where(few, headers)),
             )
     if tilted := [h for h in headers if abs(h.get("GantryDetectorTilt", 0.0)) > _MOST_TILT]:
-        logger.warning(
+        tell(
             "%s: GantryDetectorTilt is %g degrees in %s, but by ImagePositionPatient and ImageOrientationPatient its "
             "slices are stacked upright, and that is taken. If the series was not resampled, it is sheared.",
             *(name, tilted[0]["GantryDetectorTilt"], _where(tilted, headers)),
@@ -376,7 +372,7 @@ def _tell_contradictions(name: str, headers: list[Header]) -> None:
     for header in headers:
         position = header["PatientPosition"].upper()
         if re.fullmatch("(HF|FF)(S|P|DR|DL)", position) and down @ np.array(_TABLE[position[2:]]) < _BELOW:
-            logger.warning(
+            tell(
                 "%s: PatientPosition is %s, but ImageOrientationPatient (%s) does not show the table below, and "
                 "that is taken. If the images were not turned, front and back or left and right are wrong.",
                 *(name, position, " ".join(f"{x:g}" for x in headers[0]["ImageOrientationPatient"])),
@@ -457,9 +453,9 @@ def _read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> 
                 "mm, and two slices fell together: then export them with decimals.)"
             )
     if copies:
-        logger.warning("%s: %d files repeat a slice, pixel by pixel, and were dropped.", name, copies)
+        tell("%s: %d files repeat a slice, pixel by pixel, and were dropped.", name, copies)
     if told["kept"] or told["air"]:
-        logger.warning(
+        tell(
             "%s declares padding (%s) that is a value of tissue: %.1f %% of its voxels, from the border of the slices "
             "on, became air; %.1f %% have such a value elsewhere, and were kept.",
             *(name, describe(headers[0]), 100 * told["air"] / told["all"], 100 * told["kept"] / told["all"]),

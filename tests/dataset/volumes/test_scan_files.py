@@ -613,7 +613,7 @@ def test_a_packed_slice_that_is_cut_is_refused(tmp_path, kept):
 def test_another_archive_is_refused_with_what_to_do(tmp_path):
     for name in ("DOE.tar.gz", "DOE.7z", "DOE.nrrd"):
         (tmp_path / name).write_bytes(gzip.compress(bytes(900)))
-        assert_refused(tmp_path / name, r"Unpack any other archive \(.tar, .7z\), and give its folder.*as .nii.gz")
+        assert_refused(tmp_path / name, r"Unpack any other archive \(.tar, .7z\) and give its folder.*as .nii.gz")
 
 
 @pytest.mark.parametrize("series", ["1", 1.0, True, b"1", [1]])
