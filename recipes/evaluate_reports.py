@@ -205,8 +205,8 @@ def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict
 
 def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, score: dict) -> None:
     """Writes reports with a model at an endpoint, and measures these reports."""
-    from ct_rate_pairs.eval.predictions.endpoint import (
-        EndpointError,
+    from ct_rate_pairs.eval.predictions.endpoint import EndpointError
+    from ct_rate_pairs.eval.predictions.endpoint_predictions import (
         count_failures,
         format_failures,
         write_endpoint_predictions,
