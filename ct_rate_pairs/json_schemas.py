@@ -5,9 +5,9 @@ Unknown fields are ignored unless the schema forbids them. The settings of rows 
 [`~ct_rate_pairs.trainer.row_settings`].
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from .reports.labels import LABELS
 
@@ -61,6 +61,14 @@ class Confidences(Schema):
     openings: Annotated[dict[str, Openings], AfterValidator(each_label)]
     temperature: Annotated[dict[str, Annotated[float, Field(gt=0)]], AfterValidator(each_label)]
     bias: Annotated[dict[str, float], AfterValidator(each_label)]
+    measured: Measured
+
+
+class ConfidenceQuality(BaseModel):
+    """`confidence.json` of a model, as far as its card tells it."""
+
+    model_config = ConfigDict(strict=True)
+
     measured: Measured
 
 
@@ -150,6 +158,104 @@ class Provenance(Schema):
     target: str | None = None
     dtype: str | None = None
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class Results(BaseModel):
+    """`results.json` of an evaluation: a row for the model, and others beside it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: dict[str, Any]
+    shuffled: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def rows(self) -> Self:
+        """Each row is a dict of measures."""
+        if wrong := [name for name, row in self.model_extra.items() if not isinstance(row, dict)]:
+            raise ValueError(f"the row {wrong[0]!r:.80} has no measures")
+        return self
+
+
+class LossHistory(BaseModel):
+    """`trainer_state.json` of a run, as far as figures of a study read it."""
+
+    model_config = ConfigDict(strict=True)
+
+    log_history: list[dict[str, Any]]
+
+
+class Gaps(BaseModel):
+    """`looking.json` of an evaluation, as far as figures of a study read it."""
+
+    model_config = ConfigDict(strict=True)
+
+    gaps: dict[str, list[float]]
+
+
+class Optimizer(BaseModel):
+    """The optimizer in `environment.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: Annotated[str, Field(max_length=256)]
+
+
+class Environment(BaseModel):
+    """`environment.json` of a run, as far as its card tells it."""
+
+    model_config = ConfigDict(strict=True)
+
+    versions: dict[str, str] | None = None
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    dirty: bool | None = None
+    optimizer: Optimizer | None = None
+
+
+class PreparedCopy(BaseModel):
+    """`prepared.json` of a prepared copy. Its `settings` are checked by their own options."""
+
+    model_config = ConfigDict(strict=True)
+
+    source: str
+    tables: str | None = None
+    phantom: bool
+    settings: dict[str, Any]
+    shard_size: Annotated[int, Field(ge=1)] | None = None
+    shards: dict[Literal["train", "test"], Annotated[int, Field(ge=0, le=10**6)]]
+    ct_rate_pairs: str
+    reading: int = 1
+
+
+class VolumeMessages(RootModel[list[tuple[str, str]]]):
+    """Volumes and what is told of them, in the metadata of a shard of a prepared copy."""
+
+
+class PhantomArguments(RootModel[dict[str, Any]]):
+    """`phantom.json` of a phantom cohort: the arguments of its command."""
+
+
+class ChallengeOutput(BaseModel):
+    """An output of a job of the VLM3D challenge's server."""
+
+    value: Any = None
+
+
+class ChallengeJob(BaseModel):
+    """A job of the VLM3D challenge's server."""
+
+    outputs: list[ChallengeOutput] | None = None
+
+
+class ChallengeJobs(RootModel[list[ChallengeJob]]):
+    """What the VLM3D challenge's server writes."""
+
+
+class ChallengeReports(BaseModel):
+    """A file of reports of the VLM3D challenge."""
+
+    model_config = ConfigDict(strict=True)
+
+    generated_reports: list[dict[str, Any]]
 
 
 class ReferenceHashes(Schema):

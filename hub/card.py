@@ -14,6 +14,7 @@ from huggingface_hub.utils import yaml_dump
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.tables import format_markdown, format_unread, format_value
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import ConfidenceQuality, Environment
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import checked_settings
@@ -241,7 +242,7 @@ def confidence_text(run_dir: Path) -> str:
     """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
     if not (run_dir / "confidence.json").is_file():
         return ""
-    measured = read_json(run_dir / "confidence.json")["measured"]
+    measured = read_json(run_dir / "confidence.json", ConfidenceQuality)["measured"]
     rows = [
         [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
     ]
@@ -375,7 +376,7 @@ def write_model_card(
     cohort = PHANTOM if phantom else REAL
     adapter = (run_dir / "adapter_config.json").exists()
     recorded = run_dir / ENVIRONMENT
-    environment = read_json(recorded) if recorded.is_file() else {}
+    environment = read_json(recorded, Environment) if recorded.is_file() else {}
     scores = results["model"]
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
     if base_model is None:

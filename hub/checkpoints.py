@@ -75,7 +75,7 @@ class PushCheckpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        told = read_json(folder / STATE) | {"best_model_checkpoint": None}  # a path of this machine
+        told = read_json(folder / STATE, TrainerState) | {"best_model_checkpoint": None}  # a path of this machine
         try:
             chosen = checkpoint_files(folder, token=self.repository["token"] or get_token())
             files: dict[str, Path | bytes] = {file: folder / file for file in chosen}

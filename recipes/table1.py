@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Results
 from ct_rate_pairs.near_names import no_such
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     for path in files.values():
         if not path.is_file():
             raise FileNotFoundError(f"{no_such('file', path)} Give the folder of a finished run, or its results.json.")
-    runs = {name: read_json(path) for name, path in files.items()}
+    runs = {name: read_json(path, Results) for name, path in files.items()}
     lines = paper_table(runs)
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     write_markdown(lines, args.output_file.with_suffix(".md"))

@@ -23,6 +23,7 @@ from pathlib import Path
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Results
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
@@ -138,7 +139,7 @@ def read_beside(folder: str, asked: list) -> dict:
     file = Path(folder) / "results.json"
     if not file.is_file():
         raise FileNotFoundError(f"--beside: {no_such('file', file)}")
-    results = read_json(file)
+    results = read_json(file, Results)
     questions = {fingerprint_questions(rows) for rows in asked}
     if results.get("model", {}).get("questions") not in questions:
         raise ValueError(

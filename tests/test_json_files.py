@@ -6,7 +6,18 @@ import math
 import pytest
 
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import AdapterConfig, Confidences, Failures, TrainerState
+from ct_rate_pairs.json_schemas import (
+    AdapterConfig,
+    Confidences,
+    Environment,
+    Failures,
+    Gaps,
+    PreparedCopy,
+    Results,
+    TrainerState,
+    VolumeMessages,
+    WeightsIndex,
+)
 from ct_rate_pairs.reports.labels import LABELS
 
 
@@ -109,3 +120,33 @@ def test_a_failure_names_no_folder_outside(name):
     check_json([failure | {"name": name} for name in named], Failures, "failures.json")
     with pytest.raises(JSONFileError, match=r"failures.json: the field 0\.name"):
         check_json([failure | {"name": name}], Failures, "failures.json")
+
+
+COPY = {"source": "s", "phantom": True, "settings": {}, "shards": {"train": 1, "test": 0}, "ct_rate_pairs": "0.1"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "sound", "wrong", "field"),
+    [
+        (PreparedCopy, COPY, COPY | {"phantom": "no"}, "phantom"),
+        (PreparedCopy, COPY, COPY | {"settings": []}, "settings"),
+        (PreparedCopy, COPY, COPY | {"shards": {"train": 10**9, "test": 0}}, "shards.train"),
+        (PreparedCopy, COPY, COPY | {"shards": {"../x": 1}}, "shards"),
+        (PreparedCopy, COPY, {name: COPY[name] for name in COPY if name != "source"}, "source"),
+        (VolumeMessages, [["v", "m"]], [["v"]], "0"),
+        (VolumeMessages, [], [["v", 3]], "0.1"),
+        (Results, {"model": {"n": 1}, "all_negative": {}}, {"model": {}, "other": 3}, "the content"),
+        (Results, {"model": {}}, {"all_negative": {}}, "model"),
+        (Results, {"model": {}, "shuffled": {}}, {"model": [1]}, "model"),
+        (Gaps, {"gaps": {"a": [0.5]}}, {"gaps": {"a": ["0.5"]}}, "gaps.a.0"),
+        (Environment, {"versions": {"trl": "1"}, "commit": None}, {"commit": "<img>"}, "commit"),
+        (Environment, {}, {"versions": {"trl": 1}}, "versions.trl"),
+        (Environment, {"optimizer": {"name": "AdamW", "groups": []}}, {"optimizer": "AdamW"}, "optimizer"),
+        (WeightsIndex, {"weight_map": {"a": "b"}}, {"weight_map": {"a": "../b"}}, "weight_map.a"),
+        (WeightsIndex, {"weight_map": {"a": "b"}}, {"weight_map": {}}, "weight_map"),
+    ],
+)
+def test_a_field_with_a_value_that_it_must_not_have_is_named(schema, sound, wrong, field):
+    check_json(sound, schema, "f.json")
+    with pytest.raises(JSONFileError, match=rf"f\.json: (the field )?{field}"):
+        check_json(wrong, schema, "f.json")

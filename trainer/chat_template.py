@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
+from ct_rate_pairs.json_files import parse_json
+
 
 HEADER = re.compile(r"\{#- chat_template_kwargs: (\{.*?\}) #\}.*?\{\{- '' \}\}", re.DOTALL)
 FOOTER = re.compile(r"\{% if add_generation_prompt %\}\{\{ (\".*?\") \}\}\{% endif %\}\{# before the answer #\}$")
@@ -55,7 +57,7 @@ def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = No
         return {}
     written = HEADER.match(template)
     if kwargs is None and written:
-        return json.loads(written[1])
+        return parse_json(written[1], "chat_template_kwargs in the chat template")
     template = FOOTER.sub("", HEADER.sub("", template, count=1))
     known = {name: value for name, value in DEFAULTS.items() if is_used(name, template)}
     thinks = kwargs is not None and kwargs.get("enable_thinking") is not False

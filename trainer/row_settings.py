@@ -169,7 +169,7 @@ def _add_metadata(weights: Path, added: Mapping[str, str]) -> None:
     """Adds metadata to a file of safetensors, sorted: safetensors writes them in another order in each process."""
     part = weights.with_suffix(".part")
     with weights.open("rb") as file, part.open("wb") as copy:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header = parse_json(file.read(int.from_bytes(file.read(8), "little")), weights)
         header["__metadata__"] = dict(sorted((header.get("__metadata__", {}) | added).items()))
         written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         written += b" " * (-len(written) % 8)  # the tensors begin at a multiple of 8 bytes

@@ -13,8 +13,11 @@ import numpy as np
 from isal import igzip
 from tqdm import tqdm
 
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import PhantomArguments
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
+from ct_rate_pairs.whole_files import write_whole
 
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
@@ -176,12 +179,12 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
 def _claim(out, arguments):
     """Write the marker of a phantom cohort, which holds its arguments. It also tells phantoms from patients."""
     marker = out / PHANTOM_MARKER
-    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) != arguments:
+    if marker.exists() and read_json(marker, PhantomArguments) != arguments:
         raise ValueError(
             f"{out} holds a phantom cohort of other arguments (see {marker}). Choose another folder, or remove it."
         )
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(arguments), encoding="utf-8")
+    write_whole(marker, json.dumps(arguments))
 
 
 def _write_csv(path, columns, rows):

@@ -26,6 +26,8 @@ from PIL import Image as PILImage
 from tqdm import tqdm
 
 from ct_rate_pairs.builder import ROW_FEATURES
+from ct_rate_pairs.json_files import parse_json, read_json
+from ct_rate_pairs.json_schemas import PreparedCopy, VolumeMessages
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
@@ -171,7 +173,7 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
             raise FileExistsError(f"{out} holds {foreign[0].name} and is no prepared copy: choose another folder.")
         _replace(file, json.dumps(provenance, indent=2).encode())
     (out / "data").mkdir(exist_ok=True)
-    there = json.loads(file.read_text())
+    there = read_json(file, PreparedCopy)
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     differing = [name for name in wanted if name != "source" and there.get(name) != wanted[name]]
     if differing:
@@ -261,15 +263,15 @@ def _summarise(out: Path, files: list[Path]) -> dict:
     there = [file for file in files if file.exists()]
     bad, told, rows = [], [], dict.fromkeys(SPLITS, 0)
     for file in there:
-        metadata = pq.read_metadata(file)
+        metadata = _read_metadata(file)
         rows[file.name.split("-")[0]] += metadata.num_rows
-        bad += json.loads(metadata.metadata[_BAD_KEY])
-        told += json.loads(metadata.metadata[_TOLD_KEY])
+        bad += parse_json(metadata.metadata[_BAD_KEY], file, VolumeMessages)
+        told += parse_json(metadata.metadata[_TOLD_KEY], file, VolumeMessages)
     for name, column, listed in ((BAD_VOLUMES, "error", bad), (TOLD_VOLUMES, "warning", told)):
         lines = io.StringIO()
         csv.writer(lines).writerows([("volume", column), *listed])
         _replace(out / name, lines.getvalue().encode())
-    provenance = json.loads((out / PROVENANCE).read_text())
+    provenance = read_json(out / PROVENANCE, PreparedCopy)
     summary = {
         "rows": sum(rows.values()),
         "bad": len(bad),
@@ -279,3 +281,14 @@ def _summarise(out: Path, files: list[Path]) -> dict:
     }
     _replace(out / "README.md", dataset_card(provenance, rows, summary).encode())
     return summary
+
+
+def _read_metadata(file: Path) -> pq.FileMetaData:
+    """The metadata of a shard. A file that [`prepare`] did not write is refused with a `ValueError`."""
+    try:
+        metadata = pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} is damaged ({error}). Remove it, and run the same command again.") from error
+    if not {_BAD_KEY, _TOLD_KEY} <= set(metadata.metadata or ()):
+        raise ValueError(f"{file} is no file of this command: remove it, and run the same command again.")
+    return metadata

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import PreparedCopy
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -47,7 +48,7 @@ class PreparedSource:
     def __init__(self, root: str | Path, **settings):
         self.root = Path(root).expanduser().resolve()
         try:
-            self.provenance = read_json(self.root / PROVENANCE)
+            self.provenance = read_json(self.root / PROVENANCE, PreparedCopy)
             self.settings = VolumeSettings(**self.provenance["settings"])
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy again.") from error

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
+from ct_rate_pairs.json_schemas import ChallengeJobs, ChallengeReports
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.reports.findings_line import open_text
@@ -124,11 +125,15 @@ def _challenge_rows(path: Path) -> list[dict]:
     """The entries of a file of the VLM3D challenge, with the keys `volume` and `report`."""
     content = read_json(path)
     if isinstance(content, list):
-        outputs = [output for job in content for output in (job.get("outputs") or ())]
-        contents = [output["value"] for output in outputs if isinstance(output.get("value"), dict)]
+        jobs = check_json(content, ChallengeJobs, path)
+        contents = [output.get("value") for job in jobs for output in (job.get("outputs") or ())]
     else:
         contents = [content]
-    found = [content["generated_reports"] for content in contents if "generated_reports" in content]
+    found = [
+        check_json(content, ChallengeReports, path)["generated_reports"]
+        for content in contents
+        if isinstance(content, dict) and "generated_reports" in content
+    ]
     if not found:
         raise ValueError(f"{path} has no list `generated_reports`, as the VLM3D challenge's files have.")
     return [
@@ -140,15 +145,15 @@ def _challenge_rows(path: Path) -> list[dict]:
 
 def _lines(path: Path) -> list:
     """The lines of a `.jsonl` file, parsed. A truncated last line is left out."""
-    *lines, last = path.read_text().split("\n")
+    *lines, last = path.read_text("utf-8").split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number} is not JSON ({error}): repair or remove it.") from error
+            rows.append(parse_json(line, f"{path} line {number}"))
+        except JSONFileError as error:
+            raise ValueError(f"{error} Or remove the line.") from error
     if last and _is_whole(last):
-        rows.append(json.loads(last))
+        rows.append(parse_json(last, f"{path} line {len(lines) + 1}"))
     elif last:
         print(f"{path} line {len(lines) + 1} was cut off and is left out.")
     return rows
@@ -157,8 +162,8 @@ def _lines(path: Path) -> list:
 def _is_whole(line: str | bytes) -> bool:
     """Whether a last line without a line break is complete: a truncated JSON object is never valid JSON."""
     try:
-        json.loads(line)
-    except ValueError:
+        parse_json(line, "the line")
+    except JSONFileError:
         return False
     return True
 

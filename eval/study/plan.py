@@ -15,6 +15,7 @@ import yaml
 from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import PhantomArguments
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 
@@ -172,7 +173,7 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
     """
     cohort, shuffled = Path(out) / COHORT, Path(out) / SHUFFLED
     if (cohort / LAST_WRITTEN).exists():
-        found = read_json(cohort / PHANTOM_MARKER)
+        found = read_json(cohort / PHANTOM_MARKER, PhantomArguments)
         if different := {key: found.get(key) for key, value in study.cohort.items() if found.get(key) != value}:
             raise ValueError(
                 f"{cohort} was written with {different}, but the study asks for {study.cohort}. Choose another "

@@ -12,6 +12,7 @@ from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import read_predictions
 from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
 from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import Gaps, LossHistory, Results
 
 from .plan import T_QUANTILES, Run, Study, run_folder
 
@@ -60,7 +61,7 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
         return Outcome("not run", {}, {}, {})
     if record["state"] == "failed":
         return Outcome("failed", {}, {}, record)
-    results = read_json(folder / "results.json")
+    results = read_json(folder / "results.json", Results)
     model, reports = results["model"], read_predictions(folder / "predictions.jsonl").values()
     numbers = {key: model[key] for key in METRICS if key in model} | {key: record[key] for key in COST_METRICS}
     numbers["words"] = fmean(len(report.split()) for report in reports)
@@ -82,12 +83,12 @@ def read_record(folder: Path) -> dict:
 
 def read_losses(folder: Path) -> list[dict]:
     """The `log_history` of a finished run."""
-    return read_json(folder / "trainer_state.json")["log_history"]
+    return read_json(folder / "trainer_state.json", LossHistory)["log_history"]
 
 
 def read_gaps(folder: Path) -> dict[str, list[float]]:
     """Loss gaps of each report in nats per token, by the kind of the other volume (`shuffled`, `noise`, ...)."""
-    gaps = read_json(folder / "looking.json")["gaps"]
+    gaps = read_json(folder / "looking.json", Gaps)["gaps"]
     kinds = [kind for kind in VOLUMES if kind != "negative"]  # the kind of negative differs from run to run
     return {kind: gaps[key] for kind in kinds if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
 

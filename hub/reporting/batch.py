@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
-from ct_rate_pairs.json_schemas import Failures
+from ct_rate_pairs.json_schemas import Failures, FinishedReport
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.slicing import VolumeError
 
@@ -75,7 +75,7 @@ def report_batch(
             write_json(failures, listed)
     if not failures:
         listed.unlink(missing_ok=True)
-    if cut := [name for name in done if read_json(out / name / "report.json").get("cut")]:
+    if cut := [name for name in done if read_json(out / name / "report.json", FinishedReport).get("cut")]:
         print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({', '.join(cut)}). {CUT}")
     return failures
 

@@ -108,7 +108,8 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
         except JSONFileError as error:
             logger.warning("%s Its scan is reported again.", error)
             continue
-        if missing := {"model", "version", "digest", "series", "max_new_tokens"} - set(report):
+        names = set(report) if isinstance(report, dict) else set()
+        if missing := {"model", "version", "digest", "series", "max_new_tokens"} - names:
             raise ValueError(
                 f"{path} is no report of this command, without {sorted(missing)}: choose another --output_dir."
             )

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -155,6 +156,16 @@ def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(ow
     with pytest.raises((ValueError, DatasetGenerationError)) as caught:
         load_dataset("ct_rate_pairs", **options)
     assert f"{shard.name} is damaged" in f"{caught.value} {caught.value.__cause__}"
+    with pytest.raises(ValueError, match=rf"{shard.name} is damaged .*Remove it, and run the same command again"):
+        prepare(source, out, shard_size=5, workers=1)
+    pq.write_table(pa.table({"a": [1]}), shard)
+    with pytest.raises(ValueError, match=rf"{shard.name} is no file of this command: remove it"):
+        prepare(source, out, shard_size=5, workers=1)
+    provenance = (out / "prepared.json").read_text()
+    (out / "prepared.json").write_text('{"phantom": true, "phantom": false}')
+    with pytest.raises(ValueError, match=r"prepared.json has the name 'phantom' twice"):
+        prepare(source, out, shard_size=5, workers=1)
+    (out / "prepared.json").write_text(provenance)
     shard.unlink()
     bad = next(own_tree.glob("dataset/*/*/*/train_7_a_1.nii.gz"))
     bad.write_bytes(bad.read_bytes()[:500])

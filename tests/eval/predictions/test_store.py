@@ -104,6 +104,12 @@ def test_the_challenges_form_is_read_and_written(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"volume": "v", "report": "r"}\nnonsense\n', "line 2 is not JSON"),
+        ("a.jsonl", '{"volume": "v", "report": "r", "report": "s"}\n', "line 1 has the name 'report' twice"),
+        ("a.jsonl", "[" * 10**5 + "\n", "line 1 is nested too deeply"),
+        ("a.json", '[{"outputs": 3}]', "a.json: the field 0.outputs is not as it must be"),
+        ("a.json", "[7]", "a.json: the field 0 is not as it must be"),
+        ("a.json", '{"generated_reports": {"a": 1}}', "a.json: the field generated_reports"),
+        ("a.json", "3", "has no list `generated_reports`"),
         ("a.jsonl", '{"volume": "v"}\n', "entry 1 needs texts"),
         ("a.json", "{}", "no list `generated_reports`"),
         ("a.json", '{"generated_reports": [{"report": "r"}]}', "entry 1 needs texts"),
