@@ -189,7 +189,7 @@ class Gaps(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    gaps: dict[str, list[float]]
+    gaps: dict[str, list[float] | float | None]
 
 
 class Optimizer(BaseModel):

@@ -138,7 +138,7 @@ COPY = {"source": "s", "phantom": True, "settings": {}, "shards": {"train": 1, "
         (Results, {"model": {"n": 1}, "all_negative": {}}, {"model": {}, "other": 3}, "the content"),
         (Results, {"model": {}}, {"all_negative": {}}, "model"),
         (Results, {"model": {}, "shuffled": {}}, {"model": [1]}, "model"),
-        (Gaps, {"gaps": {"a": [0.5]}}, {"gaps": {"a": ["0.5"]}}, "gaps.a.0"),
+        (Gaps, {"gaps": {"a": [0.5]}}, {"gaps": {"a": ["0.5"]}}, "gaps.a"),
         (Environment, {"versions": {"trl": "1"}, "commit": None}, {"commit": "<img>"}, "commit"),
         (Environment, {}, {"versions": {"trl": 1}}, "versions.trl"),
         (Environment, {"optimizer": {"name": "AdamW", "groups": []}}, {"optimizer": "AdamW"}, "optimizer"),
