@@ -256,17 +256,14 @@ def find_row_settings(name_or_path: str, revision: str | None = None) -> RowSett
     weights.
 
     Args:
-        name_or_path (`str`):
-            Folder of the model, or its name on the Hub.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the Hub.
+        name_or_path (`str`), revision (`str`, *optional*):
+            The model, as for [`read_row_settings`].
 
     Returns:
         [`RowSettings`] or `None`: the settings; `None` for a model that was not trained here.
 
     Raises:
-        `OSError`: if it is unknown whether the model has such options, see
-            [`~ct_rate_pairs.trainer.hub_files.find_file`].
+        `OSError`: as [`read_row_settings`].
         [`RowSettingsError`]: if the model was trained here and the settings are missing, if two copies of them
             disagree, or if they cannot be read.
     """

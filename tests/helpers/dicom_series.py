@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import gdcm
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmwrite
@@ -144,3 +145,17 @@ def assert_refused(folder: Path, match: str, number: int | None = None, of_file:
         assert not [word for word in PLANTED if word in told]
         messages.append(str(raised.value))
     assert of_file or messages[0] == messages[1]
+
+
+def compress(path: Path, syntax: str) -> None:
+    """Writes a file again in another transfer syntax, by GDCM."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()

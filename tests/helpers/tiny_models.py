@@ -46,45 +46,10 @@ def make_qwen3_processor(texts: list[str], template: str) -> Qwen3VLProcessor:
 def make_tiny_qwen3(texts: list[str]) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
     """Deep-stacked features."""
     processor = make_qwen3_processor(texts, "qwen3_vl")
-    tokenizer = processor.tokenizer
-    token_id = tokenizer.convert_tokens_to_ids
-    config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "head_dim": 32,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [6, 5, 5],
-                "mrope_interleaved": True,
-            },
-            "pad_token_id": token_id("<|endoftext|>"),
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 1,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 16,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"),
-        vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    model = make(Qwen3VLForConditionalGeneration, config)
-    model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=token_id("<|im_end|>"), pad_token_id=token_id("<|endoftext|>")
-    )
-    return model, processor
+    text = {"rope_parameters": rope([6, 5, 5])}
+    return make_qwen3_model(
+        Qwen3VLForConditionalGeneration, Qwen3VLConfig, processor, text, {"deepstack_visual_indexes": [0]}
+    ), processor
 
 
 def make_tiny_qwen3_5(
@@ -92,8 +57,31 @@ def make_tiny_qwen3_5(
 ) -> tuple[Qwen3_5ForConditionalGeneration, Qwen3VLProcessor]:
     """One layer with linear attention, one with full attention; the template of the larger models, which think."""
     processor = make_qwen3_processor(texts, template)
+    text = {
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "rope_parameters": rope([2, 1, 1]) | {"partial_rotary_factor": 0.25},
+    }
+    vision = {"initializer_range": 0.2}  # else the pixels hardly change the loss
+    return make_qwen3_model(Qwen3_5ForConditionalGeneration, Qwen3_5Config, processor, text, vision), processor
+
+
+def rope(sections: list[int]) -> dict:
+    return {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": sections,
+        "mrope_interleaved": True,
+    }
+
+
+def make_qwen3_model(of_model: type, of_config: type, processor: Qwen3VLProcessor, text: dict, vision: dict):
+    """A model of the Qwen3 families, with what `text` and `vision` say beside its sizes."""
     token_id = processor.tokenizer.convert_tokens_to_ids
-    config = Qwen3_5Config(
+    config = of_config(
         text_config={
             "vocab_size": len(processor.tokenizer),
             "hidden_size": 32,
@@ -102,19 +90,8 @@ def make_tiny_qwen3_5(
             "num_attention_heads": 1,
             "num_key_value_heads": 1,
             "head_dim": 32,
-            "layer_types": ["linear_attention", "full_attention"],
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 16,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 2,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [2, 1, 1],
-                "mrope_interleaved": True,
-                "partial_rotary_factor": 0.25,
-            },
             "pad_token_id": token_id("<|endoftext|>"),
+            **text,
         },
         vision_config={
             "depth": 2,
@@ -123,7 +100,7 @@ def make_tiny_qwen3_5(
             "num_heads": 1,
             "out_hidden_size": 32,
             "num_position_embeddings": 16,
-            "initializer_range": 0.2,  # else the pixels hardly change the loss
+            **vision,
         },
         image_token_id=token_id("<|image_pad|>"),
         video_token_id=token_id("<|video_pad|>"),
@@ -131,11 +108,11 @@ def make_tiny_qwen3_5(
         vision_end_token_id=token_id("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    model = make(Qwen3_5ForConditionalGeneration, config)
+    model = make(of_model, config)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=token_id("<|im_end|>"), pad_token_id=token_id("<|endoftext|>")
     )
-    return model, processor
+    return model
 
 
 GEMMA_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]

@@ -2,14 +2,13 @@
 
 import struct
 
-import gdcm
 import numpy as np
 import pytest
-from helpers.dicom_series import AFFINE, assert_refused, hu, read, slices, write
+from helpers.dicom_series import AFFINE, assert_refused, compress, hu, read, slices, write
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
-from ct_rate_pairs.volumes.dicom import series
+from ct_rate_pairs.volumes.dicom import voxels
 from ct_rate_pairs.volumes.dicom.codestreams import _stated_by_jpeg, _stated_by_jpeg_2000
 
 
@@ -24,16 +23,7 @@ def coded(tmp_path):
     def write_coded(syntax, change):
         folder = write(tmp_path, slices(HU, AFFINE))
         for number, path in enumerate(sorted(folder.iterdir())):
-            reader, convert, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-            reader.SetFileName(str(path))
-            assert reader.Read()
-            convert.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-            convert.SetInput(reader.GetImage())
-            assert convert.Change()
-            writer.SetFileName(str(path))
-            writer.SetFile(reader.GetFile())
-            writer.SetImage(convert.GetOutput())
-            assert writer.Write()
+            compress(path, syntax)
             if number == 5:
                 dataset = dcmread(path)
                 dataset.PixelData = change(bytearray(dataset.PixelData))
@@ -61,7 +51,7 @@ def other_size(syntax, rows, columns):
 def test_a_size_that_is_not_that_of_the_header_is_refused_and_not_decoded(coded, monkeypatch, syntax, rows, columns):
     folder = coded(syntax, other_size(syntax, rows, columns))
     decoded = []
-    monkeypatch.setattr(series, "iter_pixels", lambda *_, iter_pixels=series.iter_pixels, **given: (
+    monkeypatch.setattr(voxels, "iter_pixels", lambda *_, iter_pixels=voxels.iter_pixels, **given: (
         decoded.append(1) or iter_pixels(*_, **given)
     ))  # fmt: skip
     assert_refused(

@@ -38,7 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct_rate_pairs.volumes.dicom import series as dicom_series
+from ct_rate_pairs.volumes.dicom import checks
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -296,7 +296,7 @@ def test_a_modality_that_looks_like_free_text_is_not_listed(tmp_path):
 
 
 def test_a_compression_without_its_plug_in_names_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(dicom_series, "get_decoder", lambda syntax: SimpleNamespace(is_available=False))
+    monkeypatch.setattr(checks, "get_decoder", lambda syntax: SimpleNamespace(is_available=False))
     datasets = series()
     for dataset in datasets:
         dataset.compress(RLELossless, generate_instance_uid=False)

@@ -4,10 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import gdcm
 import numpy as np
 import pytest
-from helpers.dicom_series import AFFINE, assert_refused, enhanced, read, slices, store, write
+from helpers.dicom_series import AFFINE, assert_refused, compress, enhanced, read, slices, store, write
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
@@ -55,16 +54,7 @@ def rewrite(folder: Path, syntax: UID, command: list[str]) -> Path:
             dataset.compress(syntax, generate_instance_uid=False)
             dataset.save_as(path)
         elif command == ["gdcm"]:
-            reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-            reader.SetFileName(str(path))
-            assert reader.Read()
-            change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-            change.SetInput(reader.GetImage())
-            assert change.Change()
-            writer.SetFileName(str(path))
-            writer.SetFile(reader.GetFile())
-            writer.SetImage(change.GetOutput())
-            assert writer.Write()
+            compress(path, syntax)
         else:
             if shutil.which(command[0]) is None:
                 pytest.skip(f"{command[0]} is not here: apt-get install dcmtk")
