@@ -19,6 +19,7 @@ from ct_rate_pairs.tasks import TASKS
 
 from .config import NEGATIVES, CTRatePairsConfig
 from .pair_column import READ_COLUMNS, PairColumn
+from .readers import parts_of_stream
 from .rows import RowReader, make_reader
 
 
@@ -114,14 +115,8 @@ class PairExamplesIterable(ExamplesIterable):
 
 def readers_of_stream(stream: datasets.IterableDataset) -> list[RowReader]:
     """The reader of each part of a stream, whatever calls of `datasets` have composed it."""
-
-    def parts(iterable) -> list[PairExamplesIterable]:
-        if isinstance(iterable, PairExamplesIterable):
-            return [iterable]
-        inner = [getattr(iterable, "ex_iterable", None), *getattr(iterable, "ex_iterables", ())]
-        return [part for one in inner if one is not None for part in parts(one)]
-
-    readers = [part.generate_examples_fn.__self__.reader for part in parts(stream._ex_iterable)]
+    parts = [part for part in parts_of_stream(stream) if isinstance(part, PairExamplesIterable)]
+    readers = [part.generate_examples_fn.__self__.reader for part in parts]
     return list({id(reader): reader for reader in readers}.values())
 
 

@@ -1,5 +1,6 @@
 """The reader behind a dataset, found by the columns that it makes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,30 @@ def is_read(feature) -> bool:
     return isinstance(feature, PairColumn) and feature.column in READ_COLUMNS
 
 
+def parts_of_stream(stream: IterableDataset) -> Iterator:
+    """All iterables that a stream is composed of, the outer ones first."""
+
+    def parts(iterable):
+        yield iterable
+        inner = [getattr(iterable, "ex_iterable", None), *getattr(iterable, "ex_iterables", ())]
+        for one in inner:
+            if one is not None:
+                yield from parts(one)
+
+    yield from parts(stream._ex_iterable)
+
+
+def pair_columns(dataset: Dataset | IterableDataset) -> list[PairColumn]:
+    """The columns that a reader makes when they are looked at."""
+    known = [dataset.features]
+    if isinstance(dataset, IterableDataset):  # after `map`, a stream no longer knows its columns, but its parts do
+        known += [part.features for part in parts_of_stream(dataset)]
+    return [feature for features in known for feature in (features or {}).values() if isinstance(feature, PairColumn)]
+
+
 def has_reader(dataset: Dataset | IterableDataset) -> bool:
     """Whether a column of the dataset is made by a reader when it is looked at."""
-    return any(isinstance(feature, PairColumn) for feature in (dataset.features or {}).values())
+    return bool(pair_columns(dataset))
 
 
 def reader_of(dataset: Dataset | IterableDataset):
@@ -30,9 +52,8 @@ def reader_of(dataset: Dataset | IterableDataset):
     """
     from .rows import reader_for  # noqa: PLC0415  (imports torch, which those who only ask for names do not need)
 
-    for feature in (dataset.features or {}).values():
-        if isinstance(feature, PairColumn):
-            return reader_for(feature.options, feature.source)
+    for feature in pair_columns(dataset):
+        return reader_for(feature.options, feature.source)
     raise ValueError(
         f"No column of this dataset is read from a volume ({', '.join(dataset.column_names or [])}): pass a map-style "
         'dataset of load_dataset("ct_rate_pairs", ...), with its columns of slices.'

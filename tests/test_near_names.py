@@ -65,6 +65,9 @@ def test_a_name_of_the_hub_is_not_called_a_folder(runs):
     assert told.startswith(
         "There is no folder runs/hetr (is runs/heter meant?). runs/hetr cannot be read from the Hub"
     )
+    for name in ("rums/heter", "Runs/heter"):
+        told = not_readable(name, OfflineModeIsEnabled(""))
+        assert told.startswith(f"There is no folder {name}, because there is no {name[:4]} (is runs meant?). {name} ")
 
 
 def test_data_that_is_not_there_is_told_by_its_name(runs):

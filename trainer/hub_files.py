@@ -63,8 +63,9 @@ def not_readable(name_or_path: str, error: BaseException) -> str:
 
 
 def _no_folder(name_or_path: str) -> str:
-    """That there is no such folder, for a name that may be meant as a path: the folder above it exists."""
-    return f"{no_such('folder', name_or_path)} " if Path(name_or_path).parent.is_dir() else ""
+    """That there is no such folder, for a name that may be a path: the folder above it exists, or a near one."""
+    told = no_such("folder", name_or_path)
+    return f"{told} " if Path(name_or_path).parent.is_dir() or told.endswith("meant?).") else ""
 
 
 def find_file(name_or_path: str, file: str, revision: str | None = None) -> Path | None:

@@ -26,6 +26,14 @@ PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, an
 MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 MOST_SIDE = 4096  # voxels along an axis: scanners reconstruct 512 to 2,048, and slices are computed in float32
 _MOST_FILE = 2 * MOST_BYTES  # bytes on disk
+# The first bytes of packed files that are not unpacked here.
+PACKED = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"PK": "zip",
+    b"7z\xbc\xaf": "7-Zip",
+}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from .files import MOST_BYTES, open_file, read_voxels, refusals
+from .files import MOST_BYTES, PACKED, open_file, read_voxels, refusals
 from .geometry import display
 from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
@@ -212,20 +212,28 @@ def _damage(start: bytes, error: Exception) -> str:
     return f"its header is damaged ({error}). Download or export it again."
 
 
+_PACKED_AGAIN = {b"\x1f\x8b": "gzip", **PACKED}
+_LFS = "it is a pointer of Git LFS to a file that was not fetched. Run `git lfs pull`, or use `hf download`."
+_OTHER_FILES = (  # where in a file which bytes stand, and what the file is then
+    (0, b"version https://git-lfs", _LFS),
+    (128, b"DICM", "it is DICOM. Give the folder of its series."),
+    (257, b"ustar", "it is a tar archive. Unpack it first."),
+    *((0, magic, f"it is packed once more, as {kind}. Unpack it first.") for magic, kind in _PACKED_AGAIN.items()),
+)
+
+
 def _what_it_is(start: bytes) -> str:
     """What a file is that is not NIfTI, by its first bytes, and what to do."""
-    text = start.lstrip().lower()
     if not start:
         return "it is empty. Download or export it again."
-    if text.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS to a file that was not fetched. Run `git lfs pull`, or use `hf download`."
-    if text.startswith((b"<", b"{")):
+    for place, magic, told in _OTHER_FILES:
+        if start.startswith(magic, place):
+            return told
+    if start.lstrip().startswith((b"<", b"{")):
         return (
             "it is a text (HTML, XML or JSON), such as a page that asks to sign in or tells an error. Download it "
             "again, with access to it."
         )
-    if start[128:132] == b"DICM":
-        return "it is DICOM. Give the folder of its series."
     if len(start) < nib.Nifti1Header.sizeof_hdr:
         return f"its {len(start)} bytes are fewer than a header has. Download or export it again."
     return "it has no such header. Download or export it again, or give it the ending of its own format."

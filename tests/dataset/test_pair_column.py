@@ -395,6 +395,29 @@ def test_the_dataset_describes_itself(tree):
     assert load(tree, streaming=True).features["slice_mm"] == List(Value("float32"))
 
 
+OF_PLACES = {
+    "as it is": lambda stream: stream,
+    "map": lambda stream: stream.map(lambda row: {"n": len(row["images"])}),
+    "map, remove": lambda stream: stream.map(lambda row: {"n": 1}, remove_columns=["labels"]),
+    "filter, map, shuffle": lambda stream: stream.filter(lambda row: True).map(lambda row: row).shuffle(seed=1),
+    "map, skip, take": lambda stream: stream.map(lambda row: {"n": 1}).skip(1).take(4),
+    "map, shard": lambda stream: stream.map(lambda row: {"n": 1}).shard(2, 0),
+}
+
+
+@pytest.mark.parametrize("calls", OF_PLACES.values(), ids=OF_PLACES)
+def test_a_stream_made_of_a_dataset_takes_the_epoch_of_its_reader(tree, calls):
+    rows = load(tree, "gauss")
+    stream = calls(rows.to_iterable_dataset(num_shards=2))
+    assert has_reader(stream) and reader_of(stream) is reader_of(rows)
+    epochs = []
+    for epoch in (1, 0):
+        reader_of(stream).set_epoch(epoch)  # as the callback of the trainer does
+        epochs.append({row["volume"]: pixels(row["negative_images"]) for row in stream})
+    assert epochs[0].keys() == epochs[1].keys() and len(epochs[0]) > 2
+    assert all(epochs[0][name] != epochs[1][name] for name in epochs[0])
+
+
 STREAM_CALLS = {
     "concatenate": lambda stream, other: concatenate_datasets([stream, other]),
     "interleave": lambda stream, other: interleave_datasets(

@@ -109,4 +109,5 @@ def test_a_stream_knows_its_settings_in_any_composition(tree):
     mixed = interleave_datasets([stream(spacing=(6, 6, 8)), stream(spacing=(6, 6, 8), task="vqa")])
     assert settings_of_dataset(mixed).tasks == ("report", "vqa")
     assert settings_of_dataset(concatenate_datasets([stream(spacing=(6, 6, 8)), stream(spacing=(5, 5, 8))])) is None
+    assert settings_of_dataset(rows.to_iterable_dataset().map(lambda row: {"n": 1}).take(3)) == known
     assert settings_of_dataset(Dataset.from_dict({"text": ["a"]}).to_iterable_dataset()) is None

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from pathlib import PurePath
 
+from ..files import PACKED
 from ..slicing import VolumeError
 from .headers import DicomFile
 
@@ -13,7 +14,6 @@ _SUFFIXES = re.compile(
     r"(\.nii|\.mha|\.mhd|\.nrrd|\.tar|\.dcm)?\.(nii|gz|mha|mhd|raw|hdr|img|nrrd|zip|7z|rar|tar|tgz|bz2|xz|zst|txt|csv|tsv|json"
     r"|xml|html?|pdf|jpe?g|png|bmp|tiff?|gif|md|log|ini|inf|exe|bat|db|dat|bin|h5|npy|npz|pt|pkl|docx?|xlsx?|dcm|ima|dicom)"
 )
-_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"PK": "zip", b"7z\xbc\xaf": "7-Zip"}
 _OF_DICOM = (".dcm", ".ima", ".dicom")
 
 
@@ -42,7 +42,7 @@ def check_other(number: int, path: PurePath, file: DicomFile, named: set[tuple[P
     is_empty_beside = not start and not path.suffix and "" in suffixes
     if not is_like and not is_empty_beside:
         return
-    if packed := [kind for magic, kind in _PACKED.items() if start.startswith(magic)]:
+    if packed := [kind for magic, kind in PACKED.items() if start.startswith(magic)]:
         raise VolumeError(
             f"file {number} of the scan is packed by {packed[0]}, though it is named as a DICOM image is, so a slice "
             "may be missing. Unpack it, or pack it by gzip."

@@ -1,6 +1,8 @@
 """NIfTI files of every bad kind, and of every unusual one that is right."""
 
+import bz2
 import gzip
+import lzma
 
 import nibabel as nib
 import numpy as np
@@ -226,8 +228,13 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123456
         (b"\n<!DOCTYPE html><title>Sign in</title>" + b" " * 400, "HTML.*with access"),
         (b'{"error": "gated"}', "JSON.*with access"),
         (bytes(128) + b"DICM" + bytes(400), "it is DICOM"),
-        (b"PK" * 20, "40 bytes are fewer than a header"),
-        (b"PK" * 400, "no such header.*ending"),
+        (b"no" * 20, "40 bytes are fewer than a header"),
+        (b"no" * 400, "no such header.*ending"),
+        (bz2.compress(bytes(4000)), "packed once more, as bzip2. Unpack"),
+        (gzip.compress(gzip.compress(bytes(4000))), "packed once more, as gzip. Unpack"),
+        (lzma.compress(bytes(4000)), "packed once more, as xz. Unpack"),
+        (b"PK\3\4" + bytes(400), "packed once more, as zip. Unpack"),
+        (bytes(257) + b"ustar" + bytes(400), "a tar archive. Unpack"),
     ],
 )
 @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
