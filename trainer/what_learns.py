@@ -127,13 +127,32 @@ def check_what_learns(model: torch.nn.Module) -> None:
             "(--use_peft true --lora_target_modules '.*language_model.*_proj')."
         )
     if isinstance(model, PeftModel) and isinstance(model.base_model, BaseTuner):
-        modules, config = [f".{name}" for name, _ in model.named_modules()], model.active_peft_config
-        for option in ("target_modules", "modules_to_save"):
-            asked = getattr(config, option)
-            names = () if isinstance(asked, str) else asked or ()  # a pattern without a match is refused by PEFT
-            missing = [name for name in names if not any(module.endswith(f".{name}") for module in modules)]
-            if missing:
-                raise ValueError(
-                    f"The model has no module {' nor '.join(sorted(missing))}, which `{option}` names, so PEFT would "
-                    "leave it out. Correct the name."
-                )
+        _check_targets(model)
+
+
+def _check_targets(model: PeftModel) -> None:
+    """Raises a `ValueError` if the adapter was asked for a module, parameter or layer that the model does not have."""
+    config, tuner = model.active_peft_config, model.base_model
+    modules = [name for name, _ in model.named_modules()]
+    known = {
+        "target_modules": modules,
+        "modules_to_save": modules,
+        "target_parameters": tuner.targeted_parameter_names,
+    }
+    for option, names in known.items():
+        asked = getattr(config, option, None)
+        asked = () if isinstance(asked, str) else asked or ()  # a pattern without a match is refused by PEFT
+        missing = [name for name in asked if not any(f".{own}".endswith(f".{name}") for own in names)]
+        if missing:
+            what = "parameter" if option == "target_parameters" else "module"
+            raise ValueError(
+                f"The model has no {what} {' nor '.join(sorted(missing))}, which `{option}` names, so PEFT would "
+                "leave it out. Correct the name."
+            )
+    layers = getattr(config, "layers_to_transform", None)
+    layers = [layers] if isinstance(layers, int) else layers or ()
+    if missing := [str(layer) for layer in layers if not any(f".{layer}." in n for n in tuner.targeted_module_names)]:
+        raise ValueError(
+            f"The model has no layer {' nor '.join(missing)} that `target_modules` names, but `layers_to_transform` "
+            "asks for it, so PEFT would leave it out. Correct the number: layers are counted from 0."
+        )

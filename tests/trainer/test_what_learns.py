@@ -86,6 +86,11 @@ def test_an_adapter_that_is_loaded_to_be_read_is_not_trained_on(tmp_path):
     ("options", "told"),
     [
         ({"target_modules": ["q_proj", "quarry_proj"]}, "no module quarry_proj, which `target_modules` names"),
+        (
+            {"target_modules": ["v_proj"], "target_parameters": ["q_proj.weight", "quarry.weight"]},
+            "no parameter quarry.weight, which `target_parameters` names",
+        ),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 99]}, "no layer 99 that `target_modules` names"),
         ({"modules_to_save": ["merger", "head_of_nothing"]}, "no module head_of_nothing, which `modules_to_save`"),
     ],
 )
