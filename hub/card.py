@@ -11,66 +11,19 @@ from pathlib import Path
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
-from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import format_markdown, format_unread, format_value
+from ct_rate_pairs.eval.tables import format_unread
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import ConfidenceQuality, Environment
-from ct_rate_pairs.reports.texts import write_prompt
+from ct_rate_pairs.json_schemas import Environment
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import checked_settings
 from ct_rate_pairs.trainer.run_record import ENVIRONMENT
 from ct_rate_pairs.volumes.windows import windows_of
 
+from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
+from .card_cohorts import PHANTOM, REAL
+from .card_results import METRICS, confidence_text, cut_text, intervals_text, looking_text, results_table
 from .templates import CT_RATE, THIS_FOLDER, read_template
 
-
-# Code in the card that loads the model and makes a pipeline: for a whole model, and for an adapter.
-WHOLE = {
-    "load_model": "model = AutoModelForImageTextToText.from_pretrained(model_id, revision=revision)",
-    "make_pipeline": 'pipe = pipeline("image-text-to-text", model_id, revision=revision)',
-}
-ADAPTER = {
-    "load_model": """\
-on = {"revision": revision}  # of the adapter alone: the base model has no such revision
-model = AutoModelForImageTextToText.from_pretrained(model_id, adapter_kwargs=on)""",
-    "make_pipeline": 'pipe = pipeline("image-text-to-text", model=model, processor=processor)',
-}
-
-# How the card's code for transformers alone makes inputs of the slices, and how the card tells it: for a model that
-# takes a volume as a video, and for one that takes each slice as an image. Both do what `PairCollator` does.
-VIDEO = {
-    "form": "The planes are the frames of a video, with timestamps from\n  their distance in mm.",
-    "slices_to_inputs": """\
-# A video of these frames, padded with air to whole patches, of which each takes two frames. Time is depth.
-side, odd = processor.video_processor.patch_size * processor.video_processor.merge_size, number % 2
-y, x = (-n % side for n in slices.shape[2:])
-frames = F.pad(torch.cat([slices, slices[-1:]])[: number + odd], (x - x // 2, x // 2, y - y // 2, y // 2))
-depths = gap * (planes - planes[0])  # mm
-places = depths / depths[-1] * (number - 1)
-even = abs(places - np.arange(number)).max() <= 1 / 3
-places = np.arange(number) if even else places
-places = np.append(places, places[-1])[: number + odd]  # a repeated last slice lies where it lies
-mm_per_second = processor.video_processor.to_dict().get("mm_per_second", 10)
-fps = mm_per_second * (number - 1) / float(depths[-1])
-told = {"fps": fps, "frames_indices": places.tolist(), "total_num_frames": len(places)}
-given = {"videos": [frames], "video_metadata": [told], "do_resize": False, "do_sample_frames": False}
-shown = [{"type": "video"}]""",
-    "tell_depths": """\
-if "second_per_grid_ts" in inputs and not even:  # Qwen2.5-VL: seconds that, times 0, 1, 2, ..., give the depths
-    places[number:] += 1  # here, it counts as one that lies a mean distance deeper
-    pairs = torch.tensor(places.tolist()).view(-1, 2).mean(dim=1)
-    seconds = inputs["second_per_grid_ts"][:, None].repeat(1, len(pairs))
-    seconds[0, 1:] = ((pairs - pairs[0]) / 2 * seconds[0] / torch.arange(len(pairs)))[1:]
-    inputs["second_per_grid_ts"] = seconds
-""",
-}
-IMAGES = {
-    "form": "Each plane is an image.",
-    "slices_to_inputs": """\
-given = {"images": [list(slices)]}
-shown = [{"type": "image"}] * number""",
-    "tell_depths": "",
-}
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
 UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
@@ -92,83 +45,6 @@ OPENINGS = {
     "yes_no": "a line that says yes or no to each of the 18 abnormalities, then ",
 }
 
-# Texts of the card that depend on the cohort.
-PHANTOM = {
-    "name": "phantom",
-    "license": "apache-2.0",
-    "datasets": None,
-    "dataset_type": "ct_rate_pairs",
-    "row_options": ', data_dir="phantom"',
-    "cohort": "the synthetic phantom cohort of `ct-rate-pairs`",
-    "warning": "The model has seen only computer-drawn phantoms, so its reports say nothing about a patient.",
-    "limits": """\
-- The phantom is not a patient: its anatomy is drawn from a few shapes, and its reports come from templates. A score
-  here shows that a model can learn to look at the scan. It does not show that a model can read real scans.""",
-    "label_source": "known exactly for the references, and read by rules from generated reports",
-    "data_text": """\
-Synthetic thorax volumes with up to 18 kinds of findings, and reports from templates. Prevalence and co-occurrence of
-the findings follow CT-RATE's published label counts. No patient data.""",
-    "data_access": """\
-The rows come from a phantom cohort in the folder `phantom`, and `scan.nii.gz` stands for any volume of it. Write such
-a cohort with `ct-rate-pairs phantom --output_dir phantom --scans 40 --seed 0`.""",
-}
-REAL = {
-    "name": "CT-RATE",
-    "license": "cc-by-nc-sa-4.0",
-    "datasets": [CT_RATE],
-    "dataset_type": CT_RATE,
-    "row_options": "",
-    "cohort": f"[CT-RATE](https://huggingface.co/datasets/{CT_RATE})'s official validation set",
-    "warning": "No radiologist has checked the reports of this model.",
-    "limits": """\
-- CT-RATE's scans come from one hospital. Other scanners, populations and styles of reporting were not tested.
-- The licence is that of CT-RATE: no commercial use, share alike.""",
-    "label_source": "those of CT-RATE, which a text classifier predicted from the references; the labels of\n"
-    "  generated reports are read by rules. Both make errors",
-    "data_text": f"""\
-[CT-RATE](https://huggingface.co/datasets/{CT_RATE}): non-contrast chest CT with English reports and 18 predicted
-labels. This repository holds neither its scans nor its reports.""",
-    "data_access": """\
-The rows come from CT-RATE, which is gated: accept its terms on the Hub and run `hf auth login`, or pass
-`data_dir="…"` for a local copy.""",
-}
-
-# Keys of `results.json`, and the names of these rows in the table.
-ROWS = {
-    "model": "**this model**",
-    "shuffled": "this model, volumes shuffled between patients",
-    "all_negative": "all-negative report",
-    "most_common": "most common training report",
-    "all_positive": "all-positive report",
-}
-# Keys of the metrics, and their names in the table and in the metadata.
-METRICS = {
-    "coverage": "Coverage",
-    "precision_micro": "Precision (micro)",
-    "f1_micro": "F1 (micro)",
-    "accuracy": "Accuracy",
-    "crg": "CRG",
-    "bleu1": "BLEU-1",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "loss_gap": "Loss gap",
-}
-CONFIDENCE_ROWS = {
-    "calibrated": "**calibrated**",
-    "uncalibrated": "the model's own probabilities",
-    "prevalence": "prevalence",
-}
-CONFIDENCE_COLUMNS = {
-    "ece": "Calibration error",
-    "brier": "Brier score",
-    "nll": "Log-likelihood, negative (nats)",
-}
-MATCHING_COLUMNS = {
-    "top1": "Top-1",
-    "top1_pmi": "by mutual information",
-    "top1_chance": "chance",
-    "top1_text_only": "text alone",
-}
 NOT_TOLD = (
     "hub_token",
     "output_dir",
@@ -181,93 +57,6 @@ NOT_TOLD = (
     "local_rank",
     "trackio_space_id",
 )
-
-
-def results_table(results: dict[str, dict]) -> str:
-    """The table of results: the model, the model with shuffled volumes, and trivial reports; `-` for no value."""
-    rows = []
-    for row, name in ROWS.items():
-        if row in results:
-            rows.append([name, *(format_value(results[row].get(key)) for key in METRICS)])
-    return format_markdown([["", *METRICS.values()], *rows]).rstrip()
-
-
-def intervals_text(model: dict) -> str:
-    """A line with the bootstrap intervals of the row `model`; an empty string without intervals."""
-    told = [
-        f"{name} {bounds[0]:.3f} to {bounds[1]:.3f}"
-        for key, name in METRICS.items()
-        if (bounds := model.get(f"{key}_ci"))
-    ]
-    return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
-
-
-def cut_text(model: dict) -> str:
-    """How many reports of the row `model` are cut at the limit of tokens; an empty string if that is not known."""
-    if "cut" not in model:
-        return ""
-    limit = f"the limit of {model['max_new_tokens']:,} tokens" if "max_new_tokens" in model else "the limit of tokens"
-    if not model["cut"]:
-        return f"\nNo report met {limit} before its end.\n"
-    return (
-        f"\n**{model['cut']} reports ({model['cut_share']:.1%}) met {limit} before their end.** They are cut, and "
-        "measured as they are.\n"
-    )
-
-
-def looking_text(model: dict) -> str:
-    """Loss gaps and report matching of the row `model`; an empty string if nothing was measured."""
-    gaps = [
-        [name, f"{model[f'loss_gap{suffix}']:.3f}", f"{model[f'gap_positive_share{suffix}']:.0%}"]
-        for kind, name in VOLUMES.items()
-        if f"gap_positive_share{(suffix := suffix_of(kind))}" in model
-    ]
-    matching = [
-        [f"{difficulty}, 1 of {scores['num_options']}", *(f"{scores[key]:.2f}" for key in MATCHING_COLUMNS)]
-        for difficulty, scores in model.get("matching", {}).items()
-    ]
-    text = ""
-    if gaps:
-        text += read_template("model_card_looking").format(
-            gaps=format_markdown([["volume", "loss gap", "scans with a gap above 0"], *gaps]).rstrip()
-        )
-    if matching:
-        text += read_template("model_card_matching").format(
-            matching=format_markdown([["", *MATCHING_COLUMNS.values()], *matching]).rstrip()
-        )
-    return text
-
-
-def confidence_text(run_dir: Path) -> str:
-    """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
-    if not (run_dir / "confidence.json").is_file():
-        return ""
-    measured = read_json(run_dir / "confidence.json", ConfidenceQuality)["measured"]
-    rows = [
-        [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
-    ]
-    return read_template("model_card_confidence").format(
-        n=measured["n"], table=format_markdown([["", *CONFIDENCE_COLUMNS.values()], *rows]).rstrip()
-    )
-
-
-def alone_text(settings: dict, adapter: bool, takes_video: bool) -> str:
-    """Code that uses the model without this package, from the contents of `row_settings.json`."""
-    top, bottom = settings["z_range"]
-    form = VIDEO if takes_video else IMAGES
-    return read_template("model_card_alone").format(
-        peft=" peft" * adapter,
-        this_folder=THIS_FOLDER,
-        load_model=(ADAPTER if adapter else WHOLE)["load_model"],
-        spacing_zyx=list(settings["spacing"])[::-1],
-        top=top,
-        bottom=bottom,
-        num_slices=settings["num_slices"],
-        windows=[list(window) for window in windows_of(settings["window"])],
-        slices_to_inputs=form["slices_to_inputs"],
-        tell_depths=form["tell_depths"],
-        prompt=write_prompt(settings["target"], settings["prompt"]),
-    )
 
 
 def shown_text(settings: dict, slices: str) -> dict[str, str | int]:

@@ -1,0 +1,116 @@
+"""The results in a model card: tables and lines from the contents of `results.json` and `confidence.json`."""
+
+from pathlib import Path
+
+from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
+from ct_rate_pairs.eval.tables import format_markdown, format_value
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas import ConfidenceQuality
+
+from .templates import read_template
+
+
+# Keys of `results.json`, and the names of these rows in the table.
+ROWS = {
+    "model": "**this model**",
+    "shuffled": "this model, volumes shuffled between patients",
+    "all_negative": "all-negative report",
+    "most_common": "most common training report",
+    "all_positive": "all-positive report",
+}
+# Keys of the metrics, and their names in the table and in the metadata.
+METRICS = {
+    "coverage": "Coverage",
+    "precision_micro": "Precision (micro)",
+    "f1_micro": "F1 (micro)",
+    "accuracy": "Accuracy",
+    "crg": "CRG",
+    "bleu1": "BLEU-1",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "loss_gap": "Loss gap",
+}
+CONFIDENCE_ROWS = {
+    "calibrated": "**calibrated**",
+    "uncalibrated": "the model's own probabilities",
+    "prevalence": "prevalence",
+}
+CONFIDENCE_COLUMNS = {
+    "ece": "Calibration error",
+    "brier": "Brier score",
+    "nll": "Log-likelihood, negative (nats)",
+}
+MATCHING_COLUMNS = {
+    "top1": "Top-1",
+    "top1_pmi": "by mutual information",
+    "top1_chance": "chance",
+    "top1_text_only": "text alone",
+}
+
+
+def results_table(results: dict[str, dict]) -> str:
+    """The table of results: the model, the model with shuffled volumes, and trivial reports; `-` for no value."""
+    rows = []
+    for row, name in ROWS.items():
+        if row in results:
+            rows.append([name, *(format_value(results[row].get(key)) for key in METRICS)])
+    return format_markdown([["", *METRICS.values()], *rows]).rstrip()
+
+
+def intervals_text(model: dict) -> str:
+    """A line with the bootstrap intervals of the row `model`; an empty string without intervals."""
+    told = [
+        f"{name} {bounds[0]:.3f} to {bounds[1]:.3f}"
+        for key, name in METRICS.items()
+        if (bounds := model.get(f"{key}_ci"))
+    ]
+    return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
+
+
+def cut_text(model: dict) -> str:
+    """How many reports of the row `model` are cut at the limit of tokens; an empty string if that is not known."""
+    if "cut" not in model:
+        return ""
+    limit = f"the limit of {model['max_new_tokens']:,} tokens" if "max_new_tokens" in model else "the limit of tokens"
+    if not model["cut"]:
+        return f"\nNo report met {limit} before its end.\n"
+    return (
+        f"\n**{model['cut']} reports ({model['cut_share']:.1%}) met {limit} before their end.** They are cut, and "
+        "measured as they are.\n"
+    )
+
+
+def looking_text(model: dict) -> str:
+    """Loss gaps and report matching of the row `model`; an empty string if nothing was measured."""
+    gaps = [
+        [name, f"{model[f'loss_gap{suffix}']:.3f}", f"{model[f'gap_positive_share{suffix}']:.0%}"]
+        for kind, name in VOLUMES.items()
+        if f"gap_positive_share{(suffix := suffix_of(kind))}" in model
+    ]
+    matching = [
+        [f"{difficulty}, 1 of {scores['num_options']}", *(f"{scores[key]:.2f}" for key in MATCHING_COLUMNS)]
+        for difficulty, scores in model.get("matching", {}).items()
+    ]
+    text = ""
+    if gaps:
+        text += read_template("model_card_looking").format(
+            gaps=format_markdown([["volume", "loss gap", "scans with a gap above 0"], *gaps]).rstrip()
+        )
+    if matching:
+        text += read_template("model_card_matching").format(
+            matching=format_markdown([["", *MATCHING_COLUMNS.values()], *matching]).rstrip()
+        )
+    return text
+
+
+def confidence_text(run_dir: Path) -> str:
+    """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
+    if not (run_dir / "confidence.json").is_file():
+        return ""
+    measured = read_json(run_dir / "confidence.json", ConfidenceQuality)["measured"]
+    rows = [
+        [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
+    ]
+    return read_template("model_card_confidence").format(
+        n=measured["n"], table=format_markdown([["", *CONFIDENCE_COLUMNS.values()], *rows]).rstrip()
+    )
