@@ -20,7 +20,7 @@ INDICATION = re.compile(
     r"(?:indication|history|information|question|anamnesis|request|referral)|"
     r"clinical (?:detail|data|background)|pmh|reason for (?:the )?\w+|technique|protocol|comparison)s?:"
 )
-HEADING = re.compile(r"^([a-z]+(?: [a-z]+)?): ")
+HEADING = re.compile(r"^(?!(?:no|nothing) (?:new|acute|other|else|more|changed?|significant):)([a-z]+(?: [a-z]+)?): ")
 # In "Lymph nodes: no adenopathy", the heading is no finding.
 HEADING_OF_DENIAL = re.compile(
     r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)|"
@@ -34,9 +34,12 @@ ANSWER = re.compile(
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
     r"|(?:y|yes|positive|pos|present|\+{1,3}|\+ve))(?: ?\)|(?=$|,))"
 )
+FULL_WIDTH = {0xFF01 + place: 0x21 + place for place in range(94)}  # "（＋）", as Chinese keyboards write "(+)"
 SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
 BRACKETS = re.compile(r" ?\[([-+])\]")
-SLASH = re.compile(r"(?<= [-+]) / |(?<=\([-+]\)) ?/ ?")  # "effusion - / nodule +"
+SLASH = re.compile(  # "effusion - / nodule +", "effusion: n / nodule: y"
+    r"(?<= [-+]) / |(?:(?<=\([-+]\))|(?<=[:=] [yn])|(?<=[:=] no)|(?<=[:=] yes)) ?[/|] ?"
+)
 # Ticks, crosses and boxes. A lone "×" or "ø" is a sign at the end of an item only: "5 × 3 mm" is a size.
 TICK = re.compile(r" ?(?:[✓✔✅√☑☒]\ufe0f?|\[[x✓✔√]\]) ?")
 CROSS = re.compile(r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?<= )[×ø](?=$|[,/]| \w+ [✓×√ø])) ?")
@@ -76,7 +79,14 @@ BREAK = re.compile(
 STATEMENT = re.compile(
     r"(?:an?|the|there|this|these|with|\d+|one|two|three|several|multiple|numerous|few|some|trace|minimal|mild|slight|"
     r"small|moderate|known|stable|unchanged|persistent|residual|new|now|only|just|merely|simply|positive for)\b"
-    r"(?!(?:(?! (?:is|are|was|were) ).)* n?or )|[^,]*\(\+\)"
+    r"(?!(?:(?! (?:is|are|was|were) ).)* n?or )|[^,]*\(\+\)|"
+    # "No masses, centrilobular emphysema": which, where or how much of it, unless it "was not detected" or has an "or"
+    r"(?:bi\w*(?:lateral|basilar|basal|apical)|(?:bi)?basilar|basal|apical|dependent|right|left|upper|lower|"
+    r"(?:right|left)-sided|(?:centri|pan|peri)lobular|paraseptal|(?:sub)?segmental|lobar|linear|band-?like|plate-?like|"
+    r"discoid|passive|compressive|scattered|diffuse|widespread|extensive|patchy|peripheral|confluent|severe|marked|"
+    r"advanced|subtle|faint|tiny|large|huge|massive|calcified|calcific|healed|chronic|old|degenerative|enlarged)\b"
+    r"(?!.* n?or |[^,]* (?:is|are|was|were)\b)|"
+    r"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller)$"
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
@@ -101,6 +111,7 @@ BESIDE_DEVICE = re.compile(
     r"with(?=.* in (?:place|situ|position))) "
     rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE})"
 )
+AGAINST = r"(?:argu\w+|sp(?:eak|oke)\w*|militat\w+|evidence|points?|counts?|goes) (?:\w+ )?against"
 # Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
 # Negations that reach forward, to the end of their clause. "Section no: 5" is a number.
@@ -124,7 +135,9 @@ NO = re.compile(
     r"(?:show|demonstrate|reveal|identify|detect|find|see|visuali[sz]e|confirm|reproduce|depict|display)|"
     r"not (?:show|have|contain|demonstrate|reveal|include|exhibit|suggest|indicate|support|favou?r|represent|"
     r"identify|detect|depict|see|find|display|disclose)|"
-    r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r) of)|"
+    r"not (?:\w+ ){0,2}(?:(?:consistent|compatible|in keeping) with|(?:suggestive|indicative|in favou?r|diagnostic|"
+    r"typical|characteristic|representative|suspicious|worrisome|concerning|convincing) (?:of|for))|"
+    rf"{AGAINST}|"
     r"(?:not |un)(?:accompanied by|associated with)|"
     rf"(?P<thought>despite(?! (?:(?:the|an?) )?(?:[\w-]+ )?{DEVICE})"
     r"(?: (?:the )?(?:absence|lack|resolution|removal) of)?|if(?! any\b| [\w ]{1,30}persist)|"
@@ -226,10 +239,11 @@ NOT_A_NEGATION = re.compile(
     rf"|nor {QUALITY}{CHANGE}"
     r"|(?:not|never) fail(?:s|ed)? to"
     rf"|neither {CHANGE} nor {CHANGE}"
-    r"|(?:improvement|worsening|resolution|progression|regression|growth|clearing)(?: (?:of|in) [^,]*?)? "
-    r"(?:is|was) not"
+    r"|(?:improvement|worsening|resolution|progression|regression|growth|clearing|clearance|resorption|disappearance)"
+    r"(?: (?:of|in) [^,]*?)? (?:is|was|has been|remains) (?:not|(?:still |only |\w+ly )?(?:incomplete|partial))"
     r"|(?:no|not) (?:more|less|fewer) than"
     r"|lack of (?:\w+ )?(?:contrast|material)"
+    rf"|(?:no|not|nothing|neither|without) (?:\w+ ){{0,2}}{AGAINST}"
     r"|not (?:\w+ )?distinguished from|cannot be distinguished"
     rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
     r"|(?:difficult|hard|impossible|unable|not (?:possible|able|sufficient)) to (?:\w+ly )?(?:exclude|rule out)"
@@ -258,6 +272,33 @@ EXCEPTION = re.compile(
     r"(?! (?:this|these|that|those|the above))"
 )
 EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|thorax|rest)|no|there (?:is|are)) ")
+# "No cavitation in the nodule" and "no evidence of growth of the nodule" state the nodule: what is denied ends at `of`
+# or `in`. Lymph nodes, septa and the heart are no findings: "no enlargement of the heart" states nothing.
+LINK = re.compile(r" (of|in|within|inside|for) ")
+# Nouns whose "of" leads on to what is denied: "no sign of", "no area of", "no development of", "no placement of".
+LEADS_ON = re.compile(
+    r"\b(?:none|any|either|neither|one|all|both|suspicious|concerning|worrisome|suggestive|indicative|diagnostic|"
+    r"evidence|signs?|indications?|indicators?|suggestions?|suspicions?|hints?|findings?|features?|stigmata|"
+    r"possibility|probability|likelihood|chance|risk|concern|proof|question|diagnosis|criteria|symptoms?|history|"
+    r"pictures?|images?|appearances?|patterns?|areas?|focus|foci|zones?|patch(?:es)?|regions?|sites?|spots?|groups?|"
+    r"clusters?|numbers?|amounts?|volumes?|quantit(?:y|ies)|degrees?|traces?|kinds?|types?|forms?|sorts?|cases?|"
+    r"components?|rims?|layers?|pockets?|collections?|(?:re-?)?accumulations?|retention|development|formation|"
+    r"(?:re)?occurrence|recurrence|emergence|onset|presence|existence|relapse|manifestations?|visuali[sz]ation|"
+    r"detection|placement|insertion|implantation|"
+    r"\w*nodules?|nodes?|lesions?|mass(?:es)?|\w*opacit(?:y|ies)|densit(?:y|ies)|infiltrat\w+|attenuation)$"
+)
+FINDING = re.compile(
+    r"\b(?:(?:micro)?nodul|effusion|(?:pleural|pericardial) (?:fluid|liquid)|consolidat|emphysem|bull(?:a|ous)|bleb|"
+    r"atelec|collapse|bronchi\w{0,3}ecta|lymphaden|adenopath|laps?\b|opaci[tf]|ground[- ]?glass|ggos?\b|fibro(?:s|t)|"
+    r"scar|sequel|mosaic|(?:hiat\w*|sliding) herni|cardiomegal|septal thick|peribronchial thick|calcified|"
+    rf"(?:coronary|aortic|arterial|wall) calcif|(?:hydro|hemo|haemo)(?:thorax|pericard)|empyema|{DEVICE})"
+)
+LIST = re.compile(r",| (?:and|or) ")
+PHRASE_END = re.compile(
+    r",| (?:and|or|nor|but|with|without|which|that|is|are|was|were|has|have|had|as|to|than|except|like|suggest\w+|"
+    r"despite|after|following|before|during|since|due|because|when|where|if|while|beside|"
+    r"consistent|compatible|in (?:the )?(?:form|favou?r|terms|sense|nature|shape|keeping|line|style)) "
+)
 
 
 def denies(piece: str) -> bool:
@@ -323,13 +364,30 @@ def outside(place: int, spans: list[tuple[int, int]]) -> bool:
     return not any(start <= place < end for start, end in spans)
 
 
-def forward_reach(mark: re.Match, clause: str, devices: list[int]) -> tuple[int, int]:
-    """The span that a negation of `NO` reaches over. `devices`: where `BESIDE_DEVICE` begins, in order."""
+def forward_reach(mark: re.Match, clause: str, devices: list[int], link: int | None) -> tuple[int, int]:
+    """
+    The span that a negation of `NO` reaches over. `devices`: where `BESIDE_DEVICE` begins, in order. `link`: what
+    `link_to_finding` says of the negation.
+    """
     if mark["thought"] and (end := THOUGHT_END.search(clause, mark.end())):
         return mark.start(), end.start()
+    if link:
+        return mark.start(), link
     if later := devices[bisect_left(devices, mark.end()) :]:
         return mark.start(), later[0]
     return mark.start("over") if mark["over"] else mark.start(), len(clause)
+
+
+def link_to_finding(clause: str, start: int) -> int | None:
+    """Where `of` or `in` leads from what is denied from `start` on to a finding that is there, if this is so."""
+    phrase = PHRASE_END.split(clause[start : start + 150], maxsplit=1)[0]
+    name = 0
+    for link in LINK.finditer(phrase):
+        if link[1] in ("of", "for") and LEADS_ON.search(phrase, name, link.start()):
+            name = link.end()
+        else:
+            return start + link.start() if link.start() > name and FINDING.search(phrase, link.end()) else None
+    return None
 
 
 def negated_spans(clause: str) -> list[tuple[int, int]]:
@@ -337,16 +395,21 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
     forward, word, whole = (list(pattern.finditer(clause)) for pattern in (NO, NOT, NOT_SEEN))
     if not (forward or word or whole):
         return []
-    known = [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
+    links = [None if mark["thought"] else link_to_finding(clause, mark.end()) for mark in forward]
+    # "No evidence of resolution of the nodule" denies twice.
+    known = [(mark.start() + 1, link) for mark, link in zip(forward, links, strict=True) if link]
+    known += [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
     devices = [mark.start() for mark in BESIDE_DEVICE.finditer(clause)] if forward else []
     # "Apart from a nodule, the lungs are normal": the exception ends at the comma.
     end = EXCEPTION_END.search(clause) if 0 in free else None
     first, last = end.start() + 1 if end else 0, len(clause)
+    # "Cavitation in the nodule was not seen" states the nodule, too.
+    about = link_to_finding(clause, first) if whole and not LIST.search(clause, 0, whole[0].start()) else None
     reaches = [
-        *((mark, *forward_reach(mark, clause, devices)) for mark in forward),
+        *((mark, *forward_reach(mark, clause, devices, link)) for mark, link in zip(forward, links, strict=True)),
         *((mark, *mark.span()) for mark in word),
-        *((mark, first, mark.end() if mark["before"] else last) for mark in whole),
+        *((mark, first, mark.end() if mark["before"] else about or last) for mark in whole),
     ]
     return [
         (start, min([end, *(place for place in free if place > start)]))
@@ -366,9 +429,9 @@ def surroundings(clause: str, mark: re.Match) -> str:
 # Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$`
 # is the end of a word.
 DENIALS = (
-    "absen aerat aspirat assess cannul case$ centesis clear deni deny despite devoid disappear discontinu drain "
-    "earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone h/o "
-    "hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
+    "absen aerat against aspirat assess cannul case$ centesis clear deni deny despite devoid disappear discontinu "
+    "drain earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone "
+    "h/o hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
     "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
     "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
     "vanish visuali w/o withdraw without zero repair score little -ve trace$"
@@ -398,9 +461,11 @@ def write_plainly(sentence: str) -> str:
         sentence = CROSS.sub(" (-) ", TICK.sub(" (+) ", sentence)).strip()
     if "+" in sentence or "-" in sentence:
         sentence = SIGN_OF_LIST.sub(lambda sign: "positive for" if sign[1] == "+" else "negative for", sentence)
-        sentence = SLASH.sub(", ", BRACKETS.sub(r" (\1)", sentence))
+        sentence = BRACKETS.sub(r" (\1)", sentence)
         if sentence.startswith("+") or (sentence.startswith("-") and " +" in sentence):
             sentence = SIGN_OF_ITEM.sub(r"(\1) ", sentence)
+    if "/" in sentence or "|" in sentence:
+        sentence = SLASH.sub(", ", sentence)
     if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":=(+–—?") or " -" in sentence:
         sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
     if sentence.lstrip().startswith(("(-)", "(+)")):
@@ -415,7 +480,7 @@ def write_plainly(sentence: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
-    words = sentence.lower().split()
+    words = sentence.translate(FULL_WIDTH).lower().split()
     hinted = frozenset().union(*map(hinted_by, words))
     labels = hinted - {DENIAL}
     if not labels:

@@ -77,7 +77,8 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"\b(?:coils?|(?:endo)?grafts?|drains?(?! (?:in)?to\b| the\b| directly| secretion| normally| freely)|"
             r"clips?|screws?|wires?|sutures?|stapler?s?|"
             r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?|"
-            r"leads? (?:fracture|migration|displacement|disloca\w+|dislodg\w+|perforation|tips?))\b"
+            r"leads? (?:fracture|migration|displacement|disloca\w+|dislodg\w+|perforation|tips?|"
+            r"remains?|persists?|is|are|in (?:place|situ)))\b|\b(?:abandoned|retained|residual|remaining) leads?\b"
         ),
         Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
         # "Implant" alone is not enough: a tumour has implants on the peritoneum.
@@ -117,6 +118,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
             also=CORONARY,
         ),
         Term(r"\bcac\b"),
+        Term(r"\b(?:one|two|three|four|single|double|triple|multi|[1-4])[- ]?vessel\b", also=r"calcif|calcium|athero"),
     ),
     "Hiatal hernia": (
         Term(r"hiat\w* herni|sliding"),
@@ -214,7 +216,7 @@ STEMS: dict[str, str] = {
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
     "Pericardial effusion": "pericard tamponade",
-    "Coronary artery wall calcification": "coronar cac lad lcx rca lmca circumflex descending",
+    "Coronary artery wall calcification": "coronar cac lad lcx rca lmca circumflex descending vessel",
     "Hiatal hernia": "herni sliding",
     "Lymphadenopathy": "lymph lap adenopath adenomegal node",
     "Emphysema": "emphys bull bleb",
