@@ -197,7 +197,8 @@ def letters_of(text: str) -> str:
 
 def _fingerprints(letters: str, key: bytes) -> set[int]:
     """The fingerprints of a text, from its letters. A text with fewer than `STRETCH` letters has none."""
-    parts = range(0, max(len(letters) - STRETCH + 1, 0), AT_ONCE)
+    windows = len(letters) - STRETCH - WINDOW + 2
+    parts = range(0, max(windows, 1), AT_ONCE)
     # The parts overlap, so that each window is in one of them.
     found = [_smallest(letters[start : start + AT_ONCE + STRETCH + WINDOW - 2]) for start in parts]
     return set(_keyed(np.concatenate([_NONE, *found]), key))

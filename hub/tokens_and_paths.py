@@ -24,9 +24,10 @@ HOME = re.compile(
     r"|(?:\$\{?HOME\}?|%(?:USERPROFILE|APPDATA|HOMEPATH)%)[/\\]+[\w.-]+",
     re.IGNORECASE,
 )
-# A drive and a share of Windows. Templates have escapes that look like these.
+# A drive and a share of Windows. Templates have escapes that look like these, and formulas `f:\mathbb`.
 WINDOWS = re.compile(
-    r"(?<![A-Za-z])[A-Za-z]:(?:\\+|/)[\w.$~-]+(?:[\\/]+[\w.$~-]+)*|(?<![\\\w])\\\\+[\w.$-]+\\+[\w.$-]+"
+    r"(?<![A-Za-z])(?:[A-Z]:\\+|[A-Za-z]:/|[a-z]:\\+[\w.$~-]+[\\/]+)[\w.$~-]+"
+    r"|(?<![\\\w])\\\\+[\w.$-]+\\+[\w.$-]+"
 )
 # Any local path. Only settings are searched for it, because a text may have slashes of its own.
 LOCAL_PATH = re.compile(r"(?<![\w./])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")

@@ -275,7 +275,7 @@ def keep_records(trainer, parser: RecipeParser, model_args, indexes: dict) -> No
         options["model_revision"] = model_args.model_revision
         base = f"{model_args.model_name_or_path}@{model_args.model_revision}"
     trainer.add_callback(WriteRunRecord("ct-rate-pairs train", options, parser.given, base))
-    if trainer.is_world_process_zero():
+    if "report" in indexes and trainer.is_world_process_zero():
         keep_references(trainer.args.output_dir, rows[0])
 
 
