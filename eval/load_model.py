@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError, RevisionResolutionError
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
@@ -20,7 +21,10 @@ from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_
 from ct_rate_pairs.trainer.row_settings import ADAPTER, FILE
 
 
+logger = logging.getLogger(__name__)
+
 CONFIGS = (ADAPTER, "config.json")
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 # Files of a model that decide what it writes, as patterns.
 DECIDING = (
     "*.safetensors",
@@ -86,9 +90,29 @@ def load_model(
         base_commit = base_commit or base_commit_of(name_or_path, revision)
         where = {"revision": base_commit, "adapter_kwargs": {"revision": revision}}
     model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, trust_remote_code=False, **where)
-    processor = AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    processor = load_processor(name_or_path, revision, base_commit)
     collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
     return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)
+
+
+def load_processor(name_or_path: str, revision: str | None = None, base_commit: str | None = None) -> ProcessorMixin:
+    """
+    Loads the processor of a model. An adapter that comes without one has that of its base model, and a warning tells
+    so.
+
+    Args:
+        name_or_path (`str`), revision (`str`, *optional*), base_commit (`str`, *optional*):
+            The model, as for [`load_model`].
+
+    Raises:
+        `OSError`: if there is no such model.
+    """
+    adapter = find_file(name_or_path, ADAPTER, revision)
+    if adapter and not any(find_file(name_or_path, file, revision) for file in PROCESSORS):
+        base = base_of(adapter, name_or_path)
+        logger.warning("%s has no processor: that of its base model %s is taken.", name_or_path, base)
+        name_or_path, revision = base, base_commit or base_commit_of(name_or_path, revision)
+    return AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
 
 
 def check_model(

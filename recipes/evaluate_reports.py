@@ -289,7 +289,9 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     state.wait_for_everyone()
     state.destroy_process_group()  # only the main process continues
     if state.is_main_process:
-        with_negatives = load_dataset("ct_rate_pairs", seed=args.seed, split=args.split, **options)
+        negative = options["negative"] if args.looking_scans else "none"
+        of_split = {"seed": args.seed, "split": args.split}
+        with_negatives = load_dataset("ct_rate_pairs", **of_split, **options | {"negative": negative})
         scans = first_rows(with_negatives, args.max_eval_samples)
         path, seen = out / "predictions.jsonl", {"looking_scans": args.looking_scans, "seed": args.seed}
         seen |= {"cut": read_cut(path), "lines": read_lines(path)}

@@ -165,9 +165,10 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
 
 def load_model(model_args, texts: list[str], seed: int) -> tuple:
     """The model and processor of `--model_name_or_path`; `"tiny"` is untrained, with a vocabulary from `texts`."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
     from trl import get_quantization_config
 
+    from ct_rate_pairs.eval.load_model import load_processor
     from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
     from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -190,9 +191,7 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
     if before:
         setattr(model.config, KEY, before.content())
-    return model, AutoProcessor.from_pretrained(
-        model_args.model_name_or_path, revision=commit, trust_remote_code=False
-    )
+    return model, load_processor(model_args.model_name_or_path, commit)
 
 
 def commit_of_start(model_args) -> str | None:

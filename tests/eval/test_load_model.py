@@ -87,6 +87,17 @@ def test_an_adapter_is_loaded_onto_its_base(base, tmp_path):
     assert write(loaded, collator) == expected != plain
 
 
+def test_an_adapter_without_a_processor_has_that_of_its_base_and_this_is_told(base, tmp_path, caplog):
+    model, processor, folder = base
+    expected = save_adapter(model, processor, str(folder), tmp_path / "adapter")
+    for file in (tmp_path / "adapter").iterdir():
+        if not file.name.startswith("adapter_"):
+            file.unlink()
+    loaded, collator = load_model(str(tmp_path / "adapter"))
+    assert write(loaded, collator) == expected
+    assert f"adapter has no processor: that of its base model {folder} is taken" in caplog.text
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     hub = WritableHub()
