@@ -5,6 +5,7 @@ A command parses its options before it imports anything heavy, so `--help` and a
 """
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -31,6 +32,14 @@ DEBUG_OF_TRAINER = ("underflow_overflow", "tpu_metrics_debug")
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 NUMBERS = re.compile(rf"[\s(\[]*{NUMBER.pattern}(?:[\s,;()\[\]]+{NUMBER.pattern})*[\s)\],]*", re.IGNORECASE)
+
+
+class ShownRecord(logging.LogRecord):
+    """A log message, which may quote a file, a server or a model, without characters that command a terminal."""
+
+    def getMessage(self) -> str:
+        """The message with unseen characters as escapes."""
+        return for_terminal(super().getMessage())
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -184,6 +193,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     Runs a command and exits.
 
     An error that the user can correct prints only its message and gives exit code 2. `--debug` shows the traceback.
+    Neither this message nor any log message commands the terminal.
 
     Args:
         main (`Callable[[Sequence[str]], int | None]`):
@@ -196,6 +206,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     debug = [i for i, (word, value) in pairs if word == "--debug" and not value.startswith(DEBUG_OF_TRAINER)]
     for place in reversed(debug):
         del argv[place]
+    logging.setLogRecordFactory(ShownRecord)
     try:
         code = main(argv)
     except MENDABLE as error:

@@ -65,7 +65,7 @@ def _draw_strip(figure: Figure, top: float, height: float, images: list, title: 
     width, whole = height * pixels.shape[1] / pixels.shape[0], figure.get_figheight()
     axes = figure.add_axes((GAP / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, aspect="auto")
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
     axes.axis("off")
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.recipes.arguments import RecipeParser, ScanArguments, ScoringArguments
+from ct_rate_pairs.shown_text import for_terminal
 
 
 @dataclass
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
     for path in paths:
         tell_assumed(str(path), row_settings_of(path) | args.dataset_options(), settings=("target",))
     if changes := differences(*paths):
-        print(f"The runs also differ in how they were made: {'; '.join(changes)}")
+        print(for_terminal(f"The runs also differ in how they were made: {'; '.join(changes)}"))
     options = row_settings_of(paths[0]) | args.dataset_options() | {"negative": "none", "task": "report"}
     scans = load_dataset("ct_rate_pairs", split=args.split, **options)
     for path in paths:

@@ -1,6 +1,7 @@
 """`ct-rate-pairs`: one spelling of options, configs from anywhere, light help, and errors that are their message."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -323,6 +324,13 @@ def test_what_an_error_quotes_does_not_reach_the_terminal_raw(capsys):
     with pytest.raises(SystemExit):
         run(raising(ValueError("the series is called \x1b[2J\u202eevil\rnormal")), [])
     assert capsys.readouterr().err == "error: the series is called \\x1b[2J\\u202eevil\\rnormal\n"
+
+
+def test_what_a_log_message_quotes_does_not_reach_the_terminal_raw(caplog, monkeypatch):
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.getLogRecordFactory())  # put back afterwards
+    with pytest.raises(SystemExit):
+        run(lambda _: logging.getLogger("of.any.library").warning("%s is left out.\nThe end", "\x1b[2Jscan\u202e"), [])
+    assert caplog.messages == ["\\x1b[2Jscan\\u202e is left out.\nThe end"]
 
 
 def test_the_recipe_runs_bare_as_the_paper_s_heterogeneous_run():

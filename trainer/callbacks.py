@@ -95,7 +95,8 @@ class WriteReportSamples(TrainerCallback):
         if state.is_world_process_zero:
             path = Path(args.output_dir) / "samples" / f"step-{state.global_step:06d}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
-            shown = [scan | {"report": for_markdown(scan["report"])} for scan in scans[: self.num_samples]]
+            texts = ("reference", "report")
+            shown = [scan | {name: for_markdown(scan[name]) for name in texts} for scan in scans[: self.num_samples]]
             path.write_text("\n".join(SAMPLE.format(**scan) for scan in shown), encoding="utf-8")
             if warning := cut_warning(sum(scan["cut"] for scan in scans), len(scans), self.max_new_tokens):
                 logger.warning("Samples of step %d: %s", state.global_step, warning)

@@ -26,6 +26,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.shown_text import for_terminal
 
 from .row_settings import row_settings
 
@@ -79,7 +80,7 @@ class WriteRunRecord(TrainerCallback):
             return
         folder = Path(args.output_dir)
         if state.global_step and (changes := changed_options(self.options, folder)):
-            print(f"This run was begun with other options: {'; '.join(changes)}.", flush=True)
+            print(for_terminal(f"This run was begun with other options: {'; '.join(changes)}."), flush=True)
         write_run_config(self.command, self.options, self.given, folder)
         started = {"base": self.base, "optimizer": describe_optimizer(optimizer)}
         environment = describe_environment(args) | started

@@ -27,7 +27,10 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
     width, height = report.images[0].size
     heights = (WIDTH / COLUMNS * height / width + 0.5) * rows, 1.2 + 0.3 * len(stated)
     figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
-    figure.suptitle(f"{report.name}: slices and evidence. Not a medical device.", fontsize=11, parse_math=False)
+    title = f"{report.name}: slices and evidence. Not a medical device."
+    if any("BurnedInAnnotation" in warning for warning in report.told):
+        title += "\nThe slices hold text that may name the patient (BurnedInAnnotation)."
+    figure.suptitle(title, fontsize=11, parse_math=False)
     slices, below = figure.subfigures(2, height_ratios=heights)
     for number, axes in enumerate(slices.subplots(rows, COLUMNS, squeeze=False).flat, start=1):
         axes.set(xticks=[], yticks=[])

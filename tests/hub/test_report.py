@@ -391,6 +391,20 @@ def test_a_report_without_findings_and_without_confidence_is_written_too(reader_
 
 
 @pytest.mark.slow
+def test_a_scan_whose_pixels_hold_text_is_told_beside_its_pictures(reader_dir, tmp_path, monkeypatch):
+    folder = write(tmp_path / "DOE", slices(make_voxels(SHOWN), AFFINE, BurnedInAnnotation="YES"))
+    assert order(reader_dir, tmp_path / "out", folder) == 0
+    kept, told = (tmp_path / "out" / "report.json").read_text(), (tmp_path / "out" / "report.md").read_text()
+    (warning,) = json.loads(kept)["told"]
+    assert (
+        "BurnedInAnnotation is YES in" in warning and "> **Read with a warning.** series 1 of the scan: Burned" in told
+    )
+    monkeypatch.setitem(__import__("matplotlib").rcParams, "svg.fonttype", "none")
+    plot_sheet(load_reporter(reader_dir, device="cpu").report(folder), tmp_path / "sheet.svg")
+    assert "text that may name the patient" in (tmp_path / "sheet.svg").read_text()
+
+
+@pytest.mark.slow
 def test_what_a_model_writes_is_text_and_nothing_else_in_the_terminal_and_in_the_report(reader_dir, tmp_path, capfd):
     hostile = "There is \x1b[31ma ![x](https://evil.example/x.png) <b>nodule</b>\u202e on the left.\n## Findings\x9b2J"
     report = load_reporter(reader_dir, device="cpu").report(save_nifti(tmp_path / "a.nii.gz", (1, 0, 0)))

@@ -147,7 +147,16 @@ def tell_doubts(name: str, headers: list[Header]) -> None:
 
 
 def _tell_contradictions(name: str, headers: list[Header]) -> None:
-    """Tells elements that say something else than what is taken, or that should be equal in all slices."""
+    """
+    Tells elements that say something else than what is taken, or that should be equal in all slices; and pixels that
+    may name the patient.
+    """
+    if named := [h for h in headers if h["BurnedInAnnotation"].upper() == "YES"]:
+        tell(
+            "%s: BurnedInAnnotation is YES in %s: its pixels hold text that may name the patient. Look at the slices "
+            "before they leave this machine, also as a sheet, a montage or a model that was trained on them.",
+            *(name, _where(named, headers)),
+        )
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         values = sorted({h[keyword] for h in headers})
         if len(values) > 1:

@@ -45,6 +45,7 @@ _TEXTS = (
     "AcquisitionDate",
     "AcquisitionDateTime",
     "AcquisitionTime",
+    "BurnedInAnnotation",
     "ContentDate",
     "ContentTime",
     "ContrastBolusAgent",

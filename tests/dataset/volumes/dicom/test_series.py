@@ -225,6 +225,19 @@ def test_what_agrees_with_the_slices_is_not_told(tmp_path, caplog, attributes):
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("as_one", [False, True], ids=["series", "Enhanced CT"])
+@pytest.mark.parametrize(("value", "is_told"), [("YES", True), ("yes ", True), ("NO", False), (None, False)])
+def test_text_in_the_pixels_is_told(tmp_path, caplog, as_one, value, is_told):
+    datasets = series()
+    if as_one:
+        datasets = [enhanced(datasets)]
+    if value:
+        datasets[0].BurnedInAnnotation = value
+    read(write(tmp_path, datasets))
+    told = "BurnedInAnnotation is YES in 12 of its 12 slices" if as_one else "BurnedInAnnotation is YES in 1 of its 12"
+    assert any(told in message for message in caplog.messages) == is_told == bool(caplog.messages)
+
+
 def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):
     assert_refused(
         write(tmp_path, series(BitsStored=12, HighBit=15)), "HighBit is 15, but BitsStored 12, in 12 of its"
