@@ -20,6 +20,7 @@ _OFFICIAL = {"train": ("train", "train"), "test": ("valid", "validation")}
 _GEOMETRY = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")  # of the original files
 _DIRECTION = ("ImageOrientationPatient", "PatientPosition")  # of the original files, where the table has them
 _ON_THE_BACK = ("HFS", "FFS")  # PatientPosition of patients whose axes are those of nearly all scans
+_LONGEST_NUMBERS = 300  # letters of a cell; six cosines of 17 digits have about 130
 # Columns of the table of scans that only the original files have: arguments of `read_volume`.
 FROM_TABLE = ("rescale", "spacing", "orientation")
 
@@ -214,10 +215,10 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
         counts = [len(cell) for cell in cells]
         if counts != [1, 1, 2, 1] or not np.isfinite(values).all() or not values[0] or min(values[2:]) <= 0:
             raise TableError(
-                f"{file}, row of {name}: RescaleSlope={slope!r}, RescaleIntercept={intercept!r}, XYSpacing="
-                f"{in_plane!r}, ZSpacing={through!r}. Each must be a number, XYSpacing a pair such as "
-                "'[0.75, 0.75]', and a slope is not 0 and a spacing above 0. Correct the row, or use files='fixed', "
-                "which does not need these columns."
+                f"{file}, row of {name}: RescaleSlope={_shown(slope)}, RescaleIntercept={_shown(intercept)}, "
+                f"XYSpacing={_shown(in_plane)}, ZSpacing={_shown(through)}. Each must be a number, XYSpacing a pair "
+                "such as '[0.75, 0.75]', and a slope is not 0 and a spacing above 0. Correct the row, or use "
+                "files='fixed', which does not need these columns."
             )
         rescale.append(values[:2])
         spacing.append(values[2:])
@@ -229,10 +230,10 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
         values = _numbers(cosines)
         if not _are_directions(values):
             raise TableError(
-                f"{file}, row of {name}: ImageOrientationPatient={cosines!r} with PatientPosition={position!r} does "
-                "not say where the axes of the volume point. It must be the cosines of two directions at a right "
-                "angle, such as '[1, 0, 0, 0, 1, 0]'. Correct the row, or use files='fixed', which does not need "
-                "this column."
+                f"{file}, row of {name}: ImageOrientationPatient={_shown(cosines)} with "
+                f"PatientPosition={_shown(position)} does not say where the axes of the volume point. It must be the "
+                "cosines of two directions at a right angle, such as '[1, 0, 0, 0, 1, 0]'. Correct the row, or use "
+                "files='fixed', which does not need this column."
             )
         orientation.append(values)
     if untold:
@@ -246,10 +247,19 @@ def _geometry(metadata: pd.DataFrame, file: Path) -> dict[str, list]:
 @lru_cache(maxsize=10_000)  # most cells of a column are alike
 def _numbers(cell: float | str) -> tuple[float, ...]:
     """The number or the numbers in a cell, such as `0.75` or `[0.75, 0.75]`; none if it holds anything else."""
-    try:
-        return tuple(map(float, np.ravel(ast.literal_eval(str(cell)))))
-    except (TypeError, ValueError, SyntaxError):
+    text = str(cell)
+    if len(text) > _LONGEST_NUMBERS:  # a cell that goes deep would need too much of Python's stack
         return ()
+    try:
+        return tuple(map(float, np.ravel(ast.literal_eval(text))))
+    except (TypeError, ValueError, SyntaxError, OverflowError):
+        return ()
+
+
+def _shown(cell: object) -> str:
+    """A cell as an error names it: in quotes, and at most its beginning."""
+    text = repr(cell)
+    return text if len(text) <= _LONGEST_NUMBERS else f"{text[:_LONGEST_NUMBERS]}..."
 
 
 def _are_directions(cosines: tuple[float, ...]) -> bool:

@@ -110,13 +110,22 @@ def test_directions_that_are_none_are_refused(tmp_path, cosines):
         ("ZSpacing", ""),
         ("XYSpacing", 4),
         ("XYSpacing", "[4, 0]"),
+        ("XYSpacing", "-" * 10**5 + "1"),  # deeper than Python's parser goes
+        ("XYSpacing", "[" * 10**5),
+        ("RescaleIntercept", "1+" * 10**5 + "1j"),
+        ("RescaleIntercept", "1" + "0" * 310),
+        ("ZSpacing", "1" + "0" * 299 + "e99"),
+        ("ZSpacing", "9" * 309),
     ],
 )
 def test_numbers_that_no_scan_has_are_refused(tmp_path, column, value):
     others = {"ZSpacing": "[4, 8]"} if value == 4 else {}  # as many numbers in all
     root = original_tree(tmp_path, STORED[SUPINE], **{column: value, **others})
-    with pytest.raises(TableError, match=f"train_metadata.csv, row of train_1_a_1.*{column}=.*Correct the row"):
+    with pytest.raises(
+        TableError, match=f"train_metadata.csv, row of train_1_a_1.*{column}=.*Correct the row"
+    ) as told:
         rows(root, files="original")
+    assert len(str(told.value)) < 2000
 
 
 def test_a_voxel_size_without_a_matrix_is_compared_too(tmp_path, caplog, fixed):
