@@ -10,7 +10,7 @@ from bisect import bisect_left
 from functools import lru_cache
 
 from .labels import LABELS
-from .sentence_spans import split_sentences
+from .sentence_spans import REST_REMAINS, split_sentences
 from .terms import STEMS, TERMS
 
 
@@ -58,6 +58,15 @@ NOW = re.compile(
     r"(?: but| and| however| yet)? (?:there (?:is|are)(?: now)?|now there (?:is|are)|(?:is|are) now)"
     r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
 )
+# "Effusion was drained; a small amount remains", "resolved except for a small residual": nothing is denied.
+REST = re.compile(
+    rf"(?:[.;,] ?| (?=but|and|although|though)){REST_REMAINS}|"
+    r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|with the exception of) "
+    r"(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
+    r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b(?=$|[,.;]| (?:in|on|at|near|along)\b)"
+)
+REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|component|portion|trace|fluid)")
+REMAINS = "(remains)"
 GONE = "gone|resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(
     rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE}|(?:de|in)creased$)\b"
@@ -430,11 +439,11 @@ def surroundings(clause: str, mark: re.Match) -> str:
 # is the end of a word.
 DENIALS = (
     "absen aerat against aspirat assess cannul case$ centesis clear deni deny despite devoid disappear discontinu "
-    "drain earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ gone "
-    "h/o hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ nor$ normal "
-    "not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o rather regress "
-    "remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc unlikely unremark "
-    "vanish visuali w/o withdraw without zero repair score little -ve trace$"
+    "drain earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ "
+    "gone h/o hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ "
+    "nor$ normal not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o "
+    "rather regress remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc "
+    "unlikely unremark vanish visuali w/o withdraw without zero repair score little -ve trace$"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -472,6 +481,8 @@ def write_plainly(sentence: str) -> str:
         sentence = SIGN_FIRST.sub(r"\2 \1", sentence)
     if " unlike " in sentence or "contrast to" in sentence:
         sentence = CONTRAST.sub(r"no \1\2, but there is \1 in ", sentence)
+    if REST_WORD.search(sentence):
+        sentence = REST.sub(f" {REMAINS}", sentence)
     if " now" in sentence:
         sentence = NOW.sub(r"now \1", sentence)
     return sentence
@@ -501,7 +512,7 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
             if index in stated or not (marks := list(pattern.finditer(clause))):
                 continue
             if spans is None:
-                spans = negated_spans(clause) if may_deny else []
+                spans = negated_spans(clause) if may_deny and REMAINS not in clause else []
             # A group in a pattern marks the finding itself, if the pattern begins with the organ.
             marks = [mark for mark in marks if outside(mark.start(mark.lastindex or 0), spans)]
             if not marks or (also and not any(outside(mark.start(), spans) for mark in also.finditer(clause))):
