@@ -8,12 +8,13 @@ import pytest
 from datasets import load_dataset
 from helpers.command import call
 from helpers.loopback_endpoint import LoopbackEndpoint, error
-from helpers.tree import write_tree
+from helpers.tree import SPACING, write_tree
 
 from ct_rate_pairs.eval.load_model import is_model_folder
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
 from ct_rate_pairs.eval.predictions.store import write_challenge_file
 from ct_rate_pairs.recipes import compare_runs, evaluate_reports
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 def write_reports(path, tree, number=12, target=None):
@@ -252,3 +253,17 @@ def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, capl
     provenance_path(second).unlink()
     compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
     assert caplog.text.count("Assumed: target=findings+impression.") == 2
+
+
+def test_no_negative_is_read_where_looking_is_not_measured(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    labels = tree / "dataset" / "multi_abnormality_labels" / "valid_predicted_labels.csv"
+    pd.read_csv(labels)[:1].to_csv(labels, index=False)  # one patient: no volume could be its negative
+    model, processor = make_tiny_qwen(["Finding 0."], hidden_size=32, num_layers=1, vision_depth=1)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    options = {"data_dir": tree, "output_dir": tmp_path / "out", "looking_scans": 0, "max_new_tokens": 2}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    words += ["--spacing", *map(str, SPACING), "--num_slices", "2"]
+    evaluate_reports.main(["--model_name_or_path", str(tmp_path / "model"), *words])
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["model"]["labeler"] == "rules"
