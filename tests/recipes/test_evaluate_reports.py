@@ -257,8 +257,8 @@ def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, capl
 
 def test_no_negative_is_read_where_looking_is_not_measured(tmp_path):
     tree = write_tree(tmp_path / "tree")
-    labels = tree / "dataset" / "multi_abnormality_labels" / "valid_predicted_labels.csv"
-    pd.read_csv(labels)[:1].to_csv(labels, index=False)  # one patient: no volume could be its negative
+    left_out = tree / "dataset" / "metadata" / "no_chest_valid.txt"
+    left_out.write_text("\n".join(f"valid_{i}_a_1.nii.gz" for i in range(2, 13)))  # no volume could be a negative
     model, processor = make_tiny_qwen(["Finding 0."], hidden_size=32, num_layers=1, vision_depth=1)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
