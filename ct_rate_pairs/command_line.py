@@ -19,6 +19,7 @@ from typing import NoReturn, get_args
 import yaml
 
 from .near_names import no_such
+from .processes import end_with_launcher, sigterm_as_exit
 from .shown_text import for_terminal
 
 
@@ -207,8 +208,10 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     for place in reversed(debug):
         del argv[place]
     logging.setLogRecordFactory(ShownRecord)
+    end_with_launcher()
     try:
-        code = main(argv)
+        with sigterm_as_exit():
+            code = main(argv)
     except MENDABLE as error:
         if debug:
             raise

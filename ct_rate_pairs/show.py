@@ -38,12 +38,14 @@ def main(argv: Sequence[str]) -> None:
 
     from .example_sheet import draw_sheet
     from .readers import reader_of
+    from .whole_files import whole_file
 
     dataset = load_dataset("ct_rate_pairs", **volume_options(args), **args)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     rows = [dataset[int(i)] for i in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows, reader_of(dataset)).savefig(out, dpi=110)
+    with whole_file(out) as part:
+        draw_sheet(rows, reader_of(dataset)).savefig(part, format="png", dpi=110)
     print(f"{out}: {len(rows)} examples of {len(dataset)}")
 
 

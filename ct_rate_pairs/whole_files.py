@@ -2,37 +2,62 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: str | Path, content: str) -> None:
+def write_whole(path: str | Path, content: str | bytes) -> None:
     """
-    Writes a text file in UTF-8, in one step and durably. What stood there before stays until the new text is on the
-    disk.
+    Writes a file in one step and durably. What stood there before stays until the new content is on the disk.
 
     Args:
         path (`str` or `Path`):
             The file. Its folder must exist.
-        content (`str`):
-            The text.
+        content (`str` or `bytes`):
+            The content. A text is written in UTF-8.
 
     Raises:
         `OSError`: if the file cannot be written. Nothing is left of the attempt.
     """
+    with whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """
+    Like [`write_whole`], for what writes its file itself.
+
+    Args:
+        path (`str` or `Path`):
+            The file. Its folder must exist.
+
+    Yields:
+        `Path`: a temporary file in the same folder, to write to. It becomes `path` if no error is raised. A kill
+            leaves it there: its name begins with a dot, ends with `.part`, and is removed by the next process that
+            takes the folder (see [`~ct_rate_pairs.folder_lock.folder_lock`]).
+
+    Example:
+
+    ```python
+    with whole_file("figure.png") as part:
+        figure.savefig(part, format="png")
+    ```
+    """
     path = Path(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(descriptor)
     part = Path(name)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
         part.chmod(0o666 & ~_umask())  # `mkstemp` lets only the user read
+        sync_file(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _umask() -> int:
@@ -41,7 +66,13 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Waits until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
     """Waits until the name of a new file is on the disk, too. Windows cannot open folders, and needs it not."""
     if os.name == "nt":
         return

@@ -28,6 +28,7 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer.generation import evaluating
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+from ct_rate_pairs.whole_files import write_whole
 
 from .generate import batched
 from .rows import references_of, without_slices
@@ -222,9 +223,9 @@ def evaluate_matcher(
         "scans": fingerprint(scans),
     }
     out = Path(out)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     tables = [format_markdown(choice_table(side_by_side(own, beside or {}))) for own in matching.values()]
-    (out / "table.md").write_text("\n".join([*tables, format_retrieval(results)]))
+    write_whole(out / "table.md", "\n".join([*tables, format_retrieval(results)]))
     print("", (out / "table.md").read_text(), f"written to {out}", sep="\n")
     return results
 

@@ -1,6 +1,7 @@
 """Writes tables as Markdown, as CSV and for the terminal: their cells, and the lines below a table."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +24,14 @@ def format_markdown(lines: Sequence[Sequence[str]], text_columns: int = 1) -> st
 
 def write_markdown(lines: Sequence[Sequence[str]], path: str | Path) -> None:
     """Writes a table as Markdown."""
-    Path(path).write_text(format_markdown(lines))
+    write_whole(path, format_markdown(lines))
 
 
 def write_csv(lines: Sequence[Sequence], path: str | Path) -> None:
     """Writes a table as CSV."""
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(lines)
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    write_whole(path, text.getvalue())
 
 
 def write_table(results: Mapping[str, Mapping], lines: Sequence[Sequence[str]], out: Path) -> None:

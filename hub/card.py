@@ -18,6 +18,7 @@ from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import checked_settings
 from ct_rate_pairs.trainer.run_record import ENVIRONMENT
 from ct_rate_pairs.volumes.windows import windows_of
+from ct_rate_pairs.whole_files import write_whole
 
 from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
 from .card_cohorts import PHANTOM, REAL
@@ -241,12 +242,12 @@ def write_model_card(
         **{key: cohort[key] for key in ("cohort", "warning", "limits", "label_source", "data_text", "data_access")},
     )
     card = ModelCard(text)
-    card.save(run_dir / "README.md")
+    write_whole(run_dir / "README.md", str(card))
     settings = json.dumps(training_settings(config, environment), indent=2)
-    (run_dir / "training_config.json").write_text(settings + "\n")
+    write_whole(run_dir / "training_config.json", settings + "\n")
     if not phantom:  # the Hub's format needs a dataset on the Hub
         notes = f"labeler {scores['labeler']}, recipe {scores['recipe']}, {num_test} scans"
         entries = [EvalResultEntry(CT_RATE, key, value, notes=notes) for key, value in measured.items()]
         (run_dir / ".eval_results").mkdir(exist_ok=True)
-        (run_dir / ".eval_results" / "ct_rate.yaml").write_text(yaml_dump(eval_result_entries_to_yaml(entries)))
+        write_whole(run_dir / ".eval_results" / "ct_rate.yaml", yaml_dump(eval_result_entries_to_yaml(entries)))
     return run_dir / "README.md"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 
 from .notice import NOTICE
@@ -83,18 +84,19 @@ def main(argv: Sequence[str]) -> int:
     if batch and args.name is not None:
         parser.error("--name is for a single scan: those of a batch are numbered.")
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens}
-    reporter = load_reporter(args.model_name_or_path, args.model_revision, args.device, args.dtype)
-    if batch:
-        failures = report_batch(reporter, scans, args.output_dir, **options)
-        print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
-        return 1 if failures else 0
-    name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
-    streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    try:
-        report = reporter.report(scans[0], name=name, streamer=streamer, **options)
-        save(report, args.output_dir, report_key(scans[0], **options))
-    except VolumeError as error:
-        raise VolumeError(for_command_line(error)) from None
+    with folder_lock(args.output_dir, parser.prog):
+        reporter = load_reporter(args.model_name_or_path, args.model_revision, args.device, args.dtype)
+        if batch:
+            failures = report_batch(reporter, scans, args.output_dir, **options)
+            print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
+            return 1 if failures else 0
+        name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
+        streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        try:
+            report = reporter.report(scans[0], name=name, streamer=streamer, **options)
+            save(report, args.output_dir, report_key(scans[0], **options))
+        except VolumeError as error:
+            raise VolumeError(for_command_line(error)) from None
     print(f"\n{NOTICE}\nWritten: {args.output_dir}/report.md, report.json, sheet.png")
     return 0
 

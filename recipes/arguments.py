@@ -144,14 +144,14 @@ class RecipeParser(CommandParser, TrlParser):
         Raises:
             `ValueError`: if the folder holds the run of the config, with a model or checkpoints.
         """
-        from ct_rate_pairs.trainer.run_record import RUN
+        from ct_rate_pairs.trainer.run_record import read_run
 
         out = Path(output_dir)
         trained = [path.name for name in ("*.safetensors", "checkpoint-*") for path in sorted(out.glob(name))]
         if resume or not trained or self.config is None:
             return
         is_beside = self.config.resolve().parent == out.resolve()  # a study keeps it as config.yaml
-        if is_beside or ((out / RUN).is_file() and read_config(self.config) == read_config(out / RUN)):
+        if is_beside or read_config(self.config) == read_run(out):
             raise ValueError(
                 f"--output_dir {out}: this folder holds the run of {self.config}, and {trained[0]} would be "
                 "overwritten. Give another folder with --output_dir, or go on with --resume_from_checkpoint true."

@@ -17,6 +17,7 @@ import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.recipes.arguments import RecipeParser, ScanArguments, ScoringArguments
 from ct_rate_pairs.shown_text import for_terminal
+from ct_rate_pairs.whole_files import write_whole
 
 
 @dataclass
@@ -84,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
         content = {"first": args.first, "second": args.second, "n": len(shared), **scoring, "metrics": result}
         content["cut"] = dict(zip(("first", "second"), cut, strict=True))
         Path(args.output_file).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.output_file).write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(args.output_file, json.dumps(content, indent=2) + "\n")
 
 
 def format_comparison(result: dict[str, dict], ci: float) -> str:

@@ -27,6 +27,7 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset and the metrics)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
@@ -175,12 +176,13 @@ def main(argv: Sequence[str]) -> None:
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
     _, score["train_reports"], score["train_labels"] = references_of(index["train"])
-    if args.predictions:
-        measure_predictions(args, split, out, score)
-    elif args.served:
-        measure_endpoint(args, endpoint, split, out, score)
-    else:
-        measure_model(args, split, out, score, options)
+    with folder_lock(out, parser.prog):
+        if args.predictions:
+            measure_predictions(args, split, out, score)
+        elif args.served:
+            measure_endpoint(args, endpoint, split, out, score)
+        else:
+            measure_model(args, split, out, score, options)
 
 
 def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:

@@ -14,10 +14,12 @@ scan, less the loss given noise.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.recipes.arguments import ModelArguments, RecipeParser, SplitArguments, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 
@@ -54,12 +56,10 @@ def main(argv: Sequence[str]) -> None:
     if not args.model_name_or_path:
         raise ValueError("Give --model_name_or_path: a folder, or a name on the Hub.")
 
-    import torch
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.load_model import base_commit_of, commit_of, is_model_folder, load_model, version_of
+    from ct_rate_pairs.eval.load_model import base_commit_of, commit_of, is_model_folder
     from ct_rate_pairs.eval.metrics.bootstrap import check_level
-    from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.row_settings import options_to_show
 
@@ -74,16 +74,28 @@ def main(argv: Sequence[str]) -> None:
     dataset = load_dataset("ct_rate_pairs", **options)
     if args.split not in dataset:
         raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no scans or too few.")
-    rows = dataset[args.split]
-    config, folder = reader_of(rows).config, args.task
+    config, folder = reader_of(dataset[args.split]).config, args.task
     if args.task == "matching":  # results of other options go to other folders
         folder = f"matching-{config.options}-{config.difficulty}-{args.answers}"
     elif args.answers == "texts":
         folder = f"{args.task}-texts"
+    out = args.evaluation_folder(is_model_folder(name), folder)
+    with folder_lock(out, parser.prog):
+        measure(args, {"revision": revision, "base_commit": base_commit}, dataset, out)
+
+
+def measure(args: TaskEvaluationArguments, commits: dict, dataset, out: Path) -> None:
+    """Measures the model on the rows of a split."""
+    import torch
+
+    from ct_rate_pairs.eval.load_model import load_model, version_of
+    from ct_rate_pairs.eval.tasks import EVALUATIONS, TaskSettings
+
+    name = args.model_name_or_path
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     shown = {"chat_template_kwargs": args.template_kwargs()}
-    model, collator = load_model(name, revision, args.dtype, device, base_commit=base_commit, **shown)
-    version = version_of(name, revision, base_commit=base_commit)
+    model, collator = load_model(name, dtype=args.dtype, device=device, **commits, **shown)
+    version = version_of(name, **commits)
     made_with = {"model": version, "split": args.split, "seed": args.seed}
     if collator.chat_template_kwargs:
         made_with["chat_template_kwargs"] = collator.chat_template_kwargs
@@ -95,8 +107,7 @@ def main(argv: Sequence[str]) -> None:
         ci=args.ci,
         made_with=made_with,
     )
-    out = args.evaluation_folder(is_model_folder(name), folder)
-    EVALUATIONS[args.task](model, collator, rows, dataset["train"], out, settings)
+    EVALUATIONS[args.task](model, collator, dataset[args.split], dataset["train"], out, settings)
 
 
 if __name__ == "__main__":

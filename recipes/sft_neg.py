@@ -31,6 +31,7 @@ from pathlib import Path
 
 import ct_rate_pairs
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import OLD_NAMES, ChatArguments, DataArguments, RecipeParser, TaskArguments
 from ct_rate_pairs.tasks import TASKS
@@ -414,7 +415,12 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
+    with folder_lock(args.output_dir, parser.prog):
+        train(recipe_args, args, model_args, parser)
 
+
+def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) -> None:
+    """Trains, writes and measures reports or answers, and writes the card."""
     from transformers import AutoModelForImageTextToText
     from transformers.trainer_utils import HubStrategy
 

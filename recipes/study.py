@@ -12,25 +12,33 @@ are made from the folders of the runs; `--tables_only` makes them at any time.
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 
 import yaml
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.processes import ENDS_WITH
 from ct_rate_pairs.recipes.arguments import find_config
+from ct_rate_pairs.whole_files import write_whole
 
 
 RECIPES = Path(__file__).resolve().parent
 
 
-def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
-    """Trains and evaluates one run, unless it is finished, and writes its record. Waits for the run `first` before."""
+def train(run, study, out: Path, deadline: float, first: Future | None, stop: Event) -> None:
+    """
+    Trains and evaluates one run, unless it is finished, and writes its record. Waits for the run `first` before, and
+    stops the training if `stop` is set.
+    """
     from ct_rate_pairs.eval.study.plan import RUNS, run_folder
     from ct_rate_pairs.eval.study.results import is_finished, read_record
 
@@ -46,9 +54,11 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
     if time.monotonic() > deadline:
         print(f"{run.name}: not run, the study's hours are over", flush=True)
         return
+    with folder_lock(folder, "ct-rate-pairs study"):  # of a training that was started by hand
+        pass
     make_room(folder)
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(run.settings | run.own_paths(out), sort_keys=False))
+    write_whole(config, yaml.safe_dump(run.settings | run.own_paths(out), sort_keys=False))
     begun = {"commit": commit(), "started": datetime.now().astimezone().isoformat(timespec="seconds")}
     start = time.monotonic()
     log = folder / "log.txt"
@@ -58,11 +68,12 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
             stdout=stream,
             stderr=subprocess.STDOUT,
             # Runs share the cores, and more threads than cores only slow all of them down.
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", ENDS_WITH: str(os.getpid())},
         )
-        # `os.wait4` gives the peak memory of this child alone.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        usage = wait_for(process, stop)
+    if stop.is_set():
+        print(f"{run.name}: stopped", flush=True)
+        return
     record = {
         "state": "finished" if process.returncode == 0 else "failed",
         "minutes": (time.monotonic() - start) / 60,
@@ -80,9 +91,30 @@ def train(run, study, out: Path, deadline: float, first: Future | None) -> None:
         record["error"] = f"exit {process.returncode}: {lines[-1][:200]} (runs/{run.name}/log.txt)"
     if (folder / "run.yaml").is_file():  # which the training has written: all its options, and not just those given
         (folder / "run.yaml").replace(config)
-    (folder / "run.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
+    write_whole(folder / "run.yaml", yaml.safe_dump(record, sort_keys=False))
     told = record.get("error", f"{record['peak_gib']:.1f} GiB")
     print(f"{run.name}: {record['state']}, {record['minutes']:.1f} min, {told}", flush=True)
+
+
+def wait_for(process: subprocess.Popen, stop: Event):
+    """
+    Waits until a training ends, and returns its use of the machine. If `stop` is set, the training is stopped, and
+    killed if it does not end within 10 seconds.
+    """
+    signals = iter([signal.SIGTERM, signal.SIGKILL])
+    patience = 0.0
+    while True:
+        # `os.wait4` gives the peak memory of this child alone.
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return usage
+        if not stop.wait(0.2):
+            continue
+        if time.monotonic() > patience and (number := next(signals, None)):
+            os.kill(process.pid, number)  # `send_signal` would take the status of the child away
+            patience = time.monotonic() + 10
+        time.sleep(0.1)
 
 
 def make_room(folder: Path) -> None:
@@ -100,6 +132,22 @@ def keep_losses(folder: Path) -> None:
     (checkpoint,) = folder.glob("checkpoint-*")
     shutil.move(checkpoint / "trainer_state.json", folder / "trainer_state.json")
     shutil.rmtree(checkpoint)
+
+
+def train_all(study, out: Path, deadline: float, jobs: int) -> None:
+    """Trains all runs, `jobs` at a time. If the study is stopped, its trainings are stopped, too."""
+    stop, runs = Event(), {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for one in study.runs:
+            runs[one.name] = pool.submit(train, one, study, out, deadline, runs.get(one.first_run), stop)
+        try:
+            wait(runs.values())
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    for future in runs.values():
+        future.result()
 
 
 def commit() -> str:
@@ -136,15 +184,10 @@ def main(argv: Sequence[str]) -> None:
     study = read_study(config, args.only)
     out = (args.output_dir or Path("runs") / config.stem).resolve()
     if not args.tables_only:
-        prepare_cohorts(study, out)
         hours = next(hours for hours in (args.hours, study.hours, float("inf")) if hours is not None)
-        deadline = time.monotonic() + 3600 * hours
-        with ThreadPoolExecutor(args.jobs) as pool:
-            runs: dict[str, Future] = {}
-            for one in study.runs:
-                runs[one.name] = pool.submit(train, one, study, out, deadline, runs.get(one.first_run))
-        for future in runs.values():
-            future.result()
+        with folder_lock(out, parser.prog):
+            prepare_cohorts(study, out)
+            train_all(study, out, time.monotonic() + 3600 * hours, args.jobs)
     summary = summarise(study, out)
     write_tables(summary, out / "tables")
     plot_study(study, summary, out, out / "figures")

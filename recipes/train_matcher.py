@@ -22,6 +22,7 @@ from pathlib import Path
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Results
 from ct_rate_pairs.near_names import no_such
@@ -176,7 +177,12 @@ def main(argv: Sequence[str]) -> None:
     parser.refuse_idle(idle)
     parser.tell_idle(idle)
     parser.keep_run(args.output_dir, args.resume_from_checkpoint)
+    with folder_lock(args.output_dir, parser.prog):
+        train(recipe_args, args, parser)
 
+
+def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
+    """Trains and measures the matcher."""
     from ct_rate_pairs.eval.matcher import evaluate_matcher
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.readable_rows import ReadableRows

@@ -17,6 +17,7 @@ from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.shown_text import for_markdown
+from ct_rate_pairs.whole_files import write_whole
 
 from .generation import cut_warning, write_batch
 
@@ -97,7 +98,7 @@ class WriteReportSamples(TrainerCallback):
             path.parent.mkdir(parents=True, exist_ok=True)
             texts = ("reference", "report")
             shown = [scan | {name: for_markdown(scan[name]) for name in texts} for scan in scans[: self.num_samples]]
-            path.write_text("\n".join(SAMPLE.format(**scan) for scan in shown), encoding="utf-8")
+            write_whole(path, "\n".join(SAMPLE.format(**scan) for scan in shown))
             if warning := cut_warning(sum(scan["cut"] for scan in scans), len(scans), self.max_new_tokens):
                 logger.warning("Samples of step %d: %s", state.global_step, warning)
         scores = {"eval_cut_share": sum(scan["cut"] for scan in scans) / max(1, len(scans))}

@@ -31,7 +31,7 @@ from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.whole_files import write_whole
+from ct_rate_pairs.whole_files import whole_file, write_whole
 
 from .hub_files import base_of, find_file
 
@@ -167,15 +167,13 @@ def write_row_settings(settings: RowSettings | None, folder: str | Path) -> None
 
 def _add_metadata(weights: Path, added: Mapping[str, str]) -> None:
     """Adds metadata to a file of safetensors, sorted: safetensors writes them in another order in each process."""
-    part = weights.with_suffix(".part")
-    with weights.open("rb") as file, part.open("wb") as copy:
+    with whole_file(weights) as part, weights.open("rb") as file, part.open("wb") as copy:
         header = parse_json(file.read(int.from_bytes(file.read(8), "little")), weights)
         header["__metadata__"] = dict(sorted((header.get("__metadata__", {}) | added).items()))
         written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         written += b" " * (-len(written) % 8)  # the tensors begin at a multiple of 8 bytes
         copy.write(len(written).to_bytes(8, "little") + written)
         shutil.copyfileobj(file, copy)
-    part.replace(weights)
 
 
 def read_row_settings(name_or_path: str, revision: str | None = None) -> dict:

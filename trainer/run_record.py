@@ -7,6 +7,7 @@ commit of this package, and the machine. It holds no path and no token, so it ca
 
 import hashlib
 import json
+import logging
 import platform
 import shutil
 import subprocess
@@ -27,9 +28,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.shown_text import for_terminal
+from ct_rate_pairs.whole_files import write_whole
 
 from .row_settings import row_settings
 
+
+logger = logging.getLogger(__name__)
 
 RUN = "run.yaml"
 ENVIRONMENT = "environment.json"
@@ -84,7 +88,7 @@ class WriteRunRecord(TrainerCallback):
         write_run_config(self.command, self.options, self.given, folder)
         started = {"base": self.base, "optimizer": describe_optimizer(optimizer)}
         environment = describe_environment(args) | started
-        (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+        write_whole(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
 
 
 def options_in_effect(options: Mapping[str, Any], rows: Sequence[Dataset]) -> dict[str, Any]:
@@ -116,18 +120,30 @@ def write_run_config(command: str, options: Mapping[str, Any], given: Collection
     parts = [{name: value for name, value in kept.items() if (name in given) == wanted} for wanted in (True, False)]
     first, second = (yaml.safe_dump(part, sort_keys=False, allow_unicode=True) for part in parts)
     heading = HEADING.format(command=command, file=folder / RUN)
-    (folder / RUN).write_text(
-        heading + first + UNGIVEN.format(**versions() | {"version": version(PACKAGES[0])}) + second
-    )
+    ungiven = UNGIVEN.format(**versions() | {"version": version(PACKAGES[0])})
+    write_whole(folder / RUN, heading + first + ungiven + second)
 
 
 def changed_options(options: Mapping[str, Any], folder: Path) -> list[str]:
     """The options that differ from those in `run.yaml` of a folder, in words; empty without this file."""
-    path = folder / RUN
-    before = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    now = {name: plain(value) for name, value in options.items()}
+    before, now = read_run(folder), {name: plain(value) for name, value in options.items()}
     names = [name for name in before if name in now and name != "output_dir"]
     return [f"{name} {before[name]}, now {now[name]}" for name in names if before[name] != now[name]]
+
+
+def read_run(folder: Path) -> dict:
+    """The content of `run.yaml` in a folder; empty if there is none, and with a warning if it is empty or cut."""
+    path = folder / RUN
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = error
+    if not isinstance(content, dict):
+        logger.warning("%s is empty or cut, and says nothing about the run. It is written again.", path)
+        return {}
+    return content
 
 
 def plain(value: Any) -> Any:

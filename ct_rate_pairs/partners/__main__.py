@@ -51,6 +51,7 @@ All numbers are expected values for an epoch with one draw per volume. Nothing i
     from ct_rate_pairs.reports.labels import LABELS
     from ct_rate_pairs.sources import open_source
     from ct_rate_pairs.splits import read_tables
+    from ct_rate_pairs.whole_files import write_whole
 
     from .statistics import describe_partners, format_report
 
@@ -63,7 +64,7 @@ All numbers are expected values for an epoch with one draw per volume. Nothing i
     if args.output_file:
         args.output_file.parent.mkdir(parents=True, exist_ok=True)
         content = {"data_dir": args.data_dir, "split": args.split, **report}
-        args.output_file.write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(args.output_file, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

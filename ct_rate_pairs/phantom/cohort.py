@@ -1,7 +1,9 @@
 """Writes a phantom cohort with CT-RATE's layout: `.nii.gz` volumes in HU, and CT-RATE's tables."""
 
 import csv
+import io
 import json
+import logging
 import multiprocessing
 import os
 from functools import partial
@@ -13,17 +15,21 @@ import numpy as np
 from isal import igzip
 from tqdm import tqdm
 
-from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
 from ct_rate_pairs.json_schemas import PhantomArguments
+from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
-from ct_rate_pairs.whole_files import write_whole
+from ct_rate_pairs.whole_files import whole_file, write_whole
 
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
 from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report
 from .scan import Scan, stream
 
+
+logger = logging.getLogger(__name__)
 
 # File names of the two splits: prefix of the volumes, then reports, labels, metadata and excluded volumes. CT-RATE
 # says `valid` in some of them and `validation` in others.
@@ -112,8 +118,13 @@ def write_volume(path, volume, spacing):
     affine[:3, 3] = [spacing[0] * (volume.shape[0] - 1) / 2, spacing[1] * (volume.shape[1] - 1) / 2, 0]
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
-    with open(path, "wb") as file, igzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream_out:
-        image.to_file_map({"header": nib.FileHolder(fileobj=stream_out), "image": nib.FileHolder(fileobj=stream_out)})
+    with (
+        whole_file(path) as part,
+        part.open("wb") as file,
+        igzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream_out,
+    ):
+        holder = nib.FileHolder(fileobj=stream_out)
+        image.to_file_map({"header": holder, "image": holder})
 
 
 def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[list], list[list]]:
@@ -179,20 +190,23 @@ def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
 def _claim(out, arguments):
     """Write the marker of a phantom cohort, which holds its arguments. It also tells phantoms from patients."""
     marker = out / PHANTOM_MARKER
-    if marker.exists() and read_json(marker, PhantomArguments) != arguments:
+    try:
+        there = read_json(marker) if marker.exists() else arguments
+    except JSONFileError as error:  # all volumes and tables are written again
+        logger.warning("%s It is written again.", error)
+        there = arguments
+    if check_json(there, PhantomArguments, marker) != arguments:
         raise ValueError(
             f"{out} holds a phantom cohort of other arguments (see {marker}). Choose another folder, or remove it."
         )
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(marker, json.dumps(arguments))
 
 
 def _write_csv(path, columns, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_whole(path, text.getvalue())
 
 
 def write_cohort(
@@ -230,23 +244,29 @@ def write_cohort(
     Raises:
         `ValueError`: if `shape` times `spacing` cannot hold a thorax, if `scans` is not positive, or if `out` holds
             another cohort, whose volumes would be mixed with the new volumes.
+        [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into `out`.
     """
     if scans < 1:
         raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
     valid_scans = max(1, scans // 10) if valid_scans is None else valid_scans
     workers = os.cpu_count() if workers is None else workers
     check_field_of_view([count * size for count, size in zip(shape, spacing, strict=True)])
-    _claim(
-        Path(out),
-        {
-            "scans": scans,
-            "valid_scans": valid_scans,
-            "seed": seed,
-            "shape": list(shape),
-            "spacing": list(spacing),
-            "reconstructions": reconstructions,
-        },
-    )
+    arguments = {
+        "scans": scans,
+        "valid_scans": valid_scans,
+        "seed": seed,
+        "shape": list(shape),
+        "spacing": list(spacing),
+        "reconstructions": reconstructions,
+    }
+    with folder_lock(out, "ct-rate-pairs phantom"):
+        _claim(Path(out), arguments)
+        _write_scans(Path(out), arguments, workers)
+
+
+def _write_scans(out, arguments, workers):
+    """Write the volumes, and then the tables."""
+    scans, valid_scans, seed, shape, spacing, reconstructions = arguments.values()
     plans = plan_cohort(scans, seed, 0, reconstructions) + plan_cohort(valid_scans, seed, 1, reconstructions)
     write = partial(write_scan, out=out, seed=seed, shape=tuple(shape), spacing=tuple(spacing))
     progress = partial(tqdm, total=len(plans), desc="writing phantom scans", unit="scan")
@@ -254,14 +274,14 @@ def write_cohort(
         written = list(progress(map(write, plans)))
     else:
         # `spawn`, because a fork of a process with threads (of torch, for example) may hang.
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
             written = list(progress(pool.imap(write, plans, chunksize=CHUNK)))
 
-    root = Path(out) / "dataset"
+    root = out / "dataset"
     for split, (_, reports_csv, labels_csv, metadata_csv, no_chest) in enumerate(SPLITS):
         mine = [rows for plan, rows in zip(plans, written, strict=True) if plan.split == split]
         reports, labels, metadata = ([row for rows in mine for row in rows[kind]] for kind in range(3))
         _write_csv(root / "radiology_text_reports" / reports_csv, REPORT_COLUMNS, reports)
         _write_csv(root / "multi_abnormality_labels" / labels_csv, ("VolumeName", *LABELS), labels)
         _write_csv(root / "metadata" / metadata_csv, METADATA_COLUMNS, metadata)
-        (root / "metadata" / no_chest).write_text("", encoding="utf-8")  # every phantom volume shows the chest
+        write_whole(root / "metadata" / no_chest, "")  # every phantom volume shows the chest

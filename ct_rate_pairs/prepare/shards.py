@@ -6,13 +6,12 @@ import io
 import json
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +25,16 @@ from PIL import Image as PILImage
 from tqdm import tqdm
 
 from ct_rate_pairs.builder import ROW_FEATURES
-from ct_rate_pairs.json_files import parse_json, read_json
+from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas import PreparedCopy, VolumeMessages
+from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
 from ct_rate_pairs.volumes.slicing import VolumeError
 from ct_rate_pairs.volumes.told import collected_warnings
+from ct_rate_pairs.whole_files import whole_file, write_whole
 
 from .card import dataset_card
 
@@ -51,8 +53,9 @@ FEATURES = Features(
     }
 )
 BAD_VOLUMES, TOLD_VOLUMES = "bad_volumes.csv", "told_volumes.csv"
-# Keys in a shard's metadata: lists of the bad volumes that the shard leaves out, and of warnings about its volumes.
-_BAD_KEY, _TOLD_KEY = b"bad_volumes", b"told_volumes"
+# Keys in the metadata of a shard: lists of the bad volumes that it leaves out, and of warnings about its volumes, and
+# a copy of `prepared.json`.
+_BAD_KEY, _TOLD_KEY, _PREPARED_KEY = b"bad_volumes", b"told_volumes", b"prepared"
 
 
 class Prepared(NamedTuple):
@@ -102,6 +105,7 @@ def prepare(
         `ValueError`: if an argument is out of its range, if the source has no volume, or if `out` was prepared from
             other data or with other settings.
         `FileExistsError`: if `out` holds other files.
+        [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process does the same job in `out`.
         `VolumeError`: at the first bad volume, with `on_error="raise"`.
     """
     if not 0 <= shard_index < num_shards:
@@ -116,18 +120,26 @@ def prepare(
             "`fixed` volumes are in dataset/train_fixed and dataset/valid_fixed, the `original` volumes in "
             "dataset/train and dataset/valid."
         )
-    counts = _write_provenance(source, out, shard_size, tables)["shards"]
+    job = f"{shard_index + 1}-of-{num_shards}" if num_shards > 1 else ""
+    with folder_lock(out, "ct-rate-pairs prepare", job):
+        provenance = _write_provenance(source, out, shard_size, tables)
+        counts = provenance["shards"]
+        files = [
+            (out / shard_name(split, i, counts[split]), tables[split].iloc[i * shard_size : (i + 1) * shard_size])
+            for split in SPLITS
+            for i in range(counts[split])
+        ]
+        _write_shards(source, files[shard_index::num_shards], provenance, workers, on_error)
+        return _summarise(out, [file for file, _ in files])
 
-    jobs = [
-        (out / shard_name(split, i, counts[split]), tables[split].iloc[i * shard_size : (i + 1) * shard_size])
-        for split in SPLITS
-        for i in range(counts[split])
-    ]
-    owed = [(file, scans) for file, scans in jobs[shard_index::num_shards] if not file.exists()]
-    done = sum(len(scans) for _, scans in jobs[shard_index::num_shards]) - sum(len(scans) for _, scans in owed)
+
+def _write_shards(source, files: list[tuple[Path, pd.DataFrame]], provenance: dict, workers, on_error) -> None:
+    """Writes those files, each with its scans, that are not there yet."""
+    owed = [(file, scans) for file, scans in files if not _is_whole(file)]
+    total = sum(len(scans) for _, scans in files)
+    done = total - sum(len(scans) for _, scans in owed)
     if done:
         logger.warning("%d scans are in finished files already: going on from there.", done)
-    total = done + sum(len(scans) for _, scans in owed)
     # `spawn`, because a fork of a process with threads (of the Hub client, of Arrow) may deadlock.
     with (
         ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _start, (source, on_error)) as pool,
@@ -138,13 +150,24 @@ def prepare(
             for file, scans in owed:
                 queued.append((file, pool.map(_prepare_row, [scan for _, scan in scans.iterrows()])))
                 if len(queued) > 1:  # two files at a time, so that no process waits for the last scan of a file
-                    _write_shard(*queued.popleft(), bar)
+                    _write_shard(*queued.popleft(), provenance, bar)
             while queued:
-                _write_shard(*queued.popleft(), bar)
+                _write_shard(*queued.popleft(), provenance, bar)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # otherwise all queued scans would still be read
             raise
-    return _summarise(out, [file for file, _ in jobs])
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a shard is finished. A file that is empty or cut is not, and is told."""
+    try:
+        pq.read_metadata(file)
+    except FileNotFoundError:
+        return False
+    except pa.ArrowInvalid:
+        logger.warning("%s is empty or cut. It is written again.", file)
+        return False
+    return True
 
 
 def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]) -> dict:
@@ -163,18 +186,17 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
         "ct_rate_pairs": version("ct-rate-pairs"),
         "reading": READING,
     }
-    file = out / PROVENANCE
-    out.mkdir(parents=True, exist_ok=True)
-    if not file.exists():
+    wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
+    there = _read_provenance(out)
+    if there is None:
         # Another job may start in the same folder at the same time, so its files do not count.
         ours = ("data", PROVENANCE)
         foreign = [path for path in out.iterdir() if not path.name.startswith(".") and path.name not in ours]
         if foreign:
             raise FileExistsError(f"{out} holds {foreign[0].name} and is no prepared copy: choose another folder.")
-        _replace(file, json.dumps(provenance, indent=2).encode())
+        write_whole(out / PROVENANCE, json.dumps(provenance, indent=2))
+        there = read_json(out / PROVENANCE, PreparedCopy)
     (out / "data").mkdir(exist_ok=True)
-    there = read_json(file, PreparedCopy)
-    wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     differing = [name for name in wanted if name != "source" and there.get(name) != wanted[name]]
     if differing:
         name = differing[0]
@@ -185,18 +207,36 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
     return there
 
 
+def _read_provenance(out: Path) -> dict | None:
+    """`prepared.json`; `None` if there is none. If it is empty or cut, it is written again from a finished shard."""
+    file = out / PROVENANCE
+    if not file.exists():
+        return None
+    try:
+        there = read_json(file)
+    except JSONFileError as error:
+        logger.warning("%s It is written again.", error)
+        finished = [shard for shard in sorted(out.glob("data/*.parquet")) if _is_whole(shard)]
+        if not finished:
+            file.unlink()
+            return None
+        kept = pq.read_metadata(finished[0]).metadata.get(_PREPARED_KEY)
+        if kept is None:
+            raise ValueError(
+                f"{file} does not tell how {finished[0]} was prepared, and neither does this file, which an earlier "
+                f"release wrote. Remove {out}, and prepare the copy again."
+            ) from error
+        write_whole(file, kept)
+        there = parse_json(kept, finished[0])
+    return check_json(there, PreparedCopy, file)
+
+
 def _start(source: TreeSource, on_error: str) -> None:
     """Prepares each process of the pool."""
     global _source, _on_error
     _source, _on_error = source, on_error
     torch.set_num_threads(1)  # the processes share the cores already
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends a process of the pool with its parent: otherwise it would go on after the parent was killed."""
-    parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _prepare_row(scan: pd.Series) -> Prepared:
@@ -226,13 +266,13 @@ def png(plane: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_shard(file: Path, scans: Iterator[Prepared], bar: tqdm) -> None:
+def _write_shard(file: Path, scans: Iterator[Prepared], provenance: dict, bar: tqdm) -> None:
     """Write a shard. It has another name until it is complete, so a killed run leaves no half shard."""
     for left in file.parent.glob(f".{file.name}.*.part"):  # left by a run that was killed
         left.unlink(missing_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     bad, told = [], []
-    with pq.ParquetWriter(part, FEATURES.arrow_schema, compression="none", use_dictionary=False) as writer:
+    options = {"compression": "none", "use_dictionary": False}
+    with whole_file(file) as part, pq.ParquetWriter(part, FEATURES.arrow_schema, **options) as writer:
         for scan in scans:
             if scan.row is None:
                 bad.append((scan.volume, scan.error))
@@ -240,22 +280,12 @@ def _write_shard(file: Path, scans: Iterator[Prepared], bar: tqdm) -> None:
                 writer.write_table(pa.Table.from_pylist([scan.row], FEATURES.arrow_schema))  # one row group per scan
                 told += [(scan.volume, message) for message in scan.told]
             bar.update()
-        writer.add_key_value_metadata({_BAD_KEY: json.dumps(bad), _TOLD_KEY: json.dumps(told)})
-    _replace(file, part)
+        kept = {_BAD_KEY: bad, _TOLD_KEY: told, _PREPARED_KEY: provenance}
+        writer.add_key_value_metadata({key: json.dumps(value, indent=2) for key, value in kept.items()})
     if bad:
         logger.warning("%s: %d bad volumes left out, the first: %s", file.name, len(bad), bad[0][1])
     if told:
         logger.warning("%s: %d warnings about volumes, the first: %s", file.name, len(told), told[0][1])
-
-
-def _replace(file: Path, content: bytes | Path) -> None:
-    """Replace `file` by `content` (bytes, or a finished file in the same folder), in one step and durably."""
-    part = content if isinstance(content, Path) else file.with_name(f".{file.name}.{os.getpid()}.part")
-    if isinstance(content, bytes):
-        part.write_bytes(content)
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
-    part.replace(file)
 
 
 def _summarise(out: Path, files: list[Path]) -> dict:
@@ -270,7 +300,7 @@ def _summarise(out: Path, files: list[Path]) -> dict:
     for name, column, listed in ((BAD_VOLUMES, "error", bad), (TOLD_VOLUMES, "warning", told)):
         lines = io.StringIO()
         csv.writer(lines).writerows([("volume", column), *listed])
-        _replace(out / name, lines.getvalue().encode())
+        write_whole(out / name, lines.getvalue())
     provenance = read_json(out / PROVENANCE, PreparedCopy)
     summary = {
         "rows": sum(rows.values()),
@@ -279,7 +309,7 @@ def _summarise(out: Path, files: list[Path]) -> dict:
         "bytes": sum(file.stat().st_size for file in there),
         "missing": len(files) - len(there),
     }
-    _replace(out / "README.md", dataset_card(provenance, rows, summary).encode())
+    write_whole(out / "README.md", dataset_card(provenance, rows, summary))
     return summary
 
 

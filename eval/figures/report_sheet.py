@@ -13,7 +13,7 @@ from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
-from .style import NEUTRAL
+from .style import NEUTRAL, save_figure
 
 
 # Sign and colour of each outcome of a finding. In print and for colour-blind readers, the sign alone tells.
@@ -140,4 +140,4 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
             for index, (line, color) in enumerate(scan[title]):
                 write(left, y + 0.24 + index * line_height, line, 7, color, family="monospace")
     axes.set(xlim=(0, width), ylim=(height, 0))
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)

@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from ct_rate_pairs.whole_files import whole_file
+
 
 POSITIVE, NEGATIVE, NEUTRAL = "#0072b2", "#d55e00", "#6b6b6b"
 GREEN, PURPLE = "#009e73", "#cc79a7"
@@ -29,4 +31,10 @@ def finish(figure: Figure, axes: Axes, path: str | Path) -> None:
     """Applies [`clear`] to the only axes of a figure, adds their legend, and saves the figure."""
     clear(axes)
     axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Saves a figure as PNG, as a whole."""
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=dpi)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas import ChallengeJobs, ChallengeReports
 from ct_rate_pairs.near_names import no_such
@@ -226,34 +227,36 @@ def write_predictions(
     Raises:
         `ValueError`: if the file was begun with another `provenance`, since one file must not hold reports of two
             models.
+        [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into the folder.
     """
     path, state = Path(path), PartialState()
-    done = resume_predictions(path, provenance, state)
-    volumes: list[str] = scans.with_format(None)["volume"][:]
-    missing = [index for index, volume in enumerate(volumes) if volume not in done]
-    if missing:
-        # All processes need equally many scans: the first one is repeated if necessary, and written once.
-        step = batch_size * state.num_processes
-        padded = missing + missing[:1] * (-len(missing) % state.num_processes)
-        share = padded[state.process_index :: state.num_processes]
-        # A readable neighbour takes the place of an unreadable scan, so that all processes write equally many reports.
-        readable = Subset(ReadableRows(scans), share)
-        batches = DataLoader(readable, batch_size, num_workers=num_workers, collate_fn=list)
-        bar = tqdm(
-            total=len(volumes), initial=len(volumes) - len(missing), desc="Writing reports", unit="scan",
-            disable=not state.is_main_process,
-        )  # fmt: skip
-        for rows in batches:
-            reports = write_batch(model, collator, rows, max_new_tokens=max_new_tokens)
-            names = [row["volume"] for row in rows]
-            written = dict(gather_object(list(zip(names, reports, strict=True))))
-            new = {volume: report for volume, report in written.items() if volume not in done}
-            done |= {volume: written.report for volume, written in new.items()}
-            if state.is_main_process:
-                append_predictions(path, new)
-            bar.update(min(step, bar.total - bar.n))
-        bar.close()
-    return {volume: done[volume] for volume in volumes if volume in done}
+    with folder_lock(path.parent, "ct-rate-pairs evaluate"):
+        done = resume_predictions(path, provenance, state)
+        volumes: list[str] = scans.with_format(None)["volume"][:]
+        missing = [index for index, volume in enumerate(volumes) if volume not in done]
+        if missing:
+            # All processes need equally many scans: the first one is repeated if necessary, and written once.
+            step = batch_size * state.num_processes
+            padded = missing + missing[:1] * (-len(missing) % state.num_processes)
+            share = padded[state.process_index :: state.num_processes]
+            # A readable neighbour takes the place of an unreadable scan: all processes write equally many reports.
+            readable = Subset(ReadableRows(scans), share)
+            batches = DataLoader(readable, batch_size, num_workers=num_workers, collate_fn=list)
+            bar = tqdm(
+                total=len(volumes), initial=len(volumes) - len(missing), desc="Writing reports", unit="scan",
+                disable=not state.is_main_process,
+            )  # fmt: skip
+            for rows in batches:
+                reports = write_batch(model, collator, rows, max_new_tokens=max_new_tokens)
+                names = [row["volume"] for row in rows]
+                written = dict(gather_object(list(zip(names, reports, strict=True))))
+                new = {volume: report for volume, report in written.items() if volume not in done}
+                done |= {volume: written.report for volume, written in new.items()}
+                if state.is_main_process:
+                    append_predictions(path, new)
+                bar.update(min(step, bar.total - bar.n))
+            bar.close()
+        return {volume: done[volume] for volume in volumes if volume in done}
 
 
 def resume_predictions(path: Path, provenance: dict | None, state: PartialState) -> dict[str, str]:

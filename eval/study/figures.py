@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ct_rate_pairs.eval.figures.style import GREEN, NEGATIVE, NEUTRAL, POSITIVE, clear, log_axis
+from ct_rate_pairs.eval.figures.style import GREEN, NEGATIVE, NEUTRAL, POSITIVE, clear, log_axis, save_figure
 from ct_rate_pairs.eval.looking.other_volumes import suffix_of
 
 from .plan import Study, Table, run_folder
@@ -107,7 +107,7 @@ def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) ->
     figure.axes[0].legend(frameon=False, fontsize=9)
     # Intervals over two seeds are so wide (t = 12.7) that they would flatten everything else.
     figure.suptitle(f"{table.title} (bars: 95 % interval over three seeds or more)")
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path: str | Path) -> None:
@@ -139,7 +139,7 @@ def plot_loss_curves(histories: Mapping[str, Sequence[Sequence[Mapping]]], path:
     )
     figure.supxlabel("step", fontsize=10)
     figure.supylabel("loss of the true report (nats per token)", fontsize=10)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def plot_gap_histograms(
@@ -175,4 +175,4 @@ def plot_gap_histograms(
         "Dotted, 0: the volume does not matter. Black, and at the right: the mean in the table, over tokens and seeds",
         fontsize=11,
     )
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)

@@ -6,13 +6,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-import yaml
-
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import read_predictions
 from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Gaps, LossHistory, Results
+from ct_rate_pairs.trainer.run_record import read_run
 
 from .plan import T_QUANTILES, Run, Study, run_folder
 
@@ -77,8 +76,7 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
 
 def read_record(folder: Path) -> dict:
     """The record that `recipes/study.py` writes for a run: state, settings, commit, machine and time."""
-    path = folder / "run.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    return read_run(folder)
 
 
 def read_losses(folder: Path) -> list[dict]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
+from ct_rate_pairs.whole_files import write_whole
 
 from .results import COST_METRICS, CUT, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
 
@@ -26,8 +27,8 @@ def write_tables(summary: dict[str, dict], out: str | Path) -> None:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for name, table in summary.items():
-        (out / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
-        (out / f"{name}.md").write_text(format_summary(table))
+        write_whole(out / f"{name}.json", json.dumps(table, indent=2) + "\n")
+        write_whole(out / f"{name}.md", format_summary(table))
         write_csv(format_csv(name, table), out / f"{name}.csv")
 
 

@@ -24,6 +24,7 @@ from ct_rate_pairs.reports.texts import same_words, write_prompt
 from ct_rate_pairs.tasks.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
+from ct_rate_pairs.whole_files import write_whole
 
 from .settings import TaskSettings
 from .text_only import score_options
@@ -160,10 +161,11 @@ def evaluate_matching(
     results["model"]["answers"] = settings.answers
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "choices.jsonl").open("w") as file:
-        for place, row in enumerate(index):
-            of_row = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
-            file.write(json.dumps({"volume": row["volume"], "correct": row["correct"], **of_row}) + "\n")
+    lines = []
+    for place, row in enumerate(index):
+        of_row = {name: losses[kind, place].tolist() for kind, name in enumerate(("losses", "blank_losses"))}
+        lines.append(json.dumps({"volume": row["volume"], "correct": row["correct"], **of_row}) + "\n")
+    write_whole(out / "choices.jsonl", "".join(lines))
     write_table(results | settings.told, choice_table({"model": results}), out)
     return results
 

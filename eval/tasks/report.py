@@ -252,7 +252,7 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         )
     write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     if looking:
-        (out / "looking.json").write_text(json.dumps(looking) + "\n")
+        write_whole(out / "looking.json", json.dumps(looking) + "\n")
     known = model["n"] - model.get("cut_unknown", 0)
     warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
     told = [format_table(results), format_intervals(model), format_lines(model), format_looking(model), warning]

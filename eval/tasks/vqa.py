@@ -23,6 +23,7 @@ from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning, write_batch
+from ct_rate_pairs.whole_files import write_whole
 
 from .settings import TaskSettings
 from .vqa_answers import parse_answer
@@ -253,7 +254,7 @@ def evaluate_vqa(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     lines = [to_json(row) + "\n" for row in answered]
-    (out / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_whole(out / "answers.jsonl", "".join(lines))
     write_table(results | settings.told, vqa_table(results), out)
     if warning := cut_warning(results["model"]["cut"], len(answered), settings.max_new_tokens, "answers"):
         print(warning)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
 from ct_rate_pairs.json_schemas import Failures, FinishedReport
 from ct_rate_pairs.shown_text import for_terminal
@@ -42,8 +43,17 @@ def report_batch(
     Returns:
         `list[dict]`: the failures, each with `name`, `number` of the scan in the order of `scans`, `digest` and
         `error`.
+
+    Raises:
+        [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into `out`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with folder_lock(out, "ct-rate-pairs report"):
+        return _report_batch(reporter, scans, out, series, max_new_tokens)
+
+
+def _report_batch(
+    reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None, max_new_tokens: int
+) -> list[dict]:
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
     earlier = earlier_failures(listed)

@@ -45,6 +45,7 @@ from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.trainer.hub_files import find_file
 from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.whole_files import write_whole
 
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Confidence:
 
     def save(self, folder: str | Path) -> None:
         """Writes `confidence.json` to the folder of a model."""
-        (Path(folder) / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_whole(Path(folder) / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ct_rate_pairs.eval.figures.style import save_figure
+
 from .reporter import ScanReport
 
 
@@ -58,4 +60,4 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
         axes.set_xticks(range(nats.shape[1]), range(1, nats.shape[1] + 1))
         axes.set_yticks(range(len(stated)), [finding.label for finding in stated], fontsize=8)
         axes.set_xlabel("slice, from the top (dots: the slices that a finding rests on)", fontsize=9)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)

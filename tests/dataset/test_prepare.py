@@ -39,7 +39,7 @@ def without_processes(monkeypatch):
         return ThreadPoolExecutor(1, initializer=start, initargs=arguments)
 
     monkeypatch.setattr("ct_rate_pairs.prepare.shards.ProcessPoolExecutor", pool)
-    monkeypatch.setattr("ct_rate_pairs.prepare.shards._end_with_parent", lambda: None)
+    monkeypatch.setattr("ct_rate_pairs.prepare.shards.end_with_parent", lambda: None)
 
 
 def content(row: dict) -> dict:
