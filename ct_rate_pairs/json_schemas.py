@@ -120,6 +120,10 @@ class TrainerState(BaseModel):
     log_history: list[dict[str, Any]] = []
 
 
+class CheckpointFiles(RootModel[dict[str, Annotated[int, Field(ge=0)]]]):
+    """`checkpoint_files.json` of a checkpoint: the size of each file."""
+
+
 # As [`~ct_rate_pairs.hub.reporting.batch`] names a scan. The name becomes that of a folder.
 SCAN_NAME = r"^(?:scan-\d{3,9}|scan number \d{1,9}|(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2})$"
 

@@ -17,11 +17,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from transformers import TrainerCallback, TrainingArguments
 
 from ct_rate_pairs.hub_errors import explain
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import TrainerState
+from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState
+from ct_rate_pairs.trainer.whole_checkpoints import LISTED, STATE, sizes_of
 from ct_rate_pairs.whole_files import write_whole
 
 from .guard import ForbiddenContentError, checkpoint_files
@@ -29,7 +31,6 @@ from .repository import HubRepository, PublishError
 
 
 LAST_CHECKPOINT = "last-checkpoint"  # name of the branch, and value of `resume_from_checkpoint`, as in Trainer
-STATE = "trainer_state.json"  # written last, by Trainer and here: it marks a checkpoint as complete
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ class PushCheckpoints(TrainerCallback):
         try:
             chosen = checkpoint_files(folder, token=self.repository["token"] or get_token())
             files: dict[str, Path | bytes] = {file: folder / file for file in chosen}
+            files[LISTED] = json.dumps(sizes_of(folder, [folder / file for file in chosen]), indent=2).encode()
             files[STATE] = json.dumps(told, indent=2).encode()
-            self.hub.upload(files, last=[STATE], ours=["*"])
+            self.hub.upload(files, last=[LISTED, STATE], ours=["*"])
         except (ForbiddenContentError, PublishError) as error:
             logger.warning("Checkpoint %d is not on the Hub. %s", state.global_step, error)
 
@@ -105,16 +107,17 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
             Token with the right to read. Defaults to the token of `hf auth login`.
 
     Returns:
-        `str`: folder of the checkpoint, for `resume_from_checkpoint`. Existing files in this folder are replaced.
+        `str`: folder of the checkpoint, for `resume_from_checkpoint`. Existing files in this folder are replaced. If
+            the upload of the last checkpoint was not finished, a warning is logged, and the one before is taken from
+            the history of the branch.
 
     Raises:
-        [`PublishError`]: if there is no checkpoint yet, if its upload was not finished, or if the Hub refuses the
-            request or cannot be reached.
+        [`PublishError`]: if there is no whole checkpoint yet, or if the Hub refuses the request or cannot be reached.
     """
     branch = checkpoint_branch(revision)
     try:
         # By its commit, because the cache may hold an earlier checkpoint of the branch.
-        commit = HfApi(token=token).model_info(repo_id, revision=branch).sha
+        commit = _last_whole_commit(HfApi(token=token), repo_id, branch)
         fetched = Path(snapshot_download(repo_id, revision=commit, token=token))
     except (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise PublishError(_not_read(repo_id, error)) from error
@@ -125,17 +128,52 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         ) from error
     except HTTPError as error:
         raise PublishError(_not_read(repo_id, error)) from error
-    if not (fetched / STATE).is_file():
-        raise PublishError(f"The upload of a checkpoint to {repo_id} was not finished: it has no {STATE}.")
     # The repository may be anybody's: its number becomes the name of a folder, and its paths are none of this machine.
     try:
         state = read_json(fetched / STATE, TrainerState) | {"best_model_checkpoint": None}
     except JSONFileError as error:
         raise PublishError(f"The checkpoint in {repo_id} cannot be used. {error}") from error
     folder = Path(output_dir) / f"checkpoint-{state['global_step']}"
+    for mark in (LISTED, STATE):  # an earlier checkpoint in the folder is none while its files are replaced
+        (folder / mark).unlink(missing_ok=True)
     shutil.copytree(fetched, folder, ignore=shutil.ignore_patterns(STATE, ".gitattributes"), dirs_exist_ok=True)
     write_whole(folder / STATE, json.dumps(state, indent=2))  # last, as Trainer has it
     return str(folder)
+
+
+def _last_whole_commit(api: HfApi, repo_id: str, branch: str) -> str:
+    """The last commit of a branch of checkpoints whose files are all there. What is wrong with later ones is told."""
+    commit = api.model_info(repo_id, revision=branch).sha
+    damage = _damage_of_commit(api, repo_id, commit)
+    if damage is None:
+        return commit
+    for earlier in api.list_repo_commits(repo_id, revision=branch):
+        if earlier.commit_id != commit and _damage_of_commit(api, repo_id, earlier.commit_id) is None:
+            logger.warning(
+                "The upload of the last checkpoint to %s was not finished: %s. The one before is taken.",
+                repo_id,
+                damage,
+            )
+            return earlier.commit_id
+    raise PublishError(
+        f"The upload of a checkpoint to {repo_id} was not finished: {damage}, and there is none before."
+    )
+
+
+def _damage_of_commit(api: HfApi, repo_id: str, commit: str) -> str | None:
+    """What is wrong with a checkpoint on the Hub, by the sizes of its files; `None` for nothing."""
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+    found = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
+    if STATE not in found:
+        return f"it has no {STATE}"
+    if LISTED not in found:  # of an earlier release
+        return None
+    try:
+        sizes = read_json(api.hf_hub_download(repo_id, LISTED, revision=commit), CheckpointFiles)
+    except JSONFileError as error:
+        return str(error)
+    wrong = [name for name, size in sizes.items() if found.get(name) != size]
+    return f"{', '.join(wrong)} is missing or cut" if wrong else None
 
 
 def _not_read(repo_id: str, error: Exception) -> str:

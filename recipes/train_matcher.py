@@ -189,8 +189,8 @@ def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.reports.findings_line import report_of
     from ct_rate_pairs.trainer import NewNegativesEachEpoch, save_row_settings
-    from ct_rate_pairs.trainer.finite import FiniteTrainer
     from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+    from ct_rate_pairs.trainer.matcher_trainer import MatcherTrainer
     from ct_rate_pairs.trainer.row_settings import KEY, settings_of
     from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
     from ct_rate_pairs.trainer.what_learns import format_what_learns, what_learns
@@ -219,7 +219,7 @@ def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
     setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
     used = options_in_effect(parser.values, [train])
-    trainer = FiniteTrainer(
+    trainer = MatcherTrainer(
         model=model,
         args=args,
         train_dataset=ReadableRows(train),

@@ -2,7 +2,6 @@
 
 import logging
 import time
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +9,11 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 from trl import SFTTrainer
 
-from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import TrainerState
+from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader
 
@@ -36,6 +33,7 @@ from .row_settings import (
     write_row_settings,
 )
 from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
+from .whole_checkpoints import WholeCheckpointTrainer
 
 
 logger = logging.getLogger(__name__)
@@ -58,7 +56,7 @@ class NegativeTerm(NamedTuple):
     capped: torch.Tensor  # whether a pair is at or above the cap and has no gradient, bool [B]
 
 
-class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
+class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     """
     Trainer for supervised fine-tuning with a negative constraint (the paper's sections 7.1 to 7.3).
 
@@ -389,15 +387,12 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         check_what_learns(self.model)
         if self.is_world_process_zero():
             print(format_what_learns(what_learns(self.model)), flush=True)
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
-        if resume_from_checkpoint:
-            self._check_checkpoint(Path(resume_from_checkpoint))
         self._last_log = time.monotonic()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
-    def _check_checkpoint(self, folder: Path) -> None:
-        """Refuses a checkpoint of other rows, and tells if the optimizer is missing, so that it would start anew."""
+    def check_checkpoint(self, folder: Path) -> None:
+        """Raises an error for a checkpoint that is not whole or of other rows. Tells if it holds only the model."""
+        super().check_checkpoint(folder)
         path = folder / FILE
         before = checked_settings(read_json(path), path).content() if path.is_file() else {}
         now = (self.row_settings or RowSettings({})).content()
@@ -433,45 +428,3 @@ class NegativeSFTTrainer(FiniteTrainer, SFTTrainer):
         # 43701). `from_pretrained` knows both kinds of names.
         saved = type(self.model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)
         self.model.load_state_dict(saved.state_dict())
-
-
-def last_whole_checkpoint(output_dir: str) -> Path:
-    """
-    The last complete checkpoint. A checkpoint is complete if its `trainer_state.json`, which is written last, can be
-    read, and if no file of weights, of the optimizer or of random states is cut. What is wrong with others is told.
-
-    Args:
-        output_dir (`str`):
-            Folder of the training.
-
-    Returns:
-        `Path`: folder of the checkpoint.
-
-    Raises:
-        `ValueError`: if there is no complete checkpoint.
-    """
-    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name[11:].isdecimal()]
-    folders.sort(key=lambda folder: int(folder.name[11:]))
-    for folder in reversed(folders):
-        try:
-            read_json(folder / "trainer_state.json", TrainerState)
-        except (FileNotFoundError, JSONFileError) as error:
-            logger.warning("%s is incomplete and is not used: %s", folder, error)
-            continue
-        if cut := [path.name for path in sorted(folder.iterdir()) if is_cut(path)]:
-            logger.warning("%s is incomplete and is not used: %s is empty or cut.", folder, ", ".join(cut))
-        else:
-            return folder
-    raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")
-
-
-def is_cut(path: Path) -> bool:
-    """Whether a file of tensors is empty or lacks its end, as after a loss of power or on a full disk."""
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt"):  # compares the length of the file with its header
-                return False
-        except SafetensorError:
-            return True
-    # Files of `torch.save` are zips, whose directory is at the end.
-    return path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path)

@@ -54,21 +54,29 @@ class Repo:
     sdk: str | None
     gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    titles: list[str] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     lfs: dict[str, bytes] = field(default_factory=dict)  # sha256 -> contents
 
     def commit(self, branch: str, files: dict[str, bytes], title: str) -> str:
         name = hashlib.sha1(f"{self.id} {len(self.commits)} {title}".encode()).hexdigest()
+        self.parents[name], self.titles[name] = self.branches.get(branch), title
         self.commits[name], self.branches[branch] = files, name
-        self.titles.append(title)
         return name
 
     def rev(self, name: str) -> str:
         found = self.branches.get(name) or self.tags.get(name) or (name if name in self.commits else None)
         if found is None:
             raise HubError(404, f"Invalid rev id: {name}", "RevisionNotFound")
+        return found
+
+    def history(self, rev: str) -> list[str]:
+        """Commits up to `rev`, the last one first."""
+        found = [self.rev(rev)]
+        while parent := self.parents[found[-1]]:
+            found.append(parent)
         return found
 
     def files(self, rev: str = "main") -> dict[str, bytes]:
@@ -291,12 +299,11 @@ class WritableHub:
                 return JSONResponse(refs | {"converts": []})
             case ["commits", rev]:
                 repo = self.find(request, kind, repo_id)
-                repo.rev(rev)
-                log = [  # of all branches: enough to find the beginning
-                    {"id": name, "title": title, "message": "", "date": CREATED, "authors": []}
-                    for name, title in zip(repo.commits, repo.titles, strict=True)
+                log = [
+                    {"id": name, "title": repo.titles[name], "message": "", "date": CREATED, "authors": []}
+                    for name in repo.history(rev)
                 ]
-                return JSONResponse(log[::-1])
+                return JSONResponse(log)
             case ["tree", rev, *folder]:
                 return self.tree(request, self.find(request, kind, repo_id), rev, "/".join(folder))
             case ["paths-info", rev]:

@@ -111,7 +111,7 @@ def test_what_a_training_goes_on_from_goes_up_and_nothing_else(hub, tmp_path):
     files = dict.fromkeys((*needed, "notes.txt", "training_args.bin", "README.md"), b"state\0")
     save_checkpoint(tmp_path / "run", 2, files, PushCheckpoints("alice/run"))
     uploaded = set(hub.repo("alice/run").files("last-checkpoint")) - {".gitattributes"}
-    assert uploaded == {*needed, "trainer_state.json"}
+    assert uploaded == {*needed, "checkpoint_files.json", "trainer_state.json"}
     found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
     assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == uploaded
 
@@ -158,6 +158,30 @@ def test_a_checkpoint_that_did_not_arrive_whole_is_not_resumed_from(hub, tmp_pat
     with pytest.raises(PublishError, match=r"not finished: it has no trainer_state\.json"):
         fetch_checkpoint("alice/run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_if_the_last_upload_was_not_finished_the_checkpoint_before_is_taken(hub, tmp_path, caplog):
+    pushes = PushCheckpoints("alice/run")
+    save_checkpoint(tmp_path / "run", 2, {"optimizer.pt": b"of step 2"}, pushes)
+    save_checkpoint(
+        tmp_path / "heter", 9, {"optimizer.pt": b"another"}, PushCheckpoints("alice/run", revision="heter")
+    )
+    hub.faults = [{"path": "/commit/last-checkpoint", "status": 403, "after": 1}]  # the commit with the last files
+    save_checkpoint(tmp_path / "run", 4, {"optimizer.pt": b"of step 4"}, pushes)
+    assert "Checkpoint 4 is not on the Hub" in caplog.text
+    found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
+    assert found.name == "checkpoint-2" and (found / "optimizer.pt").read_bytes() == b"of step 2"
+    assert "alice/run was not finished: it has no trainer_state.json. The one before is taken" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"of"])
+def test_a_file_that_is_gone_or_cut_on_the_hub_is_taken_from_the_commit_before(hub, tmp_path, caplog, content):
+    save_checkpoint(tmp_path / "run", 4, {"optimizer.pt": b"of step 4"}, PushCheckpoints("alice/run"))
+    where = {"path_in_repo": "optimizer.pt", "repo_id": "alice/run", "revision": "last-checkpoint"}
+    HfApi().upload_file(path_or_fileobj=content, **where) if content else HfApi().delete_file(**where)
+    found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
+    assert found.name == "checkpoint-4" and (found / "optimizer.pt").read_bytes() == b"of step 4"
+    assert "not finished: optimizer.pt is missing or cut" in caplog.text
 
 
 @pytest.mark.parametrize(

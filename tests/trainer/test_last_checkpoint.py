@@ -6,7 +6,7 @@ import pytest
 from helpers.pair_trainer import make_trainer
 from peft import LoraConfig
 
-from ct_rate_pairs.trainer.negative_sft_trainer import last_whole_checkpoint
+from ct_rate_pairs.trainer.whole_checkpoints import last_whole_checkpoint
 
 
 LORA = LoraConfig(r=4, target_modules=["q_proj"])

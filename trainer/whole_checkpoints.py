@@ -1,0 +1,177 @@
+"""
+Checkpoints that are whole, or are not used.
+
+A list of the files of a checkpoint and their sizes, `checkpoint_files.json`, is written when all of them are on the
+disk. A checkpoint of another program has no such list: its files are opened instead.
+"""
+
+import json
+import logging
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints
+
+from ct_rate_pairs.json_files import JSONFileError, read_json
+from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState
+from ct_rate_pairs.whole_files import sync_file, sync_folder, write_whole
+
+
+logger = logging.getLogger(__name__)
+
+STATE = "trainer_state.json"  # Trainer's last file
+LISTED = "checkpoint_files.json"
+UNNEEDED = (STATE, LISTED, "training_args.bin", "README.md")  # by a resume, or checked in another way
+# What is needed to resume, and where it is: in one file, in the shards of FSDP, or in those of DeepSpeed.
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "pytorch_model_fsdp*", "global_step*")
+TRAINING = {
+    "optimizer": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
+    "learning rate (scheduler.pt)": ("scheduler.pt", "global_step*"),
+    "random states (rng_state.pth)": ("rng_state*.pth",),
+}
+
+
+class WholeCheckpointTrainer(Trainer):
+    """
+    A [`~transformers.Trainer`] that resumes from whole checkpoints only.
+
+    A checkpoint counts when all its files are on the disk. Older checkpoints, beyond `save_total_limit`, are deleted
+    after that.
+    """
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """
+        Train, as [`~transformers.Trainer`] does. `resume_from_checkpoint=True` resumes from the last whole checkpoint
+        in `output_dir`. What is wrong with later ones, left by a process that was killed or by a full disk, is told.
+
+        Raises:
+            `ValueError`: if there is no whole checkpoint, or if the given one is not whole.
+        """
+        if resume_from_checkpoint in (True, "true"):
+            resume_from_checkpoint = str(last_whole_checkpoint(self.args.output_dir))
+        if resume_from_checkpoint:
+            self.check_checkpoint(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def check_checkpoint(self, folder: Path) -> None:
+        """Raises a `ValueError` for a checkpoint that cannot be resumed from."""
+        if damage := damage_of(folder):
+            raise ValueError(
+                f"{folder} is not whole: {damage}. Give another checkpoint, or --resume_from_checkpoint true for the "
+                "last one that is whole."
+            )
+
+    def _save_checkpoint(self, model, trial) -> None:
+        run = Path(self._get_output_dir(trial=trial))
+        folder = run / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # an earlier checkpoint of this step is none while its files are replaced
+            for mark in (LISTED, STATE):
+                (folder / mark).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # each process writes its random states, and its shards
+        if self.args.should_save:
+            list_files(folder)
+            rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+
+def list_files(folder: Path) -> None:
+    """Waits until a checkpoint is on the disk, and writes the list of its files."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        sync_file(path)
+    for place in {path.parent for path in paths}:
+        sync_folder(place)
+    write_whole(folder / LISTED, json.dumps(sizes_of(folder, paths), indent=2) + "\n")
+
+
+def sizes_of(folder: Path, paths: list[Path]) -> dict[str, int]:
+    """The sizes of files of a checkpoint, by their relative paths, as `checkpoint_files.json` holds them."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.name not in UNNEEDED}
+
+
+def last_whole_checkpoint(output_dir: str) -> Path:
+    """
+    The last whole checkpoint, see [`damage_of`]. What is wrong with later ones is told.
+
+    Args:
+        output_dir (`str`):
+            Folder of the training.
+
+    Returns:
+        `Path`: folder of the checkpoint.
+
+    Raises:
+        `ValueError`: if there is no whole checkpoint.
+    """
+    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name[11:].isdecimal()]
+    folders.sort(key=lambda folder: int(folder.name[11:]))
+    for folder in reversed(folders):
+        damage = damage_of(folder)
+        if damage is None:
+            return folder
+        logger.warning("%s is incomplete and is not used: %s", folder, damage)
+    raise ValueError(f"{output_dir} has no whole checkpoint to resume from: start without `resume_from_checkpoint`.")
+
+
+def damage_of(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; `None` if it has all that a resume reads."""
+    try:
+        read_json(folder / STATE, TrainerState)
+        sizes = read_json(folder / LISTED, CheckpointFiles) if (folder / LISTED).exists() else None
+    except (OSError, JSONFileError) as error:
+        return str(error)
+    if sizes is None:
+        return _damage_of_content(folder)
+    found = {name: path.stat().st_size if (path := folder / name).is_file() else None for name in sizes}
+    wrong = [
+        f"{name} is missing" if found[name] is None else f"{name} has {found[name]:,} bytes of {size:,}"
+        for name, size in sizes.items()
+        if found[name] != size
+    ]
+    return ", ".join(wrong) or None
+
+
+def _damage_of_content(folder: Path) -> str | None:
+    """As [`damage_of`], of a checkpoint without a list of its files."""
+    if not _has(folder, WEIGHTS):
+        return "there are no weights"
+    try:
+        shards = {name for index in folder.glob("*.index.json") for name in read_json(index)["weight_map"].values()}
+    except (JSONFileError, LookupError, TypeError, AttributeError) as error:
+        return f"the index of the weights is damaged ({error})"
+    missing = [name for name in sorted(shards) if not (folder / name).is_file()]
+    kept = [name for name, patterns in TRAINING.items() if _has(folder, patterns)]
+    if kept:  # otherwise the checkpoint is one of the model alone (`save_only_model`)
+        missing += [name for name in TRAINING if name not in kept]
+    if missing:
+        return f"{', '.join(missing)} is missing"
+    cut = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_cut(path)]
+    return f"{', '.join(cut)} is empty or cut" if cut else None
+
+
+def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
+    return any(path for pattern in patterns for path in folder.glob(pattern))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file of tensors is empty, cut or damaged, as after a loss of power or on a full disk."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt"):  # compares the length of the file with its header
+                return False
+        except SafetensorError:
+            return True
+    if path.suffix not in (".pt", ".pth", ".bin") or path.name in UNNEEDED:
+        return False
+    try:  # files of `torch.save` are zips, with checksums
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except zipfile.BadZipFile:
+        return True
