@@ -8,11 +8,13 @@ process ends, however it ends. On a file system without `flock`, the file itself
 import errno
 import json
 import os
+import re
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,9 @@ LOCK = ".ct_rate_pairs{job}.lock"
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 # Seconds to wait for the workers of a process that was killed: they look for their parent every 5 seconds.
 PATIENCE = 20
+IS_PART = re.compile(r"\..*\.part").fullmatch  # a file, or a model's folder, that is being written
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 _held = threading.local()
 
@@ -77,7 +81,7 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
 
     Args:
         folder (`str` or `Path`):
-            The folder. It is created if there is none.
+            The folder. It is created if there is none, and removed if nothing was written into it.
         command (`str`):
             What the process does, for the message to others, such as `"ct-rate-pairs report"`. It must not hold paths
             of scans, because it is written to the folder.
@@ -100,8 +104,8 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
     if path in held or any(os.environ.get(name, "0") != "0" for name in RANKS):
         yield
         return
+    is_new = not path.parent.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path, command)
     except FolderInUseError:
         raise
@@ -118,19 +122,21 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
             path.unlink(missing_ok=True)
             if descriptor is not None:
                 os.close(descriptor)
+            if is_new:
+                with suppress(OSError):  # something was written into it
+                    path.parent.rmdir()
 
 
 def _acquire(path: Path, command: str) -> int | None:
     """Takes the lock. Returns the descriptor that holds it; `None` if the file itself is the lock."""
     patience = time.monotonic() + PATIENCE
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.is_symlink() and not path.exists()
         try:
-            descriptor, is_new = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-        except FileExistsError:
-            try:
-                descriptor, is_new = os.open(path, os.O_RDWR), False
-            except FileNotFoundError:  # released in between
-                continue
+            descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if is_new else NO_LINK), 0o666)
+        except (FileExistsError, FileNotFoundError):  # taken or released in between
+            continue
         locked, owner = _flock(descriptor), _read(descriptor)
         if locked or (locked is None and is_new):
             if not _is_at(path, descriptor):  # released in between
@@ -216,6 +222,7 @@ def _remove_parts(folder: Path) -> None:
     """Removes what a killed process has begun to write, see [`~ct_rate_pairs.whole_files`]."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not Path(place, name, LOCK.format(job="")).exists()]
-        for name in files:
-            if name.startswith(".") and name.endswith(".part"):
-                Path(place, name).unlink(missing_ok=True)
+        for name in filter(IS_PART, files):
+            Path(place, name).unlink(missing_ok=True)
+        for name in filter(IS_PART, folders):
+            shutil.rmtree(Path(place, name), ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError, RevisionResolutionError
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.utils.hub import extract_commit_hash
 
@@ -81,7 +82,8 @@ def load_model(
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
 
     Raises:
-        `OSError`: if there is no such model. Code from a repository is never run (`trust_remote_code=False`).
+        `OSError`: if there is no such model, or if its weights are cut. Code from a repository is never run
+            (`trust_remote_code=False`).
     """
     if Path(name_or_path).is_dir():
         check_folder(name_or_path)
@@ -89,7 +91,15 @@ def load_model(
     if find_file(name_or_path, ADAPTER, revision):  # `revision` then is that of the base model
         base_commit = base_commit or base_commit_of(name_or_path, revision)
         where = {"revision": base_commit, "adapter_kwargs": {"revision": revision}}
-    model = AutoModelForImageTextToText.from_pretrained(name_or_path, dtype=dtype, trust_remote_code=False, **where)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            name_or_path, dtype=dtype, trust_remote_code=False, **where
+        )
+    except SafetensorError as error:
+        raise OSError(
+            f"The weights of {name_or_path} are empty or cut ({error}). Copy them again, or go on with their training "
+            "(--resume_from_checkpoint true)."
+        ) from error
     processor = load_processor(name_or_path, revision, base_commit)
     collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
     return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)

@@ -7,6 +7,7 @@ disk. A checkpoint of another program has no such list: its files are opened ins
 
 import json
 import logging
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class WholeCheckpointTrainer(Trainer):
     A [`~transformers.Trainer`] that resumes from whole checkpoints only.
 
     A checkpoint counts when all its files are on the disk. Older checkpoints, beyond `save_total_limit`, are deleted
-    after that.
+    after that. The files of a saved model, too, replace those of an earlier one only when they are on the disk.
     """
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
@@ -63,6 +64,25 @@ class WholeCheckpointTrainer(Trainer):
                 "last one that is whole."
             )
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        Save the model, as [`~transformers.Trainer`] does. The files of an earlier model in the folder stay until the
+        new ones are on the disk.
+        """
+        if _internal_call:  # of a checkpoint, which counts when it has its list
+            super().save_model(output_dir, _internal_call)
+            return
+        out = Path(output_dir or self.args.output_dir)
+        part = out / ".model.part"
+        if self.args.should_save:
+            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+        self.accelerator.wait_for_everyone()
+        super().save_model(str(part), _internal_call)
+        self.accelerator.wait_for_everyone()  # of a sharded model, each process may write
+        if self.args.should_save:
+            move_files(part, out)
+        self.accelerator.wait_for_everyone()
+
     def _save_checkpoint(self, model, trial) -> None:
         run = Path(self._get_output_dir(trial=trial))
         folder = run / f"checkpoint-{self.state.global_step}"
@@ -79,6 +99,19 @@ class WholeCheckpointTrainer(Trainer):
         if self.args.should_save:
             list_files(folder)
             rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+
+def move_files(part: Path, out: Path) -> None:
+    """Moves all files of a folder, the weights last, when they are on the disk. Files with the same names go."""
+    paths = sorted(path for path in part.rglob("*") if path.is_file())
+    for path in paths:
+        sync_file(path)
+    for path in sorted(paths, key=lambda path: path.suffix == ".safetensors"):
+        place = out / path.relative_to(part)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+        sync_folder(place.parent)
+    shutil.rmtree(part)
 
 
 def list_files(folder: Path) -> None:

@@ -35,6 +35,6 @@ def finish(figure: Figure, axes: Axes, path: str | Path) -> None:
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Saves a figure as PNG, as a whole."""
+    """Saves a figure as a whole, in the format that its name ends with."""
     with whole_file(path) as part:
-        figure.savefig(part, format="png", dpi=dpi)
+        figure.savefig(part, format=Path(path).suffix[1:], dpi=dpi)

@@ -7,16 +7,21 @@ the scans that they were written for.
 
 import hashlib
 import json
+import logging
+from datetime import datetime
 from pathlib import Path
 
 from datasets import Dataset
 
-from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_files import JSONFileError, read_json
 from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings
 from ct_rate_pairs.trainer.run_record import sources_version
+
+
+logger = logging.getLogger(__name__)
 
 
 def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str, max_new_tokens: int) -> dict:
@@ -87,6 +92,21 @@ def check_provenance(predictions: str | Path, provenance: dict) -> None:
         raise ValueError(
             f"{predictions} was begun with other settings: {told}. Choose another folder, or delete the file."
         )
+
+
+def set_aside_unknown(predictions: Path) -> None:
+    """
+    If the record of a file of predictions is empty or cut, nobody knows what made the reports: the file gets another
+    name, which is told, and its reports are written again.
+    """
+    try:
+        read_provenance(predictions)
+    except JSONFileError as error:
+        aside = predictions.with_name(f"{predictions.stem}.unknown-{datetime.now():%Y%m%d-%H%M%S}{predictions.suffix}")
+        if predictions.exists():
+            predictions.replace(aside)
+        provenance_path(predictions).unlink()
+        logger.warning("%s What made the reports is unknown: they are in %s, and are written again.", error, aside)
 
 
 def check_references(predictions: str | Path, scans: Dataset, split: str) -> None:

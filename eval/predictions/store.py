@@ -23,7 +23,7 @@ from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.whole_files import write_whole
 
-from .provenance import check_provenance, provenance_path
+from .provenance import check_provenance, provenance_path, set_aside_unknown
 
 
 def find_predictions(name: str | Path) -> Path:
@@ -267,6 +267,9 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
     Raises:
         `ValueError`: if the file was begun with another `provenance`.
     """
+    if provenance is not None and state.is_main_process:
+        set_aside_unknown(path)
+    state.wait_for_everyone()
     if provenance is not None and path.exists() and path.stat().st_size:
         check_provenance(path, provenance)
     state.wait_for_everyone()
