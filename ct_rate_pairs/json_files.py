@@ -45,7 +45,7 @@ def parse_json(text: str | bytes, place: str | Path, schema: type | None = None)
     except RecursionError:
         raise JSONFileError(f"{place} is nested too deeply.") from None
     except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
-        raise JSONFileError(f"{place} is not JSON ({error}): it is damaged or cut. Copy or write it again.") from None
+        raise NotJSONError(f"{place} is not JSON ({error}): it is damaged or cut. Copy or write it again.") from None
     return content if schema is None else check_json(content, schema, place)
 
 
@@ -79,6 +79,10 @@ def check_json(content: Any, schema: type, place: str | Path) -> Any:
             f"{first['input']!r:.{SHOWN}}."
         ) from None
     return content
+
+
+class NotJSONError(JSONFileError):
+    """A file is not JSON at all: it is empty, cut or something else."""
 
 
 class _TwiceError(ValueError):

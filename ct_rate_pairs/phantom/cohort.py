@@ -16,7 +16,7 @@ from isal import igzip
 from tqdm import tqdm
 
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
+from ct_rate_pairs.json_files import NotJSONError, check_json, read_json
 from ct_rate_pairs.json_schemas import PhantomArguments
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
@@ -192,7 +192,7 @@ def _claim(out, arguments):
     marker = out / PHANTOM_MARKER
     try:
         there = read_json(marker) if marker.exists() else arguments
-    except JSONFileError as error:  # all volumes and tables are written again
+    except NotJSONError as error:  # all volumes and tables are written again
         logger.warning("%s It is written again.", error)
         there = arguments
     if check_json(there, PhantomArguments, marker) != arguments:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ct_rate_pairs.builder import ROW_FEATURES
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
+from ct_rate_pairs.json_files import NotJSONError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas import PreparedCopy, VolumeMessages
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
@@ -214,7 +214,7 @@ def _read_provenance(out: Path) -> dict | None:
         return None
     try:
         there = read_json(file)
-    except JSONFileError as error:
+    except NotJSONError as error:
         logger.warning("%s It is written again.", error)
         finished = [shard for shard in sorted(out.glob("data/*.parquet")) if _is_whole(shard)]
         if not finished:

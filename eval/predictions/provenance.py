@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ct_rate_pairs.json_files import JSONFileError, read_json
+from ct_rate_pairs.json_files import NotJSONError, read_json
 from ct_rate_pairs.json_schemas import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.findings_line import report_of
@@ -101,7 +101,7 @@ def set_aside_unknown(predictions: Path) -> None:
     """
     try:
         read_provenance(predictions)
-    except JSONFileError as error:
+    except NotJSONError as error:
         aside = predictions.with_name(f"{predictions.stem}.unknown-{datetime.now():%Y%m%d-%H%M%S}{predictions.suffix}")
         if predictions.exists():
             predictions.replace(aside)

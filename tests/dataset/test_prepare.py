@@ -1,6 +1,7 @@
 """The prepared copy: the same rows as its source, whole shards only, resumable, with provenance."""
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -156,8 +157,8 @@ def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(ow
     with pytest.raises((ValueError, DatasetGenerationError)) as caught:
         load_dataset("ct_rate_pairs", **options)
     assert f"{shard.name} is damaged" in f"{caught.value} {caught.value.__cause__}"
-    with pytest.raises(ValueError, match=rf"{shard.name} is damaged .*Remove it, and run the same command again"):
-        prepare(source, out, shard_size=5, workers=1)
+    prepare(source, out, shard_size=5, workers=1)  # what is cut is written again
+    assert pq.read_table(shard).equals(pq.read_table(io.BytesIO(whole)))
     pq.write_table(pa.table({"a": [1]}), shard)
     with pytest.raises(ValueError, match=rf"{shard.name} is no file of this command: remove it"):
         prepare(source, out, shard_size=5, workers=1)
@@ -240,3 +241,17 @@ def test_a_killed_run_goes_on_without_redoing_shards_or_leaving_half_of_one(tree
     assert {name: (data / name).stat().st_mtime_ns for name in there} == there
     assert len(list(data.iterdir())) == 24
     assert len(load_dataset("ct_rate_pairs", data_dir=str(tmp_path / "copy"), split="test")) == 12
+
+
+@pytest.mark.usefixtures("without_processes")
+@pytest.mark.parametrize("damage", ["", '{"source": "/da'])
+def test_a_record_that_is_empty_or_cut_is_written_again_from_a_finished_file(tree, copy, tmp_path, caplog, damage):
+    out = tmp_path / "copy"
+    shutil.copytree(copy, out)
+    (out / "prepared.json").write_text(damage)
+    with pytest.raises(ValueError, match="was prepared with another settings"):
+        prepare(open_source(tree, spacing=(9, 9, 9)), out, shard_size=5, workers=1)
+    assert "prepared.json is not JSON" in caplog.text and "It is written again" in caplog.text
+    (out / "prepared.json").write_text(damage)
+    prepare(open_source(tree, spacing=SPACING), out, shard_size=5, workers=1)
+    assert json.loads((out / "prepared.json").read_text()) == json.loads((copy / "prepared.json").read_text())
