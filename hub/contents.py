@@ -46,7 +46,7 @@ def read_contents(path: Path) -> list:
     if path.suffix == ".png":
         return list(_texts_of_png(content))
     if path.suffix == ".model":  # a vocabulary: texts between bytes
-        return [content.decode("latin-1")]
+        return [content.decode("utf-8", "replace")]
     text = content.decode("utf-8")
     if path.suffix == ".json":
         return [parse_json(text, "it")]
@@ -67,7 +67,9 @@ def _texts_of_png(content: bytes) -> Iterator[str]:
             raise ValueError("the image is cut")
         length, kind = struct.unpack_from(">I4s", content, place)
         if kind == b"tEXt":
-            yield content[place + 8 : place + 8 + length].replace(b"\0", b" ").decode("latin-1")
+            text = content[place + 8 : place + 8 + length].replace(b"\0", b" ")
+            yield text.decode("latin-1")
+            yield text.decode("utf-8", "replace")  # which the format does not allow, and programs write
         elif kind not in PIXELS:
             raise ValueError(f"a part {kind.decode('latin-1')!r}, which may hold texts that are not read")
         place += length + 12

@@ -20,8 +20,9 @@ from ct_rate_pairs.json_schemas import AdapterConfig, WeightsIndex
 from ct_rate_pairs.volume_names import VOLUME_NAME
 
 from .contents import columns_of, names_in, read_contents, texts_in
+from .plain_text import plain
 from .references import REFERENCES, References, read_references
-from .tokens_and_paths import find_path, find_token, plain
+from .tokens_and_paths import find_path, find_token
 
 
 INDEX = "model.safetensors.index.json"

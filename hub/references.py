@@ -16,7 +16,6 @@ sentences can be guessed and tried, one after another. The file must be kept as 
 
 import base64
 import hashlib
-import html
 import json
 import re
 import secrets
@@ -34,14 +33,16 @@ from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.readable import is_missing
 from ct_rate_pairs.whole_files import write_whole
 
+from .plain_text import plain
+
 
 REFERENCES = "reference_hashes.json"
 STRETCH = 64  # letters, about 12 words; a power of two
 WINDOW = 16  # neighbouring stretches, of which one is kept; a power of two
 AT_ONCE = 2**20  # letters that are hashed at once
 HEADING = re.compile(r"\b(?:findings|impressions?)\s*:", re.IGNORECASE)
-# HTML tags, and escapes of JSON and of addresses.
-MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|\\(?:[nrt]|u[0-9a-fA-F]{4})|%[0-9a-fA-F]{2}")
+# HTML tags, and escapes of JSON and RTF.
+MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|\\(?:par\b|[nrt]|u[0-9a-fA-F]{4})")
 NOT_LETTERS = re.compile(r"[\W\d_]+")
 # A level of the hash has an odd factor of its own, so that the order of the letters counts.
 FACTORS = [np.uint64(0x9E3779B97F4A7C15 * (2 * level + 1) % 2**64) for level in range(STRETCH.bit_length())]
@@ -191,7 +192,7 @@ def read_references(run_dir: str | Path) -> References:
 
 def letters_of(text: str) -> str:
     """The letters of a text, as the module describes them: in lower case, without accents, digits and all else."""
-    text = unicodedata.normalize("NFKD", html.unescape(text)).casefold()
+    text = unicodedata.normalize("NFKD", plain(text)).casefold()
     return NOT_LETTERS.sub("", HEADING.sub(" ", MARKUP.sub(" ", text)))
 
 

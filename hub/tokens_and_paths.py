@@ -1,10 +1,9 @@
 """Finds tokens and paths of this machine in a text, in whatever Unicode form and escapes they are written."""
 
-import html
 import re
-import unicodedata
 from pathlib import Path
-from urllib.parse import unquote
+
+from .plain_text import plain
 
 
 # Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens.
@@ -31,7 +30,6 @@ WINDOWS = re.compile(
 )
 # Any local path. Only settings are searched for it, because a text may have slashes of its own.
 LOCAL_PATH = re.compile(r"(?<![\w./])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")
-SLASHES = str.maketrans({"\u2044": "/", "\u2215": "/", "\u29f8": "/", "\u2216": "\\", "\u29f5": "\\"})
 
 
 def find_token(text: str, token: str | None) -> bool:
@@ -64,9 +62,3 @@ def find_path(text: str, folder: Path, *, settings: bool = False, template: bool
             return found[0]
     here = [str(path) for path in (folder.resolve(), Path.home()) if len(path.parts) > 2]
     return next((path for path in here if path in text), None)
-
-
-def plain(text: str) -> str:
-    """A text without characters that are not seen, in one Unicode form, and without escapes of HTML and addresses."""
-    text = unicodedata.normalize("NFKC", unquote(html.unescape(text))).translate(SLASHES)
-    return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
