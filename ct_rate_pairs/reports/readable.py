@@ -15,6 +15,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 
+def _without_marks(text: str) -> str:
+    """The text without accents and vowel signs. Korean syllables are taken apart into their letters."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+
+
 # What stands in tables in the place of a text, in lower case and without accents, blanks and punctuation: "N/A" is
 # "na", "Not given." is "notgiven". "#NAME?" is what a spreadsheet makes of a text that begins with "-". Several may
 # follow each other, one per section.
@@ -23,26 +28,34 @@ _TEXT = (
     r"(?:reports?|reporting|texts?|dictations?|transcri(?:pt|ption)s?|interpretations?|data|values?|content|"
     r"impressions?|conclusions?|information|documentation))"
 )
+_STUDY = r"(?:(?:the|this|ct|chest|imaging)*(?:stud(?:y|ies)|scans?|exam(?:ination)?s?|procedures?|imaging|ct))"
 _WRITTEN = (
     r"(?:available|given|written|provided|supplied|specified|stated|recorded|entered|dictated|transcribed|typed|"
-    r"signed(?:off)?|finali[sz]ed|uploaded|attached|received|issued|released|ready|complete[d]?)"
+    r"signed(?:off)?|finali[sz]ed|uploaded|attached|received|issued|released|ready|reported|complete[d]?)"
 )
 _OPEN = (
     r"(?:pending|awaiting|awaited|outstanding|inprogress|inpreparation|missing|tofollow|unavailable|incomplete|lost|empty|"
-    r"blank|deleted|cancell?ed|withheld|redacted|removed|un(?:reported|dictated|signed|transcribed|read))"
+    r"aborted|blank|deleted|cancell?ed|withheld|redacted|removed|un(?:reported|dictated|signed|transcribed|read))"
 )
 _MARK = re.compile(
-    r"(?:nan?|nat|n[ds]|(?<!x)xx+(?!x)|(?<!0)0+(?!0)|name|value|ref|div0|num|error|null?|nil|none|undefined|unknown|unspecified|tb[acd]|draft|"
-    r"placeholder|anonymi[sz]ed|todo|ditto|idem|test|dummy|loremipsum|nondiagnostic|"
+    r"(?:nan?|nat|n[dkprs]|(?<!x)xx+(?!x)|\d+|name|value|ref|div0|num|error|null?|nil|none|undefined|unk(?:nown)?|"
+    r"true|false|unspecified|tb[acd]|tobe(?:determined|announced|confirmed|advised|dictated|reported|completed|added)|"
+    r"draft|placeholder|anonymi[sz]ed|todo|ditto|idem|test|dummy|loremipsum|nondiagnostic|"
     r"(?:thereis|thereare)?(?:no|nil|not|none|without)(?:yet)?"
-    rf"(?:{_TEXT}|{_WRITTEN}|applicable|documented|reported|performed|interpreted|read|found|done)"
+    rf"(?:{_TEXT}|{_WRITTEN}|applicable|documented|performed|interpreted|read|found|done)"
     rf"(?:is|was|were|hasbeen)?(?:yet|{_WRITTEN}|found|made)?|"
-    rf"no(?:findings?|results?){_WRITTEN}|"
-    rf"(?:{_TEXT})?(?:is|are|was|were|has|have|been|still)*(?:yet)?(?:not(?:yet)?(?:been)?(?:yet)?(?:{_WRITTEN}|found|done|made)|{_OPEN})"
-    rf"(?:{_TEXT}|(?:radiology|radiologist)?(?:review|read|signature|dictation|approval|verification))?|"
-    r"(?:please)?(?:see|referto|as(?:per|in)?)(?:the|in)?(?:(?:previous|prior|earlier|last|old|separate|attached|other|"
-    r"original|full|final|scanned|above|below|paper|pacs|ris|chart|notes?)+(?:mentioned)?"
-    rf"(?:{_TEXT}|study|scan|exam(?:ination)?)?|report|dictation)|(?:in|on)(?:pacs|ris|paper|chart)|"
+    rf"no(?:findings?|results?){_WRITTEN}|noresults?|no{_STUDY}|dictated(?:but)?not(?:yet)?(?:read|reviewed|signed|edited)|"
+    r"(?:reported|read|interpreted)(?:elsewhere|outside|externally|verbally|separately)|"
+    rf"(?:images?|{_STUDY})?for(?:comparison|storage|reference)(?:purposes)?only|"
+    r"(?:the|this)?patient(?:didnot(?:attend|come|show)|refused|noshow)|noshow|didnotattend|"
+    rf"(?:{_TEXT}|findings?|results?|{_STUDY})?(?:is|are|was|were|has|have|been|still)*(?:yet)?"
+    rf"(?:not(?:yet)?(?:been)?(?:yet)?(?:{_WRITTEN}|found|done|made|performed|interpreted|read)|{_OPEN})"
+    rf"(?:{_TEXT}|(?:radiology|radiologist)?(?:review|read|signature|dictation|approval|verification))?"
+    r"(?:(?:at|for)(?:this|the)(?:time|moment|study|scan|exam(?:ination)?|patient)|atpresent|currently|now|here)?|"
+    r"(?:please)?(?:see|referto|(?:same)?as(?:per|in)?|same)(?:the|in)?"
+    r"(?:(?:previous|prior|earlier|last|old|separate|attached|other|original|full|final|scanned|above|below|paper|pacs|ris|chart|notes?)+(?:mentioned)?"
+    rf"(?:{_TEXT}|study|scan|exam(?:ination)?)?|report|dictation|addend(?:um|a)|"
+    r"comments?|body|letter|findings?|impressions?|conclusions?)(?:ofreport)?|(?:in|on)(?:pacs|ris|paper|chart)|"
     # Turkish, the language that CT-RATE's reports were translated from
     r"rapor(?:u|lar|lari)?(?:suz|yok(?:tur)?|(?:hazir|mevcut)degil(?:dir)?|bekleniyor|beklemede|eksik|"
     r"(?:veril|yazil|giril|hazirlan|cik|bulun)m\w{1,10}|bulunam\w{1,10})|raporsuz(?:dur)?|raporlanm\w{1,10}|"
@@ -52,9 +65,23 @@ _MARK = re.compile(
     r"nicht(?:angegeben|verfugbar|vorhanden|befundet)|entfallt|"
     r"nondisponible|nonrenseigne|nonfourni|(?:pasde|aucun)(?:compte)?(?:rapport|rendu)|neant|"
     r"nodisponible|noinformado|noespecificado|noaplica|sin(?:informe|datos|reporte)|"
-    r"nao(?:disponivel|informado|seaplica)|sem(?:laudo|dados)|non(?:disponibile|fornito)|nessunreferto|"
-    # Russian, Chinese, Japanese
-    r"нет(?:данных)?|неуказано|无|無|无报告|没有报告|暂无(?:报告)?|未提供|未填写|不详|未知|缺失|なし|記載なし)"
+    r"nao(?:disponivel|informado|seaplica)|sem(?:laudo|dados)|non(?:disponibile|fornito)|nessunreferto"
+    + "|"
+    + _without_marks(
+        # Russian
+        "нет(?:данных|описания|заключения)?|не(?:указано|описано|заполнено)|без(?:описания|заключения)|отсутствует|"
+        # Chinese and Japanese. "所見なし" and "未见异常" are reports.
+        "无|無|空|(?:无|無|没有|沒有|未|待|暂无|暫無)(?:报告|報告|数据|數據|資料|资料)|暂无|暫無|未提供|未填写|未填寫|未检查|"
+        "报告未出|(?:详|詳)?(?:见|見)(?:报告|報告)|同上|不详|不詳|不适用|不適用|未知|缺失|暂缺|待定|"
+        "なし|(?:記載|該当|報告|報告書|データ|読影)(?:なし|無し|無)|未(?:記載|入力|読影)|読影(?:待ち|中)|不明|"
+        # Korean. "소견 없음" is a report.
+        "없음|(?:판독|판독문|보고서?|결과|정보|자료|기록|해당|해당사항)(?:이|가)?없음|미(?:판독|작성|입력|기재)|"
+        "판독(?:대기|대기중|중|전)|알수없음|"
+        # Arabic, Persian, Hebrew. "אין ממצאים" is a report.
+        "لايوجد(?:تقرير|بيانات)?|غير(?:متوفر|متاح|محدد|معروف|موجود)|بدون(?:تقرير|گزارش)?|(?:گزارش)?ندارد|"
+        "(?:אין|ללא)(?:דוח|מידע|נתונים|תוצאות|פענוח)?|לא(?:זמין|קיים|רלוונטי|ידוע|נמסר|פוענח)|חסר|טרםפוענח"
+    )
+    + ")"
 )
 # Around a mark may stand the headings of its sections, and tags and entities of a web page.
 _FRAME = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;", re.IGNORECASE)
@@ -139,10 +166,18 @@ _WORDS = {
     ),
     "Romanian": ("fara lichid stang stanga drept dreapta noduli este", r"^plaman|^revars"),
     "Czech or Slovak": ("bez je jsou vlevo vpravo srdce uzliny loziska nejsou", r"^plic|vypot"),
+    "Croatian, Serbian or Bosnian": ("nema nisu nije uredan uredno obostrano", r"izljev|^izliv$|^pluc(?:a|ima|n\w+)$"),
+    "Slovenian": ("obojestransko brez", r"izliv[aiuo]?m?$|^plevral(?:ni|nega|nem)$|^plju[c]"),
     "Hungarian": ("nem egy jobb oldali folyadek", r"^tudo|lathato|^mellka"),
     "Finnish": ("ei ja oikea vasen nestetta", r"^keuhko|^imusolm"),
 }
 _LANGUAGES = {name: (frozenset(words.split()), re.compile(pieces)) for name, (words, pieces) in _WORDS.items()}
+# What English never spells so: Greek words with "k", "f" or "z", and their endings in other languages.
+_SPELT_ABROAD = re.compile(
+    r"^kardio|^konsolid|^emfi[sz]|^enfi[sz]|^atelekt(?!asis)|^atelett?asi[ae]|^bron[ks]i|^pnevm|^plevr|^hidrotora|"
+    r"^pneumotora|^kal[csz]|^fibroz|fibrosi$|^efuzi|^ezofag|^limf|^lymf|^pankrea|"
+    r"e[kt]t?a[sz]ij?[aeo]?$|megali[aeo]?$|opatij?[aeio]?$|trofij?[ae]?$"
+)
 # Letters that tell a language. Any other accent only tells that the word is not English.
 _LETTERS = {
     **{"Turkish": "ğşı", "German": "äß", "French": "èëù", "Spanish": "ñ", "Portuguese": "ãõ", "Polish": "łąęśżź"},
@@ -188,7 +223,7 @@ def _kinds(word: str) -> tuple[str, ...]:
         for name, (words, pieces) in _LANGUAGES.items()
         if plain in words or pieces.search(plain) or any(letter in word for letter in _LETTERS.get(name, ""))
     ]
-    if languages or (plain != word and word not in _NAMES):
+    if languages or _SPELT_ABROAD.search(plain) or (plain != word and word not in _NAMES):
         return ("foreign", *languages)
     return ("English",) if _ENGLISH_ENDING.fullmatch(word) else ()
 
@@ -221,17 +256,17 @@ def _foreign_script(text: str) -> str | None:
 
 def is_missing(text: object) -> bool:
     """
-    Whether a text is missing: `None`, the NaN of an empty cell, a text without letters and digits ("", "-", "."), or a
+    Whether a text is missing: `None`, the NaN of an empty cell, a text without words ("", "-", "12345", "n"), or a
     mark that stands for a missing text ("Not given.", "N/A", "null", "No report.", "Yok"), whatever its case and
     punctuation. "Normal." and "No finding." are reports.
     """
     if not isinstance(text, str):
         return True
     if len(text) > _LONGEST:
-        return not any(map(str.isalnum, text))
-    plain = unicodedata.normalize("NFKD", _FRAME.sub(" ", text).casefold()).replace("ı", "i")
+        return not any(map(str.isalpha, text))
+    plain = _without_marks(_FRAME.sub(" ", text).casefold()).replace("ı", "i")
     letters = "".join(filter(str.isalnum, plain))
-    return _are_marks(letters)
+    return sum(map(str.isalpha, letters)) < 2 or _are_marks(letters)
 
 
 def _are_marks(letters: str) -> bool:

@@ -63,7 +63,8 @@ REST = re.compile(
     rf"(?:[.;,] ?| (?=but|and|although|though)){REST_REMAINS}|"
     r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|with the exception of) "
     r"(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
-    r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b(?=$|[,.;]| (?:in|on|at|near|along)\b)"
+    r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b"
+    r"(?=$|[,.;]| (?:in|on|at|near|along)\b)"
 )
 REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|component|portion|trace|fluid)")
 REMAINS = "(remains)"

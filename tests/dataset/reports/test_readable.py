@@ -47,6 +47,32 @@ MARKS = [
     *("Awaiting radiologist review", "Not interpreted", "Reporting outstanding.", "Final report to follow"),
     *("Raporsuz", "Rapor bulunmamaktadır", "Rapor mevcut değil", "Rapor bekleniyor.", "Raporlanmamış"),
     *("Yok", "YOK.", "Verilmedi", "VERİLMEDİ.", "Belirtilmemiş", "Rapor yok", "Bilinmiyor"),
+    *("Study not performed.", "CT not performed", "Scan aborted", "Exam cancelled", "Imaging not done", "No study."),
+    *("See addendum.", "See body of report", "Same as above", "Same as previous report", "Reported elsewhere."),
+    *("Report not available at this time", "Results pending", "No results", "Findings not available.", "N/K", "unk"),
+    *(
+        "No findings reported",
+        "To be determined",
+        "Dictated but not read",
+        "Exam for comparison only",
+        "True",
+        "FALSE",
+    ),
+    # What has no word is no report.
+    *(r"\N", "N", "-1", "1", "12345", "3.14", "2024-01-05", "12:30", "١٢٣", "-99", "1.0", "404 Not Found"),
+    *(
+        "無報告",
+        "該当なし",
+        "読影待ち",
+        "待报告",
+        "보고서 없음",
+        "해당 없음",
+        "미판독",
+        "لا يوجد تقرير",
+        "غير متوفر",
+        "گزارش ندارد",
+    ),
+    *("אין דו״ח", "לא זמין", "не описано", "нет заключения", "Отсутствует"),
     *("keine Angabe", "k.A.", "non disponible", "no disponible", "não informado", "нет", "нет данных", "无", "未提供"),
     *(
         "Not given. Not given.",
@@ -74,6 +100,14 @@ REPORTS = [
         "Complete resolution.",
         "10 mm",
     ),
+    *(
+        "CT normal",
+        "Negative study",
+        "No scan evidence of nodule",
+        "Report: effusion",
+        "False positive nodule",
+        "GGO 5",
+    ),
     *("Findings: Normal. Impression: Not given.", "No data on the kidneys. Emphysema.", "Not enlarged."),
 ]
 
@@ -81,6 +115,14 @@ REPORTS = [
 TERSE = [
     *(f"{label}." for label in LABELS),
     *LABELS,
+    *(
+        "Ateletasis",
+        "Ectasia",
+        "Bronchial ectasia",
+        "Cardiomegaly, atelectases, adenopathies",
+        "Nephropathy",
+        "Efusion",
+    ),
     *("Emphysema", "Cardiomegaly", "Honeycombing.", "Bullae", "GGO", "UIP.", "IPF", "LAP", "Hilar LAP.", "Atheroma"),
     *(
         "s/p CABG",
@@ -130,7 +172,21 @@ FOREIGN = {
     "the Cyrillic script": ["Плевральный выпот справа."],
     "the Arabic script": ["انصباب جنبي أيمن"],
     "the Greek script": ["Πλευριτική συλλογή δεξιά."],
-    "a language other than English": ["Mapafu yote mawili ni safi na hakuna dalili za ugonjwa wa moyo."],
+    "Croatian, Serbian or Bosnian": ["Nema izljeva."],
+    "Slovenian": ["Ni plevralnega izliva."],
+    "a language other than English": [
+        *(
+            "Atelettasia",
+            "Kardiomegali",
+            "Ateletasia",
+            "Kardiomegalia",
+            "Bronchiektasie",
+            "Konsolidasi",
+            "Limfadenopati",
+        ),
+        *("Pneumotoraks", "Hepatomegalie"),
+        "Mapafu yote mawili ni safi na hakuna dalili za ugonjwa wa moyo.",
+    ],
 }
 
 
@@ -142,6 +198,12 @@ def test_a_mark_of_a_missing_text_is_no_report(mark):
 @pytest.mark.parametrize("text", [*REPORTS, *TERSE])
 def test_a_short_report_is_not_missing(text):
     assert not is_missing(text)
+
+
+@pytest.mark.parametrize("text", ["소견 없음", "所見なし", "未见异常", "אין ממצאים", "нет изменений"])
+def test_no_finding_in_another_script_is_a_foreign_report_and_not_missing(text):
+    assert not is_missing(text)
+    assert foreign_language(text)
 
 
 def test_a_long_row_of_the_same_mark_before_something_else_is_decided_at_once():
