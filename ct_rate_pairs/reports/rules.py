@@ -34,11 +34,12 @@ ANSWER = re.compile(
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
     r"|(?:y|yes|positive|pos|present|\+{1,3}|\+ve))(?: ?\)|(?=$|,))"
 )
-FULL_WIDTH = {0xFF01 + place: 0x21 + place for place in range(94)}  # "（＋）", as Chinese keyboards write "(+)"
+# "（＋）", as Chinese keyboards write "(+)"
+FULL_WIDTH = {0xFF01 + place: 0x21 + place for place in range(94)} | {0xFF1A: ": ", 0xFF0C: ", "}
 SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
 BRACKETS = re.compile(r" ?\[([-+])\]")
 SLASH = re.compile(  # "effusion - / nodule +", "effusion: n / nodule: y"
-    r"(?<= [-+]) / |(?:(?<=\([-+]\))|(?<=[:=] [yn])|(?<=[:=] no)|(?<=[:=] yes)) ?[/|] ?"
+    r"(?<= [-+]) / |(?<=\([-+]\)) ?/ ?|(?<=[:=-] [yn]) ?[/|] ?| ?(?: /|\|) (?=[a-z][a-z ]{2,40}[:=])"
 )
 # Ticks, crosses and boxes. A lone "×" or "ø" is a sign at the end of an item only: "5 × 3 mm" is a size.
 TICK = re.compile(r" ?(?:[✓✔✅√☑☒]\ufe0f?|\[[x✓✔√]\]) ?")
@@ -66,7 +67,7 @@ REST = re.compile(
     r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b"
     r"(?=$|[,.;]| (?:in|on|at|near|along)\b)"
 )
-REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|component|portion|trace|fluid)")
+REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|little|few|component|portion|trace|fluid)")
 REMAINS = "(remains)"
 GONE = "gone|resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(
@@ -94,7 +95,7 @@ STATEMENT = re.compile(
     r"(?:bi\w*(?:lateral|basilar|basal|apical)|(?:bi)?basilar|basal|apical|dependent|right|left|upper|lower|"
     r"(?:right|left)-sided|(?:centri|pan|peri)lobular|paraseptal|(?:sub)?segmental|lobar|linear|band-?like|plate-?like|"
     r"discoid|passive|compressive|scattered|diffuse|widespread|extensive|patchy|peripheral|confluent|severe|marked|"
-    r"advanced|subtle|faint|tiny|large|huge|massive|calcified|calcific|healed|chronic|old|degenerative|enlarged)\b"
+    r"advanced|subtle|faint|tiny|large|huge|massive|calcified|calcific|dense|heavy|coarse|round|irregular|healed|chronic|old|degenerative|enlarged)\b"
     r"(?!.* n?or |[^,]* (?:is|are|was|were)\b)|"
     r"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller)$"
 )
@@ -284,7 +285,7 @@ EXCEPTION = re.compile(
 EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|thorax|rest)|no|there (?:is|are)) ")
 # "No cavitation in the nodule" and "no evidence of growth of the nodule" state the nodule: what is denied ends at `of`
 # or `in`. Lymph nodes, septa and the heart are no findings: "no enlargement of the heart" states nothing.
-LINK = re.compile(r" (of|in|within|inside|for) ")
+LINK = re.compile(r" (of|in|within|inside|for|to (?:suggest|indicate|support)) ")
 # Nouns whose "of" leads on to what is denied: "no sign of", "no area of", "no development of", "no placement of".
 LEADS_ON = re.compile(
     r"\b(?:none|any|either|neither|one|all|both|suspicious|concerning|worrisome|suggestive|indicative|diagnostic|"
@@ -292,7 +293,7 @@ LEADS_ON = re.compile(
     r"possibility|probability|likelihood|chance|risk|concern|proof|question|diagnosis|criteria|symptoms?|history|"
     r"pictures?|images?|appearances?|patterns?|areas?|focus|foci|zones?|patch(?:es)?|regions?|sites?|spots?|groups?|"
     r"clusters?|numbers?|amounts?|volumes?|quantit(?:y|ies)|degrees?|traces?|kinds?|types?|forms?|sorts?|cases?|"
-    r"components?|rims?|layers?|pockets?|collections?|(?:re-?)?accumulations?|retention|development|formation|"
+    r"rims?|halos?|rings?|bands?|streaks?|islands?|layers?|pockets?|residu\w+|remnants?|collections?|(?:re-?)?accumulations?|retention|development|formation|"
     r"(?:re)?occurrence|recurrence|emergence|onset|presence|existence|relapse|manifestations?|visuali[sz]ation|"
     r"detection|placement|insertion|implantation|"
     r"\w*nodules?|nodes?|lesions?|mass(?:es)?|\w*opacit(?:y|ies)|densit(?:y|ies)|infiltrat\w+|attenuation)$"
@@ -305,9 +306,10 @@ FINDING = re.compile(
 )
 LIST = re.compile(r",| (?:and|or) ")
 PHRASE_END = re.compile(
-    r",| (?:and|or|nor|but|with|without|which|that|is|are|was|were|has|have|had|as|to|than|except|like|suggest\w+|"
-    r"despite|after|following|before|during|since|due|because|when|where|if|while|beside|"
-    r"consistent|compatible|in (?:the )?(?:form|favou?r|terms|sense|nature|shape|keeping|line|style)) "
+    r",| (?:and|or|nor|but|with|without|which|that|is|are|was|were|has|have|had|as|than|except|like|suggest\w+|"
+    r"to(?! (?:suggest|indicate|support) )|despite|after|following|before|during|since|due|because|when|where|if|"
+    r"while|beside|consistent|compatible|"
+    r"in (?:the )?(?:form|favou?r|terms|sense|nature|shape|keeping|line|style)) "
 )
 
 
@@ -393,7 +395,7 @@ def link_to_finding(clause: str, start: int) -> int | None:
     phrase = PHRASE_END.split(clause[start : start + 150], maxsplit=1)[0]
     name = 0
     for link in LINK.finditer(phrase):
-        if link[1] in ("of", "for") and LEADS_ON.search(phrase, name, link.start()):
+        if link[1] not in ("in", "within", "inside") and LEADS_ON.search(phrase, name, link.start()):
             name = link.end()
         else:
             return start + link.start() if link.start() > name and FINDING.search(phrase, link.end()) else None

@@ -18,7 +18,7 @@ LONGEST_SENTENCE = 1000
 _SMALL = r"(?:(?:very|new|small|tiny|minimal|little|larger?|moderate|certain|single|residual|smaller|further) ){0,2}"
 REST_REMAINS = (
     rf"(?:(?:but|and|however|although|though|yet),? )?(?:still |only )?(?:an? |some |the )?{_SMALL}"
-    r"(?:(?:ones?|amounts?|residuals?|residue|remnants?|remainder|rest|some|focus|bit|component|portion) "
+    r"(?:(?:ones?|amounts?|residuals?|residue|remnants?|remainder|rest|some|focus|bit|little|few|component|portion) "
     r"(?:still |now ){0,2}(?:remains?|persists?|(?:is|are) (?!not\b|no\b)(?:\w+ )?"
     r"(?:present|seen|noted|visible|evident|left|observed|detected|identified|found|remaining))"
     r"|fluid (?:still )?(?:remains?|persists?|is left))\b"
@@ -26,11 +26,11 @@ REST_REMAINS = (
 # The pattern starts with a single character class, because `re` searches for that quickly. Of several end marks in
 # a row, the first one ends the sentence, or none does.
 SENTENCE_END = re.compile(
-    r"[.;!?\r\n\"“”•·](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
+    r"[.;!?\r\n\"“”•·；。](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
     rf"(?!(?:(?<=; )|(?=A |One |Some |Only ))(?i:{REST_REMAINS}))|"
     r"(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
     r"(?!(?:No|None|Yes|Absent|Present)\s*(?:[.;,]|$))"
-    r"|(?<=[\r\n\"“”•·]))"
+    r"|(?<=[\r\n\"“”•·；。]))"
 )
 
 

@@ -15,7 +15,7 @@ for line in Path(__file__).with_name("sentences.txt").read_text().splitlines():
     if line.startswith("## "):
         KINDS[line.removeprefix("## ")] = sentences = []
     elif line and not line.startswith("#"):
-        text, names = line.split(" |")
+        text, names = line.rsplit(" |", 1)
         sentences.append((text, {NAMES[name] for name in names.split()}))
 
 
