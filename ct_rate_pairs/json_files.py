@@ -6,6 +6,7 @@ from typing import Any
 
 
 MOST_BYTES = 256 * 2**20  # a file of JSON above this size is none of ours
+MOST_DIGITS = 300  # of a whole number: it can be turned to a float
 SHOWN = 80  # characters of a value in a message
 
 
@@ -39,7 +40,7 @@ def read_json(path: str | Path, schema: type | None = None) -> Any:
 def parse_json(text: str | bytes, place: str | Path, schema: type | None = None) -> Any:
     """The content of a JSON text, as [`read_json`] reads it. `place` is the name of the text in messages."""
     try:
-        content = json.loads(text, object_pairs_hook=_each_once)
+        content = json.loads(text, object_pairs_hook=_each_once, parse_int=_whole)
     except _TwiceError as error:
         raise JSONFileError(f"{place} has the name {str(error)!r:.{SHOWN}} twice: keep one of the two.") from None
     except RecursionError:
@@ -83,6 +84,13 @@ def check_json(content: Any, schema: type, place: str | Path) -> Any:
 
 class NotJSONError(JSONFileError):
     """A file is not JSON at all: it is empty, cut or something else."""
+
+
+def _whole(digits: str) -> int:
+    """A whole number."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 class _TwiceError(ValueError):

@@ -1,6 +1,6 @@
 """The parts of a volume's name."""
 
-VOLUME_NAME = r"[a-z]+_\d+_[a-z]+_\d+\.nii\.gz"  # split, patient, scan, reconstruction
+VOLUME_NAME = r"[a-z]+_[0-9]{1,9}_[a-z]+_[0-9]{1,9}\.nii\.gz"  # split, patient, scan, reconstruction
 
 
 def patient_of(volume: str) -> str:

@@ -76,7 +76,7 @@ def read_scans(
     _check_labels(labels, labels_file)
 
     names = _present(labels.index, volumes(f"dataset/{folder}"), labels_file, folder, on_error)
-    names = names[~names.isin(no_chest_file.read_text().split())]
+    names = names[~names.isin(_read_names(no_chest_file))]
     for table, table_file in ((reports, reports_file), (metadata, metadata_file)):
         missing = names[~names.isin(table.index)]
         if len(missing):
@@ -125,6 +125,14 @@ def _first_reconstructions(names: pd.Index) -> pd.Index:
     return names[np.sort(first)]
 
 
+def _read_names(file: Path) -> list[str]:
+    """The words of a text file."""
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise TableError(f"{file} is no text in UTF-8: {error}. Download it again.") from error
+
+
 def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
     """
     A table with `VolumeName` as its index. Only `columns`, which must exist, and `optional` columns are read. An
@@ -141,10 +149,16 @@ def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = 
                 "in UTF-8, with commas."
             )
         table = pd.read_csv(file, usecols=[*columns, *(column for column in optional if column in header)])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except TableError:
+        raise
+    except Exception as error:  # pandas raises errors of many types
         raise TableError(
             f"{file} is not a readable CSV: {error}. Download it again, or save it as CSV in UTF-8, with commas."
         ) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first column for the names of the rows
+        raise TableError(
+            f"{file}: its rows have more cells than its header. Download it again, or save it as CSV anew."
+        )
     named = table["VolumeName"].astype(str).str.fullmatch(VOLUME_NAME)
     if not named.all():
         row = int(np.flatnonzero(~named)[0])

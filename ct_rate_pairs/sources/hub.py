@@ -112,7 +112,7 @@ class HubSource(TreeSource):
         """`None`: the repository has all volumes that the tables name."""
         return None
 
-    def read_volume(self, path: str, **from_table) -> Volume:
+    def read_volume(self, path: str, **options) -> Volume:
         """
         The volume at `path`. Its file is deleted after reading, unless the process is killed meanwhile.
 
@@ -120,14 +120,14 @@ class HubSource(TreeSource):
             `VolumeError`: if the repository has no such volume, or if two downloads of it are damaged.
         """
         try:
-            return self._download_volume(path, from_table)
+            return self._download_volume(path, options)
         except VolumeError as error:
             logger.warning("%s Downloading it once more: the download may be at fault.", error)
-            return self._download_volume(path, from_table)
+            return self._download_volume(path, options)
         except RemoteEntryNotFoundError as error:
             raise VolumeError(f"{path}: {REPO_ID} holds no such volume at commit {self.commit}.") from error
 
-    def _download_volume(self, path: str, from_table: dict) -> Volume:
+    def _download_volume(self, path: str, options: dict) -> Volume:
         with TemporaryDirectory(prefix="ct_rate_pairs-") as folder:
             try:
                 file = self._download(path, local_dir=folder, tqdm_class=_NoBar)
@@ -136,7 +136,7 @@ class HubSource(TreeSource):
                 if type(error) is OSError and error.errno is None:
                     raise VolumeError(f"{path}: the download does not have the size that the Hub states.") from error
                 raise
-            return read_volume(file, path, **from_table)
+            return read_volume(file, path, **options)
 
     def _download(self, path: str, **where) -> Path:
         commit = self.commit

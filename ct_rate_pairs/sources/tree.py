@@ -43,8 +43,8 @@ class TreeSource(ABC):
         """Names of the volumes under `folder`; `None` if all volumes of the tables are assumed to exist."""
 
     @abstractmethod
-    def read_volume(self, path: str, **from_table) -> Volume:
-        """The volume at `path`. `from_table` are arguments of [`~ct_rate_pairs.volumes.read_volume`]."""
+    def read_volume(self, path: str, **options) -> Volume:
+        """The volume at `path`. `options` are those of [`~ct_rate_pairs.volumes.read_volume`]."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -69,10 +69,14 @@ class TreeSource(ABC):
         Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
         slice below the first, in mm. `fractions` is the position of each plane in its bin; by default, the middle.
         """
-        volume = self.read_volume(scan["path"], **{name: scan[name] for name in FROM_TABLE if name in scan})
         of = self.settings
-        slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
-        return to_uint8(slices), slice_mm
+
+        def slices_of(volume: Volume) -> tuple[np.ndarray, list[float]]:
+            slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
+            return to_uint8(slices), slice_mm
+
+        from_table = {name: scan[name] for name in FROM_TABLE if name in scan}
+        return self.read_volume(scan["path"], use=slices_of, **from_table)
 
 
 class LocalSource(TreeSource):
@@ -122,9 +126,9 @@ class LocalSource(TreeSource):
         """Names of the volumes under `folder`."""
         return {path.name for path in (self.root / folder).glob("*/*/*.nii.gz")}
 
-    def read_volume(self, path: str, **from_table) -> Volume:
-        """The volume at `path`. `from_table` are arguments of [`~ct_rate_pairs.volumes.read_volume`]."""
-        return read_volume(self.root / path, **from_table)
+    def read_volume(self, path: str, **options) -> Volume:
+        """The volume at `path`. `options` are those of [`~ct_rate_pairs.volumes.read_volume`]."""
+        return read_volume(self.root / path, **options)
 
     @property
     def location(self) -> str:

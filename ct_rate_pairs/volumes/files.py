@@ -25,6 +25,7 @@ from .told import tell
 PIECE = 2**19  # bytes that are inflated at a time: they are in memory twice, and fit into the processor's cache
 MOST_BYTES = 2**32  # 1,024 x 1,024 x 2,048 voxels of 16 bits: a damaged header must not ask for all memory
 MOST_SIDE = 4096  # voxels along an axis: scanners reconstruct 512 to 2,048, and slices are computed in float32
+NO_MEMORY = "there is not enough memory to read it. Leave it out, or read it on a larger machine."
 _MOST_FILE = 2 * MOST_BYTES  # bytes on disk
 # The first bytes of packed files that are not unpacked here.
 PACKED = {
@@ -49,9 +50,7 @@ def refusals(name: str) -> Iterator[None]:
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read: {error.strerror or type(error).__name__}.") from error
     except MemoryError as error:
-        raise VolumeError(
-            f"{name}: there is not enough memory to read it. Leave it out, or read it on a larger machine."
-        ) from error
+        raise VolumeError(f"{name}: {NO_MEMORY}") from error
     except Exception as error:
         raise VolumeError(
             f"{name}: damaged, or not what its name says ({type(error).__name__}). Download or export it again."

@@ -4,8 +4,10 @@ import io
 import logging
 import math
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +16,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from .files import MOST_BYTES, PACKED, open_file, read_voxels, refusals
+from .apart import read_apart
+from .files import MOST_BYTES, PACKED, open_file, read_voxels
 from .geometry import display
 from .nifti_header import compare_with_header, grid_of_header, grid_of_table, rescaling_of
 from .slicing import Volume, VolumeError
@@ -28,6 +31,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_ERRORS = (EOFError, zlib.error, isal_zlib.IsalError, igzip.BadGzipFile)
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _INPUT = 2**12  # compressed bytes that are looked through at a time: a member of a gzip stream may be as short as 20
+T = TypeVar("T")
 _MOST_ZEROS = 9  # zeros at the end of a whole gzip stream, which an empty member has
 
 
@@ -57,7 +61,7 @@ def read_slices(
     Raises:
         `VolumeError`: if the file cannot be read or does not hold a chest CT in HU, or if it has too few planes.
     """
-    return read_volume(path).slices(num_slices, spacing, window)[0]
+    return read_volume(path, use=lambda volume: volume.slices(num_slices, spacing, window)[0])
 
 
 def read_volume(
@@ -66,7 +70,8 @@ def read_volume(
     rescale: tuple[float, float] | None = None,
     spacing: tuple[float, float, float] | None = None,
     orientation: tuple[float, ...] | None = None,
-) -> Volume:
+    use: Callable[[Volume], T] = Volume.whole,
+) -> T:
     """
     Read a `.nii.gz` or `.nii` file, and turn the volume to display order.
 
@@ -87,9 +92,12 @@ def read_volume(
         orientation (`tuple[float, ...]`, *optional*):
             DICOM's `ImageOrientationPatient`: six cosines of the first two axes of the stored array, in LPS. Used
             together with `spacing`. By default, the axes run to the left, back and head.
+        use (`Callable[[Volume], T]`, *optional*):
+            Takes from the volume what is needed, such as its slices. It is called in the process that reads the
+            volume, see [`~ct_rate_pairs.volumes.apart`], so only its result is copied. By default, all is taken.
 
     Returns:
-        [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values.
+        [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values; or what `use` returns.
 
     Raises:
         `VolumeError`: if the file is missing, is damaged or is not a NIfTI volume; if its header contradicts itself;
@@ -100,33 +108,43 @@ def read_volume(
     if orientation is not None and spacing is None:
         raise ValueError("orientation has no effect without spacing: give both, or none to use the header's geometry.")
     name = name or ("volume given as bytes" if isinstance(source, bytes) else str(source))
-    with refusals(name):
-        try:
-            with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
-                zipped = file.read(2) == GZIP_MAGIC
-                file.seek(0)
-                header, stored = _read_zipped(name, file) if zipped else _read(name, file)
-        except EOFError as error:
-            raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
-        except _GZIP_ERRORS as error:
-            raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
+    return read_apart(name, partial(read_nifti, source, name, rescale, spacing, orientation), use)
 
-        if spacing is None:
-            grid = grid_of_header(name, header)
-        else:
-            grid = grid_of_table(spacing, orientation)
-            compare_with_header(name, grid, header)
-        stored, spacing = display(name, stored, grid)
-        slope, intercept = rescaling_of(name, header)
-        if rescale is not None:
-            if (slope, intercept) != (1.0, 0.0):
-                raise VolumeError(
-                    f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
-                    f"metadata table would rescale again (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass "
-                    "files='fixed'."
-                )
-            slope, intercept = rescale
-        return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
+
+def read_nifti(
+    source: str | Path | bytes,
+    name: str,
+    rescale: tuple[float, float] | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    orientation: tuple[float, ...] | None = None,
+) -> Volume:
+    """As [`read_volume`], in this process. A file can cause any error."""
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            header, stored = _read_zipped(name, file) if zipped else _read(name, file)
+    except EOFError as error:
+        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
+    except _GZIP_ERRORS as error:
+        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
+
+    if spacing is None:
+        grid = grid_of_header(name, header)
+    else:
+        grid = grid_of_table(spacing, orientation)
+        compare_with_header(name, grid, header)
+    stored, spacing = display(name, stored, grid)
+    slope, intercept = rescaling_of(name, header)
+    if rescale is not None:
+        if (slope, intercept) != (1.0, 0.0):
+            raise VolumeError(
+                f"{name}: its header rescales to HU already (slope {slope:g}, intercept {intercept:g}), and the "
+                f"metadata table would rescale again (slope {rescale[0]:g}, intercept {rescale[1]:g}). Pass "
+                "files='fixed'."
+            )
+        slope, intercept = rescale
+    return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
 def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:

@@ -14,25 +14,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from types import ModuleType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from .files import limited, open_file, refusals, unpacked
+from .apart import read_apart
+from .files import limited, open_file, unpacked
 from .geometry import Grid, display
 from .metaimage import read_metaimage
-from .nifti import read_volume
+from .nifti import read_nifti
 from .slicing import Volume, VolumeError
 from .told import tell
 
 
+T = TypeVar("T")
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
 _MOST_DIRECTORY = 2**24  # bytes of the directory at the end of a zip
 _MOST_LINK = 4096  # bytes of the path in a link
 
 
-def read_scan(path: str | Path, series: int | None = None) -> Volume:
+def read_scan(path: str | Path, series: int | None = None, use: Callable[[Volume], T] = Volume.whole) -> T:
     """
     Read a scan, and turn it to display order.
 
@@ -43,10 +45,12 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
         series (`int`, *optional*):
             Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
             message lists the series.
+        use (`Callable[[Volume], T]`, *optional*):
+            As in [`~ct_rate_pairs.volumes.read_volume`]: takes from the volume what is needed.
 
     Returns:
-        [`~ct_rate_pairs.volumes.Volume`]: the volume. Its name holds no part of the path and nothing about the
-        patient.
+        [`~ct_rate_pairs.volumes.Volume`]: the volume, or what `use` returns. The name of the volume holds no part of
+        the path and nothing about the patient.
 
     Raises:
         `VolumeError`: if `series` is no whole number, if the scan cannot be read, is not an upright and regular CT
@@ -59,8 +63,7 @@ def read_scan(path: str | Path, series: int | None = None) -> Volume:
             "series=1."
         )
     try:
-        with refusals(_NAME):
-            return _read(Path(path), series)
+        return read_apart(_NAME, partial(_read, Path(path), series), use)
     except VolumeError as error:
         raise VolumeError(str(error)) from None  # the cause of the error may hold the path
 
@@ -79,7 +82,7 @@ def _read(path: Path, series: int | None) -> Volume:
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
     if name.endswith((".nii", ".nii.gz")):
-        return read_volume(path, _NAME)
+        return read_nifti(path, _NAME)
     if name.endswith(".mha"):
         return read_metaimage(path, _NAME)
     raise VolumeError(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 
 from ct_rate_pairs.command_line import given_options
 
@@ -94,14 +94,14 @@ def plain_number(value: object) -> object:
     """A number of numpy, or a whole one that is written as a float, as Python's own; other values as they are."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
-    return int(value) if float(value).is_integer() else float(value)
+    return int(value) if isinstance(value, Integral) or float(value).is_integer() else float(value)
 
 
 def _floats(values: object) -> tuple[float, ...]:
     """A sequence of numbers; empty for anything else, such as a string."""
     try:
         return () if isinstance(values, str) else tuple(map(float, values))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()
 
 

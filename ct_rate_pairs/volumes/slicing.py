@@ -4,7 +4,7 @@ From a volume to slices: chooses planes, resamples, applies windows, and checks 
 Only the chosen planes are computed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -101,6 +101,10 @@ class Volume:
         gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, about spacing[2]
         slices = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
         return slices, [(plane - planes[0]) * gap for plane in planes]
+
+    def whole(self) -> "Volume":
+        """The same volume, with the voxels in the order of `stored`, and nothing else in memory."""
+        return replace(self, stored=np.ascontiguousarray(self.stored))
 
     def _planes_hu(self, planes: list[int], depth: int) -> np.ndarray:
         """HU at some planes of a grid of `depth` planes, by linear interpolation between the stored planes."""

@@ -28,7 +28,7 @@ def windows_of(window: Window) -> tuple[tuple[float, float], ...]:
     else:
         try:
             hu = np.asarray(window, dtype=float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             hu = np.empty(0)
         pairs = hu.reshape(-1, 2) if hu.shape in ((2,), (6,)) else hu
         if pairs.shape in ((1, 2), (3, 2)) and np.isfinite(pairs).all() and (pairs[:, 0] < pairs[:, 1]).all():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
@@ -241,9 +242,12 @@ class Reporter:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
         if isinstance(scan, Volume) and series is not None:
             raise ValueError(f"series={series} has no effect on a Volume, which is one series already: leave it out.")
-        volume = scan if isinstance(scan, Volume) else read_scan(scan, series)
         of = self.volume_settings
-        slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range)
+
+        def slices_of(volume: Volume) -> tuple[np.ndarray, list[float]]:
+            return volume.slices(of.num_slices, of.spacing, of.window, of.z_range)
+
+        slices, slice_mm = slices_of(scan) if isinstance(scan, Volume) else read_scan(scan, series, slices_of)
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]
         # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
         return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}

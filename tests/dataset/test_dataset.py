@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
+from helpers.failing_decoders import fail_at
 from helpers.tree import SPACING, write_tree
 from torch.utils.data import DataLoader
 
@@ -381,6 +382,22 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
             assert row["completion"][0]["content"] and row["negative_volume"] != "train_5_a_1.nii.gz"
         taken = [(row["volume"], row["negative_volume"]) for row in ReadableRows(rows)]
         assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
+
+
+def test_a_volume_that_ends_its_reader_is_left_out_and_counted_by_a_worker_of_a_training(own_tree, monkeypatch):
+    fail_at("train_5_a_1.nii.gz", "crash", monkeypatch)
+    with pytest.raises(VolumeError, match=r"train_5_a_1.*SIGSEGV.*on_error='skip'"):
+        list(load(own_tree, "none", split="train", validation_size=0.0))
+    for streaming in (False, True):
+        options = {"split": "train", "validation_size": 0.0, "on_error": "skip", "min_label_distance": 1}
+        rows = load(own_tree, "heter", streaming=streaming, **options)
+        taken = rows if streaming else ReadableRows(rows)
+        got = list(DataLoader(taken, batch_size=None, num_workers=1, multiprocessing_context="fork"))
+        assert len(got) == (11 if streaming else 12)
+        assert not any("train_5_a_1.nii.gz" in (row["volume"], row["negative_volume"]) for row in got)
+    reader = reader_of(load(own_tree, "heter", **options))
+    assert reader.read("train_5_a_1.nii.gz") is None
+    assert len(reader.skipped) == 1 and "SIGSEGV" in reader.skipped[0]
 
 
 def test_a_row_whose_partners_are_all_bad_is_skipped_and_says_so(own_tree, caplog):

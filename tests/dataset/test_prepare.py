@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
+from helpers.failing_decoders import FILE, WAY
 from helpers.tree import SPACING
 
 from ct_rate_pairs.prepare import prepare
@@ -108,6 +110,18 @@ def test_bad_volumes_are_left_out_listed_and_remembered_by_finished_shards(own_t
         assert [line["volume"] for line in listed] == ["train_5_a_1.nii.gz"] and "truncated" in listed[0]["error"]
     names = load_dataset("ct_rate_pairs", data_dir=str(out), split="train+validation").with_format(None)["volume"]
     assert len(names) == 11 and "train_5_a_1.nii.gz" not in names
+
+
+@pytest.mark.slow
+def test_a_volume_that_ends_its_reader_is_left_out_and_listed(own_tree, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import helpers.failing_decoders")  # of the pool's processes
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv(FILE, "train_5_a_1.nii.gz")
+    monkeypatch.setenv(WAY, "crash")
+    summary = prepare(open_source(own_tree, spacing=SPACING), tmp_path / "copy", shard_size=5, workers=2)
+    assert (summary["rows"], summary["bad"]) == (23, 1)
+    (bad,) = csv.DictReader((tmp_path / "copy/bad_volumes.csv").open())
+    assert bad["volume"] == "train_5_a_1.nii.gz" and "ended by SIGSEGV" in bad["error"]
 
 
 @pytest.mark.usefixtures("without_processes")

@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections import Counter
 
-from . import volumes
+from . import json_files, tables, texts, volumes
 from .harness import OUTCOMES, run
 
 
-KINDS = {**volumes.KINDS}
+KINDS = {**volumes.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS}
 
 
 def _print_row(name: str, counts: Counter) -> None:
@@ -33,4 +33,4 @@ for name in args.kinds:
     bad += failed
 _print_row("all", total)
 print("\n\n".join(bad))
-sys.exit(bool(bad))
+sys.exit(total.total() > total["read"] + total["refused"] + total["cured"])

@@ -21,7 +21,8 @@ SECONDS = 60  # for one case: some are read in 50 ms
 MEGABYTES = 1024  # that a case may take beyond what the process had before
 _MOST_MEMORY = 10 * 2**30  # bytes, for the sake of the machine: what is promised counts, too
 _BAD = ("crash", "hang", "uncaught", "memory", "leak")
-OUTCOMES = ("read", "refused", *_BAD)
+OUTCOMES = ("read", "refused", "cured", *_BAD)
+_CURED = "the process that read it"  # of a volume has ended, so the volume is refused
 _HEAD = 700  # bytes, in which most headers lie
 _NUMBERS = [
     *(struct.pack(f"{order}{kind}", value) for order in "<>" for kind in "hHiIq" for value in (0, 1, 3, 127)),
@@ -48,15 +49,15 @@ class Kind:
             Writes one case into an empty folder, from a random generator.
         use (`Callable`):
             What the product does with that folder.
-        refusal (`type`):
-            The error by which the product may refuse it.
+        refusal (`type`, or a tuple of types):
+            The errors by which the product may refuse it.
         unspoken (`tuple[str, ...]`):
             What no message may hold.
     """
 
     make: Callable[[np.random.Generator, Path], None]
     use: Callable[[Path], None]
-    refusal: type[Exception]
+    refusal: type[Exception] | tuple[type[Exception], ...]
     unspoken: tuple[str, ...] = ()
 
 
@@ -140,6 +141,8 @@ def outcome(kind: Kind, seed: tuple[int, ...]) -> tuple[str, str]:
         taken = (usage.ru_maxrss - int((folder / "before").read_text())) / 1024
         if taken > MEGABYTES:
             return "memory", f"{taken:.0f} MB"
+        if os.WEXITSTATUS(status) == 1 and _CURED in words:
+            return "cured", words
         return {0: "read", 1: "refused", 2: "uncaught", 3: "leak"}.get(os.WEXITSTATUS(status), "crash"), words
     finally:
         shutil.rmtree(folder)
@@ -186,6 +189,6 @@ def run(kind: Kind, name: str, cases: int, first: int = 0) -> tuple[Counter, lis
     for number in range(first, first + cases):
         what, words = outcome(kind, (*name.encode(), number))
         counts[what] += 1
-        if what in _BAD:
+        if what in (*_BAD, "cured"):
             bad.append(f"{name} {number}: {what}: {words.strip()[-1500:]}")
     return counts, bad

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, slices, write
+from helpers.failing_decoders import fail_at
 from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, write_report
 from PIL import Image
 from pydicom import dcmwrite
@@ -120,6 +121,17 @@ def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(reader_dir, batch, t
     assert (failure["name"], failure["number"]) == ("scan-002", 2) and "truncated" in failure["error"]
     assert set(written(out)) == {f"scan-00{n}/{file}" for n in (1, 3) for file in FILES} | {"failures.json"}
     assert "[2/3] scan-002: the scan: the gzip stream" in capfd.readouterr().err
+
+
+def test_a_scan_that_ends_its_reader_is_listed_and_does_not_stop_the_rest(reader_dir, tmp_path, monkeypatch, capfd):
+    (tmp_path / "scans").mkdir()
+    for name in "ab":
+        save_nifti(tmp_path / f"scans/{name}.nii.gz", SHOWN, seed=ord(name))
+    fail_at("a.nii.gz", "crash", monkeypatch)
+    assert order(reader_dir, tmp_path / "out", tmp_path / "scans") == 1
+    (failure,) = json.loads((tmp_path / "out/failures.json").read_text())
+    assert failure["name"] == "scan-001" and "ended by SIGSEGV" in failure["error"]
+    assert (tmp_path / "out/scan-002/report.json").exists() and "Segmentation" not in capfd.readouterr().err
 
 
 def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(reader_dir, tmp_path, monkeypatch, capfd):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers.marked_volume import marked_volume, save
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices, read_volume
@@ -150,6 +150,7 @@ def test_damaged_numbers_in_the_header_are_refused(place, value, cause):
         read_volume(bytes(data), "v.nii")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 347), st.binary(min_size=1, max_size=8), st.booleans())
 def test_whatever_its_header_holds_a_volume_is_read_or_refused(place, junk, zipped):
     data = bytearray(nib.Nifti1Image(marked_volume(), AFFINE).to_bytes())

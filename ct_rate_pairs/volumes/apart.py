@@ -1,0 +1,207 @@
+"""
+Reads a volume in a process of its own. So a file that makes a decoder crash, takes all memory or never ends costs no
+more than its own volume, in whatever process it is read: a command, a worker of a `DataLoader`, a rank of a training.
+
+The process is a fork: it starts in milliseconds, imports nothing anew, and may start in a worker, too. It ends with
+its volume or with its parent. On systems without a safe fork (macOS, Windows), a volume is read in the process itself.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import pickle
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeVar
+
+import torch
+
+from .files import MOST_BYTES, NO_MEMORY, refusals
+from .slicing import Volume, VolumeError
+from .told import collected_warnings, tell
+from .told import logger as told_logger
+
+
+IS_APART = sys.platform == "linux"
+if IS_APART:
+    import resource
+
+    _C = ctypes.CDLL(None)
+    _PR_SET_PDEATHSIG = 1
+
+SECONDS = 300  # for a volume: other ranks of a training wait for 600
+MEMORY = 3 * MOST_BYTES  # beyond what the parent has: voxels in float32, and their file
+_BESIDE = 2**30  # addresses for libraries and for what takes no memory
+
+# Python 3.12 warns of forks in a process with threads: the fork lacks the threads, and a lock that one of them holds
+# stays locked. The readers take no locks but those that Python and the C library renew in a fork.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning, __name__)
+_shown: dict = {}  # the registry of the readers' warnings
+
+T = TypeVar("T")
+
+
+class _Answer(NamedTuple):
+    """What came of reading a volume."""
+
+    outcome: object  # or an error
+    told: list[str]
+    warned: list[tuple[str, type[Warning], str, int]]
+
+
+def read_apart(name: str, read: Callable[[], Volume], use: Callable[[Volume], T]) -> T:
+    """
+    Reads a volume in a process of its own, and takes from it what is needed. What the reader tells is told here.
+
+    Args:
+        name (`str`):
+            Name of the volume in messages.
+        read (`Callable[[], Volume]`):
+            Reads the volume.
+        use (`Callable[[Volume], T]`):
+            Takes something from the volume, such as its slices. Only that is copied to this process.
+
+    Returns:
+        `T`: what `use` returns.
+
+    Raises:
+        `VolumeError`: for every error of `read`, and if the process is ended, needs more memory than a scan can need
+            or the machine has, or goes on for `SECONDS`.
+        `Exception`: an error of `use`.
+    """
+    if not IS_APART:
+        return _used(name, read, use)
+    with _process(name, read, use) as (child, ours):
+        answer = _received(child, ours, name)
+    for message, kind, file, line in answer.warned:
+        warnings.warn_explicit(message, kind, file, line, registry=_shown)
+    for message in answer.told:
+        tell(message)
+    if isinstance(answer.outcome, Exception):
+        raise answer.outcome
+    return answer.outcome
+
+
+def _used(name: str, read: Callable[[], Volume], use: Callable[[Volume], T]) -> T:
+    with refusals(name):
+        volume = read()
+    try:
+        return use(volume)
+    except MemoryError as error:
+        raise VolumeError(f"{name}: {NO_MEMORY}") from error
+
+
+@contextlib.contextmanager
+def _process(name: str, read: Callable, use: Callable) -> Iterator[tuple[int, Connection]]:
+    """A process that reads a volume, and the end of the pipe that it answers into. It does not outlive the context."""
+    parent = os.getpid()
+    ours, theirs = Pipe(duplex=False)
+    with ours, theirs:
+        # All signals are blocked in the process: those for the parent do nothing, and a fault ends it at once.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            child = os.fork()
+            if not child:
+                _answer_and_end(parent, theirs, name, read, use)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        try:
+            yield child, ours
+        finally:
+            # Where SIGCHLD is ignored, nobody can wait for a process.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+def _received(child: int, ours: Connection, name: str) -> _Answer:
+    """
+    The answer of a process.
+
+    Raises:
+        `VolumeError`: if the process ends, or goes on for too long, without an answer.
+    """
+    for _ in range(SECONDS):  # not by the clock, which goes on while a computer sleeps
+        # The pipe tells the end of the process at once, unless another process was forked meanwhile and holds it, too.
+        ending = _ending(child, os.WNOHANG)
+        if not ours.poll(1):
+            if ending:
+                raise VolumeError(f"{name}: {ending}")
+            continue
+        try:
+            sizes, answer = ours.recv()
+            buffers = [bytearray(size) for size in sizes]
+            for buffer in buffers:
+                ours.recv_bytes_into(buffer)
+        except EOFError:
+            raise VolumeError(f"{name}: {_ending(child)}") from None
+        return pickle.loads(answer, buffers=buffers)
+    raise VolumeError(
+        f"{name}: it was not read within {SECONDS} s. Copy it to a faster disk, or leave it out if it is damaged."
+    )
+
+
+def _ending(child: int, options: int = 0) -> str:
+    """How a process ended, and what to do; empty if it has not ended yet."""
+    try:
+        status = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | options)
+    except ChildProcessError:  # where SIGCHLD is ignored
+        return "the process that read it ended without an answer. Export it again, or leave it out."
+    if status is None:
+        return ""
+    if status.si_code == os.CLD_EXITED:
+        return f"the process that read it ended without an answer: {NO_MEMORY}"
+    ended = f"the process that read it was ended by {signal.Signals(status.si_status).name}"
+    if status.si_status == signal.SIGKILL:
+        return f"{ended}, as by a machine without free memory. Use fewer workers or a larger machine, or leave it out."
+    return f"{ended}: it is damaged, or its decoder fails. Export it again (DICOM uncompressed), or leave it out."
+
+
+def _answer_and_end(parent: int, theirs: Connection, name: str, read: Callable, use: Callable) -> NoReturn:
+    """In the new process: reads, answers and ends. Nothing of the parent is shown, written or freed here."""
+    try:
+        _C.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:
+            gc.freeze()
+            torch.set_num_threads(1)  # the threads of the parent are not here
+            _limit_memory()
+            buffers: list[pickle.PickleBuffer] = []
+            answer = pickle.dumps(_answer(name, read, use), protocol=5, buffer_callback=buffers.append)
+            pieces = [buffer.raw() for buffer in buffers]
+            theirs.send(([piece.nbytes for piece in pieces], answer))
+            for piece in pieces:
+                theirs.send_bytes(piece)
+    finally:
+        os._exit(0)
+
+
+def _limit_memory() -> None:
+    """Ends what takes too much memory, and this process before others if the machine has no more."""
+    with contextlib.suppress(OSError):  # where /proc is for reading only
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    most = taken + min(MEMORY, int(free.split()[1]) * 1024) + _BESIDE
+    most = min(limit for limit in (most, *resource.getrlimit(resource.RLIMIT_AS)) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the memory of the parent, and a patient's scan
+
+
+def _answer(name: str, read: Callable, use: Callable) -> _Answer:
+    told_logger.disabled = True
+    with collected_warnings() as told, warnings.catch_warnings(record=True) as warned:
+        try:
+            outcome = _used(name, read, use)
+        except Exception as error:
+            if error.__cause__:
+                error.add_note("".join(traceback.format_exception(error.__cause__)))
+            outcome = error
+    return _Answer(outcome, told, [(str(w.message), w.category, w.filename, w.lineno) for w in warned])
