@@ -146,7 +146,7 @@ def _challenge_rows(path: Path) -> list[dict]:
 
 def _lines(path: Path) -> list:
     """The lines of a `.jsonl` file, parsed. A truncated last line is left out."""
-    *lines, last = path.read_text("utf-8").split("\n")
+    *lines, last = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:

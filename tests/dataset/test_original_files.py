@@ -68,7 +68,7 @@ def test_a_copy_is_prepared_by_the_table_too(tmp_path, fixed, monkeypatch):
         return ThreadPoolExecutor(1, initializer=start, initargs=arguments)
 
     monkeypatch.setattr("ct_rate_pairs.prepare.shards.ProcessPoolExecutor", pool)
-    monkeypatch.setattr("ct_rate_pairs.prepare.shards._end_with_parent", lambda: None)
+    monkeypatch.setattr("ct_rate_pairs.prepare.shards.end_with_parent", lambda: None)
     prone = "[-1, 0, 0, 0, -1, 0]"
     root = original_tree(tmp_path / "tree", STORED[prone], ImageOrientationPatient=prone, PatientPosition="HFP")
     prepare(open_source(root, files="original", spacing=SPACING), tmp_path / "copy", workers=1)
