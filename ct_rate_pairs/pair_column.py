@@ -67,7 +67,7 @@ class PairColumn:
     def __post_init__(self):
         if isinstance(self.feature, dict):  # a schema was read from JSON
             self.feature = generate_from_dict(self.feature)
-        # Made now, so that the worker processes of a DataLoader share the epoch.
+        # The epoch is made now, so that the worker processes of a DataLoader share it.
         from .rows import share_epoch  # noqa: PLC0415  (imports torch, which `import ct_rate_pairs` does not need)
 
         share_epoch(self.options, self.source)
@@ -149,7 +149,7 @@ def _rebuild(column: str, feature: FeatureType, options: str, source: str, decod
 
 class PlacedList(list):
     """
-    The value of a row of a column, such as its images, which knows where it was read.
+    A value of a column, such as the images of a row, that knows where it was read.
 
     Args:
         values (`list`):
@@ -174,7 +174,7 @@ class PlacedList(list):
         return self.feature == feature and self == self.as_read
 
 
-# A column that is stored with another one, which it describes.
+# Columns that describe another column, and are stored with it.
 LEADERS = {"negative_volume": "negative_images", "label_distance": "negative_images", "slice_mm": "images"}
 
 

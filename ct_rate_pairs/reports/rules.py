@@ -47,7 +47,7 @@ CROSS = re.compile(r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?<= )[×ø](?=$|[,/]| \w
 SIGN_OF_ITEM = re.compile(r"(?:^|(?<=[ ,]))([-+]) ?(?=[a-z])")  # "+ effusion, - nodule"; "- nodule" alone is a bullet
 SIGN_FIRST = re.compile(r"(\([-+]\)) ?([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
-# "The coronary arteries show no calcification, unlike the aorta" states that of the aorta.
+# "The coronary arteries show no calcification, unlike the aorta" states a calcification of the aorta.
 CONTRAST = re.compile(
     rf"\bno ([^,]{{1,80}}?)((?: (?:in|of|on) [^,]{{1,80}})?),? (?:in contrast to|unlike) "
     rf"(?!(?:the |his |her )?(?:{EARLIER}|last|ct|scan|study|exam)\b)"
@@ -158,7 +158,8 @@ NO = re.compile(
     r"in case of|in the event of|(?<=^)should|history of|h/o|"
     r"risk (?:of|for)|predisposed to))\b"
 )
-# What is only thought of, or was so once, ends at a comma or a verb: "if a nodule develops", "a history of emphysema".
+# A denial of what is only thought of, or was there once, ends at a comma or a verb: "if a nodule develops", "a history
+# of emphysema".
 THOUGHT_END = re.compile(r",|(?<!there) (?:is|are|was|were|has|have|had|with|who|now) ")
 # Negations that reach no further than the word that they deny: in "the nodule is not enlarged", the nodule is present.
 # The pattern begins with plain letters, because `re` searches for these quickly.

@@ -30,7 +30,15 @@ def form_of(path: PurePath) -> tuple[PurePath, str]:
 
 
 def check_other(number: int, path: PurePath, file: DicomFile, named: set[tuple[PurePath, str]]) -> None:
-    """Refuses a file that is not DICOM, but whose name is like those of images, whose forms are in `named`."""
+    """
+    Refuses a file that is not DICOM, but is named as images are. A slice may then be missing.
+
+    Args:
+        number (`int`), path (`PurePath`), file (`Callable[[], BinaryIO]`):
+            The number of the file in the scan, its path, and a function that opens it.
+        named (`set[tuple[PurePath, str]]`):
+            The folders and names of images, as [`form_of`] gives them.
+    """
     folder, form = form_of(path)
     beside = [other for parent, other in named if parent == folder]
     suffixes = {PurePath(other).suffix for other in beside}

@@ -59,7 +59,7 @@ def _stated_by_jpeg_2000(frame: bytes) -> set[Pixels]:
 
 
 def _stated_by_jpeg(frame: bytes) -> set[Pixels]:
-    """All sizes before the pixels: a second one would be as good for a decoder."""
+    """All sizes before the pixels: a decoder may take any of them."""
     if not frame.startswith(_JPEG):
         raise ValueError("no JPEG")
     sizes, place, marker = set(), 2, 0

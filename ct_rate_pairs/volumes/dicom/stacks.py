@@ -166,13 +166,13 @@ def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
             ends.append(0.0)
         runs[run] += kind
         ends[run] = along.max()
-    # Slices that lack in one stack, and are in another one, belong to it, whatever their header says.
+    # Where one stack has just the slices that another one lacks, they are one stack, whatever their headers say.
     complete_each_other = _is_even(headers, normal) and not all(_is_even(run, normal) for run in runs)
     return [headers] if complete_each_other else runs
 
 
 def _restarts(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:
-    """The kinds in their order, put together until one lies where slices were before."""
+    """The kinds in their order, in runs. A new run begins with the first kind that lies where slices were before."""
     runs, low, high = [], np.inf, -np.inf
     for kind in kinds:
         along = along_normal(kind, normal)
@@ -185,13 +185,13 @@ def _restarts(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[H
 
 
 def _turned(runs: list[list[list[Header]]]) -> list[list[list[Header]]]:
-    """The same, where the last of a run is the first of the next one, which lies on the table's way back."""
+    """The runs of a table that goes forth and back: the last kind of each run becomes the first of the next run."""
     lasts = [[], *(run[-1:] for run in runs)]
     return [before + run[: -1 if run is not runs[-1] else None] for before, run in zip(lasts, runs, strict=False)]
 
 
 def _ranks(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:
-    """The first of each kind along the normal, the second and so on, if all have as many, at different places."""
+    """The first slices of all kinds along the normal, then the second ones and so on, if all kinds have as many."""
     alongs = [along_normal(kind, normal) for kind in kinds]
     if len({len(along) for along in alongs}) > 1 or min(np.ptp(along) for along in alongs) <= SAME_PLACE:
         return [kinds]
