@@ -43,7 +43,10 @@ SLASH = re.compile(  # "effusion - / nodule +", "effusion: n / nodule: y"
 )
 # Ticks, crosses and boxes. A lone "×" or "ø" is a sign at the end of an item only: "5 × 3 mm" is a size.
 TICK = re.compile(r" ?(?:[✓✔✅√☑☒]\ufe0f?|\[[x✓✔√]\]) ?")
-CROSS = re.compile(r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?<= )[×ø](?=$|[,/]| \w+ [✓×√ø])) ?")
+CROSS = re.compile(
+    r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?:^|(?<=, ))[ø∅](?= ?[a-z])"
+    r"|(?<= )[×ø∅](?=$|[,/]| \w+ [✓×√ø])) ?"
+)
 SIGN_OF_ITEM = re.compile(r"(?:^|(?<=[ ,]))([-+]) ?(?=[a-z])")  # "+ effusion, - nodule"; "- nodule" alone is a bullet
 SIGN_FIRST = re.compile(r"(\([-+]\)) ?([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
 EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
