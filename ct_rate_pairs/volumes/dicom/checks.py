@@ -1,10 +1,11 @@
 """Whether the slices of a series are CT in HU, stored as a CT is. What contradicts itself is told."""
 
 import re
+from collections import Counter, defaultdict
 
 import numpy as np
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.uid import UID, JPEGExtended12Bit
 
 from ..slicing import VolumeError
 from ..told import tell
@@ -26,7 +27,6 @@ _CT_NUMBER = re.compile(r"ct[ _-]?(numbers?|values?|#|zahl(en)?|wert(e)?|值)")
 _UNITS = re.compile(
     r"US|OD|HU_?MOD|MGML|Z_?EFF|ED|EDW|PCT|NORMALI[SZ]ED|UNSPECIFIED|BQML|CNTS|COUNTS|SUV|GML|MGCC|MM|CM2?|KEV|MONO\w{0,6}"
 )
-_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 # Words of ImageType and VolumeBasedCalculationTechnique for projections, for maps, and for images that dual energy
 # computes: those of the standard, and those of vendors.
 _DERIVED = re.compile(
@@ -135,13 +135,13 @@ def _check_decoders(name: str, headers: list[Header]) -> None:
 
 def tell_doubts(name: str, headers: list[Header]) -> None:
     """Tells what makes the values or the places of a series doubtful, though it is read."""
-    if lossy := [h for h in headers if h["LossyImageCompression"] == "01" or h["syntax"] in _LOSSY]:
-        tell("%s: %d of its %d slices were compressed with loss.", name, len(lossy), len(headers))
     if derived := sorted(
         {word for h in headers for keyword in _DERIVED_IN for word in _DERIVED.findall(h[keyword].upper())}
     ):
         tell("%s: its ImageType has %s, so its values may be no plain HU.", name, " and ".join(derived))
     _tell_contradictions(name, headers)
+    _tell_overridden(name, headers)
+    _tell_numbers(name, headers)
     if differing := joined(headers):
         tell("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
 
@@ -165,6 +165,13 @@ def _tell_contradictions(name: str, headers: list[Header]) -> None:
                 "%s: its slices have %d values of %s, from %g to %g (%g in %s). Each slice is rescaled by its own.",
                 *(name, len(values), keyword, values[0], values[-1], few[0][keyword], _where(few, headers)),
             )
+    for syntax in sorted({h["syntax"] for h in headers}):
+        is_implicit = UID(syntax).is_implicit_VR
+        if others := [h for h in headers if h["syntax"] == syntax and h["implicit"] != is_implicit]:
+            tell(
+                "%s: TransferSyntaxUID is %s, but the elements are written with %s VR in %s, and are read so.",
+                *(name, UID(syntax).name, "explicit" if is_implicit else "implicit", _where(others, headers)),
+            )
     if tilted := [h for h in headers if abs(h.get("GantryDetectorTilt", 0.0)) > _MOST_TILT]:
         tell(
             "%s: GantryDetectorTilt is %g degrees in %s, but by ImagePositionPatient and ImageOrientationPatient its "
@@ -181,6 +188,37 @@ def _tell_contradictions(name: str, headers: list[Header]) -> None:
                 *(name, position, " ".join(f"{x:g}" for x in headers[0]["ImageOrientationPatient"])),
             )
             break
+
+
+def _tell_overridden(name: str, headers: list[Header]) -> None:
+    """Tells what an Enhanced CT says of its frames outside of their functional groups, if no frame agrees."""
+    frames, differing = Counter(h["count"] for h in headers), defaultdict(list)
+    for header in headers:
+        for keyword in header["Overridden"]:
+            differing[keyword, header["count"]].append(header)
+    for (keyword, count), others in differing.items():
+        if len(others) == frames[count]:
+            taken = "\\".join(f"{value:g}" for value in np.atleast_1d(others[0].get(keyword, np.nan)))
+            tell(
+                "%s: %s is %s in one place of the header of an Enhanced CT, but %s in the functional group of its "
+                "frame %d, and that is taken. Check the size of its voxels, its place and its HU.",
+                *(name, keyword, others[0]["Overridden"][keyword], taken, others[0]["frame"] + 1),
+            )
+
+
+def _tell_numbers(name: str, headers: list[Header]) -> None:
+    """Tells numbers that several slices have, at different places: they may be of two acquisitions."""
+    places, normal = defaultdict(set), normal_of(headers[0])
+    for header in headers:
+        if "InstanceNumber" in header:
+            places[header["InstanceNumber"]].add(round(float(header["ImagePositionPatient"] @ normal), 1))
+    several = [number for number, where in places.items() if len(where) > 1]
+    if several and len(places) > 1:
+        tell(
+            "%s: %d values of InstanceNumber belong to several slices each, at different places. Check that these are "
+            "of one acquisition.",
+            *(name, len(several)),
+        )
 
 
 def _may_be_hu(rescale_type: str) -> bool:

@@ -46,6 +46,7 @@ _TEXTS = (
     "AcquisitionDateTime",
     "AcquisitionTime",
     "BurnedInAnnotation",
+    "ConcatenationUID",
     "ContentDate",
     "ContentTime",
     "ContrastBolusAgent",
@@ -56,6 +57,8 @@ _TEXTS = (
     "ImageType",
     "IrradiationEventUID",
     "LossyImageCompression",
+    "LossyImageCompressionMethod",
+    "LossyImageCompressionRatio",
     "Modality",
     "PatientPosition",
     "PhotometricInterpretation",
@@ -75,10 +78,14 @@ _OPTIONAL = {
     "AcquisitionNumber": 1,
     "GantryDetectorTilt": 1,
     "HighBit": 1,
+    "ImagesInAcquisition": 1,
+    "InConcatenationNumber": 1,
+    "InConcatenationTotalNumber": 1,
     "InstanceNumber": 1,
     "KVP": 1,
     "NominalPercentageOfCardiacPhase": 1,
     "NumberOfFrames": 1,
+    "NumberOfSeriesRelatedInstances": 1,
     "PixelPaddingRangeLimit": 1,
     "PixelPaddingValue": 1,
     "ReconstructionDiameter": 1,
@@ -96,7 +103,7 @@ _GROUPS = (0x0008, 0x0010, 0x0018, 0x0020)
 _LONG = ("LT", "OB", "OB or OW", "OD", "OF", "OL", "OV", "OW", "ST", "UC", "UN", "UR", "UT")
 _COMPARED = [tag for tag, entry in DicomDictionary.items() if tag >> 16 in _GROUPS and entry[0] not in _LONG]
 _READ = {*_COMPARED, *(tag_for_keyword(keyword) for keyword in (*REQUIRED, *_OPTIONAL, *_FRAMES, *_TEXTS))}
-_AT_PIXELS = {tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")}
+AT_PIXELS = {tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")}
 _PIXELS = 0x0028  # the group of elements that say how pixels are stored: each slice may have its own
 # What a frame of an Enhanced CT calls elements that an image of its own calls otherwise.
 _OF_FRAMES = {
@@ -104,12 +111,37 @@ _OF_FRAMES = {
     "FrameAcquisitionNumber": "AcquisitionNumber",
     "FrameType": "ImageType",
 }
+# What the functional groups of a frame say of its voxels. The file may say it once more, outside of them.
+_OF_GROUPS = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+)
+# Of the warnings of pydicom, those after which pixels may be wrong. Surplus pixels, and elements that are written in
+# another way than the meta information says, are found without pydicom. The others are about values that are not
+# needed, or that are checked here.
+_WRONG_PIXELS = (
+    "The decoded RLE segment contains non-conformant padding",
+    "The end of the encapsulated pixel data has been reached",
+    "The decoding plugin has changed",
+)
 _MOST_COMPARED = 64  # bytes of a value to compare; a longer one is hashed
 _NUMBERS = {1: "a number", 2: "two numbers", 3: "three numbers", 6: "six numbers"}
 # What may be shown where a number should be, such as one with a comma. A date or an identifier is not like it.
 _NEARLY_A_NUMBER = re.compile(r"[-+]?\d{0,5}([.,]\d{3})?([.,]\d*)?([eE][-+]?\d{1,4})?")
 _MOST_SHOWN = 80  # characters
+_SAME = 1e-5  # between two readings of one number, which may have other decimals
 _LARGEST = 1e9  # a number that is larger, infinite or NaN shows damage
+# What a file without TransferSyntaxUID is, by how it is written: with implicit VR, and with the low byte first.
+_WRITTEN = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
 _MOST_FIRST = 2**16  # bytes of the first element of a file without preamble
 _MOST_HEADER = (
     2**25
@@ -120,20 +152,18 @@ _MOST_BESIDE = 2**26  # bytes of a file beside its pixels, which are passed over
 def read_headers(count: int, file: DicomFile) -> list[Header] | None:
     """
     The header of each image in a file: the elements that are needed, `"file"`, which opens the file again, its number
-    `"count"`, how many `"frames"` it has, the number of the `"frame"` in it, from 0, `"Multiframe"`, the file's number
-    once more if it holds several frames, and the transfer `"syntax"`. Empty for a DICOM file without an image, and
-    `None` for a file that is not DICOM.
+    `"count"`, how many `"frames"` it has, the number of the `"frame"` in it, from 0, `"Multiframe"`, which is equal in
+    the frames of a file or of a concatenation of files, the transfer `"syntax"`, and whether its elements are written
+    with `"implicit"` VR. Empty for a DICOM file without an image, and `None` for a file that is not DICOM.
     """
     with unquoted(f"file {count} of the scan is damaged"), file() as opened:
         lacking = _lacking(opened)
         if lacking is None:
             return None
         meta, plain, _ = _read_meta(count, opened, _MOST_HEADER)
-        at_pixels = []
+        tags = []
         dataset = read_partial(
-            _header_of(count, plain),
-            lambda tag, *_: tag in _AT_PIXELS and at_pixels.append(tag) is None,
-            specific_tags=_READ,
+            _header_of(count, plain), lambda tag, *_: tags.append(tag) or tag in AT_PIXELS, specific_tags=_READ
         )
         if lacking and "SOPClassUID" not in dataset:
             return None  # it only begins like DICOM
@@ -143,18 +173,27 @@ def read_headers(count: int, file: DicomFile) -> list[Header] | None:
             if kind in CT_CLASSES:
                 raise VolumeError(f"file {count} of the scan is damaged: a truncated CT slice. Export it again.")
             return []
-        syntax = str(meta.get("TransferSyntaxUID", ""))
-        frames = _frames_of(count, dataset) if dataset.get("SOPClassUID") in CT_CLASSES else [dataset]
+        if twice := [keyword for keyword in REQUIRED if tags.count(tag_for_keyword(keyword)) > 1]:
+            raise VolumeError(
+                f"file {count} of the scan is damaged: it has {twice[0]} twice. Export the series again."
+            )
+        written = dataset.get_item("SeriesInstanceUID")
+        frames = [(dataset, Dataset())]
+        if dataset.get("SOPClassUID") in CT_CLASSES:
+            frames = _frames_of(count, dataset)
         of_file = {
             "file": file,
             "count": count,
             "frames": len(frames),
-            "syntax": syntax,
-            "has_pixels": at_pixels != [],
+            "syntax": str(meta.get("TransferSyntaxUID") or _WRITTEN[written.is_implicit_VR, written.is_little_endian]),
+            "implicit": written.is_implicit_VR,
+            "has_pixels": tags[-1] in AT_PIXELS,
+            "Multiframe": str(dataset.get("ConcatenationUID") or (f"{count:09}" if len(frames) > 1 else "")),
         }
-        if len(frames) > 1:
-            of_file["Multiframe"] = float(count)
-        return [_header(count, image) | of_file | {"frame": frame} for frame, image in enumerate(frames)]
+        return [
+            _header(count, image) | of_file | {"frame": frame, "Overridden": _overridden(image, others)}
+            for frame, (image, others) in enumerate(frames)
+        ]
 
 
 def study_of(file: DicomFile) -> str | None:
@@ -238,14 +277,15 @@ def _lacking(opened: BinaryIO) -> bytes | None:
     return preamble + b"\x02\0\x10\0UI" + len(value).to_bytes(2, "little") + value
 
 
-def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
+def _frames_of(count: int, dataset: Dataset) -> list[tuple[Dataset, Dataset]]:
     """
     The frames of an Enhanced CT: the elements of the file, and over them those of the functional groups that all
-    frames share, and of the frame's own. An image without frames stands for itself.
+    frames share, and of the frame's own. Beside each frame is what these were laid over. An image without frames
+    stands for itself.
     """
     shared, own = (dataset.get(keyword) or [] for keyword in _FRAMES)
     if not own:
-        return [dataset]
+        return [(dataset, Dataset())]
     if dataset.get("NumberOfFrames", 1) != len(own):
         raise VolumeError(
             f"file {count} of the scan is damaged: NumberOfFrames is {dataset.get('NumberOfFrames', 1)}, but "
@@ -253,12 +293,14 @@ def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
         )
     # Elements are copied as they were read: one that is not needed may hold what is no value.
     of_file = {tag: dataset.get_item(tag) for tag in tuple(dataset.keys()) if keyword_for_tag(tag) not in _FRAMES}
+    first = int(dataset.get("ConcatenationFrameOffsetNumber") or 0) + 1
     frames = []
-    for number, group in enumerate(own, start=1):
-        frame = Dataset()
+    for number, group in enumerate(own, start=first):
+        frame, others = Dataset(), Dataset()
         frame.update(of_file)
         for element in (element for groups in (*shared, group) for element in groups):
             if element.VR == "SQ" and len(element.value) == 1:
+                others.update({tag: frame.get_item(tag) for tag in element.value[0].keys() & frame.keys()})
                 frame.update(element.value[0])
             else:
                 frame[element.tag] = element  # such as several contrast agents: only to compare
@@ -268,8 +310,24 @@ def _frames_of(count: int, dataset: Dataset) -> list[Dataset]:
         # New elements, because those of the file are shared by all frames.
         frame.add_new("InstanceNumber", "IS", number)
         frame.add_new("NumberOfFrames", "IS", 1)
-        frames.append(frame)
+        frames.append((frame, others))
     return frames
+
+
+def _overridden(frame: Dataset, others: Dataset) -> dict[str, str]:
+    """What is said of a frame outside of its own functional group, for messages, where that says something else."""
+    differing = {}
+    for keyword in _OF_GROUPS:
+        if keyword not in others or _shown(others, keyword) == "empty":
+            continue
+        try:
+            taken, other = (np.atleast_1d(np.array(image.get(keyword), dtype=float)) for image in (frame, others))
+        except (TypeError, ValueError):
+            differing[keyword] = _shown(others, keyword)
+            continue
+        if taken.shape != other.shape or not np.allclose(taken, other, rtol=_SAME, atol=_SAME):
+            differing[keyword] = "\\".join(f"{number:g}" for number in other)
+    return differing
 
 
 def _header(count: int, image: Dataset) -> Header:
@@ -301,7 +359,8 @@ def _shown(image: Dataset, keyword: str) -> str:
     if isinstance(value, bytes):
         text = value.decode("latin-1").strip(" \0")
     else:
-        text = "\\".join(map(str, value if isinstance(value, MultiValue) else [value]))
+        parts = value if isinstance(value, MultiValue) else [value]
+        text = "\\".join("" if part is None else str(part) for part in parts)
     if len(text) <= _MOST_SHOWN and all(_NEARLY_A_NUMBER.fullmatch(part.strip()) for part in text.split("\\")):
         return repr(text).replace("\\\\", "\\") if text else "empty"
     return f"a text of {len(text)} characters"
@@ -329,14 +388,16 @@ def _compared(image: Dataset) -> dict[str, bytes]:
 @contextmanager
 def unquoted(message: str) -> Iterator[None]:
     """
-    Replaces an error of pydicom by a [`VolumeError`] that names only its type, and hides all warnings: pydicom quotes
-    values of the file, which may be a name or a date.
+    Replaces an error of pydicom by a [`VolumeError`] that names only its type, and hides warnings: pydicom quotes
+    values of the file, which may be a name or a date. A warning that pixels are wrong is an error here.
     """
     pydicom = logging.getLogger("pydicom")
     told = pydicom.disabled
     try:
         with disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for words in _WRONG_PIXELS:
+                warnings.filterwarnings("error", message=words)
             pydicom.disabled = True
             yield
     except (VolumeError, MemoryError):

@@ -16,6 +16,7 @@ from .headers import DicomFile, Header, read_headers
 from .places import normal_of, order_slices
 from .stacks import Part, is_axial, set_aside, stacks_of
 from .voxels import read_voxels
+from .whole import check_whole, count_images
 
 
 _ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
@@ -78,6 +79,7 @@ def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None 
     name, headers = _choose(every, number)
     if not all(_is_ct(header) for header in headers):
         raise VolumeError(f"{name} is {_describe((headers, []))}: this is no CT. Choose a CT series.")
+    check_whole(name, headers)
     check_slices(name, headers)
     places, spacing = order_slices(name, headers)
     tell_doubts(name, headers)
@@ -112,6 +114,7 @@ def _series(files: Iterable[DicomFile]) -> list[Part]:
     passed += Counter(map(suffix_of, (path for _, path, _ in others)))
     aside = Counter()
     for uid, headers in groups.items():
+        count_images(headers)
         groups[uid], kinds = set_aside(headers)
         aside += kinds
     localizers = {uid for uid, headers in groups.items() if "LOCALIZER" in headers[0]["ImageType"].upper()}

@@ -151,8 +151,8 @@ def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
         runs = _restarts(kinds, normal)
         shared = np.diff(np.sort(along_normal(headers, normal))).min() <= SAME_PLACE
         most = len(headers) if shared else _MOST_WOVEN
-        ranks = _ranks(kinds, normal) if keyword == "InstanceNumber" else [kinds]
-        for split in (runs, _turned(runs), ranks):
+        of_numbers = (_ranks(kinds, normal), _turns(kinds, normal)) if keyword == "InstanceNumber" else ()
+        for split in (runs, _turned(runs), *of_numbers):
             stacks = [[header for kind in stack for header in kind] for stack in split]
             if 1 < len(stacks) <= most and all(_is_even(stack, normal) for stack in stacks):
                 return stacks
@@ -191,14 +191,36 @@ def _turned(runs: list[list[list[Header]]]) -> list[list[list[Header]]]:
 
 
 def _ranks(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:
-    """The first slices of all kinds along the normal, then the second ones and so on, if all kinds have as many."""
+    """
+    The first slices of all kinds along the normal, then the second ones and so on, if all kinds have as many. They are
+    one stack if they lie evenly one below the other: its parts are numbered alike.
+    """
     alongs = [along_normal(kind, normal) for kind in kinds]
     if len({len(along) for along in alongs}) > 1 or min(np.ptp(along) for along in alongs) <= SAME_PLACE:
+        return [kinds]
+    ranked = np.sort(np.stack(alongs), axis=1)  # [kinds, ranks]
+    headers = [header for kind in kinds for header in kind]
+    if (ranked[:, :-1].max(axis=0) < ranked[:, 1:].min(axis=0)).all() and _is_even(headers, normal):
         return [kinds]
     return [
         [[kind[np.argsort(along)[rank]]] for kind, along in zip(kinds, alongs, strict=True)]
         for rank in range(len(kinds[0]))
     ]
+
+
+def _turns(kinds: list[list[Header]], normal: np.ndarray) -> list[list[list[Header]]]:
+    """Every second slice along the normal (or third, or fourth), if each such stack is numbered by an own step."""
+    headers = [header for kind in kinds for header in kind]
+    along = along_normal(headers, normal)
+    order = np.argsort(along)
+    if np.diff(along[order]).min() <= SAME_PLACE:
+        return [kinds]
+    numbers = np.array([headers[i].get("InstanceNumber", np.nan) for i in order])
+    for count in range(1, _MOST_WOVEN + 1):
+        steps = [np.diff(numbers[turn::count]) for turn in range(count)]
+        if all(len(step) >= _LEAST - 1 and (step == step[0]).all() and step[0] != 0 for step in steps):
+            return [[[headers[i]] for i in order[turn::count]] for turn in range(count)]
+    return [kinds]
 
 
 def _is_even(stack: list[Header], normal: np.ndarray) -> bool:
@@ -256,7 +278,7 @@ def _seconds(headers: list[Header], keyword: str) -> list[float]:
 def _word(keyword: str, number: int, part: list[Header], parts: list[list[Header]]) -> str:
     """What tells a part from the others. No text of the file is quoted: it might be a name."""
     value = part[0].get(keyword)
-    if isinstance(value, float) and keyword != "Multiframe" and all(h.get(keyword) == value for h in part):
+    if isinstance(value, float) and all(h.get(keyword) == value for h in part):
         return f"{keyword} {value:g}"
     if isinstance(value, np.ndarray):
         return f"{keyword} {' '.join(f'{x:g}' for x in value)}"

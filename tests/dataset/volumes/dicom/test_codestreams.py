@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from ct_rate_pairs.volumes.dicom import voxels
-from ct_rate_pairs.volumes.dicom.codestreams import _stated_by_jpeg, _stated_by_jpeg_2000
+from ct_rate_pairs.volumes.dicom.codestreams import Stated, _read_jpeg, _read_jpeg_2000
 
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 12), dtype=np.int16)  # JPEG 2000 needs 32 pixels
@@ -100,26 +100,32 @@ def test_pixels_that_state_no_size_are_refused(coded, syntax):
     assert_refused(folder, "slice [0-9]+ cannot be decoded", of_file=True)
 
 
+def stated_by(read, frame: bytes) -> Stated:
+    read(frame, stated := Stated())
+    return stated
+
+
 def test_every_size_before_the_pixels_counts():
     start, size, other = (
         b"\xff\xd8",
         b"\xff\xc3\0\x0b\x10\0\x24\0\x28\1\1\x11\0",
         b"\xff\xf7\0\x0b\x10\xff\xff\xff\xff\1\1\x11\0",
     )
-    scan = b"\xff\xda\0\x08"
-    assert _stated_by_jpeg(start + size + scan) == {(36, 40, 1, 16)}
-    assert _stated_by_jpeg(start + b"\xff\xfe\0\x04ab" + b"\xff" + size + other + scan) == {
+    scan = b"\xff\xda\0\x08\1\1\0\1\0\0"
+    assert stated_by(_read_jpeg, start + size + scan) == Stated({(36, 40, 1, 16)}, 1)
+    assert stated_by(_read_jpeg, start + b"\xff\xfe\0\x04ab" + b"\xff" + size + other + scan).sizes == {
         (36, 40, 1, 16),
         (65535, 65535, 1, 16),
     }
     for broken in (b"", b"ab", start, start + scan, start + b"\xff\xc3\0\0" + scan, start + size):
         with pytest.raises((ValueError, struct.error)):
-            _stated_by_jpeg(broken)
-    fields = struct.pack(">HHIIIIIIIIHB", 41, 0, 40, 36, 0, 0, 40, 36, 0, 0, 1, 128 + 15)
-    codestream = b"\xff\x4f\xff\x51" + fields
-    assert _stated_by_jpeg_2000(codestream) == {(36, 40, 1, 16)}
+            stated_by(_read_jpeg, broken)
+    fields = struct.pack(">HHIIIIIIIIHB", 41, 0, 40, 36, 0, 0, 40, 36, 0, 0, 1, 128 + 15) + b"\1\1"
+    codestream = b"\xff\x4f\xff\x51" + fields + b"\xff\x52\0\x0c\0\0\0\1\0\5\4\4\0\1" + b"\xff\x93\0\0"
+    assert stated_by(_read_jpeg_2000, codestream) == Stated({(36, 40, 1, 16)}, 1)
     large = codestream[:8] + b"\x7f" + codestream[9:]
-    assert len(_stated_by_jpeg_2000(b"\0\0\0\x0cjP  " + codestream + large)) == 2
-    for broken in (b"", b"jP  ", codestream[:30]):
+    both = stated_by(_read_jpeg_2000, b"\0\0\0\x0cjP  " + codestream + large)
+    assert (both.number, len(both.sizes)) == (2, 2)
+    for broken in (b"", b"jP  ", codestream[:30], codestream[:-4], codestream.replace(b"\0\x0c", b"\0\0")):
         with pytest.raises((ValueError, struct.error)):
-            _stated_by_jpeg_2000(broken)
+            stated_by(_read_jpeg_2000, broken)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers.dicom_series import assert_refused, enhanced, hu, read, series, store, write
+from helpers.dicom_series import ROOT, assert_refused, enhanced, hu, read, series, store, write
 from helpers.marked_volume import marked_volume
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage, RLELossless
 
 from ct_rate_pairs.volumes.dicom import headers
@@ -61,7 +62,7 @@ def test_localizer_frames_and_missing_frames_are_found(tmp_path, caplog):
     assert_refused(write(tmp_path / "short", [short]), "NumberOfFrames is 11, but .* describes 12 frames")
     cut = enhanced(series())
     cut.PixelData = cut.PixelData[: 11 * 16 * 20 * 2]
-    assert_refused(write(tmp_path / "cut", [cut]), r"slice 12 cannot be decoded")
+    assert_refused(write(tmp_path / "cut", [cut]), "has 7040 bytes of pixels, but its header describes 7680: 12 x 16")
 
 
 def test_a_converted_series_keeps_its_elements_in_groups_of_its_own(tmp_path):
@@ -133,4 +134,107 @@ def test_a_file_of_more_frames_than_it_says_is_refused(tmp_path):
     two.compress(RLELossless, generate_instance_uid=False)
     datasets[3].PixelData = two.PixelData
     folder = write(tmp_path, datasets)
-    assert_refused(folder, "slice 4 (holds more frames|cannot be decoded|is no single plane)")
+    assert_refused(folder, "the compressed pixels of slice 4 are 2 images, but its header describes 1")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "other", "taken"),
+    [
+        ("PixelSpacing", [5, 5], "5\\5", "3\\2"),
+        ("RescaleIntercept", -1024, "-1024", "0"),
+        ("RescaleSlope", 2, "2", "1"),
+        ("ImageOrientationPatient", [1, 0, 0, 0, -1, 0], "1\\0\\0\\0\\-1\\0", "1\\0\\0\\0\\1\\0"),
+        ("ImagePositionPatient", [0, 0, 0], "0\\0\\0", "-30\\-20\\-120"),
+        ("SliceThickness", 8, "8", "4"),
+    ],
+)
+def test_what_an_enhanced_ct_says_otherwise_at_its_top_is_told(tmp_path, caplog, keyword, value, other, taken):
+    file = enhanced(series(SliceThickness=4))
+    setattr(file, keyword, value)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [file]))), marked_volume())
+    assert caplog.messages == [
+        f"series 1 of the scan: {keyword} is {other} in one place of the header of an Enhanced CT, but {taken} in the "
+        "functional group of its frame 1, and that is taken. Check the size of its voxels, its place and its HU."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PixelSpacing", ["3.0000001", "2.00"]),
+        ("PixelSpacing", None),
+        ("RescaleSlope", "1.0"),
+        ("ImagePositionPatient", [-30, -20, -120]),  # that of the first frame, as programs that convert leave it
+    ],
+)
+def test_what_an_enhanced_ct_says_once_more_is_not_told(tmp_path, caplog, keyword, value):
+    file = enhanced(series())
+    setattr(file, keyword, value)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [file]))), marked_volume())
+    assert not caplog.messages
+
+
+def test_a_group_of_one_frame_that_contradicts_the_shared_one_is_told(tmp_path, caplog):
+    file = enhanced(series())
+    for frame in file.PerFrameFunctionalGroupsSequence:
+        frame.PixelMeasuresSequence = [item := Dataset()]
+        item.PixelSpacing = [6, 4]
+    assert read(write(tmp_path, [file])).affine[0, 0] == -4
+    assert "PixelSpacing is 3\\2 in one place of the header of an Enhanced CT, but 6\\4 in the" in caplog.text
+
+
+def test_a_name_in_the_place_of_a_number_at_the_top_is_not_shown(tmp_path, caplog):
+    file = enhanced(series())
+    file["RescaleIntercept"] = RawDataElement(0x00281052, "DS", 8, b"DOE^JANE", 0, False, True)
+    np.testing.assert_array_equal(hu(read(write(tmp_path, [file]))), marked_volume())
+    assert "RescaleIntercept is a text of 8 characters in one place" in caplog.text
+
+
+def concatenation(parts: list[list[Dataset]], total: int | None = None) -> list[Dataset]:
+    """One Enhanced CT in several files, as PS3.3 C.7.6.16.1.3 has it."""
+    files, before = [], 0
+    for number, part in enumerate(parts, start=1):
+        file = enhanced(part)
+        file.ConcatenationUID, file.InConcatenationNumber = f"{ROOT}.77", number
+        file.ConcatenationFrameOffsetNumber = before
+        file.SOPInstanceUID = f"{ROOT}.77.{number}"
+        if total is not None:
+            file.InConcatenationTotalNumber = total
+        files.append(file)
+        before += len(part)
+    return files
+
+
+@pytest.mark.parametrize("cuts", [[6], [4, 8], [5], [1], [3, 6, 9]])
+@pytest.mark.parametrize("down", [False, True])
+def test_a_concatenation_is_one_volume(tmp_path, caplog, cuts, down):
+    datasets = series()[::-1] if down else series()
+    parts = [datasets[start:end] for start, end in zip([0, *cuts], [*cuts, 12], strict=True)]
+    folder = write(tmp_path, concatenation(parts, len(parts)))
+    np.testing.assert_array_equal(hu(read(folder)), marked_volume())
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("offsets", ["missing", "wrong"])
+def test_a_concatenation_without_its_offsets_is_one_volume(tmp_path, offsets):
+    files = concatenation([series()[:6], series()[6:]])
+    for file in files:
+        if offsets == "missing":
+            del file.ConcatenationFrameOffsetNumber
+        else:
+            file.ConcatenationFrameOffsetNumber = 0
+    np.testing.assert_array_equal(hu(read(write(tmp_path, files))), marked_volume())
+
+
+@pytest.mark.parametrize("lacking", [0, 2])
+def test_a_concatenation_without_one_of_its_files_is_refused(tmp_path, lacking):
+    """The one at an end: no gap shows it."""
+    files = concatenation([series()[:4], series()[4:8], series()[8:]], total=3)
+    del files[lacking]
+    assert_refused(write(tmp_path, files), "is an Enhanced CT in 3 files .InConcatenationTotalNumber.*1 are not there")
+
+
+def test_two_enhanced_files_one_below_the_other_are_one_volume(tmp_path, caplog):
+    parts = [enhanced(series()[:6]), enhanced(series()[6:])]
+    np.testing.assert_array_equal(hu(read(write(tmp_path, parts))), marked_volume())
+    assert "6 values of InstanceNumber belong to several slices each" in caplog.text

@@ -194,7 +194,7 @@ def test_a_projection_or_a_computed_image_is_told(tmp_path, caplog, word, shown)
     assert caplog.messages == [f"series 1 of the scan: its ImageType has {shown}, so its values may be no plain HU."]
 
 
-@pytest.mark.parametrize("word", ["CT_SOM5 SPI", "HELIX", "DIXON", "JP2K LOSSY", "RESAMPLED", "NORM", "SHIP", "DRT"])
+@pytest.mark.parametrize("word", ["CT_SOM5 SPI", "HELIX", "DIXON", "JP2K LOSSLESS", "RESAMPLED", "NORM", "DRT"])
 def test_a_plain_image_is_not_told_as_computed(tmp_path, caplog, word):
     read(write(tmp_path, series(ImageType=["ORIGINAL", "PRIMARY", "AXIAL", word])))
     assert not caplog.messages
@@ -335,7 +335,7 @@ def test_a_cut_file_is_named_by_its_number(tmp_path):
     folder = write(tmp_path, datasets)
     path = next(path for path in folder.iterdir() if dcmread(path).ImagePositionPatient[2] == -112)
     path.write_bytes(path.read_bytes()[:-100])
-    assert_refused(folder, r"series 1 of the scan: slice 3 cannot be decoded \(ValueError\)")
+    assert_refused(folder, "series 1 of the scan: the file of slice 3 has 540 bytes of pixels, but .* describes 640")
 
 
 @pytest.mark.parametrize("size", [200, 300, 500])

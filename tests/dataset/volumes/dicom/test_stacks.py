@@ -416,3 +416,56 @@ def test_two_scans_around_midnight_are_two(tmp_path):
     folder = write(tmp_path, numbered_by_place(first, second), order=list(range(24)))
     assert_refused(folder, r"several volumes(.|\n)*AcquisitionTime 1 of 2\n(.|\n)*AcquisitionTime 2 of 2$")
     np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (range(1, 13), range(2, 26, 2)),
+        (range(1, 13), range(12, 0, -1)),
+        (range(1, 13), range(100, 220, 10)),
+        (range(12, 0, -1), range(2, 26, 2)),
+    ],
+)
+@pytest.mark.parametrize("shift", [2.0, 1.8])
+def test_acquisitions_half_a_step_apart_that_are_numbered_by_their_own_steps_are_two(tmp_path, one, two, shift):
+    first, second = acquisitions(shift)
+    for datasets, numbers in ((first, one), (second, two)):
+        for dataset, number in zip(datasets, numbers, strict=True):
+            dataset.InstanceNumber = number
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    assert_refused(folder, r"several volumes(.|\n)*InstanceNumber 1 of 2\n(.|\n)*InstanceNumber 2 of 2$")
+    np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
+    np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
+
+
+def test_numbers_that_several_slices_share_are_told(tmp_path, caplog):
+    datasets = series()
+    for dataset, number in zip(datasets, [1, 2, 2, 4, 3, 6, 4, 8, 5, 10, 6, 12], strict=True):
+        dataset.InstanceNumber = number
+    datasets[9].InstanceNumber = 9  # so that no step is kept
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    assert caplog.messages == [
+        "series 1 of the scan: 3 values of InstanceNumber belong to several slices each, at different places. Check "
+        "that these are of one acquisition."
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_number_for_all_slices_says_nothing(tmp_path, caplog, number):
+    np.testing.assert_array_equal(hu(read(write(tmp_path, series(InstanceNumber=number)))), marked_volume())
+    assert not caplog.messages
+
+
+def test_parts_one_below_the_other_that_are_numbered_alike_are_one_volume_and_told(tmp_path, caplog):
+    datasets = series()
+    for k, dataset in enumerate(datasets):
+        dataset.InstanceNumber = k % 6 + 1
+    np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
+    assert "6 values of InstanceNumber belong to several slices each" in caplog.text
+
+
+def test_parts_with_a_gap_between_that_are_numbered_alike_are_two_volumes(tmp_path):
+    first, second = acquisitions(80.0)
+    folder = write(tmp_path, [*first, *second], order=list(range(24)))
+    assert_refused(folder, r"several volumes(.|\n)*InstanceNumber 1 of 2\n(.|\n)*InstanceNumber 2 of 2$")
