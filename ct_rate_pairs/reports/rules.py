@@ -225,7 +225,8 @@ PROBLEM = (
 )
 # A denied change, as in "no interval improvement in the effusion": what did not change is there.
 CHANGE = (
-    r"(?:changes?|differences?|progress(?:ion)?|regression|contrast|improvement|worsening|deterioration|growth|"
+    r"(?:changes?(?! of (?:emphysema|fibrosis|bronchiectasis))|differences?|progress(?:ion)?|regression|contrast|"
+    r"improvement|worsening|deterioration|growth|"
     r"shrinkage|resolution|resorption|clearing|clearance|disappearance|response|evolution|alteration|"
     r"(?:interval|further) (?:enlargement|increase|decrease|reduction)(?! (?:of|in) (?:the )?(?:heart|cardi))|"
     r"(?:decrease|reduction)s? (?:of|in)|"
@@ -289,7 +290,10 @@ EXCEPTION = re.compile(
 EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|thorax|rest)|no|there (?:is|are)) ")
 # "No cavitation in the nodule" and "no evidence of growth of the nodule" state the nodule: what is denied ends at `of`
 # or `in`. Lymph nodes, septa and the heart are no findings: "no enlargement of the heart" states nothing.
-LINK = re.compile(r" (of|in|within|inside|for|to (?:suggest|indicate|support)) ")
+LINK = re.compile(
+    rf" (?:(?:(?:is|are|was|were) (?:{SEEN}) )?(in|within|inside|into|from|by|between|around|through)|"
+    r"of|for|to (?:suggest|indicate|support)) "
+)
 # Nouns whose "of" leads on to what is denied: "no sign of", "no area of", "no development of", "no placement of".
 LEADS_ON = re.compile(
     r"\b(?:none|any|either|neither|one|all|both|suspicious|concerning|worrisome|suggestive|indicative|diagnostic|"
@@ -297,7 +301,7 @@ LEADS_ON = re.compile(
     r"possibility|probability|likelihood|chance|risk|concern|proof|question|diagnosis|criteria|symptoms?|history|"
     r"pictures?|images?|appearances?|patterns?|areas?|focus|foci|zones?|patch(?:es)?|regions?|sites?|spots?|groups?|"
     r"clusters?|numbers?|amounts?|volumes?|quantit(?:y|ies)|degrees?|traces?|kinds?|types?|forms?|sorts?|cases?|"
-    r"rims?|halos?|rings?|bands?|streaks?|islands?|layers?|pockets?|residu\w+|remnants?|collections?|(?:re-?)?accumulations?|retention|development|formation|"
+    r"rims?|halos?|rings?|bands?|streaks?|islands?|layers?|pockets?|residu\w+|remnants?|collections?|(?:re-?)?accumulations?|retention|changes|background|episodes?|bouts?|need|use|requirement|development|formation|"
     r"(?:re)?occurrence|recurrence|emergence|onset|presence|existence|relapse|manifestations?|visuali[sz]ation|"
     r"detection|placement|insertion|implantation|"
     r"\w*nodules?|nodes?|lesions?|mass(?:es)?|\w*opacit(?:y|ies)|densit(?:y|ies)|infiltrat\w+|attenuation)$"
@@ -306,13 +310,15 @@ FINDING = re.compile(
     r"\b(?:(?:micro)?nodul|effusion|(?:pleural|pericardial) (?:fluid|liquid)|consolidat|emphysem|bull(?:a|ous)|bleb|"
     r"atelec|collapse|bronchi\w{0,3}ecta|lymphaden|adenopath|laps?\b|opaci[tf]|ground[- ]?glass|ggos?\b|fibro(?:s|t)|"
     r"scar|sequel|mosaic|(?:hiat\w*|sliding) herni|cardiomegal|septal thick|peribronchial thick|calcified|"
-    rf"(?:coronary|aortic|arterial|wall) calcif|(?:hydro|hemo|haemo)(?:thorax|pericard)|empyema|{DEVICE})"
+    rf"(?:coronary|aortic|arterial|wall) calcif|(?:hydro|hemo|haemo)(?:thorax|pericard)|empyema|implants?\b|{DEVICE})"
 )
 LIST = re.compile(r",| (?:and|or) ")
-PHRASE_END = re.compile(
-    r",| (?:and|or|nor|but|with|without|which|that|is|are|was|were|has|have|had|as|than|except|like|suggest\w+|"
-    r"to(?! (?:suggest|indicate|support) )|despite|after|following|before|during|since|due|because|when|where|if|"
-    r"while|beside|consistent|compatible|"
+PHRASE_END = re.compile(r",| (?:and|or|nor|with|that|is|are|was|were|has|have|had|consistent|compatible|suggest\w+) ")
+# The name of what is denied may be a list: "no cavitation or calcification in the nodule".
+NAME_END = re.compile(
+    rf" (?:but|with|without|which|that|(?:is|are|was|were) (?!(?:{SEEN}) in\b)|has|have|had|as|than|except|like|"
+    r"suggest\w+|to(?! (?:suggest|indicate|support) )|despite|after|following|before|during|since|due|because|when|"
+    r"where|if|while|beside|consistent|compatible|"
     r"in (?:the )?(?:form|favou?r|terms|sense|nature|shape|keeping|line|style)) "
 )
 
@@ -396,13 +402,15 @@ def forward_reach(mark: re.Match, clause: str, devices: list[int], link: int | N
 
 def link_to_finding(clause: str, start: int) -> int | None:
     """Where `of` or `in` leads from what is denied from `start` on to a finding that is there, if this is so."""
-    phrase = PHRASE_END.split(clause[start : start + 150], maxsplit=1)[0]
+    phrase = NAME_END.split(clause[start : start + 150], maxsplit=1)[0]
     name = 0
     for link in LINK.finditer(phrase):
-        if link[1] not in ("in", "within", "inside") and LEADS_ON.search(phrase, name, link.start()):
+        if not link[1] and LEADS_ON.search(phrase, name, link.start()):
             name = link.end()
+        elif link.start() > name and FINDING.search(PHRASE_END.split(phrase[link.end() :], maxsplit=1)[0]):
+            return start + link.start()
         else:
-            return start + link.start() if link.start() > name and FINDING.search(phrase, link.end()) else None
+            return None
     return None
 
 
@@ -413,7 +421,11 @@ def negated_spans(clause: str) -> list[tuple[int, int]]:
         return []
     links = [None if mark["thought"] else link_to_finding(clause, mark.end()) for mark in forward]
     # "No evidence of resolution of the nodule" denies twice.
-    known = [(mark.start() + 1, link) for mark, link in zip(forward, links, strict=True) if link]
+    known = [
+        (mark.start() + 1, comma if (comma := clause.find(",", mark.end(), link)) > 0 else link)
+        for mark, link in zip(forward, links, strict=True)
+        if link
+    ]
     known += [mark.span() for mark in NOT_A_NEGATION.finditer(clause)]
     free = [mark.start() for mark in EXCEPTION.finditer(clause)]
     devices = [mark.start() for mark in BESIDE_DEVICE.finditer(clause)] if forward else []
@@ -488,8 +500,6 @@ def write_plainly(sentence: str) -> str:
         sentence = SIGN_FIRST.sub(r"\2 \1", sentence)
     if " unlike " in sentence or "contrast to" in sentence:
         sentence = CONTRAST.sub(r"no \1\2, but there is \1 in ", sentence)
-    if REST_WORD.search(sentence):
-        sentence = REST.sub(f" {REMAINS}", sentence)
     if " now" in sentence:
         sentence = NOW.sub(r"now \1", sentence)
     return sentence
@@ -498,7 +508,7 @@ def write_plainly(sentence: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
-    words = sentence.translate(FULL_WIDTH).lower().split()
+    words = (sentence if sentence.isascii() else sentence.translate(FULL_WIDTH)).lower().split()
     hinted = frozenset().union(*map(hinted_by, words))
     labels = hinted - {DENIAL}
     if not labels:
@@ -512,6 +522,8 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
     if not found:
         return ()
     may_deny = DENIAL in hinted or "(-)" in sentence
+    if may_deny and REST_WORD.search(sentence):
+        sentence = REST.sub(f" {REMAINS}", sentence)
     stated = set()
     for clause in split_clauses(sentence):
         spans: list[tuple[int, int]] | None = None

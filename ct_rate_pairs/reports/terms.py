@@ -216,7 +216,7 @@ STEMS: dict[str, str] = {
     "Arterial wall calcification": "calcif athero arterioscl",
     "Cardiomegaly": "cardio heart cardiac ctr cti",
     "Pericardial effusion": "pericard tamponade",
-    "Coronary artery wall calcification": "coronar cac lad lcx rca lmca circumflex descending vessel",
+    "Coronary artery wall calcification": "coronar cac lad lcx rca lmca circumflex descending vessel$",
     "Hiatal hernia": "herni sliding",
     "Lymphadenopathy": "lymph lap adenopath adenomegal node",
     "Emphysema": "emphys bull bleb",
