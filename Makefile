@@ -47,7 +47,7 @@ test-floors:
 	$(PYTHON) .ci/floors.py > .venv-floors/constraints.txt
 	PIP_CONSTRAINT=$(CURDIR)/.venv-floors/constraints.txt $(MAKE) test-fast VENV=.venv-floors
 
-# 10,000 damaged and hostile inputs, each read in a process of its own, and a table of what became of them.
+# 10,000 damaged and hostile inputs (scans, tables, JSON, texts), each in a process of its own, and what became of them.
 fuzz: venv
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz
 
