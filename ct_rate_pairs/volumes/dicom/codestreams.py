@@ -42,18 +42,23 @@ def stated_pixels(dataset: Dataset, syntax: str) -> Stated:
     What the codestreams of a file state. RLE states no size: each of its fragments is an image.
 
     Raises:
-        `ValueError`: if a codestream states no size before its pixels.
+        `ValueError`: if a codestream states no size before its pixels, or if the frames are not in their order.
     """
+    pixels = io.BytesIO(dataset.PixelData)
+    parse_basic_offsets(pixels)
+    places = parse_fragments(pixels)[1]
+    offsets = None
+    if OFFSETS[0] in dataset:
+        offsets = tuple(dataset[keyword].value for keyword in OFFSETS)
+        if [place for (place,) in struct.iter_unpack("<Q", offsets[0])] != [place - places[0] for place in places]:
+            raise ValueError("an ExtendedOffsetTable that is not that of the fragments")
     if syntax in (*JPEG2000TransferSyntaxes, *_HTJ2K):
         read = _read_jpeg_2000
     elif syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
         read = _read_jpeg
     else:
-        fragments = io.BytesIO(dataset.PixelData)
-        parse_basic_offsets(fragments)
-        return Stated(number=parse_fragments(fragments)[0])
+        return Stated(number=len(places))
     stated = Stated()
-    offsets = tuple(dataset[keyword].value for keyword in OFFSETS) if OFFSETS[0] in dataset else None
     number = int(dataset.get("NumberOfFrames") or 1)
     for frame in generate_frames(dataset.PixelData, number_of_frames=number, extended_offsets=offsets):
         read(frame, stated)

@@ -21,6 +21,7 @@ from .padding import describe, padding_to_air
 
 
 _UNDEFINED = 0xFFFFFFFF  # the length of pixels in codestreams
+_MOST_HU = 32_767.0  # more than metal has, and what negative values become that are read without their sign
 # What says how the pixels of a file are stored.
 _STORED = tuple(tag_for_keyword(keyword) for keyword in (*REQUIRED, "NumberOfFrames", "PhotometricInterpretation"))
 
@@ -39,8 +40,10 @@ def read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> t
         with unquoted(f"{name}: slice {k + 1} has pixels that are no integers"):
             told += padding_to_air(name, pixels, header)
         lossy += is_lossy or _says_lossy(header)
+        hu = pixels * np.float32(header["RescaleSlope"]) + np.float32(header["RescaleIntercept"])
+        told["high"] += int((hu > _MOST_HU).sum())
         if len(scales) > 1:
-            pixels = pixels * np.float32(header["RescaleSlope"]) + np.float32(header["RescaleIntercept"])  # noqa: PLW2901
+            pixels = hu  # noqa: PLW2901
         if stored is None:
             stored = np.empty(shape, pixels.dtype.newbyteorder("="))
         if k not in read:
@@ -56,6 +59,11 @@ def read_voxels(name: str, headers: list[Header], places: list[np.ndarray]) -> t
             )
     if lossy:
         tell("%s: %d of its %d slices were compressed with loss.", name, lossy, len(headers))
+    if told["high"]:
+        tell(
+            "%s: %.3g %% of its voxels are above %g HU, as in no CT. PixelRepresentation %d may be wrong (1: signed).",
+            *(name, 100 * told["high"] / told["all"], _MOST_HU, headers[0]["PixelRepresentation"]),
+        )
     if copies:
         tell("%s: %d files repeat a slice, pixel by pixel, and were dropped.", name, copies)
     if told["kept"] or told["air"]:

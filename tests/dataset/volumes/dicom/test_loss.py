@@ -3,7 +3,7 @@
 import gdcm
 import numpy as np
 import pytest
-from helpers.dicom_series import AFFINE, assert_refused, compress, read, series, slices, write
+from helpers.dicom_series import AFFINE, assert_refused, compress, enhanced, hu, read, series, slices, write
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -173,3 +173,24 @@ def test_a_file_with_a_codestream_too_many_is_refused(tmp_path, syntax, fragment
     assert_refused(
         folder, "the compressed pixels of slice [0-9]+ are 2 images, but its header describes 1", of_file=True
     )
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("order", ["as stored", "reversed", "one twice"])
+def test_a_table_that_shuffles_the_frames_is_refused(tmp_path, syntax, order):
+    file = enhanced(slices(HU, AFFINE))
+    file.compress(syntax, generate_instance_uid=False, encapsulate_ext=True)
+    places, lengths = (
+        np.frombuffer(file[keyword].value, "<u8") for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+    )
+    chosen = {"as stored": range(12), "reversed": range(11, -1, -1), "one twice": [0, 1, 2, 3, 3, *range(5, 12)]}[
+        order
+    ]
+    file.ExtendedOffsetTable, file.ExtendedOffsetTableLengths = (
+        values[list(chosen)].tobytes() for values in (places, lengths)
+    )
+    folder = write(tmp_path, [file])
+    if order == "as stored":
+        np.testing.assert_array_equal(hu(read(folder)), HU)
+    else:
+        assert_refused(folder, "cannot be decoded .ValueError")

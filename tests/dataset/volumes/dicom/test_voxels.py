@@ -215,3 +215,21 @@ def test_an_empty_element_is_called_empty(tmp_path, keyword, value):
         setattr(dataset, keyword, value)
         dataset.save_as(path)
     assert_refused(folder, f"{keyword} is missing or unreadable in 12 of its 12 slices: empty. Choose")
+
+
+@pytest.mark.parametrize(("intercept", "shift"), [(0, 0), (-1024, 1024)])
+def test_negative_values_without_their_sign_are_told(tmp_path, caplog, intercept, shift):
+    datasets = series(RescaleIntercept=intercept)
+    for dataset in datasets:
+        values = np.frombuffer(dataset.PixelData, np.int16) - 500 + shift
+        dataset.PixelData, dataset.PixelRepresentation = values.astype(np.int16).tobytes(), 0
+    read(write(tmp_path, datasets))
+    assert "of its voxels are above 32767 HU, as in no CT. PixelRepresentation 0 may be wrong" in caplog.text
+
+
+@pytest.mark.parametrize("slope", [1, -1])
+def test_metal_is_not_told(tmp_path, caplog, slope):
+    datasets = series(RescaleSlope=slope)
+    datasets[5].PixelData = np.full(16 * 20, slope * 30_000, np.int16).tobytes()
+    read(write(tmp_path, datasets))
+    assert not caplog.messages
