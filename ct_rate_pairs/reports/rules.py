@@ -10,7 +10,8 @@ from bisect import bisect_left
 from functools import lru_cache
 
 from .labels import LABELS
-from .sentence_spans import REST_REMAINS, split_sentences
+from .plain_sentences import EARLIER, FULL_WIDTH, REMAINS, mark_rest, write_plainly
+from .sentence_spans import split_sentences
 from .terms import STEMS, TERMS
 
 
@@ -26,52 +27,6 @@ HEADING_OF_DENIAL = re.compile(
     r"^(?:[a-z]+ )?(?:nodes|nodules|effusions|devices|tubes|lines): (?=(?:no|none|not|without)\b)|"
     r"^(?:[a-z]+ )?(?:effusions?|fluid): (?=[^,:]*, no (?:residual|remaining|further)\b)"
 )
-CONTRACTION = re.compile(r"\b(?:(ca)|(\w+))n['’]t\b")
-# An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
-ANSWER = re.compile(
-    r"(?:[:?] ?\(? ?| ?= ?| [-–—] \(? ?| ?\( ?| (?=(?:-{1,3}|\+{1,3})(?:ve)?(?:$|,))| (?=[-+]ve)| (?=[yn](?:$|,)))(?:"
-    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|zero|0(?!,\d)|[-–−]{1,3}|[-–−]ve)"
-    r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
-    r"|(?:y|yes|positive|pos|present|\+{1,3}|\+ve))(?: ?\)|(?=$|,))"
-)
-# "（＋）", as Chinese keyboards write "(+)"
-FULL_WIDTH = {0xFF01 + place: 0x21 + place for place in range(94)} | {0xFF1A: ": ", 0xFF0C: ", "}
-SIGN_OF_LIST = re.compile(r"(?:^|(?<= ))([-+])ve for\b")  # "+ve for consolidation, -ve for effusion"
-BRACKETS = re.compile(r" ?\[([-+])\]")
-SLASH = re.compile(  # "effusion - / nodule +", "effusion: n / nodule: y"
-    r"(?<= [-+]) / |(?<=\([-+]\)) ?/ ?|(?<=[:=-] [yn]) ?[/|] ?| ?(?: /|\|) (?=[a-z][a-z ]{2,40}[:=])"
-)
-# Ticks, crosses and boxes. A lone "×" or "ø" is a sign at the end of an item only: "5 × 3 mm" is a size.
-TICK = re.compile(r" ?(?:[✓✔✅√☑☒]\ufe0f?|\[[x✓✔√]\]) ?")
-CROSS = re.compile(
-    r" ?(?:[✗✘❌☐]\ufe0f?|\[ ?\]|(?:^|(?<=, ))[ø∅](?= ?[a-z])"
-    r"|(?<= )[×ø∅](?=$|[,/]| \w+ [✓×√ø])) ?"
-)
-SIGN_OF_ITEM = re.compile(r"(?:^|(?<=[ ,]))([-+]) ?(?=[a-z])")  # "+ effusion, - nodule"; "- nodule" alone is a bullet
-SIGN_FIRST = re.compile(r"(\([-+]\)) ?([^,(]*[^,( ])")  # "(-) effusion, (+) nodule"
-EARLIER = r"(?:previous|prior|old|earlier|former|preceding)"
-# "The coronary arteries show no calcification, unlike the aorta" states a calcification of the aorta.
-CONTRAST = re.compile(
-    rf"\bno ([^,]{{1,80}}?)((?: (?:in|of|on) [^,]{{1,80}})?),? (?:in contrast to|unlike) "
-    rf"(?!(?:the |his |her )?(?:{EARLIER}|last|ct|scan|study|exam)\b)"
-)
-# "There was no effusion before, but now there is" states the effusion.
-NOW = re.compile(
-    rf"\b(?:no|not any|without) ([^,]{{1,80}}?)"
-    rf"(?: (?:(?:on|in|at) (?:the |his |her )?{EARLIER}[^,]{{0,80}}|previously|before))?,?"
-    r"(?: but| and| however| yet)? (?:there (?:is|are)(?: now)?|now there (?:is|are)|(?:is|are) now)"
-    r"(?: (?:an? )?(?:\w+ )?(?:ones?|some|present|seen|visible))?$"
-)
-# "Effusion was drained; a small amount remains", "resolved except for a small residual": nothing is denied.
-REST = re.compile(
-    rf"(?:[.;,] ?| (?=but|and|although|though)){REST_REMAINS}|"
-    r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|with the exception of) "
-    r"(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
-    r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b"
-    r"(?=$|[,.;]| (?:in|on|at|near|along)\b)"
-)
-REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|little|few|component|portion|trace|fluid)")
-REMAINS = "(remains)"
 GONE = "gone|resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(
     rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE}|(?:de|in)creased$)\b"
@@ -481,30 +436,6 @@ def hinted_by(word: str) -> frozenset[int]:
     return frozenset(index for stem, index in _STEMS if stem in word)
 
 
-def write_plainly(sentence: str) -> str:
-    """A lower-case sentence with contractions in full, and with signs in the place of answers."""
-    if "n't" in sentence or "n’t" in sentence:
-        sentence = CONTRACTION.sub(lambda mark: "cannot" if mark[1] else f"{mark[2]} not", sentence)
-    if "[" in sentence or not sentence.isascii():
-        sentence = CROSS.sub(" (-) ", TICK.sub(" (+) ", sentence)).strip()
-    if "+" in sentence or "-" in sentence:
-        sentence = SIGN_OF_LIST.sub(lambda sign: "positive for" if sign[1] == "+" else "negative for", sentence)
-        sentence = BRACKETS.sub(r" (\1)", sentence)
-        if sentence.startswith("+") or (sentence.startswith("-") and " +" in sentence):
-            sentence = SIGN_OF_ITEM.sub(r"(\1) ", sentence)
-    if "/" in sentence or "|" in sentence:
-        sentence = SLASH.sub(", ", sentence)
-    if sentence.endswith((" y", " n")) or any(sign in sentence for sign in ":=(+–—?") or " -" in sentence:
-        sentence = ANSWER.sub(lambda answer: " (-)" if answer["no"] else " (+)", sentence)
-    if sentence.lstrip().startswith(("(-)", "(+)")):
-        sentence = SIGN_FIRST.sub(r"\2 \1", sentence)
-    if " unlike " in sentence or "contrast to" in sentence:
-        sentence = CONTRAST.sub(r"no \1\2, but there is \1 in ", sentence)
-    if " now" in sentence:
-        sentence = NOW.sub(r"now \1", sentence)
-    return sentence
-
-
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
@@ -522,8 +453,8 @@ def label_sentence(sentence: str) -> tuple[int, ...]:
     if not found:
         return ()
     may_deny = DENIAL in hinted or "(-)" in sentence
-    if may_deny and REST_WORD.search(sentence):
-        sentence = REST.sub(f" {REMAINS}", sentence)
+    if may_deny:
+        sentence = mark_rest(sentence)
     stated = set()
     for clause in split_clauses(sentence):
         spans: list[tuple[int, int]] | None = None

@@ -23,7 +23,8 @@ _HERE = Path(__file__).parent
 _REPORTS = Path(reports.__file__).parent  # without importing its modules: `import ct_rate_pairs` stays light
 _LABELS = (
     *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py", "missing_texts.py")),
-    *(_REPORTS / file for file in ("labels.py", "readable.py", "rules.py", "sentence_spans.py", "terms.py")),
+    *(_REPORTS / file for file in ("labels.py", "plain_sentences.py", "readable.py", "rules.py")),
+    *(_REPORTS / file for file in ("sentence_spans.py", "terms.py")),
 )
 # The modules that lie beside the script of each metric.
 METRICS = {

@@ -8,6 +8,7 @@ from .label_inputs import label_features, read_labels
 from .label_metrics import label_statistics
 from .labels import LABELS
 from .missing_texts import TakesMissingTexts
+from .plain_sentences import write_plainly
 from .readable import is_missing
 from .rules import label_report
 from .sentence_spans import split_sentences
@@ -16,7 +17,7 @@ from .terms import TERMS
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTCrg", "estimate", "is_missing", "label_statistics", "split_sentences"]
+__all__ = ["TERMS", "CTCrg", "estimate", "is_missing", "label_statistics", "split_sentences", "write_plainly"]
 
 _DESCRIPTION = """
 CRG = U / (2U - s) with s = r TP - r FN - FP, r = (X - A) / 2A and U = (X - A) / 2, where A of the X entries (reports

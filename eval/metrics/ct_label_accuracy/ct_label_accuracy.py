@@ -7,6 +7,7 @@ from .label_inputs import label_features, read_labels
 from .label_metrics import label_accuracy
 from .labels import LABELS
 from .missing_texts import TakesMissingTexts
+from .plain_sentences import write_plainly
 from .readable import is_missing
 from .rules import label_report
 from .sentence_spans import split_sentences
@@ -15,7 +16,7 @@ from .terms import TERMS
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing", "split_sentences"]
+__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing", "split_sentences", "write_plainly"]
 
 _DESCRIPTION = """
 Agreement of a generated report with the reference on the 18 labels of CT-RATE. Accuracy = equal entries / all entries.
