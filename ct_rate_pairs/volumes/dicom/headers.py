@@ -171,7 +171,10 @@ def read_headers(count: int, file: DicomFile) -> list[Header] | None:
             # A truncated CT slice is an error: the volume must not silently lack a slice.
             kind = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or CTImageStorage
             if kind in CT_CLASSES:
-                raise VolumeError(f"file {count} of the scan is damaged: a truncated CT slice. Export it again.")
+                raise VolumeError(
+                    f"file {count} of the scan is damaged: a truncated CT slice, or one that is written in another "
+                    "way than its TransferSyntaxUID says. Export it again."
+                )
             return []
         if twice := [keyword for keyword in REQUIRED if tags.count(tag_for_keyword(keyword)) > 1]:
             raise VolumeError(

@@ -80,7 +80,7 @@ def _says_lossy(header: Header) -> bool:
     flag = header["LossyImageCompression"]
     ratios = re.findall(r"\d+(?:\.\d*)?", header["LossyImageCompressionRatio"])
     return (
-        flag not in ("", "0", "00")
+        flag.upper() not in ("", "0", "00", "NO", "N")
         or any(float(ratio) > 1 for ratio in ratios)
         or (not flag and header["LossyImageCompressionMethod"] != "")
         or "LOSSY" in header["ImageType"].upper()

@@ -50,6 +50,7 @@ def test_a_header_that_says_so_is_told(tmp_path, caplog, attributes):
     [
         {"LossyImageCompression": "00"},
         {"LossyImageCompression": "0"},
+        {"LossyImageCompression": "NO"},
         {"LossyImageCompression": ""},
         {"LossyImageCompression": "00", "LossyImageCompressionRatio": 1, "LossyImageCompressionMethod": "ISO_15444_1"},
         {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "JP2K LOSSLESS"]},
