@@ -232,7 +232,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123456
         (b"no" * 20, "40 bytes are fewer than a header"),
         (b"no" * 400, "no such header.*ending"),
         (bz2.compress(bytes(4000)), "packed once more, as bzip2. Unpack"),
-        (gzip.compress(gzip.compress(bytes(4000))), "packed once more, as gzip. Unpack"),
+        (gzip.compress(gzip.compress(bytes(4000), mtime=0), mtime=0), "packed once more, as gzip. Unpack"),
         (lzma.compress(bytes(4000)), "packed once more, as xz. Unpack"),
         (b"PK\3\4" + bytes(400), "packed once more, as zip. Unpack"),
         (bytes(257) + b"ustar" + bytes(400), "a tar archive. Unpack"),
