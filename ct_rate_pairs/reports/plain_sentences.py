@@ -12,7 +12,7 @@ CONTRACTION = re.compile(r"\b(?:(ca)|(\w+))n['’]t\b")
 # An answer behind a finding becomes a sign: "effusion: none" and "effusion - absent" are "effusion (-)".
 ANSWER = re.compile(
     r"(?:[:?] ?\(? ?| ?= ?| [-–—] \(? ?| ?\( ?| (?=(?:-{1,3}|\+{1,3})(?:ve)?(?:$|,))| (?=[-+]ve)| (?=[yn](?:$|,)))(?:"
-    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|zero|0(?!,\d)|[-–−]{1,3}|[-–−]ve)"
+    r"(?P<no>(?:no|none|nil|not|absent|neg|negative|normal|unremarkable|n|无|無|zero|0(?!,\d)|[-–−]{1,3}|[-–−]ve)"
     r"(?: (?:in )?size| \w+ly enlarged| (?:seen|noted|identified|detected|visible|present|observed|enlarged))?)"
     r"|(?:y|yes|positive|pos|present|\+{1,3}|\+ve))(?: ?\)|(?=$|,))"
 )
@@ -50,9 +50,13 @@ REST = re.compile(
     r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|with the exception of) "
     r"(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
     r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b"
-    r"(?=$|[,.;]| (?:in|on|at|near|along)\b)"
+    r"(?=$|[,.;]| (?:in|on|at|near|along)\b)|"
+    r",? (?:except|other than|save|apart from) (?=(?:in|on|at|near|along) )|,? but (?:one|two|three|a few)(?=$|[,.;])"
 )
-REST_WORD = re.compile(r"(?:one|amount|resid|remn|remain|rest|some|foc|bit|little|few|component|portion|trace|fluid)")
+REST_WORD = re.compile(
+    r"(?:one|two|three|except|save|apart|other than|amount|resid|remn|remain|rest|some|foc|bit|little|few|component|"
+    r"portion|trace|fluid)"
+)
 REMAINS = "(remains)"
 
 

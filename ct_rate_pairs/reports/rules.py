@@ -55,7 +55,7 @@ STATEMENT = re.compile(
     r"discoid|passive|compressive|scattered|diffuse|widespread|extensive|patchy|peripheral|confluent|severe|marked|"
     r"advanced|subtle|faint|tiny|large|huge|massive|calcified|calcific|dense|heavy|coarse|round|irregular|healed|chronic|old|degenerative|enlarged)\b"
     r"(?!.* n?or |[^,]* (?:is|are|was|were)\b)|"
-    r"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller)$"
+    r"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller|in place|in situ)$"
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
@@ -80,7 +80,7 @@ BESIDE_DEVICE = re.compile(
     r"with(?=.* in (?:place|situ|position))) "
     rf"(?!.*\b(?:remov|withdraw|extract|explant|retriev))(?:[\w-]+ ){{0,4}}?{DEVICE})"
 )
-AGAINST = r"(?:argu\w+|sp(?:eak|oke)\w*|militat\w+|evidence|points?|counts?|goes) (?:\w+ )?against"
+AGAINST = r"(?:argu\w+|sp(?:eak|oke)\w*|militat\w+|evidence|points?|counts?|go(?:es)?|weigh\w*) (?:\w+ )?against"
 # Words after "unlikely" that show that it denies the words before it.
 BESIDE = r" (?:in|on|at|given|due|based|because|considering)\b"
 # Negations that reach forward, to the end of their clause. "Section no: 5" is a number.
@@ -225,6 +225,8 @@ NOT_A_NEGATION = re.compile(
     r"disappearance)"
     rf"|one of (?:the )?(?:two|three|several|\d) [^,]*{TAKEN}"
     r"|none of [^,]* (?:has|have|is|are) (?:\w+ly )?(?:resolved|disappeared|cleared|regressed|gone)"
+    r"|no (?:\w+ )?(?:evidence|signs?|indication|suggestion) that (?:the|this|these|either|any of the) [^,]{1,60} "
+    r"(?:has|have) (?:been )?\w+(?:ed|wn|nk|en)"
     r"|non-?resolved"
     r"|(?:evaluate|evaluation|assess|assessment) for (?:any |interval )*(?:change|growth|progress|stabil)\w*"
     r"|(?:ensure|document|confirm|verify|until|await|for|monitor|assess) (?:\w+ ){0,2}"
@@ -246,12 +248,13 @@ EXCEPTION_END = re.compile(r",| (?:the (?:study|scan|ct|exam\w*|lungs?|chest|tho
 # "No cavitation in the nodule" and "no evidence of growth of the nodule" state the nodule: what is denied ends at `of`
 # or `in`. Lymph nodes, septa and the heart are no findings: "no enlargement of the heart" states nothing.
 LINK = re.compile(
-    rf" (?:(?:(?:is|are|was|were) (?:{SEEN}) )?(in|within|inside|into|from|by|between|around|through)|"
-    r"of|for|to (?:suggest|indicate|support)) "
+    rf" (?:(?:(?:is|are|was|were) (?:{SEEN}) )?(in|within|inside|into|from|by|between|around|about|through)|"
+    r"(to (?:suggest|indicate|support))|of|for|(?:due |secondary |adjacent |next )?to) "
 )
 # Nouns whose "of" leads on to what is denied: "no sign of", "no area of", "no development of", "no placement of".
 LEADS_ON = re.compile(
     r"\b(?:none|any|either|neither|one|all|both|suspicious|concerning|worrisome|suggestive|indicative|diagnostic|"
+    r"typical|characteristic|specific|representative|reminiscent|"
     r"evidence|signs?|indications?|indicators?|suggestions?|suspicions?|hints?|findings?|features?|stigmata|"
     r"possibility|probability|likelihood|chance|risk|concern|proof|question|diagnosis|criteria|symptoms?|history|"
     r"pictures?|images?|appearances?|patterns?|areas?|focus|foci|zones?|patch(?:es)?|regions?|sites?|spots?|groups?|"
@@ -272,8 +275,8 @@ PHRASE_END = re.compile(r",| (?:and|or|nor|with|that|is|are|was|were|has|have|ha
 # The name of what is denied may be a list: "no cavitation or calcification in the nodule".
 NAME_END = re.compile(
     rf" (?:but|with|without|which|that|(?:is|are|was|were) (?!(?:{SEEN}) in\b)|has|have|had|as|than|except|like|"
-    r"suggest\w+|to(?! (?:suggest|indicate|support) )|despite|after|following|before|during|since|due|because|when|"
-    r"where|if|while|beside|consistent|compatible|"
+    r"suggest\w+|(?:\w+ing|\w+able|\w+ed|similar|equal|equivalent) to|despite|after|following|before|during|"
+    r"since|due(?! to)|because|when|where|if|while|beside|consistent|compatible|"
     r"in (?:the )?(?:form|favou?r|terms|sense|nature|shape|keeping|line|style)) "
 )
 
@@ -360,7 +363,7 @@ def link_to_finding(clause: str, start: int) -> int | None:
     phrase = NAME_END.split(clause[start : start + 150], maxsplit=1)[0]
     name = 0
     for link in LINK.finditer(phrase):
-        if not link[1] and LEADS_ON.search(phrase, name, link.start()):
+        if link[2] or (not link[1] and LEADS_ON.search(phrase, name, link.start())):
             name = link.end()
         elif link.start() > name and FINDING.search(PHRASE_END.split(phrase[link.end() :], maxsplit=1)[0]):
             return start + link.start()

@@ -29,7 +29,7 @@ SENTENCE_END = re.compile(
     r"[.;!?\r\n\"“”•·；。](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
     rf"(?!(?:(?<=; )|(?=A |One |Some |Only ))(?i:{REST_REMAINS}))|"
     r"(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
-    r"(?!(?:No|None|Yes|Absent|Present)\s*(?:[.;,]|$))"
+    r"(?!(?:No|None|Yes|Absent|Present|N|Y)\s*(?:[.;,]|$))"
     r"|(?<=[\r\n\"“”•·；。]))"
 )
 

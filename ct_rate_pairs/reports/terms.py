@@ -77,7 +77,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
             r"\b(?:coils?|(?:endo)?grafts?|drains?(?! (?:in)?to\b| the\b| directly| secretion| normally| freely)|"
             r"clips?|screws?|wires?|sutures?|stapler?s?|"
             r"(?:cava|caval|ivc) filter|(?:pacing|pacer|epicardial|icd|atrial|ventricular) leads?|"
-            r"leads? (?:fracture|migration|displacement|disloca\w+|dislodg\w+|perforation|tips?|"
+            r"leads? (?:fracture|migration|displacement|disloca\w+|dislodg\w+|perforation|tips?|fragments?|"
             r"remains?|persists?|is|are|in (?:place|situ)))\b|\b(?:abandoned|retained|residual|remaining) leads?\b"
         ),
         Term(r"prosthe|arthroplast|vertebroplast|silicone|metal|fixator|sternotomy"),
