@@ -29,6 +29,14 @@ def end_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
+def end_worker_with_parent(worker: int) -> None:
+    """
+    The `worker_init_fn` of a `DataLoader`. A worker notices by itself that its parent is gone, but if nobody takes the
+    rows that it has read, it waits for ever to hand them over.
+    """
+    end_with_parent()
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -16,6 +16,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas import ChallengeJobs, ChallengeReports
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.processes import end_worker_with_parent
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import to_json
@@ -241,7 +242,8 @@ def write_predictions(
             share = padded[state.process_index :: state.num_processes]
             # A readable neighbour takes the place of an unreadable scan: all processes write equally many reports.
             readable = Subset(ReadableRows(scans), share)
-            batches = DataLoader(readable, batch_size, num_workers=num_workers, collate_fn=list)
+            workers = {"num_workers": num_workers, "worker_init_fn": end_worker_with_parent}
+            batches = DataLoader(readable, batch_size, collate_fn=list, **workers)
             bar = tqdm(
                 total=len(volumes), initial=len(volumes) - len(missing), desc="Writing reports", unit="scan",
                 disable=not state.is_main_process,

@@ -107,7 +107,6 @@ def silent(path):
         (near_lossless, JPEGLSNearLossless),
         (near_lossless, JPEGLSLossless),
     ],
-    ids=str,
 )
 def test_a_codestream_with_loss_is_told_whatever_the_header_says(tmp_path, caplog, make, stated):
     smooth = np.cumsum(HU // 100, axis=0, dtype=np.int16)
