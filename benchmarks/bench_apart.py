@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch are imported
 
 import nibabel as nib
 import numpy as np
+import psutil
 import torch
 
 from ct_rate_pairs.volumes import apart
@@ -38,9 +39,11 @@ def write_volume(path: Path) -> None:
 
 
 def seconds() -> np.ndarray:
-    """The time, and the processor time of this process and of those that have ended."""
+    """The time, and the processor time of this process and of those that it has started."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return np.array([time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in used)])
+    ended = sum(one.ru_utime + one.ru_stime for one in used)
+    children = [Path(f"/proc/{child.pid}/schedstat").read_text() for child in psutil.Process().children()]
+    return np.array([time.perf_counter(), ended + sum(int(child.split()[0]) for child in children) / 1e9])
 
 
 def measure(name: str, path: Path, rounds: int) -> None:

@@ -33,6 +33,12 @@ def own_caches(tmp_path_factory):
     os.environ["HF_DATASETS_CACHE"] = str(datasets.config.HF_DATASETS_CACHE)  # of the processes that tests start
 
 
+@pytest.fixture(autouse=True)
+def reader_of_each_volume(monkeypatch):
+    """A process per volume, so that what a test changes in this process holds in the one that reads, too."""
+    monkeypatch.setattr("ct_rate_pairs.volumes.apart.VOLUMES", 1)
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A phantom cohort to read only: 24 scans for training and validation, 24 to test on."""

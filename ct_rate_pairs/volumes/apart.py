@@ -2,8 +2,9 @@
 Reads a volume in a process of its own. So a file that makes a decoder crash, takes all memory or never ends costs no
 more than its own volume, in whatever process it is read: a command, a worker of a `DataLoader`, a rank of a training.
 
-The process is a fork: it starts in milliseconds, imports nothing anew, and may start in a worker, too. It ends with
-its volume or with its parent. On systems without a safe fork (macOS, Windows), a volume is read in the process itself.
+The process is a fork: it imports nothing anew, and may start in a worker, too. A fork costs as much as some slices do.
+So the process stays and reads the next volumes as well, until it fails, has read `VOLUMES`, or its parent ends. Each
+thread has one of its own. On systems without a safe fork (macOS, Windows), a volume is read in the process itself.
 """
 
 import contextlib
@@ -13,14 +14,16 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
+import dill
 import torch
 
 from .files import MOST_BYTES, NO_MEMORY, refusals
@@ -37,6 +40,7 @@ if IS_APART:
     _PR_SET_PDEATHSIG = 1
 
 SECONDS = 300  # for a volume: other ranks of a training wait for 600
+VOLUMES = 1000  # that one process reads: what a decoder leaks does not add up for ever
 MEMORY = 3 * MOST_BYTES  # beyond what the parent has: voxels in float32, and their file
 _BESIDE = 2**30  # addresses for libraries and for what takes no memory
 
@@ -44,6 +48,7 @@ _BESIDE = 2**30  # addresses for libraries and for what takes no memory
 # stays locked. The readers take no locks but those that Python and the C library renew in a fork.
 warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning, __name__)
 _shown: dict = {}  # the registry of the readers' warnings
+_of_thread = threading.local()  # `process`: the process that reads for this thread
 
 T = TypeVar("T")
 
@@ -78,8 +83,18 @@ def read_apart(name: str, read: Callable[[], Volume], use: Callable[[Volume], T]
     """
     if not IS_APART:
         return _used(name, read, use)
-    with _process(name, read, use) as (child, ours):
-        answer = _received(child, ours, name)
+    process = getattr(_of_thread, "process", None)
+    if process is None or not process.is_usable:
+        process = _of_thread.process = _Process()
+    try:
+        answer = process.ask(name, read, use)
+    except BaseException:  # a failure, or an interruption that leaves an answer in the pipe
+        process.left = 0
+        raise
+    finally:
+        if process.left == 0:
+            process.end()
+            del _of_thread.process
     for message, kind, file, line in answer.warned:
         warnings.warn_explicit(message, kind, file, line, registry=_shown)
     for message in answer.told:
@@ -98,28 +113,50 @@ def _used(name: str, read: Callable[[], Volume], use: Callable[[Volume], T]) -> 
         raise VolumeError(f"{name}: {NO_MEMORY}") from error
 
 
-@contextlib.contextmanager
-def _process(name: str, read: Callable, use: Callable) -> Iterator[tuple[int, Connection]]:
-    """A process that reads a volume, and the end of the pipe that it answers into. It does not outlive the context."""
-    parent = os.getpid()
-    ours, theirs = Pipe(duplex=False)
-    with ours, theirs:
-        # All signals are blocked in the process: those for the parent do nothing, and a fault ends it at once.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            child = os.fork()
-            if not child:
-                _answer_and_end(parent, theirs, name, read, use)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        try:
-            yield child, ours
-        finally:
-            # Where SIGCHLD is ignored, nobody can wait for a process.
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+class _Process:
+    """A process that reads volumes, and this end of its pipe. It does not outlive the object."""
+
+    def __init__(self):
+        self.parent, self.left = os.getpid(), VOLUMES
+        self.pipe, theirs = Pipe()
+        with theirs:
+            # All signals are blocked in the process: those for the parent do nothing, and a fault ends it at once.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                self.child = os.fork()
+                if not self.child:
+                    _serve_and_end(self.parent, theirs)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has started it: a fork of this process has the object, too."""
+        return os.getpid() == self.parent
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is ours and was not ended meanwhile, as by a machine without free memory."""
+        return self.is_ours and not _ending(self.child, os.WNOHANG)
+
+    def ask(self, name: str, read: Callable, use: Callable) -> _Answer:
+        """What came of reading a volume."""
+        self.left -= 1
+        with contextlib.suppress(BrokenPipeError):  # it has ended: how, is told below
+            self.pipe.send_bytes(dill.dumps((name, read, use)))
+        return _received(self.child, self.pipe, name)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.pipe.close()
+        # Where SIGCHLD is ignored, nobody can wait for a process.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.child, signal.SIGKILL)
+            os.waitpid(self.child, 0)
+
+    def __del__(self):
+        if self.is_ours and not self.pipe.closed:
+            self.end()
 
 
 def _received(child: int, ours: Connection, name: str) -> _Answer:
@@ -141,7 +178,7 @@ def _received(child: int, ours: Connection, name: str) -> _Answer:
             buffers = [bytearray(size) for size in sizes]
             for buffer in buffers:
                 ours.recv_bytes_into(buffer)
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise VolumeError(f"{name}: {_ending(child)}") from None
         return pickle.loads(answer, buffers=buffers)
     raise VolumeError(
@@ -165,34 +202,39 @@ def _ending(child: int, options: int = 0) -> str:
     return f"{ended}: it is damaged, or its decoder fails. Export it again (DICOM uncompressed), or leave it out."
 
 
-def _answer_and_end(parent: int, theirs: Connection, name: str, read: Callable, use: Callable) -> NoReturn:
+def _serve_and_end(parent: int, theirs: Connection) -> NoReturn:
     """In the new process: reads, answers and ends. Nothing of the parent is shown, written or freed here."""
     try:
         _C.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent:
-            gc.freeze()
-            torch.set_num_threads(1)  # the threads of the parent are not here
+        os.closerange(3, theirs.fileno())  # such as locks and pipes, which would else live as long as this process
+        os.closerange(theirs.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        gc.freeze()
+        torch.set_num_threads(1)  # the threads of the parent are not here
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the parent's memory and the scan
+        with contextlib.suppress(OSError):  # where /proc is for reading only
+            Path("/proc/self/oom_score_adj").write_text("1000")  # before others, if the machine has no more memory
+        while os.getppid() == parent:
+            request = theirs.recv_bytes()
             _limit_memory()
             buffers: list[pickle.PickleBuffer] = []
-            answer = pickle.dumps(_answer(name, read, use), protocol=5, buffer_callback=buffers.append)
+            answer = pickle.dumps(_answer(*dill.loads(request)), protocol=5, buffer_callback=buffers.append)
             pieces = [buffer.raw() for buffer in buffers]
             theirs.send(([piece.nbytes for piece in pieces], answer))
             for piece in pieces:
                 theirs.send_bytes(piece)
+            del buffers, answer, pieces
     finally:
         os._exit(0)
 
 
 def _limit_memory() -> None:
-    """Ends what takes too much memory, and this process before others if the machine has no more."""
-    with contextlib.suppress(OSError):  # where /proc is for reading only
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    """Ends what takes too much memory."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     most = taken + min(MEMORY, int(free.split()[1]) * 1024) + _BESIDE
-    most = min(limit for limit in (most, *resource.getrlimit(resource.RLIMIT_AS)) if limit != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the memory of the parent, and a patient's scan
+    _, hardest = resource.getrlimit(resource.RLIMIT_AS)
+    most = most if hardest == resource.RLIM_INFINITY else min(most, hardest)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hardest))
 
 
 def _answer(name: str, read: Callable, use: Callable) -> _Answer:

@@ -1,5 +1,6 @@
 """Volumes are read in a process of their own: what happens to it costs one volume, and nothing of it is left."""
 
+import fcntl
 import os
 import re
 import signal
@@ -8,6 +9,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -258,3 +261,71 @@ read_slices({str(file)!r}, **{GRID!r})
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch) -> Iterator[list[tuple[Path, np.ndarray]]]:
+    """Files and their voxels, for a process that reads several."""
+    monkeypatch.setattr(apart, "VOLUMES", 3)
+    volumes = [marked_volume() + np.int16(k) for k in range(5)]
+    yield [(save(tmp_path / f"{k}.nii.gz", volume, AFFINE), volume) for k, volume in enumerate(volumes)]
+    vars(apart._of_thread).clear()
+
+
+def is_read(file: Path, voxels: np.ndarray) -> bool:
+    return read_volume(file).stored.max() == voxels.max()
+
+
+@needs_fork
+def test_a_process_reads_several_volumes_and_then_another_does(many):
+    before, seen = children(), []
+    for file, voxels in many:
+        assert is_read(file, voxels)
+        seen.append([child for child in children() if child not in before])
+    assert [len(of_read) for of_read in seen] == [1, 1, 0, 1, 1]  # the third volume is the last one
+    assert seen[0] == seen[1] and seen[3] == seen[4] != seen[0]
+
+
+@needs_fork
+def test_after_a_failure_or_an_interruption_the_next_volume_is_read_as_ever(many, monkeypatch):
+    assert is_read(*many[0])
+    of_thread = apart._of_thread
+    child = of_thread.process.child
+    os.kill(child, signal.SIGKILL)  # while it waits: no volume has done that
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert is_read(*many[1]) and of_thread.process.child != child
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "_received", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_volume(many[2][0])
+    assert is_read(*many[3])  # and not the volume before, whose answer nobody has taken
+
+
+@needs_fork
+def test_each_thread_and_each_fork_has_a_process_of_its_own(many):
+    assert is_read(*many[0])
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(lambda pair: is_read(*pair), many * 3))
+    if not (child := os.fork()):
+        os._exit(0 if is_read(*many[4]) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert is_read(*many[1])
+
+
+@needs_fork
+def test_the_process_holds_no_file_of_its_parent_open(many, tmp_path):
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert is_read(*many[0])
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@needs_fork
+def test_what_is_taken_from_a_volume_may_be_any_function(many):
+    (file, voxels), shift = many[0], 3
+    assert read_volume(file, use=lambda volume: int(volume.stored.max()) + shift) == voxels.max() + 3
