@@ -17,9 +17,11 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from ct_rate_pairs.hub_errors import explain, is_refusal, status_of
+from ct_rate_pairs.retry_after import retry_after
 
 
 WAITS = (1, 2, 4, 8)  # seconds between tries, if the Hub sends no `Retry-After`
+LONGEST_WAIT = 300  # seconds: the Hub counts requests in windows of five minutes
 AGAIN = "Run the same command again: what is there is not uploaded twice."
 
 logger = logging.getLogger(__name__)
@@ -199,14 +201,17 @@ class HubRepository:
         """Runs `call`, with retries. The client itself retries uploads, but neither commits nor creations."""
         renewed = False
         for wait in (*WAITS, None):
-            asked = ""  # seconds that the Hub asks to wait
+            asked = None  # seconds that the Hub asks to wait
             try:
                 return call()
             except HTTPError as error:
                 response = getattr(error, "response", None)  # none if the Hub could not be reached
                 if wait is None or is_refusal(error):
                     raise PublishError(f"{self.repo_id}, {doing}: {self._explain(error, response)}") from error
-                asked = "" if response is None else response.headers.get("retry-after", "")
+                asked = None if response is None else retry_after(response.headers.get("retry-after", ""))
+                if asked is not None and asked > LONGEST_WAIT:
+                    told = f"the Hub asks to wait {asked:,.0f} s, which is too long. {AGAIN}"
+                    raise PublishError(f"{self.repo_id}, {doing}: {told}") from error
             except OfflineModeIsEnabled as error:
                 raise PublishError(f"{self.repo_id}, {doing}: {explain(error)}.") from error
             except (RuntimeError, ConnectionError) as error:
@@ -223,7 +228,7 @@ class HubRepository:
                 renewed = refused
             except ValueError as error:  # an invalid name, or too little room in the storage
                 raise PublishError(f"{self.repo_id}, {doing}: {error}") from error
-            seconds = int(asked) if asked.isdigit() else wait
+            seconds = wait if asked is None else asked
             logger.warning("%s, %s: it did not work, the next try is in %g s.", self.repo_id, doing, seconds)
             time.sleep(seconds)
 

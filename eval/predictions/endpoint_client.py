@@ -5,16 +5,15 @@ errors.
 
 import asyncio
 import json
-import math
 import random
 import re
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any, NamedTuple
 
 import httpx2
+
+from ct_rate_pairs.retry_after import retry_after
 
 from .endpoint import CONNECT_TIMEOUT, KEY, Endpoint, EndpointError, api_key, is_here, without_key
 
@@ -128,7 +127,7 @@ def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
             if status not in RETRIED or code == "insufficient_quota":
                 remedy = " Pass --chat_template_kwargs '{}', if it does not know them." if TEMPLATE in message else ""
                 raise EndpointError(f"{endpoint.url} refuses requests for {endpoint.model!r}. {problem}{remedy}")
-            if (asked := retry_after(reply)) > LONGEST_WAIT:
+            if (asked := retry_after(reply.retry_after) or 0.0) > LONGEST_WAIT:
                 raise UnansweredError(f"{problem}. It asks to wait {asked:.0f} s, which is too long")
             pause = max(pause, asked)
         if time.monotonic() + pause >= end:
@@ -161,16 +160,3 @@ def error_of(reply: Reply) -> tuple[str, str]:
 def quoted(text: str) -> str:
     """The beginning of what a server says, without the key and without halves of characters."""
     return without_key(text)[:LONGEST_DETAIL].encode("utf-8", "replace").decode()
-
-
-def retry_after(reply: Reply) -> float:
-    """Seconds that the server asks to wait; 0 if it does not ask. Given as number or date."""
-    told = reply.retry_after
-    try:
-        seconds = float(told)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(told).astimezone(UTC) - datetime.now(UTC)).total_seconds()
-        except (ValueError, OverflowError):  # neither a number nor a date
-            return 0.0
-    return 0.0 if math.isnan(seconds) else max(seconds, 0.0)

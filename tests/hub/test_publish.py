@@ -256,6 +256,31 @@ def test_limits_and_passing_faults_are_waited_out(hub, run_dir, caplog):
     assert set(hub.repo("alice/heter").files("v1")) == PUBLISHED
 
 
+ENDLESS = {
+    "a day": "99999",
+    "5,000 digits": "1" * 5_000,
+    "infinite": "inf",
+    "beyond a float": "1e400",
+    "a far date": "Fri, 31 Dec 9999 23:59:59 GMT",
+}
+
+
+@pytest.mark.parametrize("asked", ENDLESS)
+def test_a_hub_that_asks_to_wait_too_long_is_not_waited_for(hub, asked):
+    hub.faults = [{"path": "/repos/create", "status": 429, "headers": {"Retry-After": ENDLESS[asked]}}]
+    told = r"creating the repository: the Hub asks to wait .* s, which is too long\. Run the same command again"
+    with pytest.raises(PublishError, match=told):
+        repository.HubRepository("alice/heter")
+
+
+@pytest.mark.parametrize("asked", ["²", "-1", "nan", "soon", "", "Mon, 01 Jan 2001 00:00:00 GMT"])
+def test_what_asks_for_no_wait_is_tried_again_as_usual(hub, monkeypatch, caplog, asked):
+    monkeypatch.setattr(repository, "WAITS", (0.01,))
+    hub.faults = [{"path": "/repos/create", "status": 503, "headers": {"Retry-After": asked}}]
+    repository.HubRepository("alice/heter")
+    assert "creating the repository: it did not work, the next try is in 0.01 s." in caplog.text
+
+
 @pytest.mark.parametrize("status", [400, 403])
 def test_a_file_that_the_storage_refuses_is_tried_again_once(hub, run_dir, monkeypatch, caplog, status):
     monkeypatch.setattr(repository, "WAITS", (0.01,))
