@@ -114,8 +114,7 @@ def install_metric(name: str, cache: Path) -> Path:
 
 def _holds(folder: Path, files: dict[str, bytes]) -> bool:
     """Whether a folder holds these files and no other. What Python has compiled of them is removed."""
-    # Python would run it in the place of the files, and does not compare their contents.
-    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    _remove(folder / "__pycache__")
     try:
         return not folder.is_symlink() and files == {path.name: path.read_bytes() for path in folder.iterdir()}
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -123,12 +122,29 @@ def _holds(folder: Path, files: dict[str, bytes]) -> bool:
 
 
 def _empty_packages(home: Path) -> None:
-    """Empties the `__init__.py` of the folders above a metric. Python runs them, too; `evaluate` makes them empty."""
+    """
+    Empties the `__init__.py` of the folders above a metric, and removes what Python would run in its place. Python
+    runs these files, too; `evaluate` makes them empty.
+    """
     for folder in (home, home.parent, home.parent.parent):
+        _remove(folder / "__pycache__")
         package = folder / "__init__.py"
-        if package.is_file() and package.stat().st_size:
-            warnings.warn(f"{package} was changed, and is emptied: `evaluate` writes nothing to it.", stacklevel=3)
-            package.write_bytes(b"")
+        for path in folder.glob("__init__.*"):  # also a compiled one, or one in C
+            if path != package or path.is_symlink() or not path.is_file() or path.stat().st_size:
+                warnings.warn(f"{path} was changed, and is removed: `evaluate` writes nothing to it.", stacklevel=3)
+                _remove(path)
+                package.touch()
+
+
+def _remove(path: Path) -> None:
+    """
+    Removes a file, a link or a folder. `__pycache__` holds what Python has compiled, and runs in the place of the
+    files without comparing their contents.
+    """
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)  # another process may be removing it, too
 
 
 def register_metrics() -> None:

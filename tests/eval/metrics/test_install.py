@@ -1,12 +1,15 @@
 """`evaluate.load("ct_coverage")` from an empty folder, without the network, and with several processes at once."""
 
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import EXTENSION_SUFFIXES
+from py_compile import PycInvalidationMode
 
 import evaluate
 import numpy as np
@@ -260,9 +263,53 @@ def test_compiled_code_and_code_of_the_folders_above_do_not_run(tmp_path):
     compiled.write_bytes(b"evil")
     package = script.parent.parent / "__init__.py"
     package.write_text("EVIL = 1")
-    with pytest.warns(UserWarning, match=r"__init__\.py was changed, and is emptied"):
+    with pytest.warns(UserWarning, match=r"__init__\.py was changed, and is removed"):
         install_metric("ct_coverage", tmp_path)
     assert not compiled.exists() and package.read_bytes() == b""
+
+
+ABOVE = ("evaluate_modules", "evaluate_modules/metrics", "evaluate_modules/metrics/evaluate-metric--ct_coverage")
+
+
+@pytest.fixture
+def evil(tmp_path) -> bytes:
+    """Compiled code that fails when it runs, and that Python does not compare with its source."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('planted code ran')\n")
+    compiled = tmp_path / "evil.pyc"
+    py_compile.compile(tmp_path / "evil.py", compiled, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    return compiled.read_bytes()
+
+
+@pytest.mark.parametrize("folder", ABOVE)
+@pytest.mark.parametrize("how", ["compiled", "compiled elsewhere", "compiled alone", "in C", "linked"])
+def test_no_code_that_is_planted_in_a_package_above_a_metric_runs(tmp_path, evil, folder, how):
+    cache = tmp_path / "cache"
+    install_metric("ct_coverage", cache)
+    for above in ABOVE:
+        (cache / above / "__init__.py").touch()  # as `evaluate` does
+    package = cache / folder / "__init__.py"
+    if how in ("compiled", "compiled elsewhere"):
+        place = package.parent / "__pycache__"
+        if how == "compiled elsewhere":
+            (tmp_path / "elsewhere").mkdir()
+            place.symlink_to(tmp_path / "elsewhere")
+        place.mkdir(exist_ok=True)
+        (place / f"__init__.{sys.implementation.cache_tag}.pyc").write_bytes(evil)
+    elif how == "compiled alone":
+        package.unlink()
+        package.with_suffix(".pyc").write_bytes(evil)
+    elif how == "in C":
+        package.with_name(f"__init__{EXTENSION_SUFFIXES[-1]}").write_bytes(b"evil")
+    else:
+        (tmp_path / "own.py").write_text("raise SystemExit('planted code ran')\n")
+        package.unlink()
+        package.symlink_to(tmp_path / "own.py")
+    with warnings.catch_warnings(record=True, action="always") as told:
+        install_metric("ct_coverage", cache)
+    assert bool(told) == (how in ("compiled alone", "in C", "linked"))
+    name = ABOVE[-1].replace("/", ".")  # which imports the packages above it, too
+    run(f"import importlib, sys; sys.path.insert(0, {str(cache)!r}); importlib.import_module({name!r})", tmp_path)
+    assert how != "linked" or (tmp_path / "own.py").stat().st_size  # what the link named is untouched
 
 
 def test_cache_that_cannot_be_written_warns_and_names_the_remedy(tmp_path, monkeypatch):
