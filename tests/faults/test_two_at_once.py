@@ -5,20 +5,15 @@ import os
 import time
 
 import pytest
-import yaml
 from helpers.command import call
 from helpers.faults import ended, in_child
-from helpers.study import STUDY
+from helpers.orders import COMMANDS, orders_of
 from helpers.tiny_reader import COMBINATIONS, save_nifti, write_report
 
 from ct_rate_pairs.folder_lock import FolderInUseError, folder_lock
 from ct_rate_pairs.hub import load_reporter
-from ct_rate_pairs.hub import report as report_command
 from ct_rate_pairs.hub.reporting.batch import report_batch
-from ct_rate_pairs.phantom import __main__ as phantom_command
 from ct_rate_pairs.phantom.cohort import write_cohort
-from ct_rate_pairs.prepare import __main__ as prepare_command
-from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, sft_neg, study, train_matcher
 
 
 @pytest.fixture
@@ -41,27 +36,7 @@ def taken(tmp_path):
 
 @pytest.fixture
 def orders(tmp_path, phantom, reader_dir):
-    """The arguments of each command, without its folder."""
-    save_nifti(tmp_path / "a.nii", (1, 0, 0))
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
-    predictions = tmp_path / "theirs.jsonl"
-    predictions.write_text(json.dumps({"volume": "valid_1_a_1.nii.gz", "report": "Heart size is normal."}) + "\n")
-    data, model = ("--data_dir", phantom), ("--model_name_or_path", reader_dir)
-    return {
-        "report": (report_command.main, tmp_path / "a.nii", *model),
-        "phantom": (phantom_command.main, "--scans", "2"),
-        "prepare": (prepare_command.main, *data),
-        "train": (sft_neg.main, "--config", "phantom", *data),
-        "train-matcher": (train_matcher.main, "--config", "matcher", *data),
-        "evaluate a model": (evaluate_reports.main, *model, *data),
-        "evaluate predictions": (evaluate_reports.main, "--predictions", predictions, *data),
-        "evaluate-task": (evaluate_task.main, *model, "--task", "vqa", *data),
-        "study": (study.main, "--config", tmp_path / "tiny.yaml"),
-    }
-
-
-COMMANDS = ("report", "phantom", "prepare", "train", "train-matcher", "evaluate a model", "evaluate predictions")
-COMMANDS = (*COMMANDS, "evaluate-task", "study")
+    return orders_of(tmp_path, phantom, reader_dir)
 
 
 @pytest.mark.slow
