@@ -11,6 +11,7 @@ themselves are planted, changed as by accident.
 import argparse
 import random
 import re
+import string
 import tempfile
 import time
 from collections import defaultdict
@@ -43,6 +44,7 @@ ACCIDENTS: dict[str, Callable[[str, random.Random], str]] = {
     "with a word more": lambda report, _: f"{report} Unchanged.",
     "in capitals, each word on a line": lambda report, _: "\n".join(report.upper().split()),
     "without its digits": lambda report, _: re.sub(r"\d", "", report),
+    "after 3,000 other letters": lambda report, rng: "".join(rng.choices(string.ascii_lowercase, k=3000)) + report,
     "its first half": lambda report, _: report[: len(report) // 2],
     "its sentences in another order": lambda report, rng: " ".join(rng.sample(s := sentences_of(report), len(s))),
     "one word of 50 is another": lambda report, rng: replaced(report, rng, 0.02),
@@ -66,11 +68,11 @@ def chains(reports: Sequence[str], words: int, count: int) -> list[str]:
     return written
 
 
-def print_rates(name: str, shared: list[tuple[int, int]]) -> None:
+def print_rates(name: str, shared: list[tuple[int, int, int]]) -> None:
     """How many reports, and files of reports, are refused."""
     rng = random.Random(0)
     alone = sum(is_copy(*of_one) for of_one in shared)
-    share = np.mean([rare / own for rare, own in shared if own])
+    share = np.mean([rare / own for rare, own, _ in shared if own])
     line = f"{name:44} {share:6.3f} {alone:5} of {len(shared)} ({alone / len(shared):6.1%})"
     for size in FILE_SIZES:
         files = [rng.choices(shared, k=size) for _ in range(1000)]

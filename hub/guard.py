@@ -38,13 +38,13 @@ MODEL = (
 )
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
+TOKENS = ("tokenizer_config.json", "special_tokens_map.json")
 PROCESSOR = (
     "processor_config.json",
     "preprocessor_config.json",
     "video_preprocessor_config.json",
     *TEMPLATES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
+    *TOKENS,
 )
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 ROW_SETTINGS = "row_settings.json"
@@ -76,9 +76,9 @@ MAGIC = (
 COLUMNS = ("Findings_EN", "Impressions_EN", "ClinicalInformation_EN", "VolumeName,")  # of CT-RATE's tables
 LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is taken for a report
 # A generated report is a copy if so large a share of its fingerprints is of one reference report alone, and so many
-# fingerprints; all generated reports together, if there are some, are copies at a smaller share. Measured by
-# `benchmarks/bench_guard.py`.
-COPIED, COPIED_FINGERPRINTS = 0.4, 8
+# fingerprints; or if it has so many of them in one stretch, however much else it says. All generated reports together,
+# if there are some, are copies at a smaller share. Measured by `benchmarks/bench_guard.py`.
+COPIED, COPIED_FINGERPRINTS, COPIED_STRETCH = 0.4, 8, 24
 ALL_COPIED, SOME_REPORTS = 0.2, 5
 WRITE_REFERENCES = """\
 The recipe writes it when a training begins. Copy it from the folder of the run, or write it, with the data_dir and
@@ -221,7 +221,7 @@ def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[
     if file not in VOCABULARY:
         template = file in TEMPLATES
         settings = file.endswith((".json", ".yaml")) and not template
-        if path := find_path(text, folder, settings=settings, template=template):
+        if path := find_path(text, folder, settings=settings, template=template, tokens=file in TOKENS):
             yield f"a path of this machine, {path}"
 
 
@@ -267,18 +267,18 @@ def _is_text(row: object, name: str) -> bool:
     return isinstance(row, dict) and isinstance(row.get(name), str)
 
 
-def is_copy(rare: int, own: int) -> bool:
+def is_copy(rare: int, own: int, in_a_row: int) -> bool:
     """
-    Whether a generated report copies a reference report.
+    Whether a generated report copies a reference report, or holds a copy of one.
 
     Args:
-        rare (`int`), own (`int`):
+        rare (`int`), own (`int`), in_a_row (`int`):
             See [`~ct_rate_pairs.hub.references.References.shared_with`].
     """
-    return rare >= COPIED_FINGERPRINTS and rare >= COPIED * own
+    return (rare >= COPIED_FINGERPRINTS and rare >= COPIED * own) or in_a_row >= COPIED_STRETCH
 
 
-def are_copies(shared: Sequence[tuple[int, int]]) -> bool:
+def are_copies(shared: Sequence[tuple[int, int, int]]) -> bool:
     """Whether generated reports are copies as a whole, from the arguments of [`is_copy`] for each of them."""
-    rare, own = (sum(counts) for counts in zip(*shared, strict=True)) if shared else (0, 0)
+    rare, own, _ = (sum(counts) for counts in zip(*shared, strict=True)) if shared else (0, 0, 0)
     return len(shared) >= SOME_REPORTS and rare > ALL_COPIED * own

@@ -22,6 +22,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +89,17 @@ class References:
 
     def quoted_in(self, text: str) -> bool:
         """Whether a text shares a stretch of `STRETCH` letters with a reference report."""
-        return bool(self.fingerprints) and not self.fingerprints.isdisjoint(_fingerprints(letters_of(text), self.key))
+        return bool(self.fingerprints) and not self.fingerprints.isdisjoint(_in_order(letters_of(text), self.key))
 
-    def shared_with(self, text: str) -> tuple[int, int]:
-        """How many fingerprints of a text only one reference report has, and how many fingerprints the text has."""
-        own = _fingerprints(letters_of(text), self.key)
-        return len(own & self.rare), len(own)
+    def shared_with(self, text: str) -> tuple[int, int, int]:
+        """
+        How many fingerprints of a text only one reference report has, how many fingerprints the text has, and how many
+        of the former stand in one stretch of the text that references have without a gap.
+        """
+        in_order = _in_order(letters_of(text), self.key)
+        own = set(in_order)
+        runs = (set(run) for known, run in groupby(in_order, self.fingerprints.__contains__) if known)
+        return len(own & self.rare), len(own), max((len(run & self.rare) for run in runs), default=0)
 
     def has(self, text: str) -> bool:
         """Whether a text has the letters of a whole reference report, or of one of its sections."""
@@ -196,13 +202,13 @@ def letters_of(text: str) -> str:
     return NOT_LETTERS.sub("", HEADING.sub(" ", MARKUP.sub(" ", text)))
 
 
-def _fingerprints(letters: str, key: bytes) -> set[int]:
+def _in_order(letters: str, key: bytes) -> list[int]:
     """The fingerprints of a text, from its letters. A text with fewer than `STRETCH` letters has none."""
     windows = len(letters) - STRETCH - WINDOW + 2
     parts = range(0, max(windows, 1), AT_ONCE)
     # The parts overlap, so that each window is in one of them.
     found = [_smallest(letters[start : start + AT_ONCE + STRETCH + WINDOW - 2]) for start in parts]
-    return set(_keyed(np.concatenate([_NONE, *found]), key))
+    return _keyed(np.concatenate([_NONE, *found]), key)
 
 
 def _smallest(letters: str) -> np.ndarray:

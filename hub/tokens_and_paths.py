@@ -6,10 +6,12 @@ from pathlib import Path
 from .plain_text import plain
 
 
-# Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens.
+# Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens. Of these, the middle part is looked
+# for: the first part could begin at many places of a long word, which would be read to its end from each of them.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:hf_|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
-    r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+    r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16})"
+    r"|(?<=[\w-]{8})\.eyJ[\w-]{8,}\.[\w-]"
 )
 # Folders at the root of a machine. Others, such as /usr, are the same on many machines.
 ROOTS = (
@@ -18,18 +20,25 @@ ROOTS = (
     *("private", "content", "kaggle", "fsx", "efs", "local", "shared?", "export", "vol"),
 )
 HOME = re.compile(
-    r"(?:/home/|/root/|/Users/|file:/+|[A-Za-z]:\\+Users\\+)[\w.%~-]+"
+    r"(?:/home/|/root/|/Users/|(?:file|smb|cifs|nfs|afp):/+|(?<![\w.~/-])~/|[A-Za-z]:\\+Users\\+)[\w.%~-]+"
     rf"|(?<![\w.~/-])/(?:{'|'.join(ROOTS)})\d*/[\w.~-]+"
     r"|(?:\$\{?HOME\}?|%(?:USERPROFILE|APPDATA|HOMEPATH)%)[/\\]+[\w.-]+",
     re.IGNORECASE,
 )
-# A drive and a share of Windows. Templates have escapes that look like these, and formulas `f:\mathbb`.
+# A drive and a share of Windows. Templates have escapes that look like these, and formulas `f:\mathbb`. A share with
+# slashes is known by its server, whose name has no dot: `//cdn.example.org/x` is an address.
 WINDOWS = re.compile(
     r"(?<![A-Za-z])(?:[A-Z]:\\+|[A-Za-z]:/|[a-z]:\\+[\w.$~-]+[\\/]+)[\w.$~-]+"
     r"|(?<![\\\w])\\\\+[\w.$-]+\\+[\w.$-]+"
+    r"|(?<![\w.:/])//[\w$-]+/[\w.$-]+"
 )
 # Any local path. Only settings are searched for it, because a text may have slashes of its own.
-LOCAL_PATH = re.compile(r"(?<![\w./])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~|\.\.?)[/\\]+)[\w.-]+")
+LOCAL_PATH = re.compile(
+    r"(?<![\w./])(?:(?:/|[A-Za-z]:[/\\]+)[\w.-]+[/\\]+|(?:~(?:[A-Za-z_][\w-]*)?|\.\.?|\$\{?[A-Z_]+\}?)[/\\]+)[\w.-]+"
+    r"|(?<![\w.:/])//+[\w.$-]+/+[\w.$-]+"
+)
+# A setting that is a path as a whole, such as `/ct`. Within a text this may be anything: `</s>`, `[/INST]`.
+WHOLE_PATH = re.compile(r"^[ \t]*(?:/+|[A-Za-z]:[/\\]+)[\w.~-][\w.~() \t\r-]*[/\\]?$|(?<=\w=)/[\w.~-]+", re.MULTILINE)
 
 
 def find_token(text: str, token: str | None) -> bool:
@@ -38,7 +47,9 @@ def find_token(text: str, token: str | None) -> bool:
     return bool(TOKEN.search(text)) or bool(token and (token in text or token in "".join(text.split())))
 
 
-def find_path(text: str, folder: Path, *, settings: bool = False, template: bool = False) -> str | None:
+def find_path(
+    text: str, folder: Path, *, settings: bool = False, template: bool = False, tokens: bool = False
+) -> str | None:
     """
     The first path of this machine in a text.
 
@@ -51,6 +62,8 @@ def find_path(text: str, folder: Path, *, settings: bool = False, template: bool
             Whether the text is of settings, in which any path is found. In other texts, `a/b` may be anything.
         template (`bool`, *optional*, defaults to `False`):
             Whether the text is a chat template, in which `\\n` is no path of Windows.
+        tokens (`bool`, *optional*, defaults to `False`):
+            Whether the text lists tokens of a model. One of them may be `/nothink`, which is no folder.
 
     Returns:
         `str` or `None`: the path; `None` if there is none.
@@ -60,5 +73,7 @@ def find_path(text: str, folder: Path, *, settings: bool = False, template: bool
     for pattern in (HOME, *[WINDOWS] * (not template), *[LOCAL_PATH] * settings):
         if found := pattern.search(with_slashes):
             return found[0]
+    if settings and not tokens and (found := WHOLE_PATH.search(text)):
+        return found[0].strip()
     here = [str(path) for path in (folder.resolve(), Path.home()) if len(path.parts) > 2]
     return next((path for path in here if path in text), None)

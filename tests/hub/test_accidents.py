@@ -5,6 +5,8 @@ The reports here are made up.
 """
 
 import json
+import random
+import string
 import struct
 import unicodedata
 import zlib
@@ -44,6 +46,8 @@ OTHERS = [
     )
 ]
 WORDS, SENTENCES = FINDINGS.split(), FINDINGS.replace(". ", ".\n").split("\n")
+RNG = random.Random(0)
+LONG = ["".join(RNG.choices(string.ascii_lowercase, k=8)) for _ in range(400)]  # the words of a report of its own
 VOLUMES = [f"valid_{number}_a_1.nii.gz" for number in range(1, 9)]
 HIDDEN = "\u200b"  # zero width
 
@@ -189,6 +193,23 @@ FILES = {
         "predictions.jsonl",
         json.dumps({"volume": VOLUMES[0], "line": f"Abnormalities: {FINDINGS}", "report": "Normal."}) + "\n",
     ),
+    "predictions: after a long report": ("predictions.jsonl", rows(f"{' '.join(LONG)} {REPORT}")),
+    "predictions: in the middle of a long report": (
+        "predictions.jsonl",
+        rows(*["Normal."] * 4, f"{' '.join(LONG[:200])} {FINDINGS.lower()} {' '.join(LONG[200:])}"),
+    ),
+    "predictions: before each of eight long reports": (
+        "predictions.jsonl",
+        rows(*(f"{report} {' '.join(LONG[at:])}" for at, report in enumerate([FINDINGS, *OTHERS, REPORT, REPORT]))),
+    ),
+    "predictions: as the line of a long report": (
+        "predictions.jsonl",
+        json.dumps({"volume": VOLUMES[0], "line": REPORT, "report": " ".join(LONG)}) + "\n",
+    ),
+    "predictions: from the line to a long report": (
+        "predictions.jsonl",
+        json.dumps({"volume": VOLUMES[0], "line": FINDINGS[:250], "report": f"{FINDINGS[250:]} {' '.join(LONG)}"}),
+    ),
     "predictions: cut short": ("predictions.jsonl", rows("Normal.", "Normal.")[:-9]),
 }
 PATHS = {
@@ -235,6 +256,19 @@ PATHS = {
     "in the weights' metadata": ("model.safetensors", safetensors_with('{"__metadata__": {"from": "/data/ann"}}')),
     "in settings, anywhere": ("training_config.json", '{"data": "/unusual/place"}'),
     "in settings, relative": ("training_config.json", '{"data": "../place/x"}'),
+    "a home of any user": ("README.md", "Trained from ~/ct/jane_doe."),
+    "a share with slashes": ("README.md", "Its scans are in //server/share/jane/ct."),
+    "an address of a share": ("README.md", "smb://server/jane"),
+    "in settings, at the root": ("training_config.json", '{"data_dir": "/ct"}'),
+    "in settings, at the root with a blank": ("training_config.json", '{"data_dir": "/My Data/"}'),
+    "in settings, as a flag": ("training_config.json", '{"command": "train --data_dir=/ct --beta 0"}'),
+    "in results for the Hub, at the root": (".eval_results/ct_rate.yaml", "- source: /ct\n"),
+    "in settings, at the root of a drive": ("training_config.json", json.dumps({"data_dir": "d:\\ct"})),
+    "in settings, a share with slashes": ("training_config.json", '{"data_dir": "//server/share/jane/ct"}'),
+    "in settings, a share of a named server": ("training_config.json", '{"data_dir": "//nas.clinic.local/ct"}'),
+    "in settings, a home": ("training_config.json", '{"data_dir": "~/ct/jane_doe"}'),
+    "in settings, a home of another user": ("training_config.json", '{"data_dir": "~jane/ct"}'),
+    "in settings, below a variable": ("training_config.json", '{"data_dir": "$SCRATCH/jane"}'),
     "in settings, a share": ("training_config.json", json.dumps({"data": "\\\\nas\\ct"})),
     "in results for the Hub": (".eval_results/ct_rate.yaml", "source: /unusual/place/x\n"),
     "in the name of an entry": ("results.json", '{"/mnt/ann/run": 0.5}'),
@@ -244,6 +278,7 @@ TOKENS = {
     "as it is": ("README.md", TOKEN),
     "with soft hyphens": ("README.md", "\u00ad".join(TOKEN)),
     "wide letters": ("README.md", "".join(chr(ord(c) + 0xFEE0) for c in TOKEN)),
+    "of the web": ("README.md", "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdefgh"),
     "in an address": ("README.md", f"https://user:{TOKEN}@huggingface.co"),
     "in a figure": ("figures/losses.png", png_with(b"tEXt", b"by\0" + TOKEN.encode())),
     "in a vocabulary": ("tokenizer.model", TOKEN.encode()),
@@ -295,6 +330,10 @@ INNOCENT = {
     ),
     "addresses": ("README.md", "See https://example.org/data/ann/x, http://a.b/mnt/c/d and [data](docs/data/x.md)."),
     "fractions and units": ("README.md", "Coverage/precision 0.5/0.6, 3 mm/s, and/or, n/a, T/N, A:B."),
+    "an address of any scheme, and a comment": ("README.md", "//cdn.example.org/a/b x//y ~1/3 of 1 // 2 or s3://a/b"),
+    "tokens of a model": ("special_tokens_map.json", '{"additional_special_tokens": ["/nothink", "</s>", "[/INST]"]}'),
+    "units and names in settings": ("results.json", '{"a": "m/s", "b": "org/model", "c": "</s>", "d": "/", "e": "~"}'),
+    "an escape with too long a number": ("README.md", f"&#{'9' * 5000}; &#{'0' * 5000}65;"),
     "a formula": ("README.md", "Let $f:\\mathbb{R}\\to\\mathbb{R}$ be $a \\\\ b$."),
     "a relative path": ("README.md", "python recipes/data/x.py --output_dir runs/data/x"),
     "escapes of a template": ("chat_template.jinja", "{{ 'Q:\\nA:\\n' }}{{ '\\\\n' }}"),
@@ -307,6 +346,13 @@ INNOCENT = {
     "a template that several references have": (
         "predictions.jsonl",
         rows("A mass is seen. No effusion, no enlarged lymph node, and no fracture of a rib. The rest is normal."),
+    ),
+    "a findings line of each form": (
+        "predictions.jsonl",
+        "".join(
+            json.dumps({"volume": v, "line": write_line([1] * 18, form), "report": "Normal."}) + "\n"
+            for v, form in zip(VOLUMES, ("names", "yes_no"), strict=False)
+        ),
     ),
     "a findings line": (
         "predictions.jsonl",

@@ -1,6 +1,7 @@
 """What is not for others stays at home: scans, reports, tables, tokens, paths."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.writable_hub import READ, WRITE
 from ct_rate_pairs.hub.guard import ForbiddenContentError, publishable_files
 from ct_rate_pairs.hub.publish import publish
 from ct_rate_pairs.hub.references import keep_reference_hashes
+from ct_rate_pairs.hub.tokens_and_paths import find_path, find_token
 
 
 DICOM = bytes(128) + b"DICM" + bytes(64)
@@ -174,6 +176,21 @@ def test_tokens_of_others_than_the_hub_are_found(run_dir, token):
     with pytest.raises(ForbiddenContentError, match="row_settings.json: a token; revoke it") as refused:
         publishable_files(run_dir)
     assert token not in str(refused.value)
+
+
+# What begins like a token or a path, again and again.
+BEGINNINGS = ("eyJ-", "-eyJaaaaaaaa", ".eyJ-", "hf_", "sk-", "~/", "//", "/-", "$A", "a:/", "A:", "a=/", "file:/")
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_the_time_to_look_for_tokens_and_paths_grows_with_a_text_and_no_faster(tmp_path, beginning):
+    seconds = []
+    for length in (20_000, 160_000):
+        text, start = beginning * (length // len(beginning)), time.process_time()
+        find_token(text, None)
+        find_path(text, tmp_path, settings=True)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0] + 0.1  # eight times the text: a squared time would take 64 times as long
 
 
 def test_a_token_of_another_form_is_found_too(hub, run_dir, monkeypatch):

@@ -36,7 +36,7 @@ def test_as_many_letters_as_promised_are_found_wherever_they_stand(monkeypatch, 
         known, start = References.of([[report]]), RNG.randrange(600 - ENOUGH)
         assert known.quoted_in(before + report[start : start + ENOUGH] + after)
         assert not known.quoted_in(f"{before}z{report[start : start + STRETCH - 1]}z{after}")
-        assert known.shared_with(report) == (own := len(known.rare), own)
+        assert known.shared_with(report) == (own := len(known.rare), own, own)
 
 
 @pytest.mark.parametrize("text", ["", "abc", "1234 . - _" * 100, "a" * (STRETCH - 1)])
@@ -61,6 +61,18 @@ def test_what_several_reports_have_is_not_rare_and_what_one_scan_repeats_is():
     known = References.of([[template, letters(200)], [letters(200), template], [own], [own]])
     assert known.shared_with(template)[0] == 0 and known.quoted_in(template)
     assert known.shared_with(own)[0] == known.shared_with(own)[1] > 0
+
+
+def test_a_report_stands_in_one_stretch_however_long_the_text_and_a_text_that_goes_round_counts_once():
+    template, report = letters(200), letters(700)
+    known = References.of([[report[:350], template, report[350:]], [template]])
+    whole = report[:350] + template + report[350:]
+    rare, own, stretch = known.shared_with(letters(9_000) + whole + letters(9_000))
+    assert 50 < rare == stretch < own / 20
+    gap = letters(99)
+    halves = known.shared_with(report[:350] + gap + report[350:])[2]
+    assert stretch / 3 < halves < stretch * 2 / 3
+    assert known.shared_with((report[:350] + gap) * 9)[2] == known.shared_with(report[:350] + gap)[2]
 
 
 def test_samples_add_their_references_and_make_no_template_rare(tmp_path):
