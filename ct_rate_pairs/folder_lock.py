@@ -29,8 +29,13 @@ except ImportError:  # Windows
 
 
 LOCK = ".ct_rate_pairs{job}.lock"
-# Where launchers tell the number of a process: only the first one writes, and holds the lock.
-RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+# Where launchers tell the number of a process, and how many processes its group has.
+GROUPS = {
+    "RANK": "WORLD_SIZE",
+    "PMI_RANK": "PMI_SIZE",
+    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_RANK": "MV2_COMM_WORLD_SIZE",
+}
 # Seconds to wait for the workers of a process that was killed: they look for their parent every 5 seconds.
 PATIENCE = 20
 IS_PART = re.compile(r"\..*\.part").fullmatch  # a file, or a model's folder, that is being written
@@ -72,12 +77,11 @@ class Owner(NamedTuple):
 
 
 @contextmanager
-def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[None]:
+def folder_lock(folder: str | Path, command: str, job: str = "", distributed: bool = False) -> Iterator[None]:
     """
     Takes a folder for this process, so that no other process writes into it.
 
-    Within one thread, the lock of a folder may be taken again. Of the processes of `accelerate launch`, the first one
-    takes it for all. Who only reads the folder needs no lock.
+    Within one thread, the lock of a folder may be taken again. Who only reads the folder needs no lock.
 
     Args:
         folder (`str` or `Path`):
@@ -87,6 +91,9 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
             of scans, because it is written to the folder.
         job (`str`, *optional*):
             Name of a part of the work. Processes with other parts may write into the folder at the same time.
+        distributed (`bool`, *optional*, defaults to `False`):
+            Whether the processes of `accelerate launch` share the work, and the first one alone writes. It takes the
+            lock for all.
 
     Raises:
         [`FolderInUseError`]: if another process has the folder.
@@ -101,7 +108,7 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
     """
     path = Path(folder).expanduser().resolve() / LOCK.format(job=f"-{job}" if job else "")
     held = vars(_held).setdefault("paths", set())
-    if path in held or any(os.environ.get(name, "0") != "0" for name in RANKS):
+    if path in held or (distributed and _follows()):
         yield
         return
     is_new = not path.parent.exists()
@@ -125,6 +132,17 @@ def folder_lock(folder: str | Path, command: str, job: str = "") -> Iterator[Non
             if is_new:
                 with suppress(OSError):  # something was written into it
                     path.parent.rmdir()
+
+
+def _follows() -> bool:
+    """Whether this process is not the first one of its group. Clusters set a rank without a group, too."""
+    return any(_number(rank) > 0 and _number(size) > 1 for rank, size in GROUPS.items())
+
+
+def _number(name: str) -> int:
+    """The number that a variable of the environment holds; 0 if it holds none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _acquire(path: Path, command: str) -> int | None:

@@ -176,7 +176,7 @@ def main(argv: Sequence[str]) -> None:
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
     _, score["train_reports"], score["train_labels"] = references_of(index["train"])
-    with folder_lock(out, parser.prog):
+    with folder_lock(out, parser.prog, distributed=True):
         if args.predictions:
             measure_predictions(args, split, out, score)
         elif args.served:

@@ -415,7 +415,7 @@ def main(argv: Sequence[str]) -> None:
     parser = make_parser()
     recipe_args, args, model_args = parse(argv, parser)
     recipe_args.check(args)
-    with folder_lock(args.output_dir, parser.prog):
+    with folder_lock(args.output_dir, parser.prog, distributed=True):
         train(recipe_args, args, model_args, parser)
 
 

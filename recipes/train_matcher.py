@@ -177,7 +177,7 @@ def main(argv: Sequence[str]) -> None:
     parser.refuse_idle(idle)
     parser.tell_idle(idle)
     parser.keep_run(args.output_dir, args.resume_from_checkpoint)
-    with folder_lock(args.output_dir, parser.prog):
+    with folder_lock(args.output_dir, parser.prog, distributed=True):
         train(recipe_args, args, parser)
 
 

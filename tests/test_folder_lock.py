@@ -141,13 +141,38 @@ def test_jobs_of_other_parts_share_a_folder(out):
         assert ended(in_child(lambda: folder_lock(out, "prepare", job="2-of-2").__enter__())) == 0
 
 
-@pytest.mark.parametrize("name", module.RANKS)
-def test_the_first_process_of_a_group_takes_the_lock_for_all(out, monkeypatch, name):
-    monkeypatch.setenv(name, "1")
-    with folder_lock(out, "a command"):
+@pytest.mark.parametrize(("rank", "size"), module.GROUPS.items())
+def test_the_first_process_of_a_group_takes_the_lock_for_all(out, monkeypatch, rank, size):
+    monkeypatch.setenv(size, "2")
+    monkeypatch.setenv(rank, "1")
+    with folder_lock(out, "a command", distributed=True):
         assert not out.exists()
-    monkeypatch.setenv(name, "0")
-    with folder_lock(out, "a command"):
+    monkeypatch.setenv(rank, "0")
+    with folder_lock(out, "a command", distributed=True):
+        assert lock_file(out).exists()
+
+
+@pytest.mark.parametrize(("rank", "size"), module.GROUPS.items())
+def test_a_rank_is_no_leave_to_write_where_the_processes_do_not_share_the_work(out, monkeypatch, rank, size):
+    monkeypatch.setenv(size, "2")
+    monkeypatch.setenv(rank, "1")
+    child = hold(out)
+    with pytest.raises(FolderInUseError):
+        folder_lock(out, "a command").__enter__()
+    end(child)
+
+
+@pytest.mark.parametrize(
+    "values", [("1", None), ("1", "1"), ("1", ""), ("", "2"), ("x", "2"), ("-1", "2"), ("1", "x")]
+)
+@pytest.mark.parametrize(("rank", "size"), module.GROUPS.items())
+def test_a_rank_without_a_group_is_no_leave_to_write(out, monkeypatch, rank, size, values):
+    for name, value in zip((rank, size), values, strict=True):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with folder_lock(out, "a command", distributed=True):
         assert lock_file(out).exists()
 
 

@@ -231,7 +231,7 @@ def write_predictions(
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into the folder.
     """
     path, state = Path(path), PartialState()
-    with folder_lock(path.parent, "ct-rate-pairs evaluate"):
+    with folder_lock(path.parent, "ct-rate-pairs evaluate", distributed=True):
         done = resume_predictions(path, provenance, state)
         volumes: list[str] = scans.with_format(None)["volume"][:]
         missing = [index for index, volume in enumerate(volumes) if volume not in done]

@@ -41,7 +41,8 @@ def orders(tmp_path, phantom, reader_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_refused_where_another_writes_and_writes_nothing(taken, orders, capfd, command):
+def test_a_command_is_refused_where_another_writes_and_writes_nothing(taken, orders, capfd, monkeypatch, command):
+    monkeypatch.setenv("PMI_RANK", "1")  # as a cluster sets it for each of its processes, which are no group
     main, *arguments = orders[command]
     assert call(main, *arguments, "--output_dir", taken) == 2
     told = capfd.readouterr().err
