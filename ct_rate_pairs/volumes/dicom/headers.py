@@ -146,6 +146,9 @@ _MOST_FIRST = 2**16  # bytes of the first element of a file without preamble
 _MOST_HEADER = (
     2**25
 )  # bytes that are read of the elements before the pixels: 4,000 frames of an Enhanced CT have 16 MB
+_MOST_START = 2**18  # bytes that are read of a file to find its study, without a process apart
+_LAST_OF_START = tag_for_keyword("Rows")  # the image and its study are known by then
+_START = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows")
 _MOST_BESIDE = 2**26  # bytes of a file beside its pixels, which are passed over
 
 
@@ -167,14 +170,7 @@ def read_headers(count: int, file: DicomFile) -> list[Header] | None:
         )
         if lacking and "SOPClassUID" not in dataset:
             return None  # it only begins like DICOM
-        if "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
-            # A truncated CT slice is an error: the volume must not silently lack a slice.
-            kind = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or CTImageStorage
-            if kind in CT_CLASSES:
-                raise VolumeError(
-                    f"file {count} of the scan is damaged: a truncated CT slice, or one that is written in another "
-                    "way than its TransferSyntaxUID says. Export it again."
-                )
+        if not _is_image(count, meta, dataset):
             return []
         if twice := [keyword for keyword in REQUIRED if tags.count(tag_for_keyword(keyword)) > 1]:
             raise VolumeError(
@@ -202,13 +198,40 @@ def read_headers(count: int, file: DicomFile) -> list[Header] | None:
 def study_of(file: DicomFile) -> str | None:
     """
     The UID of an image's study; `""` for a damaged image and `None` for a file that is not a DICOM image. The UID must
-    never be shown.
+    never be shown. Only the start of the file is read, whatever follows or is inflated.
     """
     try:
-        headers = read_headers(1, file)
+        with unquoted("a file of the scan is damaged"), file() as opened:
+            start = io.BytesIO(opened.read(_MOST_START))
+            lacking = _lacking(start)
+            if lacking is None:
+                return None
+            meta, plain, _ = _read_meta(1, start, _MOST_START // 2)  # a start of a deflated file inflates to that
+            dataset = read_partial(
+                _header_of(1, plain),
+                lambda tag, *_: tag > _LAST_OF_START,
+                specific_tags=[tag_for_keyword(keyword) for keyword in _START],
+            )
+            if (lacking and "SOPClassUID" not in dataset) or not _is_image(1, meta, dataset):
+                return None
+            return str(dataset.get("StudyInstanceUID", "")).strip()
     except (VolumeError, MemoryError):
         return ""
-    return headers[0]["StudyInstanceUID"] if headers else None
+
+
+def _is_image(count: int, meta: Dataset, dataset: Dataset) -> bool:
+    """
+    Whether a DICOM file has an image. A truncated CT slice is an error: the volume must not silently lack a slice.
+    """
+    if "SeriesInstanceUID" in dataset and "Rows" in dataset:
+        return True
+    kind = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or CTImageStorage
+    if kind in CT_CLASSES:
+        raise VolumeError(
+            f"file {count} of the scan is damaged: a truncated CT slice, or one that is written in another way than "
+            "its TransferSyntaxUID says. Export it again."
+        )
+    return False
 
 
 def read_content(header: Header) -> BinaryIO:

@@ -1,14 +1,18 @@
 """Enhanced CT and deflated files: read as the single, plain files that they stand for."""
 
+import gzip
+import io
+
 import numpy as np
 import pytest
 from helpers.dicom_series import ROOT, assert_refused, enhanced, hu, read, series, store, write
 from helpers.marked_volume import marked_volume
-from pydicom import Dataset
+from pydicom import Dataset, dcmwrite
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage, RLELossless
 
 from ct_rate_pairs.volumes.dicom import headers
+from ct_rate_pairs.volumes.scan_files import find_scans
 
 
 def test_an_enhanced_ct_is_read_as_its_slices_one_by_one(tmp_path):
@@ -238,3 +242,63 @@ def test_two_enhanced_files_one_below_the_other_are_one_volume(tmp_path, caplog)
     parts = [enhanced(series()[:6]), enhanced(series()[6:])]
     np.testing.assert_array_equal(hu(read(write(tmp_path, parts))), marked_volume())
     assert "6 values of InstanceNumber belong to several slices each" in caplog.text
+
+
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are read of it."""
+
+    def __init__(self, content: bytes, counts: list[int]):
+        super().__init__(content)
+        self.counts = counts
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = super().read(size)
+        self.counts.append(len(piece))
+        return piece
+
+
+def with_items(dataset: Dataset, tag: bytes, count: int, first: bool, undefined: bool) -> bytes:
+    """A file with a sequence of empty items before its other elements or in the place of its pixels."""
+    del dataset.PixelData
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    written = buffer.getvalue()
+    end_of_meta = 144 + int.from_bytes(written[140:144], "little")
+    items = b"\xfe\xff\x00\xe0\0\0\0\0" * count
+    size = b"\xff" * 4 if undefined else len(items).to_bytes(4, "little")
+    sequence = tag + b"SQ\0\0" + size + items + (b"\xfe\xff\xdd\xe0\0\0\0\0" if undefined else b"")
+    place = end_of_meta if first else len(written)
+    return written[:place] + sequence + written[place:]
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+@pytest.mark.parametrize(
+    ("tag", "first", "is_known"),
+    [
+        (b"\x00\x52\x30\x92", False, True),  # of the frames
+        (b"\x00\x52\x29\x92", False, True),  # that all frames share
+        (b"\x08\x00\x40\x11", True, False),  # ReferencedImageSequence
+        (b"\x09\x00\x10\x10", True, False),  # of a manufacturer
+    ],
+)
+def test_to_find_a_study_only_the_start_of_a_file_is_read(tmp_path, tag, first, is_known, undefined):
+    dataset = series()[0]
+    dataset.SOPClassUID = LegacyConvertedEnhancedCTImageStorage
+    study, counts = dataset.StudyInstanceUID, []
+    content = with_items(dataset, tag, 300_000, first, undefined)
+    assert headers.study_of(lambda: Counted(content, counts)) == (study if is_known else "")
+    assert sum(counts) <= 2**18
+    (tmp_path / "DOE.dcm.gz").write_bytes(gzip.compress(content, 1))
+    assert find_scans([tmp_path]) == ([tmp_path], False)
+
+
+def test_a_study_is_found_however_its_file_is_written(tmp_path):
+    for name, syntax in (("plain", None), ("deflated", DeflatedExplicitVRLittleEndian)):
+        datasets = [enhanced(series())]
+        for dataset in datasets:
+            dataset.file_meta.TransferSyntaxUID = syntax or dataset.file_meta.TransferSyntaxUID
+        (file,) = write(tmp_path / name, datasets).iterdir()
+        assert headers.study_of(lambda file=file: file.open("rb")) == datasets[0].StudyInstanceUID
+    (plain,) = (tmp_path / "plain").iterdir()
+    without_preamble = plain.read_bytes()[132:]
+    assert headers.study_of(lambda: io.BytesIO(without_preamble)) == datasets[0].StudyInstanceUID
