@@ -271,7 +271,7 @@ def _write_shard(file: Path, scans: Iterator[Prepared], provenance: dict, bar: t
     for left in file.parent.glob(f".{file.name}.*.part"):  # left by a run that was killed
         left.unlink(missing_ok=True)
     bad, told = [], []
-    options = {"compression": "none", "use_dictionary": False}
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     with whole_file(file) as part, pq.ParquetWriter(part, FEATURES.arrow_schema, **options) as writer:
         for scan in scans:
             if scan.row is None:

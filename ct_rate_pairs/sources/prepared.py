@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -11,21 +12,33 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import PreparedCopy
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
+from ct_rate_pairs.volumes.files import MOST_BYTES, MOST_SIDE
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError
+from ct_rate_pairs.volumes.windows import windows_of
 
 
 logger = logging.getLogger(__name__)
 
 PROVENANCE = "prepared.json"
 READING = 2  # raised by each release that reads some volumes otherwise than the release before it
-_TEXTS = ("volume", "findings", "impression", "age", "sex", "labels")
+_TABLE = pa.schema(
+    {
+        "volume": pa.string(),
+        "findings": pa.string(),
+        "impression": pa.string(),
+        "age": pa.int16(),
+        "sex": pa.string(),
+        "labels": pa.list_(pa.int8()),
+    }
+)
+_CHECKED = {"page_checksum_verification": True}  # a flipped bit is an error, and not another report or picture
 
 
 class PreparedSource:
@@ -92,17 +105,19 @@ class PreparedSource:
         """
         The official split `"train"` or `"test"` as a table, indexed by the volume's name. Its columns are `findings`,
         `impression`, `age`, `sex`, `patient`, the 18 labels, `path` (of the shard) and `row_group`.
+
+        Raises:
+            `FileNotFoundError`: if a file is missing.
+            `ValueError`: if a file cannot be read, or if a row has no volume name, that of another row, or no labels.
         """
         parts = []
         for file in self.shards(split):
-            try:
-                part = pq.read_table(file, columns=list(_TEXTS)).to_pandas()
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(
-                    f"{file} is damaged ({error}). Remove it, and run the command that prepared the copy again."
-                ) from error
+            part = _read_table(file)
             parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))
-        scans = pd.concat([pd.DataFrame(columns=[*_TEXTS, "path", "row_group"]), *parts], ignore_index=True)
+        scans = pd.concat([pd.DataFrame(columns=[*_TABLE.names, "path", "row_group"]), *parts], ignore_index=True)
+        if (twice := scans["volume"].duplicated()).any():
+            row = scans[twice].iloc[0]
+            raise _damaged(self.root / row["path"], f"row {row['row_group']}: {row['volume']} occurs twice")
         labels = pd.DataFrame(
             np.array(scans.pop("labels").tolist(), np.int8).reshape(-1, len(LABELS)), columns=list(LABELS)
         )
@@ -113,20 +128,46 @@ class PreparedSource:
         """
         Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
         slice below the first, in mm.
+
+        Raises:
+            `VolumeError`: if they cannot be read, or are not as the settings of the copy say.
         """
         assert fractions is None, "the planes of a prepared copy are fixed"
+        file = self.root / scan["path"]
         try:
-            file = self.root / scan["path"]
             shard = _open(file, file.stat().st_mtime_ns)
-            group = shard.read_row_group(scan["row_group"], columns=["images", "slice_mm"])
-            images = group["images"].chunk(0).flatten().field("bytes")
-            slices = np.stack([np.asarray(Image.open(io.BytesIO(image.as_buffer()))) for image in images])
-        except (pa.ArrowInvalid, OSError) as error:  # Pillow's errors are OSErrors
+            group = shard.read_row_group(scan["row_group"], columns=["volume", "images", "slice_mm"])
+            if group["volume"].to_pylist() != [scan.name]:
+                raise ValueError("they are those of another volume")
+            images = group["images"].chunk(0).flatten().field("bytes").to_pylist()
+            return self._decode(images), self._depths(group["slice_mm"][0].as_py())
+        except Exception as error:  # whatever damage causes in Arrow or Pillow: a bad row costs no more than itself
             raise VolumeError(
-                f"{scan.name}: its slices in {file} cannot be read ({error}). Remove the file, "
-                "and run the command that prepared the copy again."
+                f"{scan.name}: its slices in {file} cannot be read ({str(error) or type(error).__name__}). Remove the "
+                "file, and run the command that prepared the copy again."
             ) from error
-        return slices, group["slice_mm"][0].as_py()
+
+    def _decode(self, images: list[bytes]) -> np.ndarray:
+        """The slices of a row. Their number and sizes are checked before they are decoded."""
+        if len(images) != self.settings.num_slices:
+            raise ValueError(f"there are {len(images)} of {self.settings.num_slices} slices")
+        opened = [_open_slice(number, image) for number, image in enumerate(images, start=1)]
+        mode = "RGB" if len(windows_of(self.settings.window)) > 1 else "L"  # a letter per channel, of a byte each
+        if kinds := {(image.mode, *image.size) for image in opened} - {(mode, *opened[0].size)}:
+            raise ValueError(f"a slice is {kinds.pop()}, but should be {(mode, *opened[0].size)}")
+        if max(opened[0].size) > MOST_SIDE or len(opened) * np.prod(opened[0].size) * len(mode) > MOST_BYTES:
+            raise ValueError(f"slices of {opened[0].size} pixels are larger than those of any CT")
+        return np.stack([np.asarray(image) for image in opened])
+
+    def _depths(self, slice_mm: list[float] | None) -> list[float]:
+        depths = np.array(slice_mm, dtype=float)
+        if (
+            depths.shape != (self.settings.num_slices,)
+            or not np.isfinite(depths).all()
+            or (np.diff(depths) <= 0).any()
+        ):
+            raise ValueError("slice_mm must be one depth per slice, and rise")
+        return slice_mm
 
     def fingerprint(self) -> str:
         """A string that changes if a shard changes."""
@@ -143,4 +184,30 @@ def shard_name(split: str, index: int, count: int) -> str:
 @lru_cache(maxsize=256)
 def _open(file: Path, modified: int) -> pq.ParquetFile:
     """A shard, kept open. `modified` is part of the key, so that a replaced file is opened again."""
-    return pq.ParquetFile(file)  # without memory mapping: reading a truncated file would kill the process
+    return pq.ParquetFile(file, **_CHECKED)  # without memory mapping: reading a truncated file would kill the process
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """The rows of a shard without their slices. Names are checked because they are shown and tell the patients."""
+    try:
+        part = pq.read_table(file, columns=_TABLE.names, **_CHECKED).select(_TABLE.names).cast(_TABLE).to_pandas()
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        raise _damaged(file, str(error).partition("\n")[0]) from error
+    for row, (volume, labels) in enumerate(zip(part["volume"], part["labels"], strict=True)):
+        if not re.fullmatch(VOLUME_NAME, str(volume)):
+            raise _damaged(file, f"row {row}: {volume!r:.80} is no name of a volume, such as train_12_a_1.nii.gz")
+        if labels is None or len(labels) != len(LABELS) or not set(labels.tolist()) <= {0, 1}:
+            raise _damaged(file, f"row {row}: {volume} has no {len(LABELS)} labels of 0 or 1")
+    return part
+
+
+def _damaged(file: Path, what: str) -> ValueError:
+    return ValueError(f"{file} is damaged ({what}). Remove it, and run the command that prepared the copy again.")
+
+
+def _open_slice(number: int, image: bytes | None) -> Image.Image:
+    """A slice of which only the header is read."""
+    try:
+        return Image.open(io.BytesIO(image), formats=["PNG"])
+    except UnidentifiedImageError:  # its message has an address in memory
+        raise ValueError(f"slice {number} is no PNG") from None
