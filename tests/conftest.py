@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
@@ -16,6 +17,7 @@ from helpers.tree import write_tree
 from helpers.writable_hub import WRITE, WritableHub
 
 from ct_rate_pairs.phantom.cohort import write_cohort
+from ct_rate_pairs.volumes import apart
 
 
 def pytest_collection_finish(session):
@@ -33,10 +35,21 @@ def own_caches(tmp_path_factory):
     os.environ["HF_DATASETS_CACHE"] = str(datasets.config.HF_DATASETS_CACHE)  # of the processes that tests start
 
 
-@pytest.fixture(autouse=True)
-def reader_of_each_volume(monkeypatch):
-    """A process per volume, so that what a test changes in this process holds in the one that reads, too."""
-    monkeypatch.setattr("ct_rate_pairs.volumes.apart.VOLUMES", 1)
+# What a test changes in this process holds where volumes are read, too: in this process. The commands and workers that
+# tests start read apart, as ever, and so do the tests with the fixture `reads_apart`.
+apart.IS_APART = False
+
+
+@pytest.fixture
+def reads_apart(monkeypatch):
+    """Volumes are read in a process of their own, one each."""
+    if sys.platform != "linux":
+        pytest.skip("volumes are read in the process itself here")
+    monkeypatch.setattr(apart, "IS_APART", True)
+    monkeypatch.setattr(apart, "VOLUMES", 1)
+    vars(apart._of_thread).clear()
+    yield
+    vars(apart._of_thread).clear()
 
 
 @pytest.fixture(scope="session")

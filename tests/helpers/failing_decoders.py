@@ -48,7 +48,10 @@ class _Failing(_IGzipFile):
 
 
 def fail_at(file: str, way: str, monkeypatch) -> None:
-    """Lets the inflater fail at a file, in this process and in those that it forks."""
+    """Lets the inflater fail at a file, here and in forks. A test that takes it needs the fixture `reads_apart`, too."""
+    from ct_rate_pairs.volumes import apart  # not where this file is `sitecustomize`
+
+    assert apart.IS_APART
     monkeypatch.setattr(igzip, "IGzipFile", _Failing)
     monkeypatch.setenv(FILE, file)
     monkeypatch.setenv(WAY, way)

@@ -123,7 +123,9 @@ def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(reader_dir, batch, t
     assert "[2/3] scan-002: the scan: the gzip stream" in capfd.readouterr().err
 
 
-def test_a_scan_that_ends_its_reader_is_listed_and_does_not_stop_the_rest(reader_dir, tmp_path, monkeypatch, capfd):
+def test_a_scan_that_ends_its_reader_is_listed_and_does_not_stop_the_rest(
+    reader_dir, tmp_path, monkeypatch, capfd, reads_apart
+):
     (tmp_path / "scans").mkdir()
     for name in "ab":
         save_nifti(tmp_path / f"scans/{name}.nii.gz", SHOWN, seed=ord(name))

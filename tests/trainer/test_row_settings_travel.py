@@ -30,6 +30,7 @@ from ct_rate_pairs.trainer.row_settings import (
     write_row_settings,
 )
 from ct_rate_pairs.trainer.run_record import write_run_config
+from ct_rate_pairs.trainer.whole_checkpoints import LISTED
 
 
 # Options of `load_dataset` that decide what is read and written here, which a model has no say in.
@@ -317,8 +318,11 @@ def test_a_checkpoint_of_other_rows_is_not_resumed(runs, tree, tmp_path):
 
 def test_a_checkpoint_without_its_optimizer_is_told(runs, tree, tmp_path, caplog):
     checkpoint = shutil.copytree(runs / "run" / "checkpoint-1", tmp_path / "checkpoint-1")
+    listed = json.loads((checkpoint / LISTED).read_text())
     for file in ("scheduler.pt", "optimizer.pt"):
         (checkpoint / file).unlink()
+        del listed[file]  # as `save_only_model` leaves it
+    (checkpoint / LISTED).write_text(json.dumps(listed))
     make_trainer(tmp_path, dataset=rows_of(tree), beta=0.0, max_steps=2).train(resume_from_checkpoint=str(checkpoint))
     assert "optimizer and learning rate start anew" in caplog.text
 

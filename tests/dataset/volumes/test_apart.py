@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +37,7 @@ ENDINGS = {
     "hang": "it was not read within 1 s. Copy it to a faster disk",
     "be_killed": "ended by SIGKILL, as by a machine without free memory. Use fewer workers",
 }
-needs_fork = pytest.mark.skipif(not apart.IS_APART, reason="volumes are read in the process itself here")
+pytestmark = pytest.mark.usefixtures("reads_apart")
 
 
 @pytest.fixture
@@ -64,7 +63,6 @@ def children() -> list[str]:
     return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
 
 
-@needs_fork
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_decoder_does_costs_that_volume_alone(file, failing, capfd, way):
     failing(way)
@@ -78,7 +76,6 @@ def test_what_a_decoder_does_costs_that_volume_alone(file, failing, capfd, way):
     assert children() == before and capfd.readouterr() == ("", "")
 
 
-@needs_fork
 def test_a_decoder_of_dicom_that_crashes_costs_that_scan_alone(tmp_path, monkeypatch):
     hu = np.random.default_rng(0).integers(-1000, 1000, (20, 16, 12), dtype=np.int16)
     datasets = slices(hu, DICOM_AFFINE)
@@ -96,7 +93,6 @@ def test_a_decoder_of_dicom_that_crashes_costs_that_scan_alone(tmp_path, monkeyp
         RLELosslessDecoder.remove_plugin("failing")
 
 
-@needs_fork
 def test_a_volume_read_apart_is_that_read_here_bit_for_bit(file, monkeypatch):
     there = read_volume(file)
     monkeypatch.setattr(apart, "IS_APART", False)
@@ -131,7 +127,6 @@ def test_what_is_told_and_warned_is_told_and_warned_by_the_caller(file, caplog):
     assert caplog.records[0].process == os.getpid()
 
 
-@needs_fork
 def test_threads_read_at_the_same_time(file, failing):
     failing("crash")
     good = save(file.with_name("good.nii.gz"), marked_volume(), AFFINE)
@@ -167,7 +162,6 @@ class Scans(torch.utils.data.Dataset):
             return str(error)
 
 
-@needs_fork
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_worker_outlives_the_volumes_that_end_their_readers(file, failing, tmp_path, monkeypatch, start):
     failing("crash")
@@ -181,7 +175,6 @@ def test_a_worker_outlives_the_volumes_that_end_their_readers(file, failing, tmp
     assert "SIGSEGV" in second and np.array_equal(first, third)
 
 
-@needs_fork
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_reader_outlives_its_parent(file, tmp_path, number):
@@ -206,7 +199,6 @@ nifti.read_volume({str(file)!r})
     pytest.fail("the reader still runs")
 
 
-@needs_fork
 def test_signals_for_the_parent_do_not_reach_the_reader_nor_its_handlers(file, monkeypatch):
     got = []
     before = [signal.signal(number, lambda *_: got.append(os.getpid())) for number in (signal.SIGUSR1, signal.SIGTERM)]
@@ -224,7 +216,6 @@ def test_signals_for_the_parent_do_not_reach_the_reader_nor_its_handlers(file, m
     assert got == [os.getpid()]
 
 
-@needs_fork
 @pytest.mark.parametrize("way", ["crash", "none"])
 def test_it_works_where_nobody_waits_for_children(file, failing, monkeypatch, way):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -264,19 +255,17 @@ read_slices({str(file)!r}, **{GRID!r})
 
 
 @pytest.fixture
-def many(tmp_path, monkeypatch) -> Iterator[list[tuple[Path, np.ndarray]]]:
+def many(tmp_path, monkeypatch, reads_apart) -> list[tuple[Path, np.ndarray]]:
     """Files and their voxels, for a process that reads several."""
     monkeypatch.setattr(apart, "VOLUMES", 3)
     volumes = [marked_volume() + np.int16(k) for k in range(5)]
-    yield [(save(tmp_path / f"{k}.nii.gz", volume, AFFINE), volume) for k, volume in enumerate(volumes)]
-    vars(apart._of_thread).clear()
+    return [(save(tmp_path / f"{k}.nii.gz", volume, AFFINE), volume) for k, volume in enumerate(volumes)]
 
 
 def is_read(file: Path, voxels: np.ndarray) -> bool:
     return read_volume(file).stored.max() == voxels.max()
 
 
-@needs_fork
 def test_a_process_reads_several_volumes_and_then_another_does(many):
     before, seen = children(), []
     for file, voxels in many:
@@ -286,7 +275,6 @@ def test_a_process_reads_several_volumes_and_then_another_does(many):
     assert seen[0] == seen[1] and seen[3] == seen[4] != seen[0]
 
 
-@needs_fork
 def test_after_a_failure_or_an_interruption_the_next_volume_is_read_as_ever(many, monkeypatch):
     assert is_read(*many[0])
     of_thread = apart._of_thread
@@ -305,7 +293,6 @@ def test_after_a_failure_or_an_interruption_the_next_volume_is_read_as_ever(many
     assert is_read(*many[3])  # and not the volume before, whose answer nobody has taken
 
 
-@needs_fork
 def test_each_thread_and_each_fork_has_a_process_of_its_own(many):
     assert is_read(*many[0])
     with ThreadPoolExecutor(3) as pool:
@@ -316,7 +303,6 @@ def test_each_thread_and_each_fork_has_a_process_of_its_own(many):
     assert is_read(*many[1])
 
 
-@needs_fork
 def test_the_process_holds_no_file_of_its_parent_open(many, tmp_path):
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -325,7 +311,6 @@ def test_the_process_holds_no_file_of_its_parent_open(many, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@needs_fork
 def test_what_is_taken_from_a_volume_may_be_any_function(many):
     (file, voxels), shift = many[0], 3
     assert read_volume(file, use=lambda volume: int(volume.stored.max()) + shift) == voxels.max() + 3

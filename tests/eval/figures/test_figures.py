@@ -86,5 +86,5 @@ def test_losses_are_drawn_with_and_without_negatives(tmp_path, beta):
 
 
 def test_a_model_that_repeats_itself_without_end_has_a_sheet_all_the_same(tmp_path):
-    endless = "There is a nodule. " * 20_000
+    endless = "There is a nodule. " * 5_000
     assert len(report_lines(endless, np.ones(len(LABELS), dtype=bool), "invented", 60)) < 100
