@@ -48,7 +48,7 @@ class _Failing(_IGzipFile):
 
 
 def fail_at(file: str, way: str, monkeypatch) -> None:
-    """Lets the inflater fail at a file, here and in forks. A test that takes it needs the fixture `reads_apart`, too."""
+    """Lets the inflater fail at a file, here and in forks. Tests that use it need the fixture `reads_apart`, too."""
     from ct_rate_pairs.volumes import apart  # not where this file is `sitecustomize`
 
     assert apart.IS_APART
