@@ -80,8 +80,8 @@ def write_batch(
     """
     Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
 
-    The sampling settings and the repetition penalty in the checkpoint's own generation config are not used.
-    Qwen2.5-VL's config has a penalty of 1.05, which penalises just the sentences that normal reports share.
+    Of the checkpoint's own generation config, only the tokens that end and pad a text are used. Qwen2.5-VL's config
+    has a repetition penalty of 1.05, which penalises just the sentences that normal reports share.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -100,16 +100,20 @@ def write_batch(
         `list[Written]`: the reports in the order of the rows, without special tokens, without white space around them
         and without thoughts. A report without an end token is cut. If a model that was told to think has not finished
         its thought, its report is empty, and a warning names the volume.
+
+    Raises:
+        `ValueError`: if the tokens that end or pad a text are no tokens, see [`end_tokens`].
     """
+    end_ids = end_tokens(model)
     generation_config = GenerationConfig(
         **GREEDY,
         max_new_tokens=max_new_tokens,
         use_cache=True,  # training with gradient checkpointing has switched the cache off in the model's own config
-        eos_token_id=model.generation_config.eos_token_id,
+        eos_token_id=end_ids or None,
         pad_token_id=model.generation_config.pad_token_id,
     )
     inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts(rows).items()}
-    with evaluating(model):
+    with evaluating(model), generating_by(generation_config, model):
         tokens = model.generate(**inputs, generation_config=generation_config, streamer=streamer)  # [B, T]
     answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
     tokenizer = collator.processor.tokenizer
@@ -122,15 +126,44 @@ def write_batch(
                 "%s: the model was still thinking after %d tokens, so its report is empty. Raise max_new_tokens, or "
                 "turn thinking off.", row.get("volume", "a scan"), max_new_tokens,
             )  # fmt: skip
-    ends_with = torch.tensor(end_tokens(model), dtype=answers.dtype, device=answers.device)
+    ends_with = torch.tensor(end_ids, dtype=answers.dtype, device=answers.device)
     cut = ~torch.isin(answers, ends_with).any(dim=1)  # [B]
     return [Written(report or "", is_cut) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
 
 
+@contextmanager
+def generating_by(config: GenerationConfig, model: torch.nn.Module) -> Iterator[None]:
+    """
+    Gives a model a generation config, and at the end its own one again: `generate` takes each setting that its
+    argument leaves open from the model's own config. Around a model with an adapter, PEFT has a config, too.
+    """
+    own = {part: part.generation_config for part in model.modules() if "generation_config" in vars(part)}
+    for part in own:
+        part.generation_config = config
+    try:
+        yield
+    finally:
+        for part, kept in own.items():
+            part.generation_config = kept
+
+
 def end_tokens(model: PreTrainedModel) -> list[int]:
-    """The tokens that end a text of a model."""
-    ends = model.generation_config.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    """
+    The tokens that end a text of a model.
+
+    Raises:
+        `ValueError`: if these tokens, or the one that pads a text, are not among the model's tokens.
+    """
+    ends, pad = model.generation_config.eos_token_id, model.generation_config.pad_token_id
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    size = model.config.get_text_config().vocab_size
+    for name, tokens in (("eos_token_id", ends), ("pad_token_id", [] if pad is None else [pad])):
+        if wrong := [token for token in tokens if type(token) is not int or not 0 <= token < size]:
+            raise ValueError(
+                f"{name} in the generation_config.json of the model is {wrong[0]!r:.80}, which is none of its {size} "
+                "tokens. Take that file from the base model."
+            )
+    return ends
 
 
 def cut_warning(cut: int, total: int, max_new_tokens: int | None = None, what: str = "reports") -> str:

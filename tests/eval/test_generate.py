@@ -1,12 +1,15 @@
+import copy
+
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
-from transformers import pipeline
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, pipeline
 
 from ct_rate_pairs.eval.generate import batched, generate_reports, write_reports
 from ct_rate_pairs.hub.pipeline_inputs import pipeline_inputs
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.generation import cut_warning
+from ct_rate_pairs.trainer.generation import cut_warning, generating_by
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -56,6 +59,69 @@ def test_sampling_settings_of_the_checkpoint_are_left_out(model_and_collator, ro
     for name, value in {"do_sample": True, "temperature": 5.0, "repetition_penalty": 5.0}.items():
         monkeypatch.setattr(model.generation_config, name, value)
     assert generate_reports(model, collator, rows, progress=False) == REPORTS
+
+
+OF_THE_CHECKPOINT = {
+    "return_dict_in_generate": True,
+    "stop_strings": ["a"],
+    "penalty_alpha": 0.6,
+    "dola_layers": "high",
+    "cache_implementation": "quantized",
+    "suppress_tokens": list(range(200)),
+    "begin_suppress_tokens": list(range(200)),
+    "bad_words_ids": [[token] for token in range(200)],
+    "sequence_bias": [[[5], 100.0]],
+    "forced_bos_token_id": 5,
+    "forced_eos_token_id": 5,
+    "watermarking_config": {"bias": 9.0},
+    "num_return_sequences": 3,
+    "no_repeat_ngram_size": 1,
+    "min_new_tokens": 60,
+    "guidance_scale": 2.0,
+    "max_time": 0.0,
+    "prompt_lookup_num_tokens": 3,
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_CHECKPOINT)
+def test_nothing_else_of_the_checkpoint_s_settings_acts(model_and_collator, rows, monkeypatch, name):
+    model, collator = model_and_collator
+    own = GenerationConfig.from_dict(model.generation_config.to_dict())
+    setattr(own, name, OF_THE_CHECKPOINT[name])
+    monkeypatch.setattr(model, "generation_config", own)
+    assert generate_reports(model, collator, rows[:1], max_new_tokens=60, progress=False) == REPORTS[:1]
+    assert model.generation_config is own  # as it was, also after an error
+    with pytest.raises(ZeroDivisionError), generating_by(GenerationConfig(), model):
+        raise ZeroDivisionError
+    assert model.generation_config is own
+
+
+def test_nothing_of_the_checkpoint_s_settings_acts_below_an_adapter_either(model_and_collator, rows):
+    model, collator = copy.deepcopy(model_and_collator[0]), model_and_collator[1]
+    for task in (None, "CAUSAL_LM"):  # with a task, PEFT has a generation config of its own
+        adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=["q_proj"], task_type=task))
+        own = adapted.get_base_model().generation_config
+        own.suppress_tokens, own.return_dict_in_generate = list(range(200)), True
+        assert generate_reports(adapted, collator, rows[:1], progress=False) == REPORTS[:1]
+        assert adapted.get_base_model().generation_config is own
+
+
+@pytest.mark.parametrize("name", ["eos_token_id", "pad_token_id"])
+@pytest.mark.parametrize("token", ["x", -5, 10**9, True, 1.0, [[1]]])
+def test_tokens_that_are_none_are_refused_before_a_report_is_written(
+    model_and_collator, rows, monkeypatch, name, token
+):
+    model, collator = model_and_collator
+    monkeypatch.setattr(model.generation_config, name, token)
+    with pytest.raises(ValueError, match=f"{name} in the generation_config.json of the model is .*none of its"):
+        generate_reports(model, collator, rows[:1], max_new_tokens=2, progress=False)
+
+
+def test_a_text_without_end_tokens_is_cut(model_and_collator, rows, monkeypatch):
+    model, collator = model_and_collator
+    for none in (None, []):
+        monkeypatch.setattr(model.generation_config, "eos_token_id", none)
+        assert write_reports(model, collator, rows[:1], max_new_tokens=3, progress=False)[0].cut
 
 
 @pytest.mark.parametrize("training", [True, False])
