@@ -5,10 +5,12 @@ Unknown fields are ignored unless the schema forbids them. The settings of rows 
 [`~ct_rate_pairs.trainer.row_settings`].
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
+from .name_patterns import MOST_WAYS, ways_to_match
 from .reports.labels import LABELS
 
 
@@ -72,12 +74,54 @@ class ConfidenceQuality(BaseModel):
     measured: Measured
 
 
-class ModelConfig(BaseModel):
-    """`config.json` of a model, as far as it is read here."""
+Dtype = Annotated[str, Field(pattern=r"^(torch\.)?(auto|b?float\d[a-z0-9_]{0,20})$")]
 
-    model_config = ConfigDict(strict=True)
+
+class ModelConfig(BaseModel):
+    """
+    `config.json` of a model, as far as it is read here. transformers downloads code from the Hub, and runs it, if an
+    implementation of attention or of experts is the name of a repository.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow")
 
     architectures: list[str] | None = None
+    dtype: Dtype | None = None
+    torch_dtype: Dtype | None = None
+
+    @model_validator(mode="after")
+    def no_kernels(self) -> Self:
+        """No implementation is a repository on the Hub, in whatever part of the configuration it stands."""
+        if wrong := next(_repositories(self.model_extra), None):
+            raise ValueError(f"the implementation {wrong!r:.80} would be code from the Hub, remove it")
+        return self
+
+
+def _repositories(content: Any, of_implementation: bool = False) -> Iterator[str]:
+    """The names of implementations in a JSON content that are names of repositories."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _repositories(value, of_implementation or "_implementation" in name)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _repositories(value, of_implementation)
+    elif of_implementation and isinstance(content, str) and "/" in content:
+        yield content
+
+
+Size = Annotated[int, Field(ge=1, le=4096)]
+Deviation = Annotated[float, Field(gt=0)]
+
+
+class ProcessorPart(Schema):
+    """What cuts images or videos to patches, and to numbers. Some families give a size as height and width."""
+
+    patch_size: Size | list[Size] | dict[str, Size | None] | None = None
+    merge_size: Size | None = None
+    temporal_patch_size: Size | None = None
+    image_mean: float | list[float] | None = None
+    image_std: Deviation | list[Deviation] | None = None
+    rescale_factor: Deviation | None = None
 
 
 class ProcessorConfig(BaseModel):
@@ -88,17 +132,45 @@ class ProcessorConfig(BaseModel):
     image_processor: dict[str, Any] = {}
 
 
-class AdapterConfig(BaseModel):
+def quickly_matched(patterns: str | list | dict | None) -> str | list | dict | None:
+    """Raises a `ValueError` if to match names with these patterns, or with the keys of a dict, may take hours."""
+    if sum(map(ways_to_match, [patterns] if isinstance(patterns, str) else patterns or ())) > MOST_WAYS:
+        raise ValueError("names can be matched in too many ways, give the names of the modules as a list")
+    return patterns
+
+
+def quick_if_a_pattern(names: str | list | None) -> str | list | None:
+    """As [`quickly_matched`]; a list has whole names, or their ends, and no patterns."""
+    return quickly_matched(names) if isinstance(names, str) else names
+
+
+Names = list[Annotated[str, Field(max_length=400)]]
+NamesOrPattern = Annotated[str | Names | None, AfterValidator(quick_if_a_pattern)]
+Rank = Annotated[int, Field(ge=0, le=4096)]
+
+
+class AdapterConfig(Schema):
     """
     `adapter_config.json` of an adapter. PEFT imports the module that `megatron_core` names if there is a
-    `megatron_config`.
+    `megatron_config`. It takes `target_modules` and `exclude_modules` as a pattern if they are no list, and
+    `modules_to_save`, `layers_pattern` and the keys of `rank_pattern` and `alpha_pattern` in any case.
     """
-
-    model_config = ConfigDict(strict=True)
 
     base_model_name_or_path: Annotated[str, Field(max_length=4096)] | None = None
     revision: Annotated[str, Field(max_length=256)] | None = None
     megatron_config: None = None
+    peft_type: str | None = None
+    r: Rank | None = None
+    lora_alpha: float | None = None
+    lora_dropout: Share | None = None
+    rank_pattern: Annotated[dict[str, Rank | list[bool]] | None, AfterValidator(quickly_matched)] = None
+    alpha_pattern: Annotated[dict[str, float] | None, AfterValidator(quickly_matched)] = None
+    target_modules: NamesOrPattern = None
+    exclude_modules: NamesOrPattern = None
+    modules_to_save: Annotated[Names | None, AfterValidator(quickly_matched)] = None
+    layers_pattern: Annotated[str | Names | None, AfterValidator(quickly_matched)] = None
+    layers_to_transform: int | list[int] | None = None
+    target_parameters: Names | None = None
 
 
 class WeightsIndex(BaseModel):

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
-from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import AdapterConfig
+from ct_rate_pairs.json_files import check_json, read_json
+from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorPart
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.finite import check_loaded
+from ct_rate_pairs.trainer.generation import end_tokens
 from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_readable
 from ct_rate_pairs.trainer.row_settings import ADAPTER, FILE
 
@@ -84,6 +87,8 @@ def load_model(
     Raises:
         `OSError`: if there is no such model, or if its weights are cut. Code from a repository is never run
             (`trust_remote_code=False`).
+        `ValueError`: if its files are not as they must be. The message names the model.
+        [`~ct_rate_pairs.trainer.finite.NonFiniteWeightsError`]: if its weights are NaN or infinite.
     """
     if Path(name_or_path).is_dir():
         check_folder(name_or_path)
@@ -91,18 +96,62 @@ def load_model(
     if find_file(name_or_path, ADAPTER, revision):  # `revision` then is that of the base model
         base_commit = base_commit or base_commit_of(name_or_path, revision)
         where = {"revision": base_commit, "adapter_kwargs": {"revision": revision}}
-    try:
+    check_configs(name_or_path, revision, base_commit)
+    with naming(name_or_path):
         model = AutoModelForImageTextToText.from_pretrained(
             name_or_path, dtype=dtype, trust_remote_code=False, **where
         )
+        end_tokens(model)
+    processor = load_processor(name_or_path, revision, base_commit)
+    collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
+    model = model.eval().to(device)
+    check_loaded(model, name_or_path)
+    return model, collate(processor, chat_template_kwargs=chat_template_kwargs)
+
+
+def check_configs(name_or_path: str, revision: str | None = None, base_commit: str | None = None) -> None:
+    """
+    Checks the configurations of a model before transformers and PEFT read them: none chooses code, and none takes
+    hours or all memory.
+
+    Args:
+        name_or_path (`str`), revision (`str`, *optional*), base_commit (`str`, *optional*):
+            The model, as for [`load_model`].
+
+    Raises:
+        `ValueError`: for the first field that is not as it must be.
+    """
+    adapter = find_file(name_or_path, ADAPTER, revision)
+    base = base_of(adapter, name_or_path) if adapter else None
+    if base and not Path(name_or_path, "config.json").is_file():
+        name_or_path, revision = base, base_commit
+    if config := find_file(name_or_path, "config.json", revision):
+        read_json(config, ModelConfig)
+
+
+@contextmanager
+def naming(name_or_path: str) -> Iterator[None]:
+    """
+    Names the model in an error of transformers while it loads the model's files, and what to do if they are damaged.
+
+    Raises:
+        `OSError`: if the weights are cut.
+        `ValueError`: for all other errors than those of the system, of missing packages and of memory.
+    """
+    try:
+        yield
+    except (OSError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
     except SafetensorError as error:
         raise OSError(
             f"The weights of {name_or_path} are empty or cut ({error}). Copy them again, or go on with their training "
             "(--resume_from_checkpoint true)."
         ) from error
-    processor = load_processor(name_or_path, revision, base_commit)
-    collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
-    return model.eval().to(device), collate(processor, chat_template_kwargs=chat_template_kwargs)
+    except Exception as error:
+        raise ValueError(
+            f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Its files are damaged, or belong to "
+            "another kind or version of model. Copy or download them again."
+        ) from error
 
 
 def load_processor(name_or_path: str, revision: str | None = None, base_commit: str | None = None) -> ProcessorMixin:
@@ -116,13 +165,30 @@ def load_processor(name_or_path: str, revision: str | None = None, base_commit: 
 
     Raises:
         `OSError`: if there is no such model.
+        `ValueError`: if its files are not as they must be. The message names the model.
     """
     adapter = find_file(name_or_path, ADAPTER, revision)
     if adapter and not any(find_file(name_or_path, file, revision) for file in PROCESSORS):
         base = base_of(adapter, name_or_path)
         logger.warning("%s has no processor: that of its base model %s is taken.", name_or_path, base)
         name_or_path, revision = base, base_commit or base_commit_of(name_or_path, revision)
-    return AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    with naming(name_or_path):
+        processor = AutoProcessor.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    check_processor(processor, name_or_path)
+    return processor
+
+
+def check_processor(processor: ProcessorMixin, name_or_path: str) -> None:
+    """Raises a `ValueError` if numbers of a processor, in whatever file they stand, would fail at the first scan."""
+    parts = vars(processor)
+    for name in ("image_processor", "video_processor"):
+        if part := parts.get(name):
+            check_json(json.loads(part.to_json_string()), ProcessorPart, f"The {name} of {name_or_path}")
+    if (tokenizer := parts.get("tokenizer")) and not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(
+            f"The tokenizer of {name_or_path}: the field model_max_length is no number, but "
+            f"{tokenizer.model_max_length!r:.80}."
+        )
 
 
 def check_model(
@@ -252,7 +318,7 @@ def version_of(
     for file in CONFIGS:
         if path := find_file(name_or_path, file, revision):
             version = f"{name_or_path}@{extract_commit_hash(path, None)}"
-            if file == ADAPTER and not find_file(name_or_path, "config.json", revision):
+            if file == ADAPTER:  # also beside a config.json, as transformers does
                 base_commit = base_commit or base_commit_of(name_or_path, revision)
                 version += f" on {_version_of_base(path, name_or_path, base_commit)}"
             return version

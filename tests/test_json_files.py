@@ -12,6 +12,7 @@ from ct_rate_pairs.json_schemas import (
     Environment,
     Failures,
     Gaps,
+    ModelConfig,
     PreparedCopy,
     Results,
     TrainerState,
@@ -72,13 +73,99 @@ def test_a_state_may_hold_losses_that_are_not_finite_and_fields_of_later_version
         {"megatron_config": {}, "megatron_core": "os"},
         {"base_model_name_or_path": ["a"]},
         {"base_model_name_or_path": "a" * 10**5},
+        {"r": 10**7},
+        {"r": 4.5},
+        {"r": True},
+        {"r": -1},
+        {"lora_alpha": "nan"},
+        {"lora_alpha": math.nan},
+        {"lora_dropout": 2.0},
+        {"rank_pattern": {"q_proj": 10**7}},
+        {"alpha_pattern": {"q_proj": math.inf}},
+        {"target_modules": 3},
+        {"target_modules": [["q_proj"]]},
+        {"layers_to_transform": ["1"]},
+        {"modules_to_save": "lm_head"},
         [],
     ],
 )
-def test_an_adapter_names_no_code(config):
+def test_an_adapter_names_no_code_and_has_fields_of_their_types_and_ranges(config):
     with pytest.raises(JSONFileError, match="adapter_config.json: the"):
         check_json(config, AdapterConfig, "adapter_config.json")
     check_json({"base_model_name_or_path": "user/base", "r": 4, "megatron_config": None}, AdapterConfig, "f")
+
+
+SLOW = (
+    r"(\w+\.?)+!",
+    ".*.*.*.*.*!",
+    "(.|.)" * 40 + "!",
+    "a?" * 40 + "!",
+    r"(?=(\w+\.?)+!)x",
+    "(((a+)+)+)+!",
+    "(",
+    "a" * 5000,
+)
+PLACES = {
+    "target_modules": lambda pattern: pattern,
+    "exclude_modules": lambda pattern: pattern,
+    "rank_pattern": lambda pattern: {pattern: 4},
+    "alpha_pattern": lambda pattern: {pattern: 4.0},
+    "modules_to_save": lambda pattern: [pattern],
+    "layers_pattern": lambda pattern: ["layers", pattern],
+}
+
+
+@pytest.mark.parametrize("field", PLACES)
+@pytest.mark.parametrize("number", range(len(SLOW)))
+def test_a_pattern_of_an_adapter_that_may_take_hours_is_refused(field, number):
+    with pytest.raises(JSONFileError, match=rf"adapter_config.json: the field {field}"):
+        check_json({field: PLACES[field](SLOW[number])}, AdapterConfig, "adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "all-linear",
+        r".*language_model.*_proj",
+        r".*decoder.*(SelfAttention|EncDecAttention).*(q|v)$",
+        r"^(language_model(?=\.).*\.(q_proj|k_proj|up_proj))$",
+        r"llm\..*layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|o_proj)",
+        r"^(?!.*vision).*(q_proj|v_proj)$",
+        r"(?:.*\.)?(?:q|k|v|o)_proj",
+        r"(?:.*?(?:vision|image|visual|language|text).*?(?:layers|blocks|self_attn|mlp).*?(?:k_proj|q_proj|fc1|qkv).*?)"
+        r"|(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|mlp)\.(?:(?:q_proj|k_proj)))",
+    ],
+)
+def test_patterns_of_adapters_as_people_write_them_are_taken(pattern):
+    names = [f"model.layers.{number}.mlp.up_proj" for number in range(600)]
+    config = {"target_modules": pattern, "rank_pattern": dict.fromkeys(names, 8), "lora_alpha": 16, "r": 256}
+    check_json(config, AdapterConfig, "adapter_config.json")
+    check_json(config | {"target_modules": names, "modules_to_save": ["lm_head"]}, AdapterConfig, "f")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"attn_implementation": "kernels-community/evil"},
+        {"_attn_implementation": "evil/evil@main:f"},
+        {"_attn_implementation_internal": "paged|evil/evil"},
+        {"text_config": {"attn_implementation": "evil/evil"}},
+        {"vision_config": {"attn_implementation": {"": "sdpa", "a": "evil/evil"}}},
+        {"parts": [{"experts_implementation": "evil/evil"}]},
+        {"dtype": "__class__"},
+        {"torch_dtype": "load"},
+        {"dtype": 3},
+    ],
+)
+def test_a_model_s_config_chooses_neither_code_nor_anything_of_torch(config):
+    with pytest.raises(JSONFileError, match="config.json: the"):
+        check_json(config, ModelConfig, "config.json")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "torch.float16", "float8_e4m3fn", "auto", None])
+def test_a_model_s_config_of_today_is_taken(dtype):
+    config = {"dtype": dtype, "attn_implementation": "sdpa", "_name_or_path": "user/base", "text_config": {}}
+    check_json(config, ModelConfig, "config.json")
 
 
 def confidences():

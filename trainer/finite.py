@@ -6,7 +6,7 @@ few. One such gradient makes all weights NaN, because the norm of all gradients 
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -90,12 +90,33 @@ def check_weights(model: torch.nn.Module, name: str) -> None:
             Name of the model in the message.
     """
     learning = [(key, parameter) for key, parameter in model.named_parameters() if parameter.requires_grad]
-    damaged = [key for key, values in (*learning, *model.named_buffers()) if not is_finite(values)]
-    if damaged:
+    if damaged := _damaged((*learning, *model.named_buffers())):
         raise NonFiniteWeightsError(
-            f"{name} holds NaN or infinity in {len(damaged)} tensors, such as {', '.join(damaged[:NAMED])}. Resume "
-            "from an earlier checkpoint, with a lower `learning_rate`."
+            f"{name} holds {damaged}. Resume from an earlier checkpoint, with a lower `learning_rate`."
         )
+
+
+def check_loaded(model: torch.nn.Module, name: str) -> None:
+    """
+    Raises a [`NonFiniteWeightsError`] if saved weights or buffers are NaN or infinite, whether they learn or not.
+
+    Args:
+        model (`torch.nn.Module`):
+            A model that was loaded to write reports, to be measured, or to label.
+        name (`str`):
+            Name of the model in the message.
+    """
+    if damaged := _damaged(model.state_dict().items()):
+        raise NonFiniteWeightsError(
+            f"{name} holds {damaged}: what it writes would mean nothing. Take an earlier one, or copy it again. "
+            "If it was loaded in float16, load it in bfloat16 or float32."
+        )
+
+
+def _damaged(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """How many tensors are NaN or infinite, and the names of the first ones; `""` if all tensors are finite."""
+    damaged = [key for key, values in tensors if not is_finite(values)]
+    return f"NaN or infinity in {len(damaged)} tensors, such as {', '.join(damaged[:NAMED])}" if damaged else ""
 
 
 @torch.no_grad()
@@ -104,4 +125,6 @@ def is_finite(tensor: torch.Tensor) -> bool:
     values = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     if not values.is_floating_point() or values.numel() == 0:
         return True
+    if values.dtype.itemsize == 1:  # 8 bits have no least and largest value
+        values = values.float()
     return bool(torch.stack(values.aminmax()).isfinite().all())  # NaN is both the least and the largest value

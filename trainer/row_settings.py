@@ -337,9 +337,9 @@ def _find_copy(name_or_path: str, revision: str | None) -> tuple[bool, RowSettin
 
 
 def _find_adapter(name_or_path: str, revision: str | None) -> Path | None:
-    """`adapter_config.json` of an adapter. On the Hub, a repository with a `config.json` counts as a whole model."""
+    """`adapter_config.json` of an adapter. On the Hub, transformers loads the adapter also beside a `config.json`."""
     if not Path(name_or_path).is_dir() and find_file(name_or_path, "config.json", revision):
-        return None
+        return _find_known(name_or_path, ADAPTER, revision)
     return find_file(name_or_path, ADAPTER, revision)
 
 

@@ -40,6 +40,7 @@ from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import ModelConfig
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import same_words
+from ct_rate_pairs.trainer.finite import check_loaded
 from ct_rate_pairs.trainer.hub_files import find_file
 
 
@@ -218,6 +219,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
         `RuntimeError`: if the weights are not those of this classifier. The message names the keys.
         `ValueError`: if the outputs of a classifier in the form of transformers are not named as the 18 labels are,
             or if the tokenizer is not that of the encoder.
+        [`~ct_rate_pairs.trainer.finite.NonFiniteWeightsError`]: if weights are NaN or infinite.
         `pickle.UnpicklingError`: if a `.pth` file holds anything but tensors, since code from a checkpoint is not run.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -227,6 +229,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
         if Path(checkpoint).is_file() and Path(checkpoint).name != WEIGHTS[0]:
             raise ValueError(f"{checkpoint}: transformers reads this form only from a file called {WEIGHTS[0]}.")
         model = load_sequence_classifier(where)
+        check_loaded(model, checkpoint)
         return model.eval().to(device), load_tokenizer(encoder or where, model.model.config.vocab_size)
     weights = find_weights(checkpoint)
     if encoder is None:
@@ -246,6 +249,7 @@ def load_radbert(checkpoint: str, encoder: str | None = None) -> tuple[nn.Module
             f"{weights}: the weights are not those of CT-CLIP's classifier ({told}). A classifier in the form of "
             "transformers is a folder with its own config.json and model.safetensors."
         )
+    check_loaded(model, checkpoint)
     return model.eval().to(device), load_tokenizer(encoder, config.vocab_size)
 
 

@@ -38,7 +38,7 @@ from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.eval.scoring.radbert import load_radbert
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.row_settings import find_row_settings
+from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
 
 
@@ -128,6 +128,13 @@ def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_
     assert version_of("alice/lora", "v1") == f"alice/lora@{commits[0]} on alice/base@{commits[1]}"
     assert version_of("alice/lora", "v1", base_commit="abc") == f"alice/lora@{commits[0]} on alice/base@abc"
     assert version_of("alice/lora") == f"alice/lora@{hub.repo('alice/lora').rev('main')}"
+
+    settings = json.dumps(json.loads((folder / "config.json").read_text()) | {KEY: {"num_slices": 6}}).encode()
+    api.upload_file(path_or_fileobj=settings, path_in_repo="config.json", repo_id="alice/lora", revision="heter")
+    commits = hub.repo("alice/lora").rev("heter"), commits[1]  # transformers still loads the adapter and its base
+    assert write(*load_model("alice/lora", "heter")) == expected
+    assert version_of("alice/lora", "heter") == f"alice/lora@{commits[0]} on alice/base@{commits[1]}"
+    assert find_row_settings("alice/lora", "heter") is None  # the adapter and its base have none
 
 
 def test_an_adapter_is_loaded_onto_the_commit_of_its_base_that_it_was_trained_on(hub, base, tmp_path):
