@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from datasets import load_dataset
 from helpers.dicom_series import PLANTED, slices, write
 from helpers.tiny_reader import (
     AFFINE,
@@ -25,6 +26,7 @@ from transformers import TextStreamer
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.references import keep_references
 from ct_rate_pairs.hub.reporting import reporter as module
 from ct_rate_pairs.hub.reporting.files import format_report
 from ct_rate_pairs.hub.reporting.reporter import Reporter
@@ -195,7 +197,7 @@ def test_a_text_that_cannot_be_read_is_no_report_of_a_normal_scan(reporter, scan
 
 @pytest.mark.slow
 def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same_report(
-    reader_dir, reporter, scans, tmp_path, monkeypatch
+    reader_dir, reporter, scans, phantom, tmp_path, monkeypatch
 ):
     hub = WritableHub()
     try:
@@ -204,6 +206,7 @@ def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same
         for file in reader_dir.iterdir():
             (tmp_path / "run" / file.name).symlink_to(file)
         (tmp_path / "run" / "README.md").write_text("---\ntags: [phantom]\n---\n# A reader\n")
+        keep_references(tmp_path / "run", load_dataset("ct_rate_pairs", data_dir=str(phantom), split="train"))
         publish(tmp_path / "run", "alice/reader", tag="v1")
         assert "confidence.json" in hub.repo("alice/reader").files()
 

@@ -343,7 +343,9 @@ def raises(error):
         (PermissionError(13, "Permission denied", "DOE"), "cannot be read: Permission denied."),
     ],
 )
-def test_whatever_a_library_raises_costs_that_scan_alone_and_names_nobody(tmp_path, monkeypatch, error, told):
+def test_whatever_a_library_raises_costs_that_scan_alone_and_names_nobody(
+    tmp_path, monkeypatch, reads_apart, error, told
+):
     path = save(tmp_path / "DOE.nii", noise(), AFFINE)
     monkeypatch.setattr("ct_rate_pairs.volumes.nifti.grid_of_header", raises(error))
     assert_refused(path, f"^{re.escape(f'the scan: {told}')}$")
