@@ -147,12 +147,14 @@ def assert_refused(folder: Path, match: str, number: int | None = None, of_file:
     assert of_file or messages[0] == messages[1]
 
 
-def compress(path: Path, syntax: str) -> None:
-    """Writes a file again in another transfer syntax, by GDCM."""
+def compress(path: Path, syntax: str, codec: gdcm.ImageCodec | None = None) -> None:
+    """Writes a file again in another transfer syntax, by GDCM, and perhaps by a codec with settings of its own."""
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
     assert reader.Read()
     change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    if codec:
+        change.SetUserCodec(codec)
     change.SetInput(reader.GetImage())
     assert change.Change()
     writer.SetFileName(str(path))

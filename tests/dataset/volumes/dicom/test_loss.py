@@ -70,20 +70,10 @@ def lossy_jpeg_2000(path, stated):
 
 
 def near_lossless(path, stated):
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     codec = gdcm.JPEGLSCodec()
     codec.SetLossless(False)
     codec.SetLossyError(3)
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLSNearLossless))
-    change.SetUserCodec(codec)
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
+    compress(path, JPEGLSNearLossless, codec)
     dataset = dcmread(path)
     dataset.file_meta.TransferSyntaxUID = stated
     dataset.save_as(path)
