@@ -72,6 +72,19 @@ def write(run_dir, results, beta=0.1, resumed=None, **overrides):
     return write_model_card(run_dir, results, config, **facts | overrides)
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("none", "Text: findings and impression"),
+        ("names", "Text: a line with the names of the abnormalities, then findings and"),
+        ("yes_no", "Text: a line that says yes or no to each of the 18 abnormalities, then findings and"),
+    ],
+)
+def test_the_findings_line_is_told(run_dir, results, line, told):
+    show(run_dir, findings_line=line)
+    assert told in write(run_dir, results).read_text()
+
+
 def code_blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
