@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast test-floors fuzz quality docs bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast test-floors fuzz faults quality docs bench-start bench-data bench-train study-small study
 
 venv: $(VENV)/installed
 
@@ -50,6 +50,10 @@ test-floors:
 # 10,000 damaged and hostile inputs (scans, tables, JSON, texts), each in a process of its own, and what became of them.
 fuzz: venv
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz
+
+# `kill -9` at 50 random moments of each writer, and full disks, folders that take nothing, two commands at once.
+faults: venv
+	KILLS=50 $(PYTEST) tests/faults
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
 bench-data: venv $(THORAX)

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tqdm import tqdm
 
 
-KILLS = 50
+KILLS = int(os.environ.get("KILLS", "10"))  # `make faults`: 50
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -25,6 +27,7 @@ def in_child(work: Callable[[], object]) -> int:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
         os.dup2(silent, 2)
+        tqdm.set_lock(threading.RLock())  # tqdm's own lock is shared: a killed child would keep it for ever
         work()
         code = 0
     finally:
