@@ -88,6 +88,7 @@ def test_a_killed_owner_holds_nothing_and_what_it_had_begun_is_removed(out):
     end(other)
 
 
+@pytest.mark.slow
 def test_workers_that_outlive_a_killed_owner_are_waited_for(out):
     def work():
         with folder_lock(out, "a command"):

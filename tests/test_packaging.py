@@ -62,6 +62,7 @@ def use(built: Path, folder: Path, *command: str) -> str:
     return used.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_config_and_template(built):
     packed = {path.relative_to(built / "unpacked").as_posix() for path in (built / "unpacked").rglob("*")}
     kinds = {".py", ".yaml", ".md", ".typed"}

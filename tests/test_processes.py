@@ -42,6 +42,7 @@ def start(*arguments, cwd, command=COMMAND):
     return subprocess.Popen([*command, *map(str, arguments)], cwd=cwd, text=True, **pipes, **heeding)
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_its_parent(tmp_path):
     def parent():
         child = in_child(lambda: (end_with_parent(os.getppid()), (tmp_path / "up").touch(), time.sleep(60)))

@@ -384,6 +384,7 @@ def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
         assert len(taken) == 12 and not any("train_5_a_1.nii.gz" in pair for pair in taken)
 
 
+@pytest.mark.slow
 def test_a_volume_that_ends_its_reader_is_left_out_and_counted_by_a_worker_of_a_training(
     own_tree, monkeypatch, reads_apart
 ):

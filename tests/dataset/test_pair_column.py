@@ -476,6 +476,7 @@ def test_a_stream_renews_its_negatives_in_any_composition(tree, calls):
     check_renewal(compose(tree, calls))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [(), ("concatenate",), ("interleave", "map"), ("skip",), ("take", "filter")])
 def test_workers_read_the_negatives_of_the_epoch(tree, calls):
     stream = compose(tree, calls)

@@ -117,6 +117,7 @@ def test_balanced_draws_use_the_volumes_more_evenly(hard, evener, least):
     assert abs(balanced[load] - cohorts) < 0.7 * abs(uniform[load] - cohorts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
 def test_statistics_agree_with_the_draws(hard, sampling):

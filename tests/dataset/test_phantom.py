@@ -255,6 +255,7 @@ def test_the_reported_side_is_the_side_of_the_voxels_and_the_place_varies(label)
     assert (np.std([place for _, place in drawn], axis=0) > least).all()
 
 
+@pytest.mark.slow
 def test_a_place_in_a_lobe_varies_over_the_lobe():
     only = np.eye(18, dtype=int)[LABELS.index("Consolidation")]
     patients = [

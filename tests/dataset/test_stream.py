@@ -45,6 +45,7 @@ def test_there_is_a_shard_a_volume(tree):
     assert stream(tree).num_shards == len(list(stream(tree)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 3])  # an epoch's generator may be the seed's
 @pytest.mark.parametrize(("negative", "slices"), [("gauss", "uniform"), ("heter", "jitter")])
 def test_negatives_are_new_each_epoch_and_the_same_for_any_number_of_workers(tree, negative, slices, seed):

@@ -106,6 +106,7 @@ def hub(tmp_path, monkeypatch):
     hub.stop()
 
 
+@pytest.mark.slow
 def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_its_base(hub, base, tmp_path):
     model, processor, folder = base
     plain = write(model, PairCollator(processor))

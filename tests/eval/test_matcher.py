@@ -103,6 +103,7 @@ def test_sentences_of_the_reports_state_or_deny_one_label_each():
         assert all(labels_of(text) == (set(), {index}) for texts in denied for text in texts)
 
 
+@pytest.mark.slow
 def test_the_dual_encoder_and_a_vision_language_model_stand_in_one_table(tmp_path, sixteen, model_and_collator):
     scans = load(sixteen)
     kinds = [{"options": "full", "difficulty": "random"}, {"options": "full", "difficulty": "hard"}]

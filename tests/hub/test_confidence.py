@@ -44,6 +44,7 @@ def confidence(reader, rows):
     return fit_confidence(*reader, rows, max_new_tokens=60, progress=False)
 
 
+@pytest.mark.slow
 def test_a_finding_that_is_shown_is_more_probable_than_one_that_is_not(reader, confidence):
     for shown in COMBINATIONS:
         p = confidence.probabilities(*reader, make_row(shown, seed=900), write_report(shown))
@@ -53,6 +54,7 @@ def test_a_finding_that_is_shown_is_more_probable_than_one_that_is_not(reader, c
         assert max(p[i] for i in range(18) if i not in INDICES) < 0.1  # never there in the validation split
 
 
+@pytest.mark.slow
 def test_calibration_corrects_a_model_that_is_too_sure_and_beats_the_prevalence(confidence):
     calibrated, prevalence = confidence.measured["calibrated"], confidence.measured["prevalence"]
     assert confidence.measured["n"] == 64
@@ -62,6 +64,7 @@ def test_calibration_corrects_a_model_that_is_too_sure_and_beats_the_prevalence(
     assert calibrated["ece"] < 0.05
 
 
+@pytest.mark.slow
 def test_confidences_are_about_as_often_right_as_they_say(reader, confidence):
     p = confidence.probabilities(*reader, make_row((1, 1, 1), seed=901), write_report((1, 1, 1)))
     assert np.mean([p[index] for index in INDICES]) == pytest.approx(0.85, abs=0.08)
@@ -139,12 +142,14 @@ def test_errors_of_known_probabilities():
     )
 
 
+@pytest.mark.slow
 def test_it_is_the_same_when_it_is_saved_and_read_again(confidence, tmp_path):
     assert load_confidence(str(tmp_path)) is None
     confidence.save(tmp_path)
     assert load_confidence(str(tmp_path)) == confidence
 
 
+@pytest.mark.slow
 def test_the_file_holds_no_text_that_the_guard_would_take_for_a_report(confidence, tmp_path):
     confidence.save(tmp_path)
     openings = json.loads((tmp_path / "confidence.json").read_text())["openings"]

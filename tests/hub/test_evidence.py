@@ -25,6 +25,7 @@ def test_a_report_without_findings_needs_no_evidence(reader):
     assert slice_evidence(*reader, make_row((0, 0, 0)), write_report((0, 0, 0))) == {}
 
 
+@pytest.mark.slow
 def test_evidence_is_the_same_every_time_and_for_every_batch_size(reader):
     row, report = make_row((1, 1, 0), seed=900), write_report((1, 1, 0))
     first, again = (slice_evidence(*reader, row, report) for _ in range(2))

@@ -28,6 +28,7 @@ def letters(count: int) -> str:
     return "".join(RNG.choices("abcdefghijklmnopqrstuvwxy", k=count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 100, 256, 2**20])
 def test_as_many_letters_as_promised_are_found_wherever_they_stand(monkeypatch, at_once):
     monkeypatch.setattr(module, "AT_ONCE", at_once)

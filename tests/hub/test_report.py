@@ -112,6 +112,7 @@ def batch(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
     assert order(reader_dir, out, batch) == 1
@@ -123,6 +124,7 @@ def test_a_broken_scan_is_listed_and_does_not_stop_the_rest(reader_dir, batch, t
     assert "[2/3] scan-002: the scan: the gzip stream" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_scan_that_ends_its_reader_is_listed_and_does_not_stop_the_rest(
     reader_dir, tmp_path, monkeypatch, capfd, reads_apart
 ):
@@ -169,6 +171,7 @@ def test_a_report_that_is_cut_is_told_in_every_place(reader_dir, batch, tmp_path
     assert json.loads((tmp_path / "whole" / "scan-001" / "report.json").read_text())["cut"] is False
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_where_it_stopped(reader_dir, batch, tmp_path, capfd):
     out = tmp_path / "out"
     order(reader_dir, out, batch)

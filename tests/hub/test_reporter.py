@@ -72,6 +72,7 @@ def told(report) -> dict:
     return {name: value for name, value in report.to_dict().items() if name != "seconds"}
 
 
+@pytest.mark.slow
 def test_every_format_of_a_scan_gives_the_same_report_to_the_letter(reporter, scans):
     first, *others = (reporter.report(scan) for scan in [*scans.values(), read_scan(scans["folder"])])
     assert first.text == write_report(SHOWN)

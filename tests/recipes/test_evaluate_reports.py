@@ -157,6 +157,7 @@ def ask(endpoint, out, tree, *options):
     evaluate_reports.main([*served, *data, *options])
 
 
+@pytest.mark.slow
 def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_path, tree, capsys):
     refused = error(400, "blocked", "content_filter")
     with LoopbackEndpoint(refused) as server:
@@ -255,6 +256,7 @@ def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, capl
     assert caplog.text.count("Assumed: target=findings+impression.") == 2
 
 
+@pytest.mark.slow
 def test_no_negative_is_read_where_looking_is_not_measured(tmp_path):
     tree = write_tree(tmp_path / "tree")
     left_out = tree / "dataset" / "metadata" / "no_chest_valid.txt"

@@ -45,6 +45,7 @@ def make_trainer(dataset, folder, **options):
     return trainer, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_epoch_of_training_has_its_own_negatives(tree, tmp_path, workers):
     dataset = load_dataset(

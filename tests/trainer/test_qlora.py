@@ -13,6 +13,7 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 Linear4bit = pytest.importorskip("bitsandbytes.nn", reason="pip install 'ct-rate-pairs[qlora]'").Linear4bit
 
 
+@pytest.mark.slow
 def test_four_bit_weights_stay_and_adapters_learn(tmp_path):
     # bitsandbytes quantizes blocks of 64 inputs
     model, processor = make_tiny_qwen([*REPORTS, PROMPT], hidden_size=128, num_layers=1, vision_depth=1)

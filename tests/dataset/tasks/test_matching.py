@@ -55,6 +55,7 @@ def drawn_one_by_one(scans, options, difficulty) -> tuple[list[list[str]], np.nd
     return asked, correct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "difficulty"), [("keywords", "random"), ("keywords", "hard"), ("full", "hard")])
 def test_the_classifier_finds_the_leak_of_false_texts_that_are_drawn_one_by_one(options, difficulty):
     train, test = (drawn_one_by_one(cohort(400, split), options, difficulty) for split in (0, 1))

@@ -64,6 +64,7 @@ def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, task, negati
         assert digest(row) == digest(twin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative", ["heter", "hard"])
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
 def test_the_partner_answers_the_question_otherwise(tree, negative, sampling):

@@ -220,6 +220,7 @@ def test_types_and_their_number_can_be_chosen():
     assert (everything.rows_of >= 19).all()
 
 
+@pytest.mark.slow
 def test_an_item_is_chosen_with_exactly_its_chance():
     rng = np.random.default_rng(0)
     chances = np.array([1.0, 0.7, 0.05, 0.0, 0.25, 1.0])

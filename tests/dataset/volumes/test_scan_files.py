@@ -88,6 +88,7 @@ def test_every_format_and_orientation_gives_the_slices_of_the_nifti(tmp_path, ax
         np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     spacing=st.tuples(st.floats(2.5, 6), st.floats(2.5, 6), st.floats(3.5, 8)),

@@ -36,6 +36,7 @@ def splits(draw):
     return np.array(labels), texts, volumes, patients
 
 
+@pytest.mark.slow
 @given(splits(), st.sampled_from(["random", "hard"]), st.integers(1, 3), st.integers(0, 99))
 def test_false_reports_are_other_patients_differently_worded_ones(split, difficulty, num_false, seed):
     labels, texts, volumes, patients = split
@@ -229,6 +230,7 @@ def test_one_volume_is_held_at_a_time(model_and_collator):
     assert max(alive) <= 2  # the next row is made before the last one is let go
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difficulty", ["random", "hard"])
 def test_a_map_style_dataset_is_matched_without_reading_it_ahead(tree, difficulty, monkeypatch):
     rows = load_dataset("ct_rate_pairs", data_dir=str(tree), negative="none", spacing=SPACING, split="test[:6]")

@@ -157,6 +157,7 @@ def test_a_run_of_other_settings_or_another_cohort_counts_as_not_run(tmp_path):
     assert read_outcome(folder, run, study.cohort | {"scans": 9}).state == "not run"
 
 
+@pytest.mark.slow
 def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, monkeypatch):
     study = read(tmp_path)
     origin, heter = (study.tables["first"].rows[row].runs for row in (0, 1))

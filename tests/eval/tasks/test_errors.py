@@ -55,7 +55,7 @@ def rng_of(seed):
 
 @pytest.fixture(scope="module")
 def statements():
-    return collect_statements(cohort(800).reports)
+    return collect_statements(cohort(400).reports)
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,7 @@ def test_each_epoch_makes_another_error_and_the_same_again():
     )
 
 
+@pytest.mark.slow
 def test_the_wrong_statement_is_right_of_a_partner():
     scans = cohort(400, 1)
     task = task_of(scans)

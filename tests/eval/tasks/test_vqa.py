@@ -84,6 +84,7 @@ def test_text_only_answers_are_learnt_for_each_finding_from_training_alone():
     assert answers == {"text_only": ["Yes", "No", "No", ""], "most_common": ["No", "No", "No", ""]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_questions_end_to_end(tree, tiny, tmp_path, language, capsys):
     rows = load(tree, "vqa", prompt=language)
@@ -153,6 +154,7 @@ def test_the_letters_are_scored_as_the_answer_is_trained(tree, tiny):
     assert not np.allclose(losses[0], losses[1], atol=1e-4)  # a blank volume is another one
 
 
+@pytest.mark.slow
 def test_choices_end_to_end(tree, tiny, tmp_path):
     rows = load(tree, "matching", options="keywords", difficulty="hard")
     results = evaluate_matching(*tiny, rows["test"], rows["train"], tmp_path, TaskSettings())

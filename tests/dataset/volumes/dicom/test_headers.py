@@ -271,6 +271,7 @@ def with_items(dataset: Dataset, tag: bytes, count: int, first: bool, undefined:
     return written[:place] + sequence + written[place:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("undefined", [True, False])
 @pytest.mark.parametrize(
     ("tag", "first", "is_known"),

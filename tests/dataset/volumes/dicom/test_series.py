@@ -519,6 +519,7 @@ def test_headers_of_impossible_size_ask_for_no_memory(tmp_path):
     assert_refused(folder, "more than any CT has")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(128, 2800), junk=st.binary(min_size=1, max_size=6), frames=st.booleans())
 def test_whatever_its_header_holds_a_series_is_read_or_refused(tmp_path_factory, place, junk, frames):
