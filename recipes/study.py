@@ -5,8 +5,8 @@ Does the negative constraint make the model look? Train and evaluate every row o
     ct-rate-pairs study --config study --jobs 2 --only table2 shortcut
 
 Each run is `ct-rate-pairs train` in its own process. Its settings, log and results are in DIR/runs/NAME. After an
-interruption, the same command continues: finished runs are kept, and failed runs are tried again. Tables and figures
-are made from the folders of the runs; `--tables_only` makes them at any time.
+interruption, the same command continues: finished runs are kept, and failed runs are tried again. Tables are made from
+the records of the runs (NAME/run.yaml), and figures from their folders; `--tables_only` makes them at any time.
 """
 
 import os
@@ -40,7 +40,7 @@ def train(run, study, out: Path, deadline: float, first: Future | None, stop: Ev
     stops the training if `stop` is set.
     """
     from ct_rate_pairs.eval.study.plan import RUNS, run_folder
-    from ct_rate_pairs.eval.study.results import is_finished, read_record
+    from ct_rate_pairs.eval.study.results import is_finished, read_numbers, read_record
 
     if first:
         first.result()
@@ -86,6 +86,7 @@ def train(run, study, out: Path, deadline: float, first: Future | None, stop: Ev
     }
     if process.returncode == 0:
         keep_losses(folder)
+        record |= read_numbers(folder)
     else:
         lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines() or ["no output"]
         record["error"] = f"exit {process.returncode}: {lines[-1][:200]} (runs/{run.name}/log.txt)"

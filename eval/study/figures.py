@@ -24,8 +24,8 @@ SETTING_TITLES = {"beta": "beta", "max_negative_loss": "cap, nats per token", "n
 
 def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, figures: str | Path) -> None:
     """
-    Draws the figures of every table that has a finished run: `NAME_losses.png`, `NAME_gaps.png` and, if the table
-    varies one setting, `NAME_SETTING.png`.
+    Draws the figures of every table that has a finished run: `NAME_cost.png`; where the folder of a run has more than
+    its record, `NAME_losses.png` and `NAME_gaps.png`; and if the table varies one setting, `NAME_SETTING.png`.
 
     Args:
         study ([`~ct_rate_pairs.eval.study.plan.Study`]), summary (`Mapping[str, Mapping]`):
@@ -39,11 +39,16 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
     figures.mkdir(parents=True, exist_ok=True)
     for name, table in study.tables.items():
         rows = summary[name]["rows"]
+        if not any(row["metrics"] for row in rows.values()):
+            continue
+        plot_cost(rows, figures / f"{name}_cost.png")
+        if table.against:
+            plot_against(table, rows, figures / f"{name}_{table.against}.png")
         folders = {
             row.title: [
-                run_folder(out, run)
+                folder
                 for run, state in zip(row.runs, rows[row.title]["states"], strict=True)
-                if state == "finished"
+                if state == "finished" and has_curves(folder := run_folder(out, run))
             ]
             for row in table.rows
         }
@@ -58,8 +63,29 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
             for title in folders
         }
         plot_gap_histograms(gaps, figures / f"{name}_gaps.png", means)
-        if table.against:
-            plot_against(table, rows, figures / f"{name}_{table.against}.png")
+
+
+def has_curves(folder: Path) -> bool:
+    """Whether the folder of a run holds its losses and gaps, and not its record alone."""
+    return (folder / "trainer_state.json").is_file() and (folder / "looking.json").is_file()
+
+
+def plot_cost(rows: Mapping[str, Mapping], path: str | Path) -> None:
+    """Draws macro F1 and Coverage of each row against its cost, in CPU minutes per run."""
+    figure = Figure(figsize=(11, 0.9 + 0.42 * max(8, len(rows))), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("f1_macro", "coverage"), strict=True):
+        for place, (title, row) in enumerate(rows.items()):
+            if metric not in row["metrics"]:
+                continue
+            cost, of = row["metrics"]["cpu_minutes"], row["metrics"][metric]
+            spread = of["half_width"] if of["n"] > 2 else 0.0
+            marks = {"fmt": "osD^v"[place % 5], "color": f"C{place % 10}", "capsize": 3}
+            axes.errorbar(cost["mean"], of["mean"], spread, label=title, **marks)
+        axes.set(xlabel="CPU minutes per run, training and evaluation", title=METRICS[metric])
+        clear(axes)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    figure.suptitle("What a row gives, and what it costs (bars: 95 % interval over three seeds or more)")
+    save_figure(figure, path, dpi=130)
 
 
 def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) -> None:

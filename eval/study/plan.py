@@ -6,10 +6,12 @@ The plan of a study: its tables, their rows, and the cohorts to train on. A row 
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from ct_rate_pairs.command_line import read_config
@@ -17,13 +19,16 @@ from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import PhantomArguments
 from ct_rate_pairs.phantom import write_cohort
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders within a study's folder; a row's `data_dir` names one of them
+FLIPPED = re.compile(r"cohort_flipped_(\d+)")  # this percentage of its training labels is wrong
 RUNS = "runs"  # folder of the runs; a row's `model_name_or_path` may name a run in it
 SPLITS = ("train_fixed", "valid_fixed")
 OF_THE_NEGATIVE = ("partner_sampling", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
+TRAIN_LABELS = Path("dataset", "multi_abnormality_labels", "train_predicted_labels.csv")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # if this file exists, a cohort is complete
 
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom, which is the number of seeds less one.
@@ -165,13 +170,13 @@ def run_folder(out: str | Path, run: Run) -> Path:
 
 def prepare_cohorts(study: Study, out: str | Path) -> None:
     """
-    Writes the cohort of the study and, if a row needs it, the cohort with shuffled training volumes. A cohort that
-    exists already is kept.
+    Writes the cohort of the study and, if a row needs it, the cohorts with shuffled training volumes or with wrong
+    training labels. A cohort that exists already is kept.
 
     Raises:
         `ValueError`: if the folder holds a cohort with other arguments.
     """
-    cohort, shuffled = Path(out) / COHORT, Path(out) / SHUFFLED
+    cohort = Path(out) / COHORT
     if (cohort / LAST_WRITTEN).exists():
         found = read_json(cohort / PHANTOM_MARKER, PhantomArguments)
         if different := {key: found.get(key) for key, value in study.cohort.items() if found.get(key) != value}:
@@ -181,8 +186,18 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
             )
     else:
         write_cohort(cohort, **study.cohort)
-    if any(run.settings["data_dir"] == SHUFFLED for run in study.runs) and not (shuffled / LAST_WRITTEN).exists():
-        shuffle_cohort(cohort, shuffled)
+    for name in sorted({run.settings["data_dir"] for run in study.runs} - {COHORT}):
+        if (Path(out) / name / LAST_WRITTEN).exists():
+            continue
+        if name == SHUFFLED:
+            shuffle_cohort(cohort, Path(out) / name)
+        elif flipped := FLIPPED.fullmatch(name):
+            flip_labels(cohort, Path(out) / name, int(flipped[1]) / 100)
+        else:
+            raise ValueError(
+                f"data_dir: {name} names no cohort of a study, which are {COHORT}, {SHUFFLED}, and for 5 % of wrong "
+                "labels cohort_flipped_5."
+            )
 
 
 def shuffle_cohort(cohort: str | Path, out: str | Path) -> None:
@@ -198,22 +213,58 @@ def shuffle_cohort(cohort: str | Path, out: str | Path) -> None:
         out (`str` or `Path`):
             Folder to write to.
     """
+    cohort = Path(cohort).resolve()
+    train = volumes_of(cohort, "train_fixed")
+    sources = [train[place] for place in derange_by_patient([path.name for path in train])]
+    _link_cohort(cohort, Path(out), dict(zip(train, sources, strict=True)))
+
+
+def flip_labels(cohort: str | Path, out: str | Path, share: float, seed: int = 0) -> None:
+    """
+    Writes a cohort in which a share of the training labels is wrong. Reports and test labels stay right. The split
+    `validation` is a part of the training volumes.
+
+    Args:
+        cohort (`str` or `Path`):
+            A phantom cohort.
+        out (`str` or `Path`):
+            Folder to write to.
+        share (`float`):
+            Probability that a label is changed from 0 to 1, or from 1 to 0.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the draw.
+    """
     cohort, out = Path(cohort).resolve(), Path(out)
-    volumes = {split: sorted((cohort / "dataset" / split).glob("*/*/*.nii.gz")) for split in SPLITS}
-    train = volumes["train_fixed"]
-    sources = {
-        "train_fixed": [train[place] for place in derange_by_patient([path.name for path in train])],
-        "valid_fixed": volumes["valid_fixed"],
-    }
+    table = pd.read_csv(cohort / TRAIN_LABELS)
+    labels = table[list(LABELS)].to_numpy()
+    # By scan, because reconstructions share their labels.
+    of_scan = table["VolumeName"].str.rsplit("_", n=1).str[0]
+    scans, place = np.unique(of_scan, return_inverse=True)
+    wrong = np.random.default_rng(seed).random((len(scans), len(LABELS))) < share
+    table[list(LABELS)] = np.where(wrong[place], 1 - labels, labels)
+    (out / TRAIN_LABELS).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / TRAIN_LABELS, index=False)
+    _link_cohort(cohort, out, {})
+
+
+def volumes_of(cohort: Path, split: str) -> list[Path]:
+    """The volumes of a split, in the order of their names."""
+    return sorted((cohort / "dataset" / split).glob("*/*/*.nii.gz"))
+
+
+def _link_cohort(cohort: Path, out: Path, instead: Mapping[Path, Path]) -> None:
+    """Links all volumes, those of `instead` to another volume, and copies the tables that are not there yet."""
     for split in SPLITS:
-        for place, source in zip(volumes[split], sources[split], strict=True):
-            link = out / place.relative_to(cohort)
+        for volume in volumes_of(cohort, split):
+            link = out / volume.relative_to(cohort)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(source)
+            link.symlink_to(instead.get(volume, volume))
     shutil.copy(cohort / PHANTOM_MARKER, out / PHANTOM_MARKER)
     tables = [path for path in cohort.glob("dataset/*/*") if path.suffix in (".csv", ".txt")]
     # `LAST_WRITTEN` comes last, because it marks the cohort as complete.
     for path in sorted(tables, key=lambda path: path.name == LAST_WRITTEN.name):
-        (out / path.relative_to(cohort)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, out / path.relative_to(cohort))
+        place = out / path.relative_to(cohort)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            shutil.copy(path, place)

@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     state: str  # finished, failed or not run
     numbers: dict[str, float]  # its keys are those of `METRICS`; empty unless finished
     blind: dict[str, dict]  # the same numbers for the trivial reports and for the references
-    record: dict  # `run.yaml`: commit, machine, time, error
+    record: dict  # `run.yaml`: numbers, commit, machine, time, error
 
 
 def is_finished(folder: Path, run: Run, cohort: dict) -> bool:
@@ -60,22 +60,30 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
         return Outcome("not run", {}, {}, {})
     if record["state"] == "failed":
         return Outcome("failed", {}, {}, record)
+    costs = {key: record[key] for key in COST_METRICS}
+    return Outcome("finished", record["numbers"] | costs, record["blind"], record)
+
+
+def read_numbers(folder: Path) -> dict[str, dict]:
+    """
+    What a finished run measured, for its record: `numbers`, and `blind`, the same for the trivial reports and for the
+    references. With them, the record alone gives the tables, and can be kept where the folder is too large.
+    """
     results = read_json(folder / "results.json", Results)
     model, reports = results["model"], read_predictions(folder / "predictions.jsonl").values()
-    numbers = {key: model[key] for key in METRICS if key in model} | {key: record[key] for key in COST_METRICS}
+    numbers = {key: model[key] for key in METRICS if key in model}
     numbers["words"] = fmean(len(report.split()) for report in reports)
     if "shuffled" in results:
         numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
     if "random" in model.get("matching", {}):
         numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
-    known = {key: value for key, value in numbers.items() if value is not None}
     blind = {name: {key: results[name][key] for key in REPORT_METRICS} for name in TRIVIAL}
     blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
-    return Outcome("finished", known, blind, record)
+    return {"numbers": {key: value for key, value in numbers.items() if value is not None}, "blind": blind}
 
 
 def read_record(folder: Path) -> dict:
-    """The record that `recipes/study.py` writes for a run: state, settings, commit, machine and time."""
+    """The record that `recipes/study.py` writes for a run: state, settings, numbers, commit, machine and time."""
     return read_run(folder)
 
 

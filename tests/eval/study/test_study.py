@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from datasets import load_dataset
@@ -15,10 +16,11 @@ from matplotlib.figure import Figure
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.eval.study import plan as study_module
 from ct_rate_pairs.eval.study.figures import plot_study
-from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study, run_folder, shuffle_cohort
-from ct_rate_pairs.eval.study.results import interval_over_seeds, read_outcome, summarise
+from ct_rate_pairs.eval.study.plan import flip_labels, prepare_cohorts, read_study, run_folder, shuffle_cohort
+from ct_rate_pairs.eval.study.results import interval_over_seeds, read_numbers, read_outcome, summarise
 from ct_rate_pairs.eval.study.tables import format_summary, write_tables
 from ct_rate_pairs.phantom import write_cohort
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volume_names import patient_of
 
@@ -60,7 +62,6 @@ def keep_run(out, run, cohort, coverage, **record):
     folder.mkdir(parents=True)
     record = {"state": "finished", "minutes": 2.0, "cpu_minutes": 1.5, "peak_gib": 0.5, "commit": "abc"} | record
     record |= {"machine": "here", "cohort": cohort, "settings": run.settings}
-    (folder / "run.yaml").write_text(yaml.safe_dump(record))
     row = dict.fromkeys(("bleu1", "bleu4", "rouge_l", "accuracy", "precision_micro", "f1_micro", "f1_macro"), 0.5)
     looking = {"matching": {"random": {"top1": 0.4, "top1_pmi": 0.6}}, "loss_gap_shuffled": 0.1, "loss_gap_noise": 0.9}
     diversity = {"unique_report_ratio": 0.8, "reference_unique_report_ratio": 0.9}
@@ -73,6 +74,8 @@ def keep_run(out, run, cohort, coverage, **record):
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     gaps = {"pair_gaps_shuffled": [0.1, 0.2, 0.3], "pair_gaps_noise": [0.5, 0.9, 1.1], "loss_gap_noise": 0.9}
     (folder / "looking.json").write_text(json.dumps({"gaps": gaps}))
+    record |= read_numbers(folder) if record["state"] == "finished" else {}
+    (folder / "run.yaml").write_text(yaml.safe_dump(record))
     return folder
 
 
@@ -191,7 +194,19 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, m
     told = {text.get_text() for figure in drawn for axes in figure.axes for text in axes.texts}
     assert {"0.100", "0.900"} <= told and "0.200" not in told  # the table's gaps, not the means of the reports' gaps
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {"first_losses.png", "first_gaps.png", "second_losses.png", "second_gaps.png", "second_beta.png"}
+    of_first = {"first_cost.png", "first_losses.png", "first_gaps.png"}
+    assert names == of_first | {"second_cost.png", "second_losses.png", "second_gaps.png", "second_beta.png"}
+
+    # The records alone give the same tables, and the figures that need no more.
+    for folder in (tmp_path / "runs").iterdir():
+        for path in folder.iterdir():
+            if path.name != "run.yaml":
+                path.unlink()
+    assert summarise(study, tmp_path) == summary
+    plot_study(study, summary, tmp_path, tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {
+        "first_cost.png", "second_cost.png", "second_beta.png"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("*.json")), ids=lambda path: path.stem)
@@ -239,6 +254,26 @@ def test_a_shuffled_cohort_keeps_reports_and_test_and_moves_training_volumes_bet
         before["images"] == after["images"] for before, after in zip(honest["test"], shuffled["test"], strict=True)
     )
     assert len(honest["test"]) == len(shuffled["test"]) > 0
+
+
+def test_a_cohort_with_wrong_labels_keeps_everything_but_a_share_of_the_training_labels(cohort, tmp_path):
+    flip_labels(cohort, tmp_path / "flipped", 0.2)
+    names = {path.relative_to(cohort) for path in cohort.rglob("*") if path.is_file()}
+    changed = [name for name in names if (cohort / name).read_bytes() != (tmp_path / "flipped" / name).read_bytes()]
+    assert changed == [study_module.TRAIN_LABELS]
+    before, after = (pd.read_csv(folder / changed[0]) for folder in (cohort, tmp_path / "flipped"))
+    assert before["VolumeName"].equals(after["VolumeName"])
+    wrong = (before[list(LABELS)] != after[list(LABELS)]).to_numpy()
+    assert 0.1 < wrong.mean() < 0.3
+    scans = before["VolumeName"].str.rsplit("_", n=1).str[0]
+    assert all(len(np.unique(wrong[scans == scan], axis=0)) == 1 for scan in scans)
+
+
+def test_a_cohort_that_no_study_has_is_refused(tmp_path):
+    rows = {"rows": {"a": {"data_dir": "cohort_turned"}}, "title": "A"}
+    study = read(tmp_path, STUDY | {"cohort": {"scans": 2, "valid_scans": 1, "seed": 0}, "tables": {"a": rows}})
+    with pytest.raises(ValueError, match="cohort_turned names no cohort of a study"):
+        prepare_cohorts(study, tmp_path)
 
 
 @pytest.mark.slow
