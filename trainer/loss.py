@@ -1,5 +1,6 @@
 """The term of the loss for the negative, as pure functions: the paper's term (equation 4, section 7.3) and others."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -142,3 +143,22 @@ def negative_weight(step: int, total_steps: int, beta: float, start_ratio: float
     if steps_on <= 0:
         return 0.0
     return beta * min(1.0, steps_on / max(1.0, warmup_ratio * total_steps))
+
+
+def has_negatives(step: int, share: float, seed: int) -> bool:
+    """
+    Whether a step is among the random share of the steps that have negatives. The draw depends only on the arguments,
+    so all processes and all micro-batches of a step agree, and so does a resumed training.
+
+    Args:
+        step (`int`):
+            Optimizer steps taken so far.
+        share (`float`):
+            Share of the steps with negatives, above 0 and at most 1.
+        seed (`int`):
+            Seed of the training.
+
+    Returns:
+        `bool`: whether the step has negatives.
+    """
+    return bool(np.random.default_rng([seed, step]).random() < share)  # `random` is below 1

@@ -52,6 +52,12 @@ class NegativeSFTConfig(SFTConfig):
         negative_warmup_ratio (`float`, *optional*, defaults to `0.0`):
             Share of the training steps, after those, over which the weight of the negative grows linearly from 0 to
             `beta`.
+        negative_share (`float`, *optional*, defaults to `1.0`):
+            Share of the steps that have negatives. These steps are drawn at random, from the seed and the number of
+            the step, so all processes and a resumed training draw the same. The weight of the negative at such a step
+            is divided by the share, so the expected gradient is that of a share of 1. The other steps are steps of
+            plain fine-tuning, and take as long. The workers read the negatives of all rows, though: they do not know
+            the step of a row. Mutual partners (`partner_sampling="mutual"`) are not read.
         global_batch_size (`int`, *optional*):
             Pairs per optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
             or 8 GPUs takes the same steps.
@@ -127,6 +133,13 @@ class NegativeSFTConfig(SFTConfig):
             "help": "Share of the training steps, after those, over which the weight of the negative grows to `beta`."
         },
     )
+    negative_share: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the steps with negatives, drawn at random. Their weight is divided by the share. The "
+            "other steps cost as much as plain fine-tuning."
+        },
+    )
 
     global_batch_size: int | None = field(
         default=None,
@@ -150,23 +163,11 @@ class NegativeSFTConfig(SFTConfig):
         self._set_accumulation()
         self._check_weights()
         self._check_pairs()
+        self._check_steps()
         if self.max_negative_loss <= 0:
             raise ValueError(
                 f"`max_negative_loss` must be above 0 nats per token, got {self.max_negative_loss}. To train without "
                 "negatives, set `beta=0`."
-            )
-        for name in ("negative_start_ratio", "negative_warmup_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is a share of the training steps, from 0 to 1, got {getattr(self, name)}.")
-        if self.negative_start_ratio == 1 and self.beta > 0:
-            raise ValueError(
-                "`negative_start_ratio` is 1, so no step would have a negative: lower it, or set `beta=0`."
-            )
-        if self.negative_start_ratio + self.negative_warmup_ratio > 1:
-            raise ValueError(
-                f"`negative_start_ratio` ({self.negative_start_ratio}) and `negative_warmup_ratio` "
-                f"({self.negative_warmup_ratio}) add up to more than 1: `beta` would never be reached. Lower one of "
-                "them."
             )
         if self.max_length is not None:
             raise ValueError(
@@ -221,6 +222,26 @@ class NegativeSFTConfig(SFTConfig):
             )
         self.gradient_accumulation_steps = steps
 
+    def _check_steps(self) -> None:
+        for name in ("negative_start_ratio", "negative_warmup_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is a share of the training steps, from 0 to 1, got {getattr(self, name)}.")
+        if self.negative_start_ratio == 1 and self.beta > 0:
+            raise ValueError(
+                "`negative_start_ratio` is 1, so no step would have a negative: lower it, or set `beta=0`."
+            )
+        if self.negative_start_ratio + self.negative_warmup_ratio > 1:
+            raise ValueError(
+                f"`negative_start_ratio` ({self.negative_start_ratio}) and `negative_warmup_ratio` "
+                f"({self.negative_warmup_ratio}) add up to more than 1: `beta` would never be reached. Lower one of "
+                "them."
+            )
+        if not 0 < self.negative_share <= 1:
+            raise ValueError(
+                f"`negative_share` is a share of the steps, above 0 and at most 1, got {self.negative_share}. To "
+                "train without negatives, set `beta=0`."
+            )
+
     def _check_pairs(self) -> None:
         for name, choices in (("negative_loss", NEGATIVE_LOSSES), ("pair_mode", PAIR_MODES)):
             if getattr(self, name) not in choices:
@@ -263,8 +284,9 @@ def idle_options(config: NegativeSFTConfig) -> dict[str, str]:
     idle = idle_training_options(config)
     idle |= dict.fromkeys(OF_OTHER_COLLATORS, "the rows of this trainer are neither packed, truncated nor mapped")
     if config.beta == 0:
-        of_pairs = ("negative_loss", "pair_mode", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
-        idle |= dict.fromkeys((*of_pairs, "negative_temperature"), "beta is 0, so no negative is trained on")
+        of_pairs = ("negative_loss", "pair_mode", "max_negative_loss", "negative_temperature")
+        of_steps = ("negative_start_ratio", "negative_warmup_ratio", "negative_share")
+        idle |= dict.fromkeys((*of_pairs, *of_steps), "beta is 0, so no negative is trained on")
     if config.negative_loss not in ("logistic", "info_nce"):
         idle["negative_temperature"] = f"negative_loss={config.negative_loss} has no temperature"
     if config.negative_loss not in ("capped", "hinge"):

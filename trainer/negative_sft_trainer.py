@@ -19,7 +19,16 @@ from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
 from .finite import FiniteTrainer, NonFiniteLossError, check_weights
-from .loss import capped_cross_entropy, hinge, info_nce, logistic, negative_weight, pair_cross_entropy, unlikelihood
+from .loss import (
+    capped_cross_entropy,
+    has_negatives,
+    hinge,
+    info_nce,
+    logistic,
+    negative_weight,
+    pair_cross_entropy,
+    unlikelihood,
+)
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import MM_PER_SECOND, PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
@@ -74,7 +83,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     - `loss_neg`: cross-entropy given the negatives, in nats per token, without the cap.
     - `margin`: `loss_neg - loss_pos` on the same pairs. If it is near 0, the model does not use the volume.
     - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
-    - `beta`: weight of the negative at the last step.
+    - `beta`: weight of the negative at the last step; with `negative_share`, its mean over the draws.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
     With several processes, the last batch of an evaluation may be filled up with rows that then count twice.
@@ -211,7 +220,9 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             `NonFiniteLossError`: if a loss is NaN or infinite.
         """
         training = self.model.training
-        beta = self._beta_of_this_step() if training else self.args.beta
+        expected_beta = self._beta_of_this_step() if training else self.args.beta
+        share = self.args.negative_share if training else 1.0
+        beta = expected_beta / share if has_negatives(self.state.global_step, share, self.args.seed) else 0.0
         volumes = inputs.get(VOLUMES)
         if training:
             self.volumes_of_step = [*self.volumes_of_step, *(volumes or ())]
@@ -239,7 +250,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         self._check_finite(loss, negative, volumes)
         counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
         self._add_to_sums(loss.detach() / scale, *counts, negative)
-        self._metrics["train" if training else "eval"]["beta"] = [beta]
+        self._metrics["train" if training else "eval"]["beta"] = [expected_beta]
 
         loss = self.args.alpha * loss
         if negative is not None:
@@ -247,6 +258,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _beta_of_this_step(self) -> float:
+        """The expected weight of the negatives: with `negative_share`, the mean over the draws of the step."""
         args = self.args
         return negative_weight(
             self.state.global_step,

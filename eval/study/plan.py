@@ -27,7 +27,13 @@ COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders within a study's folde
 FLIPPED = re.compile(r"cohort_flipped_(\d+)")  # this percentage of its training labels is wrong
 RUNS = "runs"  # folder of the runs; a row's `model_name_or_path` may name a run in it
 SPLITS = ("train_fixed", "valid_fixed")
-OF_THE_NEGATIVE = ("partner_sampling", "max_negative_loss", "negative_start_ratio", "negative_warmup_ratio")
+OF_THE_NEGATIVE = (
+    "partner_sampling",
+    "max_negative_loss",
+    "negative_start_ratio",
+    "negative_warmup_ratio",
+    "negative_share",
+)
 TRAIN_LABELS = Path("dataset", "multi_abnormality_labels", "train_predicted_labels.csv")
 LAST_WRITTEN = Path("dataset", "metadata", "no_chest_valid.txt")  # if this file exists, a cohort is complete
 

@@ -21,6 +21,8 @@ def test_defaults_keep_visual_tokens_and_negatives(tmp_path):
         ({"negative_start_ratio": 1.5}, "`negative_start_ratio` is a share"),
         ({"negative_warmup_ratio": -0.1}, "`negative_warmup_ratio` is a share"),
         ({"negative_start_ratio": 0.8, "negative_warmup_ratio": 0.3}, "would never be reached"),
+        ({"negative_share": 0.0}, "set `beta=0`"),
+        ({"negative_share": 1.1}, "above 0 and at most 1"),
         ({"max_length": 512}, "visual tokens"),
         ({"remove_unused_columns": True}, "negative_images"),
         ({"loss_type": "dft"}, "loss_type='nll'"),
@@ -51,6 +53,7 @@ def test_global_batch_size_sets_the_accumulation(tmp_path):
     [
         ({"beta": 0.0, "negative_start_ratio": 0.5}, "negative_start_ratio=0.5 has no effect: beta is 0"),
         ({"beta": 0.0, "pair_mode": "joint"}, "pair_mode=joint has no effect"),
+        ({"beta": 0.0, "negative_share": 0.5}, "negative_share=0.5 has no effect: beta is 0"),
         ({"negative_temperature": 0.5}, "negative_temperature=0.5 has no effect"),
         ({"negative_loss": "unlikelihood", "max_negative_loss": 1.0}, "max_negative_loss=1.0 has no effect"),
         ({"max_steps": 5, "num_train_epochs": 2}, "num_train_epochs=2 has no effect: max_steps=5"),
