@@ -63,6 +63,8 @@ COLUMNS = {
     "F1 micro": "f1_micro",
     "Accuracy": "accuracy",
     "CRG": "crg",
+    "side": "side_accuracy",
+    "lobe": "lobe_accuracy",
     "BLEU-1": "bleu1",
     "BLEU-4": "bleu4",
     "ROUGE-L": "rouge_l",
@@ -122,6 +124,18 @@ def format_intervals(model: dict) -> str:
         if (bounds := model.get(f"{key}_ci"))
     ]
     return f"{model['ci_level']:.0%} intervals of model, by patient: {', '.join(told)}" if told else ""
+
+
+def format_places(model: dict) -> str:
+    """One line with the places of the row `model` of `results.json`, and how many; empty without this measurement."""
+    if "side_accuracy" not in model:  # a result of an earlier release
+        return ""
+    told = [
+        f"{of} {format_number(model, f'{key}_accuracy')} of {model[f'{key}s']}"
+        f" (most common: {format_value(model.get(f'{key}_accuracy_common'))})"
+        for of, key in (("right side", "side"), ("right lobes", "lobe"))
+    ]
+    return f"places of {model['stated_by_both']} findings that report and reference both state: {', '.join(told)}"
 
 
 def format_lines(model: dict) -> str:

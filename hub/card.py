@@ -22,7 +22,15 @@ from ct_rate_pairs.whole_files import write_whole
 
 from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
 from .card_cohorts import PHANTOM, REAL
-from .card_results import METRICS, confidence_text, cut_text, intervals_text, looking_text, results_table
+from .card_results import (
+    METRICS,
+    confidence_text,
+    cut_text,
+    intervals_text,
+    looking_text,
+    places_text,
+    results_table,
+)
 from .templates import CT_RATE, THIS_FOLDER, read_template
 
 
@@ -210,6 +218,7 @@ def write_model_card(
         reading=SHUFFLED * ("shuffled" in results),
         unread=f"\n{told}\n" if (told := format_unread("the model", scores)) else "",
         intervals=intervals_text(scores),
+        places=places_text(scores),
         cut=cut_text(scores),
         looking=looking_text(scores),
         confidence=confidence_text(run_dir),

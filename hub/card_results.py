@@ -25,6 +25,8 @@ METRICS = {
     "f1_micro": "F1 (micro)",
     "accuracy": "Accuracy",
     "crg": "CRG",
+    "side_accuracy": "Side accuracy",
+    "lobe_accuracy": "Lobe accuracy",
     "bleu1": "BLEU-1",
     "bleu4": "BLEU-4",
     "rouge_l": "ROUGE-L",
@@ -65,6 +67,17 @@ def intervals_text(model: dict) -> str:
         if (bounds := model.get(f"{key}_ci"))
     ]
     return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
+
+
+def places_text(model: dict) -> str:
+    """How many places the row `model` is measured on, and what needs no look; an empty string if not measured."""
+    if "side_accuracy_common" not in model:
+        return ""
+    return (
+        f"\nSide accuracy is measured on {model['sides']} findings, lobe accuracy on {model['lobes']}. Always the "
+        f"most common place of the training reports would give {format_value(model['side_accuracy_common'])} and "
+        f"{format_value(model['lobe_accuracy_common'])}.\n"
+    )
 
 
 def cut_text(model: dict) -> str:

@@ -1,7 +1,7 @@
 """A sheet of scans: slices, and beneath them the reference report beside the generated report."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -9,19 +9,29 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
+from ct_rate_pairs.eval.scoring.places import misplaced
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.places import places
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 from .style import NEUTRAL, save_figure
 
 
 # Sign and colour of each outcome of a finding. In print and for colour-blind readers, the sign alone tells.
-OUTCOMES = {"correct": ("+", "#00734f"), "missed": ("−", "#d55e00"), "invented": ("!", "#8e24aa")}
+OUTCOMES = {
+    "correct": ("+", "#00734f"),
+    "misplaced": ("≠", "#b8860b"),
+    "missed": ("−", "#d55e00"),
+    "invented": ("!", "#8e24aa"),
+}
+LEGEND = {"correct": "correct", "misplaced": "wrong side or lobe", "missed": "missed", "invented": "invented"}
 MOST_LINES = 80  # of a report; a model may repeat itself without end
 
 
-def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> list[tuple[str, str]]:
+def report_lines(
+    report: str, other: np.ndarray, unmatched: str, width: int, wrong_places: Collection[int] = ()
+) -> list[tuple[str, str]]:
     """
     Breaks a report into lines, and gives each line a colour.
 
@@ -35,6 +45,9 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
             generated report.
         width (`int`):
             Characters per line.
+        wrong_places (`Collection[int]`, *optional*):
+            Indices of the findings that the two reports place differently, from
+            [`~ct_rate_pairs.eval.scoring.places.misplaced`].
 
     Returns:
         `list[tuple[str, str]]`: lines and their colours. A sentence that states a finding starts a new line with the
@@ -44,10 +57,10 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
     if not sentences:
         return [("(empty report)", NEUTRAL)]
     outcomes = []
-    for stated in label_predictions(sentences)[0].astype(bool):
-        # One wrong finding makes the whole sentence wrong.
-        matched = "correct" if other[stated].all() else unmatched
-        outcomes.append(matched if stated.any() else None)
+    for sentence, stated in zip(sentences, label_predictions(sentences)[0].astype(bool), strict=True):
+        # One wrong finding makes the whole sentence wrong, and so does one wrong place that the sentence names.
+        matched = "misplaced" if any(label in wrong_places for label in places(sentence)) else "correct"
+        outcomes.append((matched if other[stated].all() else unmatched) if stated.any() else None)
     lines = []
     for outcome, group in groupby(zip(sentences, outcomes, strict=True), key=lambda pair: pair[1]):
         texts = [f"{sentence}." for sentence, _ in group]
@@ -61,9 +74,17 @@ def report_lines(report: str, other: np.ndarray, unmatched: str, width: int) -> 
     return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], ("   (and more)", NEUTRAL)]
 
 
-def label_marks(labels: np.ndarray, stated: np.ndarray, width: float) -> list[list[tuple[float, str, str]]]:
+def label_marks(
+    labels: np.ndarray, stated: np.ndarray, width: float, wrong_places: Collection[int] = ()
+) -> list[list[tuple[float, str, str]]]:
     """Findings of a scan, correct ones first, in rows of up to `width` inches: `(x in inches, text, colour)` each."""
-    outcomes = [("correct", labels & stated), ("missed", labels & ~stated), ("invented", ~labels & stated)]
+    placed = np.array([label not in wrong_places for label in range(len(LABELS))])
+    outcomes = [
+        ("correct", labels & stated & placed),
+        ("misplaced", labels & stated & ~placed),
+        ("missed", labels & ~stated),
+        ("invented", ~labels & stated),
+    ]
     rows, x = [[]], 0.0
     for outcome, mask in outcomes:
         sign, color = OUTCOMES[outcome]
@@ -82,8 +103,8 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
     Draws a sheet of scans: the slices of each, and beneath them its reference report beside its generated report.
 
     A sentence that states a finding is marked by sign and colour: `+` if both reports state the finding, `−` if the
-    generated report misses it, `!` if the generated report invents it. The line under the slices compares the true
-    labels with the labels of the generated report.
+    generated report misses it, `!` if the generated report invents it, and `≠` if both reports state it, but on other
+    sides or in other lobes. The line under the slices compares the true labels with those of the generated report.
 
     Args:
         rows (`Iterable[dict]`):
@@ -99,16 +120,18 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
     scans, height = [], 0.45
     for row, report in islice(zip(rows, generated, strict=False), n):
         labels, stated = np.asarray(row["labels"], dtype=bool), label_predictions([report])[0][0].astype(bool)
+        reference = report_of(row["completion"][0])
+        wrong_places = misplaced(report, reference)
         slices = np.concatenate([np.asarray(image) for image in row["images"]], axis=1)  # [H, S * W]
         scan = {
             "top": height,
             "heading": f"{row['volume']}: {(labels & stated).sum()} of {labels.sum()} findings stated, "
-            f"{(~labels & stated).sum()} invented",
+            f"{(~labels & stated).sum()} invented, {len(wrong_places)} in a wrong place",
             "slices": slices,
             "slice_height": width * slices.shape[0] / slices.shape[1],
-            "marks": label_marks(labels, stated, width - 2 * margin),
-            "Reference": report_lines(report_of(row["completion"][0]), stated, "missed", characters),
-            "Generated": report_lines(report, labels, "invented", characters),
+            "marks": label_marks(labels, stated, width - 2 * margin, wrong_places),
+            "Reference": report_lines(reference, stated, "missed", characters, wrong_places),
+            "Generated": report_lines(report, labels, "invented", characters, wrong_places),
         }
         scans.append(scan)
         height += 0.85 + scan["slice_height"] + 0.18 * len(scan["marks"])
@@ -122,8 +145,8 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
         """Writes text with its upper left corner at `(x, y)` inches."""
         axes.text(x, y, text, fontsize=size, color=color, va="top", parse_math=False, **style)
 
-    for x, (outcome, (sign, color)) in zip((0, 0.9, 1.75), OUTCOMES.items(), strict=True):
-        write(margin + x, 0.12, f"{sign} {outcome}", 9, color, weight="bold")
+    for x, (outcome, (sign, color)) in zip((0, 0.9, 2.4, 3.25), OUTCOMES.items(), strict=True):
+        write(margin + x, 0.12, f"{sign} {LEGEND[outcome]}", 9, color, weight="bold")
     for scan in scans:
         y = scan["top"]
         write(margin, y, scan["heading"], 10, weight="bold")

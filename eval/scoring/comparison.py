@@ -13,6 +13,7 @@ from ct_rate_pairs.reports.readable import check_given, check_mostly_english
 from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import label_predictions
+from .places import place_scores, place_statistics, read_places
 
 
 def compare_reports(
@@ -54,16 +55,20 @@ def compare_reports(
     if labeler == "rules":
         check_mostly_english(references, "references")
 
+    placed = read_places(references)
+
     def statistics(reports: Sequence[str]) -> dict[str, np.ndarray]:
-        """Statistics of each report, for the label metrics and the text metrics."""
+        """Statistics of each report, for the metrics of labels, places and texts."""
         # Both parts hold "reports", a one for each report.
         found = label_statistics(label_predictions(reports, labeler)[0], labels, LABELS)
         prepared = prepare(reports, references, recipe)
+        found |= place_statistics(read_places(reports), placed)
         return found | text_statistics(*prepared, meteor=meteor, bertscore_model=bertscore_model)[0]
 
     def score(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All metrics, from the sums of the statistics."""
-        return coverage_scores(sums) | accuracy_scores(sums) | crg_score(sums) | overlap_scores(sums)
+        of_labels = coverage_scores(sums) | accuracy_scores(sums) | crg_score(sums)
+        return of_labels | place_scores(sums) | overlap_scores(sums)
 
     patients = patient_ids(volumes, len(references))
     return compare(statistics(first), statistics(second), score, patients, ci=ci, seed=seed)

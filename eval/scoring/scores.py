@@ -12,6 +12,7 @@ from ct_rate_pairs.reports.readable import check_given, check_mostly_english
 from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import label_predictions
+from .places import score_places
 
 
 def score_reports(
@@ -51,10 +52,12 @@ def score_reports(
 
     Returns:
         `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`],
-        [`~ct_rate_pairs.eval.crg`] and [`~ct_rate_pairs.eval.text_scores`]; `n`, the number of reports;
+        [`~ct_rate_pairs.eval.crg`], [`~ct_rate_pairs.eval.text_scores`] and
+        [`~ct_rate_pairs.eval.scoring.places.score_places`]; `n`, the number of reports;
         `empty_predictions` and `foreign_predictions`, the numbers of generated reports that hold no text or are in
         another language; and the names of `labeler` and `recipe`. Each row of `per_label` also holds the `coverage` of
-        the label. An undefined number is `None`. Ready for `json.dump`.
+        the label, and for the ten findings with a place the numbers of `score_places`. An undefined number is `None`.
+        Ready for `json.dump`.
 
     Raises:
         `FileNotFoundError`: if `bertscore_model` is a path that does not exist.
@@ -70,13 +73,18 @@ def score_reports(
     by_patient = {"volumes": volumes, "ci": ci}
     covered = coverage(stated, labels, LABELS, **by_patient)
     agreement = label_accuracy(stated, labels, LABELS, **by_patient)
+    placed = score_places(predictions, references, **by_patient)
     return {
         **covered,
         **agreement,
         **crg(stated, labels, LABELS, **by_patient),
         **text_scores(predictions, references, recipe, meteor=meteor, bertscore_model=bertscore_model, **by_patient),
+        **placed,
         **unread,
-        "per_label": {name: {**covered["per_label"][name], **agreement["per_label"][name]} for name in LABELS},
+        "per_label": {
+            name: covered["per_label"][name] | agreement["per_label"][name] | placed["per_label"].get(name, {})
+            for name in LABELS
+        },
         "n": len(predictions),
         "labeler": labeler,
     }

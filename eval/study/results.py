@@ -22,6 +22,7 @@ REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.i
     "f1_micro": "F1 micro",
     "f1_macro": "F1 macro",
 }
+PLACE_METRICS = {"side_accuracy": "Side", "lobe_accuracy": "Lobe"}
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
     "top1": "Matching Top-1",
@@ -35,7 +36,7 @@ LOOKING_METRICS = {
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
-METRICS = REPORT_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
+METRICS = REPORT_METRICS | PLACE_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
 
 
 class Outcome(NamedTuple):
@@ -77,7 +78,7 @@ def read_numbers(folder: Path) -> dict[str, dict]:
         numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
     if "random" in model.get("matching", {}):
         numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
-    blind = {name: {key: results[name][key] for key in REPORT_METRICS} for name in TRIVIAL}
+    blind = {name: {key: results[name][key] for key in REPORT_METRICS | PLACE_METRICS} for name in TRIVIAL}
     blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
     return {"numbers": {key: value for key, value in numbers.items() if value is not None}, "blind": blind}
 

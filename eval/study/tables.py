@@ -7,11 +7,11 @@ from pathlib import Path
 from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
 from ct_rate_pairs.whole_files import write_whole
 
-from .results import COST_METRICS, CUT, LOOKING_METRICS, REPORT_METRICS, interval_over_seeds
+from .results import COST_METRICS, CUT, LOOKING_METRICS, PLACE_METRICS, REPORT_METRICS, interval_over_seeds
 
 
 ONE_DECIMAL = ("words", *COST_METRICS)
-DIFFERENCES = REPORT_METRICS | {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
+LOOKING_DIFFERENCES = {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
 
 
 def write_tables(summary: dict[str, dict], out: str | Path) -> None:
@@ -44,16 +44,21 @@ def format_summary(table: dict) -> str:
     differences = [
         (title, count_seeds(row["states"]), row["difference"]) for title, row in rows.items() if title != first
     ]
+    # Runs of earlier releases have no places.
+    placed = {key: title for key, title in PLACE_METRICS.items() if any(key in metrics for *_, metrics in measured)}
     seeds = max(len(row["states"]) for row in rows.values())
     parts = [
         f"# {table['title']}",
         f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} per row). Rows in italics never look.",
-        _grid(REPORT_METRICS, [*measured, *blind[:-1]]),
+        _grid(REPORT_METRICS | placed, [*measured, *blind[:-1]]),
         "Does it look? The loss of the true report and its gaps in nats per token; chance of matching is 0.25.",
         _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
     ]
     if differences:
-        parts += [f"Difference to {first}, seed by seed.", _grid(DIFFERENCES, differences)]
+        parts += [
+            f"Difference to {first}, seed by seed.",
+            _grid(REPORT_METRICS | placed | LOOKING_DIFFERENCES, differences),
+        ]
     parts += ["Cost of a run, training and evaluation.", _grid(COST_METRICS, measured)]
     cut = [f"{title} {metrics[CUT]['mean']:.1%}" for title, _, metrics in measured if CUT in metrics]
     if any(metrics[CUT]["mean"] > 0 for _, _, metrics in measured if CUT in metrics):

@@ -27,8 +27,9 @@ from ct_rate_pairs.eval.scoring.comparison import compare_reports
 from ct_rate_pairs.eval.scoring.findings_lines import score_lines
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
+from ct_rate_pairs.eval.scoring.places import score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
-from ct_rate_pairs.eval.tables import format_intervals, format_lines, format_looking, format_table
+from ct_rate_pairs.eval.tables import format_intervals, format_lines, format_looking, format_places, format_table
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning
@@ -64,8 +65,9 @@ def score_predictions(
         `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. Each entry holds
         `scans`, the [`fingerprint`] of scans and references: only numbers with the same fingerprint can be compared.
         `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
-        (`reference_...`), `nodule_coverage_by_size`, and where there are findings lines, or the rows have some, the
-        numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`].
+        (`reference_...`), `nodule_coverage_by_size`, the numbers of
+        [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or the rows
+        have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`].
 
     Raises:
         `KeyError`: if a volume is not in the split.
@@ -84,6 +86,7 @@ def score_predictions(
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
     stated, _ = label_predictions(generated, options.get("labeler", "rules"))
     model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
+    model |= score_common_places(generated, references, train_reports)
     if lines or (has_reader(scans) and reader_of(scans).config.findings_line != "none"):
         model |= score_lines(lines or {}, volumes, stated, labels, ci=options.get("ci"))
     return {"model": model} | {
@@ -255,7 +258,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         write_whole(out / "looking.json", json.dumps(looking) + "\n")
     known = model["n"] - model.get("cut_unknown", 0)
     warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
-    told = [format_table(results), format_intervals(model), format_lines(model), format_looking(model), warning]
+    lines = (write(model) for write in (format_intervals, format_places, format_lines, format_looking))
+    told = [format_table(results), *lines, warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 
 

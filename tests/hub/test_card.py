@@ -18,7 +18,7 @@ from ct_rate_pairs.trainer import NegativeSFTConfig, PairCollator, save_row_sett
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
-KEYS = ("coverage", "precision_micro", "f1_micro", "accuracy", "crg", "bleu1", "bleu4", "rouge_l")
+KEYS = ("coverage", "precision_micro", "f1_micro", "accuracy", "crg", "bleu1", "bleu4", "rouge_l", "side_accuracy")
 TOKEN = "hf_secretSECRETsecretSECRET"
 
 
@@ -183,13 +183,22 @@ def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
 
 def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir, results):
     table = table_of(ModelCard.load(write(run_dir, results)).text)
-    assert table["this model"] == ["0.900", "0.800", "0.700", "0.600", "0.500", "0.400", "0.300", "0.200", "0.432"]
+    of_labels, of_words = ["0.900", "0.800", "0.700", "0.600", "0.500"], ["0.400", "0.300", "0.200"]
+    assert table["this model"] == [*of_labels, "0.100", "-", *of_words, "0.432"]
     assert table["all-negative report"][:2] == ["0.000", "-"] and table["all-positive report"][0] == "1.000"
     assert table["most common training report"][0] == "0.100"
     assert table["this model, volumes shuffled between patients"][0] == "0.250"
     del results["shuffled"]
     text = ModelCard.load(write(run_dir, results)).text
     assert "shuffled" not in text
+
+
+def test_the_number_of_places_is_told_beside_what_needs_no_look(run_dir, results):
+    assert "Side accuracy is measured on" not in write(run_dir, results).read_text()  # of an earlier release
+    places = {"sides": 120, "lobes": 40, "side_accuracy_common": 0.5, "lobe_accuracy_common": None}
+    text = write(run_dir, results | {"model": results["model"] | places}).read_text()
+    assert "Side accuracy is measured on 120 findings, lobe accuracy on 40." in text
+    assert "the most common place of the training reports would give 0.500 and -." in text
 
 
 def test_the_loss_and_the_limits_are_stated(run_dir, results):

@@ -40,6 +40,17 @@ def test_a_sentence_with_one_wrong_finding_is_marked_wrong():
     assert lines == [("!  Cardiomegaly and emphysema are observed.", OUTCOMES["invented"][1])]
 
 
+def test_a_wrong_place_is_marked_in_the_sentence_that_names_it():
+    report = "A nodule is observed in the left lung. Cardiomegaly is observed. Nodule."
+    labels, wrong = vector("Lung nodule", "Cardiomegaly"), {LABELS.index("Lung nodule")}
+    lines = report_lines(report, labels, "invented", 80, wrong)
+    assert [line[0] for line, _ in lines] == ["≠", "+", "+"] and lines[0][1] == OUTCOMES["misplaced"][1]
+    # What the other report lacks is not only in a wrong place.
+    assert [line[0] for line, _ in report_lines(report, vector(), "invented", 80, wrong)] == ["!", "!", "!"]
+    (marks,) = label_marks(labels, labels, 6.0, wrong)
+    assert [text for _, text, _ in marks] == ["+ Cardiomegaly", "≠ Lung nodule"]
+
+
 def test_long_sentences_are_wrapped_and_an_empty_report_says_so():
     lines = report_lines("Cardiomegaly is observed " + "in a large chest " * 20 + ".", vector(), "invented", width=60)
     assert len(lines) > 4 and all(len(line) <= 60 for line, _ in lines)

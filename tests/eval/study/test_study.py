@@ -63,6 +63,7 @@ def keep_run(out, run, cohort, coverage, **record):
     record = {"state": "finished", "minutes": 2.0, "cpu_minutes": 1.5, "peak_gib": 0.5, "commit": "abc"} | record
     record |= {"machine": "here", "cohort": cohort, "settings": run.settings}
     row = dict.fromkeys(("bleu1", "bleu4", "rouge_l", "accuracy", "precision_micro", "f1_micro", "f1_macro"), 0.5)
+    row |= {"side_accuracy": 0.75, "lobe_accuracy": None}
     looking = {"matching": {"random": {"top1": 0.4, "top1_pmi": 0.6}}, "loss_gap_shuffled": 0.1, "loss_gap_noise": 0.9}
     diversity = {"unique_report_ratio": 0.8, "reference_unique_report_ratio": 0.9}
     blind = {"coverage": 0.0} | row | {"precision_micro": None}
@@ -180,6 +181,7 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, m
     write_tables(summary, tmp_path / "tables")
     first, second = ((tmp_path / "tables" / f"{name}.md").read_text() for name in ("first", "second"))
     assert "| Heter | 2 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.750 ± 0.635 |" in first
+    assert "| Side | Lobe |" not in first and "| F1 macro | Side |" in first  # no run knows a lobe
     assert "*all_positive*" in first and "*references*" in first and "not run" not in first
     assert "| beta 0.2 | 1 failed | - |" in second and "exit 1: boom (runs/it/log.txt)" in second
     with open(tmp_path / "tables" / "first.csv") as file:
