@@ -13,6 +13,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
 
 
 NEGATIVES = ("none", "gauss", "heter", "hard")
+PARTNER_SAMPLINGS = ("uniform", "balanced", "mutual")
 _SETTINGS = tuple(field.name for field in fields(VolumeSettings))
 
 
@@ -52,7 +53,11 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         max_label_distance (`int`, *optional*, defaults to `3`):
             In how many of the 18 labels a hard partner may differ.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
-            `"uniform"` (the paper) or `"balanced"`, see [`~ct_rate_pairs.partners.sampler.PartnerSampler`].
+            `"uniform"` (the paper) or `"balanced"`, see [`~ct_rate_pairs.partners.sampler.PartnerSampler`]. Or
+            `"mutual"`, for `negative="heter"` and reports alone: `NegativeSFTTrainer` makes the volumes of a batch
+            each other's negatives, see [`~ct_rate_pairs.partners.mutual.match_mutually`]. The rows of the split
+            `train` then have no negative of their own, so no second volume is read. The rows of the other splits have
+            partners that are drawn as with `"uniform"`, so that evaluations of all trainings can be compared.
         validation_size (`float`, *optional*, defaults to `0.05`):
             Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
             Use this option to hold patients out, not `select`, `filter` or `train_test_split`: partners are drawn from
@@ -91,8 +96,9 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         one_of("task", self.task, TASKS)
         one_of("negative", self.negative, NEGATIVES)
         one_of("slices", self.slices, ("uniform", "jitter"))
-        one_of("partner_sampling", self.partner_sampling, ("uniform", "balanced"))
+        one_of("partner_sampling", self.partner_sampling, PARTNER_SAMPLINGS)
         one_of("on_error", self.on_error, ("raise", "skip"))
+        self._check_mutual()
         for options in OPTIONS:
             options.check(self)
         if not 0 <= self.validation_size < 1:
@@ -105,6 +111,25 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         for name, value in vars(VolumeSettings(**self.settings)).items():
             if name in self.settings:
                 setattr(self, name, value)
+
+    def _check_mutual(self) -> None:
+        if self.partner_sampling != "mutual":
+            return
+        if self.negative == "hard":
+            raise ValueError(
+                "partner_sampling='mutual' chooses the partners that differ most within a batch, and negative='hard' "
+                "wants those that hardly differ: pass negative='heter', or partner_sampling='uniform'."
+            )
+        if self.negative == "heter" and self.task != "report":
+            raise ValueError(
+                f"partner_sampling='mutual' looks at labels alone, but the task {self.task!r} restricts the partners "
+                "further: pass partner_sampling='uniform' or 'balanced'."
+            )
+
+    @property
+    def is_mutual(self) -> bool:
+        """Whether the volumes of a training batch are each other's negatives."""
+        return self.negative == "heter" and self.partner_sampling == "mutual"
 
     def _set_plain_numbers(self) -> None:
         """Whole numbers, numbers and switches as Python's own: another kind would go into names and files as it is."""

@@ -102,7 +102,7 @@ class RowReader:
                 self.labels[split],
                 patients,
                 self.config.min_label_distance,
-                self.config.partner_sampling,
+                "uniform" if self.config.is_mutual else self.config.partner_sampling,
                 hard=self.config.negative == "hard",
                 max_label_distance=self.config.max_label_distance,
             )
@@ -253,7 +253,7 @@ class RowReader:
         The partner's name and its label distance. No volume is read, except with `on_error="skip"`, where an
         unreadable partner is replaced.
         """
-        if self.config.negative in ("none", "gauss"):
+        if self.config.negative == "gauss" or self._lacks_negative(split):
             return "", 0
 
         key = ("partner", self.tables[split].index[i], number, draw_key)
@@ -263,6 +263,10 @@ class RowReader:
             return self._negative(split, i, number, draw_key)[1:]
         partner, distance = self._draw(split, i, number, draw_key)()
         return self._note(key, (self.tables[split].index[partner], distance))
+
+    def _lacks_negative(self, split: str) -> bool:
+        """Whether the rows of a split have no negative, or find one only in their batch."""
+        return self.config.negative == "none" or (self.config.is_mutual and split == "train")
 
     def _draw(self, split: str, i: int, number: int, draw_key: int) -> Callable[..., tuple[int, int]]:
         """
@@ -281,7 +285,7 @@ class RowReader:
         """
         name = self.tables[split].index[i]
         shape, _ = self._shape_and_depths(split, i, draw_key)
-        if self.config.negative == "none":
+        if self._lacks_negative(split):
             return np.empty((0, *shape[1:]), dtype=np.uint8), "", 0
         if self.config.negative == "gauss":
             draw = partial(draw_rng, self.config.seed, draw_key, name)

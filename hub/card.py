@@ -44,6 +44,8 @@ NEGATIVES = {
     "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or if there is\n"
     "  none, with as many different as possible; drawn `{partner_sampling}`, and cropped or padded with air to the\n"
     "  volume's size.",
+    "mutual": "a volume of the same training batch, of another patient and with other labels. The volumes of a batch\n"
+    "  are matched so that as many labels as possible differ; a volume without a partner has no negative.",
     "hard": "a volume of another patient with at most {max_label_distance} of 18 labels different that lacks a\n"
     "  finding of the report; drawn `{partner_sampling}`, and cropped or padded with air to the volume's size.",
 }
@@ -165,7 +167,7 @@ def write_model_card(
         max_label_distance (`int`, *optional*, defaults to `3`):
             Minimum number of labels in which a `"heter"` partner differs, and maximum number for a `"hard"` partner.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
-            How partners were drawn: `"uniform"` or `"balanced"`.
+            How partners were drawn: `"uniform"`, `"balanced"` or `"mutual"`.
 
     Returns:
         `Path`: path of the card.
@@ -228,7 +230,7 @@ def write_model_card(
         row_options=cohort["row_options"],
         **(ADAPTER if adapter else WHOLE),
         negative=negative,
-        negative_text=NEGATIVES[negative].format(
+        negative_text=NEGATIVES["mutual" if partner_sampling == "mutual" and negative == "heter" else negative].format(
             min_label_distance=min_label_distance,
             max_label_distance=max_label_distance,
             partner_sampling=partner_sampling,

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from trl import TrlParser
 
 from ct_rate_pairs.command_line import CommandParser, help_of, read_config
-from ct_rate_pairs.config import NEGATIVES
+from ct_rate_pairs.config import NEGATIVES, PARTNER_SAMPLINGS
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
@@ -258,7 +258,10 @@ class DataArguments(ScanArguments):
     )
     partner_sampling: str = field(
         default="uniform",
-        metadata={"choices": ("uniform", "balanced"), "help": "How partners are drawn; uniform: as in the paper."},
+        metadata={
+            "choices": PARTNER_SAMPLINGS,
+            "help": "How partners are drawn; uniform: as in the paper. mutual: among the volumes of the batch.",
+        },
     )
 
     def dataset_options(self) -> dict:

@@ -119,7 +119,11 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
 
     def check(self) -> None:
         """Raises a `ValueError` for options that exclude each other, and a `FileNotFoundError` for a missing file."""
-        CTRatePairsConfig(**self.dataset_options())
+        if CTRatePairsConfig(**self.dataset_options()).is_mutual:
+            raise ValueError(
+                "--partner_sampling mutual makes the volumes of a training batch each other's negatives, and a "
+                "measurement has no such batches: give uniform or balanced."
+            )
         if (self.model_name_or_path is None) == (self.predictions is None):
             raise ValueError(
                 "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of reports."

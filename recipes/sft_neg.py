@@ -100,6 +100,7 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
     def check(self, args) -> None:
         """Raises a `ValueError` for options that exclude each other."""
         from ct_rate_pairs.trainer.negative_sft_config import DEFAULTS
+        from ct_rate_pairs.trainer.preconditions import check_mutual_batch
 
         values = args.to_dict()  # of enumerations, it has the plain values
         changed = [name for name in OF_OPTIM if values[name] != DEFAULTS[name]]
@@ -110,6 +111,8 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
             )
         if args.beta > 0 and self.negative == "none":
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
+        if self.negative == "heter" and self.partner_sampling == "mutual" and args.beta > 0:
+            check_mutual_batch(args)
         if args.hub_strategy == "all_checkpoints":
             raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
         if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":
@@ -211,6 +214,7 @@ def commit_of_start(model_args) -> str | None:
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
     """The splits of each task, reports first. The statistics of the first task's partners are printed."""
+    from ct_rate_pairs.partners import mutual_statistics
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.splits import load_splits
 
@@ -220,7 +224,12 @@ def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
         needs["confidence_scans"] = recipe_args.confidence_scans if task == "report" else 0
         indexes[task] = load_splits(options | {"task": task}, **needs)
     if recipe_args.negative in ("heter", "hard"):
-        partners = reader_of(indexes[tasks[0]]["train"]).partners("train").statistics()
+        reader = reader_of(indexes[tasks[0]]["train"])
+        if reader.config.is_mutual:
+            cohort = reader.labels["train"], reader.tables["train"]["patient"].tolist()
+            partners = mutual_statistics(*cohort, args.per_device_train_batch_size, recipe_args.min_label_distance)
+        else:
+            partners = reader.partners("train").statistics()
         print("Partners:", ", ".join(f"{name} {value:.3g}" for name, value in partners.items()))
     return indexes
 

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +31,10 @@ from .loss import (
     pair_cross_entropy,
     unlikelihood,
 )
+from .mutual_pairs import PARTNERS, MutualPairs, mutual_reader
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
 from .pair_collator import MM_PER_SECOND, PairCollator
-from .preconditions import REMEDY, check_columns, check_embeddings, check_upload, check_vision
+from .preconditions import REMEDY, check_columns, check_embeddings, check_mutual_batch, check_upload, check_vision
 from .row_settings import (
     FILE,
     KEY,
@@ -41,6 +44,7 @@ from .row_settings import (
     settings_of_dataset,
     write_row_settings,
 )
+from .vision_features import ENCODED, VisionFeatures, inputs_of_rows, takes_features, volumes_of_pixels
 from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
 from .whole_checkpoints import WholeCheckpointTrainer
 
@@ -50,10 +54,22 @@ logger = logging.getLogger(__name__)
 NEGATIVE = "negative_"  # `negative_X` of a batch replaces `X` when the negatives are scored
 VOLUMES = "volumes"  # key of a batch with the names of its volumes, for messages
 # Sums between two logs, over tokens or pairs. The sums named "paired" cover only reports that were also scored with a
-# negative.
+# negative, and "matched" counts the volumes of the batches in which partners were mutual.
 SUMS = (
-    "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs"
+    "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs",
+    "matched",
 )  # fmt: skip
+
+
+class Pairs(NamedTuple):
+    """The inputs of the two forwards of a batch."""
+
+    positive: dict[str, Any]  # of the volumes
+    rows: list[int]  # the rows that have a negative
+    negative: dict[str, Any]  # of the negatives, one for each of `rows`
+    features: VisionFeatures | None = None  # of the volumes, if both forwards share them
+    leaves: VisionFeatures | None = None  # the same, cut from the graph of the tower, as `negative` has them
+    serving: list[int] | None = None  # the places of the negatives in `features`
 
 
 class NegativeTerm(NamedTuple):
@@ -63,6 +79,17 @@ class NegativeTerm(NamedTuple):
     cross_entropy: torch.Tensor  # of each report given the negative, in nats per token, [B]
     tokens: torch.Tensor  # tokens of each report, [B]
     capped: torch.Tensor  # whether a pair is at or above the cap and has no gradient, bool [B]
+
+
+@contextmanager
+def outputs_of(model: torch.nn.Module) -> Iterator[list]:
+    """Collects what the forwards of a model return, which `SFTTrainer.compute_loss` keeps for itself."""
+    collected: list = []
+    hook = model.register_forward_hook(lambda module, inputs, outputs: collected.append(outputs))
+    try:
+        yield collected
+    finally:
+        hook.remove()
 
 
 class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
@@ -83,6 +110,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     - `loss_neg`: cross-entropy given the negatives, in nats per token, without the cap.
     - `margin`: `loss_neg - loss_pos` on the same pairs. If it is near 0, the model does not use the volume.
     - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
+    - `paired_share`: with mutual partners, share of the volumes of a batch that have a partner.
     - `beta`: weight of the negative at the last step; with `negative_share`, its mean over the draws.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
@@ -96,6 +124,13 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     memory is that of plain fine-tuning. With `pair_mode="joint"`, there is one forward for both, with twice the
     activations. The gradients are the same. A joint step does not log entropy, token accuracy and `num_tokens`. Models
     that FSDP or DeepSpeed shard are always trained jointly.
+
+    With rows of `partner_sampling="mutual"`, the volumes of a micro-batch are each other's negatives, see
+    [`~ct_rate_pairs.trainer.mutual_pairs.MutualPairs`]. No further volume is read. The vision tower runs once over the
+    volumes, forward and backward, and both forwards of the language model share its features; the gradients are those
+    of two passes of the tower. Only a partner that had to be fitted to another grid takes a pass of its own. Volumes
+    without a partner (all others are of the same patient, or have the same labels) have no negative. The features are
+    not shared if the model is sharded, or takes no features in place of pixels; that is told.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -117,9 +152,9 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
 
     Raises:
         `ValueError`: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model takes
-            no images; if the model has tied embeddings and was sharded at load time; if `push_to_hub` is set; if
-            `freeze_vision` is set and an adapter in the vision tower would learn; if an adapter is trained on other
-            rows than its base model.
+            no images; if partners are mutual and a batch has one volume; if the model has tied embeddings and was
+            sharded at load time; if `push_to_hub` is set; if `freeze_vision` is set and an adapter in the vision tower
+            would learn; if an adapter is trained on other rows than its base model.
         [`~ct_rate_pairs.trainer.finite.NonFiniteError`]: if a loss or the norm of a gradient is NaN or infinite (the
             weights are those of the step before), or if such weights would be saved or resumed from.
 
@@ -168,7 +203,18 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         self._mark_model()
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        if (sharded or self.is_distributed_loading_by_transformers) and not self.joint and args.beta > 0:
+        sharded = sharded or self.is_distributed_loading_by_transformers
+        # With a sharded model, the tower alone has no weights outside of a forward of the whole model.
+        self.shares_features = not sharded and takes_features(self.model)
+        self.mutual = mutual_reader(train_dataset) if args.beta > 0 else None
+        if self.mutual is not None:
+            check_mutual_batch(args)
+            if not self.shares_features:
+                logger.warning(
+                    "The vision tower sees each volume twice, as a volume and as a negative: %s.",
+                    "the model is sharded" if sharded else "the model takes no features in place of pixels",
+                )
+        if sharded and not self.joint and args.beta > 0:
             # With a sharded model, a separate backward for the negative would step the optimizer, or would wait for
             # ranks that skip their backward.
             logger.warning("A sharded model is trained with pair_mode='joint'.")
@@ -207,6 +253,17 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             dataset = ReadableRows(dataset)
         return super()._get_dataloader(dataset, **kwargs)
 
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches of the training, as [`~transformers.Trainer`] makes them; with mutual partners if so set."""
+        if self.mutual is None:
+            return super().get_train_dataloader()
+        collator = self.data_collator
+        self.data_collator = MutualPairs(collator, self.mutual.air)  # not of evaluations: their rows have negatives
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
         Compute the loss of a batch of pairs. A sequential training step also adds the gradient of the negatives.
@@ -227,8 +284,13 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         if training:
             self.volumes_of_step = [*self.volumes_of_step, *(volumes or ())]
         negatives = {name.removeprefix(NEGATIVE): value for name, value in inputs.items() if name.startswith(NEGATIVE)}
-        positive = {name: value for name, value in inputs.items() if name != VOLUMES and not name.startswith(NEGATIVE)}
-        if training and self.args.beta > 0 and not negatives:
+        partners = inputs.get(PARTNERS)
+        positive = {
+            name: value
+            for name, value in inputs.items()
+            if name not in (VOLUMES, PARTNERS) and not name.startswith(NEGATIVE)
+        }
+        if training and self.args.beta > 0 and not negatives and partners is None:
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
 
         tokens = (inputs["labels"][:, 1:] != -100).sum()
@@ -237,24 +299,34 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             scale = scale * (self.accelerator.num_processes // self.get_tp_size())
 
-        scored = bool(negatives) and (beta > 0 or not training)
-        outputs, negative = None, None
+        # The same in all processes, so that all take the same way, with whatever they gather there.
+        scored = bool(negatives or partners is not None) and (beta > 0 or not training)
+        pairs, outputs, negative, paired_positive, feature_scale = None, None, None, None, None
+        if scored:
+            pairs = self._pairs(model, positive, negatives, partners)
         if scored and training and self.joint:
-            loss, negative = self._joint(model, positive, negatives, scale)
+            loss, negative, paired_positive = self._joint(model, pairs, scale)
         else:
-            if scored:
-                negative = self._sequential(model, positive, positive | negatives, beta, scale)
-            loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
+            if scored and pairs.rows:
+                negative, feature_scale = self._sequential(model, pairs, beta, scale)
+            positive = pairs.positive if scored else positive
+            with outputs_of(model) as of_volumes:
+                loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
             if return_outputs:
                 loss, outputs = loss
+            if negative is not None:
+                paired_positive = self._cross_entropies(of_volumes[0])[0].detach()[pairs.rows]  # [P]
         self._check_finite(loss, negative, volumes)
         counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
-        self._add_to_sums(loss.detach() / scale, *counts, negative)
+        matched = len(partners) if scored and partners is not None else 0
+        self._add_to_sums(loss.detach() / scale, *counts, negative, paired_positive, matched)
         self._metrics["train" if training else "eval"]["beta"] = [expected_beta]
 
         loss = self.args.alpha * loss
         if negative is not None:
             loss = loss + beta * negative.loss
+            if pairs.leaves is not None and feature_scale is not None:
+                loss = loss + pairs.features.carry_gradient(pairs.leaves, feature_scale)
         return (loss, outputs) if return_outputs else loss
 
     def _beta_of_this_step(self) -> float:
@@ -268,30 +340,79 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             warmup_ratio=args.negative_warmup_ratio,
         )
 
+    def _pairs(
+        self, model, positive: dict[str, Any], negatives: dict[str, torch.Tensor], partners: list[int] | None
+    ) -> Pairs:
+        """The inputs of the two forwards, from those of the volumes and from the pixels of negatives."""
+        pixels, number = self.data_collator.pixels, len(positive["input_ids"])
+        if partners is None:
+            return Pairs(positive, list(range(number)), positive | negatives)
+
+        rows = [row for row, partner in enumerate(partners) if partner >= 0]
+        serving = [partners[row] for row in rows]
+        texts, fitted = inputs_of_rows(positive, rows), negatives.get(pixels)
+        fitted_rows = [row for row in rows if partners[row] >= number]
+        if not self.shares_features:
+            volumes = volumes_of_pixels(positive[pixels], positive)
+            if fitted is not None:
+                volumes += volumes_of_pixels(fitted, inputs_of_rows(positive, fitted_rows))
+            served = torch.cat([positive[pixels][:0], *(volumes[partner] for partner in serving)])
+            return Pairs(positive, rows, texts | {pixels: served})
+
+        with self.accelerator.autocast():
+            unwrapped = self.accelerator.unwrap_model(model)
+            features = VisionFeatures.of(unwrapped, positive, pixels, fitted, fitted_rows)
+        leaves = features.leaves()
+        volumes = {name: value for name, value in positive.items() if name != pixels}
+        return Pairs(
+            volumes | {ENCODED: features.outputs(range(number))},
+            rows,
+            texts | {ENCODED: leaves.outputs(serving)},
+            features,
+            leaves,
+            serving,
+        )
+
     def _sequential(
-        self, model, positive: dict[str, Any], negative: dict[str, Any], beta: float, scale: torch.Tensor
-    ) -> NegativeTerm:
-        """Score the negatives and, in training, add the gradient of their term."""
+        self, model, pairs: Pairs, beta: float, scale: torch.Tensor
+    ) -> tuple[NegativeTerm, torch.Tensor | None]:
+        """
+        Score the negatives and, in training, add the gradient of their term. Also returns the factor by which that
+        backward has scaled the gradients (float16); `None` without a backward.
+        """
         # The processes are synchronised only in the later backward of the volumes.
         with self.accelerator.no_sync(model):
-            outputs = model(**negative, fused_lm_head=True)
+            outputs = model(**pairs.negative, fused_lm_head=True)
             volumes = None
             if self.args.negative_loss in GAP_LOSSES:  # only in evaluation: training with these losses is joint
-                volumes, _ = pair_cross_entropy(*self._scores(model(**positive, fused_lm_head=True)))
+                volumes = self._cross_entropies(model(**pairs.positive, fused_lm_head=True))[0][pairs.rows]
             term = self._term(volumes, *self._scores(outputs), scale)
+            factor = None
             if self.model.training and not term.capped.all():
-                self.accelerator.backward(beta * term.loss)
-        return term._replace(loss=term.loss.detach())
+                one = torch.ones((), device=term.loss.device, requires_grad=True)
+                self.accelerator.backward(beta * term.loss + (one - one.detach()))
+                factor = one.grad
+        return term._replace(loss=term.loss.detach()), factor
 
-    def _joint(
-        self, model, positive: dict[str, Any], negatives: dict[str, Any], scale: torch.Tensor
-    ) -> tuple[torch.Tensor, NegativeTerm]:
-        """`L_pos` and the term of the negatives, both with their graph, from one forward over both."""
-        both = {name: torch.cat([value, negatives.get(name, value)]) for name, value in positive.items()}
-        log_probs, mask = self._scores(model(**both, use_cache=False, fused_lm_head=True))  # [2B, T]
-        (log_probs, negative_log_probs), mask = log_probs.chunk(2), mask.chunk(2)[0]
-        cross_entropy, tokens = pair_cross_entropy(log_probs, mask)
-        return (cross_entropy * tokens).sum() * scale, self._term(cross_entropy, negative_log_probs, mask, scale)
+    def _joint(self, model, pairs: Pairs, scale: torch.Tensor) -> tuple[torch.Tensor, NegativeTerm, torch.Tensor]:
+        """
+        `L_pos` and the term of the negatives, both with their graph, from one forward over both; and the volumes'
+        cross-entropy, where there is a negative, `[P]`.
+        """
+        number = len(pairs.positive["input_ids"])
+        both = {
+            name: torch.cat([value, pairs.negative[name]]) for name, value in pairs.positive.items() if name != ENCODED
+        }
+        if pairs.features is not None:
+            both[ENCODED] = pairs.features.outputs([*range(number), *pairs.serving])
+        log_probs, mask = self._scores(model(**both, use_cache=False, fused_lm_head=True))  # [B + P, T]
+        cross_entropy, tokens = pair_cross_entropy(log_probs[:number], mask[:number])
+        paired = cross_entropy[pairs.rows]
+        term = self._term(paired, log_probs[number:], mask[number:], scale)
+        return (cross_entropy * tokens).sum() * scale, term, paired.detach()
+
+    def _cross_entropies(self, outputs) -> tuple[torch.Tensor, torch.Tensor]:
+        return pair_cross_entropy(*self._scores(outputs))
 
     @staticmethod
     def _scores(outputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -340,13 +461,17 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         volumes: int,
         attended: torch.Tensor,
         negative: NegativeTerm | None,
+        paired_positive: torch.Tensor | None,
+        matched: int,
     ) -> None:
         mode = "train" if self.model.training else "eval"
         paired = [0.0] * 5
         if negative is not None:
-            negative_sum = (negative.cross_entropy * negative.tokens).sum()
-            paired = [positive_sum, negative_sum, tokens, negative.capped.sum(), len(negative.capped)]
-        sums = (positive_sum, tokens, volumes, attended, *paired)
+            of_volumes = (paired_positive * negative.tokens).sum()
+            of_negatives = (negative.cross_entropy * negative.tokens).sum()
+            capped = negative.capped
+            paired = [of_volumes, of_negatives, negative.tokens.sum(), capped.sum(), len(capped)]
+        sums = (positive_sum, tokens, volumes, attended, *paired, matched)
         self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -362,6 +487,8 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             margin = (sums["negative"] - sums["paired_positive"]) / sums["paired_tokens"]
             self._metrics[mode]["margin"] = [margin]
             self._metrics[mode]["capped_share"] = [sums["capped"] / sums["pairs"]]
+        if sums["matched"] > 0:
+            self._metrics[mode]["paired_share"] = [sums["pairs"] / sums["matched"]]
         if mode == "train" and sums["volumes"] > 0:
             now = time.monotonic()
             self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / (now - self._last_log)]

@@ -152,7 +152,7 @@ class PairCollator:
         batch |= {"attention_mask": mask, "labels": labels, **dict(zip(along_text, texts, strict=True))}
         batch["volumes"] = [row["volume"] for row in rows]
         if self._have_negatives(rows):
-            batch[f"negative_{self.pixels}"] = self._negatives(rows)
+            batch[f"negative_{self.pixels}"] = self.negatives(rows)
         return batch
 
     def prompts(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -305,7 +305,17 @@ class PairCollator:
             )
         return all(with_negative)
 
-    def _negatives(self, rows: list[dict[str, Any]]) -> torch.Tensor:
+    def negatives(self, rows: list[dict[str, Any]]) -> torch.Tensor:
+        """
+        The pixels of the negatives of some rows, with the grids and positions of the rows' volumes.
+
+        Args:
+            rows (`list[dict]`):
+                Rows of the dataset. `images`, `negative_images`, `slice_mm` and the two names are read.
+
+        Returns:
+            `torch.Tensor`: the pixels, of the shape of the volumes' pixels.
+        """
         for row in rows:
             shape, negative_shape = [[i.size for i in row[name]] for name in ("images", "negative_images")]
             if shape != negative_shape:

@@ -34,6 +34,16 @@ def check_columns(train_dataset: Dataset | IterableDataset, beta: float) -> None
         raise ValueError(f"`beta` is {beta}, but the training dataset has no column negative_images: {REMEDY}")
 
 
+def check_mutual_batch(args: TrainingArguments) -> None:
+    """Refuses batches of one volume, which has no other volume of its batch as a partner."""
+    if args.per_device_train_batch_size < 2:
+        raise ValueError(
+            "partner_sampling='mutual' makes the volumes of a batch each other's negatives, but "
+            f"`per_device_train_batch_size` is {args.per_device_train_batch_size}: take 2 or more, or "
+            "partner_sampling='uniform'."
+        )
+
+
 def check_vision(model: torch.nn.Module, pixels: str) -> None:
     """Refuses a model whose forward does not take the argument `pixels`, such as `"pixel_values_videos"`."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -210,6 +210,13 @@ def test_the_loss_and_the_limits_are_stated(run_dir, results):
     assert str(run_dir.parent) not in text
 
 
+def test_mutual_partners_and_the_share_of_steps_are_told(run_dir, results):
+    text = write(run_dir, results, partner_sampling="mutual").read_text()
+    assert "Negative (`heter`): a volume of the same training batch, of another patient" in text
+    assert "10 of 18 labels" not in text
+    assert table_of(text)["steps with negatives"] == ["100%, drawn at random; beta is divided by this share"]
+
+
 def test_what_the_model_was_shown_is_told_as_it_was(run_dir, results):
     text = write(run_dir, results).read_text()
     assert "resampled to 0.75 x 0.75 x 1.5 mm (x, y, z), 10 axial planes at equal distances, superior" in text
