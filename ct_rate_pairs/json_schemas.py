@@ -295,6 +295,7 @@ class PreparedCopy(BaseModel):
     source: str
     tables: str | None = None
     phantom: bool
+    labels_from: Literal["table", "rules"] = "table"
     settings: dict[str, Any]
     shard_size: Annotated[int, Field(ge=1)] | None = None
     shards: dict[Literal["train", "test"], Annotated[int, Field(ge=0, le=10**6)]]

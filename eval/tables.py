@@ -101,7 +101,7 @@ def format_table(rows: dict[str, dict]) -> str:
         for row in cells
     ]
     lines.insert(1, "-" * len(lines[0]))
-    made_with = ("labeler", "recipe", "slices_as", "mm_per_second")
+    made_with = ("labels", "labeler", "recipe", "slices_as", "mm_per_second")
     named = {f"{key}: {numbers[key]}" for numbers in rows.values() for key in made_with if key in numbers}
     unread = filter(None, (format_unread(name, numbers) for name, numbers in rows.items()))
     return "\n".join([*lines, ", ".join(sorted(named)), *unread])

@@ -21,7 +21,7 @@ from ct_rate_pairs.volumes.windows import windows_of
 from ct_rate_pairs.whole_files import write_whole
 
 from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
-from .card_cohorts import PHANTOM, REAL
+from .card_cohorts import LABELS_BY_RULES, PHANTOM, REAL
 from .card_results import (
     METRICS,
     confidence_text,
@@ -173,11 +173,11 @@ def write_model_card(
         `Path`: path of the card.
     """
     run_dir = Path(run_dir)
-    cohort = PHANTOM if phantom else REAL
+    scores = results["model"]
+    cohort = (PHANTOM if phantom else REAL) | ({"label_source": LABELS_BY_RULES} if "labels" in scores else {})
     adapter = (run_dir / "adapter_config.json").exists()
     recorded = run_dir / ENVIRONMENT
     environment = read_json(recorded, Environment) if recorded.is_file() else {}
-    scores = results["model"]
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
     if base_model is None:
         base = "none, trained from scratch"

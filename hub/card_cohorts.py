@@ -22,6 +22,11 @@ the findings follow CT-RATE's published label counts. No patient data.""",
 The rows come from a phantom cohort in the folder `phantom`, and `scan.nii.gz` stands for any volume of it. Write such
 a cohort with `ct-rate-pairs phantom --output_dir phantom --scans 40 --seed 0`.""",
 }
+# Where the cohort has no label table
+LABELS_BY_RULES = (
+    "read from the references by rules, as the labels of generated reports are. An error of the rules\n"
+    "  on both reports cannot be seen"
+)
 REAL = {
     "name": "CT-RATE",
     "license": "cc-by-nc-sa-4.0",

@@ -45,7 +45,7 @@ split.
 ```
 Slices are 8-bit PNG images, superior first, anterior up, the patient's right on the image's left. `slice_mm` is the
 depth of each slice below the first slice, in mm. HU outside the window are clipped. `labels` are CT-RATE's 18 labels,
-in CT-RATE's order.
+in CT-RATE's order{read_by}.
 """
 
 PATIENTS = (
@@ -66,6 +66,7 @@ def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
         bad=summary["bad"],
         told=summary["told"],
         missing=f"; {summary['missing']} files are still to be written" if summary["missing"] else "",
+        read_by=", which the rule labeler read from the reports" if provenance.get("labels_from") == "rules" else "",
         package=provenance["ct_rate_pairs"],
         source=provenance["source"],
         settings=json.dumps(provenance["settings"], indent=2),

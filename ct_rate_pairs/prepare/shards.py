@@ -186,6 +186,8 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
         "ct_rate_pairs": version("ct-rate-pairs"),
         "reading": READING,
     }
+    if source.labels_from == "rules":
+        provenance["labels_from"] = "rules"
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     there = _read_provenance(out)
     if there is None:

@@ -1,6 +1,7 @@
 """
 Where scans come from. Each source has the methods `scans(split, on_error)` (a table of scans),
-`read_slices(scan, fractions)` and `fingerprint()`, and the attribute `settings` (how it reads volumes).
+`read_slices(scan, fractions)` and `fingerprint()`, and the attributes `settings` (how it reads volumes) and
+`labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels from the reports).
 """
 
 import hashlib

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import foreign_language
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
 from ct_rate_pairs.volumes.settings import VolumeSettings
 
@@ -17,6 +20,11 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 logger = logging.getLogger(__name__)
 # Names of a split in folders and in tables: CT-RATE says `valid` in some and `validation` in others.
 _OFFICIAL = {"train": ("train", "train"), "test": ("valid", "validation")}
+# Tables with the labels of each official split
+LABEL_TABLES = {
+    split: f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv" for split, (short, _) in _OFFICIAL.items()
+}
+_NO_LABELS = "dataset/multi_abnormality_labels/*_predicted_labels.csv"
 _GEOMETRY = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")  # of the original files
 _DIRECTION = ("ImageOrientationPatient", "PatientPosition")  # of the original files, where the table has them
 _ON_THE_BACK = ("HFS", "FFS")  # PatientPosition of patients whose axes are those of nearly all scans
@@ -35,6 +43,7 @@ def read_scans(
     settings: VolumeSettings,
     split: str,
     on_error: str,
+    labels_from: str = "table",
 ) -> pd.DataFrame:
     """
     Read the tables of one official split.
@@ -51,31 +60,38 @@ def read_scans(
         on_error (`str`):
             What happens with a volume that a table lacks. `"raise"`: an error. `"skip"`: the volume is left out, with
             a warning.
+        labels_from (`str`, *optional*, defaults to `"table"`):
+            `"table"`: the labels are those of the label table. `"rules"`: there is no such table, and the rule labeler
+            reads the labels from the reports, with a warning.
 
     Returns:
-        `pd.DataFrame`: one row per volume, indexed by the volume's name, in the order of the label table. Its columns
-        are `path` (relative to the source), `patient`, `findings`, `impression`, `age`, `sex` and the 18 labels, and
-        for the original files `rescale` (slope, intercept), `spacing` (x, y, z in mm) and `orientation` (the cosines
-        of `ImageOrientationPatient`, or `None`).
+        `pd.DataFrame`: one row per volume, indexed by the volume's name, in the order of the label table, or of the
+        table of reports if there are no labels. Its columns are `path` (relative to the source), `patient`,
+        `findings`, `impression`, `age`, `sex` and the 18 labels, and for the original files `rescale` (slope,
+        intercept), `spacing` (x, y, z in mm) and `orientation` (the cosines of `ImageOrientationPatient`, or `None`).
 
     Raises:
         `FileNotFoundError`: if a table is missing.
-        `TableError`: if a table lacks a column or a volume, or if a cell holds a value that its column cannot have.
+        `TableError`: if a table lacks a column or a volume, if a cell holds a value that its column cannot have, or if
+            the labels are read from reports and a report is in another language than English.
     """
     short, long = _OFFICIAL[split]
     original = settings.files == "original"
     folder = short if original else f"{short}_fixed"
-    labels_file = file(f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv")
     reports_file = file(f"dataset/radiology_text_reports/{long}_reports.csv")
     metadata_file = file(f"dataset/metadata/{long}_metadata.csv")
     no_chest_file = file(f"dataset/metadata/no_chest_{short}.txt")
-    labels = _read_csv(labels_file, LABELS)
     reports = _read_csv(reports_file, ("Findings_EN", "Impressions_EN"))
+    if labels_from == "rules":
+        names_file, listed = reports_file, reports
+    else:
+        names_file = file(LABEL_TABLES[split])
+        listed = _read_csv(names_file, LABELS)
+        _check_labels(listed, names_file)
     needed, optional = (_GEOMETRY, _DIRECTION) if original else ((), ())
     metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *needed), optional)
-    _check_labels(labels, labels_file)
 
-    names = _present(labels.index, volumes(f"dataset/{folder}"), labels_file, folder, on_error)
+    names = _present(listed.index, volumes(f"dataset/{folder}"), names_file, folder, on_error)
     names = names[~names.isin(_read_names(no_chest_file))]
     for table, table_file in ((reports, reports_file), (metadata, metadata_file)):
         missing = names[~names.isin(table.index)]
@@ -85,7 +101,9 @@ def read_scans(
     if settings.reconstructions == "first":
         names = _first_reconstructions(names)
 
-    labels, reports, metadata = (table.loc[names] for table in (labels, reports, metadata))
+    labels = _read_labels(reports.loc[names], reports_file, on_error) if labels_from == "rules" else listed.loc[names]
+    names = labels.index
+    reports, metadata = reports.loc[names], metadata.loc[names]
     scans = pd.DataFrame(
         {
             "path": [_path(folder, name) for name in names],
@@ -101,18 +119,45 @@ def read_scans(
     return scans.assign(**_geometry(metadata, metadata_file)) if original else scans
 
 
-def _present(names: pd.Index, on_disk: set[str] | None, labels_file: Path, folder: str, on_error: str) -> pd.Index:
-    """The volumes that exist. Volumes without labels are reported, and so are labels without a volume."""
+def _read_labels(reports: pd.DataFrame, file: Path, on_error: str) -> pd.DataFrame:
+    """The labels that the rule labeler reads from findings and impression, for a cohort without a label table."""
+    sections = zip(reports["Findings_EN"], reports["Impressions_EN"], strict=True)
+    texts = pd.Series([write_completion(*both) for both in sections], index=reports.index, dtype=object)
+    languages = texts.map({text: foreign_language(text) for text in texts.unique()}).dropna()
+    if len(languages):
+        _report(
+            f"{file}, row of {languages.index[0]}: the report seems to be in {languages.iloc[0]}. There is no label "
+            f"table ({_NO_LABELS}), and labels are read from English reports only",
+            list(languages.index),
+            on_error,
+            "Translate these reports, give the 18 labels of each volume in such a table",
+        )
+        texts = texts.drop(languages.index)
+    logger.warning(
+        "There is no label table (%s). The 18 labels of the %d volumes in %s are read from their reports by the rule "
+        "labeler, which makes errors.",
+        *(_NO_LABELS, len(texts), file.name),
+    )
+    stated = {text: label_report(text) for text in texts.unique()}
+    return pd.DataFrame(
+        np.array([stated[text] for text in texts], np.int8).reshape(-1, len(LABELS)),
+        index=texts.index,
+        columns=list(LABELS),
+    )
+
+
+def _present(names: pd.Index, on_disk: set[str] | None, names_file: Path, folder: str, on_error: str) -> pd.Index:
+    """The volumes that exist. Volumes that the table lacks are reported, and so are rows without a volume."""
     if on_disk is None:
         return names
     unnamed = sorted(on_disk - set(names))
     if unnamed:
-        _report(f"{unnamed[0]} lies under dataset/{folder} but has no row in {labels_file}", unnamed, on_error)
+        _report(f"{unnamed[0]} lies under dataset/{folder} but has no row in {names_file}", unnamed, on_error)
     absent = ~names.isin(on_disk)
     if absent.any():
         logger.warning(
             "%d of the %d volumes in %s are not under dataset/%s and are left out, the first: %s.",
-            absent.sum(), len(names), labels_file.name, folder, names[absent][0],
+            absent.sum(), len(names), names_file.name, folder, names[absent][0],
         )  # fmt: skip
     return names[~absent]
 
@@ -183,11 +228,11 @@ def _check_labels(labels: pd.DataFrame, file: Path) -> None:
         )
 
 
-def _report(message: str, volumes: list[str], on_error: str) -> None:
+def _report(
+    message: str, volumes: list[str], on_error: str, remedy: str = "Complete the table, remove the file"
+) -> None:
     if on_error == "raise":
-        raise TableError(
-            f"{message} ({len(volumes)} such volumes). Complete the table, remove the file, or pass on_error='skip'."
-        )
+        raise TableError(f"{message} ({len(volumes)} such volumes). {remedy}, or pass on_error='skip'.")
     logger.warning("%s. This volume and %d others like it are left out.", message, len(volumes) - 1)
 
 

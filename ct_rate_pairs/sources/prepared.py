@@ -84,6 +84,11 @@ class PreparedSource:
         """Whether the scans are synthetic."""
         return self.provenance["phantom"]
 
+    @property
+    def labels_from(self) -> str:
+        """Where the labels of the copied cohort come from, see [`~ct_rate_pairs.sources.tree.TreeSource`]."""
+        return self.provenance.get("labels_from", "table")
+
     def shards(self, split: str) -> list[Path]:
         """
         Files of the official split `"train"` or `"test"`.

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.reports import plain_sentences, rules, sentence_spans, terms
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
-from .csv_tables import FROM_TABLE, read_scans
+from .csv_tables import FROM_TABLE, LABEL_TABLES, read_scans
 
 
 PHANTOM_MARKER = "phantom.json"  # at the root of a phantom cohort
@@ -51,6 +52,11 @@ class TreeSource(ABC):
         """A string that changes if a table or the set of volumes changes, so that no outdated index is used."""
 
     @property
+    def labels_from(self) -> str:
+        """Where the labels come from: `"table"`, or `"rules"` if the rule labeler reads them from the reports."""
+        return "table"
+
+    @property
     @abstractmethod
     def location(self) -> str:
         """Where the source is, for provenance."""
@@ -62,7 +68,7 @@ class TreeSource(ABC):
 
     def scans(self, split: str, on_error: str) -> pd.DataFrame:
         """The official split `"train"` or `"test"`, see [`~ct_rate_pairs.sources.csv_tables.read_scans`]."""
-        return read_scans(self.file, self.volumes, self.settings, split, on_error)
+        return read_scans(self.file, self.volumes, self.settings, split, on_error, self.labels_from)
 
     def read_slices(self, scan: pd.Series, fractions: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
         """
@@ -131,6 +137,11 @@ class LocalSource(TreeSource):
         return read_volume(self.root / path, **options)
 
     @property
+    def labels_from(self) -> str:
+        """`"rules"` if the folder has no label table at all. If it has only one of the two, the other is missing."""
+        return "table" if any((self.root / path).is_file() for path in LABEL_TABLES.values()) else "rules"
+
+    @property
     def location(self) -> str:
         """The folder, for provenance."""
         return str(self.root)
@@ -141,8 +152,11 @@ class LocalSource(TreeSource):
         return (self.root / PHANTOM_MARKER).is_file()
 
     def fingerprint(self) -> str:
-        """A hash of the names, sizes and times of the tables and volumes."""
+        """A hash of the names, sizes and times of the tables and volumes, and of the labeler that reads the labels."""
         digest = hashlib.sha256(str(self.root).encode())
+        if self.labels_from == "rules":
+            for module in (rules, terms, plain_sentences, sentence_spans):
+                digest.update(Path(module.__file__).read_bytes())
         files = ("dataset/*/*.csv", "dataset/metadata/*.txt", "dataset/*/*/*/*.nii.gz")
         for path in sorted(path for pattern in files for path in self.root.glob(pattern)):
             stat = path.stat()

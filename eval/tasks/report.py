@@ -64,6 +64,7 @@ def score_predictions(
     Returns:
         `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. Each entry holds
         `scans`, the [`fingerprint`] of scans and references: only numbers with the same fingerprint can be compared.
+        If the true labels are those that the rule labeler reads from the references, it holds `labels: "rules"`.
         `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
         (`reference_...`), `nodule_coverage_by_size`, the numbers of
         [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or the rows
@@ -78,9 +79,11 @@ def score_predictions(
     generated = [predictions[volume] for volume in volumes]
     measured = fingerprint(scans)
 
+    origin = {"labels": "rules"} if has_reader(scans) and reader_of(scans).source.labels_from == "rules" else {}
+
     def score(reports: Sequence[str]) -> dict:
         """Scores of one report per scan, and the fingerprint of the scans."""
-        return score_reports(reports, references, labels, volumes=volumes, **options) | {"scans": measured}
+        return score_reports(reports, references, labels, volumes=volumes, **options) | {"scans": measured} | origin
 
     model = score(generated) | report_diversity(generated)
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}

@@ -13,12 +13,13 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
 from helpers.failing_decoders import fail_at
-from helpers.tree import SPACING, write_tree
+from helpers.tree import SPACING, without_labels, write_tree
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.reports import terms
 from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.sources.hub import CTRateAccessError
 from ct_rate_pairs.volumes.nifti import read_slices
@@ -303,6 +304,51 @@ def test_bad_tables_are_named_with_the_remedy(own_tree):
     assert len(load(own_tree, "none", on_error="skip", split="train+validation")) == 11
     labels.unlink()
     assert str(labels) in error_of(own_tree)
+
+
+def test_a_cohort_without_label_tables_gets_the_labels_of_its_reports_and_says_so(own_tree, caplog):
+    rows = load(without_labels(own_tree), "none", split="test", target="findings")
+    stated = [{LABELS[i] for i in np.flatnonzero(labels)} for labels in rows.with_format(None)["labels"]]
+    # From the whole report, whatever is taught
+    assert stated == [{"Lung nodule"}, {"Lung nodule", "Emphysema"}] * 6
+    told = [message for message in caplog.messages if "There is no label table" in message]
+    assert "18 labels of the 12 volumes in validation_reports.csv are read from their reports by the rule" in told[-1]
+    assert reader_of(rows).source.labels_from == "rules"
+
+
+def test_labels_that_were_given_later_serve_no_stale_index(own_tree):
+    tables = {file: file.read_text() for file in (own_tree / "dataset/multi_abnormality_labels").iterdir()}
+    by_rules = load(without_labels(own_tree), "none", split="test").with_format(None)["labels"][:]
+    for file, text in tables.items():
+        file.write_text(text)
+    rows = load(own_tree, "none", split="test")
+    assert rows.with_format(None)["labels"][:] != by_rules and reader_of(rows).source.labels_from == "table"
+
+
+def test_the_index_follows_the_labeler_that_reads_its_labels(own_tree, monkeypatch, tmp_path):
+    source = reader_of(load(without_labels(own_tree), "none", split="test")).source
+    before, other = source.fingerprint(), tmp_path / "terms.py"
+    other.write_text("# of another release")
+    monkeypatch.setattr(terms, "__file__", str(other))
+    assert source.fingerprint() != before
+
+
+def test_labels_are_never_read_from_a_report_in_another_language(own_tree, caplog):
+    file = without_labels(own_tree) / "dataset/radiology_text_reports/validation_reports.csv"
+    table = pd.read_csv(file)
+    table.loc[table["VolumeName"] == "valid_7_a_1.nii.gz", "Findings_EN"] = "Sağ akciğerde nodül izlendi."
+    table.to_csv(file, index=False)
+    error = error_of(own_tree)
+    assert f"{file}, row of valid_7_a_1.nii.gz: the report seems to be in Turkish. There is no label table" in error
+    assert "(1 such volumes). Translate these reports, give the 18 labels of each volume in such a table" in error
+    names = load(own_tree, "none", split="test", on_error="skip").with_format(None)["volume"][:]
+    assert len(names) == 11 and "valid_7_a_1.nii.gz" not in names and "valid_7_a_1.nii.gz" in caplog.text
+
+
+def test_one_label_table_of_two_is_a_missing_table(own_tree):
+    missing = own_tree / "dataset/multi_abnormality_labels/valid_predicted_labels.csv"
+    missing.unlink()
+    assert f"{missing} is missing" in error_of(own_tree)
 
 
 def test_unknown_options_are_refused(tree):

@@ -21,7 +21,7 @@ import pytest
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
 from helpers.failing_decoders import FILE, WAY
-from helpers.tree import SPACING
+from helpers.tree import SPACING, without_labels
 from PIL import Image
 
 from ct_rate_pairs.prepare import prepare
@@ -88,6 +88,14 @@ def test_the_card_opens_with_plain_datasets_and_names_the_provenance(copy):
     assert "cc-by-nc-sa-4.0" in card and "Do not upload" in card and '"spacing"' in card
     provenance = json.loads((copy / "prepared.json").read_text())
     assert provenance["settings"]["spacing"] == list(SPACING) and provenance["settings"]["files"] == "fixed"
+
+
+def test_a_copy_remembers_that_its_labels_were_read_by_rules(own_tree, tmp_path, without_processes):
+    prepare(open_source(without_labels(own_tree), spacing=SPACING), tmp_path / "copy", workers=1)
+    assert open_source(tmp_path / "copy").labels_from == "rules"
+    assert "in CT-RATE's order, which the rule labeler read from the reports." in (
+        tmp_path / "copy" / "README.md"
+    ).read_text().replace("\n", " ")
 
 
 def test_settings_that_the_copy_does_not_have_are_refused(copy, tree):

@@ -74,3 +74,16 @@ def write_telling_tree(root: Path) -> Path:
             findings.append(" ".join(said))
         pd.read_csv(file).assign(Findings_EN=findings).to_csv(file, index=False)
     return root
+
+
+def without_labels(root):
+    """The tree without its label tables, and with reports that state findings."""
+    for file in (root / "dataset/multi_abnormality_labels").iterdir():
+        file.unlink()
+    for long in ("train", "validation"):
+        file = root / f"dataset/radiology_text_reports/{long}_reports.csv"
+        table = pd.read_csv(file)
+        table["Findings_EN"] = "A nodule is observed in the right lung. No pleural effusion was detected."
+        table["Impressions_EN"] = [f"Emphysema, case {row}." if row % 2 else "Not given." for row in range(len(table))]
+        table.to_csv(file, index=False)
+    return root

@@ -201,6 +201,14 @@ def test_the_number_of_places_is_told_beside_what_needs_no_look(run_dir, results
     assert "the most common place of the training reports would give 0.500 and -." in text
 
 
+def test_labels_that_rules_read_from_the_references_are_told(run_dir, results):
+    assert "read from the references by rules" not in write(run_dir, results).read_text()
+    results["model"]["labels"] = "rules"
+    text = write(run_dir, results, phantom=False).read_text()
+    assert "The labels that measure the model are read from the references by rules" in text
+    assert "a text classifier predicted" not in text
+
+
 def test_the_loss_and_the_limits_are_stated(run_dir, results):
     text = ModelCard.load(write(run_dir, results)).text
     table = table_of(text)

@@ -5,11 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from helpers.eval_rows import REPORTS, make_row
+from helpers.tree import SPACING, without_labels
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import write_predictions
+from ct_rate_pairs.eval.tables import format_table
 from ct_rate_pairs.eval.tasks import report
 from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
 from ct_rate_pairs.trainer import PairCollator
@@ -57,6 +59,19 @@ def test_every_row_is_scored_beside_the_shuffled_and_the_trivial_ones(run):
     assert json.loads((out / "results.json").read_text()) == results
     low, high = results["all_positive"]["accuracy_ci"]
     assert low <= results["all_positive"]["accuracy"] <= high
+
+
+def test_results_say_whether_the_rules_read_the_true_labels(own_tree, capsys):
+    def results_of(folder):
+        scans = load_dataset("ct_rate_pairs", data_dir=str(folder), split="test", spacing=SPACING)
+        reports = dict.fromkeys(scans.with_format(None)["volume"], "A nodule is seen in the left lung.")
+        return score_predictions(reports, scans, TEXTS, np.zeros((len(TEXTS), 18), int))
+
+    assert not any("labels" in row for row in results_of(own_tree).values())
+    results = results_of(without_labels(own_tree))
+    assert {row["labels"] for row in results.values()} == {"rules"}
+    assert results["model"]["side_accuracy"] == 0 and results["model"]["sides"] == 12
+    assert "labels: rules" in format_table(results)
 
 
 @pytest.mark.slow
