@@ -16,6 +16,7 @@ from .reports.labels import LABELS
 
 MOST_OPENINGS = 64  # per label; each takes a forward pass
 LONGEST_OPENING = 400  # letters
+MOST_HELD_OUT = 10**5  # probabilities per label, one for each validation scan
 
 
 class Schema(BaseModel):
@@ -35,6 +36,7 @@ def each_label(values: dict) -> dict:
 Opening = Annotated[str, Field(min_length=1, max_length=LONGEST_OPENING)]
 Openings = Annotated[list[Opening], Field(max_length=MOST_OPENINGS)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Way = Literal["line", "sentences"]  # how the probability of a label is read from a model
 
 
 class Errors(Schema):
@@ -45,6 +47,14 @@ class Errors(Schema):
     nll: Annotated[float, Field(ge=0)]
 
 
+class WayErrors(Errors):
+    """Quality of the probabilities in one way of reading them."""
+
+    auroc: Share | None
+    brier_ratio: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+
+
 class Measured(Schema):
     """Quality of confidences, as they were measured."""
 
@@ -53,6 +63,25 @@ class Measured(Schema):
     prevalence: Errors
     n: Annotated[int, Field(ge=1)]
     folds: Annotated[int, Field(ge=2)]
+    ways: dict[Way, WayErrors] | None = None  # files of earlier releases have none
+    unknown: Annotated[int, Field(ge=0)] = 0
+
+
+HeldOut = Annotated[
+    dict[str, Annotated[list[Share], Field(min_length=1, max_length=MOST_HELD_OUT)]], AfterValidator(each_label)
+]
+Temperatures = Annotated[dict[str, Annotated[float, Field(gt=0)]], AfterValidator(each_label)]
+Biases = Annotated[dict[str, float], AfterValidator(each_label)]
+
+
+class LineCalibration(Schema):
+    """How the probabilities of findings lines are calibrated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: Temperatures
+    bias: Biases
+    held_out: HeldOut
 
 
 class Confidences(Schema):
@@ -61,9 +90,19 @@ class Confidences(Schema):
     model_config = ConfigDict(extra="forbid")
 
     openings: Annotated[dict[str, Openings], AfterValidator(each_label)]
-    temperature: Annotated[dict[str, Annotated[float, Field(gt=0)]], AfterValidator(each_label)]
-    bias: Annotated[dict[str, float], AfterValidator(each_label)]
+    temperature: Temperatures
+    bias: Biases
     measured: Measured
+    held_out: HeldOut | None = None
+    line: LineCalibration | None = None
+    way: Way = "sentences"
+
+    @model_validator(mode="after")
+    def way_is_there(self) -> Self:
+        """The way that is used has a calibration."""
+        if self.way == "line" and self.line is None:
+            raise ValueError("the way is line, and there is no calibration of lines")
+        return self
 
 
 class ConfidenceQuality(BaseModel):
@@ -222,6 +261,8 @@ class FinishedReport(Schema):
     series: int | None
     code: str | None = None
     max_new_tokens: Annotated[int, Field(ge=1)]
+    operating_point: str | None = None
+    findings_given: list[str] | None = None
     cut: bool = False
 
 
@@ -234,6 +275,8 @@ class Provenance(Schema):
     target: str | None = None
     dtype: str | None = None
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    operating_point: str | None = None
+    thresholds: list[Share] | None = None
 
 
 class Results(BaseModel):

@@ -138,17 +138,46 @@ def format_places(model: dict) -> str:
     return f"places of {model['stated_by_both']} findings that report and reference both state: {', '.join(told)}"
 
 
+# Titles of the numbers of an operating curve.
+CURVE_COLUMNS = {
+    "coverage": "Coverage",
+    "precision_micro": "Precision",
+    "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro",
+}
+
+
 def format_lines(model: dict) -> str:
-    """One line with the scores of the findings lines of the row `model` of `results.json`; empty if there are none."""
+    """
+    The scores of the findings lines of the row `model` of `results.json`, of their probabilities, and the operating
+    curve; empty if there are none.
+    """
     if "line_malformed" not in model:
         return ""
     titles = {"line_coverage": "Coverage", "line_precision_micro": "Precision", "line_f1_micro": "F1 micro"}
     told = [f"{title} {format_number(model, key)}" for key, title in titles.items()]
-    return (
+    lines = [
         f"findings lines: {', '.join(told)}; reports that state just what their line says "
         f"{format_number(model, 'line_agreement')}; without a line or malformed {model['line_malformed']} of "
         f"{model['n']}"
-    )
+    ]
+    if "operating_point" in model:
+        lines.append(
+            f"set at the operating point {model['operating_point']}; reports that follow their line "
+            f"{format_number(model, 'line_followed')}"
+        )
+    if "line_auroc" in model:
+        titles = {"line_auroc": "AUROC", "line_brier": "Brier", "line_brier_ratio": "of the prevalence's"}
+        told = [f"{title} {format_number(model, key)}" for key, title in titles.items()]
+        kind = "calibrated on validation scans" if model["line_calibrated"] else "not calibrated, so without a curve"
+        lines.append(
+            f"probabilities of the lines, {kind}: {', '.join(told)}; calibration error "
+            f"{format_number(model, 'line_ece')}; unknown for {model['line_unknown']} of {model['n']}"
+        )
+    for point, scores in model.get("operating_curve", {}).items():
+        told = ", ".join(f"{title} {format_number(scores, key)}" for key, title in CURVE_COLUMNS.items())
+        lines.append(f"  lines at {point if point == 'f1' else f'sensitivity {point}'}: {told}")
+    return "\n".join(lines)
 
 
 def format_looking(model: dict) -> str:

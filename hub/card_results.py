@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import format_markdown, format_value
+from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_value
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import ConfidenceQuality
 
@@ -41,6 +41,12 @@ CONFIDENCE_COLUMNS = {
     "ece": "Calibration error",
     "brier": "Brier score",
     "nll": "Log-likelihood, negative (nats)",
+}
+WAY_COLUMNS = {
+    "auroc": "mean AUROC",
+    "brier": "Brier score",
+    "brier_ratio": "share of the prevalence's",
+    "ece": "calibration error",
 }
 MATCHING_COLUMNS = {
     "top1": "Top-1",
@@ -116,6 +122,31 @@ def looking_text(model: dict) -> str:
     return text
 
 
+def lines_text(model: dict) -> str:
+    """Probabilities and operating curve of the findings lines of the row `model`; empty if they were not measured."""
+    if "line_auroc" not in model:
+        return ""
+    quality = ", ".join(f"{title} {format_value(model[f'line_{key}'])}" for key, title in WAY_COLUMNS.items())
+    followed = ""
+    if "operating_point" in model:
+        followed = (
+            f"\nThe lines of the results above were set at the operating point {model['operating_point']}. "
+            f"{model['line_followed']:.1%} of the reports state just what their line says.\n"
+        )
+    curve = ""
+    if "operating_curve" in model:
+        rows = [
+            [point if point == "f1" else f"sensitivity {point}", *(format_value(own[key]) for key in CURVE_COLUMNS)]
+            for point, own in model["operating_curve"].items()
+        ]
+        table = format_markdown([["operating point", *CURVE_COLUMNS.values()], *rows]).rstrip()
+        curve = read_template("model_card_curve").format(table=table)
+    calibrated = "calibrated on validation scans" if model["line_calibrated"] else "as the model gives them"
+    return read_template("model_card_lines").format(
+        calibrated=calibrated, quality=quality, followed=followed, curve=curve
+    )
+
+
 def confidence_text(run_dir: Path) -> str:
     """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
     if not (run_dir / "confidence.json").is_file():
@@ -124,6 +155,17 @@ def confidence_text(run_dir: Path) -> str:
     rows = [
         [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
     ]
-    return read_template("model_card_confidence").format(
+    text = read_template("model_card_confidence").format(
         n=measured["n"], table=format_markdown([["", *CONFIDENCE_COLUMNS.values()], *rows]).rstrip()
     )
+    ways = measured.get("ways") or {}
+    if len(ways) > 1:
+        rows = [
+            [way, *(format_value(own[key]) for key in WAY_COLUMNS), f"{own['seconds']:.2f}"]
+            for way, own in ways.items()
+        ]
+        columns = ["", *WAY_COLUMNS.values(), "seconds per scan"]
+        text += read_template("model_card_ways").format(
+            way=min(ways, key=lambda way: ways[way]["brier"]), table=format_markdown([columns, *rows]).rstrip()
+        )
+    return text

@@ -52,7 +52,7 @@ SETTINGS = (ROW_SETTINGS, "training_config.json", "environment.json", "results.j
 RESULTS = (
     *SETTINGS,
     "predictions.jsonl",
-    *(f"figures/{name}.png" for name in ("losses", "labels", "gaps", "calibration")),
+    *(f"figures/{name}.png" for name in ("losses", "labels", "gaps", "calibration", "operating_curve")),
     PIXELS,
 )
 CARD = ("README.md", ".eval_results/*.yaml")

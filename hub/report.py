@@ -23,8 +23,11 @@ command writes to DIR:
 Several scans are a batch, and so is a folder with volumes, .zip files or several DICOM studies. Each scan of a batch
 gets its own subfolder in DIR. A DICOM study is one scan, even if each of its series lies in a subfolder; --series
 chooses the series. Hidden files are ignored, and links are followed. After an interruption, the same command
-continues: finished scans are not repeated, unless --series, --max_new_tokens or the code changes. Scans that cannot be
-read are listed in failures.json; the other scans are still reported.
+continues: finished scans are not repeated, unless --series, --max_new_tokens, --operating_point or the code changes.
+Scans that cannot be read are listed in failures.json; the other scans are still reported.
+
+A model that was trained with a findings line can be told which findings to write about: --operating_point states what
+is probable enough, and --findings states what a reader has found.
 
 Path and header of a scan are never written. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
 order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""
@@ -32,6 +35,7 @@ EXAMPLES = """\
 examples:
   %(prog)s scan.nii.gz --model_name_or_path USER/model --output_dir report
   %(prog)s dicom_folder --series 2 --name "case 7" --model_name_or_path USER/model --output_dir report
+  %(prog)s scan.nii.gz --findings "Cardiomegaly; Pleural effusion" --model_name_or_path USER/model --output_dir report
   %(prog)s folder_of_scans --model_name_or_path USER/model --model_revision beta-0.2 --output_dir reports
 
 """
@@ -60,6 +64,17 @@ def main(argv: Sequence[str]) -> int:
     add(
         "--max_new_tokens", type=int, default=1200, metavar="N", help="longest report in tokens (default: %(default)s)"
     )
+    add(
+        "--operating_point",
+        metavar="POINT",
+        help="decides on the findings by their probabilities: f1, or a sensitivity such as 0.9 "
+        "(default: the model decides)",
+    )
+    add(
+        "--findings",
+        metavar="LABELS",
+        help='findings of a single scan to write the report for, such as "Cardiomegaly; Pleural effusion", or none',
+    )
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
     args = parser.parse_args(argv)
@@ -83,7 +98,9 @@ def main(argv: Sequence[str]) -> int:
     scans, batch = find_scans(args.scans)
     if batch and args.name is not None:
         parser.error("--name is for a single scan: those of a batch are numbered.")
-    options = {"series": args.series, "max_new_tokens": args.max_new_tokens}
+    if batch and args.findings is not None:
+        parser.error("--findings is for a single scan: those of a batch differ.")
+    options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | line_options(args)
     with folder_lock(args.output_dir, parser.prog):
         reporter = load_reporter(args.model_name_or_path, args.model_revision, args.device, args.dtype)
         if batch:
@@ -97,8 +114,27 @@ def main(argv: Sequence[str]) -> int:
             save(report, args.output_dir, report_key(scans[0], **options))
         except VolumeError as error:
             raise VolumeError(for_command_line(error)) from None
+    if doubtful := [finding.label for finding in report.findings if finding.doubtful]:
+        print(f"\nStated, and doubtful by their confidence: {', '.join(doubtful)}.")
     print(f"\n{NOTICE}\nWritten: {args.output_dir}/report.md, report.json, sheet.png")
     return 0
+
+
+def line_options(args) -> dict:
+    """
+    What sets the findings line. A wrong operating point or a misspelt label is told before the model is loaded.
+    """
+    from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
+    from ct_rate_pairs.reports.findings_line import labels_named
+
+    options = {}
+    if args.operating_point is not None:
+        options["operating_point"] = read_operating_point(args.operating_point)
+    if args.findings is not None:
+        text = args.findings.strip()
+        options["findings"] = [] if text == "none" else [name.strip() for name in text.split(";")]
+        labels_named(options["findings"])
+    return options
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
+    LineArguments,
     ModelArguments,
     RecipeParser,
     ScoringArguments,
@@ -43,7 +44,7 @@ SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoin
 
 
 @dataclass
-class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, DataArguments):
+class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, ModelArguments, DataArguments):
     """A model or a file of predictions, the scans, and what to measure."""
 
     predictions: str | None = field(
@@ -87,7 +88,10 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
     def idle(self) -> dict[str, str]:
         """The options without effect beside the others, and why."""
         idle = self.idle_negatives() | self.idle_revision()
-        of_model = ("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans")
+        of_model = (
+            *("model_revision", "dtype", "per_device_eval_batch_size", "dataloader_num_workers", "looking_scans"),
+            "operating_point",
+        )
         of_endpoint = ("endpoint", "concurrency", "i_have_deidentified", "allow_http")
         of_negatives = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
         if self.looking_scans == 0:
@@ -124,6 +128,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
                 "--partner_sampling mutual makes the volumes of a training batch each other's negatives, and a "
                 "measurement has no such batches: give uniform or balanced."
             )
+        self.point()
         if (self.model_name_or_path is None) == (self.predictions is None):
             raise ValueError(
                 "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of reports."
@@ -192,19 +197,28 @@ def main(argv: Sequence[str]) -> None:
 def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:
     """Measures a file of reports. Neither a model nor a volume is read."""
     from ct_rate_pairs.eval.predictions.provenance import check_references, read_provenance
-    from ct_rate_pairs.eval.predictions.store import count_cut, read_cut, read_lines, read_predictions
+    from ct_rate_pairs.eval.predictions.store import (
+        count_cut,
+        read_cut,
+        read_line_logits,
+        read_lines,
+        read_predictions,
+    )
     from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
     predictions = read_predictions(args.predictions)
     check_references(args.predictions, split, args.split)
     print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
+    made_with = read_provenance(args.predictions)
+    score |= {"lines": read_lines(args.predictions), "line_logits": read_line_logits(args.predictions)}
+    score["operating_point"] = made_with.get("operating_point")
     results, counts = (
-        score_predictions(predictions, split, lines=read_lines(args.predictions), **score),
+        score_predictions(predictions, split, **score),
         count_cut(read_cut(args.predictions), predictions),
     )
     if not counts:
         print("Whether reports are cut at a limit of tokens is not known: the file does not tell.")
-    limit = read_provenance(args.predictions).get("max_new_tokens")
+    limit = made_with.get("max_new_tokens")
     results["model"] |= counts | ({"max_new_tokens": limit} if limit else {})
     write_results(results, out, predictions=predictions, looking={})
 
@@ -265,13 +279,15 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
 
     from ct_rate_pairs.eval.load_model import base_commit_of, check_model, load_model, version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
-    from ct_rate_pairs.eval.predictions.store import read_cut, read_lines, write_predictions
+    from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines, write_predictions
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import evaluate_model
+    from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
     base_commit = base_commit_of(name, revision)
+    calibration, point = calibration_of_lines(name, revision, args.point())
     shown = {"slices_as": args.slices_as, "chat_template_kwargs": args.template_kwargs()}
     model, collator = load_model(name, revision, args.dtype, state.device, base_commit=base_commit, **shown)
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)
@@ -282,6 +298,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         provenance["slices_as"] = args.slices_as
     if collator.chat_template_kwargs:
         provenance["chat_template_kwargs"] = collator.chat_template_kwargs
+    provenance |= point.describe() if point else {}
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": args.max_new_tokens}
     predictions = write_predictions(
         model,
@@ -290,6 +307,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         out / "predictions.jsonl",
         num_workers=args.dataloader_num_workers,
         provenance=provenance,
+        operating_point=point,
         **sizes,
     )
     state.wait_for_everyone()
@@ -300,7 +318,8 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         with_negatives = load_dataset("ct_rate_pairs", **of_split, **options | {"negative": negative})
         scans = first_rows(with_negatives, args.max_eval_samples)
         path, seen = out / "predictions.jsonl", {"looking_scans": args.looking_scans, "seed": args.seed}
-        seen |= {"cut": read_cut(path), "lines": read_lines(path)}
+        seen |= {"cut": read_cut(path), "lines": read_lines(path), "line_logits": read_line_logits(path)}
+        seen |= {"line_calibration": calibration, "operating_point": point and point.name}
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

@@ -33,7 +33,14 @@ import ct_rate_pairs
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.recipes.arguments import OLD_NAMES, ChatArguments, DataArguments, RecipeParser, TaskArguments
+from ct_rate_pairs.recipes.arguments import (
+    OLD_NAMES,
+    ChatArguments,
+    DataArguments,
+    LineArguments,
+    RecipeParser,
+    TaskArguments,
+)
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
@@ -43,7 +50,7 @@ OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_b
 
 
 @dataclass
-class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
+class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
@@ -119,6 +126,11 @@ class RecipeArguments(ChatArguments, TaskArguments, DataArguments):
             raise ValueError("hub_strategy=checkpoint needs checkpoints: pass --save_strategy steps or epoch.")
         if args.trust_remote_code:
             raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
+        if self.point() is not None and (self.findings_line in (None, "none") or not self.confidence_scans):
+            raise ValueError(
+                f"operating_point={self.operating_point} sets findings lines by their calibrated probabilities: pass "
+                "--findings_line names or yes_no, and --confidence_scans."
+            )
         if "report" in self.task_weights():
             return
         if self.confidence_scans:
@@ -331,40 +343,63 @@ def save_run(trainer, processor) -> Path:
     return out
 
 
-def write_reports(model, collator, told: dict, sizes: dict) -> dict[str, str]:
-    """Writes reports of the first scans of the split `test`, in all processes. `told` has results of the training."""
+def fit_confidences(recipe_args: RecipeArguments, model, collator, told: dict, sizes: dict) -> None:
+    """Fits the confidences on the split `validation`, and writes them to the folder of the run."""
+    from datasets import load_dataset
+
+    from ct_rate_pairs.eval.rows import first_rows
+    from ct_rate_pairs.hub.reporting.confidence import fit_confidence
+
+    held_out = told["options"] | {"task": "report", "negative": "none"}
+    validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
+    fit_confidence(model, collator, first_rows(validation, recipe_args.confidence_scans), **sizes).save(told["out"])
+
+
+def write_reports(recipe_args: RecipeArguments, trainer, model, told: dict, sizes: dict) -> dict[str, str]:
+    """
+    Writes reports of the first scans of the split `test`, in all processes. `told` has results of the training. An
+    operating point needs the confidences before, which the main process fits.
+    """
     from ct_rate_pairs.eval.load_model import version_of
     from ct_rate_pairs.eval.predictions.provenance import describe_provenance
     from ct_rate_pairs.eval.predictions.store import write_predictions
+    from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines
 
     out, test = told["out"], told["index"]["test"]
     made_with = {"split": "test", "dtype": str(model.dtype), "max_new_tokens": sizes["max_new_tokens"]}
     provenance = describe_provenance(version_of(str(out), base_commit=told["base_commit"]), test, **made_with)
-    return write_predictions(model, collator, told["scans"], out / "predictions.jsonl", provenance=provenance, **sizes)
+    if recipe_args.point() is not None:
+        if trainer.is_world_process_zero():
+            fit_confidences(recipe_args, model, trainer.data_collator, told, sizes)
+        trainer.accelerator.wait_for_everyone()
+    _, point = calibration_of_lines(str(out), operating_point=recipe_args.point())
+    provenance |= point.describe() if point else {}
+    made_with = {"provenance": provenance, "operating_point": point, **sizes}
+    return write_predictions(model, trainer.data_collator, told["scans"], out / "predictions.jsonl", **made_with)
 
 
 def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, model, told: dict, sizes: dict) -> None:
-    """Measures the reports, fits the confidences, and writes the card; `told` holds results of the training."""
+    """Fits the confidences, measures the reports, and writes the card; `told` holds results of the training."""
     import torch
-    from datasets import load_dataset
 
-    from ct_rate_pairs.eval.predictions.store import read_cut, read_lines
-    from ct_rate_pairs.eval.rows import first_rows, references_of
+    from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines
+    from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
-    from ct_rate_pairs.hub.reporting.confidence import fit_confidence
+    from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines
     from ct_rate_pairs.readers import reader_of
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
-    if recipe_args.confidence_scans:
-        held_out = told["options"] | {"task": "report", "negative": "none"}
-        validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
-        fitted_on = first_rows(validation, recipe_args.confidence_scans)
-        fit_confidence(model, collator, fitted_on, **sizes).save(out)
+    point = recipe_args.point()
+    if recipe_args.confidence_scans and point is None:  # under an operating point, they had to be there before
+        fit_confidences(recipe_args, model, collator, told, sizes)
+    calibration, _ = calibration_of_lines(str(out))
     _, reports, labels = references_of(index["train"])
     path = out / "predictions.jsonl"
     known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(path), "lines": read_lines(path)}
+    known |= {"line_logits": read_line_logits(path), "line_calibration": calibration}
+    known["operating_point"] = None if point is None else str(point)
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")
@@ -470,7 +505,7 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
     sizes = {"batch_size": args.per_device_eval_batch_size, "max_new_tokens": recipe_args.max_new_tokens}
     if "report" in indexes:
         told["scans"] = first_rows(index["test"], recipe_args.max_eval_samples)
-        told["predictions"] = write_reports(model, collator, told, sizes)
+        told["predictions"] = write_reports(recipe_args, trainer, model, told, sizes)
     trainer.accelerator.end_training()  # a process group that is still open at exit may abort
     if trainer.is_world_process_zero():
         (out / "figures").mkdir(exist_ok=True)

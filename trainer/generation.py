@@ -1,12 +1,18 @@
 """Writes a batch of reports for a batch of scans, at temperature 0."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from ct_rate_pairs.reports.findings_line import open_text
@@ -76,6 +82,8 @@ def write_batch(
     *,
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
+    openings: Sequence[str] | None = None,
+    line_only: bool = False,
 ) -> list[Written]:
     """
     Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
@@ -94,15 +102,21 @@ def write_batch(
         max_new_tokens (`int`):
             Longest report, in tokens.
         streamer ([`~transformers.TextStreamer`], *optional*):
-            Receives the text while it is written. Only for a single row.
+            Receives the text while it is written, after its opening. Only for a single row.
+        openings (`Sequence[str]`, *optional*):
+            The beginning of each text, from which the model goes on, such as a findings line with its line break. An
+            empty one leaves the whole text to the model.
+        line_only (`bool`, *optional*, defaults to `False`):
+            Whether to write only up to the first line break: the findings line, if the model writes one.
 
     Returns:
-        `list[Written]`: the reports in the order of the rows, without special tokens, without white space around them
-        and without thoughts. A report without an end token is cut. If a model that was told to think has not finished
-        its thought, its report is empty, and a warning names the volume.
+        `list[Written]`: the reports in the order of the rows, with their openings, without special tokens, without
+        white space around them and without thoughts. A report without an end token is cut. If a model that was told to
+        think has not finished its thought, its report is empty, and a warning names the volume.
 
     Raises:
-        `ValueError`: if the tokens that end or pad a text are no tokens, see [`end_tokens`].
+        `ValueError`: if the tokens that end or pad a text are no tokens, see [`end_tokens`]; or for the opening of an
+            answer that begins with a thought.
     """
     end_ids = end_tokens(model)
     generation_config = GenerationConfig(
@@ -112,12 +126,17 @@ def write_batch(
         eos_token_id=end_ids or None,
         pad_token_id=model.generation_config.pad_token_id,
     )
-    inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts(rows).items()}
-    with evaluating(model), generating_by(generation_config, model):
-        tokens = model.generate(**inputs, generation_config=generation_config, streamer=streamer)  # [B, T]
-    answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
+    openings = [""] * len(rows) if openings is None else list(openings)
+    inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts(rows, openings).items()}
     tokenizer = collator.processor.tokenizer
-    texts = [decode_with_marks(tokenizer, answer) for answer in answers.tolist()]
+    criteria = StoppingCriteriaList([LineBreak(tokenizer, inputs["input_ids"].shape[1])] if line_only else [])
+    stops = {"streamer": streamer, "stopping_criteria": criteria}
+    with evaluating(model), generating_by(generation_config, model):
+        tokens = model.generate(**inputs, generation_config=generation_config, **stops)  # [B, T]
+    answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
+    texts = [
+        opening + decode_with_marks(tokenizer, own) for opening, own in zip(openings, answers.tolist(), strict=True)
+    ]
     ends = tokenizer.batch_decode(inputs["input_ids"][:, -8:])  # of the prompts, which are padded on the left
     reports = list(map(without_thought, texts, map(begins_thought, ends)))
     for row, report in zip(rows, reports, strict=True):
@@ -129,6 +148,19 @@ def write_batch(
     ends_with = torch.tensor(end_ids, dtype=answers.dtype, device=answers.device)
     cut = ~torch.isin(answers, ends_with).any(dim=1)  # [B]
     return [Written(report or "", is_cut) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
+
+
+class LineBreak(StoppingCriteria):
+    """Ends each text of a batch at its first line break. `begin` is the number of tokens of the prompts."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, begin: int):
+        """Takes the tokenizer, and where the texts begin."""
+        self.tokenizer, self.begin = tokenizer, begin
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Whether each text has a line break after some other letter, bool `[B]`."""
+        texts = self.tokenizer.batch_decode(input_ids[:, self.begin :])
+        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
 
 
 @contextmanager

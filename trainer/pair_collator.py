@@ -6,6 +6,7 @@ slice is an image.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from trl.trainer.utils import flush_left
 
 from ct_rate_pairs.reports.texts import text_of
 
-from .chat_template import set_chat_template_kwargs
+from .chat_template import begins_thought, set_chat_template_kwargs
 from .row_checks import check_rows
 
 
@@ -155,19 +156,25 @@ class PairCollator:
             batch[f"negative_{self.pixels}"] = self.negatives(rows)
         return batch
 
-    def prompts(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def prompts(self, rows: list[dict[str, Any]], openings: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """
         Collate a generation batch: prompts that end where the answer begins, padded on the left, and no negatives.
 
         Args:
             rows (`list[dict]`):
                 `B` rows of the dataset. Only `images`, `slice_mm` and `prompt` are read.
+            openings (`Sequence[str]`, *optional*):
+                The beginning of each answer, from which the model goes on. The prompts end after it. An empty text
+                leaves the whole answer to the model.
 
         Returns:
             `dict[str, torch.Tensor]`: the batch for `model.generate(**batch)`.
         """
         check_rows(rows, depths=self.takes_video)
-        return self._process(self._prompts(rows), rows)
+        prompts = self._prompts(rows)
+        if openings is not None:
+            prompts = [self._begin(*each) for each in zip(rows, prompts, openings, strict=True)]
+        return self._process(prompts, rows)
 
     def _takes_video(self) -> bool:
         # A video processor without patches along time resizes frames to a fixed square: then images are as good.
@@ -196,6 +203,18 @@ class PairCollator:
                 "thinking model, pass chat_template_kwargs that turn thinking off, or use its instruct variant."
             )
         return answer
+
+    def _begin(self, row: dict[str, Any], prompt: str, opening: str) -> str:
+        """A prompt with the opening of its answer, after the blanks that the template writes between the two."""
+        if not opening:
+            return prompt
+        if begins_thought(prompt):
+            raise ValueError(
+                f"An answer that is to begin with {opening[:40]!r} would be a part of the model's thought. Turn "
+                'thinking off: chat_template_kwargs={"enable_thinking": False}.'
+            )
+        answer = self._answer(row | {"completion": [{"role": "assistant", "content": opening}]}, prompt)
+        return prompt + answer[: len(answer) - len(answer.lstrip(" "))] + opening
 
     def _render(self, row: dict[str, Any], turns: list[dict[str, str]]) -> str:
         """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""

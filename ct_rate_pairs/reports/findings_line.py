@@ -9,6 +9,7 @@ decides on the findings before it words them.
 """
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from .labels import LABELS, NAMES
@@ -21,6 +22,9 @@ _WORDS = {
     "en": {"heading": "Abnormalities: ", "separator": "; ", "end": ".", "none": "none", "answers": (" no", " yes")},
     "zh": {"heading": "异常：", "separator": "；", "end": "。", "none": "无", "answers": ("否", "是")},
 }
+
+
+END = len(LABELS)  # the entry that ends a line of names, among the indices of the labels
 
 
 class Opened(NamedTuple):
@@ -61,13 +65,67 @@ def write_line(labels: Sequence[int], kind: str, language: str = "en") -> str:
     return words["heading"] + words["separator"].join(entries) + words["end"]
 
 
+def labels_named(names: Sequence[str]) -> tuple[int, ...]:
+    """
+    The 18 labels, 0 or 1, of which `names` are there.
+
+    Raises:
+        `ValueError`: for a text in the place of a list, and for a name that is no label. The message has names that
+            are near.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"findings={names!r} is one text: give a list of labels, such as ['Cardiomegaly'].")
+    for name in names:
+        if name not in LABELS:
+            near = get_close_matches(str(name), LABELS)
+            told = f"is {' or '.join(near)} meant?" if near else f"they are {', '.join(LABELS)}"
+            raise ValueError(f"findings: {name!r} is none of the 18 labels ({told}).")
+    return tuple(int(label in names) for label in LABELS)
+
+
 def open_text(text: str) -> Opened:
     """Takes the findings line off a text, whatever its kind and language are."""
     for language, words in _WORDS.items():
         if text.startswith(words["heading"]):
             line, _, report = text.partition("\n")
-            return Opened(line, _read_line(line, language), report.lstrip())
+            read = _read_line(line, language)
+            return Opened(line, read and read[0], report.lstrip())
     return Opened(None, None, text)
+
+
+def form_of(line: str) -> tuple[str, str] | None:
+    """Kind and language of a findings line; `None` if it is malformed."""
+    read = next((_read_line(line, words) for words in _WORDS if line.startswith(_WORDS[words]["heading"])), None)
+    return read[1:] if read else None
+
+
+def decisions(labels: Sequence[int], kind: str, language: str = "en") -> list[dict[int, str]]:
+    """
+    The decisions that a line is made of, in the order in which it is written, with the line that each choice leads to.
+
+    Args:
+        labels (`Sequence[int]`):
+            The 18 labels that the line states, 0 or 1.
+        kind (`str`), language (`str`, *optional*, defaults to `"en"`):
+            As in [`write_line`].
+
+    Returns:
+        `list[dict[int, str]]`: one entry per decision. For `"yes_no"`, the 18 labels in the official order, each with
+        the lines in which it has the value 0 or 1, and the other labels are as stated. For `"names"`, one entry per
+        boundary, before the first name and after each: the lines that end with the next name, by its index in
+        `LABELS`, or end without one, by `END`. Lines are in the official order, so only later labels may follow.
+    """
+    if kind == "yes_no":
+        with_value = [[(*labels[:i], value, *labels[i + 1 :]) for value in (0, 1)] for i in range(len(LABELS))]
+        return [dict(enumerate(write_line(each, kind, language) for each in pair)) for pair in with_value]
+    found, stated = [], [index for index, value in enumerate(labels) if value]
+    for count in range(len(stated) + 1):
+        before = stated[:count]
+        later = range(before[-1] + 1 if before else 0, len(LABELS))
+        sets = {END: before} | {index: [*before, index] for index in later}
+        vectors = {entry: [int(index in named) for index in range(len(LABELS))] for entry, named in sets.items()}
+        found.append({entry: write_line(vector, kind, language) for entry, vector in vectors.items()})
+    return found
 
 
 def report_of(turn: Mapping) -> str:
@@ -75,13 +133,13 @@ def report_of(turn: Mapping) -> str:
     return open_text(text_of(turn)).report
 
 
-def _read_line(line: str, language: str) -> tuple[int, ...] | None:
-    """The labels that a line states; `None` if it is not exactly as [`write_line`] writes one."""
+def _read_line(line: str, language: str) -> tuple[tuple[int, ...], str, str] | None:
+    """Labels, kind and language of a line; `None` if it is not exactly as [`write_line`] writes one."""
     words, names = _WORDS[language], NAMES[language]
     entries = line.removeprefix(words["heading"]).removesuffix(words["end"]).split(words["separator"])
     yes = words["answers"][True]
     for kind, stated in (("names", set(entries)), ("yes_no", {entry.removesuffix(yes) for entry in entries})):
         labels = tuple(int(names[label] in stated) for label in LABELS)
         if line == write_line(labels, kind, language):
-            return labels
+            return labels, kind, language
     return None

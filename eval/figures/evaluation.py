@@ -1,4 +1,4 @@
-"""Figures of an evaluation: findings by label, loss gaps, and calibration of the model's confidence."""
+"""Figures of an evaluation: findings by label, loss gaps, calibration of the confidence, and the operating curve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,4 +99,40 @@ def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path:
     axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="probability of the chosen report", ylabel="share correct")
     error = calibration_error(confidence, correct)
     axes.set_title(f"Report matching, {len(confidence)} scans: calibration error {error:.3f}")
+    finish(figure, axes, path)
+
+
+def plot_operating_curve(model: Mapping, curve: Mapping[str, Mapping], path: str | Path) -> None:
+    """
+    Draws Coverage and precision of findings lines at several operating points, beside those of the reports.
+
+    Args:
+        model (`Mapping`):
+            The row `model` of `results.json`: the reports, and the lines that they were written below.
+        curve (`Mapping[str, Mapping]`):
+            Maps `"f1"` and each sensitivity to the numbers of the lines, see
+            [`~ct_rate_pairs.eval.scoring.findings_lines.operating_curve`]. `None` is not drawn.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    figure = Figure(figsize=(6.5, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    places = {point: (s["coverage"], s["precision_micro"]) for point, s in curve.items()}
+    drawn = {point: place for point, place in places.items() if None not in place}
+    along = [place for point, place in drawn.items() if point != "f1"]
+    x, y = np.reshape(along, (-1, 2)).T
+    axes.plot(x, y, "o-", color=POSITIVE, markersize=5, label="lines at a sensitivity asked for")
+    for point, place in drawn.items():
+        axes.annotate(point, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    if "f1" in drawn:
+        axes.plot(*drawn["f1"], "s", color=GREEN, markersize=8, label="lines at the best F1")
+    chosen = f"at {model['operating_point']}" if "operating_point" in model else "as the model chose"
+    for title, marker, keys in (
+        (f"lines {chosen}", "D", ("line_coverage", "line_precision_micro")),
+        (f"text of the reports, lines {chosen}", "*", ("coverage", "precision_micro")),
+    ):
+        if None not in (place := [model[key] for key in keys]):
+            axes.plot(*place, marker, color=NEGATIVE, markersize=9, label=title)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Coverage", ylabel="precision")
+    axes.set_title(f"Operating curve of the findings lines, {model['n']} scans")
     finish(figure, axes, path)

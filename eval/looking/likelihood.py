@@ -27,11 +27,11 @@ def on_device(batch: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[st
     return {name: tensor.to(model.device) for name, tensor in batch.items() if name != "volumes"}
 
 
-def answer_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Cross-entropy of the answers of a batch, and which tokens are an answer's, float32 and bool `[B, K]`.
+    The logits that predict the answers of a batch, `[B, K, V]`, and the tokens that they predict, int64 `[B, K]`.
 
-    The `K` places begin at the first token of any answer; the loss is 0 outside the answers. The batch holds
+    The `K` places begin at the first token of any answer; the token is -100 outside the answers. The batch holds
     right-padded `input_ids` and `labels`, `[B, T]`, with -100 outside the answers.
     """
     inputs = dict(batch)
@@ -39,7 +39,15 @@ def answer_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tup
     # The logits of prompt and visual tokens would take gigabytes, and only those that predict an answer are needed.
     first = int((labels != -100).any(dim=0).nonzero()[0])
     labels = labels[:, first:]  # [B, K]
-    logits = model(**inputs, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]  # [B, K, V]
+    return model(**inputs, logits_to_keep=labels.shape[1] + 1).logits[:, :-1], labels
+
+
+def answer_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Cross-entropy of the answers of a batch, and which tokens are an answer's, float32 and bool `[B, K]`; the loss is 0
+    outside the answers. See [`answer_logits`].
+    """
+    logits, labels = answer_logits(model, batch)
     return F.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none"), labels != -100
 
 
@@ -135,16 +143,44 @@ def branch_log_probs(
     for chosen in batched(likely, at_once):
         texts = [branches[i] for i in chosen]
         targets = pad_sequence([text[1:] for text in texts], batch_first=True, padding_value=-100)  # [B, K]
-        inputs = pad_sequence([text[:-1] for text in texts], batch_first=True)  # [B, K]; right-padded, needs no mask
-        cache = deepcopy(context.cache)  # a forward pass writes to the cache
-        # One copy for each text. (`batch_repeat_interleave` does not know the linear attention of Qwen3.5.)
-        cache.reorder_cache(torch.zeros(len(texts), dtype=torch.long))
-        positions = context.position + torch.arange(inputs.shape[1], device=model.device)  # [..., 1, K]
-        positions = positions.expand(*positions.shape[:-2], *inputs.shape)
-        logits = model(**{"input_ids": inputs.to(model.device), "position_ids": positions, CACHE: cache}).logits
+        logits = read_branches(model, context, [text[:-1] for text in texts])  # [B, K, V]
         losses = F.cross_entropy(logits.transpose(1, 2).float().cpu(), targets.cpu(), reduction="none")  # [B, K]
         log_probs[chosen] -= losses.sum(dim=1)
     return log_probs
+
+
+def logits_after(
+    model: PreTrainedModel, context: Context, texts: Sequence[Sequence[int]], *, at_once: int = 8
+) -> list[torch.Tensor]:
+    """
+    The logits of the next token after each of several texts that continue a context, `[V]` each.
+
+    `texts` are `O` texts as tokens, at least one token each. A text that begins another one is read along with it, and
+    the rest `at_once` texts per forward pass. The context is not changed.
+    """
+    ways = sorted(map(tuple, texts), reverse=True)  # a text comes after all texts that it begins
+    read: list[tuple[int, ...]] = []
+    for way in ways:
+        if not read or read[-1][: len(way)] != way:
+            read.append(way)
+    logits = {}
+    for chosen in batched(read, at_once):
+        after = read_branches(model, context, [torch.tensor(text) for text in chosen])  # [B, K, V]
+        for text, own in zip(chosen, after, strict=True):
+            beginnings = {text[: place + 1]: place for place in range(len(text))}
+            logits |= {way: own[beginnings[way]] for way in ways if way in beginnings}
+    return [logits[tuple(text)] for text in texts]
+
+
+def read_branches(model: PreTrainedModel, context: Context, texts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The logits after each token of several texts, each of which continues a context; `[B, K, V]`, right-padded."""
+    inputs = pad_sequence(list(texts), batch_first=True)  # [B, K]; right-padded, needs no mask
+    cache = deepcopy(context.cache)  # a forward pass writes to the cache
+    # One copy for each text. (`batch_repeat_interleave` does not know the linear attention of Qwen3.5.)
+    cache.reorder_cache(torch.zeros(len(texts), dtype=torch.long))
+    positions = context.position + torch.arange(inputs.shape[1], device=model.device)  # [..., 1, K]
+    positions = positions.expand(*positions.shape[:-2], *inputs.shape)
+    return model(**{"input_ids": inputs.to(model.device), "position_ids": positions, CACHE: cache}).logits
 
 
 def option_losses(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas import ChallengeJobs, ChallengeReports
@@ -21,9 +23,10 @@ from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.generation import Written, write_batch
+from ct_rate_pairs.trainer.generation import Written
 from ct_rate_pairs.whole_files import write_whole
 
+from .predict import predict
 from .provenance import check_provenance, provenance_path, set_aside_unknown
 
 
@@ -87,6 +90,15 @@ def read_lines(path: str | Path) -> dict[str, str]:
     rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
     lines = {row["volume"]: row.get("line") or open_text(row["report"]).line for row in rows}
     return {volume: line for volume, line in lines.items() if line}
+
+
+def read_line_logits(path: str | Path) -> dict[str, list[float]]:
+    """
+    The log-odds of the 18 labels in the findings line that the model itself wrote, for each VolumeName of a `.jsonl`
+    file, see [`~ct_rate_pairs.eval.looking.line_probabilities`]. Scans of which they are not known are left out.
+    """
+    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
+    return {row["volume"]: row["line_logits"] for row in rows if "line_logits" in row}
 
 
 def read_cut(path: str | Path) -> dict[str, bool]:
@@ -195,6 +207,7 @@ def write_predictions(
     max_new_tokens: int = 1200,
     num_workers: int = 0,
     provenance: dict | None = None,
+    operating_point: OperatingPoint | None = None,
 ) -> dict[str, str]:
     """
     Generates a report for each scan that has no report in the file yet, and appends the report to the file.
@@ -221,6 +234,8 @@ def write_predictions(
         provenance (`dict`, *optional*):
             What the reports depend on, from
             [`~ct_rate_pairs.eval.predictions.provenance.describe_provenance`]. It is written beside the file.
+        operating_point ([`~ct_rate_pairs.eval.scoring.operating_points.OperatingPoint`], *optional*):
+            Sets the findings lines. It must be part of `provenance`.
 
     Returns:
         `dict[str, str]`: maps each VolumeName of `scans`, in their order, to its report.
@@ -249,13 +264,16 @@ def write_predictions(
                 disable=not state.is_main_process,
             )  # fmt: skip
             for rows in batches:
-                reports = write_batch(model, collator, rows, max_new_tokens=max_new_tokens)
+                reports = predict(
+                    model, collator, rows, max_new_tokens=max_new_tokens, operating_point=operating_point
+                )
                 names = [row["volume"] for row in rows]
                 written = dict(gather_object(list(zip(names, reports, strict=True))))
                 new = {volume: report for volume, report in written.items() if volume not in done}
-                done |= {volume: written.report for volume, written in new.items()}
+                done |= {volume: prediction.written.report for volume, prediction in new.items()}
                 if state.is_main_process:
-                    append_predictions(path, new)
+                    texts = {volume: prediction.written for volume, prediction in new.items()}
+                    append_predictions(path, texts, {volume: prediction.logits for volume, prediction in new.items()})
                 bar.update(min(step, bar.total - bar.n))
             bar.close()
         return {volume: done[volume] for volume in volumes if volume in done}
@@ -293,14 +311,18 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
     return done
 
 
-def append_predictions(path: Path, reports: Mapping[str, Written]) -> None:
+def append_predictions(
+    path: Path, reports: Mapping[str, Written], logits: Mapping[str, np.ndarray] | None = None
+) -> None:
     """
-    Appends reports to the file, each with its findings line, if it has one, and whether it is cut. Waits until they
-    are on the disk.
+    Appends reports to the file, each with its findings line, if it has one, the line's log-odds of the 18 labels, if
+    they are known (not NaN), and whether the report is cut. Waits until they are on the disk.
     """
     lines = []
     for volume, written in reports.items():
         line = {} if written.line is None else {"line": written.line}
+        if logits and not np.isnan(logits[volume]).any():
+            line["line_logits"] = logits[volume].round(4).tolist()
         lines.append(json.dumps({"volume": volume, **line, "report": written.report, "cut": written.cut}) + "\n")
     with open(path, "a") as file:
         file.writelines(lines)

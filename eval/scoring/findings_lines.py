@@ -1,4 +1,4 @@
-"""Scores findings lines on their own, and compares each line with the report below it."""
+"""Scores findings lines on their own: against the scans, against the reports below them, and as probabilities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +8,9 @@ from ct_rate_pairs.eval.metrics.bootstrap import divide, estimate
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.reports.labels import LABELS
+
+from .label_calibration import calibrate, judge
+from .operating_points import CURVE, LineCalibration
 
 
 MEASURES = ("coverage", "precision_micro", "f1_micro", "f1_macro", "accuracy")
@@ -55,6 +58,98 @@ def score_lines(
         **{name: value for name, value in agreement.items() if name != "ci_level"},
         "line_malformed": int((~given).sum()),
     }
+
+
+def score_following(lines: Mapping[str, str], volumes: Sequence[str], stated: np.ndarray) -> dict:
+    """
+    How well reports follow the findings lines that were set before them.
+
+    Args:
+        lines (`Mapping[str, str]`):
+            Maps a VolumeName to its findings line.
+        volumes (`Sequence[str]`):
+            VolumeNames of the `N` reports.
+        stated (`np.ndarray` of shape `[N, 18]`):
+            Labels that the reports state, 0 or 1.
+
+    Returns:
+        `dict`: `line_followed`, the share of the reports that state just the labels of their line, among those with a
+        sound line; `line_followed_per_label`, which maps each label to `followed`, the share of these reports that
+        agree with their line on the label, and to `stated`, this share among the reports whose line states the label.
+        A share of no report is `None`.
+    """
+    read = [open_text(lines.get(volume, "")).labels for volume in volumes]
+    given = np.array([labels is not None for labels in read])
+    of_lines = np.array([labels for labels in read if labels is not None]).reshape(-1, len(LABELS))
+    agree = of_lines == stated[given]  # [G, 18]
+
+    def share(of: np.ndarray) -> float | None:
+        """The share of what is true; `None` of nothing."""
+        return float(of.mean()) if len(of) else None
+
+    per_label = {
+        label: {"followed": share(agree[:, i]), "stated": share(agree[of_lines[:, i] == 1, i])}
+        for i, label in enumerate(LABELS)
+    }
+    return {"line_followed": share(agree.all(axis=1)), "line_followed_per_label": per_label}
+
+
+def score_probabilities(
+    logits: Mapping[str, Sequence[float]],
+    volumes: Sequence[str],
+    labels: np.ndarray,
+    train_labels: np.ndarray,
+    calibration: LineCalibration | None = None,
+) -> dict:
+    """
+    Scores the probabilities that a model's findings lines give the 18 labels.
+
+    Args:
+        logits (`Mapping[str, Sequence[float]]`):
+            Maps a VolumeName to the log-odds of the 18 labels, see
+            [`~ct_rate_pairs.eval.predictions.store.read_line_logits`].
+        volumes (`Sequence[str]`):
+            VolumeNames of the `N` scans.
+        labels (`np.ndarray` of shape `[N, 18]`):
+            True labels, 0 or 1.
+        train_labels (`np.ndarray` of shape `[M, 18]`):
+            Labels of the training split. The share of each label is what to predict without looking at a scan.
+        calibration ([`~ct_rate_pairs.eval.scoring.operating_points.LineCalibration`], *optional*):
+            Calibration on validation scans. Without one, the probabilities are measured as the model gives them, and
+            there is no operating curve.
+
+    Returns:
+        `dict`: over the scans whose log-odds are known, `line_auroc`, `line_brier`, `line_brier_ratio` (the Brier
+        score as a share of the prevalence's) and `line_ece`, see
+        [`~ct_rate_pairs.eval.scoring.label_calibration.judge`]; `line_calibrated`, whether there is a calibration;
+        `line_unknown`, the number of scans whose log-odds are not known; with a calibration also `operating_curve`,
+        see [`operating_curve`].
+    """
+    known = [place for place, volume in enumerate(volumes) if volume in logits]
+    counts = {"line_calibrated": calibration is not None, "line_unknown": len(volumes) - len(known)}
+    if not known:
+        return counts
+    odds, labels = np.array([logits[volumes[place]] for place in known]), labels[known]
+    none = np.ones(len(LABELS)), np.zeros(len(LABELS))
+    probabilities = calibration.at("f1").probabilities(odds) if calibration else calibrate(odds, *none)
+    quality = judge(probabilities, labels, train_labels.mean(axis=0))
+    scores = {f"line_{name}": quality[name] for name in ("auroc", "brier", "brier_ratio", "ece")} | counts
+    return scores | ({"operating_curve": operating_curve(odds, labels, calibration)} if calibration else {})
+
+
+def operating_curve(logits: np.ndarray, labels: np.ndarray, calibration: LineCalibration) -> dict[str, dict]:
+    """
+    What findings lines would be right about at several operating points. No report is written for it.
+
+    `logits` and true `labels` are of `N` scans, `[N, 18]`. Maps `"f1"` and each sensitivity of `CURVE` to `coverage`,
+    `precision_micro`, `f1_micro` and `f1_macro` of the lines.
+    """
+    curve = {}
+    for point in ("f1", *CURVE):
+        lines = calibration.at(point).decide(logits)
+        scores = coverage(lines, labels, LABELS) | label_accuracy(lines, labels, LABELS)
+        curve[str(point)] = {name: scores[name] for name in ("coverage", "precision_micro", "f1_micro", "f1_macro")}
+    return curve
 
 
 def _agreement(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

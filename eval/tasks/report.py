@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
+from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels, plot_operating_curve
 from ct_rate_pairs.eval.figures.report_sheet import plot_reports
 from ct_rate_pairs.eval.generate import write_reports
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
@@ -24,9 +24,10 @@ from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.eval.scoring.baselines import trivial_reports
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
-from ct_rate_pairs.eval.scoring.findings_lines import score_lines
+from ct_rate_pairs.eval.scoring.findings_lines import score_following, score_lines, score_probabilities
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
+from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
 from ct_rate_pairs.eval.scoring.places import score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import format_intervals, format_lines, format_looking, format_places, format_table
@@ -43,6 +44,9 @@ def score_predictions(
     train_labels: np.ndarray,
     *,
     lines: Mapping[str, str] | None = None,
+    line_logits: Mapping[str, Sequence[float]] | None = None,
+    line_calibration: LineCalibration | None = None,
+    operating_point: str | None = None,
     **options,
 ) -> dict[str, dict]:
     """
@@ -58,6 +62,11 @@ def score_predictions(
         lines (`Mapping[str, str]`, *optional*):
             Maps a VolumeName to the findings line that the model wrote before its report, see
             [`~ct_rate_pairs.eval.predictions.store.read_lines`].
+        line_logits (`Mapping[str, Sequence[float]]`, *optional*), line_calibration (`LineCalibration`, *optional*):
+            Log-odds of the labels in these lines, and their calibration, see
+            [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`].
+        operating_point (`str`, *optional*):
+            What has set the lines, if the model has not chosen them.
         options:
             `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`~ct_rate_pairs.eval.score_reports`].
 
@@ -68,7 +77,9 @@ def score_predictions(
         `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
         (`reference_...`), `nodule_coverage_by_size`, the numbers of
         [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or the rows
-        have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`].
+        have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`] and, for their log-odds,
+        of [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`]. If the lines were set, also
+        `operating_point` and the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_following`].
 
     Raises:
         `KeyError`: if a volume is not in the split.
@@ -92,6 +103,10 @@ def score_predictions(
     model |= score_common_places(generated, references, train_reports)
     if lines or (has_reader(scans) and reader_of(scans).config.findings_line != "none"):
         model |= score_lines(lines or {}, volumes, stated, labels, ci=options.get("ci"))
+        if line_logits:
+            model |= score_probabilities(line_logits, volumes, labels, np.asarray(train_labels), line_calibration)
+    if operating_point is not None:
+        model |= {"operating_point": operating_point, **score_following(lines or {}, volumes, stated)}
     return {"model": model} | {
         name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()
     }
@@ -170,7 +185,8 @@ def evaluate_model(
         cut (`Mapping[str, bool]`, *optional*):
             Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
         score:
-            `train_reports`, `train_labels`, `lines` and the options of [`score_predictions`].
+            `train_reports`, `train_labels`, `lines`, `line_logits`, `line_calibration`, `operating_point` and the
+            options of [`score_predictions`].
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`: the entries of [`score_predictions`]; `shuffled`, the scores
@@ -206,7 +222,9 @@ def evaluate_model(
             texts = {volume: written.report for volume, written in swapped.items()}
             counts = count_cut({volume: report.cut for volume, report in swapped.items()}, swapped)
             lines = {volume: written.line for volume, written in swapped.items() if written.line}
-            rows["shuffled"] = score_predictions(texts, few, **score | {"lines": lines})["model"] | counts
+            # Of another patient's volume, the model writes its own line.
+            own_lines = {"lines": lines, "line_logits": None, "operating_point": None}
+            rows["shuffled"] = score_predictions(texts, few, **score | own_lines)["model"] | counts
             results = rows | results
             looking["coverage_change"] = coverage_change(
                 own, texts, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95
@@ -248,6 +266,8 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         pairs = {kind: gaps[key] for kind in VOLUMES if (key := f"pair_gaps{suffix_of(kind)}") in gaps}
         means = {kind: gaps[f"loss_gap{suffix_of(kind)}"] for kind in pairs}
         plot_gaps(pairs, figures / "gaps.png", means)
+    if curve := model.get("operating_curve"):
+        plot_operating_curve(model, curve, figures / "operating_curve.png")
     if change := looking.get("coverage_change"):
         model["coverage_change_shuffled"] = change
     if matching := looking.get("matching"):

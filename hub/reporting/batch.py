@@ -23,7 +23,12 @@ CT_RATE_NAME = re.compile(r"(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2}")
 
 
 def report_batch(
-    reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None = None, max_new_tokens: int = 1200
+    reporter: Reporter,
+    scans: Sequence[Path],
+    out: Path,
+    series: int | None = None,
+    max_new_tokens: int = 1200,
+    operating_point: str | float | None = None,
 ) -> list[dict]:
     """
     Reports many scans, each in a subfolder of `out`. Scans that an earlier call has finished are skipped.
@@ -36,7 +41,7 @@ def report_batch(
         out (`Path`):
             Folder to write to. `failures.json` in it lists scans that cannot be read; without such scans there is no
             `failures.json`.
-        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`):
+        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`), operating_point:
             See [`~ct_rate_pairs.hub.reporting.reporter.Reporter.report`]. If these change, a finished scan is reported
             again.
 
@@ -48,12 +53,11 @@ def report_batch(
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into `out`.
     """
     with folder_lock(out, "ct-rate-pairs report"):
-        return _report_batch(reporter, scans, out, series, max_new_tokens)
+        options = {"series": series, "max_new_tokens": max_new_tokens, "operating_point": operating_point}
+        return _report_batch(reporter, scans, out, options)
 
 
-def _report_batch(
-    reporter: Reporter, scans: Sequence[Path], out: Path, series: int | None, max_new_tokens: int
-) -> list[dict]:
+def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options: dict) -> list[dict]:
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
     earlier = earlier_failures(listed)
@@ -63,12 +67,12 @@ def _report_batch(
     for number, scan in enumerate(scans, start=1):
         key, name = {"digest": None}, f"scan number {number}"
         try:
-            key = report_key(scan, series, max_new_tokens)
+            key = report_key(scan, **options)
             if finished := [known for known, other in done.items() if other == key]:
                 print(f"[{number}/{len(scans)}] {finished[0]}: finished before", flush=True)
                 continue
             name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
-            report = reporter.report(scan, name=name, series=series, max_new_tokens=max_new_tokens)
+            report = reporter.report(scan, name=name, **options)
         except VolumeError as error:
             told = for_command_line(error)
             failures.append({"name": name, "number": number, "digest": key["digest"], "error": told})
@@ -76,7 +80,7 @@ def _report_batch(
         else:
             save(report, out / name, key)
             done[name] = key
-            stated = [finding.label for finding in report.findings if finding.stated]
+            stated = [f.label + " (doubtful)" * bool(f.doubtful) for f in report.findings if f.stated]
             told = (
                 f"{', '.join(stated) or report.unread or 'no finding'}{' (cut at the limit of tokens)' * report.cut}"
             )

@@ -1,5 +1,10 @@
 r"""
-The confidence of each of the 18 labels: the calibrated probability that the model's report of a scan states the label.
+The confidence of each of the 18 labels: the calibrated probability that a scan has the label. There are two ways to
+read it from a model, `line` and `sentences`. Of a model that opens its reports with a findings line, both are
+measured, and the one with the lower Brier score in the cross-validation is used.
+
+The way `line` reads the decisions of the findings line, see [`~ct_rate_pairs.eval.looking.line_probabilities`]. The
+way `sentences` reads the report, and serves every model:
 
 Openings. A sentence that states a finding begins in one of a few ways, the *openings* of the label. An opening is the
 shortest beginning, in whole words, after which the sentence always states the finding. So "Pericardial effusion
@@ -14,11 +19,13 @@ boundary where the report does state it:
 \\(p = 1 - \prod_b (1 - \sum_o p(o \mid scan, report_{<b})).\\)
 
 Calibration. These probabilities are too high or too low. So one temperature \\(T\\) and one bias \\(c\\) per label are
-fitted to the true labels of the validation split. The confidence is \\(\sigma(logit(p) / T + c)\\).
+fitted to the true labels of the validation split. The confidence is \\(\sigma(logit(p) / T + c)\\). Both ways are
+calibrated so.
 """
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,15 +33,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import write_reports
 from ct_rate_pairs.eval.looking.likelihood import branch_log_probs, on_device, read_prompt, tokens_of
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.metrics.calibration import errors
 from ct_rate_pairs.eval.rows import select_readable, without_slices
+from ct_rate_pairs.eval.scoring.label_calibration import (
+    FOLDS,
+    calibrate,
+    fit_calibration,
+    folds_of,
+    held_out_prevalence,
+    held_out_probabilities,
+    judge,
+)
+from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint, thresholds_at
 from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas import Confidences
@@ -44,7 +61,6 @@ from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.trainer.hub_files import find_file
-from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.whole_files import write_whole
 
 
@@ -55,7 +71,7 @@ MOST_OPENINGS = 24  # per label
 LONGEST_OPENING = 11  # words, and fewer letters than the guard takes for a quote: the file is published
 NEGLIGIBLE = 1e-5  # if the first token of an opening is less probable, its other tokens are not read
 AT_ONCE = 8  # openings per forward pass; more than for whole reports, because openings are short
-FOLDS = 5  # of the cross-validation over patients that measures the errors in `measured`
+DIGITS = 4  # decimals of the probabilities in the file
 
 
 @dataclass(frozen=True)
@@ -68,24 +84,58 @@ class Confidence:
             Maps each label to the beginnings of sentences that state it. The list is empty for a label that the model
             never states.
         temperature (`dict[str, float]`), bias (`dict[str, float]`):
-            Maps each label to its calibration.
+            Maps each label to its calibration, in the way `sentences`.
         measured (`dict`):
-            Quality of the confidences: `calibrated`, `uncalibrated` and `prevalence` (the share of each label,
-            predicted for every scan), each with `ece`, `brier` and `nll` over all scans and labels; `n`, the number of
-            scans; `folds`, the number of folds of the cross-validation, in which `calibrated` and `prevalence` are
-            fitted on other patients than they are measured on.
+            Quality of the confidences, in the way that is used: `calibrated`, `uncalibrated` and `prevalence` (the
+            share of each label, predicted for every scan), each with `ece`, `brier` and `nll` over all scans and
+            labels; `n`, the number of scans; `folds`, the number of folds of the cross-validation, in which
+            `calibrated` and `prevalence` are fitted on other patients than they are measured on. `ways` compares the
+            ways, all on the same scans: each has the numbers of
+            [`~ct_rate_pairs.eval.scoring.label_calibration.judge`] and `seconds`, the time per scan. If there were
+            scans without a sound findings line, which the way `line` can tell nothing of, `unknown` counts them.
+        held_out (`dict[str, list[float]]`, *optional*):
+            As in `line`, for the way `sentences`; `None` in files of earlier releases.
+        line ([`~ct_rate_pairs.eval.scoring.operating_points.LineCalibration`], *optional*):
+            Calibration of the way `line`; `None` for a model without findings lines.
+        way (`str`, *optional*, defaults to `"sentences"`):
+            The way that is used, `"line"` or `"sentences"`.
     """
 
     openings: dict[str, list[str]]
     temperature: dict[str, float]
     bias: dict[str, float]
     measured: dict
+    held_out: dict[str, list[float]] | None = None
+    line: LineCalibration | None = None
+    way: str = "sentences"
 
     def probabilities(self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str) -> list[float]:
-        """The 18 calibrated probabilities, in the official order. `report` is the model's whole text of `row`."""
+        """
+        The 18 calibrated probabilities in the way `sentences`, in the official order. `report` is the model's whole
+        text of `row`.
+        """
         logits = stating_logits(model, collator, row, report, self.openings)
         temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
         return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
+
+    def operating_point(self, name: str | float) -> OperatingPoint:
+        """
+        The calibration and the thresholds under which a findings line is set, for `"f1"` or a sensitivity.
+
+        Raises:
+            `ValueError`: for a model without findings lines, or a file of an earlier release.
+        """
+        if self.line is None:
+            raise ValueError(
+                f"operating_point={name!r} sets the findings line, and {FILE} of this model has no calibration of its "
+                "findings lines. Train it with findings_line names or yes_no, and with confidence_scans."
+            )
+        return self.line.at(name)
+
+    def doubtful_below(self, way: str) -> np.ndarray | None:
+        """The threshold of each label for the best F1 in a way, `[18]`; `None` if it is not known."""
+        held_out = self.line.held_out if way == "line" and self.line else self.held_out
+        return None if held_out is None else thresholds_at("f1", held_out)
 
     def save(self, folder: str | Path) -> None:
         """Writes `confidence.json` to the folder of a model."""
@@ -95,7 +145,31 @@ class Confidence:
 def load_confidence(name_or_path: str, revision: str | None = None) -> Confidence | None:
     """Reads `confidence.json` from a folder, or from a model on the Hub; `None` if there is no such file."""
     path = find_file(name_or_path, FILE, revision)
-    return Confidence(**read_json(path, Confidences)) if path else None
+    if not path:
+        return None
+    content = read_json(path, Confidences)
+    line = content.get("line")
+    return Confidence(**content | {"line": LineCalibration(**line) if line else None})
+
+
+def calibration_of_lines(
+    name_or_path: str, revision: str | None = None, operating_point: str | float | None = None
+) -> tuple[LineCalibration | None, OperatingPoint | None]:
+    """
+    The calibration of a model's findings lines, if it has one, and the operating point that is asked for.
+
+    Raises:
+        `ValueError`: for an operating point of a model without such a calibration.
+    """
+    confidence = load_confidence(name_or_path, revision)
+    if operating_point is None:
+        return confidence and confidence.line, None
+    if confidence is None:
+        raise ValueError(
+            f"operating_point={operating_point!r} sets the findings line by its probabilities, and {name_or_path} has "
+            f"no {FILE}. Train it with findings_line names or yes_no, and with confidence_scans."
+        )
+    return confidence.line, confidence.operating_point(operating_point)
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
@@ -167,37 +241,6 @@ def boundary(report: str, start: int) -> int:
     return len(report[:start].rstrip())
 
 
-def calibrate(logits: np.ndarray, temperature: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities of log-odds; the last axis is that of the labels."""
-    return 1 / (1 + np.exp(-(logits / temperature + bias)))
-
-
-def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Temperature and bias of each label that maximise the likelihood of the true labels, `[18]` each.
-
-    `logits` are the log-odds before calibration, and `labels` the true labels, 0 or 1, `[N, 18]` each. As in Platt
-    scaling, the targets are \\((n_1 + 1) / (n_1 + 2)\\) and \\(1 / (n_0 + 2)\\) instead of 1 and 0, with \\(n_1\\)
-    positive and \\(n_0\\) negative scans. This avoids over-confidence with few scans, and gives a finite fit if all
-    scans have the same label.
-    """
-    x, y = torch.from_numpy(logits), torch.from_numpy(labels)
-    positives = y.sum(dim=0)
-    targets = torch.where(y > 0, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2)).double()
-    log_temperature, bias = (torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True) for _ in range(2))
-    optimizer = torch.optim.LBFGS([log_temperature, bias], max_iter=500, line_search_fn="strong_wolfe")
-
-    def loss():
-        """Negative log-likelihood of the targets, with its gradient."""
-        optimizer.zero_grad()
-        value = F.binary_cross_entropy_with_logits(x * (-log_temperature).exp() + bias, targets, reduction="sum")
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return log_temperature.detach().exp().numpy(), bias.detach().numpy()
-
-
 def fit_confidence(
     model: PreTrainedModel,
     collator: PairCollator,
@@ -235,33 +278,63 @@ def fit_confidence(
     """
     rows = select_readable(rows)
     index = without_slices(rows)
-    patients, part = np.unique([patient_of(row["volume"]) for row in index], return_inverse=True)
-    if len(patients) < FOLDS:
-        raise ValueError(
-            f"The confidence is fitted on scans of {len(patients)} patients, but judging it takes at least {FOLDS}: "
-            "use a larger validation split."
-        )
-    fold = part % FOLDS  # [N]
+    fold = folds_of([row["volume"] for row in index])  # [N]
     labels = np.array([row["labels"] for row in index], dtype=np.int64)  # [N, 18]
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     written = write_reports(model, collator, rows, **sizes, progress=progress)
     if warning := cut_warning(sum(text.cut for text in written), len(written), max_new_tokens):
         logger.warning(warning)
-    reports = [text.text for text in written]  # with their findings lines: each sentence depends on what is before it
-    openings = find_openings(reports)
-    scored = tqdm(zip(rows, reports, strict=True), "Scoring findings", len(reports), unit="scan", disable=not progress)
-    logits = np.array([stating_logits(model, collator, row, report, openings) for row, report in scored])
-    calibrated, prevalence = np.empty(labels.shape), np.empty(labels.shape)
-    for held_out in range(FOLDS):
-        rest = fold != held_out
-        calibrated[~rest] = calibrate(logits[~rest], *fit_calibration(logits[rest], labels[rest]))
-        prevalence[~rest] = (labels[rest].sum(axis=0) + 1) / (rest.sum() + 2)
-    temperature, bias = (dict(zip(LABELS, v.tolist(), strict=True)) for v in fit_calibration(logits, labels))
+    # With their findings lines: each sentence depends on what is before it.
+    openings = find_openings([text.text for text in written])
+    has_lines = any(text.line for text in written)
+    ways = {"sentences": np.empty(labels.shape)} | ({"line": np.empty(labels.shape)} if has_lines else {})
+    seconds = dict.fromkeys(ways, 0.0)
+    scored = tqdm(zip(rows, written, strict=True), "Scoring findings", len(written), unit="scan", disable=not progress)
+    for place, (row, text) in enumerate(scored):
+        start = time.perf_counter()
+        ways["sentences"][place] = stating_logits(model, collator, row, text.text, openings)
+        seconds["sentences"] += time.perf_counter() - start
+        if has_lines:
+            start = time.perf_counter()
+            ways["line"][place] = line_logits(model, collator, [row], [text.line])[0]
+            seconds["line"] += time.perf_counter() - start
+
+    fitted, probabilities = {}, {}
+    for way, logits in ways.items():
+        known = ~np.isnan(logits).any(axis=1)
+        if len(np.unique(fold[known])) < FOLDS:
+            logger.warning(
+                "Only %d of %d scans have a sound findings line: the probabilities of lines are not calibrated.",
+                known.sum(), len(known),
+            )  # fmt: skip
+            continue
+        held_out = np.full(labels.shape, np.nan)
+        held_out[known] = held_out_probabilities(logits[known], labels[known], fold[known])
+        fit = [
+            dict(zip(LABELS, values.tolist(), strict=True)) for values in fit_calibration(logits[known], labels[known])
+        ]
+        ordered = (
+            np.sort(held_out[known], axis=0).round(DIGITS).T.tolist()
+        )  # apart by label, so that they are no scan's
+        fitted[way], probabilities[way] = (*fit, dict(zip(LABELS, ordered, strict=True))), held_out
+    compared = ~np.isnan(np.stack(list(probabilities.values()))).any(axis=(0, 2))  # the scans that all ways know
+    prevalence = held_out_prevalence(labels, fold)
+    judged = {
+        way: judge(own[compared], labels[compared], prevalence[compared]) | {"seconds": seconds[way] / len(labels)}
+        for way, own in probabilities.items()
+    }
+    used = min(judged, key=lambda way: judged[way]["brier"])
+    known = ~np.isnan(ways[used]).any(axis=1)
+    raw = calibrate(ways[used][known], np.ones(len(LABELS)), np.zeros(len(LABELS)))
     measured = {
-        "uncalibrated": errors(calibrate(logits, np.ones(len(LABELS)), np.zeros(len(LABELS))), labels),
-        "calibrated": errors(calibrated, labels),
-        "prevalence": errors(prevalence, labels),
+        "uncalibrated": errors(raw, labels[known]),
+        "calibrated": errors(probabilities[used][known], labels[known]),
+        "prevalence": errors(prevalence[known], labels[known]),
         "n": len(labels),
         "folds": FOLDS,
+        "ways": judged,
+        "unknown": int(np.isnan(ways["line"]).any(axis=1).sum()) if has_lines else 0,
     }
-    return Confidence(openings, temperature, bias, measured)
+    temperature, bias, held_out = fitted["sentences"]
+    lines = LineCalibration(*fitted["line"]) if "line" in fitted else None
+    return Confidence(openings, temperature, bias, measured, held_out, lines, used)

@@ -1,6 +1,7 @@
 """The files of a report: Markdown, JSON, and a sheet of slices."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
@@ -17,6 +18,8 @@ from .sheet import plot_sheet
 
 
 logger = logging.getLogger(__name__)
+
+KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given")  # of `report_key`
 
 
 def format_report(report: ScanReport) -> str:
@@ -36,6 +39,9 @@ def format_report(report: ScanReport) -> str:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
     if report.unread:
         lines += [f"> **Not a readable report.** {for_markdown(report.unread)} This says nothing about the scan.", ""]
+    if report.line_set_by:
+        told = f"{report.line_set_by}: {for_markdown(report.line)}"
+        lines += [f"> **Written below a findings line that was set** by {told}", ""]
     if report.told:
         lines += ["> **Read with a warning.** " + for_markdown(" ".join(report.told)), ""]
     lines += ["## Report", "", *"\n\n".join(text.splitlines()).splitlines(), "", "## Findings it states", ""]
@@ -44,15 +50,19 @@ def format_report(report: ScanReport) -> str:
         for finding in stated:
             slices = ", ".join(f"{number} ({report.slice_mm[number - 1]:.0f} mm)" for number in finding.slices)
             sentence = for_markdown(finding.sentence)
-            table.append([finding.label, percent(finding.confidence), slices or "none stands out", sentence])
+            sure = percent(finding.confidence) + " (doubtful)" * bool(finding.doubtful)
+            table.append([finding.label, sure, slices or "none stands out", sentence])
         lines += [
             format_markdown(table, text_columns=4),
             "Slices are counted from the top, mm from the first one. ![slices](sheet.png)",
         ]
+        if any(finding.doubtful for finding in stated):
+            above = report.line_set_by if (report.line_set_by or "").startswith("operating") else "the best F1"
+            lines.append(f"Doubtful: the confidence is below the threshold of its label for {above}.")
     else:
         lines.append("None of the 18.")
     lines += ["", "## Findings it does not state", ""]
-    if report.calibration:
+    if report.calibration and report.findings[0].confidence is not None:
         rows = [[f.label, percent(f.confidence)] for f in sorted(others, key=lambda f: -f.confidence)]
         error = report.calibration["calibrated"]["ece"]
         lines += [
@@ -61,7 +71,8 @@ def format_report(report: ScanReport) -> str:
         ]
     else:
         lines.append(", ".join(finding.label for finding in others) + ".")
-        lines += ["", "The model has no `confidence.json`, so no confidence is given."]
+        why = "None is known for this scan" if report.calibration else "The model has no `confidence.json`"
+        lines += ["", f"{why}, so no confidence is given."]
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
     model = f"Model {for_markdown(report.model)}, version {for_markdown(report.version)}"
     lines += ["", f"{model}; {len(report.slice_mm)} slices; {took}.", ""]
@@ -82,13 +93,21 @@ def write_json(values: dict | list, path: Path) -> None:
     write_whole(path, to_json(values, indent=2) + "\n")
 
 
-def report_key(scan: Path, series: int | None, max_new_tokens: int) -> dict:
+def report_key(
+    scan: Path,
+    series: int | None,
+    max_new_tokens: int,
+    operating_point: str | float | None = None,
+    findings: Sequence[str] | None = None,
+) -> dict:
     """What identifies a report: its scan, and the options and the code that change the report."""
     return {
         "digest": digest(scan),
         "series": series,
         "max_new_tokens": max_new_tokens,
         "code": sources_version(),
+        "operating_point": None if operating_point is None else str(operating_point),
+        "findings_given": None if findings is None else list(findings),
     }
 
 
@@ -119,5 +138,5 @@ def finished_reports(out: Path, reporter: Reporter) -> dict[str, dict]:
                 f"version {reporter.version}: choose another --output_dir."
             )
         check_json(report, FinishedReport, path)
-        done[path.parent.name] = {name: report.get(name) for name in ("digest", "series", "max_new_tokens", "code")}
+        done[path.parent.name] = {name: report.get(name) for name in KEY}
     return done

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +12,15 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits
+from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
+from ct_rate_pairs.reports.findings_line import labels_named, open_text, write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.readable import foreign_language, is_missing
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.generation import write_batch
+from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.trainer.row_settings import assumed_settings
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -49,7 +52,8 @@ class Finding:
             Whether the report states the finding, as read by the rule labeler.
         confidence (`float`, *optional*):
             Calibrated probability of the finding, in [0, 1], also for findings that are not stated; `None` for a model
-            without a `confidence.json`. See [`~ct_rate_pairs.hub.reporting.confidence.Confidence`].
+            without a `confidence.json`, or if it is not known, which is then told. See
+            [`~ct_rate_pairs.hub.reporting.confidence.Confidence`].
         sentence (`str`, *optional*):
             The first sentence that states the finding.
         evidence (`list[float]`, *optional*):
@@ -57,6 +61,9 @@ class Finding:
             [`~ct_rate_pairs.hub.reporting.evidence.slice_evidence`].
         slices (`list[int]`):
             The slices that the finding rests on, in descending order of evidence, counted from 1 at the top.
+        doubtful (`bool`, *optional*):
+            Whether the finding is stated although its confidence is below the threshold of its label: that of the
+            operating point, or without one that of the best F1. `None` if confidence or threshold are not known.
     """
 
     label: str
@@ -65,6 +72,7 @@ class Finding:
     sentence: str | None = None
     evidence: list[float] | None = None
     slices: list[int] = field(default_factory=list)
+    doubtful: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,10 @@ class ScanReport:
             Why no finding can be read from the text: it holds no text, or is in another language than English. The
             findings are then not stated, which says nothing about the scan.
         line (`str`, *optional*):
-            The findings line that the model wrote before the report, see [`~ct_rate_pairs.reports.findings_line`].
+            The findings line before the report, see [`~ct_rate_pairs.reports.findings_line`].
+        line_set_by (`str`, *optional*):
+            What has set the findings line: `"operating point f1"`, `"operating point 0.9"` or the like, or
+            `"given findings"`. `None` if the model wrote the line itself, or there is none.
     """
 
     name: str
@@ -115,6 +126,7 @@ class ScanReport:
     told: list[str] = field(default_factory=list)
     unread: str | None = None
     line: str | None = None
+    line_set_by: str | None = None
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -154,7 +166,8 @@ class Reporter:
         of_volume = ("num_slices", "spacing", "window", "z_range")
         self.volume_settings = VolumeSettings(**{key: settings[key] for key in of_volume if key in settings})
         # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
-        prompt = write_prompt(settings.get("target", "findings+impression"), settings.get("prompt", "en"))
+        self.findings_line, self.language = settings.get("findings_line", "none"), settings.get("prompt", "en")
+        prompt = write_prompt(settings.get("target", "findings+impression"), self.language)
         self.prompt = [{"role": "user", "content": prompt}]
         assumed = assumed_settings(settings)
         unknown = f"It is not known how the training rows of the model were made. Assumed: {assumed}."
@@ -170,6 +183,8 @@ class Reporter:
         series: int | None = None,
         max_new_tokens: int = 1200,
         streamer: BaseStreamer | None = None,
+        operating_point: str | float | None = None,
+        findings: Sequence[str] | None = None,
     ) -> ScanReport:
         """
         Reports one scan at temperature 0, so that the same scan always gives the same report.
@@ -185,32 +200,66 @@ class Reporter:
             max_new_tokens (`int`, *optional*, defaults to `1200`):
                 Maximum length of the report in tokens. The longest report of CT-RATE has 1,149 Qwen tokens.
             streamer ([`~transformers.TextStreamer`], *optional*):
-                Gets the text while the model writes it.
+                Gets the text while the model writes it. It does not get a findings line that is set.
+            operating_point (`str` or `float`, *optional*):
+                Decides on the findings by the probabilities of the model's findings line, and lets the model write the
+                report below that decision: `"f1"` for the best F1, or a sensitivity such as `0.9`, see
+                [`~ct_rate_pairs.eval.scoring.operating_points`]. By default, the model decides by itself.
+            findings (`Sequence[str]`, *optional*):
+                The labels that the scan has, by a reader. The model writes the report for these findings; `[]` for
+                none of the 18. What the model writes need not follow them: a warning in `told` names each difference.
 
         Returns:
             [`ScanReport`]: the report.
 
         Raises:
             `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
+            `ValueError`: if both `operating_point` and `findings` are given; for a model without findings lines, or
+                without their calibration; for a finding that is no label.
         """
+        given, point = self.check_line(operating_point, findings)
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"), collected_warnings() as told:
             row = self.read(scan, series)
+        sizes = {"max_new_tokens": max_new_tokens}
+        own, logits, line = None, None, given
+        if point or (given and self.confidence and self.confidence.line):
+            with clock(seconds, "confidence"):
+                (first,) = write_batch(self.model, self.collator, [row], **sizes, line_only=True)
+                own, logits = first.line, line_logits(self.model, self.collator, [row], [first.line])[0]
+            if point and not (line := point.set_line(logits, own)):
+                told.append(f"The model's own findings line is malformed, so no operating point holds: {own!r:.200}")
         with clock(seconds, "writing"):
-            (written,) = write_batch(
-                self.model, self.collator, [row], max_new_tokens=max_new_tokens, streamer=streamer
-            )
+            openings = [f"{line}\n"] if line else None
+            (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
         if unread := why_unread(written.report):
             logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
         if written.cut:
             logger.warning("The report of %s met its limit of %d tokens. %s", name, max_new_tokens, CUT)
         probabilities: list[float] | list[None] = [None] * len(LABELS)
+        thresholds = None
         if self.confidence is not None:
+            # What is set by a reader or a threshold is no statement of the model: only its own line has probabilities.
+            way = "line" if given or point else self.confidence.way
             with clock(seconds, "confidence"):
-                probabilities = self.confidence.probabilities(self.model, self.collator, row, written.text)
+                if way == "sentences":
+                    probabilities = self.confidence.probabilities(self.model, self.collator, row, written.text)
+                elif self.confidence.line:
+                    if logits is None:
+                        logits = line_logits(self.model, self.collator, [row], [written.line])[0]
+                    if not np.isnan(logits).any():
+                        probabilities = self.confidence.line.at("f1").probabilities(logits).tolist()
+            thresholds = point.thresholds if point else self.confidence.doubtful_below(way)
+            if probabilities[0] is None:
+                told.append("No confidence is known: the model's own findings line is malformed or not calibrated.")
+        if line and not unread:
+            told += disagreements(line, written)
         with clock(seconds, "evidence"):
             evidence = slice_evidence(self.model, self.collator, row, written.text)
         stated = stating_sentences(written.report)
+        below = [None] * len(LABELS)
+        if thresholds is not None and probabilities[0] is not None:
+            below = (np.array(probabilities) < thresholds).tolist()
         findings = [
             Finding(
                 label,
@@ -219,6 +268,7 @@ class Reporter:
                 sentence=stated[index].text if index in stated else None,
                 evidence=evidence.get(index),
                 slices=top_slices(evidence[index]) if index in stated else [],
+                doubtful=None if below[index] is None else index in stated and below[index],
             )
             for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
         ]
@@ -226,6 +276,7 @@ class Reporter:
             name=name,
             text=written.report,
             line=written.line,
+            line_set_by=None if not line else f"operating point {point.name}" if point else "given findings",
             findings=findings,
             slice_mm=row["slice_mm"],
             seconds=seconds,
@@ -237,6 +288,36 @@ class Reporter:
             told=[*self.told, *told],
             unread=unread,
         )
+
+    def check_line(
+        self, operating_point: str | float | None, findings: Sequence[str] | None
+    ) -> tuple[str | None, OperatingPoint | None]:
+        """
+        The findings line for the findings that a reader gives, and the operating point; each `None` if it is not asked
+        for.
+
+        Raises:
+            `ValueError`: see [`report`].
+        """
+        if operating_point is not None and findings is not None:
+            raise ValueError("operating_point and findings both set the findings line: give one of the two.")
+        if findings is not None:
+            labels = labels_named(findings)
+            if self.findings_line == "none":
+                raise ValueError(
+                    "findings sets the findings line, and this model was not trained to write one. Train it with "
+                    "findings_line names or yes_no."
+                )
+            return write_line(labels, self.findings_line, self.language), None
+        if operating_point is None:
+            return None, None
+        name = read_operating_point(operating_point)
+        if self.confidence is None:
+            raise ValueError(
+                f"operating_point={name!r} sets the findings line by its probabilities, and this model has no "
+                "confidence.json. Train it with findings_line names or yes_no, and with confidence_scans."
+            )
+        return None, self.confidence.operating_point(name)
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
@@ -253,6 +334,15 @@ class Reporter:
         return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}
 
 
+def disagreements(line: str, written: Written) -> list[str]:
+    """How the text of a report differs from the findings line that was set before it, in words."""
+    labels, stated = open_text(line).labels, stating_sentences(written.report)
+    missing = [label for index, label in enumerate(LABELS) if labels[index] and index not in stated]
+    more = [label for index, label in enumerate(LABELS) if not labels[index] and index in stated]
+    told = [f"The text does not state what its findings line does: {', '.join(missing)}."] if missing else []
+    return told + ([f"The text states what its findings line does not: {', '.join(more)}."] if more else [])
+
+
 def why_unread(text: str) -> str | None:
     """Why the rule labeler cannot read a report; `None` if it can."""
     if is_missing(text):
@@ -263,7 +353,7 @@ def why_unread(text: str) -> str | None:
 
 @contextmanager
 def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Measures the time of a step, in seconds."""
+    """Adds the time of a step, in seconds."""
     start = time.perf_counter()
     yield
-    seconds[step] = round(time.perf_counter() - start, 3)
+    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)

@@ -58,6 +58,7 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
         for row, finding in enumerate(stated):
             axes.plot([number - 1 for number in finding.slices], [row] * len(finding.slices), "k.", markersize=6)
         axes.set_xticks(range(nats.shape[1]), range(1, nats.shape[1] + 1))
-        axes.set_yticks(range(len(stated)), [finding.label for finding in stated], fontsize=8)
+        names = [finding.label + " (doubtful)" * bool(finding.doubtful) for finding in stated]
+        axes.set_yticks(range(len(stated)), names, fontsize=8)
         axes.set_xlabel("slice, from the top (dots: the slices that a finding rests on)", fontsize=9)
     save_figure(figure, path, dpi=110)

@@ -8,15 +8,14 @@ import torch
 from helpers.tiny_reader import COMBINATIONS, FINDINGS, INDICES, STATED, make_row, train_reader, write_report
 
 from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.eval.scoring.label_calibration import calibrate, fit_calibration
 from ct_rate_pairs.hub.guard import LONGEST_SETTING
 from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.hub.reporting.confidence import (
     LONGEST_OPENING,
     apart,
     boundary,
-    calibrate,
     find_openings,
-    fit_calibration,
     fit_confidence,
     load_confidence,
     stating_logits,
