@@ -75,6 +75,14 @@ def reader(reader_dir) -> tuple:
 
 
 @pytest.fixture(scope="session")
+def line_reader_dir(tmp_path_factory) -> Path:
+    """The folder of a model that opens its reports with a findings line, with its confidence."""
+    from helpers.tiny_reader import save_line_reader
+
+    return made_once(tmp_path_factory, "line_reader", save_line_reader)
+
+
+@pytest.fixture(scope="session")
 def tree(tmp_path_factory) -> Path:
     """A tree to read only."""
     return write_tree(tmp_path_factory.mktemp("tree"))

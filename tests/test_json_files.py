@@ -200,6 +200,26 @@ def test_confidences_have_each_label_and_finite_numbers(field, value):
         check_json(content | {field: value}, Confidences, "confidence.json")
 
 
+def test_confidences_of_lines_are_checked_as_those_of_sentences_are():
+    way = {"ece": 0.1, "brier": 0.1, "nll": 0.3, "auroc": None, "brier_ratio": 0.6, "seconds": 0.1}
+    content = confidences()
+    line = {name: content[name] for name in ("temperature", "bias")} | {"held_out": {name: [0.2] for name in LABELS}}
+    content |= {"line": line, "way": "line", "held_out": None}
+    content["measured"] |= {"ways": {"line": way, "sentences": way | {"auroc": 0.9}}, "unknown": 1}
+    assert check_json(content, Confidences, "confidence.json") == content
+    for field, value in (
+        ("way", {"way": "guess"}),
+        ("line.held_out", {"line": line | {"held_out": {name: [] for name in LABELS}}}),
+        ("line.held_out", {"line": line | {"held_out": {name: [1.5] for name in LABELS}}}),
+        ("line.path", {"line": line | {"path": "x"}}),
+        ("measured.ways", {"measured": content["measured"] | {"ways": {"guess": way}}}),
+    ):
+        with pytest.raises(JSONFileError, match=f"the field {field}"):
+            check_json(content | value, Confidences, "confidence.json")
+    with pytest.raises(JSONFileError, match="there is no calibration of lines"):
+        check_json(content | {"line": None}, Confidences, "confidence.json")
+
+
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "scan-001/..", "scan-001\n", "", "Doe", "scan-1"])
 def test_a_failure_names_no_folder_outside(name):
     failure = {"name": "scan-001", "number": 1, "digest": "ab", "error": "no"}

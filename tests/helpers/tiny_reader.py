@@ -13,6 +13,7 @@ from PIL import Image
 
 from ct_rate_pairs.eval.looking.other_volumes import noise_slices
 from ct_rate_pairs.hub.reporting.confidence import fit_confidence
+from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
@@ -58,9 +59,6 @@ def make_row(shown: tuple[int, ...], seed: int = 0) -> dict:
     stored = make_voxels(shown, seed).transpose(2, 1, 0)[::-1]
     grid = {name: SETTINGS[name] for name in ("num_slices", "spacing")}
     slices, slice_mm = Volume("a scan", stored, (4.0, 4.0, 8.0), 1.0, 0.0).slices(**grid)
-    labels = [0] * len(LABELS)
-    for index, here in zip(INDICES, shown, strict=True):
-        labels[index] = here
     return {
         "volume": f"valid_{seed + 1}_a_1.nii.gz",
         "images": [Image.fromarray(plane) for plane in to_uint8(slices)],
@@ -68,7 +66,7 @@ def make_row(shown: tuple[int, ...], seed: int = 0) -> dict:
         "slice_mm": slice_mm,
         "prompt": [{"role": "user", "content": write_prompt("findings")}],
         "completion": [{"role": "assistant", "content": write_report(shown)}],
-        "labels": labels,
+        "labels": stating(shown),
     }
 
 
@@ -100,6 +98,59 @@ def train_reader(steps: int = 150) -> tuple:
         optimizer.step()
         optimizer.zero_grad()
     return model.eval(), collator
+
+
+def stating(shown: tuple[int, ...]) -> list[int]:
+    """The 18 labels of a scan that shows those of the three findings."""
+    labels = [0] * len(LABELS)
+    for index, here in zip(INDICES, shown, strict=True):
+        labels[index] = here
+    return labels
+
+
+def with_line(shown: tuple[int, ...]) -> str:
+    """A report below its findings line."""
+    return f"{write_line(stating(shown), 'names')}\n{write_report(shown)}"
+
+
+def train_line_reader(steps: int = 150) -> tuple:
+    """
+    A reader that opens its reports with a findings line. In its training, line and report of each eighth scan state
+    anything: so a report follows its line, and not the scan.
+    """
+    texts = [write_prompt("findings"), *map(with_line, COMBINATIONS), write_line([1] * len(LABELS), "names")]
+    model, processor = make_tiny_qwen(texts, hidden_size=64, num_layers=2, vision_depth=1, vision_hidden_size=32)
+    collator = PairCollator(processor)
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.train()
+    for step in range(steps):
+        rows = []
+        for shown in COMBINATIONS:
+            row, stated = make_row(shown, seed=step), shown
+            if rng.random() < 0.4:
+                third = int(rng.integers(3))
+                row = under_noise(row, shown, third, step)
+                stated = tuple(here and place != third for place, here in enumerate(shown))
+            if rng.random() < 1 / 8:
+                stated = COMBINATIONS[rng.integers(len(COMBINATIONS))]
+            rows.append(row | {"completion": [{"role": "assistant", "content": with_line(stated)}]})
+        batch = collator(rows)
+        del batch["volumes"]
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval(), collator
+
+
+def save_line_reader(folder: Path) -> None:
+    """The model as a run leaves it, with what it is shown and its confidence."""
+    model, collator = train_line_reader()
+    model.save_pretrained(folder)
+    collator.processor.save_pretrained(folder)
+    (folder / "row_settings.json").write_text(json.dumps(SETTINGS | {"findings_line": "names"}))
+    rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
+    fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
 
 
 def save_reader(folder: Path) -> None:

@@ -174,6 +174,33 @@ def test_the_calibration_error_is_told_where_confidences_were_fitted(run_dir, re
     assert table["the model's own probabilities"][0] == "0.060" and table["prevalence"][1] == "0.170"
 
 
+def test_both_ways_to_read_a_confidence_and_the_operating_curve_are_told(run_dir, results):
+    assert "Findings lines" not in write(run_dir, results).read_text()
+    way = {"ece": 0.02, "brier": 0.08, "nll": 0.3, "auroc": 0.881, "brier_ratio": 0.56, "seconds": 0.04}
+    sentences = way | {"brier": 0.1, "auroc": None, "seconds": 0.5}
+    errors = {"ece": 0.02, "brier": 0.08, "nll": 0.3}
+    measured = {"calibrated": errors, "uncalibrated": errors, "prevalence": errors}
+    measured |= {"n": 100, "folds": 5, "ways": {"sentences": sentences, "line": way}}
+    (run_dir / "confidence.json").write_text(json.dumps({"measured": measured}))
+    point = {"coverage": 0.764, "precision_micro": None, "f1_micro": 0.7, "f1_macro": 0.688}
+    lines = {
+        "line_auroc": 0.88,
+        "line_brier": 0.08,
+        "line_brier_ratio": 0.56,
+        "line_ece": 0.0,
+        "line_calibrated": True,
+    }
+    results["model"] |= lines | {"operating_curve": {"f1": point, "0.9": point}}
+    text = write(run_dir, results).read_text()
+    table = table_of(text)
+    assert table["line"] == ["0.881", "0.080", "0.560", "0.020", "0.04"] and table["sentences"][0] == "-"
+    assert "The way `line` is used." in text and "calibrated on validation scans: mean AUROC 0.880" in text
+    assert table["sensitivity 0.9"] == table["f1"] == ["0.764", "-", "0.700", "0.688"]
+    assert "were set at" not in text
+    results["model"] |= {"operating_point": "f1", "line_followed": 0.975}
+    assert "operating point f1. 97.5% of the reports state just what" in write(run_dir, results).read_text()
+
+
 def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
     (run_dir / "base").mkdir()
     card = ModelCard.load(write(run_dir, results, base_model=str(run_dir / "base")))

@@ -73,6 +73,21 @@ def test_what_a_run_without_reports_cannot_do_is_told_before_it(tmp_path, argume
         recipe_args.check(args)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--operating_point f1", "pass --findings_line names or yes_no, and --confidence_scans"),
+        ("--operating_point f1 --findings_line names --confidence_scans 0", "and --confidence_scans"),
+        ("--operating_point 90 --findings_line names", "give f1, or a sensitivity above 0 and below 1"),
+    ],
+)
+def test_an_operating_point_needs_lines_and_their_calibration(tmp_path, options, message):
+    argv = ["--config", "phantom", "--output_dir", str(tmp_path), *options.split()]
+    recipe_args, args, _ = sft_neg.parse(argv)
+    with pytest.raises(ValueError, match=message):
+        recipe_args.check(args)
+
+
 @pytest.mark.slow
 def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom, monkeypatch):
     run = launch(

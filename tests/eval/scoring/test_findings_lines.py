@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
-from ct_rate_pairs.eval.scoring.findings_lines import score_lines
+from ct_rate_pairs.eval.scoring.findings_lines import score_following, score_lines, score_probabilities
+from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
 from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
 
@@ -38,3 +39,30 @@ def test_a_missing_or_malformed_line_is_counted_and_states_nothing():
     assert scores["line_coverage"] == pytest.approx(TRUE[2:].sum() / TRUE.sum())
     assert scores["line_agreement"] == 1  # of those with a line
     assert score_lines({}, VOLUMES, TRUE, TRUE)["line_agreement"] is None
+
+
+def test_reports_that_follow_their_line_are_counted_also_by_label():
+    lines = {v: write_line(labels, "names") for v, labels in zip(VOLUMES, OF_LINES, strict=True)}
+    stated = OF_LINES.copy()
+    stated[3:, 4] = 0  # label 4 is never stated from the fourth report on
+    del lines[VOLUMES[0]]
+    scores, own = score_following(lines, VOLUMES, stated), OF_LINES[1:, 4]
+    assert scores["line_followed"] == 1 - own[2:].sum() / 15
+    of_label = scores["line_followed_per_label"]
+    assert of_label[LABELS[4]] == {"followed": 1 - own[2:].sum() / 15, "stated": own[:2].sum() / own.sum()}
+    assert of_label[LABELS[0]] == {"followed": 1, "stated": 1}
+    assert score_following({}, VOLUMES, stated)["line_followed"] is None
+
+
+def test_probabilities_are_scored_on_the_scans_of_which_they_are_known():
+    logits = {v: (6.0 * labels - 3).tolist() for v, labels in zip(VOLUMES, TRUE, strict=True)}
+    del logits[VOLUMES[0]]
+    scores = score_probabilities(logits, VOLUMES, TRUE, TRUE)
+    assert scores["line_auroc"] == 1 and scores["line_brier_ratio"] < 0.1
+    assert scores["line_unknown"] == 1 and scores["line_calibrated"] is False and "operating_curve" not in scores
+    held_out = {label: [0.05, 0.95] for label in LABELS}
+    flat = LineCalibration(dict.fromkeys(LABELS, 1.0), dict.fromkeys(LABELS, 0.0), held_out)
+    curve = score_probabilities(logits, VOLUMES, TRUE, TRUE, flat)["operating_curve"]
+    assert list(curve) == ["f1", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]
+    assert curve["0.9"]["coverage"] == curve["0.9"]["precision_micro"] == 1
+    assert score_probabilities({}, VOLUMES, TRUE, TRUE) == {"line_calibrated": False, "line_unknown": 16}

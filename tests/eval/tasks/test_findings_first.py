@@ -11,10 +11,17 @@ from helpers.eval_rows import REPORTS, make_row
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.looking.report_matching import report_matching
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
-from ct_rate_pairs.eval.predictions.store import read_lines, read_predictions, write_predictions
+from ct_rate_pairs.eval.predictions.store import (
+    read_line_logits,
+    read_lines,
+    read_predictions,
+    write_predictions,
+)
 from ct_rate_pairs.eval.rows import references_of
+from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
 from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
 from ct_rate_pairs.reports.findings_line import write_line
+from ct_rate_pairs.reports.labels import LABELS as NAMES
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -101,6 +108,30 @@ def test_lines_are_scored_on_their_own_and_never_as_text(tmp_path, capsys, model
     assert "findings lines: Coverage 1.000, Precision 1.000" in capsys.readouterr().out
     challenge = json.loads((tmp_path / "generated_reports.json").read_text())
     assert [entry["report"] for entry in challenge["generated_reports"]] == REPORTS
+
+
+def test_lines_are_set_by_their_probabilities_and_what_is_made_of_it_is_measured(tmp_path, capsys, model_and_collator):
+    """The calibration is that of a model that is sure of a hernia, and of nothing else."""
+    scans, path = make_scans(), tmp_path / "predictions.jsonl"
+    sure = {label: 99.0 if label == "Hiatal hernia" else -99.0 for label in NAMES}
+    calibration = LineCalibration(dict.fromkeys(NAMES, 1.0), sure, {label: [0.01, 0.5, 0.9] for label in NAMES})
+    sizes = {"max_new_tokens": 60, "operating_point": calibration.at("f1")}
+    predictions = write_predictions(*model_and_collator, scans, path, **sizes)
+    hernia = write_line([int(label == "Hiatal hernia") for label in NAMES], "names")
+    assert list(read_lines(path).values()) == [hernia] * 3
+    logits = read_line_logits(path)
+    for row, labels in zip(logits.values(), LABELS, strict=True):  # of the lines that the model itself writes
+        assert (np.array(row) > 0).tolist() == [bool(value) for value in labels]
+    seen = {"lines": read_lines(path), "line_logits": logits, "line_calibration": calibration}
+    options = {"looking_scans": 0, "max_new_tokens": 60, "operating_point": "f1", **TRAINING}
+    model = evaluate_model(*model_and_collator, predictions, scans, tmp_path, **seen, **options)["model"]
+    assert model["operating_point"] == "f1" and model["line_followed"] == model["line_agreement"]
+    assert model["line_auroc"] is None or 0 <= model["line_auroc"] <= 1
+    assert model["operating_curve"]["f1"]["coverage"] == model["line_coverage"]
+    assert (tmp_path / "figures" / "operating_curve.png").stat().st_size
+    printed = capsys.readouterr().out
+    assert "set at the operating point f1; reports that follow their line" in printed
+    assert "lines at sensitivity 0.95: Coverage" in printed
 
 
 def test_a_report_that_is_matched_is_read_with_its_line(model_and_collator):

@@ -1,0 +1,144 @@
+"""A findings line gives probabilities. An operating point or a reader's findings set it, and the report follows."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers.tiny_reader import INDICES, save_nifti, stating, write_report
+
+from ct_rate_pairs.eval.scoring.operating_points import thresholds_at
+from ct_rate_pairs.hub import load_reporter
+from ct_rate_pairs.hub.report import main
+from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, load_confidence
+from ct_rate_pairs.hub.reporting.files import format_report
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.reports.findings_line import write_line
+
+
+SHOWN = (1, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def reporter(line_reader_dir):
+    return load_reporter(line_reader_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    return save_nifti(tmp_path_factory.mktemp("scan") / "scan.nii.gz", SHOWN)
+
+
+def line_of(shown):
+    return write_line(stating(shown), "names")
+
+
+def test_both_ways_are_measured_and_the_better_one_is_used(line_reader_dir):
+    confidence = load_confidence(str(line_reader_dir))
+    ways = confidence.measured["ways"]
+    assert set(ways) == {"line", "sentences"} and confidence.measured["unknown"] == 0
+    assert confidence.way == min(ways, key=lambda way: ways[way]["brier"])
+    assert all(way["auroc"] > 0.9 and way["brier_ratio"] < 0.5 and way["seconds"] > 0 for way in ways.values())
+    assert ways[confidence.way]["brier"] == pytest.approx(confidence.measured["calibrated"]["brier"])
+    held_out = confidence.line.held_out
+    assert all(len(p) == 16 and p == sorted(p) for p in held_out.values())
+    assert len({tuple(thresholds_at(s, held_out)) for s in (0.3, 0.99)}) == 2
+
+
+def test_a_confidence_of_an_earlier_release_is_one_of_sentences(line_reader_dir, tmp_path):
+    content = json.loads((line_reader_dir / "confidence.json").read_text())
+    old = {name: content[name] for name in ("openings", "temperature", "bias", "measured")}
+    for name in ("ways", "unknown"):
+        del old["measured"][name]
+    (tmp_path / "confidence.json").write_text(json.dumps(old))
+    confidence = load_confidence(str(tmp_path))
+    assert (confidence.way, confidence.line, confidence.doubtful_below("sentences")) == ("sentences", None, None)
+    assert calibration_of_lines(str(tmp_path)) == (None, None)
+    with pytest.raises(ValueError, match="has no calibration of its findings lines"):
+        calibration_of_lines(str(tmp_path), operating_point="f1")
+
+
+def test_a_report_is_written_for_the_findings_that_a_reader_gives(reporter, scan):
+    for shown, names in (((0, 1, 0), ["Cardiomegaly"]), ((0, 0, 0), [])):
+        report = reporter.report(scan, findings=names)
+        assert (report.line, report.text, report.line_set_by) == (
+            line_of(shown),
+            write_report(shown),
+            "given findings",
+        )
+        assert report.told == []
+    own = reporter.report(scan)
+    assert (own.line, own.text, own.line_set_by) == (line_of(SHOWN), write_report(SHOWN), None)
+
+
+def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(reporter, scan):
+    report = reporter.report(scan, findings=["Cardiomegaly"])
+    heart = report.findings[INDICES[1]]
+    assert heart.stated and heart.confidence < 0.4 and heart.doubtful
+    assert report.findings[INDICES[0]].confidence > 0.6  # shown, and not given
+    markdown = format_report(report)
+    assert (
+        "(doubtful)" in markdown and "> **Written below a findings line that was set** by given findings" in markdown
+    )
+    own = reporter.report(scan)
+    assert not any(finding.doubtful for finding in own.findings) and "doubtful" not in format_report(own)
+
+
+def test_an_operating_point_decides_the_line_and_the_text_follows(reporter, scan):
+    few, many = (reporter.report(scan, operating_point=point) for point in (0.05, 0.999))
+    stated = [sum(finding.stated for finding in report.findings) for report in (few, many)]
+    assert stated[0] <= stated[1] and few.line_set_by == "operating point 0.05"
+    f1 = reporter.report(scan, operating_point="f1")
+    assert (f1.line, f1.text, f1.told) == (line_of(SHOWN), write_report(SHOWN), [])
+    point = reporter.confidence.operating_point("f1")
+    p = np.array([finding.confidence for finding in f1.findings])
+    assert [finding.stated for finding in f1.findings] == (p >= point.thresholds).tolist()
+
+
+def test_a_malformed_line_has_no_probabilities_and_sets_nothing(reporter, scan):
+    report = reporter.report(scan, operating_point="f1", max_new_tokens=1)
+    assert {finding.confidence for finding in report.findings} == {None} and report.line_set_by is None
+    told = " ".join(report.told)
+    assert "own findings line is malformed, so no operating point holds" in told and "No confidence is known" in told
+    assert "None is known for this scan" in format_report(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"operating_point": "f1", "findings": []}, "both set the findings line"),
+        ({"findings": ["Cardiomegly"]}, "none of the 18 labels .is Cardiomegaly meant"),
+        ({"findings": "Cardiomegaly"}, "give a list of labels"),
+        ({"operating_point": 1.2}, "give f1, or a sensitivity"),
+    ],
+)
+def test_what_cannot_set_a_line_is_refused_before_the_scan_is_read(reporter, options, message):
+    with pytest.raises(ValueError, match=message):
+        reporter.report("no scan.nii.gz", **options)
+
+
+def test_a_model_without_lines_or_without_their_probabilities_is_not_told_what_to_state(reader_dir, reporter):
+    without_lines = load_reporter(reader_dir, device="cpu")
+    with pytest.raises(ValueError, match="was not trained to write one"):
+        without_lines.report("scan.nii.gz", findings=[])
+    with pytest.raises(ValueError, match="has no calibration of its findings lines"):
+        without_lines.report("scan.nii.gz", operating_point="f1")
+    with pytest.raises(ValueError, match="has no confidence.json"):
+        Reporter(reporter.model, reporter.collator).report("scan.nii.gz", operating_point="f1")
+
+
+def test_the_command_takes_findings_and_a_batch_an_operating_point(line_reader_dir, scan, tmp_path, capsys):
+    model = ("--model_name_or_path", str(line_reader_dir), "--device", "cpu", "--max_new_tokens", "60")
+    assert main([str(scan), *model, "--output_dir", str(tmp_path / "one"), "--findings", "Cardiomegaly"]) == 0
+    told = json.loads((tmp_path / "one" / "report.json").read_text())
+    assert told["text"] == write_report((0, 1, 0)) and told["findings_given"] == ["Cardiomegaly"]
+    assert "Stated, and doubtful by their confidence: Cardiomegaly." in capsys.readouterr().out
+    (tmp_path / "scans").mkdir()
+    shutil.copy(scan, tmp_path / "scans")
+    batch = (str(tmp_path / "scans"), *model, "--output_dir", str(tmp_path / "many"))
+    for point, again in (("f1", False), ("f1", True), ("0.99", False)):
+        assert main([*batch, "--operating_point", point]) == 0
+        assert ("finished before" in capsys.readouterr().out) == again
+        assert json.loads((tmp_path / "many/scan-001/report.json").read_text())["operating_point"] == point
+    with pytest.raises(SystemExit):
+        main([*batch, "--findings", "none"])
