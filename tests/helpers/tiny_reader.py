@@ -113,7 +113,7 @@ def with_line(shown: tuple[int, ...]) -> str:
     return f"{write_line(stating(shown), 'names')}\n{write_report(shown)}"
 
 
-def train_line_reader(steps: int = 150) -> tuple:
+def train_line_reader(steps: int = 220) -> tuple:
     """
     A reader that opens its reports with a findings line. In its training, line and report of each eighth scan state
     anything: so a report follows its line, and not the scan.
