@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import psutil
 
+from .json_files import parse_json
+
 
 try:
     import fcntl
@@ -218,9 +220,9 @@ def _read(descriptor: int) -> Owner | None:
     """The owner that the file names; `None` while it is written, or if its writer was killed before."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        told = json.loads(os.read(descriptor, 10_000))
+        told = parse_json(os.read(descriptor, 10_000), "the lock")
         owner = Owner(*(kind(told[name]) for name, kind in Owner.__annotations__.items()))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
     return owner if 0 < owner.pid < 2**22 and 0 < owner.started < 2**32 else None
 

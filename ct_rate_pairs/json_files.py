@@ -1,11 +1,14 @@
 """Reads JSON that other programs and other people wrote. What is damaged or hostile is refused by file and field."""
 
 import json
+import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 
 MOST_BYTES = 256 * 2**20  # a file of JSON above this size is none of ours
+MOST_VALUES = 2 * 10**7  # of lists and objects in a file: they take up to 70 bytes each
 MOST_DIGITS = 300  # of a whole number: it can be turned to a float
 SHOWN = 80  # characters of a value in a message
 
@@ -29,12 +32,19 @@ def read_json(path: str | Path, schema: type | None = None) -> Any:
 
     Raises:
         [`JSONFileError`]: if the file is not JSON in UTF-8, is empty, cut, nested too deeply or too large, if a name
-            occurs twice in an object, or if a value does not fit the schema.
+            occurs twice in an object, if a value does not fit the schema, or if it is no file: a pipe could keep a
+            reader for ever.
     """
     path = Path(path)
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise JSONFileError(f"{path} has {size:,} bytes, more than any file that is written here.")
-    return parse_json(path.read_bytes(), path, schema)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise JSONFileError(f"{path} is no file, but a folder, a pipe, a socket or a device: remove or replace it.")
+    if status.st_size > MOST_BYTES:
+        raise JSONFileError(f"{path} has {status.st_size:,} bytes, more than any file that is written here.")
+    content = path.read_bytes()
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise JSONFileError(f"{path} has more than {MOST_VALUES:,} values, more than any file that is written here.")
+    return parse_json(content, path, schema)
 
 
 def parse_json(text: str | bytes, place: str | Path, schema: type | None = None) -> Any:
@@ -101,6 +111,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of some pairs; raises an error if two of them have the same name."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise _TwiceError(twice)
     return found

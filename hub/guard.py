@@ -2,7 +2,7 @@
 Chooses the files of a run that may be published on the Hub, and refuses what must not be.
 
 These must not be published: scans, tables and reports of CT-RATE (its licence forbids to redistribute them), tokens,
-paths of this machine, and incomplete weights.
+paths of this machine, identifiers of patients, and incomplete weights.
 
 A file is published only if a list of names below allows it, and if its contents pass the checks. Files on no list are
 never published, such as `samples/` (reference reports) and `training_args.bin` (a pickle that holds the token).
@@ -17,12 +17,11 @@ from safetensors import SafetensorError
 
 from ct_rate_pairs.json_files import JSONFileError, check_json
 from ct_rate_pairs.json_schemas import AdapterConfig, WeightsIndex
-from ct_rate_pairs.volume_names import VOLUME_NAME
 
 from .contents import columns_of, names_in, read_contents, texts_in
 from .plain_text import plain
 from .references import REFERENCES, References, read_references
-from .tokens_and_paths import find_path, find_token
+from .tokens_and_paths import find_identifier, find_path, find_token
 
 
 INDEX = "model.safetensors.index.json"
@@ -74,6 +73,8 @@ MAGIC = (
     (0, b"ARROW1", "Arrow"),
 )
 COLUMNS = ("Findings_EN", "Impressions_EN", "ClinicalInformation_EN", "VolumeName,")  # of CT-RATE's tables
+# No longer than CT-RATE's names, so that the name of a person, a date or the number of a patient does not match.
+PUBLISHED_NAME = r"(?:train|valid)_[0-9]{1,5}_[a-z]{1,2}_[0-9]{1,2}\.nii\.gz"
 LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is taken for a report
 # A generated report is a copy if so large a share of its fingerprints is of one reference report alone, and so many
 # fingerprints; or if it has so many of them in one stretch, however much else it says. All generated reports together,
@@ -111,7 +112,7 @@ def publishable_files(run_dir: Path, *, token: str | None = None) -> list[str]:
         [`ForbiddenContentError`]: with one line for each thing found: data files anywhere in the folder, files whose
             contents do not match their names, truncated or missing weights, an adapter with a local base model,
             predictions with other fields than volume, findings line, report and cut, quotes of reference reports,
-            tokens, and local paths; or if the reference reports are not known.
+            tokens, local paths, and identifiers of patients; or if the reference reports are not known.
     """
     found = _data_files(run_dir)
     references = References.of([])
@@ -212,10 +213,12 @@ def _readings(contents: list) -> Iterator[str]:
 
 
 def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[str]:
-    """One line each for tokens (not printed), columns of CT-RATE's tables, and local paths, except in vocabularies."""
+    """One line each for tokens (not printed), columns of tables, identifiers, and local paths not in vocabularies."""
     if find_token(text, token):
         yield "a token; revoke it"
     folded = plain(text).casefold()
+    if identifier := find_identifier(text):
+        yield f"what identifies a patient or a scan in DICOM, {identifier}"
     if columns := [column for column in COLUMNS if column.casefold() in folded]:
         yield f"the column {columns[0].strip(',')} of CT-RATE's tables"
     if file not in VOCABULARY:
@@ -246,7 +249,7 @@ def _wrong_predictions(rows: list, references: References) -> Iterator[str]:
         elif not isinstance(row.get("cut", False), bool):
             yield f"line {number}: cut must be true or false"
         elif not all(isinstance(row[name], str) for name in row.keys() - {"cut"}) or not re.fullmatch(
-            VOLUME_NAME, row["volume"]
+            PUBLISHED_NAME, row["volume"]
         ):
             yield f"line {number}: volume must be a name such as valid_1_a_1.nii.gz, and report a text"
     reports = {number: row["report"] for number, row in enumerate(rows, 1) if _is_text(row, "report")}

@@ -2,8 +2,8 @@
 Finds reference reports in other texts, without keeping the reports: fingerprints of stretches of their letters.
 
 **Letters alone.** A text is compared by its letters: without case, accents, digits, punctuation, white space, HTML
-tags and escapes, and without the headings of a report. So line breaks, tables, Markdown, soft hyphens, another Unicode
-form, numbered lines and changed sizes make no difference.
+tags, commands and escapes, and without the headings of a report. So line breaks, tables, Markdown, soft hyphens,
+another Unicode form, colours of a terminal, numbered lines and changed sizes make no difference.
 
 **Fingerprints.** Each stretch of `STRETCH` letters has a hash. Of each `WINDOW` neighbouring hashes the smallest is
 kept ("winnowing": Schleimer, Wilkerson and Aiken, SIGMOD 2003). So two texts that share `STRETCH + WINDOW - 1` letters
@@ -19,6 +19,7 @@ import hashlib
 import json
 import re
 import secrets
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,8 +43,12 @@ STRETCH = 64  # letters, about 12 words; a power of two
 WINDOW = 16  # neighbouring stretches, of which one is kept; a power of two
 AT_ONCE = 2**20  # letters that are hashed at once
 HEADING = re.compile(r"\b(?:findings|impressions?)\s*:", re.IGNORECASE)
-# HTML tags, and escapes of JSON and RTF.
-MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|\\(?:par\b|[nrt]|u[0-9a-fA-F]{4})")
+# Characters in escapes of JSON and Python. Spaces and ends of lines as tokenizers of bytes write them.
+ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+TOKENIZED = str.maketrans("\u0120\u010a\u0109", "   ")
+# Commands of LaTeX and RTF, and the escapes of ends of lines and tabs. Tags of HTML.
+COMMANDS = re.compile(r"\\(?:[a-zA-Z]{1,20}(?=[{*\[])|[a-z]{1,9}\d{1,5}\b|(?:pard?|line|b|i|ul)\b|[nrt])")
+TAGS = re.compile(r"</?[a-zA-Z][^<>]{0,2000}>")
 NOT_LETTERS = re.compile(r"[\W\d_]+")
 # A level of the hash has an odd factor of its own, so that the order of the letters counts.
 FACTORS = [np.uint64(0x9E3779B97F4A7C15 * (2 * level + 1) % 2**64) for level in range(STRETCH.bit_length())]
@@ -88,8 +93,12 @@ class References:
         return cls(phantom, key, whole, frozenset(keyed.tolist()), frozenset(keyed[times == 1].tolist()))
 
     def quoted_in(self, text: str) -> bool:
-        """Whether a text shares a stretch of `STRETCH` letters with a reference report."""
-        return bool(self.fingerprints) and not self.fingerprints.isdisjoint(_in_order(letters_of(text), self.key))
+        """
+        Whether a text shares a stretch of `STRETCH` letters with a reference report. Tags of HTML may stand between
+        the letters, and the letters may stand in a tag.
+        """
+        readings = {letters_of(text), letters_of(text, with_tags=True)} if self.fingerprints else ()
+        return any(not self.fingerprints.isdisjoint(_in_order(letters, self.key)) for letters in readings)
 
     def shared_with(self, text: str) -> tuple[int, int, int]:
         """
@@ -191,15 +200,23 @@ def read_references(run_dir: str | Path) -> References:
             r"^### Reference\n\n(.*?)\n\n### Generated", file.read_text("utf-8", "replace"), re.DOTALL | re.MULTILINE
         )
         for file in sorted(run_dir.glob("samples/*.md"))
+        if file.is_file()
     ]
     known = References(phantom, key, whole, rare | other, rare)
     return known | References.of([[text] for texts in samples for text in texts], phantom=phantom, key=key)
 
 
-def letters_of(text: str) -> str:
+def letters_of(text: str, with_tags: bool = False) -> str:
     """The letters of a text, as the module describes them: in lower case, without accents, digits and all else."""
-    text = unicodedata.normalize("NFKD", plain(text)).casefold()
-    return NOT_LETTERS.sub("", HEADING.sub(" ", MARKUP.sub(" ", text)))
+    text = COMMANDS.sub(" ", plain(ESCAPE.sub(_escaped, plain(text))).translate(TOKENIZED))
+    text = unicodedata.normalize("NFKD", text if with_tags else TAGS.sub(" ", text)).casefold()
+    return NOT_LETTERS.sub("", HEADING.sub(" ", text))
+
+
+def _escaped(escape: re.Match) -> str:
+    """The character of an escape; a space for half of one, and for a number that is none."""
+    number = int(next(filter(None, escape.groups())), 16)
+    return " " if 0xD800 <= number < 0xE000 or number > sys.maxunicode else chr(number)
 
 
 def _in_order(letters: str, key: bytes) -> list[int]:

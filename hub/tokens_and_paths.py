@@ -1,4 +1,7 @@
-"""Finds tokens and paths of this machine in a text, in whatever Unicode form and escapes they are written."""
+"""
+Finds tokens, paths of this machine and identifiers of patients in a text, in whatever Unicode form and escapes they
+are written.
+"""
 
 import re
 from pathlib import Path
@@ -6,21 +9,34 @@ from pathlib import Path
 from .plain_text import plain
 
 
-# Tokens of the Hub, GitHub, Weights & Biases, OpenAI and AWS, and JSON web tokens. Of these, the middle part is looked
-# for: the first part could begin at many places of a long word, which would be read to its end from each of them.
+# Tokens of the Hub, GitHub, GitLab, Weights & Biases, OpenAI, AWS, Google, Slack, npm, PyPI, Groq, Replicate and xAI;
+# private keys, passwords in addresses, what is named a key or a password, and JSON web tokens. Of the last ones, the
+# middle is looked for: a beginning could be at many places of a long word, which would be read to its end from each.
 TOKEN = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:hf_|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
-    r"|wandb_v\d_\w{16,}|sk-[\w-]{20,}|AKIA[A-Z0-9]{16})"
+    r"(?<![A-Za-z0-9])(?:(?:hf_(?:oauth_)?|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
+    r"|glpat-[\w-]{20,}|wandb_v\d_\w{16,}|sk-[\w-]{20,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[a-z]-[\w-]{20,}"
+    r"|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|gsk_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,})"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY|(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,200}@|(?i:\bBearer [\w.~+/-]{20,})"
+    r"|(?i:(?:api|access|account|secret)[_-]?key|password|secret)[\"']?[ \t]*[=:][ \t]*[\"']?[\w+/.~-]{16,}"
     r"|(?<=[\w-]{8})\.eyJ[\w-]{8,}\.[\w-]"
+)
+# What DICOM calls a patient and a study, followed by a value. UIDs, except those that DICOM itself has named.
+IDENTIFIER = re.compile(
+    r"\b(?:Patient(?:'s )?(?:Name|ID|BirthDate|Address)|AccessionNumber|(?:Study|Series|SOP)InstanceUID)\b"
+    r"(?=[\"'`*]{0,4}[ \t]*(?:[:=|]|$))"
+    r"|(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.\d{1,64}){6,20}(?!\w|\.\w)|(?<![\w.])2\.25\.\d{20,40}",
+    re.MULTILINE,
 )
 # Folders at the root of a machine. Others, such as /usr, are the same on many machines.
 ROOTS = (
     *("home", "root", "Users", "mnt", "media", "Volumes", "data", "datasets?", "scratch", "work", "workspace", "tmp"),
     *("var", "srv", "opt", "nfs", "gpfs", "lustre", "beegfs", "storage", "projects?", "cluster", "autofs", "net"),
-    *("private", "content", "kaggle", "fsx", "efs", "local", "shared?", "export", "vol"),
+    *("private", "content", "kaggle", "fsx", "efs", "local", "shared?", "export", "vol", "mount", "cygdrive", "homes"),
+    *("raid", "ssd", "hdd", "nvme\\w*", "sata", "disks?", "nas", "ceph", "cephfs", "weka", "pfs", "ptmp", "lscratch"),
+    *("afs", "cvmfs", "dbfs", "gcs", "hpc", "proj", "archive", "research", "labs?", "groups?", "dev/shm", "run/media"),
 )
 HOME = re.compile(
-    r"(?:/home/|/root/|/Users/|(?:file|smb|cifs|nfs|afp):/+|(?<![\w.~/-])~/|[A-Za-z]:\\+Users\\+)[\w.%~-]+"
+    r"(?:/home/|/root/|/Users/|(?:file|smb|cifs|nfs|afp|sftp):/+|(?<![\w.~/-])~/|[A-Za-z]:\\+Users\\+)[\w.%~-]+"
     rf"|(?<![\w.~/-])/(?:{'|'.join(ROOTS)})\d*/[\w.~-]+"
     r"|(?:\$\{?HOME\}?|%(?:USERPROFILE|APPDATA|HOMEPATH)%)[/\\]+[\w.-]+",
     re.IGNORECASE,
@@ -29,7 +45,7 @@ HOME = re.compile(
 # slashes is known by its server, whose name has no dot: `//cdn.example.org/x` is an address.
 WINDOWS = re.compile(
     r"(?<![A-Za-z])(?:[A-Z]:\\+|[A-Za-z]:/|[a-z]:\\+[\w.$~-]+[\\/]+)[\w.$~-]+"
-    r"|(?<![\\\w])\\\\+[\w.$-]+\\+[\w.$-]+"
+    r"|(?<![\\\w])\\\\+(?:\?\\+)?[\w.$-]+\\+[\w.$-]+"
     r"|(?<![\w.:/])//[\w$-]+/[\w.$-]+"
 )
 # Any local path. Only settings are searched for it, because a text may have slashes of its own.
@@ -43,8 +59,14 @@ WHOLE_PATH = re.compile(r"^[ \t]*(?:/+|[A-Za-z]:[/\\]+)[\w.~-][\w.~() \t\r-]*[/\
 
 def find_token(text: str, token: str | None) -> bool:
     """Whether a text holds something of the form of a token, or `token` itself, even over several lines."""
-    text = plain(text)
+    text = plain(text).replace("\\_", "_")  # as Markdown escapes it
     return bool(TOKEN.search(text)) or bool(token and (token in text or token in "".join(text.split())))
+
+
+def find_identifier(text: str) -> str | None:
+    """The name of the first attribute of DICOM that identifies a patient, or "a UID"; `None` if there is none."""
+    found = IDENTIFIER.search(plain(text))
+    return found and ("a UID" if found[0][0].isdigit() else found[0])
 
 
 def find_path(

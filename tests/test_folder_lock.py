@@ -197,7 +197,14 @@ def test_a_lock_of_another_machine_is_told_with_how_to_remove_it(out):
 
 
 @pytest.mark.parametrize(
-    "record", ["", "{", '{"pid": 1}', '{"command": "", "pid": -1, "started": 1e99, "host": "", "machine": ""}']
+    "record",
+    [
+        *("", "{", '{"pid": 1}', "[" * 9_999, '{"pid": 1, "pid": 2}', '"\\ud800"', "9" * 9_000),
+        '{"command": "", "pid": -1, "started": 1e99, "host": "", "machine": ""}',
+        '{"command": "", "pid": 1e999, "started": 1, "host": "", "machine": ""}',
+        '{"command": "", "pid": 1, "started": NaN, "host": "", "machine": ""}',
+    ],
+    ids=str.__len__,
 )
 def test_a_record_that_is_cut_or_makes_no_sense_blocks_nothing(out, record):
     out.mkdir()

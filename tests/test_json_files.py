@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,33 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("ct_rate_pairs.json_files.MOST_BYTES", 8)
     with pytest.raises(JSONFileError, match="some.json has 9 bytes"):
         read_json(path)
+
+
+def test_a_file_of_more_values_than_any_has_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "some.json"
+    path.write_text('[{}, {}, {"a": ["b"]}]')
+    monkeypatch.setattr("ct_rate_pairs.json_files.MOST_VALUES", 7)
+    assert len(read_json(path)) == 3
+    monkeypatch.setattr("ct_rate_pairs.json_files.MOST_VALUES", 6)
+    with pytest.raises(JSONFileError, match="some.json has more than 6 values"):
+        read_json(path)
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [pipe, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_a_folder_and_a_device_are_not_read(tmp_path, make):
+    make(tmp_path / "some.json")
+    with pytest.raises(JSONFileError, match="some.json is no file, but a folder, a pipe"):
+        read_json(tmp_path / "some.json")
+
+
+def test_a_name_that_is_twice_among_many_is_found_at_once():
+    names = [f'"name {number}": 0' for number in range(300_000)]  # each compared with each would take half an hour
+    with pytest.raises(JSONFileError, match="the name 'name 299999' twice"):
+        parse_json("{" + ", ".join([*names, names[-1]]) + "}", "f")
 
 
 def test_a_message_shows_no_more_of_a_value_than_fits():

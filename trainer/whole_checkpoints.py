@@ -16,7 +16,7 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState
+from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState, WeightsIndex
 from ct_rate_pairs.whole_files import sync_file, sync_folder, write_whole
 
 
@@ -176,16 +176,20 @@ def _damage_of_content(folder: Path) -> str | None:
     if not _has(folder, WEIGHTS):
         return "there are no weights"
     try:
-        shards = {name for index in folder.glob("*.index.json") for name in read_json(index)["weight_map"].values()}
-    except (JSONFileError, LookupError, TypeError, AttributeError) as error:
+        indices = [read_json(index, WeightsIndex) for index in folder.glob("*.index.json")]
+    except JSONFileError as error:
         return f"the index of the weights is damaged ({error})"
+    shards = {name for index in indices for name in index["weight_map"].values()}
     missing = [name for name in sorted(shards) if not (folder / name).is_file()]
     kept = [name for name, patterns in TRAINING.items() if _has(folder, patterns)]
     if kept:  # otherwise the checkpoint is one of the model alone (`save_only_model`)
         missing += [name for name in TRAINING if name not in kept]
     if missing:
         return f"{', '.join(missing)} is missing"
-    cut = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_cut(path)]
+    paths = sorted(folder.rglob("*"))
+    if odd := [path.name for path in paths if not path.is_file() and not path.is_dir()]:
+        return f"{', '.join(odd)} is no file, but a pipe, a device, or a link that leads nowhere"
+    cut = [path.relative_to(folder).as_posix() for path in paths if _is_cut(path)]
     return f"{', '.join(cut)} is empty or cut" if cut else None
 
 
@@ -195,13 +199,15 @@ def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
 
 def _is_cut(path: Path) -> bool:
     """Whether a file of tensors is empty, cut or damaged, as after a loss of power or on a full disk."""
+    if path.name in UNNEEDED or path.is_dir():
+        return False
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt"):  # compares the length of the file with its header
                 return False
         except SafetensorError:
             return True
-    if path.suffix not in (".pt", ".pth", ".bin") or path.name in UNNEEDED:
+    if path.suffix not in (".pt", ".pth", ".bin"):
         return False
     try:  # files of `torch.save` are zips, with checksums
         with zipfile.ZipFile(path) as archive:

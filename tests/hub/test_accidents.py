@@ -118,6 +118,17 @@ CARD = {
     "a row of CSV": f'volume,text\nvalid_1,"{REPORT}",1\n',
     "words with tabs": "\t".join(WORDS),
     "in an address": f"https://example.org/?q={REPORT.replace(' ', '%20')}",
+    "in colours of a terminal": " ".join(f"\x1b[1;31m{word}\x1b[0m" for word in WORDS),
+    "tokens of bytes": "Ġ".join(WORDS).replace(".Ġ", ".Ċ"),
+    "tokens of SentencePiece": "▁".join(WORDS),
+    "commands of LaTeX": " ".join(f"\\textbf{{{word}}}" for word in WORDS),
+    "RTF with commands": " ".join(f"{{\\b {word}\\fs24 }}" for word in WORDS),
+    "escapes of JSON": "".join(f"\\u{ord(char):04x}" for char in REPORT),
+    "escapes of Python": "".join(f"\\x{ord(char):02x}" for char in REPORT),
+    "escaped three times": "&amp;amp;nbsp;".join(WORDS),
+    "no-break spaces of another encoding": REPORT.replace(" ", "\xa0").encode().decode("cp1252"),
+    "with tags that have many attributes": f"<span style='{'color: red; ' * 30}'>".join(WORDS),
+    "in the attributes of tags": "".join(f'<p title="{REPORT[at : at + 150]}">' for at in range(0, len(REPORT), 150)),
     "a Windows file": REPORT.replace(". ", ".\r\n"),
     "after a long card": "No text of a report is here. " * 40_000 + REPORT,
 }
@@ -146,6 +157,7 @@ FILES = {
     **{f"card: {name}": ("README.md", f"# A card\n\n{text}\n") for name, text in CARD.items()},
     **{f"card's metadata: {name}": ("README.md", f"---\n{text}---\n# A card\n") for name, text in YAML.items()},
     **{f"YAML: {name}": (".eval_results/ct_rate.yaml", text) for name, text in YAML.items()},
+    "card's metadata after a mark of its encoding": ("README.md", f"\ufeff---\n{YAML['with escapes']}---\n# A card\n"),
     **{f"results: {name}": ("results.json", json.dumps(value)) for name, value in JSON.items()},
     "results: escaped letters": (
         "results.json",
@@ -210,6 +222,8 @@ FILES = {
         "predictions.jsonl",
         json.dumps({"volume": VOLUMES[0], "line": FINDINGS[:250], "report": f"{FINDINGS[250:]} {' '.join(LONG)}"}),
     ),
+    "predictions: the name of a person": ("predictions.jsonl", rows("Normal.").replace("valid_1", "smith_1")),
+    "predictions: a date as a number": ("predictions.jsonl", rows("Normal.").replace("valid_1", "valid_19640312")),
     "predictions: cut short": ("predictions.jsonl", rows("Normal.", "Normal.")[:-9]),
 }
 PATHS = {
@@ -240,6 +254,14 @@ PATHS = {
                 "%USERPROFILE%\\",
             ),
             *("/gpfs7/home/", "C:\\Users\\", "file:/"),
+        )
+    },
+    **{
+        root: ("README.md", f"Its scans lie in {root}ann/ct there.")
+        for root in (
+            *("/homes/", "/raid/", "/ssd2/", "/nvme0n1/", "/disk1/", "/nas/", "/cephfs/", "/weka/", "/hpc/", "/proj/"),
+            *("/dev/shm/", "/run/media/", "/cygdrive/c/", "/afs/", "/lscratch/", "/mount/", "/research/", "/groups/"),
+            *("\\\\?\\UNC\\srv\\share\\", "\\\\?\\C:\\", "%252Fhome%252F", "sftp://nas/"),
         )
     },
     "after a colon": ("README.md", "output_dir:/scratch/ann"),
@@ -285,6 +307,31 @@ TOKENS = {
     "the name of an entry": ("results.json", json.dumps({TOKEN: 1})),
     "the first of a name twice": ("results.json", f'{{"a": "{TOKEN}", "a": 1}}'),
     "over two lines": ("README.md", "custom.tok\nen.value"),
+    "of a login in the browser": ("README.md", "hf_oauth_" + "aB3" * 8),
+    "as Markdown escapes it": ("README.md", TOKEN.replace("_", "\\_")),
+    "of AWS for a while": ("README.md", "ASIA" + "AB3D" * 4),
+    "of GitLab": ("README.md", "glpat-" + "aB3x" * 5),
+    "of Slack": ("training_config.json", json.dumps({"hook": "xoxb-" + "1234-" * 5})),
+    "of Google": ("README.md", "AIza" + "aB3-x" * 7),
+    "of npm": ("README.md", "npm_" + "aB3x" * 9),
+    "a private key": ("README.md", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl"),
+    "a header": ("README.md", "Authorization: Bearer " + "aB3x" * 8),
+    "a password in an address": ("README.md", "git clone https://ann:sesame@example.org/x"),
+    "a variable of the environment": ("README.md", "export WANDB_API_KEY=" + "0a1b2c3d4e" * 4),
+    "a setting": ("README.md", "aws_secret_access_key = " + "aB3x" * 10),
+    "a setting in YAML": (".eval_results/ct_rate.yaml", "source: 'password: " + "aB3x" * 5 + "'\n"),
+}
+UID = "1.2.840.113619.2.55.3.604688119.868.1234"
+IDENTIFIERS = {
+    "a UID": ("README.md", f"Its worst report is that of {UID}."),
+    "a UID of a UUID": ("results.json", json.dumps({"worst": f"2.25.{'12' * 18}"})),
+    "a UID in a report": ("predictions.jsonl", rows(f"Study {UID}: normal.")),
+    "an attribute": ("README.md", "- PatientName: Doe^Jane"),
+    "an attribute in a table": ("README.md", "| `PatientID` | 4711 |"),
+    "an attribute as a name": ("results.json", json.dumps({"PatientID": "4711"})),
+    "an attribute in words": ("README.md", "Patient's Name = Doe^Jane"),
+    "a number of a study": (".eval_results/ct_rate.yaml", "AccessionNumber: 4711\n"),
+    "an attribute in a figure": ("figures/losses.png", png_with(b"tEXt", b"C\0StudyInstanceUID: 1.2")),
 }
 TABLES = {
     "other case": ("README.md", "| volumename | findings_en |\n"),
@@ -295,6 +342,7 @@ ACCIDENTS = {
     **{f"report: {name}": accident for name, accident in FILES.items()},
     **{f"path: {name}": accident for name, accident in PATHS.items()},
     **{f"token: {name}": accident for name, accident in TOKENS.items()},
+    **{f"identifier: {name}": accident for name, accident in IDENTIFIERS.items()},
     **{f"table: {name}": accident for name, accident in TABLES.items()},
 }
 
@@ -334,6 +382,16 @@ INNOCENT = {
     "tokens of a model": ("special_tokens_map.json", '{"additional_special_tokens": ["/nothink", "</s>", "[/INST]"]}'),
     "units and names in settings": ("results.json", '{"a": "m/s", "b": "org/model", "c": "</s>", "d": "/", "e": "~"}'),
     "an escape with too long a number": ("README.md", f"&#{'9' * 5000}; &#{'0' * 5000}65;"),
+    "words about DICOM": (
+        "README.md",
+        "It never writes the PatientName. Transfer syntax 1.2.840.10008.1.2.4.90, version 1.2.3.4.5.",
+    ),
+    "words about keys": (
+        "README.md",
+        "Set OPENAI_API_KEY=... or api_key: none. A password is never asked for, secret=x.",
+    ),
+    "tokens that are named like keys": ("tokenizer.json", '{"a": ["password", "getElementsByTagName", "api_key"]}'),
+    "commands and colours": ("README.md", "\\textbf{A} \\b \x1b[31mred\x1b[0m \\u12 \\ud800 \\UFFFFFFFF Ġa"),
     "a formula": ("README.md", "Let $f:\\mathbb{R}\\to\\mathbb{R}$ be $a \\\\ b$."),
     "a relative path": ("README.md", "python recipes/data/x.py --output_dir runs/data/x"),
     "escapes of a template": ("chat_template.jinja", "{{ 'Q:\\nA:\\n' }}{{ '\\\\n' }}"),
