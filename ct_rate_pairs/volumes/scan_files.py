@@ -19,7 +19,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from .apart import read_apart
-from .files import limited, open_file, unpacked
+from .files import limited, open_file, refusals, unpacked
 from .geometry import Grid, display
 from .metaimage import read_metaimage
 from .nifti import read_nifti
@@ -31,6 +31,7 @@ T = TypeVar("T")
 _NAME = "the scan"
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
 _MOST_DIRECTORY = 2**24  # bytes of the directory at the end of a zip
+_MOST_PACKED_START = 2**19  # bytes that are read of a packed file to find its study, without a process apart
 _MOST_LINK = 4096  # bytes of the path in a link
 
 
@@ -77,7 +78,7 @@ def _read(path: Path, series: int | None) -> Volume:
     if name.endswith(".zip"):
         return _read_zip(path, series)
     is_named = name.endswith((".nii", ".nii.gz", ".mha"))
-    if not is_named and _is_dicom(path):
+    if not is_named and _is_dicom(partial(_open_slice, path)):
         return _read_dicom([(path, partial(_open_slice, path))], series)
     if series is not None:
         raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
@@ -286,12 +287,20 @@ def find_studies(files: Sequence[Path]) -> list[Path]:
 
 def _study_of(file: Path) -> str | None:
     """As [`~ct_rate_pairs.volumes.dicom.headers.study_of`]. Needs no pydicom for what does not begin like DICOM."""
+    start = partial(_open_start, file)
     try:
-        if not _is_dicom(file):
-            return None
-    except (OSError, VolumeError):
+        with refusals(_NAME):
+            if not _is_dicom(start):
+                return None
+    except VolumeError:
         return ""
-    return _dicom_reader().study_of(partial(_open_slice, file))
+    return _dicom_reader().study_of(start)
+
+
+def _open_start(file: Path) -> BinaryIO:
+    """As [`_open_slice`], to read the start alone: what gzip has packed may begin with a name that has no end."""
+    more = VolumeError(f"{_NAME}: gzip has packed more than a header before its first bytes. Pack it again.")
+    return unpacked(limited(open_file(_NAME, file), _MOST_PACKED_START, more))
 
 
 def _open_slice(file: Path) -> BinaryIO:
@@ -299,9 +308,9 @@ def _open_slice(file: Path) -> BinaryIO:
     return unpacked(open_file(_NAME, file))
 
 
-def _is_dicom(file: Path) -> bool:
+def _is_dicom(file: Callable[[], BinaryIO]) -> bool:
     """Whether a file begins like DICOM, with its preamble or without."""
-    with _open_slice(file) as opened:
+    with file() as opened:
         start = opened.read(132)
     return start[128:] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08")
 

@@ -145,6 +145,9 @@ def api_key() -> str:
 
 
 def without_key(text: str) -> str:
-    """A message of the server or the network, in which `***` replaces the key."""
-    key = api_key()
-    return text.replace(key, "***") if key else text
+    """A text of the server or the network, in which `***` replaces the key, in any case and with escapes."""
+    if not (key := api_key()):
+        return text
+    # Each letter as it is, or as JSON or an address may write it.
+    letters = (rf"(?:\\?{re.escape(letter)}|\\u00{ord(letter):02x}|%{ord(letter):02x})" for letter in key)
+    return re.sub("".join(letters), "***", text, flags=re.IGNORECASE)

@@ -48,6 +48,6 @@ def read_answer(reply: Reply) -> Answer:
     if len(text) > LONGEST_REPORT:
         return Answer("", "malformed", f"{len(text):,} letters, more than a report has: {quoted(text)}")
     report = without_thought(text)
-    if not report:
+    if not report or not re.search(r"\w", report):  # such as unseen characters alone
         return Answer("", "thinking" if report is None else "empty", quoted(text or f"finish_reason {reason}"))
     return Answer("", "refusal", quoted(report)) if REFUSAL.match(report) else Answer(report)

@@ -21,6 +21,7 @@ from .endpoint import CONNECT_TIMEOUT, KEY, Endpoint, EndpointError, api_key, is
 TEMPLATE = "chat_template_kwargs"
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT = 120.0  # seconds
+REFUSALS = (300, 301, 302, 303, 305, 307, 308, *range(400, 600))
 MOST_BYTES = 2**24  # of an answer; that of a report has a few thousand
 LONGEST_DETAIL = 300  # letters of an answer that a failure or a message quotes
 # Codes of an HTTP 400 error that concern the content of one scan, not the request as such.
@@ -32,7 +33,7 @@ class UnansweredError(OSError):
 
 
 class OddAnswerError(OSError):
-    """An answer is too long, or in a form that was not asked for."""
+    """An answer is too long, in a form that was not asked for, or of a status that has no meaning here."""
 
 
 class Reply(NamedTuple):
@@ -119,10 +120,12 @@ def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
         else:
             code, message = error_of(reply)
             # Some servers answer 200 and put the actual status into the body.
-            in_body = reply.status == httpx2.codes.OK and re.fullmatch("[1-5][0-9]{2}", code)
+            in_body = reply.status == httpx2.codes.OK and re.fullmatch("[45][0-9]{2}", code)
             status = int(code) if in_body else reply.status
             if status == httpx2.codes.OK or code in FILTER_CODES:
                 return reply
+            if status not in REFUSALS:
+                raise OddAnswerError(f"HTTP {status}, which neither gives nor refuses a report.")
             problem = f"HTTP {status}: {message}"
             if status not in RETRIED or code == "insufficient_quota":
                 remedy = " Pass --chat_template_kwargs '{}', if it does not know them." if TEMPLATE in message else ""

@@ -658,3 +658,23 @@ def test_without_the_reader_of_dicom_a_nifti_is_read_and_the_reader_is_named(tmp
     assert_refused(packed(series, tmp_path / "series.zip"), r"pip install 'ct-rate-pairs\[dicom\]'")
     with pytest.raises(VolumeError, match=r"pip install 'ct-rate-pairs\[dicom\]'"):
         find_scans([series])
+
+
+PACKED_HEAD = b"\x1f\x8b\x08"  # of gzip
+ODD = {
+    "cut": gzip.compress(bytes(10_000))[:20],
+    "damaged": PACKED_HEAD + bytes(7) + b"\xff" * 500,
+    "a name without an end": PACKED_HEAD + b"\x08" + bytes(6) + b"a" * 3_000_000,
+    "nothing many times": gzip.compress(b"") * 100_000,
+    "a bomb": gzip.compress(bytes(10_000_000)) * 20,
+}
+
+
+@pytest.mark.parametrize("packed", ODD)
+def test_a_packed_file_that_is_damaged_or_hostile_ends_no_batch(tmp_path, packed):
+    sound = tmp_path / "a.nii.gz"
+    sound.write_bytes(b"")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "slice.dcm.gz").write_bytes(ODD[packed])
+    scans, is_batch = find_scans([tmp_path])
+    assert sound in scans and is_batch

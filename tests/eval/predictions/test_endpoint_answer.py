@@ -43,6 +43,8 @@ ANSWERS = {
     "content_filter of the request": error(400, "blocked", "content_policy_violation"),
     "length": answer("Findings: the heart", finish_reason="length"),
     "empty": answer(" "),
+    "empty but for marks": answer("---\n...\n"),
+    "empty but for unseen characters": answer("\0\u200b\u2060"),
     "malformed": JSONResponse({"choices": []}),
     "thinking": answer("<unused94>thought\nThe heart is"),
 }

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from helpers.endpoint_scans import KEY, make_scans, write
 from helpers.loopback_endpoint import LoopbackEndpoint, error
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from ct_rate_pairs.eval.predictions.endpoint import Endpoint, EndpointError
 from ct_rate_pairs.eval.predictions.endpoint_client import send
@@ -61,6 +61,41 @@ def test_a_request_that_no_retry_can_mend_stops_the_run_at_once(path, monkeypatc
         write(server, path)
     assert len(server.bodies) == 1
     assert KEY not in str(raised.value)
+
+
+ODD = [Response(status_code=204), Response("{}", 201), Response("{}", 206), Response("{}", 304)]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(odd.status_code) for odd in ODD])
+def test_a_status_that_neither_gives_nor_refuses_a_report_costs_its_scan_alone(path, odd):
+    with LoopbackEndpoint(odd) as server:
+        predictions, failures = write(server, path, make_scans(2))
+    assert len(predictions) == 1
+    (failure,) = failures.values()
+    told = f"HTTP {odd.status_code}, which neither gives nor refuses a report."
+    assert failure == {"failure": "malformed", "detail": told}
+
+
+@pytest.mark.parametrize("code", ["100", "204", 999])
+def test_a_code_that_is_no_refusal_costs_its_scan_alone(path, code):
+    with LoopbackEndpoint(JSONResponse({"error": {"code": code, "message": "odd"}})) as server:
+        predictions, failures = write(server, path, make_scans(2))
+    assert len(predictions) == 1 and [failure["failure"] for failure in failures.values()] == ["malformed"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize("form", ["\\u{:04x}", "\\u{:04X}", "%{:02X}", "{:c}"])
+def test_a_key_with_escapes_is_shown_nowhere(path, monkeypatch, form, status):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    escaped = "".join(form.format(ord(letter)) for letter in KEY)
+    told = ""
+    with LoopbackEndpoint(PlainTextResponse(f'{{"said": "{escaped}"}}', status)) as server:
+        try:
+            _, failures = write(server, path, make_scans(1), tries=1)
+            told = str(failures)
+        except EndpointError as error:
+            told = str(error)
+    assert '{"said": "***"}' in told
 
 
 @pytest.mark.parametrize("text", ["9999", "1e400", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"])
