@@ -23,6 +23,16 @@ REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.i
     "f1_macro": "F1 macro",
 }
 PLACE_METRICS = {"side_accuracy": "Side", "lobe_accuracy": "Lobe"}
+LINE_METRICS = {  # of the findings line
+    "line_coverage": "Coverage",
+    "line_precision_micro": "Precision",
+    "line_f1_micro": "F1 micro",
+    "line_f1_macro": "F1 macro",
+    "line_auroc": "AUROC",
+    "line_brier_ratio": "Brier / prevalence's",
+    "line_ece": "calibration error",
+    "line_agreement": "report agrees",
+}
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
     "top1": "Matching Top-1",
@@ -36,7 +46,7 @@ LOOKING_METRICS = {
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
-METRICS = REPORT_METRICS | PLACE_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
+METRICS = REPORT_METRICS | PLACE_METRICS | LINE_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
 
 
 class Outcome(NamedTuple):

@@ -7,7 +7,15 @@ from pathlib import Path
 from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
 from ct_rate_pairs.whole_files import write_whole
 
-from .results import COST_METRICS, CUT, LOOKING_METRICS, PLACE_METRICS, REPORT_METRICS, interval_over_seeds
+from .results import (
+    COST_METRICS,
+    CUT,
+    LINE_METRICS,
+    LOOKING_METRICS,
+    PLACE_METRICS,
+    REPORT_METRICS,
+    interval_over_seeds,
+)
 
 
 ONE_DECIMAL = ("words", *COST_METRICS)
@@ -54,6 +62,8 @@ def format_summary(table: dict) -> str:
         "Does it look? The loss of the true report and its gaps in nats per token; chance of matching is 0.25.",
         _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
     ]
+    if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
+        parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(LINE_METRICS, lined)]
     if differences:
         parts += [
             f"Difference to {first}, seed by seed.",
