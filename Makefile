@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast test-floors fuzz faults quality docs bench-start bench-data bench-train study-small study
+.PHONY: venv demo test test-fast test-floors fuzz faults quality docs bench-start bench-data bench-train bench-scale study-small study
 
 venv: $(VENV)/installed
 
@@ -69,6 +69,11 @@ bench-start: venv
 bench-train: venv
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_train_gpu.py
+
+# What `ct-rate-pairs plan` rests on: the processor time and the bytes of a row, and a simulation of the feeding.
+bench-scale: venv $(THORAX)
+	$(BIN)/python benchmarks/bench_unit_costs.py
+	$(BIN)/python benchmarks/bench_feeding.py
 
 # The paper's table 1 on the phantom, three seeds a row. Finished runs are kept: the same command goes on.
 study-small: venv

@@ -13,6 +13,7 @@ COMMANDS = {
     "show": ("ct_rate_pairs.show", "draw examples as training sees them"),
     "partners": ("ct_rate_pairs.partners.__main__", "show which volumes serve as negatives, and how often"),
     "prepare": ("ct_rate_pairs.prepare.__main__", "store the slices of every scan once, for fast epochs"),
+    "plan": ("ct_rate_pairs.recipes.plan", "tell what a training on CT-RATE takes: hours, cores, memory, disk"),
     "train": ("ct_rate_pairs.recipes.sft_neg", "fine-tune a vision-language model, measure it, write its card"),
     "train-matcher": ("ct_rate_pairs.recipes.train_matcher", "train a dual encoder, the light baseline"),
     "evaluate": ("ct_rate_pairs.recipes.evaluate_reports", "write reports with a model and measure them"),

@@ -39,10 +39,12 @@ class LoopbackHub:
             Folder to serve.
         log (`Path`):
             File for the requests, one JSON object a line: `method`, `path`, `authorized` (with a token), `status`.
+        chunk (`int`, *optional*):
+            Bytes that are sent at a time.
     """
 
-    def __init__(self, root: Path, log: Path):
-        self.root, self.log_file = root, log
+    def __init__(self, root: Path, log: Path, chunk: int = CHUNK):
+        self.root, self.log_file, self.chunk = root, log, chunk
         self.held = hold_port()
         self.port = self.held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,7 +52,7 @@ class LoopbackHub:
 
     def start(self) -> None:
         """Start, again after a death on the same port."""
-        command = [sys.executable, __file__, str(self.root), str(self.port), str(self.log_file)]
+        command = [sys.executable, __file__, *map(str, (self.root, self.port, self.log_file, self.chunk))]
         self.process = subprocess.Popen(command)
         while True:
             try:
@@ -72,8 +74,8 @@ def set_faults(url: str, faults: Sequence[dict]) -> None:
 class Hub:
     """The ASGI application."""
 
-    def __init__(self, root: Path, log: Path):
-        self.root, self.log, self.pending = root, log, []
+    def __init__(self, root: Path, log: Path, chunk: int):
+        self.root, self.log, self.chunk, self.pending = root, log, chunk, []
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -148,12 +150,12 @@ class Hub:
             return Response(status_code=status, headers=headers)
 
         async def body():
-            for sent in range(0, len(data) - start, CHUNK):
+            for sent in range(0, len(data) - start, self.chunk):
                 if sent >= fault.get("die", len(data)):
                     os._exit(1)
                 if sent >= fault.get("cut", len(data)):
                     raise ConnectionResetError("a cut on request")
-                yield data[start + sent : start + sent + CHUNK]
+                yield data[start + sent : start + sent + self.chunk]
 
         return StreamingResponse(body(), status, headers)
 
@@ -170,5 +172,6 @@ if __name__ == "__main__":
     parser.add_argument("root", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("log", type=Path)
+    parser.add_argument("chunk", type=int)
     arguments = parser.parse_args()
-    uvicorn.run(Hub(arguments.root, arguments.log), port=arguments.port, log_level="critical")
+    uvicorn.run(Hub(arguments.root, arguments.log, arguments.chunk), port=arguments.port, log_level="critical")
