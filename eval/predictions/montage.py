@@ -1,6 +1,7 @@
 """A volume as one picture, for models that take a single image or whose context is too short for one per slice."""
 
 import math
+from collections.abc import Sequence
 
 from PIL import Image
 from transformers import ProcessorMixin
@@ -67,10 +68,10 @@ class MontageCollator(PairCollator):
         check_rows(rows, depths=True)
         return super().__call__([as_montage(row) for row in rows])
 
-    def prompts(self, rows: list[dict]) -> dict:
+    def prompts(self, rows: list[dict], openings: Sequence[str] | None = None) -> dict:
         """Turns rows into a batch of prompts to generate from, with one picture per volume."""
         check_rows(rows, depths=True)
-        return super().prompts([as_montage(row) for row in rows])
+        return super().prompts([as_montage(row) for row in rows], openings)
 
 
 def as_montage(row: dict) -> dict:

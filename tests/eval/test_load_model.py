@@ -423,6 +423,12 @@ def test_every_family_writes_reports_and_is_measured(family, slices_as):
     gaps = loss_gap(model, collator, ROWS, volumes=("noise", "blank"), progress=False)
     assert all(gap != 0 for gap in gaps["pair_gaps_noise"] + gaps["pair_gaps_blank"])
     prompt = collator.prompts(ROWS[:1])
+    # A template may write a blank before an answer, and only there.
+    plain, opened = (
+        collator.processor.batch_decode(collator.prompts(ROWS[:1], openings)["input_ids"])[0]
+        for openings in ([""], ["Findings: "])
+    )
+    assert opened.removesuffix("Findings: ").rstrip(" ") == plain.rstrip(" ") and opened != plain
     with torch.no_grad():
         losses = option_losses(model, prompt, report_tokens(collator, ROWS))
     assert losses[0] / len(report_tokens(collator, ROWS[:1])[0]) == pytest.approx(
