@@ -3,7 +3,7 @@ Measures the time and memory of a negative in training, with models of the relea
 `python benchmarks/bench_train_gpu.py`, or `make bench-train` on a machine with a GPU.
 
 The models are Qwen2.5-VL 3B and 7B with random weights, in bfloat16 with gradient checkpointing, trained with LoRA and
-in full. A step takes one volume of ten slices and its report. The model FLOPs utilisation (MFU) is relative to the
+in full. A step takes two volumes of ten slices and their reports. The model FLOPs utilisation (MFU) is relative to the
 speed of a matrix product measured on the same GPU. `--shapes tiny` runs on any machine, to try the script.
 """
 
@@ -13,39 +13,27 @@ import json
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from bench_train import REPORT, VARIANTS, make_rows
+from bench_train import REPORT, VARIANTS, make_batch, make_rows, step_of
 from datasets import Dataset
 from peft import LoraConfig
+from shapes import TEXT, released_config
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig, SFTTrainer
 
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
-# From the config.json of the released checkpoints.
-SHAPES = {
-    "tiny": {},
-    "3B": {
-        "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
-        "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
-    },
-    "7B": {
-        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-        "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False,
-    },
-}  # fmt: skip
-VISION = {
-    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
-    "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2,
-}  # fmt: skip
+SHAPES = ("tiny", *TEXT)
+BATCH = 2  # mutual partners need two volumes
 SIDE = {"tiny": 112}  # pixels; 448 otherwise: 1,280 visual tokens
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -56,14 +44,7 @@ def make_model(shape: str):
     if shape == "tiny":
         return model.to(torch.bfloat16), processor
     tokens = {name: getattr(model.config, name) for name in vars(model.config) if name.endswith("_token_id")}
-    text, tied = SHAPES[shape], SHAPES[shape]["tie_word_embeddings"]
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-    config = Qwen2_5_VLConfig(
-        text_config=text | {"rope_parameters": rope},
-        vision_config=VISION | {"out_hidden_size": text["hidden_size"]},
-        tie_word_embeddings=tied,
-        **tokens,
-    )
+    config = released_config(shape, **tokens)
     with torch.device(DEVICE):
         return Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16), processor
 
@@ -71,20 +52,20 @@ def make_model(shape: str):
 def make_trainer(shape: str, tuning: str, variant: str, out: Path):
     """A trainer of one variant, and the batch of its steps."""
     options = {
-        "output_dir": str(out / "trainer"), "per_device_train_batch_size": 1, "report_to": "none", "max_length": None,
+        "output_dir": str(out / "trainer"), "per_device_train_batch_size": BATCH, "report_to": "none",
         "use_cpu": DEVICE == "cpu", "bf16": True, "gradient_checkpointing": True, "max_steps": 1000,
-        "remove_unused_columns": False,
+        "max_length": None, "remove_unused_columns": False,
     }  # fmt: skip
     model, processor = make_model(shape)
     collator = PairCollator(processor)
-    row = make_rows(number=1, side=SIDE.get(shape, 448))[0]
-    pairs = VARIANTS[variant]
+    rows = make_rows(number=BATCH, side=SIDE.get(shape, 448))
+    kind, pairs = VARIANTS[variant]
     if pairs is None:
-        row["negative_images"] = []
-        kind, args = SFTTrainer, SFTConfig(**options)
+        of_trainer, args = SFTTrainer, SFTConfig(**options)
     else:
-        kind, args = NegativeSFTTrainer, NegativeSFTConfig(**options, **pairs, beta=0.1)
-    trainer = kind(
+        of_trainer, args = NegativeSFTTrainer, NegativeSFTConfig(**options, **pairs, beta=0.1)
+    row = rows[0]
+    trainer = of_trainer(
         model=model,
         args=args,
         train_dataset=Dataset.from_dict({"index": [0]}).with_transform(lambda _: {name: [row[name]] for name in row}),
@@ -94,8 +75,8 @@ def make_trainer(shape: str, tuning: str, variant: str, out: Path):
     )
     trainer.model_accepts_loss_kwargs = True
     trainer.create_optimizer()
-    batch = {name: value.to(DEVICE) if torch.is_tensor(value) else value for name, value in collator([row]).items()}
-    return trainer, batch
+    batch = make_batch(collator, rows, kind)
+    return trainer, {name: value.to(DEVICE) if torch.is_tensor(value) else value for name, value in batch.items()}
 
 
 def wait() -> None:
@@ -122,36 +103,54 @@ def matrix_ceiling(side: int) -> float:
     return 2 * side**3 / seconds_of(lambda: a @ b, repeats=20)
 
 
-def model_flops(trainer, batch: dict, tuning: str, variant: str) -> float:
-    """Number of FLOP that a step needs. Recomputation for gradient checkpointing is not counted."""
-    inputs = {name: value for name, value in batch.items() if name != "volumes" and not name.startswith("negative_")}
+def model_flops(trainer, batch: dict, tuning: str, variant: str) -> tuple[float, float]:
+    """
+    Number of FLOP that a step with negatives needs, and one without. Recomputation for gradient checkpointing is not
+    counted.
+    """
+    own = ("volumes", "partners")
+    inputs = {name: value for name, value in batch.items() if name not in own and not name.startswith("negative_")}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         trainer.model(**inputs)
-    forward = counter.get_total_flops()
     modules = counter.get_flop_counts()
-    vision = max(sum(counts.values()) for name, counts in modules.items() if name.endswith(".visual"))
+    tower = max(sum(counts.values()) for name, counts in modules.items() if name.endswith(".visual"))
+    language = counter.get_total_flops() - tower
     # With LoRA, the frozen weights need no gradient, so their backward costs as much as their forward. The frozen
     # vision tower comes before all trained weights, so it needs no backward.
-    backward = forward - vision if tuning == "lora" else 2 * forward
-    passes = {"stock": (1, 1), "sequential, all capped": (2, 1)}.get(variant, (2, 2))
-    return passes[0] * forward + passes[1] * backward
+    tower_backward, language_backward = (0, language) if tuning == "lora" else (2 * tower, 2 * language)
+    plain = tower + tower_backward + language + language_backward
+    kind, pairs = VARIANTS[variant]
+    if pairs is None:
+        return plain, plain
+    further = language if variant.endswith("all capped") else language + language_backward
+    if kind == "heter":
+        further += tower if variant.endswith("all capped") else tower + tower_backward
+    return plain + further, plain
 
 
 def measure(shape: str, tuning: str, variant: str, out: Path, repeats: int, ceiling: float) -> dict:
-    """Time, peak memory and MFU of the steps of one variant."""
+    """Time, peak memory and MFU of the steps of one variant; of several kinds of steps, the mean by their share."""
     trainer, batch = make_trainer(shape, tuning, variant, out)
     tokens = (batch["labels"] != -100).sum()
 
-    def step() -> None:
+    def step(number: int) -> None:
+        trainer.state.global_step = number
         trainer.training_step(trainer.model, dict(batch), num_items_in_batch=tokens)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
 
-    flops = model_flops(trainer, batch, tuning, variant)
-    step()
+    share = 1.0 if VARIANTS[variant][1] is None else trainer.args.negative_share
+    kinds = [(step_of(share, trainer.args.seed, True), share)]
+    if share < 1:
+        kinds.append((step_of(share, trainer.args.seed, False), 1 - share))
+    weights = (share, 1 - share)
+    flops = sum(
+        weight * own for weight, own in zip(weights, model_flops(trainer, batch, tuning, variant), strict=True)
+    )
+    step(kinds[0][0])
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_of(step, repeats)
+    seconds = sum(weight * seconds_of(partial(step, number), repeats) for number, weight in kinds)
     return {
         "shape": shape,
         "tuning": tuning,
@@ -169,8 +168,9 @@ def main(shapes: list[str], out: Path, repeats: int) -> None:
     ceiling = matrix_ceiling(8192 if DEVICE == "cuda" else 1024)
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{os.cpu_count()} CPU cores"
     print(f"{name}, torch {torch.__version__}; a bfloat16 matrix product: {ceiling / 1e12:.2f} TFLOP/s")
-    print("targets: sequential <= 2.05x time and 1.1x memory of stock, all capped <= 1.45x time")
-    print(f"{'':<36}{'s/step':>10}{'x stock':>9}{'peak GB':>9}{'x stock':>9}{'tokens/s':>10}{'MFU':>7}")
+    print("targets: heter, sequential <= 2.05x time and 1.1x memory of stock, all capped <= 1.45x time;")
+    print("full fine-tuning of 3B: mutual <= 1.6x time and 1.1x memory, with share .25 <= 1.2x time")
+    print(f"{'':<44}{'s/step':>10}{'x stock':>9}{'peak GB':>9}{'x stock':>9}{'tokens/s':>10}{'MFU':>7}")
     report, path = [], out / "bench_train_gpu.json"
     for shape in shapes:
         for tuning in ("lora", "full"):
@@ -193,7 +193,7 @@ def main(shapes: list[str], out: Path, repeats: int) -> None:
                     peak = f"{row['peak_gb']:.2f}"
                     memory_ratio = f"{row['peak_gb'] / stock['peak_gb']:.2f}" if known else "-"
                 print(
-                    f"{shape + ' ' + tuning + ', ' + variant:<36}{row['seconds']:>10.3f}{time_ratio:>9}"
+                    f"{shape + ' ' + tuning + ', ' + variant:<44}{row['seconds']:>10.3f}{time_ratio:>9}"
                     f"{peak:>9}{memory_ratio:>9}{row['tokens_per_second']:>10.0f}{row['mfu']:>7.2f}",
                     flush=True,
                 )

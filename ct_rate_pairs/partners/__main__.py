@@ -34,6 +34,8 @@ What the table shows:
   - the histogram of label distances: bars outside the wanted distance mean that the split is too small for the rule.
 With partner_sampling="balanced", rarely used partners are drawn more often, so that all volumes serve as equally as
 the rule allows. The imbalance that remains comes from the rule itself: a smaller --min_label_distance reduces it.
+With partner_sampling="mutual", the volumes of a training batch are each other's partners, so each serves once; a
+training prints what that does to its label distances.
 
 All numbers are expected values for an epoch with one draw per volume. Nothing is drawn, and no volume is read.""",
         epilog="examples:\n  ct-rate-pairs partners runs/phantom_cohort\n"

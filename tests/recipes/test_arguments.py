@@ -53,6 +53,8 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
         ("--hub_model_id alice/model", "hub_model_id.*push_to_hub is false"),
         ("--optim adamw_torch_fused", "optim.*muon is true"),
         ("--beta 0 --negative_start_ratio 0.5", "negative_start_ratio.*beta is 0"),
+        ("--beta 0 --negative_share 0.5", "negative_share.*beta is 0"),
+        ("--negative gauss --partner_sampling mutual", "partner_sampling.*negative=gauss"),
         ("--padding_free true --dataset_num_proc 2", "dataset_num_proc.*neither packed"),
         ("--save-steps 5", "save_steps.*save_strategy is no"),
         ("--lr_scheduler_type constant --warmup_steps 5", "warmup_steps.*constant has no warmup"),
@@ -133,6 +135,7 @@ def test_an_option_of_a_config_without_effect_is_told_and_a_default_is_not(tmp_p
         ("--trust_remote_code true", "never run here"),
         ("--push_to_hub true --hub_strategy checkpoint", "--save_strategy steps"),
         ("--push_to_hub true --hub_strategy all_checkpoints", "say checkpoint"),
+        ("--partner_sampling mutual --per_device_train_batch_size 1", "take 2 or more"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):

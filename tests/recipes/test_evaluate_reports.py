@@ -135,6 +135,7 @@ def test_results_of_a_file_go_where_they_are_asked_to(tmp_path, tree):
         (("--recipe", "lowre"), "invalid choice"),
         (("--negative", "hetr"), "invalid choice"),
         (("--min_label_distance", "99"), "min_label_distance"),
+        (("--partner_sampling", "mutual"), "a measurement has no such batches"),
         (("--labeler", "rulez"), "Unknown labeler"),
         (("--ci", "95"), "pass `ci=0.95`"),
     ],
