@@ -228,19 +228,23 @@ def named_lobes(clause: str) -> frozenset[str] | None:
         if mark["side"] == "left" and "middle" in levels:
             return None
         found |= {f"{side} {level}" for side in _each(mark["side"]) for level in levels}
+    last_lobe_first = max((mark.start() for mark in lobe_first), default=-1)
+    sides = [(mark.start(), mark[1]) for mark in _SIDE.finditer(clause)]
+    passed, before = 0, None  # sides before the lobe, and the last of them
     for mark in _LOBE.finditer(clause):
+        while passed < len(sides) and sides[passed][0] < mark.start():
+            before = sides[passed][1]
+            passed += 1
         if mark.start() in read:
             continue
         level = mark[0].split()[0]
-        before = [side[1] for side in _SIDE.finditer(clause, 0, mark.start())]
-        # Before "the lower lobe of the left lung", a side named earlier may be that of another place.
-        follows = any(first.start() > mark.start() for first in lobe_first)
-        if level == "middle" and before != ["left"]:
+        if level == "middle" and not (passed == 1 and before == "left"):
             found.add("right middle")  # only the right lung has a middle lobe
-        elif level == "middle" or follows or not before or before[-1] not in ("right", "left"):
+        # Before "the lower lobe of the left lung", a side named earlier may be that of another place.
+        elif level == "middle" or mark.start() < last_lobe_first or before not in ("right", "left"):
             return None
         else:
-            found.add(f"{before[-1]} {level}")
+            found.add(f"{before} {level}")
     if "lingul" in clause:
         found.add("lingula")
     return frozenset(found) - {"left middle"}

@@ -145,7 +145,7 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
         """Writes text with its upper left corner at `(x, y)` inches."""
         axes.text(x, y, text, fontsize=size, color=color, va="top", parse_math=False, **style)
 
-    for x, (outcome, (sign, color)) in zip((0, 0.9, 2.4, 3.25), OUTCOMES.items(), strict=True):
+    for x, (outcome, (sign, color)) in zip((0, 0.9, 2.6, 3.45), OUTCOMES.items(), strict=True):
         write(margin + x, 0.12, f"{sign} {LEGEND[outcome]}", 9, color, weight="bold")
     for scan in scans:
         y = scan["top"]
