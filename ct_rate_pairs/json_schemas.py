@@ -113,13 +113,16 @@ class ConfidenceQuality(BaseModel):
     measured: Measured
 
 
+Plain = Annotated[str, Field(pattern=r"^[^/\\]{1,200}$")]  # a name of a file in the folder itself
+MOST_LAYERS = 1000  # the largest models have some hundred; each takes its time though there are no weights for it
 Dtype = Annotated[str, Field(pattern=r"^(torch\.)?(auto|b?float\d[a-z0-9_]{0,20})$")]
 
 
 class ModelConfig(BaseModel):
     """
     `config.json` of a model, as far as it is read here. transformers downloads code from the Hub, and runs it, if an
-    implementation of attention or of experts is the name of a repository.
+    implementation of attention or of experts is the name of a repository. It reads the weights from the file that
+    `transformers_weights` names, and builds each layer before it looks for the weights.
     """
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -127,6 +130,15 @@ class ModelConfig(BaseModel):
     architectures: list[str] | None = None
     dtype: Dtype | None = None
     torch_dtype: Dtype | None = None
+    transformers_weights: Plain | None = None
+
+    @model_validator(mode="after")
+    def few_layers(self) -> Self:
+        """No part of the model has more layers than can be built in a minute."""
+        for name, number in _numbers(self.model_extra):
+            if number > MOST_LAYERS and (name == "depth" or name.endswith("layers")):
+                raise ValueError(f"{name} is {number}, but a model has at most {MOST_LAYERS} layers")
+        return self
 
     @model_validator(mode="after")
     def no_kernels(self) -> Self:
@@ -134,6 +146,18 @@ class ModelConfig(BaseModel):
         if wrong := next(_repositories(self.model_extra), None):
             raise ValueError(f"the implementation {wrong!r:.80} would be code from the Hub, remove it")
         return self
+
+
+def _numbers(content: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a JSON content, each with the last name above it."""
+    if isinstance(content, dict):
+        for inner, value in content.items():
+            yield from _numbers(value, inner)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _numbers(value, name)
+    elif isinstance(content, int | float):
+        yield name, content
 
 
 def _repositories(content: Any, of_implementation: bool = False) -> Iterator[str]:
@@ -217,7 +241,7 @@ class WeightsIndex(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    weight_map: Annotated[dict[str, Annotated[str, Field(pattern=r"^[^/\\]{1,200}$")]], Field(min_length=1)]
+    weight_map: Annotated[dict[str, Plain], Field(min_length=1)]
 
 
 class TrainerState(BaseModel):

@@ -17,7 +17,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.json_files import check_json, read_json
-from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorPart
+from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorPart, WeightsIndex
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.finite import check_loaded
 from ct_rate_pairs.trainer.generation import end_tokens
@@ -112,7 +112,7 @@ def load_model(
 def check_configs(name_or_path: str, revision: str | None = None, base_commit: str | None = None) -> None:
     """
     Checks the configurations of a model before transformers and PEFT read them: none chooses code, and none takes
-    hours or all memory.
+    hours or all memory. In a folder, the weights are in the folder itself, where [`version_of`] finds them.
 
     Args:
         name_or_path (`str`), revision (`str`, *optional*), base_commit (`str`, *optional*):
@@ -127,6 +127,8 @@ def check_configs(name_or_path: str, revision: str | None = None, base_commit: s
         name_or_path, revision = base, base_commit
     if config := find_file(name_or_path, "config.json", revision):
         read_json(config, ModelConfig)
+    for index in Path(name_or_path).glob("*.index.json"):
+        read_json(index, WeightsIndex)
 
 
 @contextmanager
@@ -184,10 +186,16 @@ def check_processor(processor: ProcessorMixin, name_or_path: str) -> None:
     for name in ("image_processor", "video_processor"):
         if part := parts.get(name):
             check_json(json.loads(part.to_json_string()), ProcessorPart, f"The {name} of {name_or_path}")
-    if (tokenizer := parts.get("tokenizer")) and not isinstance(tokenizer.model_max_length, int | float):
+    tokenizer = parts.get("tokenizer")
+    if tokenizer and not isinstance(tokenizer.model_max_length, int | float):
         raise ValueError(
             f"The tokenizer of {name_or_path}: the field model_max_length is no number, but "
             f"{tokenizer.model_max_length!r:.80}."
+        )
+    if tokenizer and not {*tokenizer.tokenize("No nodule.")} - {tokenizer.unk_token}:
+        raise ValueError(
+            f"The tokenizer of {name_or_path} knows no word: tokenizer.json, or the vocabulary in another file, is "
+            "missing or empty. Copy or download it again."
         )
 
 

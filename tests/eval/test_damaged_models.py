@@ -9,8 +9,8 @@ from helpers.eval_rows import REPORTS
 from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from ct_rate_pairs.eval.load_model import load_model
-from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.eval.load_model import load_model, version_of
+from ct_rate_pairs.json_files import JSONFileError, read_json
 from ct_rate_pairs.json_schemas import AdapterConfig
 from ct_rate_pairs.trainer.finite import NonFiniteWeightsError
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -52,6 +52,56 @@ def test_a_field_that_is_wrong_ends_with_a_message_that_names_the_model(folder, 
     with pytest.raises(ValueError, match=told) as caught:
         load_model(str(folder))
     assert str(folder) in str(caught.value)
+
+
+def elsewhere(folder, at):
+    """Moves the weights of a model to another place."""
+    (folder / at).parent.mkdir(exist_ok=True)
+    shutil.move(folder / "model.safetensors", folder / at)
+    return at
+
+
+def by_config(folder, at):
+    change(folder / "config.json", transformers_weights=elsewhere(folder, at))
+
+
+def by_index(folder, at):
+    names = load_file(folder / "model.safetensors")
+    content = {"metadata": {}, "weight_map": dict.fromkeys(names, elsewhere(folder, at))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("named", [by_config, by_index])
+@pytest.mark.parametrize("at", ["parts/model.safetensors", "../model.safetensors"])
+def test_weights_are_read_only_where_the_version_of_the_model_finds_them(folder, named, at):
+    named(folder, at)
+    with pytest.raises(JSONFileError, match=r"the field (transformers_weights|weight_map\.)"):
+        load_model(str(folder))
+
+
+def test_weights_with_another_name_in_the_folder_are_a_part_of_the_version(folder):
+    by_config(folder, "other.safetensors")
+    load_model(str(folder))
+    before = version_of(str(folder))
+    weights = load_file(folder / "other.safetensors")
+    next(iter(weights.values()))[0] += 1
+    save_file(weights, folder / "other.safetensors", {"format": "pt"})
+    assert version_of(str(folder)) != before
+
+
+@pytest.mark.parametrize(
+    "fields", [{"vision_config": {"depth": 10**5}}, {"text_config": [{"num_hidden_layers": 1e9}]}, {"layers": 1001}]
+)
+def test_a_model_of_more_layers_than_any_has_is_not_built(folder, fields):
+    change(folder / "config.json", **fields)
+    with pytest.raises(JSONFileError, match="but a model has at most 1000 layers"):
+        load_model(str(folder))
+
+
+def test_a_tokenizer_without_its_words_is_told(folder):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer of .*/model knows no word"):
+        load_model(str(folder))
 
 
 @pytest.mark.parametrize(
