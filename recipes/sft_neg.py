@@ -372,7 +372,16 @@ def write_reports(recipe_args: RecipeArguments, trainer, model, told: dict, size
         if trainer.is_world_process_zero():
             fit_confidences(recipe_args, model, trainer.data_collator, told, sizes)
         trainer.accelerator.wait_for_everyone()
-    _, point = calibration_of_lines(str(out), operating_point=recipe_args.point())
+    calibration, point = calibration_of_lines(str(out))[0], None
+    if recipe_args.point() is not None and calibration is None:  # told, and no error: the training took hours
+        print(
+            "The model writes no sound findings lines, so --operating_point has no effect: the model decides on the "
+            "findings.",
+            file=sys.stderr,
+        )
+    elif recipe_args.point() is not None:
+        point = calibration.at(recipe_args.point())
+    told["operating_point"] = point and point.name
     provenance |= point.describe() if point else {}
     made_with = {"provenance": provenance, "operating_point": point, **sizes}
     return write_predictions(model, trainer.data_collator, told["scans"], out / "predictions.jsonl", **made_with)
@@ -391,15 +400,16 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
-    point = recipe_args.point()
-    if recipe_args.confidence_scans and point is None:  # under an operating point, they had to be there before
+    if (
+        recipe_args.confidence_scans and recipe_args.point() is None
+    ):  # under an operating point, they had to be there before
         fit_confidences(recipe_args, model, collator, told, sizes)
     calibration, _ = calibration_of_lines(str(out))
     _, reports, labels = references_of(index["train"])
     path = out / "predictions.jsonl"
     known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(path), "lines": read_lines(path)}
     known |= {"line_logits": read_line_logits(path), "line_calibration": calibration}
-    known["operating_point"] = None if point is None else str(point)
+    known["operating_point"] = told["operating_point"]
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")

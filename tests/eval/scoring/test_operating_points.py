@@ -43,6 +43,15 @@ def test_a_higher_sensitivity_never_states_less():
     assert thresholds == sorted(thresholds, reverse=True) and len(set(thresholds)) == 5
 
 
+def test_one_threshold_serves_a_sensitivity_and_those_of_the_best_f1_lie_between_the_common_and_the_label_s_own():
+    sure, blind = [0.01] * 50 + [0.98] * 50, [0.1] * 100
+    p = {label: sorted(blind if label == LABELS[0] else sure) for label in LABELS}
+    assert len(set(thresholds_at(0.9, p))) == 1
+    thresholds = thresholds_at("f1", p)
+    assert thresholds[0] == pytest.approx((0.1 + 0.98) / 2) and set(thresholds[1:]) == {0.98}
+    assert thresholds[0] > 0.1  # what a model cannot see is not stated for every scan
+
+
 @pytest.mark.parametrize(("text", "point"), [("f1", "f1"), ("0.9", 0.9), (0.25, 0.25)])
 def test_an_operating_point_is_f1_or_a_sensitivity(text, point):
     assert read_operating_point(text) == point
