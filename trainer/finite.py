@@ -78,6 +78,11 @@ class FiniteTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         check_weights(model or self.model, resume_from_checkpoint)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and not self.is_deepspeed_enabled:  # which keeps its optimizer to itself
+            check_optimizer(self.optimizer, checkpoint)
+
 
 def check_weights(model: torch.nn.Module, name: str) -> None:
     """
@@ -94,6 +99,27 @@ def check_weights(model: torch.nn.Module, name: str) -> None:
         raise NonFiniteWeightsError(
             f"{name} holds {damaged}. Resume from an earlier checkpoint, with a lower `learning_rate`."
         )
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
+    """
+    Raises a [`NonFiniteWeightsError`] if the state of an optimizer is NaN or infinite: its next step would make the
+    weights so.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`):
+            The optimizer, with the state of a checkpoint.
+        name (`str`):
+            Name of the checkpoint in the message.
+    """
+    states = (
+        (f"{key} of parameter {number}", value)
+        for number, state in enumerate(optimizer.state.values())
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    )
+    if damaged := _damaged(states):
+        raise NonFiniteWeightsError(f"The optimizer of {name} holds {damaged}. Resume from an earlier checkpoint.")
 
 
 def check_loaded(model: torch.nn.Module, name: str) -> None:

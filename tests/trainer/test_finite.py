@@ -97,6 +97,17 @@ def test_a_checkpoint_of_nan_is_not_resumed_from(tmp_path, peft_config, monkeypa
         make_trainer(tmp_path, **options | {"max_steps": 4}).train(resume_from_checkpoint=True)
 
 
+def test_a_checkpoint_whose_optimizer_holds_nan_is_not_resumed_from(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1}
+    make_trainer(tmp_path, max_steps=1, **options).train()
+    path = tmp_path / "checkpoint-1" / "optimizer.pt"
+    state = torch.load(path, weights_only=True)
+    state["state"][0]["exp_avg_sq"].view(-1)[0] = math.nan
+    torch.save(state, path)
+    with pytest.raises(NonFiniteWeightsError, match="The optimizer of .*checkpoint-1 holds NaN .*such as exp_avg_sq"):
+        make_trainer(tmp_path, max_steps=2, **options).train(resume_from_checkpoint=True)
+
+
 class Spoiler(TrainerCallback):
     """Puts NaN into a parameter after the second step."""
 
