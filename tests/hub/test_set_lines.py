@@ -16,6 +16,8 @@ from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.findings_line import write_line
 
 
+pytestmark = pytest.mark.slow  # the fixture trains a model of its own
+
 SHOWN = (1, 0, 1)
 
 
