@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ct_rate_pairs.trainer import MuonAdamW
+from ct_rate_pairs.trainer.muon import orthogonalise
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -56,6 +57,32 @@ def test_a_restored_optimizer_goes_on_as_the_saved_one(tiny):
         its_optimizer.step()
     for expected, parameter in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(expected, parameter)
+
+
+def test_its_updates_are_those_of_torch_but_for_the_rounding_of_bfloat16(tiny):
+    ours, torchs = copy.deepcopy(tiny), copy.deepcopy(tiny)
+    optimizer = MuonAdamW(ours, lr=1e-2, weight_decay=0.1)
+    (matrices, _) = optimizer.param_groups
+    places = {id(parameter) for parameter in matrices["params"]}
+    twins = [twin for own, twin in zip(ours.parameters(), torchs.parameters(), strict=True) if id(own) in places]
+    other = torch.optim.Muon(twins, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    before = [matrix.detach().clone() for matrix in twins]
+    for seed in range(3):
+        give_gradients(ours, seed)
+        give_gradients(torchs, seed)
+        optimizer.step()
+        other.step()
+    for old, own, twin in zip(before, matrices["params"], twins, strict=True):
+        assert (own - twin).norm() < 0.02 * (twin - old).norm()
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
+def test_an_update_has_singular_values_of_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    made = torch.linalg.svdvals(orthogonalise(1000 * matrix))
+    assert made.max() < 1.3 and made[values.argsort(descending=True)][:-1].min() > 0.3
+    assert (left @ right * orthogonalise(matrix)).sum() > 0.8 * min(shape)  # the same singular vectors
 
 
 def test_a_scheduler_sets_both_learning_rates(tiny):
