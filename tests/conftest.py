@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import threading
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test needs the network
@@ -15,9 +16,14 @@ import pytest
 from helpers.shared import made_once
 from helpers.tree import write_tree
 from helpers.writable_hub import WRITE, WritableHub
+from tqdm import tqdm
 
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.volumes import apart
+
+
+# Before anything shows a bar. Processes share tqdm's own lock, and a child that a test kills would keep it for ever.
+tqdm.set_lock(threading.RLock())
 
 
 def pytest_collection_finish(session):

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tqdm import tqdm
 
 
 KILLS = int(os.environ.get("KILLS", "10"))  # `make faults`: 50
@@ -27,7 +25,6 @@ def in_child(work: Callable[[], object]) -> int:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
         os.dup2(silent, 2)
-        tqdm.set_lock(threading.RLock())  # tqdm's own lock is shared: a killed child would keep it for ever
         work()
         code = 0
     finally:
