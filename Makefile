@@ -51,9 +51,10 @@ test-floors:
 fuzz: venv
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz
 
-# `kill -9` at 50 random moments of each writer, and full disks, folders that take nothing, two commands at once.
+# `kill -9` at 50 random moments of each writer, full disks, folders that take nothing, two commands at once, and every
+# signal to each command that has processes of its own.
 faults: venv
-	KILLS=50 $(PYTEST) tests/faults
+	KILLS=50 $(PYTEST) tests/faults tests/test_processes.py
 
 # What a row costs, beside the usual ways: a table and JSON under runs/bench_data.
 bench-data: venv $(THORAX)

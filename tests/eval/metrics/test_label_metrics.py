@@ -147,6 +147,11 @@ def test_score_reports_is_one_json_dict_with_the_documented_keys():
         "rouge_l",
         "meteor",
         "bertscore_f1",
+        "side_accuracy",
+        "lobe_accuracy",
+        "stated_by_both",
+        "sides",
+        "lobes",
     ]
     keys += [f"{name}_{mean}" for name in ("precision", "recall", "f1") for mean in ("micro", "macro")]
     assert set(result) == set(keys)
@@ -177,14 +182,16 @@ def test_table_shows_missing_numbers_as_a_dash():
         "F1 micro",
         "Accuracy",
         "CRG",
+        "side",
+        "lobe",
         "BLEU-1",
         "BLEU-4",
         "ROUGE-L",
         "loss gap",
     ]
     assert [head.index(title) for title in titles] == sorted(head.index(title) for title in titles)
-    assert model.split() == ["model", "7", "0.500", "0.250", *["-"] * 6, "0.125"]
-    assert trivial.split() == ["all_negative", "-", "0.000"] + ["-"] * 8
+    assert model.split() == ["model", "7", "0.500", "0.250", *["-"] * 8, "0.125"]
+    assert trivial.split() == ["all_negative", "-", "0.000"] + ["-"] * 10
     assert len(head) == len(rule) == len(model) == len(trivial)
     assert names == "labeler: rules, recipe: lower"
 
