@@ -5,6 +5,7 @@ phantom cohort).
 
 import hashlib
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,18 @@ class TreeSource(ABC):
         Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
         slice below the first, in mm. `fractions` is the position of each plane in its bin; by default, the middle.
         """
-        of = self.settings
-
-        def slices_of(volume: Volume) -> tuple[np.ndarray, list[float]]:
-            slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
-            return to_uint8(slices), slice_mm
-
         from_table = {name: scan[name] for name in FROM_TABLE if name in scan}
-        return self.read_volume(scan["path"], use=slices_of, **from_table)
+        return self.read_volume(scan["path"], use=partial(slices_of, self.settings, fractions), **from_table)
+
+
+# A function of the module, because pickling one within a function took as long as reading a small volume.
+def slices_of(
+    settings: VolumeSettings, fractions: np.ndarray | None, volume: Volume
+) -> tuple[np.ndarray, list[float]]:
+    """Slices of a volume, uint8, and the depth of each slice, in mm."""
+    of = settings
+    slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
+    return to_uint8(slices), slice_mm
 
 
 class LocalSource(TreeSource):
