@@ -68,7 +68,7 @@ def check_json(content: Any, schema: type, place: str | Path) -> Any:
         content:
             The content.
         schema (`type[pydantic.BaseModel]`):
-            What it must be, such as [`~ct_rate_pairs.json_schemas.Confidences`].
+            What it must be, such as [`~ct_rate_pairs.json_schemas.confidence.Confidences`].
         place (`str` or `Path`):
             File of the content, for the message.
 

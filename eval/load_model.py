@@ -17,7 +17,8 @@ from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.json_files import check_json, read_json
-from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorPart, WeightsIndex
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
+from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, WeightsIndex
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.finite import check_loaded
 from ct_rate_pairs.trainer.generation import end_tokens

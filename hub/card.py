@@ -13,7 +13,7 @@ from huggingface_hub.utils import yaml_dump
 
 from ct_rate_pairs.eval.tables import format_unread
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import Environment
+from ct_rate_pairs.json_schemas.run import Environment
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import checked_settings
 from ct_rate_pairs.trainer.run_record import ENVIRONMENT

@@ -5,7 +5,7 @@ from pathlib import Path
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_value
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import ConfidenceQuality
+from ct_rate_pairs.json_schemas.confidence import ConfidenceQuality
 
 from .templates import read_template
 

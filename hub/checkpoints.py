@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from ct_rate_pairs.hub_errors import explain
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState
+from ct_rate_pairs.json_schemas.checkpoint import CheckpointFiles, TrainerState
 from ct_rate_pairs.trainer.whole_checkpoints import LISTED, STATE, sizes_of
 from ct_rate_pairs.whole_files import write_whole
 

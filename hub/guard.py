@@ -16,7 +16,8 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
 from ct_rate_pairs.json_files import JSONFileError, check_json
-from ct_rate_pairs.json_schemas import AdapterConfig, WeightsIndex
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
+from ct_rate_pairs.json_schemas.model_folder import WeightsIndex
 
 from .contents import columns_of, names_in, read_contents, texts_in
 from .plain_text import plain

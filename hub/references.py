@@ -30,7 +30,7 @@ import numpy as np
 from datasets import Dataset
 
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import ReferenceHashes
+from ct_rate_pairs.json_schemas.run import ReferenceHashes
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.readable import is_missing
 from ct_rate_pairs.whole_files import write_whole

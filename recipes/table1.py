@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import Results
+from ct_rate_pairs.json_schemas.evaluation import Results
 from ct_rate_pairs.near_names import no_such
 
 

@@ -24,7 +24,7 @@ import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import Results
+from ct_rate_pairs.json_schemas.evaluation import Results
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 

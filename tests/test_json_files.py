@@ -8,19 +8,14 @@ from pathlib import Path
 import pytest
 
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import (
-    AdapterConfig,
-    Confidences,
-    Environment,
-    Failures,
-    Gaps,
-    ModelConfig,
-    PreparedCopy,
-    Results,
-    TrainerState,
-    VolumeMessages,
-    WeightsIndex,
-)
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
+from ct_rate_pairs.json_schemas.checkpoint import TrainerState
+from ct_rate_pairs.json_schemas.cohort import PreparedCopy, VolumeMessages
+from ct_rate_pairs.json_schemas.confidence import Confidences
+from ct_rate_pairs.json_schemas.evaluation import Gaps, Results
+from ct_rate_pairs.json_schemas.model_folder import ModelConfig, WeightsIndex
+from ct_rate_pairs.json_schemas.run import Environment
+from ct_rate_pairs.json_schemas.scan_reports import Failures
 from ct_rate_pairs.reports.labels import LABELS
 
 

@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ct_rate_pairs.hub_errors import explain, is_refusal
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import AdapterConfig
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.near_names import no_such
 
 

@@ -25,7 +25,9 @@ from safetensors import safe_open
 from ct_rate_pairs.builder import readers_of_stream
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import AdapterConfig, ModelConfig, ProcessorConfig, Schema
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
+from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorConfig
+from ct_rate_pairs.json_schemas.schema import Schema
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS

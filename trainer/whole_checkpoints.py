@@ -16,7 +16,8 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import CheckpointFiles, TrainerState, WeightsIndex
+from ct_rate_pairs.json_schemas.checkpoint import CheckpointFiles, TrainerState
+from ct_rate_pairs.json_schemas.model_folder import WeightsIndex
 from ct_rate_pairs.whole_files import sync_file, sync_folder, write_whole
 
 

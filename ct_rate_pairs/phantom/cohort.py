@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import NotJSONError, check_json, read_json
-from ct_rate_pairs.json_schemas import PhantomArguments
+from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER

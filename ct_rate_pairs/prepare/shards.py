@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ct_rate_pairs.builder import ROW_FEATURES
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import NotJSONError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import PreparedCopy, VolumeMessages
+from ct_rate_pairs.json_schemas.cohort import PreparedCopy, VolumeMessages
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import PreparedCopy
+from ct_rate_pairs.json_schemas.cohort import PreparedCopy
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
 from ct_rate_pairs.volumes.files import MOST_BYTES, MOST_SIDE

@@ -14,7 +14,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from ct_rate_pairs.json_files import NotJSONError, read_json
-from ct_rate_pairs.json_schemas import Provenance
+from ct_rate_pairs.json_schemas.evaluation import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.trainer.row_settings import ROW_SETTINGS, row_settings

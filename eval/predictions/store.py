@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas import ChallengeJobs, ChallengeReports
+from ct_rate_pairs.json_schemas.challenge import ChallengeJobs, ChallengeReports
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.processes import end_worker_with_parent
 from ct_rate_pairs.readable_rows import ReadableRows

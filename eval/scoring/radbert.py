@@ -37,7 +37,7 @@ from transformers import (
 )
 
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import ModelConfig
+from ct_rate_pairs.json_schemas.model_folder import ModelConfig
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import same_words
 from ct_rate_pairs.trainer.finite import check_loaded

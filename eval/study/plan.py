@@ -17,7 +17,7 @@ import yaml
 from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import PhantomArguments
+from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER

@@ -10,7 +10,8 @@ from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.predictions.store import read_predictions
 from ct_rate_pairs.eval.tables import PAPER_METRICS, TRIVIAL
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import Gaps, LossHistory, Results
+from ct_rate_pairs.json_schemas.evaluation import Gaps, Results
+from ct_rate_pairs.json_schemas.run import LossHistory
 from ct_rate_pairs.trainer.run_record import read_run
 
 from .plan import T_QUANTILES, Run, Study, run_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
-from ct_rate_pairs.json_schemas import Failures, FinishedReport
+from ct_rate_pairs.json_schemas.scan_reports import Failures, FinishedReport
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.slicing import VolumeError
 

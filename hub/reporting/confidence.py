@@ -54,7 +54,7 @@ from ct_rate_pairs.eval.scoring.label_calibration import (
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint, thresholds_at
 from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import Confidences
+from ct_rate_pairs.json_schemas.confidence import Confidences
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.rules import label_sentence
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences

@@ -7,7 +7,7 @@ from pathlib import Path
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
-from ct_rate_pairs.json_schemas import FinishedReport
+from ct_rate_pairs.json_schemas.scan_reports import FinishedReport
 from ct_rate_pairs.shown_text import for_markdown, to_json
 from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ct_rate_pairs.eval.load_model import load_model, version_of
 from ct_rate_pairs.json_files import JSONFileError, read_json
-from ct_rate_pairs.json_schemas import AdapterConfig
+from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.trainer.finite import NonFiniteWeightsError
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

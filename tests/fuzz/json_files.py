@@ -16,7 +16,7 @@ from ct_rate_pairs.hub.reporting.batch import earlier_failures
 from ct_rate_pairs.hub.reporting.confidence import load_confidence
 from ct_rate_pairs.hub.reporting.files import finished_reports
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import TrainerState
+from ct_rate_pairs.json_schemas.checkpoint import TrainerState
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, PreparedSource
 from ct_rate_pairs.trainer.row_settings import find_row_settings
 

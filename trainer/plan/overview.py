@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from ct_rate_pairs.json_schemas import UnitCosts
+from ct_rate_pairs.json_schemas.unit_costs import UnitCosts
 
 from .feeding import cores_per_gpu, feeding, worker_seconds, workers_per_gpu
 from .flops import count_flops
@@ -20,7 +20,7 @@ def make_plan(options: PlanOptions, costs: UnitCosts) -> dict[str, Any]:
     Args:
         options ([`~ct_rate_pairs.trainer.plan.options.PlanOptions`]):
             What is planned.
-        costs ([`~ct_rate_pairs.json_schemas.UnitCosts`]):
+        costs ([`~ct_rate_pairs.json_schemas.unit_costs.UnitCosts`]):
             The measured unit costs.
 
     Returns:

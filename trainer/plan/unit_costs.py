@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ct_rate_pairs.json_files import read_json
-from ct_rate_pairs.json_schemas import UnitCosts
+from ct_rate_pairs.json_schemas.unit_costs import UnitCosts
 
 
 STORES = ("fixed", "original", "hub", "prepared")
@@ -36,7 +36,7 @@ def read_unit_costs(path: str | Path = SHIPPED) -> UnitCosts:
             JSON file of the benchmark. By default, the file that comes with the package.
 
     Returns:
-        [`~ct_rate_pairs.json_schemas.UnitCosts`]: the costs.
+        [`~ct_rate_pairs.json_schemas.unit_costs.UnitCosts`]: the costs.
 
     Raises:
         [`~ct_rate_pairs.json_files.JSONFileError`]: if the file does not hold such costs.
@@ -50,7 +50,7 @@ def row_cost(costs: UnitCosts, store: str, negative: str, stored: str, volume_by
     The cost of a row, with its negative.
 
     Args:
-        costs ([`~ct_rate_pairs.json_schemas.UnitCosts`]):
+        costs ([`~ct_rate_pairs.json_schemas.unit_costs.UnitCosts`]):
             The measured parts.
         store (`str`):
             `"fixed"` or `"original"`: a copy of CT-RATE's `.nii.gz` files. `"hub"`: the fixed files, downloaded for

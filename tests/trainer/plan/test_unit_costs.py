@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ct_rate_pairs.json_files import JSONFileError
-from ct_rate_pairs.json_schemas import UnitCosts
+from ct_rate_pairs.json_schemas.unit_costs import UnitCosts
 from ct_rate_pairs.trainer.plan.unit_costs import NEGATIVES, SHIPPED, STORES, read_unit_costs, row_cost
 
 

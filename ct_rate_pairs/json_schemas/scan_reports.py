@@ -1,0 +1,38 @@
+"""The files that a batch of scans writes, and reads to resume."""
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from .schema import Schema
+
+
+# As [`~ct_rate_pairs.hub.reporting.batch`] names a scan. The name becomes that of a folder.
+SCAN_NAME = r"^(?:scan-\d{3,9}|scan number \d{1,9}|(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2})$"
+
+
+class Failure(Schema):
+    """A scan of a batch that could not be read."""
+
+    name: Annotated[str, Field(pattern=SCAN_NAME)]
+    number: Annotated[int, Field(ge=1)]
+    digest: str | None
+    error: str
+
+
+class Failures(RootModel[list[Failure]]):
+    """`failures.json` of a batch of scans."""
+
+
+class FinishedReport(Schema):
+    """What a batch reads in the `report.json` of a scan."""
+
+    model: str
+    version: str
+    digest: str | None
+    series: int | None
+    code: str | None = None
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    operating_point: str | None = None
+    findings_given: list[str] | None = None
+    cut: bool = False
