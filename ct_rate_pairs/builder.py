@@ -281,6 +281,6 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             row = self.reader.read(name, draw_key, number)
             if row is not None:
                 for image in (*row["images"], *row["negative_images"]):
-                    # So that `datasets` encodes it as BMP: PNG would take most of the time of a streamed row.
-                    image.format = "BMP"
+                    # So that `datasets` encodes it as PPM: PNG would take most of the time of a streamed row.
+                    image.format = "PPM"
                 yield f"{name} {number}", row
