@@ -1,0 +1,131 @@
+"""What `recipes/sft_neg.py` does with reports after the training: writes them, measures them, and writes the card."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from transformers import PreTrainedModel
+from trl import ModelConfig
+
+from ct_rate_pairs.eval.load_model import version_of
+from ct_rate_pairs.eval.predictions.provenance import describe_provenance
+from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines, write_predictions
+from ct_rate_pairs.eval.rows import first_rows, references_of
+from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
+from ct_rate_pairs.eval.tasks.report import evaluate_model
+from ct_rate_pairs.hub import write_model_card
+from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, fit_confidence
+from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.recipes.training_arguments import RecipeArguments
+from ct_rate_pairs.trainer import NegativeSFTTrainer
+
+
+@dataclass
+class ReportsAfterTraining:
+    """
+    The reports of a trained model on the first scans of the split `test`.
+
+    All processes write them (`write`), and then the main process measures them (`finish`).
+    """
+
+    recipe_args: RecipeArguments
+    model_args: ModelConfig
+    trainer: NegativeSFTTrainer  # after its training, and with the model saved in its output folder
+    model: PreTrainedModel  # with all weights in this process
+    index: dict  # the rows of each split
+    options: dict  # of `load_dataset`
+
+    def __post_init__(self):
+        """Names the folder of the run and the scans."""
+        args = self.trainer.args
+        self.out = Path(args.output_dir)
+        self.scans = first_rows(self.index["test"], self.recipe_args.max_eval_samples)
+        self.sizes = {
+            "batch_size": args.per_device_eval_batch_size,
+            "max_new_tokens": self.recipe_args.max_new_tokens,
+        }
+        self.operating_point: OperatingPoint | None = None  # and `predictions`: set by `write`
+
+    def write(self) -> None:
+        """
+        Writes the reports, in all processes. An operating point needs the confidences before, which the main process
+        fits.
+        """
+        made_with = {"split": "test", "dtype": str(self.model.dtype), "max_new_tokens": self.sizes["max_new_tokens"]}
+        version = version_of(str(self.out), base_commit=self.model_args.model_revision)
+        provenance = describe_provenance(version, self.index["test"], **made_with)
+        wanted = self.recipe_args.point()
+        if wanted is not None:
+            if self.trainer.is_world_process_zero():
+                self.fit_confidences()
+            self.trainer.accelerator.wait_for_everyone()
+            calibration, _ = calibration_of_lines(str(self.out))
+            if calibration is None:  # told, and no error: the training took hours
+                print(
+                    "The model writes no sound findings lines, so --operating_point has no effect: the model decides "
+                    "on the findings.",
+                    file=sys.stderr,
+                )
+            else:
+                self.operating_point = calibration.at(wanted)
+                provenance |= self.operating_point.describe()
+        self.predictions = write_predictions(
+            self.model,
+            self.trainer.data_collator,
+            self.scans,
+            self.out / "predictions.jsonl",
+            provenance=provenance,
+            operating_point=self.operating_point,
+            **self.sizes,
+        )
+
+    def fit_confidences(self) -> None:
+        """Fits the confidences on the split `validation`, and writes them to the folder of the run."""
+        held_out = self.options | {"task": "report", "negative": "none"}
+        validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
+        rows = first_rows(validation, self.recipe_args.confidence_scans)
+        fit_confidence(self.model, self.trainer.data_collator, rows, **self.sizes).save(self.out)
+
+    def finish(self, minutes: float) -> None:
+        """Fits the confidences if there are none yet, measures the reports, and writes the card."""
+        if self.recipe_args.confidence_scans and self.recipe_args.point() is None:
+            self.fit_confidences()
+        collator, predicted = self.trainer.data_collator, self.out / "predictions.jsonl"
+        calibration, _ = calibration_of_lines(str(self.out))
+        _, reports, labels = references_of(self.index["train"])
+        results = evaluate_model(
+            self.model,
+            collator,
+            self.predictions,
+            self.scans,
+            self.out,
+            ci=0.95,
+            train_reports=reports,
+            train_labels=labels,
+            cut=read_cut(predicted),
+            lines=read_lines(predicted),
+            line_logits=read_line_logits(predicted),
+            line_calibration=calibration,
+            operating_point=self.operating_point and self.operating_point.name,
+            **self.sizes,
+        )
+        args, base = self.trainer.args, self.model_args.model_name_or_path
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")
+        write_model_card(
+            self.out,
+            results,
+            args,
+            phantom=reader_of(self.index["train"]).source.is_phantom,
+            num_train=len(self.index["train"]),
+            num_test=results["model"]["n"],
+            steps=self.trainer.state.global_step,
+            hardware=f"{args.world_size} x {gpu}" if gpu else f"{os.cpu_count()} CPU cores",
+            minutes=minutes,
+            takes_video=collator.takes_video,
+            base_model=None if base == "tiny" else base,
+            **{name: getattr(self.recipe_args, name) for name in drawn},
+        )

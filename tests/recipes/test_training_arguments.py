@@ -1,0 +1,43 @@
+"""The options of a training are read and checked before it."""
+
+import pytest
+
+from ct_rate_pairs.recipes import sft_neg
+from ct_rate_pairs.recipes.training_arguments import RecipeArguments
+
+
+def test_weights_are_shares_with_reports_first():
+    assert RecipeArguments().task_weights() == {"report": 1.0}
+    mixed = RecipeArguments(mixture='{"vqa": 3, "report": 1}')
+    assert list(mixed.task_weights().items()) == [("report", 0.25), ("vqa", 0.75)]
+    with pytest.raises(ValueError, match="'report', 'vqa', 'matching'"):
+        RecipeArguments(mixture={"captions": 1}).task_weights()
+    with pytest.raises(ValueError, match="'vqa' is not above 0"):
+        RecipeArguments(mixture={"vqa": 0, "report": 1}).task_weights()
+    for wrong, told in {
+        "{}": "'{}' names no task",
+        "[]": "names no task",
+        '"report"': "names no task",
+        "report": "mixture: 'report' is not JSON",
+        '{"report": "a"}': "the weight 'a' of 'report' is no finite number",
+        '{"report": true}': "the weight True",
+        '{"report": null}': "the weight None",
+        '{"report": NaN}': "the weight nan",
+        '{"report": Infinity, "vqa": 1}': "the weight inf",
+    }.items():
+        with pytest.raises(ValueError, match=f"{told}.*Give tasks and their weights"):
+            RecipeArguments(mixture=wrong).task_weights()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--confidence_scans", "9"), "--confidence_scans 0"),
+        (("--push_to_hub", "true"), "leave push_to_hub out"),
+        (("--negative", "none"), "--beta 0"),
+    ],
+)
+def test_what_a_run_without_reports_cannot_do_is_told_before_it(tmp_path, arguments, remedy):
+    recipe_args, args, _ = sft_neg.parse(["--config", "vqa", "--output_dir", str(tmp_path), *arguments])
+    with pytest.raises(ValueError, match=remedy):
+        recipe_args.check(args)
