@@ -27,7 +27,6 @@ import yaml
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.processes import ENDS_WITH
-from ct_rate_pairs.recipes.arguments import find_config
 from ct_rate_pairs.whole_files import write_whole
 
 
@@ -175,13 +174,14 @@ def main(argv: Sequence[str]) -> None:
     add("--hours", type=float, help="start no run after this many hours (default: `hours` of the config, or no limit)")
     add("--tables_only", action="store_true", help="train nothing, and make only tables and figures")
     args = parser.parse_args(argv)
-    config = find_config(args.config)
 
     from ct_rate_pairs.eval.study.figures import plot_study
     from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study
     from ct_rate_pairs.eval.study.results import summarise
     from ct_rate_pairs.eval.study.tables import write_tables
+    from ct_rate_pairs.recipes.arguments import find_config
 
+    config = find_config(args.config)
     study = read_study(config, args.only)
     out = (args.output_dir or Path("runs") / config.stem).resolve()
     if not args.tables_only:
