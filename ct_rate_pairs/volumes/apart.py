@@ -42,6 +42,7 @@ if IS_APART:
 SECONDS = 300  # for a volume: other ranks of a training wait for 600
 VOLUMES = 1000  # that one process reads: what a decoder leaks does not add up for ever
 MEMORY = 3 * MOST_BYTES  # beyond what the parent has: voxels in float32, and their file
+_LARGE = 2**18  # bytes of an array that is sent without a copy
 _BESIDE = 2**30  # addresses for libraries and for what takes no memory
 
 # Python 3.12 warns of forks in a process with threads: the fork lacks the threads, and a lock that one of them holds
@@ -225,7 +226,14 @@ def _serve_and_end(parent: int, theirs: Connection) -> NoReturn:
             request = theirs.recv_bytes()
             _limit_memory()
             buffers: list[pickle.PickleBuffer] = []
-            answer = pickle.dumps(_answer(*dill.loads(request)), protocol=5, buffer_callback=buffers.append)
+
+            def is_small(buffer: pickle.PickleBuffer) -> bool:  # then a copy costs less than a message of its own
+                if buffer.raw().nbytes < _LARGE:
+                    return True
+                buffers.append(buffer)
+                return False
+
+            answer = pickle.dumps(_answer(*dill.loads(request)), protocol=5, buffer_callback=is_small)
             pieces = [buffer.raw() for buffer in buffers]
             theirs.send(([piece.nbytes for piece in pieces], answer))
             for piece in pieces:
