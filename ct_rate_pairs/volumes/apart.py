@@ -225,22 +225,26 @@ def _serve_and_end(parent: int, theirs: Connection) -> NoReturn:
         while os.getppid() == parent:
             request = theirs.recv_bytes()
             _limit_memory()
-            buffers: list[pickle.PickleBuffer] = []
-
-            def is_small(buffer: pickle.PickleBuffer) -> bool:  # then a copy costs less than a message of its own
-                if buffer.raw().nbytes < _LARGE:
-                    return True
-                buffers.append(buffer)
-                return False
-
-            answer = pickle.dumps(_answer(*dill.loads(request)), protocol=5, buffer_callback=is_small)
-            pieces = [buffer.raw() for buffer in buffers]
+            answer, pieces = _packed(_answer(*dill.loads(request)))
             theirs.send(([piece.nbytes for piece in pieces], answer))
             for piece in pieces:
                 theirs.send_bytes(piece)
-            del buffers, answer, pieces
+            del answer, pieces
     finally:
         os._exit(0)
+
+
+def _packed(answer: _Answer) -> tuple[bytes, list[memoryview]]:
+    """An answer as bytes, and the data of its large arrays. For a small array, a copy costs less than a message."""
+    large = []
+
+    def is_small(buffer: pickle.PickleBuffer) -> bool:
+        data = buffer.raw()
+        if data.nbytes >= _LARGE:
+            large.append(data)
+        return data.nbytes < _LARGE
+
+    return pickle.dumps(answer, protocol=5, buffer_callback=is_small), large
 
 
 def _limit_memory() -> None:
