@@ -27,6 +27,16 @@ from transformers import (
 from ct_rate_pairs.trainer.tiny import train_tokenizer
 
 
+TEXT_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+}
+
+
 def chat_template(name: str) -> str:
     return (files("trl") / "chat_templates" / f"{name}.jinja").read_text()
 
@@ -84,12 +94,7 @@ def make_qwen3_model(of_model: type, of_config: type, processor: Qwen3VLProcesso
     config = of_config(
         text_config={
             "vocab_size": len(processor.tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "head_dim": 32,
+            **TEXT_SIZES,
             "pad_token_id": token_id("<|endoftext|>"),
             **text,
         },
@@ -150,12 +155,7 @@ def make_tiny_gemma3(texts: list[str]) -> tuple[Gemma3ForConditionalGeneration, 
     config = Gemma3Config(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "head_dim": 32,
+            **TEXT_SIZES,
             "query_pre_attn_scalar": 32,
             "layer_types": ["sliding_attention", "full_attention"],
         },

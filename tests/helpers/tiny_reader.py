@@ -4,12 +4,14 @@ So the slices that a finding rests on are known. It takes some seconds to train:
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 from PIL import Image
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ct_rate_pairs.eval.looking.other_volumes import noise_slices
 from ct_rate_pairs.hub.reporting.confidence import fit_confidence
@@ -54,6 +56,10 @@ def write_report(shown: tuple[int, ...]) -> str:
     return " ".join((STATED if here else DENIED)[third] for third, here in enumerate(shown))
 
 
+def completion(text: str) -> dict:
+    return {"completion": [{"role": "assistant", "content": text}]}
+
+
 def make_row(shown: tuple[int, ...], seed: int = 0) -> dict:
     """A row as the dataset would make it."""
     stored = make_voxels(shown, seed).transpose(2, 1, 0)[::-1]
@@ -65,39 +71,51 @@ def make_row(shown: tuple[int, ...], seed: int = 0) -> dict:
         "negative_images": [],
         "slice_mm": slice_mm,
         "prompt": [{"role": "user", "content": write_prompt("findings")}],
-        "completion": [{"role": "assistant", "content": write_report(shown)}],
+        **completion(write_report(shown)),
         "labels": stating(shown),
     }
 
 
-def under_noise(row: dict, shown: tuple[int, ...], third: int, seed: int) -> dict:
-    """The row with a third of its slices turned to noise, and a report that does not state what they showed."""
+def under_noise(row: dict, shown: tuple[int, ...], third: int, seed: int) -> tuple[dict, tuple[int, ...]]:
+    """The row with a third of its slices turned to noise, and what the other slices still show."""
     images, noise = list(row["images"]), noise_slices(row, seed)
     images[2 * third : 2 * third + 2] = noise[2 * third : 2 * third + 2]
-    left = tuple(here and place != third for place, here in enumerate(shown))
-    return row | {"images": images, "completion": [{"role": "assistant", "content": write_report(left)}]}
+    return row | {"images": images}, tuple(here and place != third for place, here in enumerate(shown))
 
 
-def train_reader(steps: int = 150) -> tuple:
-    """The model in evaluation mode, and its collator."""
-    texts = [write_prompt("findings"), *STATED, *DENIED, *map(write_report, COMBINATIONS)]
+def half_seen(shown: tuple[int, ...], step: int, rng: np.random.Generator) -> tuple[dict, tuple[int, ...]]:
+    """A row for the training, two of five times under noise, and what its slices show."""
+    row = make_row(shown, seed=step)
+    return under_noise(row, shown, int(rng.integers(3)), step) if rng.random() < 0.4 else (row, shown)
+
+
+def train_tiny(
+    texts: list[str], steps: int, make_rows: Callable[[int, np.random.Generator], list[dict]]
+) -> tuple[Qwen2_5_VLForConditionalGeneration, PairCollator]:
+    """A tiny model in evaluation mode, trained on the rows of each step; and its collator."""
     model, processor = make_tiny_qwen(texts, hidden_size=64, num_layers=2, vision_depth=1, vision_hidden_size=32)
     collator = PairCollator(processor)
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for step in range(steps):
-        rows = []
-        for shown in COMBINATIONS:
-            row = make_row(shown, seed=step)
-            rows.append(under_noise(row, shown, int(rng.integers(3)), step) if rng.random() < 0.4 else row)
-        batch = collator(rows)
+        batch = collator(make_rows(step, rng))
         del batch["volumes"]
-        loss = model(**batch).loss
-        loss.backward()
+        model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     return model.eval(), collator
+
+
+def train_reader(steps: int = 150) -> tuple[Qwen2_5_VLForConditionalGeneration, PairCollator]:
+    """A reader whose reports state what the slices show."""
+
+    def make_rows(step: int, rng: np.random.Generator) -> list[dict]:
+        seen = (half_seen(shown, step, rng) for shown in COMBINATIONS)
+        return [row | completion(write_report(left)) for row, left in seen]
+
+    texts = [write_prompt("findings"), *STATED, *DENIED, *map(write_report, COMBINATIONS)]
+    return train_tiny(texts, steps, make_rows)
 
 
 def stating(shown: tuple[int, ...]) -> list[int]:
@@ -113,54 +131,40 @@ def with_line(shown: tuple[int, ...]) -> str:
     return f"{write_line(stating(shown), 'names')}\n{write_report(shown)}"
 
 
-def train_line_reader(steps: int = 220) -> tuple:
+def train_line_reader(steps: int = 220) -> tuple[Qwen2_5_VLForConditionalGeneration, PairCollator]:
     """
     A reader that opens its reports with a findings line. In its training, line and report of each eighth scan state
     anything: so a report follows its line, and not the scan.
     """
-    texts = [write_prompt("findings"), *map(with_line, COMBINATIONS), write_line([1] * len(LABELS), "names")]
-    model, processor = make_tiny_qwen(texts, hidden_size=64, num_layers=2, vision_depth=1, vision_hidden_size=32)
-    collator = PairCollator(processor)
-    rng = np.random.default_rng(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    model.train()
-    for step in range(steps):
+
+    def make_rows(step: int, rng: np.random.Generator) -> list[dict]:
         rows = []
         for shown in COMBINATIONS:
-            row, stated = make_row(shown, seed=step), shown
-            if rng.random() < 0.4:
-                third = int(rng.integers(3))
-                row = under_noise(row, shown, third, step)
-                stated = tuple(here and place != third for place, here in enumerate(shown))
+            row, stated = half_seen(shown, step, rng)
             if rng.random() < 1 / 8:
                 stated = COMBINATIONS[rng.integers(len(COMBINATIONS))]
-            rows.append(row | {"completion": [{"role": "assistant", "content": with_line(stated)}]})
-        batch = collator(rows)
-        del batch["volumes"]
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval(), collator
+            rows.append(row | completion(with_line(stated)))
+        return rows
+
+    texts = [write_prompt("findings"), *map(with_line, COMBINATIONS), write_line([1] * len(LABELS), "names")]
+    return train_tiny(texts, steps, make_rows)
+
+
+def save_run(folder: Path, model: Qwen2_5_VLForConditionalGeneration, collator: PairCollator, settings: dict) -> None:
+    """The model as a run leaves it, with what it is shown and its confidence."""
+    model.save_pretrained(folder)
+    collator.processor.save_pretrained(folder)
+    (folder / "row_settings.json").write_text(json.dumps(settings))
+    rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
+    fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
 
 
 def save_line_reader(folder: Path) -> None:
-    """The model as a run leaves it, with what it is shown and its confidence."""
-    model, collator = train_line_reader()
-    model.save_pretrained(folder)
-    collator.processor.save_pretrained(folder)
-    (folder / "row_settings.json").write_text(json.dumps(SETTINGS | {"findings_line": "names"}))
-    rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
-    fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
+    save_run(folder, *train_line_reader(), SETTINGS | {"findings_line": "names"})
 
 
 def save_reader(folder: Path) -> None:
-    """The model as a run leaves it, with what it is shown and its confidence."""
-    model, collator = train_reader()
-    model.save_pretrained(folder)
-    collator.processor.save_pretrained(folder)
-    (folder / "row_settings.json").write_text(json.dumps(SETTINGS))
-    rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
-    fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
+    save_run(folder, *train_reader(), SETTINGS)
 
 
 def save_nifti(path: Path, shown: tuple[int, ...], seed: int = 1000) -> Path:

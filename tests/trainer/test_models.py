@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
+from helpers.pair_trainer import make_dataset, options
 from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from peft import LoraConfig
 from PIL import Image
@@ -73,30 +73,11 @@ def split(batch):
 
 def make_trainer(tiny, tmp_path, peft_config=None, **changes):
     model, collator = tiny
-    options = {
-        "output_dir": str(tmp_path),
-        "per_device_train_batch_size": 4,
-        "max_steps": 1,
-        "learning_rate": 1e-2,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "beta": 0.5,
-        "max_negative_loss": 100.0,
-        **changes,
-    }
-
-    def read(batch):
-        rows = [ROWS[index] for index in batch["index"]]
-        return {name: [row[name] for row in rows] for name in rows[0]}
-
-    dataset = Dataset.from_dict({"index": list(range(len(ROWS)))}).with_transform(read)
+    settings = {"per_device_train_batch_size": 4, "max_steps": 1, "beta": 0.5, "max_negative_loss": 100.0, **changes}
+    dataset = make_dataset(ROWS)
     return NegativeSFTTrainer(
         model=model,
-        args=NegativeSFTConfig(**options),
+        args=NegativeSFTConfig(**options(tmp_path, **settings)),
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=collator,
