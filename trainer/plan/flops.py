@@ -1,10 +1,12 @@
 """
-Counts the floating-point operations of a training row on the meta device, where tensors have shapes and no numbers.
+Counts the floating-point operations (FLOPs) of a training row on the meta device, where tensors have shapes and no
+numbers. A multiplication and an addition are two operations.
 
-The operations of each kind of layer are counted with torch's own counter on a model of one or two layers of the
-released size, and multiplied by the number of layers. The counter sees matrix products and convolutions; what it does
-not see (norms, softmax, the optimizer) is below a percent. On the meta device, attention is two matrix products
-over the whole square of tokens, so the half above the diagonal, which a causal kernel leaves out, is counted as well.
+The operations of each kind of layer are counted with torch's own counter (`torch.utils.flop_counter`) on a model of
+one or two layers of the released size, and multiplied by the number of layers. The counter sees matrix products and
+convolutions. What the counter does not see (norms, softmax, the optimizer) is below a percent. On the meta device,
+attention is two matrix products over the whole square of tokens. So the half above the diagonal is counted, too,
+though a causal kernel leaves this half out.
 """
 
 from collections.abc import Callable
@@ -30,15 +32,16 @@ CHANNELS = 3
 
 class Flops(NamedTuple):
     """
-    Operations of a part of the model for one volume.
+    Operations of a part of the model for one volume, in FLOPs.
 
     Attributes:
         forward (`float`):
-            Of the forward pass.
+            Operations of the forward pass.
         backward (`float`):
-            Of the backward pass that the training needs.
+            Operations of the backward pass that the training needs.
         again (`float`):
-            That run on top: the forward that gradient checkpointing repeats, and a backward that nothing uses.
+            Operations that run besides: the forward that gradient checkpointing repeats, and a backward that nothing
+            uses.
     """
 
     forward: float
@@ -47,60 +50,74 @@ class Flops(NamedTuple):
 
     @property
     def model(self) -> float:
-        """The operations that the training needs, which a model FLOPs utilisation (MFU) counts."""
+        """
+        The operations that the training needs, in FLOPs. A model FLOPs utilisation (MFU) counts these (Chowdhery et
+        al., PaLM, arXiv 2204.02311, appendix B).
+        """
         return self.forward + self.backward
 
     @property
     def run(self) -> float:
-        """All operations that run."""
+        """All operations that run, in FLOPs. A hardware FLOPs utilisation counts these."""
         return self.model + self.again
 
 
 class RowFlops(NamedTuple):
     """
-    Operations of one volume.
+    Operations of one volume, in FLOPs.
 
     Attributes:
         tower ([`Flops`]):
-            Of the vision tower, with its projector.
+            Operations of the vision tower, with its projector.
         language ([`Flops`]):
-            Of the language model.
+            Operations of the language model.
     """
 
     tower: Flops
     language: Flops
 
     def needed(self, way: Way) -> float:
-        """Operations of a row that the training needs, as in a model FLOPs utilisation."""
+        """The operations of a row that the training needs ([`Flops.model`]), in FLOPs."""
         return way.tower_passes * self.tower.model + way.language_passes * self.language.model
 
     def run(self, way: Way) -> float:
-        """All operations of a row that run, with those of gradient checkpointing."""
+        """All operations of a row that run ([`Flops.run`]), in FLOPs."""
         return way.tower_passes * self.tower.run + way.language_passes * self.language.run
 
 
 @cache
 def count_flops(model: str, row: RowShape, tuning: str) -> RowFlops:
-    """Operations of one volume, see [`tower_flops`] and [`language_flops`]."""
+    """
+    Counts the operations of one volume.
+
+    Args:
+        model (`str`):
+            `"3B"` or `"7B"`, the sizes of Qwen2.5-VL in [`~ct_rate_pairs.trainer.plan.shapes`].
+        row ([`RowShape`]):
+            Size of the row.
+        tuning (`str`):
+            What learns: `"full"`, `"frozen_tower"` or `"lora"`, see [`tower_flops`] and [`language_flops`].
+
+    Returns:
+        [`RowFlops`]: the operations, in FLOPs.
+    """
     return RowFlops(tower_flops(model, row, tuning), language_flops(model, row, tuning))
 
 
 def tower_flops(model: str, row: RowShape, tuning: str) -> Flops:
     """
-    Operations of the vision tower, with its projector, for one volume.
+    Counts the operations of the vision tower, with its projector, for one volume.
 
     Args:
-        model (`str`):
-            `"3B"` or `"7B"`.
-        row ([`RowShape`]):
-            Size of the row.
+        model (`str`), row ([`RowShape`]):
+            As for [`count_flops`].
         tuning (`str`):
-            `"full"`: the tower learns. `"frozen_tower"`: it does not, and has no backward. `"lora"`: adapters in the
-            language model alone. With gradient checkpointing, transformers then asks for the gradient of the tower's
-            first layer, so a backward runs through the frozen tower that no weight needs.
+            `"full"`: the tower learns. `"frozen_tower"`: the tower has no backward. `"lora"`: only the language model
+            has adapters. Under gradient checkpointing, transformers then asks for the gradient of the tower's first
+            layer. So a backward runs through the frozen tower, and no weight needs it.
 
     Returns:
-        [`Flops`]: the operations.
+        [`Flops`]: the operations, in FLOPs.
     """
     frames, height, width = row.grid
     learns, runs_back = tuning == "full", tuning != "frozen_tower"
@@ -125,19 +142,18 @@ def tower_flops(model: str, row: RowShape, tuning: str) -> Flops:
 
 def language_flops(model: str, row: RowShape, tuning: str) -> Flops:
     """
-    Operations of the language model for one volume. Of the output layer, only the tokens of the report are computed,
-    as TRL's fused head does on a GPU.
+    Counts the operations of the language model for one volume. The output layer is computed for the tokens of the
+    report alone, as by TRL's fused head on a GPU.
 
     Args:
-        model (`str`):
-            `"3B"` or `"7B"`.
-        row ([`RowShape`]):
-            Size of the row.
+        model (`str`), row ([`RowShape`]):
+            As for [`count_flops`].
         tuning (`str`):
-            `"full"` or `"frozen_tower"`: all its weights learn. `"lora"`: adapters on all projections of its layers.
+            `"full"` or `"frozen_tower"`: all weights of the language model learn. `"lora"`: adapters on all
+            projections of its layers learn.
 
     Returns:
-        [`Flops`]: the operations.
+        [`Flops`]: the operations, in FLOPs.
     """
     one, two = (_language_of(layers, model, row.tokens, tuning) for layers in (1, 2))
     layer = [b - a for a, b in zip(one, two, strict=True)]
