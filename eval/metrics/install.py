@@ -22,7 +22,8 @@ from ct_rate_pairs import reports
 _HERE = Path(__file__).parent
 _REPORTS = Path(reports.__file__).parent  # without importing its modules: `import ct_rate_pairs` stays light
 _LABELS = (
-    *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py", "missing_texts.py")),
+    *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py")),
+    *(_HERE / file for file in ("missing_texts.py", "own_copy.py")),
     *(_REPORTS / file for file in ("labels.py", "plain_sentences.py", "readable.py", "rules.py")),
     *(_REPORTS / file for file in ("sentence_spans.py", "terms.py")),
 )
@@ -32,10 +33,13 @@ METRICS = {
     "ct_label_accuracy": _LABELS,
     "ct_crg": (*_LABELS, _HERE / "crg.py"),
     "ct_report_text": (
-        *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py")),
+        *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py", "own_copy.py")),
         _REPORTS / "readable.py",
     ),
 }
+
+# The script of each metric that this process has installed, for `own_copy.py`.
+INSTALLED: dict[str, Path] = {}
 
 
 def metric_files(name: str) -> dict[str, bytes]:
@@ -83,7 +87,7 @@ def install_metric(name: str, cache: Path) -> Path:
     files = metric_files(name)
     digest = hashlib.sha256(b"".join(file.encode() + b"\0" + text + b"\0" for file, text in files.items())).hexdigest()
     home = cache / "evaluate_modules" / "metrics" / f"evaluate-metric--{name}"
-    script = home / digest / f"{name}.py"
+    script = INSTALLED[name] = home / digest / f"{name}.py"
     _empty_packages(home)
     if script.parent.exists() and not _holds(script.parent, files):
         warnings.warn(f"{script.parent} was changed or damaged, and is written again.", stacklevel=2)
@@ -104,7 +108,8 @@ def install_metric(name: str, cache: Path) -> Path:
             shutil.rmtree(draft)
             if not script.exists():  # the rename did not fail because another process was first
                 raise
-    # `evaluate` takes the newest folder: without this, a version installed later would be used instead of this one.
+    # `evaluate` takes the newest folder: without this, a version installed later would be used instead of this one. If
+    # another process does the same between this and `evaluate.load`, the other metric refuses itself (`own_copy.py`).
     others = [path.stat().st_mtime for path in home.glob(f"*/{name}.py") if path != script]
     if others and script.stat().st_mtime <= max(others):
         newest = max(time.time(), max(others) + 1)

@@ -7,12 +7,15 @@ from .label_inputs import label_features, read_labels
 from .label_metrics import label_accuracy
 from .labels import LABELS
 from .missing_texts import TakesMissingTexts
+from .own_copy import check_own_copy
 from .plain_sentences import write_plainly
 from .readable import is_missing
 from .rules import label_report
 from .sentence_spans import split_sentences
 from .terms import TERMS
 
+
+check_own_copy(__file__)
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.

@@ -5,9 +5,12 @@ import evaluate
 
 from .bootstrap import estimate
 from .missing_texts import TakesMissingTexts
+from .own_copy import check_own_copy
 from .readable import is_missing
 from .text_metrics import text_scores
 
+
+check_own_copy(__file__)
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.

@@ -201,6 +201,34 @@ def test_stale_version_does_not_win(tmp_path):
     assert script.stat().st_mtime > stale.stat().st_mtime
 
 
+OF_TWO_CHECKOUTS = """
+import os, shutil, sys
+import ct_rate_pairs
+from ct_rate_pairs.eval.metrics import install
+for name, own in dict(install.INSTALLED).items():
+    other = own.parent.with_name("0" * 64)  # as another checkout writes it
+    shutil.copytree(own.parent, other)
+    os.utime(other / own.name, (2e9, 2e9))
+import evaluate
+for name in sorted(install.METRICS):
+    try:
+        evaluate.load(name)
+    except ImportError as error:
+        print(error)
+install.register_metrics()
+print(evaluate.load("ct_crg").compute(predictions=["Emphysema."], references=["Emphysema."])["crg"])
+"""
+
+
+@pytest.mark.slow
+def test_the_metric_of_another_checkout_refuses_itself_and_the_remedy_helps(tmp_path):
+    *refused, score = run(OF_TWO_CHECKOUTS, tmp_path, HF_MODULES_CACHE=str(tmp_path / "modules")).splitlines()
+    assert len(refused) == len(METRICS) and score == "1.0"
+    for name, message in zip(sorted(METRICS), refused, strict=True):
+        assert f"{'0' * 64}/{name}.py is the metric of another version" in message
+        assert "register_metrics()" in message and "HF_MODULES_CACHE=FOLDER" in message
+
+
 def test_second_registration_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
     register_metrics()
