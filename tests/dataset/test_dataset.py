@@ -1,4 +1,4 @@
-"""`load_dataset("ct_rate_pairs", ...)`: the row's contract, epochs, splits and bad input."""
+"""`load_dataset("ct_rate_pairs", ...)`: the row's contract, epochs, splits and bad volumes."""
 
 import logging
 import os
@@ -11,23 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import load_dataset
-from datasets.exceptions import DatasetGenerationError
 from helpers.failing_decoders import fail_at
-from helpers.tree import SPACING, without_labels, write_tree
+from helpers.loaded_tree import error_of, load
+from helpers.tree import SPACING, write_tree
 from torch.utils.data import DataLoader
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.reports import terms
-from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.sources.hub import CTRateAccessError
 from ct_rate_pairs.volumes.nifti import read_slices
 from ct_rate_pairs.volumes.slicing import VolumeError, fit
-
-
-def load(tree, negative="heter", **options):
-    return load_dataset("ct_rate_pairs", negative=negative, data_dir=str(tree), **{"spacing": SPACING, **options})
 
 
 def pixels(images) -> np.ndarray:
@@ -114,77 +108,6 @@ def test_partners_come_from_the_same_split(tree):
         assert {row["negative_volume"] for row in splits[split]} <= names
 
 
-def test_not_given_is_never_taught(tree):
-    texts = [turn[0]["content"] for turn in load(tree, "none", split="test").with_format(None)["completion"]]
-    assert "Findings: Finding 0." in texts and "Findings: Finding 1.\nImpression: Impression 1." in texts
-    assert not any("Not given" in text for text in texts)
-
-
-def test_marks_of_missing_texts_are_left_out_by_name_and_the_other_section_teaches(own_tree, caplog):
-    file = own_tree / "dataset/radiology_text_reports/validation_reports.csv"
-    table = pd.read_csv(file)
-    marks = ["-", "Yok", "N/A", "No report.", "#NAME?", "NOT GIVEN ", "null", "."]
-    table.loc[0:7, "Findings_EN"] = marks
-    table.loc[4:7, "Impressions_EN"] = marks[4:]
-    table.to_csv(file, index=False)
-    rows = load(own_tree, "none", split="test").with_format(None)
-    assert rows["volume"][:] == [f"valid_{i}_a_1.nii.gz" for i in (2, 3, 4, 9, 10, 11, 12)]
-    texts = [turn[0]["content"] for turn in rows["completion"]]
-    assert texts[:3] == [f"Impression: Impression {i}." for i in (1, 2, 3)]
-    assert not any(mark in text for text in texts for mark in ("Yok", "N/A", "No report", "#NAME"))
-    assert "5 of the 12 scans of CT-RATE's split 'test' have no findings+impression" in caplog.text
-    assert "the first: valid_1_a_1.nii.gz" in caplog.text
-
-
-def test_each_text_in_another_language_is_taught_and_counted_by_section(own_tree, caplog):
-    load(own_tree, "none", split="test")
-    assert "seem to be in" not in caplog.text
-    file = own_tree / "dataset/radiology_text_reports/validation_reports.csv"
-    table = pd.read_csv(file)
-    table.loc[table["VolumeName"] == "valid_7_a_1.nii.gz", "Impressions_EN"] = "Sağ akciğerde nodül izlendi."
-    table.to_csv(file, index=False)
-    assert len(load(own_tree, "none", split="test")) == len(load(own_tree, "none", split="test", target="findings"))
-    told = {message for message in caplog.messages if "seem to be in" in message}
-    assert len(told) == 1
-    message = told.pop()
-    assert "1 of the 11 texts in the impression of CT-RATE's split 'test'" in message
-    assert "Turkish, the first: valid_7_a_1.nii.gz" in message
-
-
-def test_an_age_or_a_sex_that_cannot_be_read_is_told_and_left_out(own_tree, caplog):
-    file = own_tree / "dataset/metadata/validation_metadata.csv"
-    table = pd.read_csv(file).astype(object)
-    table.loc[0:3, "PatientAge"] = ["018M", "63", 63, None]
-    table.loc[0:3, "PatientSex"] = ["male", "Female", "1", None]
-    table.to_csv(file, index=False)
-    rows = load(own_tree, "none", split="test").with_format(None)
-    assert rows["age"][:5] == [1, None, None, None, 36]
-    assert rows["sex"][:5] == ["M", "F", None, None, "F"]
-    assert "2 of the 12 cells of PatientAge are left out, the first: '63' of valid_2_a_1.nii.gz" in caplog.text
-    assert "1 of the 12 cells of PatientSex are left out, the first: '1' of valid_3_a_1.nii.gz" in caplog.text
-
-
-@pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": "\t"}, {"encoding": "utf-16"}])
-def test_a_table_that_a_spreadsheet_saved_otherwise_is_refused_with_the_remedy(own_tree, options):
-    file = own_tree / "dataset/radiology_text_reports/train_reports.csv"
-    pd.read_csv(file).to_csv(file, index=False, **options)
-    with pytest.raises(ValueError, match=r"train_reports\.csv .*CSV in UTF-8, with commas"):
-        load(own_tree)
-
-
-def test_one_reconstruction_a_scan(own_tree):
-    folder = own_tree / "dataset/valid_fixed/valid_3/valid_3_a"
-    (folder / "valid_3_a_2.nii.gz").write_bytes((folder / "valid_3_a_1.nii.gz").read_bytes())
-    for file in own_tree.glob("dataset/*/valid*.csv"):
-        table = pd.read_csv(file)
-        twin = table[table["VolumeName"] == "valid_3_a_1.nii.gz"].assign(VolumeName="valid_3_a_2.nii.gz")
-        pd.concat([twin, table]).to_csv(file, index=False)
-    names = load(own_tree, "none", split="test").with_format(None)["volume"]
-    assert "valid_3_a_1.nii.gz" in names and "valid_3_a_2.nii.gz" not in names and len(names) == 12
-    names = load(own_tree, "none", split="test", reconstructions="all").with_format(None)["volume"]
-    assert {"valid_3_a_1.nii.gz", "valid_3_a_2.nii.gz"} <= set(names) and len(names) == 13
-
-
 def test_original_files_become_hu_and_millimetres_by_the_metadata_table(tmp_path):
     fixed, original = (write_tree(tmp_path / files, files=files) for files in ("fixed", "original"))
     for row, twin in zip(load(fixed, split="test"), load(original, split="test", files="original"), strict=True):
@@ -269,139 +192,6 @@ def test_a_volume_that_is_gone_from_the_tables_is_an_error_and_no_end_of_the_row
 def labels_of(tree, volume):
     labels = pd.read_csv(tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv").set_index("VolumeName")
     return labels.loc[volume, list(LABELS)].tolist()
-
-
-def test_no_chest_volumes_are_left_out(own_tree):
-    (own_tree / "dataset/metadata/no_chest_valid.txt").write_text("valid_4_a_1.nii.gz\n")
-    assert "valid_4_a_1.nii.gz" not in load(own_tree, "none", split="test").with_format(None)["volume"]
-
-
-def test_a_cohort_written_anew_serves_no_stale_index(own_tree):
-    assert len(load(own_tree, "none", split="test")) == 12
-    write_tree(own_tree, scans=13)
-    assert len(load(own_tree, "none", split="test")) == 13
-
-
-def error_of(tree, **options) -> str:
-    with pytest.raises((TableError, FileNotFoundError, DatasetGenerationError, ValueError)) as caught:
-        load(tree, **options)
-    return f"{caught.value} {caught.value.__cause__}"
-
-
-def test_bad_tables_are_named_with_the_remedy(own_tree):
-    labels = own_tree / "dataset/multi_abnormality_labels/train_predicted_labels.csv"
-    whole = labels.read_text()
-    labels.write_text(whole.replace("Lung nodule", "Nodule"))
-    assert "no column 'Lung nodule'" in error_of(own_tree) and str(labels) in error_of(own_tree)
-    labels.write_text(whole.replace(",1,", ",7,", 1))
-    assert "row 2" in error_of(own_tree) and "0 or 1" in error_of(own_tree)
-    labels.write_text(whole.replace("train_2_a_1.nii.gz", "train_2_a.nii.gz"))
-    assert f"{labels}, row 3: 'train_2_a.nii.gz' is not a CT-RATE volume name" in error_of(own_tree)
-    labels.write_text("")
-    assert "not a readable CSV" in error_of(own_tree)
-    labels.write_text(whole[: whole.rindex("train_12")])
-    assert "train_12_a_1.nii.gz" in error_of(own_tree) and "on_error='skip'" in error_of(own_tree)
-    assert len(load(own_tree, "none", on_error="skip", split="train+validation")) == 11
-    labels.unlink()
-    assert str(labels) in error_of(own_tree)
-
-
-def test_a_cohort_without_label_tables_gets_the_labels_of_its_reports_and_says_so(own_tree, caplog):
-    rows = load(without_labels(own_tree), "none", split="test", target="findings")
-    stated = [{LABELS[i] for i in np.flatnonzero(labels)} for labels in rows.with_format(None)["labels"]]
-    # From the whole report, whatever is taught
-    assert stated == [{"Lung nodule"}, {"Lung nodule", "Emphysema"}] * 6
-    told = [message for message in caplog.messages if "There is no label table" in message]
-    assert "18 labels of the 12 volumes in validation_reports.csv are read from their reports by the rule" in told[-1]
-    assert reader_of(rows).source.labels_from == "rules"
-
-
-def test_labels_that_were_given_later_serve_no_stale_index(own_tree):
-    tables = {file: file.read_text() for file in (own_tree / "dataset/multi_abnormality_labels").iterdir()}
-    by_rules = load(without_labels(own_tree), "none", split="test").with_format(None)["labels"][:]
-    for file, text in tables.items():
-        file.write_text(text)
-    rows = load(own_tree, "none", split="test")
-    assert rows.with_format(None)["labels"][:] != by_rules and reader_of(rows).source.labels_from == "table"
-
-
-def test_the_index_follows_the_labeler_that_reads_its_labels(own_tree, monkeypatch, tmp_path):
-    source = reader_of(load(without_labels(own_tree), "none", split="test")).source
-    before, other = source.fingerprint(), tmp_path / "terms.py"
-    other.write_text("# of another release")
-    monkeypatch.setattr(terms, "__file__", str(other))
-    assert source.fingerprint() != before
-
-
-def test_labels_are_never_read_from_a_report_in_another_language(own_tree, caplog):
-    file = without_labels(own_tree) / "dataset/radiology_text_reports/validation_reports.csv"
-    table = pd.read_csv(file)
-    table.loc[table["VolumeName"] == "valid_7_a_1.nii.gz", "Findings_EN"] = "Sağ akciğerde nodül izlendi."
-    table.to_csv(file, index=False)
-    error = error_of(own_tree)
-    assert f"{file}, row of valid_7_a_1.nii.gz: the report seems to be in Turkish. There is no label table" in error
-    assert "(1 such volumes). Translate these reports, give the 18 labels of each volume in such a table" in error
-    names = load(own_tree, "none", split="test", on_error="skip").with_format(None)["volume"][:]
-    assert len(names) == 11 and "valid_7_a_1.nii.gz" not in names and "valid_7_a_1.nii.gz" in caplog.text
-
-
-def test_one_label_table_of_two_is_a_missing_table(own_tree):
-    missing = own_tree / "dataset/multi_abnormality_labels/valid_predicted_labels.csv"
-    missing.unlink()
-    assert f"{missing} is missing" in error_of(own_tree)
-
-
-def test_unknown_options_are_refused(tree):
-    assert "'none', 'gauss', 'heter'" in error_of(tree, negative="other")
-    assert "on_error" in error_of(tree, on_error="ignore")
-    assert "at least two" in error_of(tree, num_slices=1)
-    for option in ("files", "reconstructions", "slices", "target", "prompt", "window"):
-        assert option in error_of(tree, **{option: "other"})
-    assert "z_range" in error_of(tree, z_range=(0.5, 0.4))
-    for option, value in (
-        ("spacing", (1, 1)), ("spacing", 4.5), ("spacing", (1, 1, float("nan"))), ("num_slices", 10.5),
-        ("validation_size", 1.0), ("validation_size", -0.1), ("seed", -1), ("seed", None),
-        ("min_label_distance", 0), ("max_label_distance", 19),
-    ):  # fmt: skip
-        assert f"{option}=" in error_of(tree, **{option: value})
-    assert "dataset/train_fixed" in error_of(tree, files="original")
-
-
-@pytest.mark.parametrize(
-    ("option", "near"),
-    [("num_slice", "num_slices"), ("negatives", "negative"), ("Window", "window"), ("datadir", "data_dir")],
-)
-def test_a_mistyped_option_is_refused_with_a_near_name(tree, option, near):
-    for more in ({}, {"streaming": True}):
-        assert error_of(tree, **{option: 4}, **more).startswith(f"There is no option {option}: is {near} meant?")
-
-
-def test_an_option_like_no_other_is_refused_with_the_list_of_options(tree):
-    told = error_of(tree, zzz=None)
-    assert "There is no option zzz." in told and "num_slices, spacing" in told
-    assert "no option settings" in error_of(tree, settings={})
-
-
-@pytest.mark.parametrize("value", [4.0, np.int64(4), np.float32(4)])
-def test_whole_numbers_of_any_kind_are_taken_as_such(tree, value):
-    options = {"num_slices": value, "seed": value, "min_label_distance": value}
-    rows = load(tree, "heter", split="train", **options)
-    expected = load(tree, "heter", split="train", **dict.fromkeys(options, 4))
-    assert rows.features == expected.features and len(rows[0]["images"]) == 4
-    assert rows[0]["negative_volume"] == expected[0]["negative_volume"]
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("spacing", "4 4 8"), ("spacing", ("a", 4, 8)), ("spacing", None or {}), ("z_range", "0 1"),
-        ("num_slices", "10"), ("num_slices", True), ("num_slices", float("inf")), ("seed", "3"), ("seed", 1.5),
-        ("min_label_distance", "5"), ("validation_size", "0.05"), ("prompt_metadata", "false"),
-        ("prompt_metadata", 1),
-    ],
-)  # fmt: skip
-def test_a_value_of_the_wrong_kind_is_refused_with_the_option_s_name(tree, option, value):
-    assert f"{option}={value!r}: give" in error_of(tree, **{option: value})
 
 
 def test_a_folder_without_a_tree_is_refused(tmp_path):
