@@ -74,7 +74,7 @@ def _describe(row: dict, reader: RowReader) -> str:
     if row["negative_volume"]:
         split, i = reader.where(row["negative_volume"])
         parts.append(f"Labels of the negative: {_names(reader.labels[split][i])}")
-    parts += [f"> {text_of(row['prompt'][0])}", *text_of(row["completion"][0]).split("\n")]
+    parts += [f"> {text_of(row['prompt'][-1])}", *text_of(row["completion"][-1]).split("\n")]
     lines = [line for part in parts for line in (*textwrap.wrap(part, 72), "")]
     return "\n".join(lines if len(lines) <= 32 else [*lines[:31], "[...]"])
 

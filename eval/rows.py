@@ -75,7 +75,7 @@ def select_volumes(scans: Dataset, volumes: Collection[str]) -> Dataset:
 def references_of(scans: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     """VolumeNames, reference reports without a findings line, and labels, int `[N, 18]`. No scan is read."""
     texts = scans.with_format(None).select_columns(["volume", "completion", "labels"])
-    reports = [report_of(turns[0]) for turns in texts["completion"]]
+    reports = [report_of(turns[-1]) for turns in texts["completion"]]
     return texts["volume"][:], reports, np.array(texts["labels"][:])
 
 

@@ -214,7 +214,7 @@ def _readings(contents: list) -> Iterator[str]:
 
 
 def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[str]:
-    """One line each for tokens (not printed), columns of tables, identifiers, and local paths not in vocabularies."""
+    """One line each for tokens (not printed), columns of tables, identifiers, and, outside vocabularies, local paths."""
     if find_token(text, token):
         yield "a token; revoke it"
     folded = plain(text).casefold()

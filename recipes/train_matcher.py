@@ -79,14 +79,23 @@ class MatcherArguments(DataArguments):
         return idle
 
 
-def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int) -> tuple:
+def commits_of_towers(recipe_args: MatcherArguments) -> dict[str, str | None]:
+    """The commit on the Hub of each pretrained tower; `None` for a folder."""
+    from ct_rate_pairs.eval.load_model import commit_of
+
+    names = (recipe_args.text_model, recipe_args.vision_model)
+    return {name: commit_of(name) for name in names if name not in (None, "tiny")}
+
+
+def load_matcher(
+    recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int, commits: dict[str, str | None]
+) -> tuple:
     """
     The model and its tokenizer. Each of the one or three parts of `window` is a channel of the slices. Small untrained
-    towers have a vocabulary from `texts`.
+    towers have a vocabulary from `texts`. Pretrained towers are those of `commits`.
     """
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
-    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
     from ct_rate_pairs.trainer.tiny import make_tiny_matcher
     from ct_rate_pairs.volumes.windows import windows_of
@@ -100,17 +109,16 @@ def load_matcher(recipe_args: MatcherArguments, window: str | tuple, texts: list
         return make_tiny_matcher(texts, seed=seed, **config)
     if recipe_args.text_model == "tiny":
         raise ValueError(f"vision_model={recipe_args.vision_model} needs a pretrained --text_model beside it.")
-    for name in filter(None, (recipe_args.text_model, recipe_args.vision_model)):
-        check_name(name)
-    text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False, trust_remote_code=False)
+    of_text = {"revision": commits[recipe_args.text_model], "trust_remote_code": False}
+    text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False, **of_text)
     config["text_config"] = text.config
     vision = None
     if recipe_args.vision_model:
-        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model, trust_remote_code=False)
+        of_vision = {"revision": commits[recipe_args.vision_model], "trust_remote_code": False}
+        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model, **of_vision)
         config["vision_config"] = vision.config
-    return MatcherModel(MatcherConfig(**config), text, vision), BertTokenizer.from_pretrained(
-        recipe_args.text_model, trust_remote_code=False
-    )
+    tokenizer = BertTokenizer.from_pretrained(recipe_args.text_model, **of_text)
+    return MatcherModel(MatcherConfig(**config), text, vision), tokenizer
 
 
 def load_split(split: str, options: dict):
@@ -212,13 +220,15 @@ def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
     window = reader_of(train).source.settings.window  # a prepared copy has its own
-    model, tokenizer = load_matcher(recipe_args, window, reports, args.seed)
+    commits = commits_of_towers(recipe_args)
+    model, tokenizer = load_matcher(recipe_args, window, reports, args.seed, commits)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 
     setattr(model.config, KEY, settings_of([reader_of(train)]).content())  # saved with each checkpoint
     args.remove_unused_columns = False  # the collator reads columns that the model does not take
     used = options_in_effect(parser.values, [train])
+    base = ", ".join(f"{name}@{commit}" for name, commit in commits.items() if commit) or None
     trainer = MatcherTrainer(
         model=model,
         args=args,
@@ -233,7 +243,7 @@ def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
         processing_class=tokenizer,
         callbacks=[
             NewNegativesEachEpoch(train),
-            WriteRunRecord("ct-rate-pairs train-matcher", used, parser.given),
+            WriteRunRecord("ct-rate-pairs train-matcher", used, parser.given, base),
         ],
     )
     if trainer.is_world_process_zero():

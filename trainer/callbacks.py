@@ -126,7 +126,7 @@ class WriteReportSamples(TrainerCallback):
                     self.trainer.model, self.trainer.data_collator, rows, max_new_tokens=self.max_new_tokens
                 )
                 for index, row, written in zip(part, rows, reports, strict=True):
-                    reference = report_of(row["completion"][0])
+                    reference = report_of(row["completion"][-1])
                     scan = {"volume": row["volume"], "reference": reference, "labels": row["labels"]}
                     limit = f" (cut at {self.max_new_tokens} tokens)" if written.cut else ""
                     scans.append((index, scan | {"report": written.report, "cut": written.cut, "limit": limit}))

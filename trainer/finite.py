@@ -103,8 +103,8 @@ def check_weights(model: torch.nn.Module, name: str) -> None:
 
 def check_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
     """
-    Raises a [`NonFiniteWeightsError`] if the state of an optimizer is NaN or infinite: its next step would make the
-    weights so.
+    Raises a [`NonFiniteWeightsError`] if the state of an optimizer is NaN or infinite: its next step would
+    spoil the weights.
 
     Args:
         optimizer (`torch.optim.Optimizer`):

@@ -254,7 +254,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         return super()._get_dataloader(dataset, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The batches of the training, as [`~transformers.Trainer`] makes them; with mutual partners if so set."""
+        """The batches of the training, as [`~transformers.Trainer`] makes them, or with mutual partners."""
         if self.mutual is None:
             return super().get_train_dataloader()
         collator = self.data_collator
@@ -299,7 +299,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             scale = scale * (self.accelerator.num_processes // self.get_tp_size())
 
-        # The same in all processes, so that all take the same way, with whatever they gather there.
+        # The same in all processes, so that all take the same way, and gather the same.
         scored = bool(negatives or partners is not None) and (beta > 0 or not training)
         pairs, outputs, negative, paired_positive, feature_scale = None, None, None, None, None
         if scored:

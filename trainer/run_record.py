@@ -69,7 +69,7 @@ class WriteRunRecord(TrainerCallback):
         given (`Collection[str]`):
             Names of the options that were given. The others have their defaults.
         base (`str`, *optional*):
-            Model on the Hub that the training starts from, as `USER/NAME@COMMIT`.
+            Models on the Hub that the training starts from, as `USER/NAME@COMMIT`, with commas between them.
     """
 
     def __init__(self, command: str, options: Mapping[str, Any], given: Collection[str], base: str | None = None):

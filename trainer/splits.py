@@ -44,7 +44,7 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
 
 def texts_of(rows: Dataset, column: str = "completion") -> list[str]:
     """The texts of a column of turns. They are read from the index, so no volume is read."""
-    return [text_of(turns[0]) for turns in rows.with_format(None)[column]]
+    return [text_of(turns[-1]) for turns in rows.with_format(None)[column]]
 
 
 def texts_to_learn(indexes: Iterable[DatasetDict]) -> list[str]:

@@ -29,8 +29,8 @@ def volumes_of_pixels(pixels: torch.Tensor, inputs: Mapping[str, torch.Tensor]) 
 
 class VisionFeatures:
     """
-    The features of the vision tower for a number of volumes. A forward of the model gets those of any of them, in any
-    order, in place of pixels.
+    The features of the vision tower for a number of volumes. A forward of the model takes the features of some of
+    these volumes, in any order, in place of pixels.
 
     Args:
         kinds (`list[tuple[torch.Tensor, ...] | torch.Tensor]`):

@@ -9,7 +9,7 @@ from .schema import Schema, Share
 
 
 def quickly_matched(patterns: str | list | dict | None) -> str | list | dict | None:
-    """Raises a `ValueError` if to match names with these patterns, or with the keys of a dict, may take hours."""
+    """Raises a `ValueError` if matching names with these patterns may take hours. The keys of a dict are patterns."""
     if sum(map(ways_to_match, [patterns] if isinstance(patterns, str) else patterns or ())) > MOST_WAYS:
         raise ValueError("names can be matched in too many ways, give the names of the modules as a list")
     return patterns
@@ -28,8 +28,8 @@ Rank = Annotated[int, Field(ge=0, le=4096)]
 class AdapterConfig(Schema):
     """
     `adapter_config.json` of an adapter. PEFT imports the module that `megatron_core` names if there is a
-    `megatron_config`. It takes `target_modules` and `exclude_modules` as a pattern if they are no list, and
-    `modules_to_save`, `layers_pattern` and the keys of `rank_pattern` and `alpha_pattern` in any case.
+    `megatron_config`. `target_modules` and `exclude_modules` are patterns if they are no lists. `modules_to_save`,
+    `layers_pattern` and the keys of `rank_pattern` and `alpha_pattern` always are.
     """
 
     base_model_name_or_path: Annotated[str, Field(max_length=4096)] | None = None

@@ -9,7 +9,7 @@ from .schema import Schema
 
 
 Plain = Annotated[str, Field(pattern=r"^[^/\\]{1,200}$")]  # a name of a file in the folder itself
-MOST_LAYERS = 1000  # the largest models have some hundred; each takes its time though there are no weights for it
+MOST_LAYERS = 1000  # the largest models have some hundred; each is built, even if there are no weights for it
 Dtype = Annotated[str, Field(pattern=r"^(torch\.)?(auto|b?float\d[a-z0-9_]{0,20})$")]
 
 

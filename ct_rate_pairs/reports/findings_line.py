@@ -67,11 +67,11 @@ def write_line(labels: Sequence[int], kind: str, language: str = "en") -> str:
 
 def labels_named(names: Sequence[str]) -> tuple[int, ...]:
     """
-    The 18 labels, 0 or 1, of which `names` are there.
+    The 18 labels: 1 for those in `names`, 0 for the others.
 
     Raises:
-        `ValueError`: for a text in the place of a list, and for a name that is no label. The message has names that
-            are near.
+        `ValueError`: for a text in the place of a list, and for a name that is no label. The message has similar
+            names.
     """
     if isinstance(names, str):
         raise ValueError(f"findings={names!r} is one text: give a list of labels, such as ['Cardiomegaly'].")

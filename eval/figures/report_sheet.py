@@ -120,7 +120,7 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
     scans, height = [], 0.45
     for row, report in islice(zip(rows, generated, strict=False), n):
         labels, stated = np.asarray(row["labels"], dtype=bool), label_predictions([report])[0][0].astype(bool)
-        reference = report_of(row["completion"][0])
+        reference = report_of(row["completion"][-1])
         wrong_places = misplaced(report, reference)
         slices = np.concatenate([np.asarray(image) for image in row["images"]], axis=1)  # [H, S * W]
         scan = {

@@ -1,12 +1,12 @@
 r"""
 Operating points: at which probability of a label its finding is stated.
 
-The thresholds come from calibrated probabilities of validation scans, and from nothing else. Of the scans with a
-probability of at least \\(t\\), \\(\sum_{p \ge t} p\\) have the label by expectation, and \\(\sum p\\) of all scans.
-So sensitivity and F1 can be expected at each threshold. The true labels are not used a second time: of a rare label, a
-few scans would decide, and thresholds that are fitted to them do not hold on other scans.
+The thresholds come from calibrated probabilities of validation scans, and from nothing else. The expected number of
+scans with the label is \\(\sum_{p \ge t} p\\) among those with a probability of at least \\(t\\), and \\(\sum p\\)
+among all. So sensitivity and F1 can be expected at each threshold. The true labels are not used a second time: a few
+scans would decide on a rare label, and thresholds that are fitted to a few scans do not hold on others.
 
-A sensitivity is that of all findings together, as Coverage is, and has one threshold for all labels. Since the
+A sensitivity counts all findings together, as Coverage does, so it has one threshold for all labels. Since the
 probabilities are calibrated by label, no other choice of thresholds states fewer findings that are not there. For the
 best F1, each label's threshold lies half-way between the one that is best for all findings together and the label's
 own best one. The first alone gives the best F1 micro, and leaves rare labels unstated. The second alone states a label
@@ -49,7 +49,7 @@ class OperatingPoint:
     def set_line(self, logits: np.ndarray, own: str | None) -> str | None:
         """
         The findings line under this operating point, in the form of the model's own line. `logits` are the log-odds of
-        the labels, `[18]`. Of a model without a sound line, they are not known, and then nothing is set: `None`.
+        the labels, `[18]`. They are not known (NaN) if the model writes no sound line. Then nothing is set: `None`.
         """
         form = form_of(own) if own else None
         if form is None:
@@ -108,7 +108,7 @@ def read_operating_point(text: str | float) -> str | float:
     if isinstance(text, bool) or not 0 < sensitivity < 1:
         raise ValueError(
             f"operating_point={text!r}: give f1, or a sensitivity above 0 and below 1, such as 0.9: the share of the "
-            "findings that are there which reports are to state."
+            "present findings that reports are to state."
         )
     return sensitivity
 

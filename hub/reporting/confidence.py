@@ -313,9 +313,8 @@ def fit_confidence(
         fit = [
             dict(zip(LABELS, values.tolist(), strict=True)) for values in fit_calibration(logits[known], labels[known])
         ]
-        ordered = (
-            np.sort(held_out[known], axis=0).round(DIGITS).T.tolist()
-        )  # apart by label, so that they are no scan's
+        # Each label's probabilities are sorted for themselves, so nobody can tell which ones are of the same scan.
+        ordered = np.sort(held_out[known], axis=0).round(DIGITS).T.tolist()
         fitted[way], probabilities[way] = (*fit, dict(zip(LABELS, ordered, strict=True))), held_out
     compared = ~np.isnan(np.stack(list(probabilities.values()))).any(axis=(0, 2))  # the scans that all ways know
     prevalence = held_out_prevalence(labels, fold)

@@ -13,6 +13,7 @@ from ct_rate_pairs.recipes.train_matcher import MatcherArguments, load_matcher, 
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
+from ct_rate_pairs.trainer.tiny import make_tiny_matcher
 
 
 CONFIG = ("--config", str(CONFIGS / "matcher.yaml"), "--per_device_train_batch_size", "4")
@@ -81,5 +82,18 @@ def test_the_config_has_a_whole_batch_of_negatives_in_each_step():
 
 @pytest.mark.parametrize(("window", "channels"), [("paper", 1), ((-160, 240), 1), ("rgb", 3), ([[0, 1]] * 3, 3)])
 def test_the_model_has_a_channel_per_window(window, channels):
-    model, _ = load_matcher(MatcherArguments(image_size=[8, 8]), window, ["A nodule."], 0)
+    model, _ = load_matcher(MatcherArguments(image_size=[8, 8]), window, ["A nodule."], 0, {})
     assert model.config.num_channels == channels
+
+
+@pytest.mark.slow
+def test_a_run_records_the_commits_of_its_towers_and_loads_these(hub, phantom, tmp_path):
+    matcher, tokenizer = make_tiny_matcher(["A nodule."], (56, 84))
+    for part in (matcher.text_model, tokenizer):
+        part.push_to_hub("alice/text", private=True)
+    commit = hub.repo("alice/text").rev("main")
+    options = ("--data_dir", str(phantom), "--text_model", "alice/text", "--max_steps", "1")
+    main([*CONFIG, *options, "--output_dir", str(tmp_path / "run")])
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["base"] == f"alice/text@{commit}"
+    assert [line for line in hub.log if f"/resolve/{commit}/" in line and "safetensors" in line]
+    assert not [line for line in hub.log if "/alice/text/resolve/main/" in line]

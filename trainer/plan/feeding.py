@@ -29,15 +29,15 @@ class Site(NamedTuple):
 
 class Feeding(NamedTuple):
     """
-    Rows per second over all GPUs.
+    The rates of the three parts of a training, over all GPUs.
 
     Attributes:
         gpu (`float`):
-            That the GPUs compute.
+            Rows per second that the GPUs compute.
         workers (`float`):
-            That the workers make.
+            Rows per second that the workers make.
         store (`float`):
-            That the store gives.
+            Rows per second that the store gives.
     """
 
     gpu: float
@@ -46,12 +46,12 @@ class Feeding(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """What comes of it: the slowest."""
+        """Rows per second of the training: those of the slowest part."""
         return min(self)
 
     @property
     def bottleneck(self) -> str:
-        """The slowest, by name. At a tie, the GPUs: they are fed."""
+        """Name of the slowest part. At a tie, it is the GPUs: they are fed."""
         return self._fields[self.index(self.rate)]
 
 
