@@ -214,7 +214,9 @@ def _readings(contents: list) -> Iterator[str]:
 
 
 def _secrets(text: str, token: str | None, folder: Path, file: str) -> Iterator[str]:
-    """One line each for tokens (not printed), columns of tables, identifiers, and, outside vocabularies, local paths."""
+    """
+    One line each for tokens (not printed), identifiers, columns of tables and, unless it is a vocabulary, local paths.
+    """
     if find_token(text, token):
         yield "a token; revoke it"
     folded = plain(text).casefold()

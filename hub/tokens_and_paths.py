@@ -11,8 +11,8 @@ from .plain_text import plain
 
 # Tokens of the Hub, GitHub, GitLab, Weights & Biases, OpenAI, AWS, Google, Slack, npm, PyPI, Groq, Replicate and xAI;
 # private keys, passwords in addresses, what is named a key or a password, and JSON web tokens. Of JSON web tokens, the
-# middle is looked for: a beginning could be at many places of a long word, and from each place the word would be read to
-# its end.
+# middle is looked for: many places of a long word could be their beginning, and the word would be read from each place
+# to its end.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:hf_(?:oauth_)?|api_org_)[A-Za-z0-9]{16,}|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
     r"|glpat-[\w-]{20,}|wandb_v\d_\w{16,}|sk-[\w-]{20,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[a-z]-[\w-]{20,}"
