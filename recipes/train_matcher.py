@@ -109,15 +109,16 @@ def load_matcher(
         return make_tiny_matcher(texts, seed=seed, **config)
     if recipe_args.text_model == "tiny":
         raise ValueError(f"vision_model={recipe_args.vision_model} needs a pretrained --text_model beside it.")
-    of_text = {"revision": commits[recipe_args.text_model], "trust_remote_code": False}
-    text = BertModel.from_pretrained(recipe_args.text_model, add_pooling_layer=False, **of_text)
+    of_text, of_vision = commits[recipe_args.text_model], commits.get(recipe_args.vision_model)
+    text = BertModel.from_pretrained(
+        recipe_args.text_model, revision=of_text, add_pooling_layer=False, trust_remote_code=False
+    )
     config["text_config"] = text.config
     vision = None
     if recipe_args.vision_model:
-        of_vision = {"revision": commits[recipe_args.vision_model], "trust_remote_code": False}
-        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model, **of_vision)
+        vision = CLIPVisionModel.from_pretrained(recipe_args.vision_model, revision=of_vision, trust_remote_code=False)
         config["vision_config"] = vision.config
-    tokenizer = BertTokenizer.from_pretrained(recipe_args.text_model, **of_text)
+    tokenizer = BertTokenizer.from_pretrained(recipe_args.text_model, revision=of_text, trust_remote_code=False)
     return MatcherModel(MatcherConfig(**config), text, vision), tokenizer
 
 
