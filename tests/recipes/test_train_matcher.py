@@ -92,6 +92,7 @@ def test_a_run_records_the_commits_of_its_towers_and_loads_these(hub, phantom, t
     for part in (matcher.text_model, tokenizer):
         part.push_to_hub("alice/text", private=True)
     commit = hub.repo("alice/text").rev("main")
+    hub.log.clear()  # of the upload
     options = ("--data_dir", str(phantom), "--text_model", "alice/text", "--max_steps", "1")
     main([*CONFIG, *options, "--output_dir", str(tmp_path / "run")])
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["base"] == f"alice/text@{commit}"
