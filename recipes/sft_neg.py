@@ -391,12 +391,14 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     """Fits the confidences, measures the reports, and writes the card; `told` holds results of the training."""
     import torch
 
+    from ct_rate_pairs.eval.looking.label_head import label_head_scores
     from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines
-    from ct_rate_pairs.eval.rows import references_of
+    from ct_rate_pairs.eval.rows import references_of, select_volumes
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub import write_model_card
     from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines
     from ct_rate_pairs.readers import reader_of
+    from ct_rate_pairs.trainer.label_head import load_label_head
 
     out, index, scans = told["out"], told["index"], told["scans"]
     collator = trainer.data_collator
@@ -410,6 +412,11 @@ def finish_reports(recipe_args: RecipeArguments, args, model_args, trainer, mode
     known = {"train_reports": reports, "train_labels": labels, "cut": read_cut(path), "lines": read_lines(path)}
     known |= {"line_logits": read_line_logits(path), "line_calibration": calibration}
     known["operating_point"] = told["operating_point"]
+    if args.label_loss_weight > 0:
+        readable = select_volumes(scans, told["predictions"])
+        known["head_scores"] = label_head_scores(
+            model, load_label_head(out), collator, readable, labels, batch_size=sizes["batch_size"]
+        )
     results = evaluate_model(model, collator, told["predictions"], scans, out, ci=0.95, **known, **sizes)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")

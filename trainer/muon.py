@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from .label_head import NAME as LABEL_HEAD
+
 
 ITERATIONS = 5  # of Newton and Schulz
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of their polynomial: those of Muon's author, and of torch
@@ -22,7 +24,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Args:
         model (`torch.nn.Module`):
-            The model. Its input embeddings and its head are left to AdamW.
+            The model. Its input embeddings and its heads are left to AdamW.
         lr (`float`, *optional*, defaults to `2e-3`):
             Learning rate of both optimizers. Muon's updates are scaled to the size of AdamW's updates.
         weight_decay (`float`, *optional*, defaults to `0.01`):
@@ -38,9 +40,10 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, lr: float = 2e-3, weight_decay: float = 0.01):
         vocabulary = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
         matrices, others = [], []
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                (matrices if parameter.ndim == 2 and id(parameter) not in vocabulary else others).append(parameter)
+                is_head = id(parameter) in vocabulary or name.startswith(f"{LABEL_HEAD}.")
+                (matrices if parameter.ndim == 2 and not is_head else others).append(parameter)
         self.muon = Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})

@@ -58,6 +58,10 @@ class NegativeSFTConfig(SFTConfig):
             is divided by the share, so the expected gradient is that of a share of 1. The other steps are steps of
             plain fine-tuning, and take as long. The workers read the negatives of all rows, though: they do not know
             the step of a row. Mutual partners (`partner_sampling="mutual"`) are not read.
+        label_loss_weight (`float`, *optional*, defaults to `0.0`):
+            Weight of the loss of a label head: one linear layer from the hidden state at the end of the prompt to the
+            18 labels of the row, see `trainer/label_head.py`. Its binary cross-entropy (nats per label) is added to
+            the loss of every training step. With 0, there is no head.
         global_batch_size (`int`, *optional*):
             Pairs per optimizer step, over all processes. It sets `gradient_accumulation_steps`, so that a run on 1, 2
             or 8 GPUs takes the same steps.
@@ -140,7 +144,13 @@ class NegativeSFTConfig(SFTConfig):
             "other steps cost as much as plain fine-tuning."
         },
     )
-
+    label_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the loss of a label head, from the hidden state at the end of the prompt to the 18 "
+            "labels. 0: no head."
+        },
+    )
     global_batch_size: int | None = field(
         default=None,
         metadata={"help": "Pairs per optimizer step, over all processes. Sets `gradient_accumulation_steps`."},
@@ -197,6 +207,8 @@ class NegativeSFTConfig(SFTConfig):
                     f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
                     "negative, so the minus sign is already there."
                 )
+        if self.label_loss_weight < 0:
+            raise ValueError(f"`label_loss_weight` must not be negative, got {self.label_loss_weight}: 0 is no head.")
         if self.alpha == self.beta == 0:
             raise ValueError("`alpha` and `beta` are both 0, so the loss is 0 and nothing learns: set one of them.")
 

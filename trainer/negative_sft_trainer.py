@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
 from .finite import FiniteTrainer, NonFiniteLossError, check_weights
+from .label_head import NAME, TARGETS, LabelTargets, label_loss, load_label_head, make_label_head, save_label_head
 from .loss import (
     capped_cross_entropy,
     has_negatives,
@@ -112,6 +113,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
     - `paired_share`: with mutual partners, share of the volumes of a batch that have a partner.
     - `beta`: weight of the negative at the last step; with `negative_share`, its mean over the draws.
+    - `loss_labels`: with `label_loss_weight`, the loss of the label head, in nats per label.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
     With several processes, the last batch of an evaluation may be filled up with rows that then count twice.
@@ -152,9 +154,10 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
 
     Raises:
         `ValueError`: if `beta` is above 0 and the training dataset, or a batch, has no negatives; if the model takes
-            no images; if partners are mutual and a batch has one volume; if the model has tied embeddings and was
-            sharded at load time; if `push_to_hub` is set; if `freeze_vision` is set and an adapter in the vision tower
-            would learn; if an adapter is trained on other rows than its base model.
+            no images; if `label_loss_weight` is set and the model is sharded or has adapters; if partners are mutual
+            and a batch has one volume; if the model has tied embeddings and was sharded at load time; if `push_to_hub`
+            is set; if `freeze_vision` is set and an adapter in the vision tower would learn; if an adapter is trained
+            on other rows than its base model.
         [`~ct_rate_pairs.trainer.finite.NonFiniteError`]: if a loss or the norm of a gradient is NaN or infinite (the
             weights are those of the step before), or if such weights would be saved or resumed from.
 
@@ -219,11 +222,25 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             # ranks that skip their backward.
             logger.warning("A sharded model is trained with pair_mode='joint'.")
             self.joint = True
+        self.label_head = self._add_label_head(sharded) if args.label_loss_weight > 0 else None
         # The class of Qwen2.5-VL says False. Trainer would then average each micro-batch separately, and not over the
         # tokens of the whole optimizer step, so the loss would depend on how a step is split into micro-batches.
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
+
+    def _add_label_head(self, sharded: bool) -> torch.nn.Linear:
+        """The label head, as a part of the model: it is clipped, synchronised and optimised with the other weights."""
+        if sharded or isinstance(self.model, PeftModel):
+            raise ValueError(
+                "`label_loss_weight` needs a model that is trained as a whole in each process: leave out adapters, "
+                "FSDP and DeepSpeed, or set `label_loss_weight=0`."
+            )
+        head = make_label_head(self.model.config.get_text_config().hidden_size).to(self.args.device)
+        self.model.add_module(NAME, head)
+        # It has a file of its own, so that the model is loaded as ever.
+        self.model._keys_to_ignore_on_save |= {f"{NAME}.{name}" for name in head.state_dict()}
+        return head
 
     def _mark_model(self) -> None:
         """Keeps the row settings with model and processor. Tells if the model comes from other rows."""
@@ -254,11 +271,15 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         return super()._get_dataloader(dataset, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The batches of the training, as [`~transformers.Trainer`] makes them; with mutual partners if so set."""
-        if self.mutual is None:
-            return super().get_train_dataloader()
+        """
+        The batches of the training, as [`~transformers.Trainer`] makes them; with mutual partners and with the labels
+        of the rows if so set.
+        """
         collator = self.data_collator
-        self.data_collator = MutualPairs(collator, self.mutual.air)  # not of evaluations: their rows have negatives
+        if self.mutual is not None:  # not of evaluations: their rows have negatives
+            self.data_collator = MutualPairs(self.data_collator, self.mutual.air)
+        if self.label_head is not None:  # nor of these: they measure the text
+            self.data_collator = LabelTargets(self.data_collator)
         try:
             return super().get_train_dataloader()
         finally:
@@ -269,8 +290,9 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         Compute the loss of a batch of pairs. A sequential training step also adds the gradient of the negatives.
 
         Returns:
-            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`; with `return_outputs`, also the outputs for the
-            volumes. The graph of the loss has both terms in a joint step, and only `L_pos` in a sequential step.
+            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`, plus the loss of the label head in training;
+            with `return_outputs`, also the outputs for the volumes. The graph of the loss has all terms in a joint
+            step, and not `L_neg` in a sequential step.
 
         Raises:
             `ValueError`: if `beta` is above 0 and a training batch has no negatives.
@@ -284,11 +306,11 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         if training:
             self.volumes_of_step = [*self.volumes_of_step, *(volumes or ())]
         negatives = {name.removeprefix(NEGATIVE): value for name, value in inputs.items() if name.startswith(NEGATIVE)}
-        partners = inputs.get(PARTNERS)
+        partners, targets = inputs.get(PARTNERS), inputs.get(TARGETS)
         positive = {
             name: value
             for name, value in inputs.items()
-            if name not in (VOLUMES, PARTNERS) and not name.startswith(NEGATIVE)
+            if name not in (VOLUMES, PARTNERS, TARGETS) and not name.startswith(NEGATIVE)
         }
         if training and self.args.beta > 0 and not negatives and partners is None:
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
@@ -304,18 +326,20 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         pairs, outputs, negative, paired_positive, feature_scale = None, None, None, None, None
         if scored:
             pairs = self._pairs(model, positive, negatives, partners)
-        if scored and training and self.joint:
-            loss, negative, paired_positive = self._joint(model, pairs, scale)
-        else:
-            if scored and pairs.rows:
-                negative, feature_scale = self._sequential(model, pairs, beta, scale)
-            positive = pairs.positive if scored else positive
-            with outputs_of(model) as of_volumes:
-                loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
-            if return_outputs:
-                loss, outputs = loss
-            if negative is not None:
-                paired_positive = self._cross_entropies(of_volumes[0])[0].detach()[pairs.rows]  # [P]
+        # The last forward is that of the volumes, or of the volumes and then the negatives.
+        with nullcontext() if targets is None else outputs_of(self.model.base_model) as of_base:
+            if scored and training and self.joint:
+                loss, negative, paired_positive = self._joint(model, pairs, scale)
+            else:
+                if scored and pairs.rows:
+                    negative, feature_scale = self._sequential(model, pairs, beta, scale)
+                positive = pairs.positive if scored else positive
+                with outputs_of(model) as of_volumes:
+                    loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
+                if return_outputs:
+                    loss, outputs = loss
+                if negative is not None:
+                    paired_positive = self._cross_entropies(of_volumes[0])[0].detach()[pairs.rows]  # [P]
         self._check_finite(loss, negative, volumes)
         counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
         matched = len(partners) if scored and partners is not None else 0
@@ -327,6 +351,11 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             loss = loss + beta * negative.loss
             if pairs.leaves is not None and feature_scale is not None:
                 loss = loss + pairs.features.carry_gradient(pairs.leaves, feature_scale)
+        if targets is not None:
+            hidden = of_base[-1].last_hidden_state[: len(targets)]  # [B, T, D]; negatives come after
+            of_labels = label_loss(self.label_head, hidden, inputs["labels"], targets)
+            self._metrics["train"]["loss_labels"].append(of_labels.item())
+            loss = loss + self.args.label_loss_weight * of_labels / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def _beta_of_this_step(self) -> float:
@@ -504,10 +533,11 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, as [`~transformers.Trainer`] does, with its row settings."""
+        """Save the model, as [`~transformers.Trainer`] does, with its row settings and its label head."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             write_row_settings(self.row_settings, output_dir or self.args.output_dir)
+            save_label_head(self.label_head, output_dir or self.args.output_dir)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write no card: the card needs the final evaluation, and TRL would overwrite it at each checkpoint."""
@@ -566,4 +596,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         # that it does not know, so it would continue with the initial weights and only warn (transformers issue
         # 43701). `from_pretrained` knows both kinds of names.
         saved = type(self.model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)
-        self.model.load_state_dict(saved.state_dict())
+        weights = saved.state_dict()
+        if self.label_head is not None:
+            weights |= {f"{NAME}.{name}": value for name, value in load_label_head(checkpoint).state_dict().items()}
+        self.model.load_state_dict(weights)

@@ -33,6 +33,11 @@ LINE_METRICS = {  # of the findings line
     "line_ece": "calibration error",
     "line_agreement": "report agrees",
 }
+HEAD_METRICS = {  # of the label head
+    "label_head_auroc": "AUROC",
+    "label_head_brier_ratio": "Brier / prevalence's",
+    "label_head_ece": "calibration error",
+}
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
     "top1": "Matching Top-1",
@@ -46,7 +51,8 @@ LOOKING_METRICS = {
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
-METRICS = REPORT_METRICS | PLACE_METRICS | LINE_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
+METRICS = REPORT_METRICS | PLACE_METRICS | LINE_METRICS | HEAD_METRICS | LOOKING_METRICS | COST_METRICS
+METRICS |= {CUT: "reports cut"}
 
 
 class Outcome(NamedTuple):

@@ -10,6 +10,7 @@ from ct_rate_pairs.whole_files import write_whole
 from .results import (
     COST_METRICS,
     CUT,
+    HEAD_METRICS,
     LINE_METRICS,
     LOOKING_METRICS,
     PLACE_METRICS,
@@ -64,6 +65,8 @@ def format_summary(table: dict) -> str:
     ]
     if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
         parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(LINE_METRICS, lined)]
+    if headed := [line for line in measured if HEAD_METRICS.keys() & line[2].keys()]:
+        parts += ["The probabilities of the label head, without calibration.", _grid(HEAD_METRICS, headed)]
     if differences:
         parts += [
             f"Difference to {first}, seed by seed.",

@@ -160,6 +160,7 @@ def evaluate_model(
     max_new_tokens: int = 1200,
     seed: int = 0,
     cut: Mapping[str, bool] | None = None,
+    head_scores: Mapping[str, float | None] | None = None,
     **score,
 ) -> dict[str, dict]:
     """
@@ -184,6 +185,9 @@ def evaluate_model(
             Seed of [`measure_looking`].
         cut (`Mapping[str, bool]`, *optional*):
             Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
+        head_scores (`Mapping[str, float | None]`, *optional*):
+            Scores of the label head, see [`~ct_rate_pairs.eval.looking.label_head.label_head_scores`]. They are added
+            to the entry `model`.
         score:
             `train_reports`, `train_labels`, `lines`, `line_logits`, `line_calibration`, `operating_point` and the
             options of [`score_predictions`].
@@ -199,7 +203,7 @@ def evaluate_model(
             f"Of {len(unknown)} reports, which an earlier release has written, it is not known whether they are cut."
         )
     cut = cut or {}
-    results["model"] |= count_cut(cut, predictions) | {"max_new_tokens": max_new_tokens}
+    results["model"] |= count_cut(cut, predictions) | {"max_new_tokens": max_new_tokens, **(head_scores or {})}
     # A volume that cannot be read has no prediction, so it is left out here too.
     readable = select_volumes(scans, predictions)
     looking = {}

@@ -17,6 +17,7 @@ def test_defaults_keep_visual_tokens_and_negatives(tmp_path):
     [
         ({"alpha": -1.0}, "`alpha` must not be negative"),
         ({"beta": -0.1}, "minus sign is already there"),
+        ({"label_loss_weight": -0.3}, "`label_loss_weight` must not be negative"),
         ({"max_negative_loss": 0.0}, "set `beta=0`"),
         ({"negative_start_ratio": 1.5}, "`negative_start_ratio` is a share"),
         ({"negative_warmup_ratio": -0.1}, "`negative_warmup_ratio` is a share"),
