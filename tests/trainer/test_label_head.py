@@ -92,6 +92,7 @@ def test_rows_without_labels_add_nothing(tmp_path):
     assert with_targets == trainer.compute_loss(trainer.model, batch)
 
 
+@pytest.mark.slow
 def test_the_head_learns_what_the_slices_show_and_is_saved_as_it_is(tmp_path):
     rows = bright_rows(12)
     dataset = make_dataset(rows, negatives=False)
@@ -120,6 +121,7 @@ def test_the_head_learns_what_the_slices_show_and_is_saved_as_it_is(tmp_path):
     assert not (tmp_path / FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_with_its_head(tmp_path):
     rows = labelled(ROWS)
     saving = {"beta": 0.0, "label_loss_weight": WEIGHT, "save_strategy": "steps", "save_steps": 2}
