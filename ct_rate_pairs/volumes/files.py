@@ -91,10 +91,7 @@ def read_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dty
         `VolumeError`: if the header promises more than any CT has, or more than the file holds; or if the file holds
             more than any CT.
     """
-    if math.prod(shape) * dtype.itemsize > MOST_BYTES or max(shape) > MOST_SIDE:
-        raise VolumeError(
-            f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
-        )
+    promised_voxels(name, file, shape, dtype)
     stored = np.empty(shape, dtype, order="F")  # takes memory only as it is filled
     left = memoryview(stored.reshape(-1, order="F").view(np.uint8))
     while left and (count := file.readinto(left[:PIECE])):
@@ -117,6 +114,20 @@ def read_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dty
             "dimensions.", name, after, shape, dtype,
         )  # fmt: skip
     return stored
+
+
+def promised_voxels(name: str, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """
+    Zeros in the place of the voxels that a header promises, without memory and without reading the file.
+
+    Raises:
+        `VolumeError`: if the header promises more than any CT has.
+    """
+    if math.prod(shape) * dtype.itemsize > MOST_BYTES or max(shape) > MOST_SIDE:
+        raise VolumeError(
+            f"{name}: the header promises {shape} voxels of {dtype}, more than any CT has. Download it again."
+        )
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def limited(file: BinaryIO, most: int, error: VolumeError) -> io.BufferedReader:

@@ -8,6 +8,7 @@ takes compressed voxels whose checksum is wrong. What this module reads, it read
 import io
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +43,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
-def read_metaimage(path: Path, name: str) -> Volume:
+def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = read_voxels) -> Volume:
     """
     Read a `.mha` file in HU, and turn the volume to display order. Axes come from `TransformMatrix`, and the voxel
     size from `ElementSpacing`; what else the header says of them is compared.
@@ -52,6 +53,8 @@ def read_metaimage(path: Path, name: str) -> Volume:
             The file.
         name (`str`):
             Name of the volume in messages.
+        voxels (`Callable`, *optional*):
+            Reads the voxels: [`~ct_rate_pairs.volumes.files.read_voxels`], or `promised_voxels` beside it.
 
     Returns:
         [`~ct_rate_pairs.volumes.Volume`]: the volume, with the stored values.
@@ -64,10 +67,10 @@ def read_metaimage(path: Path, name: str) -> Volume:
         fields = _header(name, file)
         shape, dtype = _layout(name, fields)
         grid = _grid(name, fields)
-        if _is(name, fields, "CompressedData", default=False):
+        if voxels is read_voxels and _is(name, fields, "CompressedData", default=False):
             stored = _read_compressed(name, file, fields, shape, dtype)
         else:
-            stored = read_voxels(name, file, shape, dtype)
+            stored = voxels(name, file, shape, dtype)
     stored, spacing = display(name, stored, grid)
     return Volume(name, stored, spacing, slope=1.0, intercept=0.0)
 

@@ -117,13 +117,17 @@ def read_nifti(
     rescale: tuple[float, float] | None = None,
     spacing: tuple[float, float, float] | None = None,
     orientation: tuple[float, ...] | None = None,
+    voxels: Callable[..., np.ndarray] = read_voxels,
 ) -> Volume:
-    """As [`read_volume`], in this process. A file can cause any error."""
+    """
+    As [`read_volume`], in this process. A file can cause any error. `voxels` reads the voxels:
+    [`~ct_rate_pairs.volumes.files.read_voxels`], or `promised_voxels` beside it.
+    """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
             zipped = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            header, stored = _read_zipped(name, file) if zipped else _read(name, file)
+            header, stored = _read_zipped(name, file, voxels) if zipped else _read(name, file, voxels)
     except EOFError as error:
         raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
     except _GZIP_ERRORS as error:
@@ -147,15 +151,15 @@ def read_nifti(
     return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
 
 
-def _read_zipped(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+def _read_zipped(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:
     """As [`_read`], from a gzip stream, which may have several members. Other bytes after it are told."""
     try:
         # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
-        found = _read(name, igzip.IGzipFile(fileobj=file))
+        found = _read(name, igzip.IGzipFile(fileobj=file), voxels)
     except _GZIP_ERRORS:
         members, after = _whole_members(file)
         try:
-            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)))
+            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)), voxels)
         except (*_GZIP_ERRORS, VolumeError):
             found = None
         if found is None:
@@ -187,10 +191,10 @@ def _whole_members(file: BinaryIO) -> tuple[bytes, int]:
     return content[:end], len(content) - end
 
 
-def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
+def _read(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
-    The header as it is stored, and the stored voxels. The header is checked first, and the file is then read to its
-    checksum.
+    The header as it is stored, and the stored voxels. The header is checked first, and `voxels` then reads the file,
+    to its checksum if it is `read_voxels`.
     """
     start = file.read(nib.Nifti1Header.sizeof_hdr)
     kind = nib.Nifti1Header
@@ -208,15 +212,15 @@ def _read(name: str, file: BinaryIO) -> tuple[nib.Nifti1Header, np.ndarray]:
             ".nii.gz."
         )
     shape, dtype = _check_layout(name, header)
-    if float(header["vox_offset"]) == 0:
+    if voxels is read_voxels and float(header["vox_offset"]) == 0:
         return _voxels_without_offset(name, file, header, shape, dtype)
-    extension = float(header["vox_offset"]) - len(start)
+    extension = (float(header["vox_offset"]) or len(start)) - len(start)
     if not 0 <= extension <= _MOST_EXTENSION:
         raise VolumeError(
             f"{name}: the header is damaged (voxels from byte {header['vox_offset']}). Download the file again."
         )
     file.read(int(extension))
-    return header, read_voxels(name, file, shape, dtype)
+    return header, voxels(name, file, shape, dtype)
 
 
 def _damage(start: bytes, error: Exception) -> str:

@@ -1,5 +1,6 @@
 """
-Reads any chest CT scan as a `Volume`: NIfTI, MetaImage, or DICOM in a folder or a zip.
+Reads any chest CT scan: NIfTI, MetaImage, or DICOM in a folder or a zip, as a `Volume`; a folder of pictures, as
+`Pictures`.
 
 The path of a scan may hold the name of a patient. So no message quotes the path, and the volume is called "the scan".
 """
@@ -19,35 +20,51 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from .apart import read_apart
-from .files import limited, open_file, refusals, unpacked
+from .files import limited, open_file, promised_voxels, read_voxels, refusals, unpacked
 from .geometry import Grid, display
 from .metaimage import read_metaimage
 from .nifti import read_nifti
+from .pictures import PICTURES, Pictures
 from .slicing import Volume, VolumeError
 from .told import tell
 
 
 T = TypeVar("T")
 _NAME = "the scan"
+_NO_SERIES = f"{_NAME}: series={{}} chooses among DICOM series, but this is a single volume."
 _MOST_BYTES, _MOST_FILES = 4 * 2**30, 5000  # inflated bytes and files that a zip may hold
 _MOST_DIRECTORY = 2**24  # bytes of the directory at the end of a zip
 _MOST_PACKED_START = 2**19  # bytes that are read of a packed file to find its study, without a process apart
 _MOST_LINK = 4096  # bytes of the path in a link
 
 
-def read_scan(path: str | Path, series: int | None = None, use: Callable[[Volume], T] = Volume.whole) -> T:
+def _whole(scan: Volume | Pictures) -> Volume | Pictures:
+    return scan.whole()
+
+
+def read_scan(
+    path: str | Path,
+    series: int | None = None,
+    use: Callable[[Volume | Pictures], T] = _whole,
+    headers_only: bool = False,
+) -> T:
     """
     Read a scan, and turn it to display order.
 
     Args:
         path (`str` or `Path`):
             A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or one file
-            of an Enhanced (multi-frame) CT, whatever its name. Gzip may have packed DICOM files (`.dcm.gz`).
+            of an Enhanced (multi-frame) CT, whatever its name. Gzip may have packed DICOM files (`.dcm.gz`). Or a
+            folder of 8-bit pictures (`.png`, `.jpg`), one per slice, which have neither HU nor sizes, see
+            [`~ct_rate_pairs.volumes.pictures.Pictures`].
         series (`int`, *optional*):
             Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
             message lists the series.
         use (`Callable[[Volume], T]`, *optional*):
             As in [`~ct_rate_pairs.volumes.read_volume`]: takes from the volume what is needed.
+        headers_only (`bool`, *optional*, defaults to `False`):
+            Whether no voxel is read: all voxels of the volume are then 0, and take no memory. What the headers say is
+            checked as ever.
 
     Returns:
         [`~ct_rate_pairs.volumes.Volume`]: the volume, or what `use` returns. The name of the volume holds no part of
@@ -64,33 +81,34 @@ def read_scan(path: str | Path, series: int | None = None, use: Callable[[Volume
             "series=1."
         )
     try:
-        return read_apart(_NAME, partial(_read, Path(path), series), use)
+        return read_apart(_NAME, partial(_read, Path(path), series, headers_only), use)
     except VolumeError as error:
         raise VolumeError(str(error)) from None  # the cause of the error may hold the path
 
 
-def _read(path: Path, series: int | None) -> Volume:
+def _read(path: Path, series: int | None, headers_only: bool) -> Volume | Pictures:
     name = path.name.lower()
     if not path.exists():
         raise VolumeError(f"{_NAME}: there is no such file or folder.")
     if path.is_dir():
-        return _read_folder(path, series)
+        return _read_folder(path, series, headers_only)
     if name.endswith(".zip"):
-        return _read_zip(path, series)
+        return _read_zip(path, series, headers_only)
     is_named = name.endswith((".nii", ".nii.gz", ".mha"))
     if not is_named and _is_dicom(partial(_open_slice, path)):
-        return _read_dicom([(path, partial(_open_slice, path))], series)
+        return _read_dicom([(path, partial(_open_slice, path))], series, headers_only)
     if series is not None:
-        raise VolumeError(f"{_NAME}: series={series} chooses among DICOM series, but this is a single volume.")
+        raise VolumeError(_NO_SERIES.format(series))
+    voxels = promised_voxels if headers_only else read_voxels
     if name.endswith((".nii", ".nii.gz")):
-        return read_nifti(path, _NAME)
+        return read_nifti(path, _NAME, voxels=voxels)
     if name.endswith(".mha"):
-        return read_metaimage(path, _NAME)
+        return read_metaimage(path, _NAME, voxels)
     raise VolumeError(
-        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files, or a .zip of such a folder. A single "
-        "DICOM file is one slice (unless it is an Enhanced CT): give its folder. A .mhd has its voxels in a second "
-        "file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack any other archive (.tar, .7z) "
-        "and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
+        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files or pictures, or a .zip of DICOM files. A "
+        "single DICOM file is one slice (unless it is an Enhanced CT), and so is a single picture: give its folder. A "
+        ".mhd has its voxels in a second file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack "
+        "any other archive (.tar, .7z) and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
     )
 
 
@@ -133,7 +151,7 @@ def _is_meant(inside: PurePath) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
 
 
-def _read_folder(path: Path, series: int | None) -> Volume:
+def _read_folder(path: Path, series: int | None, headers_only: bool) -> Volume | Pictures:
     files = files_of(path)
     if broken := sum(not file.is_file() for file in files):
         raise VolumeError(
@@ -141,11 +159,24 @@ def _read_folder(path: Path, series: int | None) -> Volume:
             "may be missing. Copy the files that they stand for (cp -L)."
         )
     if len(files) == 1 and files[0].name.lower().endswith((".nii", ".nii.gz", ".mha", ".zip")):
-        return _read(files[0], series)  # a volume in a folder of its own
-    return _read_dicom([(file, partial(_open_slice, file)) for file in files], series)
+        return _read(files[0], series, headers_only)  # a volume in a folder of its own
+    if pictures := pictures_among(files):
+        if series is not None:
+            raise VolumeError(_NO_SERIES.format(series))
+        if others := len(files) - len(pictures):
+            tell("%d of the scan's %d files are no pictures and were skipped.", others, len(files))
+        return Pictures.in_order(_NAME, pictures)
+    return _read_dicom([(file, partial(_open_slice, file)) for file in files], series, headers_only)
 
 
-def _read_zip(path: Path, series: int | None) -> Volume:
+def pictures_among(files: Sequence[Path]) -> list[Path]:
+    """The pictures among the files of a scan; none if there is a DICOM file, beside which pictures are no slices."""
+    pictures = [file for file in files if file.suffix.lower() in PICTURES]
+    others = (file for file in files if file.suffix.lower() not in PICTURES)
+    return [] if pictures and any(_is_dicom(partial(_open_slice, file)) for file in others) else pictures
+
+
+def _read_zip(path: Path, series: int | None, headers_only: bool) -> Volume:
     """
     Reads the DICOM files of a zip. They are inflated in memory, one at a time, and never beyond the size that the zip
     states.
@@ -159,7 +190,7 @@ def _read_zip(path: Path, series: int | None) -> Volume:
             slices = [
                 (PurePosixPath(entry.filename), lambda entry=entry: unpacked(archive.open(entry))) for entry in meant
             ]
-            return _read_dicom(slices, series)
+            return _read_dicom(slices, series, headers_only)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
 
@@ -216,8 +247,10 @@ def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> 
     return [entry for entry in entries if entry not in links]
 
 
-def _read_dicom(files: list[tuple[PurePath, Callable[[], BinaryIO]]], series: int | None) -> Volume:
-    stack = _dicom_reader().read_series(files, series)
+def _read_dicom(
+    files: list[tuple[PurePath, Callable[[], BinaryIO]]], series: int | None, headers_only: bool
+) -> Volume:
+    stack = _dicom_reader().read_series(files, series, headers_only)
     grid = Grid.of_matrix("its series", stack.affine[:3, :3])
     return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
 

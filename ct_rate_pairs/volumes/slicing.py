@@ -78,17 +78,7 @@ class Volume:
             `VolumeError`: if there are fewer resampled planes than `num_slices`, or if the values cannot be HU of a
                 chest.
         """
-        depth, height, width = (
-            int(n * own / target)
-            for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
-        )
-        planes = choose_planes(depth, num_slices, z_range, fractions)
-        if len(set(planes)) < num_slices or min(height, width) < 1:
-            raise VolumeError(
-                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
-                f"x {width} at {tuple(spacing)} mm, but {num_slices} slices are asked for, from the share {z_range} "
-                "of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer `spacing`."
-            )
+        planes, (depth, height, width) = self._choose(num_slices, spacing, z_range, fractions)
         hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
         _check_hu(self.name, hu)
         hu = F.interpolate(torch.from_numpy(hu)[:, None], size=(height, width), mode="bilinear", align_corners=False)[
@@ -101,6 +91,25 @@ class Volume:
         gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, about spacing[2]
         slices = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
         return slices, [(plane - planes[0]) * gap for plane in planes]
+
+    def _choose(self, num_slices, spacing, z_range, fractions=None) -> tuple[list[int], tuple[int, int, int]]:
+        """The planes of [`slices`] on the resampled grid, and the shape of this grid, as `[D, H, W]`."""
+        depth, height, width = (
+            int(n * own / target)
+            for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
+        )
+        planes = choose_planes(depth, num_slices, z_range, fractions)
+        if len(set(planes)) < num_slices or min(height, width) < 1:
+            raise VolumeError(
+                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
+                f"x {width} at {tuple(spacing)} mm, but {num_slices} slices are asked for, from the share {z_range} "
+                "of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer `spacing`."
+            )
+        return planes, (depth, height, width)
+
+    def check(self, num_slices: int, spacing: tuple, window: Window, z_range: tuple[float, float]) -> None:
+        """Raises the `VolumeError` of [`slices`], as far as shape and voxel size tell."""
+        self._choose(num_slices, spacing, z_range)
 
     def whole(self) -> "Volume":
         """The same volume, with the voxels in the order of `stored`, and nothing else in memory."""

@@ -52,7 +52,9 @@ class Stack:
     intercept: float
 
 
-def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None = None) -> Stack:
+def read_series(
+    files: Iterable[tuple[PurePath, DicomFile]], number: int | None = None, headers_only: bool = False
+) -> Stack:
     """
     Read one series of DICOM images. Files that are not DICOM, not images, or no slices of the volume (localizers,
     pages with the dose, a coronal image) are left out and counted in a warning. So are the other series, where one is
@@ -64,6 +66,8 @@ def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None 
         number (`int`, *optional*):
             Number of the series, from 1, as an error message lists them. It is needed unless exactly one series is an
             axial CT. Several acquisitions in one series (phases, reconstructions) are listed as a series each.
+        headers_only (`bool`, *optional*, defaults to `False`):
+            Whether zeros, which take no memory, stand for the pixels. What the headers say is checked as ever.
 
     Returns:
         [`Stack`]: the stored values, if all slices share slope and intercept; otherwise HU in float32.
@@ -83,7 +87,11 @@ def read_series(files: Iterable[tuple[PurePath, DicomFile]], number: int | None 
     check_slices(name, headers)
     places, spacing = order_slices(name, headers)
     tell_doubts(name, headers)
-    stored, slope, intercept = read_voxels(name, headers, places)
+    if headers_only:
+        shape = (len(places), int(headers[0]["Rows"]), int(headers[0]["Columns"]))
+        stored, slope, intercept = np.broadcast_to(np.int16(0), shape), 1.0, 0.0
+    else:
+        stored, slope, intercept = read_voxels(name, headers, places)
     # Cosines are written as decimals: without their rounding, the columns have exactly the length of the spacing.
     across, down = headers[0]["ImageOrientationPatient"].reshape(2, 3)
     normal = normal_of(headers[0])

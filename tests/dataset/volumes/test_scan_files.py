@@ -678,3 +678,26 @@ def test_a_packed_file_that_is_damaged_or_hostile_ends_no_batch(tmp_path, packed
     (tmp_path / "b" / "slice.dcm.gz").write_bytes(ODD[packed])
     scans, is_batch = find_scans([tmp_path])
     assert sound in scans and is_batch
+
+
+def test_the_headers_alone_tell_shape_and_voxel_size_in_every_format(tmp_path):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    paths = [folder, packed(folder, tmp_path / "a.zip"), save(tmp_path / "a.nii", noise(), AFFINE)]
+    paths += [metaimage(noise(), AFFINE, tmp_path / f"{packing}.mha", packing) for packing in (False, True)]
+    paths += [save(tmp_path / "a.nii.gz", noise(), AFFINE)]
+    for path in paths:
+        header, whole = read_scan(path, headers_only=True), read_scan(path)
+        assert (header.stored.shape, header.spacing) == (whole.stored.shape, whole.spacing)
+        assert whole.stored.any() and not header.stored.any()
+        header.check(4, (2, 3, 4), "paper", (0, 1))
+        with pytest.raises(VolumeError, match="13 slices are asked for"):
+            header.check(13, (2, 3, 4), "paper", (0, 1))
+
+
+def test_the_headers_alone_do_not_miss_a_tilt_nor_read_a_voxel(tmp_path):
+    with pytest.raises(VolumeError, match="25 degrees"):
+        read_scan(save(tmp_path / "v.nii.gz", noise(), turned(25, 0) @ AFFINE), headers_only=True)
+    path = save(tmp_path / "v.nii", noise(), AFFINE)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert read_scan(path, headers_only=True).stored.shape == (12, 16, 20)
+    assert_refused(path, "ends early")
