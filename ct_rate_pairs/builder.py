@@ -1,9 +1,12 @@
 """The `datasets` builder: `load_dataset("ct_rate_pairs", negative="heter", data_dir=...)`."""
 
+import hashlib
+import json
 from copy import deepcopy
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 from datasets import Features, Image, List, Value
 from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 
+from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.hub import REPO_ID
@@ -133,9 +137,12 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     - `labels`: 18 zeros and ones, in the order of [`LABELS`].
     - `slice_mm`: depth of each slice below the first slice, in mm.
     - `age`, `sex`: of the patient; `None` where unknown.
+    - For a reader's own table, each column that has no meaning here, as a text.
 
-    Three tasks add columns:
+    Four tasks add columns:
 
+    - `"own_questions"`: `question_number`, `question_type` (`"closed"` for the answers yes and no, otherwise
+      `"open"`), `answer_type` (`"text"`) and `label` (`""`).
     - `"vqa"`: `question_number` (counts the questions of a volume), `question_type`, `answer_type` (`"yes/no"`,
       `"side"` or `"list"`) and `label` (the finding that the question is about; `""` for all findings).
     - `"matching"`: `options` and `correct` (index of the volume's own text in `options`).
@@ -148,16 +155,30 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     downloaded before it is needed, and noise is never frozen.
 
     The names of the configurations are those of `negative`: `load_dataset("ct_rate_pairs", "heter")` is
-    `load_dataset("ct_rate_pairs", negative="heter")`.
+    `load_dataset("ct_rate_pairs", negative="heter")`. `table=FILE` is `data_dir=FILE`, the table of a reader's own
+    scans.
     """
 
     BUILDER_CONFIG_CLASS = CTRatePairsConfig
     BUILDER_CONFIGS = [CTRatePairsConfig(name=negative, negative=negative) for negative in NEGATIVES]  # noqa: RUF012
 
+    def __init__(self, *args, hash=None, data_dir=None, table=None, token=None, **options):
+        if table is not None:
+            if data_dir is not None:
+                raise ValueError(f"table={str(table)!r} and data_dir={str(data_dir)!r} both name the scans: give one.")
+            if not Path(table).expanduser().is_file():
+                raise FileNotFoundError(f"table: {no_such('file', table)}")
+            data_dir = str(table)
+        # The hash is the key of the cached index. It changes with the code and with the source, so that a cohort that
+        # was written again, or a question with a new wording, never gets the index of the old one.
+        source = open_source(data_dir, token)
+        hash = hashlib.sha256(json.dumps([hash, source.fingerprint()]).encode()).hexdigest()[:16]
+        super().__init__(*args, hash=hash, data_dir=data_dir, token=token, **options)
+
     def _create_builder_config(self, config_name=None, custom_features=None, config_id=None, **options):
         if custom_features is not None:
             raise ValueError("features= cannot change the columns of ct_rate_pairs: rename or map them afterwards.")
-        known = [field.name for field in fields(CTRatePairsConfig)]
+        known = [*(field.name for field in fields(CTRatePairsConfig)), "table"]
         if unknown := [name for name in options if name not in known]:
             near = get_close_matches(unknown[0], known, n=1)
             raise ValueError(
@@ -183,9 +204,14 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             description=DESCRIPTION,
             citation=CITATION,
             homepage=f"https://huggingface.co/datasets/{REPO_ID}",
-            license="apache-2.0" if self.source.is_phantom else "cc-by-nc-sa-4.0",
+            license="apache-2.0" if self.source.is_phantom else "" if self.source.is_own else "cc-by-nc-sa-4.0",
             features=self._index_features(),
         )
+
+    def _row_features(self) -> Features:
+        """The columns of a row, with those of the task and of a reader's own metadata."""
+        metadata = dict.fromkeys(self.source.metadata, Value("string"))
+        return Features(ROW_FEATURES | metadata | TASKS[self.config.task].features)
 
     def _index_features(self) -> Features:
         """
@@ -199,7 +225,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
         return Features(
             {
                 name: PairColumn(name, feature, **place) if name in read else feature
-                for name, feature in (ROW_FEATURES | task.features).items()
+                for name, feature in self._row_features().items()
             }
         )
 
@@ -216,6 +242,12 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         if not any(len(table) for table in self.reader.tables.values()):
+            if self.source.is_own:
+                wanted = self.config.target if TASKS[self.config.task].of_reports else "question"
+                raise ValueError(
+                    f"{self.config.data_dir} has no scan with a {wanted}, as task={self.config.task!r} needs. "
+                    "Questions of the table are asked by task='own_questions', and all other tasks need reports."
+                )
             raise ValueError(
                 f"{self.config.data_dir or 'CT-RATE'} holds no volume that its tables name, for "
                 f"files={self.reader.source.settings.files!r}. The `fixed` volumes are in dataset/train_fixed and "
@@ -268,7 +300,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def as_streaming_dataset(self, split=None, base_path=None):
         """The streamed dataset, whose rows hold the slices."""
-        self.info.features = Features(ROW_FEATURES | TASKS[self.config.task].features)
+        self.info.features = self._row_features()
         return super().as_streaming_dataset(split, base_path)
 
     def _get_examples_iterable_for_split(self, split_generator: datasets.SplitGenerator) -> PairExamplesIterable:

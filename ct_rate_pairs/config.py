@@ -30,8 +30,9 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
 
     Args:
         data_dir (`str`, *optional*):
-            A folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort), or a prepared copy. By default,
-            the gated repository on the Hub.
+            A folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort), a prepared copy, a table of the
+            reader's own scans (`docs/own_data.md`) or the folder that holds one such table. By default, the gated
+            repository on the Hub.
         task (`str`, *optional*, defaults to `"report"`):
             What a row asks for. `"report"`: write the report. `"vqa"`: answer questions made from the labels and the
             report, see [`~ct_rate_pairs.tasks.Questions`]. `"matching"`: choose the volume's text among false texts,
@@ -59,7 +60,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             `train` then have no negative of their own, so no second volume is read. The rows of the other splits have
             partners that are drawn as with `"uniform"`, so that evaluations of all trainings can be compared.
         validation_size (`float`, *optional*, defaults to `0.05`):
-            Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set.
+            Share of the training patients in the split `validation`. The split `test` is CT-RATE's validation set. A
+            reader's own table that has rows of `validation` decides itself, and the option then has no effect.
             Use this option to hold patients out, not `select`, `filter` or `train_test_split`: partners are drawn from
             the whole split of a row, also from rows that such a call has removed.
         seed (`int`, *optional*, defaults to `0`):

@@ -76,8 +76,9 @@ class RowReader:
         self.skipped: list[str] = []
         self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
         self.tables = {split: table.drop(columns=list(LABELS)) for split, table in tables.items()}
-        self._patients = {
-            split: table[["age", "sex"]].astype(object).to_numpy().tolist() for split, table in tables.items()
+        self._told = {  # columns that are texts and numbers of the table
+            split: table[["age", "sex", *source.metadata]].astype(object).to_dict("records")
+            for split, table in tables.items()
         }
         self.air = to_uint8(air_value(source.settings.window))
         self._partners: dict[str, PartnerSampler] = {}
@@ -113,7 +114,9 @@ class RowReader:
         if split not in self._tasks:
             table = self.tables[split]
             reports = list(zip(table["findings"], table["impression"], strict=True))
-            scans = Scans(split, table.index.tolist(), reports, self.labels[split], table["patient"].tolist())
+            questions = table["questions"].tolist() if "questions" in table else ()
+            known = (table.index.tolist(), reports, self.labels[split], table["patient"].tolist(), questions)
+            scans = Scans(split, *known)
             self._tasks[split] = TASKS[self.config.task].of_split(scans, self.config)
         return self._tasks[split]
 
@@ -135,18 +138,18 @@ class RowReader:
 
     def texts(self, split: str, i: int, number: int = 0, draw_key: int = 0) -> dict:
         """
-        The columns `prompt`, `completion`, `age`, `sex` and those of the task, for row `number` of volume `i`. The
-        splits `validation` and `test` have the same texts in every epoch.
+        The columns `prompt`, `completion`, `age`, `sex`, those of the task and those of metadata, for row `number` of
+        volume `i`. The splits `validation` and `test` have the same texts in every epoch.
         """
         asked = self.task(split).ask(i, number, self._text_key(split, draw_key))
-        age, sex = (None if pd.isna(value) else value for value in self._patients[split][i])  # NaN or NA in the table
-        told = {"age": age, "sex": sex} if self.config.prompt_metadata else {}
+        # NaN or NA in the table
+        known = {name: None if pd.isna(value) else value for name, value in self._told[split][i].items()}
+        told = {name: known[name] for name in ("age", "sex")} if self.config.prompt_metadata else {}
         return {
             "prompt": [{"role": "user", "content": tell_patient(asked.prompt, self.config.prompt, **told)}],
             "completion": [{"role": "assistant", "content": asked.completion}],
             **asked.columns,
-            "age": age,
-            "sex": sex,
+            **known,
         }
 
     @staticmethod
@@ -346,10 +349,10 @@ def reader_for(options: str, source: str) -> RowReader:
     """The reader for the `options` and `source` of a [`~ct_rate_pairs.pair_column.PairColumn`]."""
     if (options, source) not in _readers:
         config = CTRatePairsConfig.from_json(options)
-        if config.data_dir and not Path(config.data_dir).is_dir():
+        if config.data_dir and not Path(config.data_dir).exists():
             raise FileNotFoundError(
-                f"{no_such('folder', config.data_dir)} The scans of this dataset were there when it was loaded or "
-                "saved. If they were moved: ct_rate_pairs.readers.with_data_dir(dataset, NEW_FOLDER)."
+                f"{no_such('folder or table', config.data_dir)} The scans of this dataset were there when it was "
+                "loaded or saved. If they were moved: ct_rate_pairs.readers.with_data_dir(dataset, NEW_FOLDER)."
             )
         opened = open_source(config.data_dir, **config.settings)
         if hash_of(opened) != source:

@@ -12,6 +12,7 @@ import pandas as pd
 from ct_rate_pairs.reports.readable import foreign_language, is_missing
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.sources import Source
+from ct_rate_pairs.tasks import TASKS
 
 from .config import CTRatePairsConfig
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 def read_tables(source: Source, config: CTRatePairsConfig) -> dict[str, pd.DataFrame]:
     """
     Read the splits `train`, `validation` (some patients of CT-RATE's training set) and `test` (CT-RATE's official
-    validation set).
+    validation set). A reader's own table may divide its rows into these splits itself.
 
     Args:
         source ([`~ct_rate_pairs.sources.Source`]):
@@ -33,13 +34,20 @@ def read_tables(source: Source, config: CTRatePairsConfig) -> dict[str, pd.DataF
     Returns:
         `dict[str, pd.DataFrame]`: one table per split, indexed by the volume's name, in the order of the label table.
         Its columns are `patient`, `findings`, `impression`, `age`, `sex`, the 18 labels, and what the source needs to
-        find the volume. Scans whose report has nothing of the `target` are left out.
+        find the volume. Scans whose report has nothing of the `target` are left out, or for the task
+        `"own_questions"` those without a question.
 
     Raises:
         `FileNotFoundError`: if a table is missing.
         `TableError`: if a table lacks a column or a volume.
+        `ValueError`: if the task `"own_questions"` is asked for and the source has no questions.
     """
-    train, test = (_with_text(source.scans(split, config.on_error), split, config) for split in ("train", "test"))
+    tables = {split: source.scans(split, config.on_error) for split in source.splits}
+    keep = _with_text if TASKS[config.task].of_reports else _with_questions
+    tables = {split: keep(table, split, config) for split, table in tables.items()}
+    if "validation" in tables:
+        return tables
+    train, test = tables["train"], tables["test"]
     held_out = train["patient"].map(lambda patient: _uniform_hash(patient) < config.validation_size).astype(bool)
     return {"train": train[~held_out], "validation": train[held_out], "test": test}
 
@@ -50,7 +58,7 @@ def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd
     given = texts != ""
     if not given.all():
         logger.warning(
-            "%d of the %d scans of CT-RATE's split '%s' have no %s and are left out, the first: %s.",
+            "%d of the %d scans of the split '%s' have no %s and are left out, the first: %s.",
             (~given).sum(), len(scans), split, config.target, scans.index[~given][0],
         )  # fmt: skip
     for section in ("findings", "impression"):
@@ -59,13 +67,22 @@ def _with_text(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd
     return scans[given]
 
 
+def _with_questions(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) -> pd.DataFrame:
+    if "questions" not in scans:
+        raise ValueError(
+            f"task={config.task!r} asks the questions of a table of your own, with columns 'question' and 'answer' "
+            "(docs/own_data.md). Questions about CT-RATE are made by task='vqa'."
+        )
+    return scans[scans["questions"].map(len) > 0]
+
+
 def _tell_foreign(texts: pd.Series, split: str) -> None:
     """Tells how many texts of a section are in another language than English, and which is the first."""
     texts = texts[[not is_missing(text) for text in texts]]
     languages = texts.map({text: foreign_language(text) for text in texts.unique()}).dropna()
     if len(languages):
         logger.warning(
-            "%d of the %d texts in the %s of CT-RATE's split '%s' seem to be in another language than English, "
+            "%d of the %d texts in the %s of the split '%s' seem to be in another language than English, "
             "most in %s, the first: %s. They are taught, but findings are read from English only: by the labeler, "
             "and by the tasks and metrics that use it. Translate these cells, or empty them.",
             *(len(languages), len(texts), texts.name, split, languages.mode()[0], languages.index[0]),

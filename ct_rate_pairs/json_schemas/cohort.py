@@ -16,7 +16,9 @@ class PreparedCopy(BaseModel):
     labels_from: Literal["table", "rules"] = "table"
     settings: dict[str, Any]
     shard_size: Annotated[int, Field(ge=1)] | None = None
-    shards: dict[Literal["train", "test"], Annotated[int, Field(ge=0, le=10**6)]]
+    own: bool = False  # of a reader's own table
+    metadata: list[str] = []
+    shards: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=0, le=10**6)]]
     ct_rate_pairs: str
     reading: int = 1
 

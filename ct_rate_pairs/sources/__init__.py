@@ -1,7 +1,8 @@
 """
 Where scans come from. Each source has the methods `scans(split, on_error)` (a table of scans),
-`read_slices(scan, fractions)` and `fingerprint()`, and the attributes `settings` (how it reads volumes) and
-`labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels from the reports).
+`read_slices(scan, fractions)` and `fingerprint()`, and the attributes `settings` (how it reads volumes), `splits`
+(those that it divides its scans into), `labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels
+from the reports), `metadata` (columns that rows hold as they are), `is_phantom` and `is_own` (a reader's own table).
 """
 
 import hashlib
@@ -10,11 +11,13 @@ from pathlib import Path
 from ct_rate_pairs.volumes.settings import VolumeSettings
 
 from .hub import HubSource
+from .own import OwnSource
+from .own_table import find_table
 from .prepared import PROVENANCE, PreparedSource
 from .tree import LocalSource, TreeSource
 
 
-Source = TreeSource | PreparedSource
+Source = TreeSource | PreparedSource | OwnSource
 
 
 def open_source(data_dir: str | Path | None = None, token: str | None = None, **settings) -> Source:
@@ -23,8 +26,9 @@ def open_source(data_dir: str | Path | None = None, token: str | None = None, **
 
     Args:
         data_dir (`str` or `Path`, *optional*):
-            A prepared copy, or a folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort). By default,
-            the gated repository on the Hub.
+            A prepared copy, a folder with CT-RATE's layout (a copy of CT-RATE, or a phantom cohort), or a table of
+            the reader's own scans, or the folder that holds one such table. By default, the gated repository on the
+            Hub.
         token (`str`, *optional*):
             Access token for the Hub. By default, the token that `hf auth login` has stored.
         settings:
@@ -35,13 +39,19 @@ def open_source(data_dir: str | Path | None = None, token: str | None = None, **
         [`Source`]: the source.
 
     Raises:
-        `FileNotFoundError`: if `data_dir` is no such folder.
-        `ValueError`: if a setting has no allowed value, or is not that of the prepared copy.
+        `FileNotFoundError`: if `data_dir` is no such folder or file.
+        `ValueError`: if a setting has no allowed value, or is not that of the prepared copy, or if a folder holds
+            several tables.
     """
     if data_dir is None:
         return HubSource(token, VolumeSettings(**settings))
-    if (Path(data_dir).expanduser() / PROVENANCE).is_file():
+    path = Path(data_dir).expanduser()
+    if path.is_file():
+        return OwnSource(path, VolumeSettings(**settings))
+    if (path / PROVENANCE).is_file():
         return PreparedSource(data_dir, **settings)
+    if path.is_dir() and not (path / "dataset").is_dir() and (table := find_table(path)):
+        return OwnSource(table, VolumeSettings(**settings))
     return LocalSource(data_dir, VolumeSettings(**settings))
 
 

@@ -38,6 +38,8 @@ _TABLE = pa.schema(
         "labels": pa.list_(pa.int8()),
     }
 )
+# Columns of the copy of a reader's own table, which may have columns of metadata beside them.
+QUESTIONS = pa.list_(pa.struct({"question": pa.string(), "answer": pa.string()}))
 _CHECKED = {"page_checksum_verification": True}  # a flipped bit is an error, and not another report or picture
 
 
@@ -85,13 +87,28 @@ class PreparedSource:
         return self.provenance["phantom"]
 
     @property
+    def is_own(self) -> bool:
+        """Whether the scans are those of a reader's own table."""
+        return self.provenance.get("own", False)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the copied cohort divides its scans into."""
+        return tuple(self.provenance["shards"])
+
+    @property
+    def metadata(self) -> tuple[str, ...]:
+        """The columns of a reader's own table that rows hold as they are."""
+        return tuple(self.provenance.get("metadata", ()))
+
+    @property
     def labels_from(self) -> str:
         """Where the labels of the copied cohort come from, see [`~ct_rate_pairs.sources.tree.TreeSource`]."""
         return self.provenance.get("labels_from", "table")
 
     def shards(self, split: str) -> list[Path]:
         """
-        Files of the official split `"train"` or `"test"`.
+        Files of a split.
 
         Raises:
             `FileNotFoundError`: if a file is missing.
@@ -108,24 +125,31 @@ class PreparedSource:
 
     def scans(self, split: str, on_error: str) -> pd.DataFrame:
         """
-        The official split `"train"` or `"test"` as a table, indexed by the volume's name. Its columns are `findings`,
-        `impression`, `age`, `sex`, `patient`, the 18 labels, `path` (of the shard) and `row_group`.
+        A split of `splits` as a table, indexed by the volume's name. Its columns are `findings`, `impression`, `age`,
+        `sex`, `patient`, the 18 labels, `path` (of the shard) and `row_group`; and for a reader's own table
+        `questions` and the metadata.
 
         Raises:
             `FileNotFoundError`: if a file is missing.
             `ValueError`: if a file cannot be read, or if a row has no volume name, that of another row, or no labels.
         """
         parts = []
+        schema = _TABLE
+        if self.is_own:
+            schema = pa.schema([*_TABLE, ("questions", QUESTIONS), *((name, pa.string()) for name in self.metadata)])
         for file in self.shards(split):
-            part = _read_table(file)
+            part = _read_table(file, schema)
             parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))
-        scans = pd.concat([pd.DataFrame(columns=[*_TABLE.names, "path", "row_group"]), *parts], ignore_index=True)
+        scans = pd.concat([pd.DataFrame(columns=[*schema.names, "path", "row_group"]), *parts], ignore_index=True)
         if (twice := scans["volume"].duplicated()).any():
             row = scans[twice].iloc[0]
             raise _damaged(self.root / row["path"], f"row {row['row_group']}: {row['volume']} occurs twice")
         labels = pd.DataFrame(
             np.array(scans.pop("labels").tolist(), np.int8).reshape(-1, len(LABELS)), columns=list(LABELS)
         )
+        if self.is_own:
+            pairs = [[(one["question"], one["answer"]) for one in asked] for asked in scans["questions"]]
+            scans["questions"] = pd.Series(pairs, scans.index, dtype=object)
         scans = scans.assign(patient=scans["volume"].map(patient_of), age=scans["age"].astype("Int16"), **labels)
         return scans.set_index("volume")
 
@@ -192,10 +216,10 @@ def _open(file: Path, modified: int) -> pq.ParquetFile:
     return pq.ParquetFile(file, **_CHECKED)  # without memory mapping: reading a truncated file would kill the process
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
     """The rows of a shard without their slices. Names are checked because they are shown and tell the patients."""
     try:
-        part = pq.read_table(file, columns=_TABLE.names, **_CHECKED).select(_TABLE.names).cast(_TABLE).to_pandas()
+        part = pq.read_table(file, columns=schema.names, **_CHECKED).select(schema.names).cast(schema).to_pandas()
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(file, str(error).partition("\n")[0]) from error
     for row, (volume, labels) in enumerate(zip(part["volume"], part["labels"], strict=True)):

@@ -33,6 +33,10 @@ class TreeSource(ABC):
             Which volumes are read, and how they become slices.
     """
 
+    is_own = False
+    splits = ("train", "test")
+    metadata = ()
+
     def __init__(self, settings: VolumeSettings | None = None):
         self.settings = settings or VolumeSettings()
 
@@ -115,9 +119,9 @@ class LocalSource(TreeSource):
         if not (self.root / "dataset").is_dir():
             above = f" (is {self.root.parent} meant?)" if self.root.name == "dataset" else ""
             raise FileNotFoundError(
-                f"{self.root} holds no folder `dataset/`{above}. Pass as `data_dir` the folder of a copy of CT-RATE "
-                "or of a prepared copy, or write a phantom there: `ct-rate-pairs phantom --output_dir "
-                f"{self.root} --scans 200`."
+                f"{self.root} holds no folder `dataset/`{above} and no table (.csv, .jsonl, .parquet). Pass as "
+                "`data_dir` the folder of a copy of CT-RATE, of a prepared copy or of a table of your own scans, or "
+                f"write a phantom there: `ct-rate-pairs phantom --output_dir {self.root} --scans 200`."
             )
 
     def file(self, path: str) -> Path:

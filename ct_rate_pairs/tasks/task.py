@@ -26,6 +26,7 @@ class Scans(NamedTuple):
     reports: Sequence[tuple[str, str]]  # findings and impression of each volume
     labels: np.ndarray  # 0 or 1, [N, 18]
     patients: list[str]
+    questions: Sequence[Sequence[tuple[str, str]]] = ()  # questions and answers of a reader's own table
 
     def texts(self, target: str) -> list[str]:
         """The part `target` of each report."""
@@ -55,6 +56,7 @@ class Task(ABC):
     features: ClassVar[dict] = {}  # columns that only the rows of this task have
     asks_anew: ClassVar[bool] = True  # whether the split `train` has other texts in each epoch
     number_column: ClassVar[str | None] = None  # column with the number of a row among the rows of its volume
+    of_reports: ClassVar[bool] = True  # whether scans without a report are left out
     remedy: ClassVar[str] = ""  # end of the error for a split about which nothing can be asked: what else would help
 
     rows_of: np.ndarray  # number of rows of each volume, int [N]

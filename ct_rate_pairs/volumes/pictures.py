@@ -141,8 +141,8 @@ def _open(name: str, number: int, file) -> Image.Image:
         raise VolumeError(f"{name}: picture {number} has {picture.size} pixels, more than any slice has.")
     if picture.mode not in ("L", "LA", "P", "RGB", "RGBA"):
         raise VolumeError(
-            f"{name}: picture {number} has pixels of the kind {picture.mode}, but a picture has 8 bits per pixel. Export "
-            "it with a window, from black to white, or give the scan as DICOM, NIfTI or MetaImage."
+            f"{name}: picture {number} has pixels of the kind {picture.mode}, but a picture has 8 bits per pixel. "
+            "Export it with a window, from black to white, or give the scan as DICOM, NIfTI or MetaImage."
         )
     return picture
 

@@ -105,10 +105,10 @@ def _read(path: Path, series: int | None, headers_only: bool) -> Volume | Pictur
     if name.endswith(".mha"):
         return read_metaimage(path, _NAME, voxels)
     raise VolumeError(
-        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files or pictures, or a .zip of DICOM files. A "
-        "single DICOM file is one slice (unless it is an Enhanced CT), and so is a single picture: give its folder. A "
-        ".mhd has its voxels in a second file: write both as one .mha. So has a .hdr: write both as one .nii.gz. Unpack "
-        "any other archive (.tar, .7z) and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
+        f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files or pictures, or a .zip of DICOM files. "
+        "A single DICOM file is one slice (unless it is an Enhanced CT), and so is a single picture: give its folder. "
+        "A .mhd has its voxels in a second file: write both as one .mha. So has a .hdr: write both as one .nii.gz. "
+        "Unpack any other archive (.tar, .7z) and give its folder. Write any other format (.nrrd, .npy) as .nii.gz."
     )
 
 

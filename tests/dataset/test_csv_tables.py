@@ -29,7 +29,7 @@ def test_marks_of_missing_texts_are_left_out_by_name_and_the_other_section_teach
     texts = [turn[0]["content"] for turn in rows["completion"]]
     assert texts[:3] == [f"Impression: Impression {i}." for i in (1, 2, 3)]
     assert not any(mark in text for text in texts for mark in ("Yok", "N/A", "No report", "#NAME"))
-    assert "5 of the 12 scans of CT-RATE's split 'test' have no findings+impression" in caplog.text
+    assert "5 of the 12 scans of the split 'test' have no findings+impression" in caplog.text
     assert "the first: valid_1_a_1.nii.gz" in caplog.text
 
 
@@ -44,7 +44,7 @@ def test_each_text_in_another_language_is_taught_and_counted_by_section(own_tree
     told = {message for message in caplog.messages if "seem to be in" in message}
     assert len(told) == 1
     message = told.pop()
-    assert "1 of the 11 texts in the impression of CT-RATE's split 'test'" in message
+    assert "1 of the 11 texts in the impression of the split 'test'" in message
     assert "Turkish, the first: valid_7_a_1.nii.gz" in message
 
 
