@@ -147,7 +147,7 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the scans of a command as its argument `DIR`, and as `--data_dir`, which all other commands have."""
-    told = "copy of CT-RATE, phantom cohort or prepared copy (default: CT-RATE on the Hub)"
+    told = "copy of CT-RATE, phantom cohort, prepared copy or table of own scans (default: CT-RATE on the Hub)"
     parser.add_argument("data_dir", nargs="?", metavar="DIR", default=argparse.SUPPRESS, help=told)
     parser.add_argument("--data_dir", metavar="DIR", help="the same")
 

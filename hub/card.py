@@ -21,7 +21,7 @@ from ct_rate_pairs.volumes.windows import windows_of
 from ct_rate_pairs.whole_files import write_whole
 
 from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
-from .card_cohorts import LABELS_BY_RULES, PHANTOM, REAL
+from .card_cohorts import LABELS_BY_RULES, OWN, PHANTOM, REAL
 from .card_results import (
     METRICS,
     confidence_text,
@@ -114,6 +114,7 @@ def write_model_card(
     config: NegativeSFTConfig,
     *,
     phantom: bool,
+    own: bool = False,
     negative: str,
     num_train: int,
     num_test: int,
@@ -145,7 +146,10 @@ def write_model_card(
         config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`]):
             Training arguments of the run.
         phantom (`bool`):
-            Whether the cohort is the phantom. Otherwise it is CT-RATE, whose licence the card then names.
+            Whether the cohort is the phantom.
+        own (`bool`, *optional*, defaults to `False`):
+            Whether the cohort is a table of the reader's own scans. If it is neither, it is CT-RATE, whose licence the
+            card then names.
         negative (`str`):
             `"none"`, `"gauss"`, `"heter"` or `"hard"`.
         num_train (`int`), num_test (`int`):
@@ -175,7 +179,9 @@ def write_model_card(
     """
     run_dir = Path(run_dir)
     scores = results["model"]
-    cohort = (PHANTOM if phantom else REAL) | ({"label_source": LABELS_BY_RULES} if "labels" in scores else {})
+    cohort = (PHANTOM if phantom else OWN if own else REAL) | (
+        {"label_source": LABELS_BY_RULES} if "labels" in scores else {}
+    )
     adapter = (run_dir / "adapter_config.json").exists()
     recorded = run_dir / ENVIRONMENT
     environment = read_json(recorded, Environment) if recorded.is_file() else {}
@@ -258,7 +264,7 @@ def write_model_card(
     write_whole(run_dir / "README.md", str(card))
     settings = json.dumps(training_settings(config, environment), indent=2)
     write_whole(run_dir / "training_config.json", settings + "\n")
-    if not phantom:  # the Hub's format needs a dataset on the Hub
+    if not phantom and not own:  # the Hub's format needs a dataset on the Hub
         notes = f"labeler {scores['labeler']}, recipe {scores['recipe']}, {num_test} scans"
         entries = [EvalResultEntry(CT_RATE, key, value, notes=notes) for key, value in measured.items()]
         (run_dir / ".eval_results").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a model card says of the cohort: of the phantom, and of CT-RATE."""
+"""What a model card says of the cohort: of the phantom, of CT-RATE, and of a reader's own scans."""
 
 from .templates import CT_RATE
 
@@ -27,6 +27,26 @@ LABELS_BY_RULES = (
     "read from the references by rules, as the labels of generated reports are. An error of the rules\n"
     "  on both reports cannot be seen"
 )
+OWN = {
+    "name": "a private cohort",
+    "license": None,
+    "datasets": None,
+    "dataset_type": "ct_rate_pairs",
+    "row_options": ', data_dir="…"',
+    "cohort": "the split `test` of a private cohort",
+    "warning": "No radiologist has checked the reports of this model.",
+    "limits": """\
+- The scans are those of the model's makers. Other scanners, populations and styles of reporting were not tested.
+- The card names no licence: add the one that the owners of the data allow.""",
+    "label_source": "those of the cohort's table; the labels of generated reports are read by rules, which\n"
+    "  make errors",
+    "data_text": """\
+A private cohort of chest CT with reports, given as a table of its own. This repository holds neither its scans nor its
+reports.""",
+    "data_access": """\
+The rows come from a private cohort. For scans of your own, pass the folder of a table as `data_dir`: see
+`docs/own_data.md` of ct-rate-pairs.""",
+}
 REAL = {
     "name": "CT-RATE",
     "license": "cc-by-nc-sa-4.0",

@@ -75,7 +75,8 @@ MAGIC = (
 )
 COLUMNS = ("Findings_EN", "Impressions_EN", "ClinicalInformation_EN", "VolumeName,")  # of CT-RATE's tables
 # No longer than CT-RATE's names, so that the name of a person, a date or the number of a patient does not match.
-PUBLISHED_NAME = r"(?:train|valid)_[0-9]{1,5}_[a-z]{1,2}_[0-9]{1,2}\.nii\.gz"
+# `patient` is the beginning of the neutral names of a reader's own scans.
+PUBLISHED_NAME = r"(?:train|valid|patient)_[0-9]{1,5}_[a-z]{1,2}_[0-9]{1,2}\.nii\.gz"
 LONGEST_SETTING = 300  # characters; a longer text among numbers and settings is taken for a report
 # A generated report is a copy if so large a share of its fingerprints is of one reference report alone, and so many
 # fingerprints; or if it has so many of them in one stretch, however much else it says. All generated reports together,

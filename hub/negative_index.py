@@ -68,7 +68,10 @@ def negative_index(config: CTRatePairsConfig, splits: Sequence[str] = ("train",)
     from ct_rate_pairs.rows import RowReader
     from ct_rate_pairs.sources import open_source
 
-    reader = RowReader(config, open_source(config.data_dir, **config.settings))
+    source = open_source(config.data_dir, **config.settings)
+    if source.is_own:
+        raise ValueError(f"{config.data_dir} is a table of your own scans: nobody else has the volumes of its index.")
+    reader = RowReader(config, source)
     return {split: _draw(reader, split) for split in splits}
 
 

@@ -220,7 +220,10 @@ class ScanArguments(_Text, _Volume):
 
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder with CT-RATE, a phantom cohort or a prepared copy; CT-RATE on the Hub by default."},
+        metadata={
+            "help": "Folder with CT-RATE, a phantom cohort, a prepared copy or a table of own scans, or such a table; "
+            "CT-RATE on the Hub by default."
+        },
     )
     on_error: str = field(
         default="raise",

@@ -44,7 +44,9 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
     def idle(self) -> dict[str, str]:
         """The options without effect beside the others, and why."""
         idle = self.idle_tasks([self.task]) | self.idle_revision()
-        return idle | {"answers": "answers of vqa are always generated"} if self.task == "vqa" else idle
+        if self.task in ("vqa", "own_questions"):
+            idle["answers"] = f"answers of {self.task} are always generated"
+        return idle
 
 
 def main(argv: Sequence[str]) -> None:

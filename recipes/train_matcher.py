@@ -128,7 +128,10 @@ def load_split(split: str, options: dict):
 
     index = load_dataset("ct_rate_pairs", **options)
     if not len(index.get(split, ())):
-        raise ValueError(f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'.")
+        raise ValueError(
+            f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'. A table of your own "
+            "names the split of each scan in its column 'split'."
+        )
     return index[split]
 
 

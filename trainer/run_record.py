@@ -104,13 +104,13 @@ def options_in_effect(options: Mapping[str, Any], rows: Sequence[Dataset]) -> di
 
     Returns:
         `dict`: the options. Those of the rows that were not given have the value that was used, and local
-            folders of data and model are absolute.
+            paths of data and model are absolute.
     """
     used: dict = {}
     for reader in map(reader_of, reversed(rows)):
         used |= asdict(reader.source.settings) | row_settings(reader)
     values = {name: used.get(name) if value is None else value for name, value in options.items()}
-    folders = [name for name in ("data_dir", "model_name_or_path") if values.get(name) and Path(values[name]).is_dir()]
+    folders = [name for name in ("data_dir", "model_name_or_path") if values.get(name) and Path(values[name]).exists()]
     return values | {name: str(Path(values[name]).absolute()) for name in folders}
 
 

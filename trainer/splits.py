@@ -31,7 +31,10 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
     needed = ("train", "test", "validation") if validates or confidence_scans else ("train", "test")
     for split in needed:
         if not len(index.get(split, ())):
-            raise ValueError(f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'.")
+            raise ValueError(
+                f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'. A table of your "
+                "own names the split of each scan in its column 'split'."
+            )
     if confidence_scans:
         volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
         if (patients := len({patient_of(volume) for volume in volumes})) < 5:

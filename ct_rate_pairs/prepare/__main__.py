@@ -24,7 +24,11 @@ def main(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("--output_dir", required=True, metavar="DIR", help="folder of the prepared copy")
-    add("--data_dir", metavar="SRC", help="copy of CT-RATE or phantom cohort (default: CT-RATE on the Hub)")
+    add(
+        "--data_dir",
+        metavar="SRC",
+        help="copy of CT-RATE, phantom cohort or table of own scans (default: CT-RATE on the Hub)",
+    )
     add_options(parser, VolumeSettings)
     add("--shard_size", type=int, default=200, metavar="N", help="scans per file (default: %(default)s)")
     add("--workers", type=int, metavar="W", help="processes (default: one per core)")

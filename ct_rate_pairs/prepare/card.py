@@ -4,7 +4,7 @@ import json
 
 
 CARD = """---
-pretty_name: CT-RATE slices, prepared by ct-rate-pairs
+pretty_name: {name} slices, prepared by ct-rate-pairs
 license: {license}
 task_categories:
 - image-to-text
@@ -15,16 +15,13 @@ tags:
 configs:
 - config_name: default
   data_files:
-  - split: train
-    path: data/train-*.parquet
-  - split: test
-    path: data/test-*.parquet
+{data_files}
 ---
 # Prepared copy for ct-rate-pairs
 
 {kind}
 
-{train} + {test} scans (CT-RATE's training and validation split), {megabytes:.2f} MB per scan, {gigabytes:.2f} GB in
+{scans}, {megabytes:.2f} MB per scan, {gigabytes:.2f} GB in
 all. {bad} bad volumes were left out and are listed in `bad_volumes.csv`; {told} were read with a warning, listed in
 `told_volumes.csv`{missing}.
 
@@ -52,15 +49,24 @@ PATIENTS = (
     "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0. Its volumes and reports, and the\n"
     "slices made from them here, may not be redistributed. Everyone who needs a prepared copy makes their own."
 )
+OWN = (
+    "**Do not upload this folder.** It holds slices and reports of patients, from a table of own scans. Who may\n"
+    "have them is for the owner of the data to say."
+)
 PHANTOM = "The scans are synthetic (`ct-rate-pairs phantom`): a phantom is not a patient."
 
 
 def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
     """The README of a prepared copy, from its `prepared.json`, its rows per split, and the summary of [`prepare`]."""
+    own = provenance.get("own", False)
+    listed = " + ".join(map(str, rows.values()))
+    named = ", ".join(rows) if own else "CT-RATE's training and validation split"
     return CARD.format(
-        license="apache-2.0" if provenance["phantom"] else "cc-by-nc-sa-4.0",
-        kind=PHANTOM if provenance["phantom"] else PATIENTS,
-        **rows,
+        name="Private" if own else "CT-RATE",
+        license="apache-2.0" if provenance["phantom"] else "other" if own else "cc-by-nc-sa-4.0",
+        kind=PHANTOM if provenance["phantom"] else OWN if own else PATIENTS,
+        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in rows),
+        scans=f"{listed} scans ({named})",
         megabytes=summary["bytes"] / 1e6 / max(1, summary["rows"]),
         gigabytes=summary["bytes"] / 1e9,
         bad=summary["bad"],

@@ -30,6 +30,7 @@ from ct_rate_pairs.json_files import NotJSONError, check_json, parse_json, read_
 from ct_rate_pairs.json_schemas.cohort import PreparedCopy, VolumeMessages
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.sources.own import OwnSource
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.tree import TreeSource
 from ct_rate_pairs.volumes.slicing import VolumeError
@@ -41,7 +42,6 @@ from .card import dataset_card
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "test")
 FEATURES = Features(
     {
         "volume": Value("string"),
@@ -52,6 +52,8 @@ FEATURES = Features(
         **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
     }
 )
+# Further columns of the copy of a reader's own table, beside its metadata.
+OWN_FEATURES = Features({"questions": List({"question": Value("string"), "answer": Value("string")})})
 BAD_VOLUMES, TOLD_VOLUMES = "bad_volumes.csv", "told_volumes.csv"
 # Keys in the metadata of a shard: lists of the bad volumes that it leaves out, and of warnings about its volumes, and
 # a copy of `prepared.json`.
@@ -68,7 +70,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    source: TreeSource,
+    source: TreeSource | OwnSource,
     out: str | Path,
     shard_size: int = 200,
     workers: int | None = None,
@@ -80,8 +82,9 @@ def prepare(
     Write a prepared copy of `source`. Finished shards are kept, so an interrupted copy goes on with a second call.
 
     Args:
-        source ([`~ct_rate_pairs.sources.tree.TreeSource`]):
-            CT-RATE on disk or on the Hub, with the settings that its volumes are read with.
+        source ([`~ct_rate_pairs.sources.tree.TreeSource`] or [`~ct_rate_pairs.sources.own.OwnSource`]):
+            CT-RATE on disk or on the Hub, or a table of the reader's own scans, with the settings that the volumes are
+            read with.
         out (`str` or `Path`):
             Folder of the copy. A folder that was prepared from other data or with other settings is refused.
         shard_size (`int`, *optional*, defaults to `200`):
@@ -113,12 +116,14 @@ def prepare(
     if shard_size < 1:
         raise ValueError(f"shard_size={shard_size}: give a number of scans, 1 or more.")
     out = Path(out).expanduser()
-    tables = {split: source.scans(split, on_error) for split in SPLITS}
+    tables = {split: source.scans(split, on_error) for split in source.splits}
     if not any(map(len, tables.values())):
         raise ValueError(
             f"{source.location} holds no volume that its tables name, for files={source.settings.files!r}. The "
             "`fixed` volumes are in dataset/train_fixed and dataset/valid_fixed, the `original` volumes in "
             "dataset/train and dataset/valid."
+            if not source.is_own
+            else f"{source.location} names no scan that can be read: `ct-rate-pairs check` tells why."
         )
     job = f"{shard_index + 1}-of-{num_shards}" if num_shards > 1 else ""
     with folder_lock(out, "ct-rate-pairs prepare", job):
@@ -126,7 +131,7 @@ def prepare(
         counts = provenance["shards"]
         files = [
             (out / shard_name(split, i, counts[split]), tables[split].iloc[i * shard_size : (i + 1) * shard_size])
-            for split in SPLITS
+            for split in source.splits
             for i in range(counts[split])
         ]
         _write_shards(source, files[shard_index::num_shards], provenance, workers, on_error)
@@ -170,7 +175,9 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]) -> dict:
+def _write_provenance(
+    source: TreeSource | OwnSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]
+) -> dict:
     """
     Write `prepared.json`, which says what the copy is made from and how. An existing file must say the same: an
     interrupted copy is only continued with the same data and settings.
@@ -188,6 +195,8 @@ def _write_provenance(source: TreeSource, out: Path, shard_size: int, tables: di
     }
     if source.labels_from == "rules":
         provenance["labels_from"] = "rules"
+    if source.is_own:
+        provenance |= {"own": True, "metadata": list(source.metadata)}
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     there = _read_provenance(out)
     if there is None:
@@ -233,7 +242,7 @@ def _read_provenance(out: Path) -> dict | None:
     return check_json(there, PreparedCopy, file)
 
 
-def _start(source: TreeSource, on_error: str) -> None:
+def _start(source: TreeSource | OwnSource, on_error: str) -> None:
     """Prepares each process of the pool."""
     global _source, _on_error
     _source, _on_error = source, on_error
@@ -250,7 +259,7 @@ def _prepare_row(scan: pd.Series) -> Prepared:
             if _on_error == "raise":
                 raise
             return Prepared(scan.name, None, str(error), told)
-    known = scan[["findings", "impression", "age", "sex"]].astype(object).replace({pd.NA: None})
+    known = scan[["findings", "impression", "age", "sex", *_source.metadata]].astype(object).replace({pd.NA: None})
     row = {
         "volume": scan.name,
         "images": [{"bytes": png(plane), "path": None} for plane in slices],
@@ -258,6 +267,8 @@ def _prepare_row(scan: pd.Series) -> Prepared:
         "labels": scan[list(LABELS)].tolist(),
         **known,
     }
+    if _source.is_own:
+        row["questions"] = [{"question": question, "answer": answer} for question, answer in scan["questions"]]
     return Prepared(scan.name, row, "", told)
 
 
@@ -274,12 +285,14 @@ def _write_shard(file: Path, scans: Iterator[Prepared], provenance: dict, bar: t
         left.unlink(missing_ok=True)
     bad, told = [], []
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-    with whole_file(file) as part, pq.ParquetWriter(part, FEATURES.arrow_schema, **options) as writer:
+    own = OWN_FEATURES | dict.fromkeys(provenance.get("metadata", ()), Value("string"))
+    schema = Features(FEATURES | own if provenance.get("own") else FEATURES).arrow_schema
+    with whole_file(file) as part, pq.ParquetWriter(part, schema, **options) as writer:
         for scan in scans:
             if scan.row is None:
                 bad.append((scan.volume, scan.error))
             else:
-                writer.write_table(pa.Table.from_pylist([scan.row], FEATURES.arrow_schema))  # one row group per scan
+                writer.write_table(pa.Table.from_pylist([scan.row], schema))  # one row group per scan
                 told += [(scan.volume, message) for message in scan.told]
             bar.update()
         kept = {_BAD_KEY: bad, _TOLD_KEY: told, _PREPARED_KEY: provenance}
@@ -293,7 +306,7 @@ def _write_shard(file: Path, scans: Iterator[Prepared], provenance: dict, bar: t
 def _summarise(out: Path, files: list[Path]) -> dict:
     """Write the lists of volumes and the dataset card from the files that exist, and return the summary."""
     there = [file for file in files if file.exists()]
-    bad, told, rows = [], [], dict.fromkeys(SPLITS, 0)
+    bad, told, rows = [], [], dict.fromkeys(read_json(out / PROVENANCE, PreparedCopy)["shards"], 0)
     for file in there:
         metadata = _read_metadata(file)
         rows[file.name.split("-")[0]] += metadata.num_rows

@@ -209,7 +209,7 @@ class OwnTable:
     def _ages(self, problems: list[Problem]) -> pd.arrays.IntegerArray:
         ages = []
         for row, cell in self._column("age"):
-            found = re.fullmatch(r"(\d{1,3})([YMWD]?)", (cell or "").upper())
+            found = re.fullmatch(r"(\d{1,3})(?:\.0)?([YMWD]?)", (cell or "").upper())  # 36.0, as pandas writes it
             age = int(found[1]) // _PERIODS[found[2] or "Y"] if found else None
             if cell and (age is None or age > _OLDEST):
                 problems.append(
@@ -230,10 +230,10 @@ class OwnTable:
     def _series(self, problems: list[Problem]) -> pd.arrays.IntegerArray:
         numbers = []
         for row, cell in self._column("series"):
-            is_number = bool(re.fullmatch(r"[1-9]\d{0,5}", cell or ""))
-            if cell and not is_number:
+            found = re.fullmatch(r"([1-9]\d{0,5})(?:\.0)?", cell or "")
+            if cell and not found:
                 problems.append(Problem(row, "series", "no number of a DICOM series, which begins at 1. Correct it"))
-            numbers.append(int(cell) if is_number else None)
+            numbers.append(int(found[1]) if found else None)
         return pd.array(numbers, dtype="Int32")
 
     def _check_patients(self, table: pd.DataFrame, problems: list[Problem]) -> None:
@@ -276,7 +276,9 @@ class OwnTable:
         patients: dict[object, int] = {}
         taken: dict[int, int] = {}
         rows, names = [], []
-        same = [c for c in ("patient", "split", *TEXTS, "age", "sex", *LABELS) if c in self.has]
+        # Where patients are named, each has one split already.
+        by_row = ("patient",) if "patient" in self.has else ("split",)
+        same = [column for column in (*by_row, *TEXTS, "age", "sex", *LABELS) if column in self.has]
         records = table.to_dict("records")
         numbers = table.index.tolist()
         for (place, series), positions in groups.items():

@@ -16,11 +16,17 @@ from ct_rate_pairs.trainer import PairCollator
 
 from .errors import evaluate_errors
 from .matching import evaluate_matching
+from .own_questions import evaluate_own_questions
 from .settings import TaskSettings
 from .vqa import evaluate_vqa
 
 
-EVALUATIONS = {"vqa": evaluate_vqa, "matching": evaluate_matching, "errors": evaluate_errors}
+EVALUATIONS = {
+    "vqa": evaluate_vqa,
+    "matching": evaluate_matching,
+    "errors": evaluate_errors,
+    "own_questions": evaluate_own_questions,
+}
 
 
 def evaluate_tasks(

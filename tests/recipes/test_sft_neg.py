@@ -19,7 +19,7 @@ from ct_rate_pairs.trainer import read_row_settings
 TWO_PROCESSES = ("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0")
 
 
-@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "errors", "mixture"])
+@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "errors", "own_questions", "mixture"])
 def test_a_config_differs_from_the_reports_in_its_task_alone(name):
     (recipe_args, args, _), (report_args, reports, _) = (
         sft_neg.parse(["--config", str(CONFIGS / f"{config}.yaml")]) for config in (name, "phantom")

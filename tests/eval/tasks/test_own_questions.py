@@ -1,0 +1,72 @@
+"""Answers to own questions are compared by their words, and set beside what needs no volume."""
+
+import json
+
+import pytest
+from helpers.own_scans import own_rows, write_table
+from helpers.tree import SPACING
+
+from ct_rate_pairs.eval.tasks.own_questions import common_own_answers, score_own_answers, word_f1, words_of
+
+
+def test_words_are_compared_as_in_squad_and_characters_in_chinese():
+    assert words_of("In the Right-upper lobe (5 mm).") == ["in", "right", "upper", "lobe", "5", "mm"]
+    assert words_of("右肺，上叶 A") == ["右", "肺", "上", "叶"]
+    assert word_f1("the right lobe", "right upper lobe") == pytest.approx(2 * 2 / 5)
+    assert word_f1("", "the") == 1.0 and word_f1("", "no") == 0.0
+
+
+def test_scores_by_hand():
+    answers, references = ["Yes.", "no", "left lobe", ""], ["yes", "yes", "the right lobe", "no nodule"]
+    scores = score_own_answers(answers, references, ["closed", "closed", "open", "open"], volumes=list("aabb"), ci=0.9)
+    assert scores["accuracy"] == 0.25 and scores["n"] == 4 and scores["f1"] == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert scores["per_type"]["closed"]["accuracy"] == 0.5 and scores["per_type"]["open"]["f1"] == pytest.approx(0.25)
+    assert scores["accuracy_ci"] is not None
+    with pytest.raises(ValueError, match="no questions"):
+        score_own_answers([], [], [])
+
+
+def test_common_answers_come_from_the_training_questions():
+    def row(question, answer, kind="open"):
+        return {"question": question, "reference": answer, "question_type": kind}
+
+    train = [row("Where?", "left"), row("where?", "right"), row("Where?", "right"), row("What?", "left")]
+    train += [row("What?", "left")]
+    asked = [row("WHERE?", ""), row("Never asked?", ""), row("Is it?", "", "closed")]
+    assert common_own_answers(train, asked) == {
+        "text_only": ["right", "left", ""],
+        "most_common": ["left", "left", ""],
+    }
+
+
+@pytest.mark.slow
+def test_own_questions_from_a_table_to_results(tmp_path, capsys):
+    from helpers.launch import SHORT
+
+    from ct_rate_pairs.recipes import evaluate_task, sft_neg
+
+    rows = own_rows(tmp_path / "own", 8)
+    keep = ("scan", "patient", "split")
+    asked = [
+        {name: row[name] for name in keep} | {"question": question, "answer": answer}
+        for number, row in enumerate(rows)
+        for question, answer in (
+            ("Is there a nodule?", "yes" if number % 2 else "no"),
+            ("Where?", f"lobe {number % 3}"),
+        )
+    ]
+    table = write_table(tmp_path / "own" / "asked.jsonl", asked)
+    data = ["--data_dir", str(table)]
+    shape = ["--spacing", *map(str, SPACING), "--num_slices", "4", "--output_dir", str(tmp_path / "run")]
+    sft_neg.main(["--config", "own_questions", *data, *shape, *SHORT])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["model"]["n"] == results["text_only"]["n"] > 0 and set(results["model"]["per_type"]) == {
+        "closed",
+        "open",
+    }
+    assert "most common answer to the question" in (tmp_path / "run" / "table.md").read_text()
+    evaluate_task.main(
+        ["--model_name_or_path", str(tmp_path / "run"), "--task", "own_questions", *data, "--max_new_tokens", "8"]
+    )
+    again = json.loads((tmp_path / "run" / "evaluation" / "own_questions" / "results.json").read_text())
+    assert again["model"]["accuracy"] == results["model"]["accuracy"]

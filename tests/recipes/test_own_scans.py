@@ -1,0 +1,79 @@
+"""A hospital's folder of several formats and a table in words of its own, from the check to the report of a scan."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from datasets import load_dataset
+from helpers.own_scans import own_rows, write_table
+from helpers.tree import SPACING
+
+from ct_rate_pairs.__main__ import main
+from ct_rate_pairs.hub.guard import publishable_files
+
+
+GRID = ("--spacing", *map(str, SPACING), "--num_slices", "4")
+TRAIN = ("--max_steps", "3", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "8")
+PLANTED = ("MÜLLER", "Cough")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, prepared):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    rows = own_rows(tmp_path / "own", 12)
+    rows[0]["split"] = rows[1]["split"] = "validation"
+    write_table(tmp_path / "own" / "cohort.csv", rows)
+    assert main(["check", "own", *GRID]) == 0
+    main(["show", "own", *GRID, "--n", "2", "--output_file", "sheet.png"])
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+    main(["partners", "own"])
+    data, grid = "own", GRID
+    if prepared:
+        main(["prepare", "--data_dir", "own", "--output_dir", "copy", "--workers", "1", "--on_error", "raise", *GRID])
+        whole, copy = (
+            load_dataset("ct_rate_pairs", "heter", data_dir=name, spacing=SPACING, num_slices=4)
+            for name in ("own", "copy")
+        )
+        assert whole["train"].column_names == copy["train"].column_names and set(copy) == {
+            "train",
+            "validation",
+            "test",
+        }
+        for split in whole:
+            for one, other in zip(whole[split], copy[split], strict=True):
+                assert [image.tobytes() for image in one["images"]] == [image.tobytes() for image in other["images"]]
+                assert {**one, "images": 0, "negative_images": 0} == {**other, "images": 0, "negative_images": 0}
+        card = (tmp_path / "copy" / "README.md").read_text()
+        assert (
+            "Do not upload this folder" in card
+            and "CT-RATE is gated" not in card
+            and "1 + " in card.replace("7 + 1", "1 + ")
+        )
+        shutil.move("own", "moved")  # the copy needs its source no more
+        data, grid = "copy", ()
+    main(["train", "--config", "phantom", "--data_dir", data, *grid, *TRAIN, "--confidence_scans", "0",
+          "--per_device_train_batch_size", "2", "--output_dir", "run"])  # fmt: skip
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["model"]["n"] == 4
+    predictions = (tmp_path / "run" / "predictions.jsonl").read_text()
+    assert all(json.loads(line)["volume"].startswith("patient_") for line in predictions.splitlines())
+    main(["evaluate", "--model_name_or_path", "run", "--data_dir", data, "--max_eval_samples", "4",
+          "--max_new_tokens", "8", "--looking_scans", "4"])  # fmt: skip
+    scans = tmp_path / ("moved" if prepared else "own")
+    for scan in (scans / rows[0]["scan"], scans / rows[4]["scan"]):  # NIfTI and pictures
+        main(["report", str(scan), "--model_name_or_path", "run", "--output_dir", "report", "--max_new_tokens", "8"])
+    assert "no HU and no size" in (tmp_path / "report" / "report.md").read_text()
+
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "a private cohort" in card and "ibrahimhamamci" not in card and "cc-by-nc-sa" not in card
+    assert "figures/reports.png" not in publishable_files(tmp_path / "run")
+    written = [file for file in (tmp_path / "run").rglob("*") if file.suffix in (".json", ".jsonl", ".md", ".yaml")]
+    assert not [word for word in PLANTED for file in written if word in file.read_text()]
+    lines = [json.loads(line) for line in predictions.splitlines()]
+    copied = [line | {"report": row["report"]} for line, row in zip(lines, rows, strict=False)]
+    (tmp_path / "run" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in copied))
+    with pytest.raises(ValueError, match="reference report"):
+        publishable_files(tmp_path / "run")
