@@ -76,7 +76,7 @@ IMPORTS[EXCEPTION[0]] -= {EXCEPTION[1]}
 def test_the_reader_of_imports_reads_them():
     assert "ct_rate_pairs.rows" in IMPORTS["ct_rate_pairs.builder"]
     assert "ct_rate_pairs.trainer.pair_collator" in IMPORTS["ct_rate_pairs.eval.generate"]  # through a lazy package
-    assert "ct_rate_pairs.sources" in IMPORTS["ct_rate_pairs.registration"]  # within a function
+    assert "ct_rate_pairs.sources" in IMPORTS["ct_rate_pairs.check"]  # within a function
     assert len(MODULES) > 120
 
 
