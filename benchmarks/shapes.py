@@ -1,6 +1,6 @@
 """
-The released sizes of Qwen2.5-VL, the floating-point operations of their two parts, and small models in which the
-vision tower weighs as much as in them.
+The released sizes of Qwen2.5-VL, the floating-point operations of their two parts, and small models in which
+the vision tower has the same share of the operations.
 """
 
 import torch

@@ -119,7 +119,7 @@ def test_an_unknown_line_has_no_probabilities_and_costs_no_forward_pass():
 
 
 def test_names_that_share_a_beginning_are_told_apart():
-    """With uniform weights, each way at a fork has the same share: those of a shared beginning divide theirs."""
+    """With uniform weights, each way at a fork has the same share. Ways with a shared beginning divide its share."""
     model, processor = make_tiny_qwen(TEXTS, vocab_size=280, hidden_size=32, num_layers=1, vision_depth=1)
     for weights in model.parameters():
         torch.nn.init.zeros_(weights)
