@@ -5,6 +5,7 @@ A command parses its options before it imports anything heavy, so `--help` and a
 """
 
 import argparse
+import io
 import logging
 import os
 import re
@@ -16,11 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, get_args
 
-import yaml
-
 from .near_names import no_such
 from .processes import end_with_launcher, sigterm_as_exit
 from .shown_text import for_terminal
+from .yaml_files import YAMLFileError, read_yaml
 
 
 # Errors that the user can correct: a command ends with their message, without a traceback.
@@ -174,19 +174,21 @@ def read_config(path: str | Path) -> dict:
 
     Raises:
         `FileNotFoundError`: if there is no such file.
-        `ValueError`: if the file is not a YAML mapping.
+        `ValueError`: if the file is not a YAML mapping, or a base of itself.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(no_such("file", path))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold `option: value` lines.")
-    base = content.pop("base", None)
-    return (read_config(path.parent / base) if base else {}) | content
+    path, files, content = Path(path), [], {}
+    while path not in files:
+        if not path.is_file():
+            raise FileNotFoundError(no_such("file", path))
+        files.append(path)
+        content = read_yaml(path) | content
+        if "base" not in content:
+            return content
+        base = content.pop("base")
+        if not isinstance(base, str):
+            raise YAMLFileError(f"{path}: `base` is {base!r:.80}, which is no name of a config.")
+        path = path.parent / base
+    raise YAMLFileError(f"{files[-1]}: its `base` {path} has it as a base itself.")
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
@@ -208,6 +210,8 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     for place in reversed(debug):
         del argv[place]
     logging.setLogRecordFactory(ShownRecord)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: the name of a file need not be text
     end_with_launcher()
     try:
         with sigterm_as_exit():

@@ -26,10 +26,12 @@ from ct_rate_pairs.json_schemas.checkpoint import CheckpointFiles, TrainerState
 from ct_rate_pairs.trainer.whole_checkpoints import LISTED, STATE, sizes_of
 from ct_rate_pairs.whole_files import write_whole
 
-from .guard import ForbiddenContentError, checkpoint_files
+from .guard import CHECKPOINT, ForbiddenContentError, checkpoint_files
 from .repository import HubRepository, PublishError
 
 
+PICKLED = ("global_step*", "*.distcp", "*/*.distcp", "*.metadata", "*/*.metadata")  # read so by DeepSpeed and torch
+CALLBACKS = ("TrainerControl", "EarlyStoppingCallback")  # those of transformers that have a state
 LAST_CHECKPOINT = "last-checkpoint"  # name of the branch, and value of `resume_from_checkpoint`, as in Trainer
 
 logger = logging.getLogger(__name__)
@@ -118,7 +120,8 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
     try:
         # By its commit, because the cache may hold an earlier checkpoint of the branch.
         commit = _last_whole_commit(HfApi(token=token), repo_id, branch)
-        fetched = Path(snapshot_download(repo_id, revision=commit, token=token))
+        wanted = [*CHECKPOINT, LISTED, STATE]
+        fetched = Path(snapshot_download(repo_id, revision=commit, token=token, allow_patterns=wanted))
     except (GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise PublishError(_not_read(repo_id, error)) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
@@ -128,11 +131,20 @@ def fetch_checkpoint(repo_id: str, output_dir: str | Path, *, revision: str = "m
         ) from error
     except HTTPError as error:
         raise PublishError(_not_read(repo_id, error)) from error
-    # The repository may be anybody's: its number becomes the name of a folder, and its paths are none of this machine.
+    # The repository may be anybody's: its number becomes the name of a folder, its paths are none of this machine, and
+    # its states of callbacks would be arguments of any callback here.
     try:
         state = read_json(fetched / STATE, TrainerState) | {"best_model_checkpoint": None}
     except JSONFileError as error:
         raise PublishError(f"The checkpoint in {repo_id} cannot be used. {error}") from error
+    states = state.get("stateful_callbacks", {}).items()
+    state["stateful_callbacks"] = {name: known for name, known in states if name in CALLBACKS}
+    if any(path for pattern in PICKLED for path in fetched.glob(pattern)):
+        raise PublishError(
+            f"The checkpoint in {repo_id} is in shards of FSDP or DeepSpeed, which are read as pickles, and these can "
+            f"run code. If you trust all who may write there, run `hf download {repo_id} --revision {commit} "
+            "--local-dir FOLDER`, and go on with --resume_from_checkpoint FOLDER."
+        )
     folder = Path(output_dir) / f"checkpoint-{state['global_step']}"
     for mark in (LISTED, STATE):  # an earlier checkpoint in the folder is none while its files are replaced
         (folder / mark).unlink(missing_ok=True)

@@ -62,6 +62,7 @@ TRAINING_STATE = (
     *("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
     *("pytorch_model_fsdp*", "pytorch_model_fsdp*/*", "optimizer_*/*", "latest", "global_step*/*.pt"),
 )
+CHECKPOINT = (*MODEL, *VOCABULARY, *PROCESSOR, ROW_SETTINGS, *TRAINING_STATE)
 
 DATA = (".nii", ".nii.gz", ".mha", ".dcm", ".parquet", ".arrow", ".npy", ".npz")
 # Offset, bytes at this offset, and the kind of file that has them.

@@ -336,3 +336,13 @@ def test_what_a_log_message_quotes_does_not_reach_the_terminal_raw(caplog, monke
 def test_the_recipe_runs_bare_as_the_paper_s_heterogeneous_run():
     recipe_args, args, model_args = sft_neg.parse([])
     assert recipe_args.negative == "heter" and args.beta == 0.1 and "7B" in model_args.model_name_or_path
+
+
+def test_a_name_that_is_no_text_is_printed_by_escapes():
+    """A name of a file may be any bytes. The command has done its work by then, and must not end with an error."""
+    code = "from ct_rate_pairs.command_line import run; run(lambda argv: print(argv[0], '\u00b1'))"
+    command = [sys.executable, "-c", code, os.fsdecode(b"out\xff")]
+    for encoding, printed in (("utf-8", "out\\udcff \u00b1"), ("ascii", "out\\udcff \\xb1")):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=True)
+        assert done.stdout.decode().strip() == printed

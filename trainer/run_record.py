@@ -29,6 +29,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.whole_files import write_whole
+from ct_rate_pairs.yaml_files import YAMLFileError, read_yaml
 
 from .row_settings import row_settings
 
@@ -137,13 +138,12 @@ def read_run(folder: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        content = error
-    if not isinstance(content, dict):
-        logger.warning("%s is empty or cut, and says nothing about the run. It is written again.", path)
+        return read_yaml(path)
+    except YAMLFileError as error:
+        logger.warning(
+            "%s is empty, cut or damaged, and says nothing about the run. It is written again. %s", path, error
+        )
         return {}
-    return content
 
 
 def plain(value: Any) -> Any:

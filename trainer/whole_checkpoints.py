@@ -7,10 +7,15 @@ disk. A checkpoint of another program has no such list: its files are opened ins
 
 import json
 import logging
+import pickle
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
+import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
@@ -65,6 +70,18 @@ class WholeCheckpointTrainer(Trainer):
                 "last one that is whole."
             )
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _of_this_training(checkpoint, "optimizer and scheduler"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _of_this_training(checkpoint, "random states"):
+            super()._load_rng_state(checkpoint)
+
+    def _load_callback_state(self) -> None:
+        with _of_this_training("The checkpoint", "states of callbacks"):
+            super()._load_callback_state()
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
         Save the model, as [`~transformers.Trainer`] does. The files of an earlier model in the folder stay until the
@@ -100,6 +117,26 @@ class WholeCheckpointTrainer(Trainer):
         if self.args.should_save:
             list_files(folder)
             rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+
+@contextmanager
+def _of_this_training(checkpoint: str | None, part: str) -> Iterator[None]:
+    """Raises a `ValueError` that names the checkpoint if a part of it is not what Trainer has written."""
+    try:
+        yield
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise ValueError(
+            f"{checkpoint}: its {part} are damaged, or of another training ({type(error).__name__}: {error}). Give "
+            "another checkpoint, or start a new run from its weights (--model_name_or_path)."
+        ) from error
 
 
 def move_files(part: Path, out: Path) -> None:
@@ -157,10 +194,15 @@ def last_whole_checkpoint(output_dir: str) -> Path:
 def damage_of(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; `None` if it has all that a resume reads."""
     try:
-        read_json(folder / STATE, TrainerState)
+        state = read_json(folder / STATE, TrainerState)
         sizes = read_json(folder / LISTED, CheckpointFiles) if (folder / LISTED).exists() else None
     except (OSError, JSONFileError) as error:
         return str(error)
+    if unknown := sorted(set(state) - {field.name for field in fields(transformers.TrainerState)}):
+        return f"{STATE} has the field {unknown[0]!r:.80}, which this version of transformers does not know"
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if odd := [f"{path.relative_to(folder).as_posix()} {told}" for path in paths if (told := _oddity_of(path))]:
+        return ", ".join(odd)
     if sizes is None:
         return _damage_of_content(folder)
     found = {name: path.stat().st_size if (path := folder / name).is_file() else None for name in sizes}
@@ -213,5 +255,20 @@ def _is_cut(path: Path) -> bool:
     try:  # files of `torch.save` are zips, with checksums
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is not None
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, OSError, ValueError):  # what a zip leads to may lie before its beginning
         return True
+
+
+def _oddity_of(path: Path) -> str | None:
+    """What a file of `torch.save` never is, in words: packed, it could take all memory. Otherwise `None`."""
+    if path.suffix in (".pt", ".pth", ".bin") and zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+        except (zipfile.BadZipFile, OSError, ValueError):
+            return "is empty or cut"
+        if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+            return "is packed or encrypted, as torch writes none"
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            return "states that it holds more bytes than it has"
+    return None

@@ -4,6 +4,7 @@ phantom cohort).
 """
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
@@ -139,7 +140,7 @@ class LocalSource(TreeSource):
 
     def volumes(self, folder: str) -> set[str] | None:
         """Names of the volumes under `folder`."""
-        return {path.name for path in (self.root / folder).glob("*/*/*.nii.gz")}
+        return {_as_text(path.name) for path in (self.root / folder).glob("*/*/*.nii.gz")}
 
     def read_volume(self, path: str, **options) -> Volume:
         """The volume at `path`. `options` are those of [`~ct_rate_pairs.volumes.read_volume`]."""
@@ -153,7 +154,7 @@ class LocalSource(TreeSource):
     @property
     def location(self) -> str:
         """The folder, for provenance."""
-        return str(self.root)
+        return _as_text(self.root)
 
     @property
     def is_phantom(self) -> bool:
@@ -162,12 +163,17 @@ class LocalSource(TreeSource):
 
     def fingerprint(self) -> str:
         """A hash of the names, sizes and times of the tables and volumes, and of the labeler that reads the labels."""
-        digest = hashlib.sha256(str(self.root).encode())
+        digest = hashlib.sha256(os.fsencode(self.root))
         if self.labels_from == "rules":
             for module in (rules, terms, plain_sentences, sentence_spans):
                 digest.update(Path(module.__file__).read_bytes())
         files = ("dataset/*/*.csv", "dataset/metadata/*.txt", "dataset/*/*/*/*.nii.gz")
         for path in sorted(path for pattern in files for path in self.root.glob(pattern)):
             stat = path.stat()
-            digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(path.name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+
+def _as_text(path: str | Path) -> str:
+    """A path with escapes for what is no UTF-8 in it, which neither JSON nor Arrow takes."""
+    return os.fsencode(path).decode(errors="backslashreplace")

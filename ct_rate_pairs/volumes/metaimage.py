@@ -40,6 +40,7 @@ _FIELDS = (
 _BY_LOWER = {field.lower(): field for field in _FIELDS}
 _YES, _NO = ("true", "t", "1"), ("false", "f", "0")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_BLANK = " \t\n\v\f\r"  # of ASCII, as in ITK: Python strips more
 _OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
 
@@ -78,13 +79,22 @@ def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = re
 def _header(name: str, file: BinaryIO) -> dict[str, str]:
     """The known fields of the text header, of which `ElementDataFile` is the last. The file is then at the voxels."""
     fields: dict[str, str] = {}
+    is_open = False  # the line before has no mark, so ITK takes the next one for its end
     while "ElementDataFile" not in fields:
         line = file.readline(_MOST_HEADER - file.tell()).decode("latin-1")
         if not line:
             raise VolumeError(f"{name}: not a MetaImage: its header has no ElementDataFile. Write it again.")
         key, *values = re.split("[=:]", line, maxsplit=1)
-        key, value = key.strip(), "".join(values).strip()
+        key, value = key.strip(_BLANK), "".join(values).strip(_BLANK)
         known = _BY_LOWER.get(key.lower())
+        if known and is_open:
+            raise VolumeError(
+                f"{name}: the line of its header before {known} has neither = nor :, so ITK passes over {known}. "
+                "Correct it."
+            )
+        is_open = not values and (is_open or bool(key))
+        if known and re.search(r"[^\t -~]", value):
+            raise VolumeError(f"{name}: its header has characters other than ASCII in {known}. Correct it.")
         if known and known != key:
             raise VolumeError(f"{name}: its header has {known} in other letters, which ITK passes over. Correct it.")
         if known and fields.setdefault(known, value) != value:

@@ -183,13 +183,12 @@ def _read_zip(path: Path, series: int | None, headers_only: bool) -> Volume:
     """
     try:
         with open_file(_NAME, path) as file, _opened_zip(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-            _check_entries(entries)
-            meant = [entry for entry in entries if _is_meant(PurePosixPath(entry.filename))]
+            # A folder has no bytes: what has some is a file, whatever its name ends with.
+            entries = [entry for entry in archive.infolist() if entry.file_size or entry.filename[-1:] not in "/\\"]
+            _check_entries(entries, os.fstat(file.fileno()).st_size)
+            meant = [entry for entry in entries if _is_meant(_inside(entry))]
             meant = _without_links(archive, meant)
-            slices = [
-                (PurePosixPath(entry.filename), lambda entry=entry: unpacked(archive.open(entry))) for entry in meant
-            ]
+            slices = [(_inside(entry), lambda entry=entry: unpacked(archive.open(entry))) for entry in meant]
             return _read_dicom(slices, series, headers_only)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
@@ -202,15 +201,26 @@ def _opened_zip(file: BinaryIO) -> zipfile.ZipFile:
         return zipfile.ZipFile(file)
 
 
-def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
+def _inside(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """The path of a file in a zip. Some programs of Windows write it with backslashes."""
+    return PurePosixPath(entry.filename.replace("\\", "/"))
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], packed: int) -> None:
+    """Refuses what no scan has. `packed` is the size of the zip."""
     size = sum(entry.file_size for entry in entries)
     if len(entries) > _MOST_FILES or size > _MOST_BYTES:
         raise VolumeError(
             f"{_NAME}: the zip holds {len(entries)} files of {size / 2**30:.1f} GB inflated, more than a scan has (at "
             f"most {_MOST_FILES} and {_MOST_BYTES / 2**30:.0f} GB). Pack one series alone."
         )
+    if sum(entry.compress_size for entry in entries) > packed:
+        raise VolumeError(
+            f"{_NAME}: the zip states that its files take more bytes than it has, or several of them are the same "
+            "bytes. Download or pack it again."
+        )
     for entry in entries:
-        inside = PurePosixPath(entry.filename.replace("\\", "/"))
+        inside = _inside(entry)
         if inside.is_absolute() or ".." in inside.parts or re.match("[A-Za-z]:", entry.filename):
             raise VolumeError(f"{_NAME}: the zip names files outside its own folder. Pack the series' folder again.")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -229,14 +239,12 @@ def _without_links(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> 
     to, that is read already; a link to anything else is refused.
     """
     links = [entry for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
-    held = {
-        PurePosixPath(name) for entry in entries for name in (entry.filename, *PurePosixPath(entry.filename).parents)
-    }
+    held = {path for entry in entries for path in (_inside(entry), *_inside(entry).parents)}
     lost = 0
     for link in links:
         with archive.open(link) as opened:
             target = opened.read(_MOST_LINK).decode("utf-8", "replace")
-        lost += PurePosixPath(os.path.normpath(os.path.join(os.path.dirname(link.filename), target))) not in held
+        lost += PurePosixPath(os.path.normpath(_inside(link).parent / target)) not in held
     if lost:
         raise VolumeError(
             f"{_NAME}: {lost} files of the zip are links to files that the zip does not hold, so slices may be "

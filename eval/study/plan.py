@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
@@ -21,6 +20,7 @@ from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
+from ct_rate_pairs.yaml_files import read_yaml
 
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders within a study's folder; a row's `data_dir` names one of them
@@ -125,7 +125,7 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
             that starts from the model of a run that these tables do not train earlier.
     """
     path = Path(path)
-    content = yaml.safe_load(path.read_text())
+    content = read_yaml(path)
     base = read_config(path.parent / content["base"]) | {"data_dir": COHORT} | content["settings"]
     del base["output_dir"]
     if unknown := set(only) - set(content["tables"]):

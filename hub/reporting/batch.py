@@ -69,7 +69,7 @@ def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options:
         try:
             key = report_key(scan, **options)
             if finished := [known for known, other in done.items() if other == key]:
-                print(f"[{number}/{len(scans)}] {finished[0]}: finished before", flush=True)
+                print(f"[{number}/{len(scans)}] {for_terminal(finished[0])}: finished before", flush=True)
                 continue
             name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
             report = reporter.report(scan, name=name, **options)
@@ -90,7 +90,8 @@ def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options:
     if not failures:
         listed.unlink(missing_ok=True)
     if cut := [name for name in done if read_json(out / name / "report.json", FinishedReport).get("cut")]:
-        print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({', '.join(cut)}). {CUT}")
+        named = for_terminal(", ".join(cut))
+        print(f"{len(cut)} of {len(done)} reports are cut at their limit of tokens ({named}). {CUT}")
     return failures
 
 

@@ -20,6 +20,7 @@ from ct_rate_pairs import LABELS
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.sources.hub import CTRateAccessError
+from ct_rate_pairs.sources.tree import LocalSource
 from ct_rate_pairs.volumes.nifti import read_slices
 from ct_rate_pairs.volumes.slicing import VolumeError, fit
 
@@ -276,3 +277,18 @@ def test_the_literal_use_from_an_empty_folder(tree, tmp_path):
         check=False,
     )
     assert run.stdout.strip().endswith("10"), run.stderr
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", b"\x1b[2J", b"%s", b"-n", b"x" * 200])
+def test_a_file_beside_the_volumes_is_told_whatever_its_name_is(tmp_path, name, caplog):
+    tree = write_tree(tmp_path / os.fsdecode(name), scans=2)
+    (next(tree.glob("dataset/train_fixed/*/*")) / os.fsdecode(name + b".nii.gz")).write_bytes(b"x")
+    with pytest.raises(TableError, match="lies under dataset/train_fixed but has no row in"):
+        load(tree, "none", split="train")
+    assert len(load(tree, "none", split="train", on_error="skip")) == 1
+    assert "lies under dataset/train_fixed" in caplog.text
+
+
+def test_where_a_source_is_can_be_written_whatever_its_name_is(tmp_path):
+    location = LocalSource(write_tree(tmp_path / os.fsdecode(b"\xff"), scans=2)).location
+    assert location.encode().endswith(rb"\xff")

@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections import Counter
 
-from . import json_files, long_texts, tables, texts, volumes
+from . import json_files, long_texts, metaimages, tables, texts, volumes
 from .harness import OUTCOMES, run
 
 
-KINDS = {**volumes.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
+KINDS = {**volumes.KINDS, **metaimages.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
 
 
 def _print_row(name: str, counts: Counter) -> None:

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from fuzz import json_files, long_texts, tables, texts, volumes
+from fuzz import json_files, long_texts, metaimages, tables, texts, volumes
 from fuzz.harness import Kind, outcome, run
 
 
-KINDS = {**volumes.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
+KINDS = {**volumes.KINDS, **metaimages.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
 CASES = 40
 
 

@@ -107,13 +107,52 @@ def test_a_checkpoint_is_guarded_as_a_run_is(hub, tmp_path, caplog, file, conten
 
 
 def test_what_a_training_goes_on_from_goes_up_and_nothing_else(hub, tmp_path):
-    needed = ("optimizer.pt", "rng_state_1.pth", "pytorch_model_fsdp_0/.metadata", "optimizer_0/__0_0.distcp")
+    needed = ("optimizer.pt", "rng_state_1.pth", "pytorch_model_fsdp.bin", "optimizer.bin")
     files = dict.fromkeys((*needed, "notes.txt", "training_args.bin", "README.md"), b"state\0")
     save_checkpoint(tmp_path / "run", 2, files, PushCheckpoints("alice/run"))
     uploaded = set(hub.repo("alice/run").files("last-checkpoint")) - {".gitattributes"}
     assert uploaded == {*needed, "checkpoint_files.json", "trainer_state.json"}
     found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
     assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == uploaded
+
+
+@pytest.mark.parametrize("file", ["pytorch_model_fsdp_0/.metadata", "optimizer_0/__0_0.distcp", "global_step2/a.pt"])
+def test_shards_that_are_read_as_pickles_go_up_and_come_back_by_a_command_of_the_user_alone(hub, tmp_path, file):
+    save_checkpoint(tmp_path / "run", 2, {file: b"state\0"}, PushCheckpoints("alice/run"))
+    assert file in hub.repo("alice/run").files("last-checkpoint")
+    with pytest.raises(PublishError, match=r"pickles.*hf download alice/run --revision \w+ --local-dir FOLDER"):
+        fetch_checkpoint("alice/run", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_no_part_of_a_checkpoint_is_not_downloaded(hub, tmp_path):
+    save_checkpoint(tmp_path / "run", 2, {"optimizer.pt": b"state"}, PushCheckpoints("alice/run"))
+    for name in ("large.bin", "model.py", "checkpoint-1/optimizer.pt"):
+        HfApi().upload_file(
+            path_or_fileobj=b"other", path_in_repo=name, repo_id="alice/run", revision="last-checkpoint"
+        )
+    found = Path(fetch_checkpoint("alice/run", tmp_path / "new"))
+    assert {path.name for path in found.rglob("*")} == {"optimizer.pt", "trainer_state.json", "checkpoint_files.json"}
+
+
+def test_states_of_callbacks_of_anybody_are_none_of_this_run(hub, tmp_path):
+    """Trainer would make a callback of any class by this name with these arguments."""
+    early = {"args": {"early_stopping_patience": 3}, "attributes": {}}
+    hostile = {"PushCheckpoints": {"args": {"repo_id": "mallory/run", "private": False}}}
+    api = HfApi()
+    api.create_repo("alice/run")
+    api.create_branch("alice/run", branch="last-checkpoint", revision="main")
+    state = {"global_step": 7, "stateful_callbacks": {"EarlyStoppingCallback": early, **hostile}}
+    api.upload_file(
+        path_or_fileobj=json.dumps(state).encode(),
+        path_in_repo="trainer_state.json",
+        repo_id="alice/run",
+        revision="last-checkpoint",
+    )
+    folder = Path(fetch_checkpoint("alice/run", tmp_path / "run"))
+    assert TrainerState.load_from_json(folder / "trainer_state.json").stateful_callbacks == {
+        "EarlyStoppingCallback": early
+    }
 
 
 def test_a_storage_that_refuses_a_checkpoint_does_not_end_the_training(hub, tmp_path, monkeypatch, caplog):
@@ -191,6 +230,10 @@ def test_a_file_that_is_gone_or_cut_on_the_hub_is_taken_from_the_commit_before(h
         ({"global_step": "/tmp/elsewhere"}, "the field global_step"),
         ({"global_step": -1}, "the field global_step"),
         ({"global_step": None}, "the field global_step"),
+        ({"global_step": 1, "epoch": "x"}, "the field epoch"),
+        ({"global_step": 1, "train_batch_size": 10**9}, "the field train_batch_size"),
+        ({"global_step": 1, "stateful_callbacks": {"TrainerControl": 3}}, "the field stateful_callbacks"),
+        ({"global_step": 1, "log_history": [3]}, "the field log_history"),
         ([], "the content"),
     ],
 )

@@ -1,7 +1,9 @@
 """A checkpoint of another program is not taken for whole, whatever stands in the place of its files."""
 
+import io
 import json
 import os
+import zipfile
 
 import pytest
 import torch
@@ -35,3 +37,54 @@ def test_a_pipe_in_the_place_of_a_file_is_told_and_does_not_hang(folder, file):
 def test_an_index_that_is_damaged_or_names_files_elsewhere_is_told(folder, index):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "the index of the weights is damaged" in damage_of(folder)
+
+
+def packed(method: int, change=None) -> bytes:
+    """A zip as `torch.save` writes, packed by a method, and perhaps changed in its directory."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        archive.writestr("archive/data.pkl", bytes(1000))
+    data = bytearray(content.getvalue())
+    if change:
+        place, value = change
+        start = data.index(b"PK\1\2") if place < 46 else data.index(b"PK\5\6") - 46
+        data[start + place : start + place + len(value)] = value
+    return bytes(data)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (packed(zipfile.ZIP_DEFLATED), "packed or encrypted"),
+        (packed(zipfile.ZIP_BZIP2), "packed or encrypted"),
+        (packed(zipfile.ZIP_LZMA), "packed or encrypted"),
+        (packed(zipfile.ZIP_STORED, (10, b"\x63\0")), "packed or encrypted"),
+        (packed(zipfile.ZIP_STORED, (8, b"\1\0")), "packed or encrypted"),
+        (packed(zipfile.ZIP_STORED, (24, b"\xff\xff\xff\x7f")), "more bytes than it has"),
+        (packed(zipfile.ZIP_STORED, (46 + 12, b"\xff\xff\xff\x7f")), "empty or cut"),
+    ],
+)
+def test_a_file_that_torch_does_not_write_is_not_loaded(folder, content, told, listed):
+    """Packed, a few kilobytes could take all memory. Some of these end `zipfile` with errors of other modules."""
+    (folder / "optimizer.pt").write_bytes(content)
+    if listed:
+        (folder / "checkpoint_files.json").write_text(json.dumps({"optimizer.pt": len(content)}))
+    assert "optimizer.pt" in damage_of(folder) and told in damage_of(folder)
+
+
+@pytest.mark.parametrize("offset", [b"\xff\xff\xff\x7f", b"\xf0\xff\xff\xff"])
+def test_a_file_whose_directory_leads_elsewhere_is_told(folder, offset):
+    (folder / "optimizer.pt").write_bytes(packed(zipfile.ZIP_STORED, (46 + 16, offset)))
+    assert "optimizer.pt is empty or cut" in damage_of(folder)
+
+
+def test_a_field_that_trainer_would_fail_at_is_told(folder):
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 1, "not\x1b": 1}))
+    assert r"has the field 'not\x1b', which this version of transformers does not know" in damage_of(folder)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
+def test_a_list_of_files_elsewhere_is_told_and_nothing_is_read_there(folder, name):
+    (folder / "checkpoint_files.json").write_text(json.dumps({name: 1}))
+    assert "a file outside the folder" in damage_of(folder)

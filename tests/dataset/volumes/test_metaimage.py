@@ -124,7 +124,7 @@ def test_no_other_file_is_opened(scan, tmp_path, other):
 
 @pytest.mark.parametrize("dimensions", ["-1", "100", "100000000000", "0", "3.0", "2", "4", "", "3 3", "³"])
 def test_whatever_number_of_dimensions_a_header_has_the_process_lives(scan, dimensions):
-    refused(scan(replace={"NDims = 3": f"NDims = {dimensions}"}), "dimensions")
+    refused(scan(replace={"NDims = 3": f"NDims = {dimensions}"}), "dimensions|NDims")
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,26 @@ def test_a_header_that_means_something_else_is_refused(scan, old, new, cause):
 
 def test_fields_of_others_are_passed_over_and_not_told(scan, caplog):
     path = scan(
-        more="0010|0010 = DOE^JANE\nDOE = 1\nDOE = 2\n\nno field at all\nComment = a = b : c\n" + "x" * 2**17 + "\n"
+        more="0010|0010 = DOE^JANE\nDOE = 1\nDOE = 2\n\nno field at all\nComment = a = b : c\n"
+        + "x" * 2**17
+        + " = 1\n"
     )
     np.testing.assert_array_equal(read(path), VOXELS)
     assert "DOE" not in caplog.text
+
+
+@pytest.mark.parametrize("line", ["DOE", "DOE\r", "DOE\n\n", "DOE\nb = 2\nDOE", "\0", "\xa0", "\x1c"])
+@pytest.mark.parametrize("field", ["ElementSpacing", "TransformMatrix", "CompressedData"])
+def test_a_field_that_itk_passes_over_because_of_the_line_before_is_not_read(scan, line, field):
+    refused(scan(replace={f"{field} =": f"{line}\n{field} ="}), f"line of its header before {field} has neither")
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\x1c", "\x85"])
+def test_what_is_a_blank_for_python_alone_is_none(scan, blank):
+    refused(
+        scan(replace={"ElementSpacing = 2 3 4": f"ElementSpacing = 2{blank}3{blank}4"}), "other than ASCII in Elem"
+    )
+    refused(scan(replace={"ElementSpacing = ": f"{blank}ElementSpacing = "}), "no ElementSpacing")
 
 
 def test_a_header_without_an_end_is_left(scan):

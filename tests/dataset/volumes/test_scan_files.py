@@ -222,6 +222,40 @@ def test_a_zip_bomb_is_refused_before_it_is_inflated(tmp_path):
     assert_refused(tmp_path / "lying.zip", "damaged|cannot be decoded")
 
 
+def test_a_zip_whose_files_are_the_same_bytes_is_refused(tmp_path):
+    """A small zip could else take hours: each of its files would be read."""
+    path = packed(write(tmp_path / "d", slices(noise(), AFFINE)), tmp_path / "DOE.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"DOE"  # the directory is written anew
+        first = archive.infolist()[0]
+        archive.filelist += [first] * 20
+    assert_refused(path, "more bytes than it has, or several of them are the same bytes")
+
+
+@pytest.mark.parametrize("mark", ["/", "\\"])
+def test_a_slice_that_is_named_like_a_folder_is_read_and_a_folder_is_none(tmp_path, caplog, mark):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr(f"DOE{mark}", b"")
+        for file in folder.iterdir():
+            archive.writestr(f"DOE{mark}{file.name}{mark}", file.read_bytes())
+    assert len(read_scan(tmp_path / "d.zip").stored) == 12
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("mark", ["/", "\\"])
+def test_hidden_files_and_links_in_a_zip_are_known_by_either_mark_between_folders(tmp_path, caplog, mark):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.writestr(f"DOE{mark}{file.name}", file.read_bytes())
+            archive.writestr(f"__MACOSX{mark}DOE{mark}._{file.name}", b"\0\5\x16\7" + bytes(200))
+    name = next(folder.iterdir()).name
+    link_in_zip(tmp_path / "d.zip", f"DOE{mark}copy.dcm", name)
+    assert len(read_scan(tmp_path / "d.zip").stored) == 12
+    assert caplog.messages == ["1 links in the zip to files that the zip holds were passed over."]
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_that_python_inflates_without_a_limit_is_refused(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "DOE.zip", "w", method) as archive:
