@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ct_rate_pairs.volumes.windows import windows_of
 
 from .csv_tables import TableError
 from .own_table import OwnTable
-from .tree import slices_of
+from .tree import as_text, slices_of
 
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class OwnSource:
     @property
     def location(self) -> str:
         """The table, for provenance."""
-        return str(self.file)
+        return as_text(self.file)
 
     def scans(self, split: str, on_error: str) -> pd.DataFrame:
         """
@@ -161,13 +162,13 @@ class OwnSource:
 
     def fingerprint(self) -> str:
         """A hash of the table, of the sizes and times of its scans, and of the labeler that reads the labels."""
-        digest = hashlib.sha256(str(self.file).encode() + self.file.read_bytes())
+        digest = hashlib.sha256(os.fsencode(self.file) + self.file.read_bytes())
         if self.labels_from == "rules":
             for module in (rules, terms, plain_sentences, sentence_spans):
                 digest.update(Path(module.__file__).read_bytes())
         for place in self.table.read[0]["path"].dropna():
             stat = (self.file.parent / place).stat()
-            digest.update(f"{place} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(place) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
 

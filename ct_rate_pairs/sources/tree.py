@@ -140,7 +140,7 @@ class LocalSource(TreeSource):
 
     def volumes(self, folder: str) -> set[str] | None:
         """Names of the volumes under `folder`."""
-        return {_as_text(path.name) for path in (self.root / folder).glob("*/*/*.nii.gz")}
+        return {as_text(path.name) for path in (self.root / folder).glob("*/*/*.nii.gz")}
 
     def read_volume(self, path: str, **options) -> Volume:
         """The volume at `path`. `options` are those of [`~ct_rate_pairs.volumes.read_volume`]."""
@@ -154,7 +154,7 @@ class LocalSource(TreeSource):
     @property
     def location(self) -> str:
         """The folder, for provenance."""
-        return _as_text(self.root)
+        return as_text(self.root)
 
     @property
     def is_phantom(self) -> bool:
@@ -174,6 +174,6 @@ class LocalSource(TreeSource):
         return digest.hexdigest()
 
 
-def _as_text(path: str | Path) -> str:
+def as_text(path: str | Path) -> str:
     """A path with escapes for what is no UTF-8 in it, which neither JSON nor Arrow takes."""
     return os.fsencode(path).decode(errors="backslashreplace")

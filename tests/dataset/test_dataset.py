@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.sources.hub import CTRateAccessError
+from ct_rate_pairs.sources.own import OwnSource
 from ct_rate_pairs.sources.tree import LocalSource
 from ct_rate_pairs.volumes.nifti import read_slices
 from ct_rate_pairs.volumes.slicing import VolumeError, fit
@@ -290,5 +292,6 @@ def test_a_file_beside_the_volumes_is_told_whatever_its_name_is(tmp_path, name, 
 
 
 def test_where_a_source_is_can_be_written_whatever_its_name_is(tmp_path):
-    location = LocalSource(write_tree(tmp_path / os.fsdecode(b"\xff"), scans=2)).location
-    assert location.encode().endswith(rb"\xff")
+    folder = tmp_path / os.fsdecode(b"\xff")
+    assert LocalSource(write_tree(folder, scans=2)).location.encode().endswith(rb"\xff")
+    assert OwnSource(folder / "scans.csv").location.encode().endswith(rb"\xff/scans.csv")
