@@ -46,16 +46,17 @@ NOW = re.compile(
 )
 # "Effusion was drained; a small amount remains", "resolved except for a small residual": nothing is denied.
 REST = re.compile(
-    rf"(?:[.;,] ?| (?=but|and|although|though)){REST_REMAINS}|"
-    r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|with the exception of) "
-    r"(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
+    rf"(?:[.;,] ?| (?=but|and|although|though|yet|while|whereas|which|that)){REST_REMAINS}|"
+    r",? (?:except(?: for)?|apart from|aside from|other than|save for|but for|besides|beyond|with the exception of) "
+    r"(?:(?:that|those) (?=(?:in|on|at|near|along) )|(?:an? |some |the )?(?:(?!pleur|pericard)\w+ ){0,2}?"
     r"(?:residuals?|residue|remnants?|remainder|rest|focus|bit|trace|amount|ones?)\b"
-    r"(?=$|[,.;]| (?:in|on|at|near|along)\b)|"
+    r"(?=$|[,.;]| (?:in|on|at|near|along)\b))|"
     r",? (?:except|other than|save|apart from) (?=(?:in|on|at|near|along) )|,? but (?:one|two|three|a few)(?=$|[,.;])"
 )
 REST_WORD = re.compile(
-    r"(?:one|two|three|except|save|apart|other than|amount|resid|remn|remain|rest|some|foc|bit|little|few|component|"
-    r"portion|trace|fluid)"
+    r"(?:one|two|three|four|five|several|many|multiple|except|save|apart|aside|other than|but for|besid|beyond|amount|"
+    r"resid|remn|remain|rest|some|foc|bit|little|few|component|portion|trace|fluid|recur|accumul|return|appear|occur|"
+    r"relaps|form|develop|back)"
 )
 REMAINS = "(remains)"
 

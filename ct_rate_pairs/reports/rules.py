@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from .labels import LABELS
 from .plain_sentences import EARLIER, FULL_WIDTH, REMAINS, mark_rest, write_plainly
-from .sentence_spans import split_sentences
+from .sentence_spans import RECURRED, split_sentences
 from .terms import STEMS, TERMS
 
 
@@ -31,7 +31,11 @@ GONE = "gone|resolved|disappeared|vanished|regressed|cleared"
 VERB = re.compile(
     rf"\b(?:is|are|was|were|has|have|had|not|can|cannot|could|persists?|remains?|{GONE}|(?:de|in)creased$)\b"
 )
-SUBJECTLESS = re.compile(rf"(?:is|are|was|were|has|have|not|which|that|{GONE})\b")
+SUBJECTLESS = re.compile(
+    rf"(?:(?:is|are|was|were|has|have|not|which|that|{GONE}|(?:all|both|each) of (?:which|them|these))\b|"
+    r"none (?:of (?:which|them|these) )?(?:(?:is|are|was|were) )?(?:\w+ly )?"
+    r"(?:enlarged|patholog|exceed|larger|greater))"
+)
 PLACE = re.compile(r" (?:in|of) ")
 # "Lymph nodes, none enlarged" is one item of a list.
 ITEM_END = re.compile(r",(?! (?:not|none|non|normal|likely|probably|possibly|within|physiologic\w*)\b)| and | or ")
@@ -55,7 +59,7 @@ STATEMENT = re.compile(
     r"discoid|passive|compressive|scattered|diffuse|widespread|extensive|patchy|peripheral|confluent|severe|marked|"
     r"advanced|subtle|faint|tiny|large|huge|massive|calcified|calcific|dense|heavy|coarse|round|irregular|healed|chronic|old|degenerative|enlarged)\b"
     r"(?!.* n?or |[^,]* (?:is|are|was|were)\b)|"
-    r"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller|in place|in situ)$"
+    rf"(?!.* n?or )[^,]+ (?:enlarged|stable|unchanged|persists?|remains?|larger|smaller|in place|in situ|{RECURRED})$"
 )
 # "No x, y is seen" and "no w or x, y is seen": if y belonged to the list, it would have an "or" before it, so y is
 # present. But CT-RATE's "no x, y was detected" denies both.
@@ -67,7 +71,10 @@ SECOND_IS_SEEN = re.compile(r"[^,]*\b(?:is|are) (?:seen|noted|present|visible|ev
 SEEN = (
     r"observed|detected|seen|present|found|identified|noted|distinguished|visuali[sz]ed|available|encountered|evident|"
     r"demonstrated|noticed|selected|determined|revealed|watched|depicted|shown|monitored|in question|included|visible|"
-    r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature|in place|in situ"
+    r"apparent|appreciated|recogni[sz]ed|documented|reported|exist|a feature|in place|in situ|"
+    r"discerned|perceived|delineated|confirmed|verified|made out|"
+    r"(?:demonstr|detect|distinguish|identifi|notice|observ|perceiv|recogni[sz]|visuali[sz]|appreci)able|"
+    r"discern[ai]ble|perceptible"
 )
 REMOVABLE = (
     r"(?:tubes?|catheters?|lines?|drains?|ports?|picc|pacemaker|filters?|stents?|cannulae?|leads?|wires?|devices?)"
@@ -90,7 +97,8 @@ NO = re.compile(
     r"little (?:to (?:suggest|indicate)|(?:evidence|suggestion) (?:of|for))|none (?=on|in|at|elsewhere)|"
     r"not (?:a single|one|any|a trace of)|never (?:had|showed|developed)|absence of|absent (?:in|on|at)|"
     r"free of|free from|"
-    r"clear of|lack of|lacks?(?! of)|devoid of|(?:neg|negative|unremarkable) for|non-?visuali[sz]ed|"
+    r"clear of|lack of|lacks?(?! of)|devoid of|(?:neg|negative|unremarkable) for|"
+    r"non-?(?:visuali[sz]ed|(?:visuali[sz]ation|detection) of)|"
     r"(?<=^)cleared(?! by)|denie[sd]|denying|"
     r"(?:resolution|clearing|clearance|disappearance|resorption|(?:total|complete) regression) of|"
     r"(?:removal|withdrawal|retrieval|explantation) of|"
@@ -119,6 +127,8 @@ NO = re.compile(
 # A denial of what is only thought of, or was there once, ends at a comma or a verb: "if a nodule develops", "a history
 # of emphysema".
 THOUGHT_END = re.compile(r",|(?<!there) (?:is|are|was|were|has|have|had|with|who|now) ")
+# Prefixes and endings deny the word that they belong to: "non-enlarged", "undilated", "effusion-less".
+NON = re.compile(r"\b(?:(?:non[- ]?|un-?)\w{4,}|\w{3,}-?less\b)")
 # Negations that reach no further than the word that they deny: in "the nodule is not enlarged", the nodule is present.
 # The pattern begins with plain letters, because `re` searches for these quickly.
 NOT = re.compile(
@@ -130,26 +140,35 @@ TOO_POOR = (
     r" (?:because|due|owing|given|as|since|on account)\b.*\b(?:motion|arti?efacts?|breath|respirat|noise|lack of)"
 )
 # What is done with a device or a fluid. "Withdrawn by 2 cm" and "drained and smaller" leave it in place.
-TAKEN = (
+TAKEN_AWAY = (
     r"(?:removed|resected|excised|withdrawn|retrieved|explanted|extracted|discontinued|decannulated|"
     r"drained|evacuated|aspirated|tapped|(?:taken|pulled) out|pulled)\b"
     r"(?! (?:by(?! (?:\w+centesis|surgery|vats|needle|tube|chest tube|catheter))|"
     r"back|to|into|through|via|\d|slightly|partially))"
-    r"(?!.*\b(?:decreas|reduc|residual|remain|persist|smaller|still|recur|re-?accumul|replac|exchang|"
-    r"minimal|trace|tip))"
+    r"(?!.*\b(?:residual|remain|persist|still|replac|exchang|tip))"
 )
+# What befalls the fluid leaves the fluid there. The drain that was in it is gone.
+TAKEN = rf"{TAKEN_AWAY}(?!.*\b(?:decreas|reduc|smaller|minimal|trace|{RECURRED}|recurr|re-?accumul))"
+UNSEEN = (
+    r"invisible|indiscernible|imperceptible|inapparent|un(?:seen|detected|recogni[sz]ed|"
+    r"(?:detect|identifi|notice|observ|recogni[sz])able)"
+)
+NOT_ONLY_EARLIER = rf"(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
 # Negations that reach over their whole clause. Those in the group `before` only reach over the words before them
 # ("malignancy is unlikely in this nodule"). One `\b` stands before all words, because each `\b` costs time.
 NOT_SEEN = re.compile(
     r"\b(?:"
     r"(?:not|cannot|never|neither|no longer|no more|none(?: (?:is|are|was|were))?) "
-    r"(?:been |be |(?:clear|significant|obvious|definite)ly )?"
-    rf"(?:re-)?(?:{SEEN})\b(?! (?:{EARLIER}ly|before\b|(?:in|on|at) (?:the |his |her |their )?{EARLIER}))"
+    r"(?:been |(?:to )?be |(?:significant|obvious|definite|readi)ly |clearly (?!delineated))?"
+    rf"(?:re-)?(?:{SEEN})\b{NOT_ONLY_EARLIER}"
+    rf"|(?:is|are|was|were|be|been|becomes?|became) (?:(?:now|completely|entirely|totally) )?(?:{UNSEEN})\b"
+    rf"{NOT_ONLY_EARLIER}"
     r"|(?:resolved|disappeared|vanished|completely regressed|re-?expanded|re-?aerated|"
     r"(?:is|are|was|were|has|have) (?:all |now )?(?:gone|normali[sz]ed)|no longer there|"
     r"score (?:of [^,\d]* )?(?:(?:is|was|of) )?(?:zero|0(?![.,]?\d)))\b(?! (?:almost|nearly|partial|part|large|most))"
     rf"|none of [^,]* (?:persists?|remains?|(?:is|are|was|were) (?:still )?(?:{SEEN}))\b"
-    r"|not (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)(?=$|,| (?:in|on|at|since|after|so)\b)"
+    r"|(?:not|fail(?:s|ed) to) (?:recur(?:red)?|re-?accumulated?|reappear(?:ed)?|developed?)"
+    r"(?=$|,| (?:in|on|at|since|after|so)\b)"
     rf"|absent\b(?! (?:(?:in|on|at) (?:the )?{EARLIER}|before|previously|earlier))"
     r"|(?:is|are|was|were|been|appears?|looks?) (?:completely |quite )?(?:in |of |within )?(?:a |the )?"
     r"(?:ruled out|excluded|normal|natural|preserved|unremarkable)\b"
@@ -163,7 +182,8 @@ NOT_SEEN = re.compile(
     r"not (?:\w+ly )?(?:favou?red|likely|suspected|considered)\b|"
     r"(?:may|might|could) (?:be|have been) (?:missed|overlooked|obscured|hidden)|"
     r"(?:cannot|can not|could not) be (?:assessed|evaluated|judged)\b(?! \w+ly)|"
-    rf"(?:{REMOVABLE}|effusions?|fluid|nodules?|nodes?|hernia) {TAKEN}|{REMOVABLE} out$|removal\b(?! of))"
+    rf"{REMOVABLE} {TAKEN_AWAY}|(?:effusions?|fluid|nodules?|nodes?|hernia) {TAKEN}|{REMOVABLE} out(?=$|,)|"
+    r"removal\b(?! of))"
     r")"
     rf"| - no \w+(?: \w+)? (?:is|are|was|were) (?:{SEEN})\b"  # "effusion - no thickening was detected" denies both
     r"|\b(?:total|complete) (?:regression|resolution|disappearance|clearing)(?! of)\b"
@@ -215,7 +235,11 @@ NOT_A_NEGATION = re.compile(
     r"|(?:no|not) (?:more|less|fewer) than"
     r"|lack of (?:\w+ )?(?:contrast|material)"
     rf"|(?:no|not|nothing|neither|without) (?:\w+ ){{0,2}}{AGAINST}"
-    r"|not (?:\w+ )?distinguished from|cannot be distinguished"
+    r"|(?:can)?not (?:\w+ ){0,2}(?:distinguish(?:ed|able)|delineated|discern(?:ed|ible)|separa(?:ted|ble)|"
+    r"differentiated) from|cannot be distinguished"
+    r"|(?:(?:failed|failure of|unsuccessful|attempted|delayed|slow|poor|insufficient|inadequate|incomplete) "
+    r"(?:\w+ ){0,2}|non-?)(?:resolution|clearing|clearance|disappearance|regression|resorption|removal|"
+    r"withdrawal|retrieval|explantation|drainage|evacuation|resection|excision)"
     rf"|(?:can)?not (?:be |been )?(?:\w+ )?(?:excluded?|ruled? out|{TAKEN}|resolved|disappeared|cleared)(?!{TOO_POOR})"
     r"|(?:difficult|hard|impossible|unable|not (?:possible|able|sufficient)) to (?:\w+ly )?(?:exclude|rule out)"
     r"|no way to (?:exclude|rule out)"
@@ -374,7 +398,8 @@ def link_to_finding(clause: str, start: int) -> int | None:
 
 def negated_spans(clause: str) -> list[tuple[int, int]]:
     """The spans `(start, end)` of a lower-case clause in which findings are denied."""
-    forward, word, whole = (list(pattern.finditer(clause)) for pattern in (NO, NOT, NOT_SEEN))
+    forward, whole = (list(pattern.finditer(clause)) for pattern in (NO, NOT_SEEN))
+    word = [mark for pattern in (NOT, NON) for mark in pattern.finditer(clause)]
     if not (forward or word or whole):
         return []
     links = [None if mark["thought"] else link_to_finding(clause, mark.end()) for mark in forward]
@@ -413,14 +438,15 @@ def surroundings(clause: str, mark: re.Match) -> str:
 
 
 # Every negation above holds one of these strings within one word, so most sentences need not be searched for it. `$`
-# is the end of a word.
+# is the end of a word, `^` its beginning.
 DENIALS = (
     "absen aerat against aspirat assess cannul case$ centesis clear deni deny despite devoid disappear discontinu "
     "drain earlier either evacuat evaluat event$ excis exclud exclus expand explant extract fail favo former free$ "
     "gone h/o hidden history if$ improbab instead lack less$ look low$ missed n't natural neg never nil$ no$ none$ "
     "nor$ normal not n’t obscured old$ opposed out$ overlook preced predispos preserv previous prior pulled r/o "
     "rather regress remov resect resol resorp retriev risk rul search should taken tapped unable unaccomp unassoc "
-    "unlikely unremark vanish visuali w/o withdraw without zero repair score little -ve trace$"
+    "unlikely unremark vanish visuali w/o withdraw without zero repair score little -ve trace$ non ^un imperceptib "
+    "inapparent indiscern invisib"
 )
 DENIAL = -1
 # Every stem with the index of its label, and for each label its terms as compiled (pattern, also, unless).
@@ -435,7 +461,7 @@ def hinted_by(word: str) -> frozenset[int]:
     Indices of the labels that a sentence with this word may state, and `DENIAL` if it may deny something. Cached,
     because reports use few words.
     """
-    word = word.strip(".,:()") + "$"
+    word = f"^{word.strip('.,:()')}$"
     return frozenset(index for stem, index in _STEMS if stem in word)
 
 

@@ -16,18 +16,30 @@ LONGEST_SENTENCE = 1000
 
 # "A small amount remains", "a new one is present today": what is there is named before.
 _SMALL = r"(?:(?:very|new|small|tiny|minimal|little|larger?|moderate|certain|single|residual|smaller|further) ){0,2}"
+_SOME = r"(?:ones?|two|three|four|five|several|some|many|multiple|few)"
+_SINCE = r"(?:since|now|again|later|then|subsequently)"
+RECURRED = (
+    r"(?:recur(?:red|s)|re-?accumulate[ds]|return(?:ed|s)(?! to)|re-?appear(?:ed|s)|re-?occur(?:red|s)|relapse[ds]|"
+    r"re-?form(?:ed|s)|re-?develop(?:ed|s)|c[ao]mes? back)"
+)
 REST_REMAINS = (
-    rf"(?:(?:but|and|however|although|though|yet),? )?(?:still |only )?(?:an? |some |the )?{_SMALL}"
-    r"(?:(?:ones?|amounts?|residuals?|residue|remnants?|remainder|rest|some|focus|bit|little|few|component|portion) "
+    r"(?:(?:but|and|however|although|though|yet|while|whereas),? )?(?:"
+    rf"(?:now )?(?:(?:it|they|both|which|that) )?(?:(?:has|have) )?(?:{_SINCE} )?{RECURRED}\b|"
+    rf"(?:now )?(?:it is|they are|is|are) (?:{_SINCE} )?back\b(?! to)|"
+    r"(?:(?:(?:in|on|at) the (?:[\w-]+ ){1,4}?)?there (?:is|are)|the (?:[\w-]+ ){1,4}?(?:has|have|shows?|contains?)) "
+    rf"(?:(?:now|still|an?) )?{_SOME}"
+    r"(?=\s*(?:$|[,.;])| (?:in|on|at|near|along)\b)|"
+    rf"(?:still |only )?(?:an? |some |the )?{_SMALL}"
+    rf"(?:(?:{_SOME}|amounts?|residuals?|residue|remnants?|remainder|rest|focus|bit|little|component|portion) "
     r"(?:still |now ){0,2}(?:remains?|persists?|(?:is|are) (?!not\b|no\b)(?:\w+ )?"
     r"(?:present|seen|noted|visible|evident|left|observed|detected|identified|found|remaining))"
-    r"|fluid (?:still )?(?:remains?|persists?|is left))\b"
+    r"|fluid (?:still )?(?:remains?|persists?|is left))\b)"
 )
 # The pattern starts with a single character class, because `re` searches for that quickly. Of several end marks in
 # a row, the first one ends the sentence, or none does.
 SENTENCE_END = re.compile(
     r"[.;!?\r\n\"“”•·；。](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
-    rf"(?!(?:(?<=; )|(?=A |One |Some |Only ))(?i:{REST_REMAINS}))|"
+    rf"(?!(?:(?<=; )|(?=A |One |Some |Only |Two |Three |Several |There |On |In |At |It |They ))(?i:{REST_REMAINS}))|"
     r"(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
     r"(?!(?:No|None|Yes|Absent|Present|N|Y)\s*(?:[.;,]|$))"
     r"|(?<=[\r\n\"“”•·；。]))"

@@ -42,7 +42,7 @@ OTHER_ORGAN = (
 # Lymph nodes of the abdomen, and lymph nodes that the report calls normal.
 OTHER_NODE = (
     r"intra-?abdominal|mesenter|\bmeso\b|colic\b|inguinal|pelvic|"
-    r"\bno[nt][- ]?(?:appear |look |seem )?(?:\w+ly )?enlarged|"
+    r"\b(?:no[nt]|un)[- ]?(?:appear |look |seem )?(?:\w+ly )?enlarged|"
     r"\bnone\b[^,]*\b(?:enlarged|patholog|exceed|larger|greater)|"
     r"nodes? (?:(?:is|are|appears?) )?(?:(?:of|in|within) )?(?:normal|unremarkable)"
 )
@@ -124,7 +124,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"hiat\w* herni|sliding"),
         # A hernia of the diaphragm counts if it goes through the hiatus: Bochdalek's and Morgagni's hernias do not.
         Term(
-            r"(?:diaphragm|esophag|gastric|stomach)\w{0,15}[^,]{0,40}herni|"
+            r"(?:diaphragm|esophag|gastric|stomach)\w{0,15}[^,]{0,40}(herni)|"
             r"herni\w{0,15}[^,]{0,40}(?:stomach|gastric|fundus|esophag|hiat)",
             unless=r"bochdalek|morgagni|fatty",
         ),
@@ -194,7 +194,7 @@ TERMS: dict[str, tuple[Term, ...]] = {
         Term(r"bronchial dilat|dilat\w* (?:of (?:the )?)?bronchi\b|bronchi (?:is|are) (dilat)"),
     ),
     "Interlobular septal thickening": (
-        Term(r"interlob\w{0,15}[^,.]{0,20}\bsept|kerley", unless=r"not (?:\w+ly )?(?:thick|promin)"),
+        Term(r"interlob\w{0,15}[^,.]{0,20}\bsept|kerley", unless=r"\b(?:no[nt]|un)[- ]?(?:\w+ly )?(?:thick|promin)"),
         Term(
             r"\b(?:inter)?sept(?:al|ae?|um)\b[^,.]{0,30}(thick)|thick\w{0,15}[^,.]{0,30}\bsept(?:al|ae?|um)\b",
             also=LUNG,
