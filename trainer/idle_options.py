@@ -18,7 +18,8 @@ def idle_training_options(args: TrainingArguments) -> dict[str, str]:
     idle |= dict.fromkeys(("do_train", "do_eval", "do_predict"), "neither the trainer nor the recipe reads it")
     if args.max_steps > 0:
         idle["num_train_epochs"] = f"max_steps={args.max_steps} ends the training"
-    if not args.activation_checkpointing:
+    own = vars(args)  # transformers 5.23 renamed `gradient_checkpointing`
+    if not (own.get("activation_checkpointing") or own.get("gradient_checkpointing")):
         of_checkpointing = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
         idle |= dict.fromkeys(of_checkpointing, "gradient checkpointing is off")
     if args.eval_strategy == "no":
