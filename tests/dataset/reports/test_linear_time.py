@@ -98,15 +98,12 @@ CACHES = (rules.label_sentence, rules.hinted_by, readable._kinds, places._read_s
 
 
 def seconds(read, text):
-    """Of this process alone, and the least of several times, so that what else runs here does not count."""
-    times = []
-    while len(times) < 3 and sum(times) < 1:
-        for cached in CACHES:
-            cached.cache_clear()
-        start = process_time()
-        read(text)
-        times.append(process_time() - start)
-    return min(times)
+    """Of this process alone, so that what else runs here hardly counts."""
+    for cached in CACHES:
+        cached.cache_clear()
+    start = process_time()
+    read(text)
+    return process_time() - start
 
 
 @pytest.mark.slow
@@ -117,9 +114,9 @@ def test_four_times_the_text_takes_about_four_times_as_long(name):
         short, long = (
             f"No nodule. Nodule not {repeated * (size // len(repeated))} x" for size in (6_000, 24_000)
         )  # squared, the time would be 16 times as long
-        once = seconds(read, short)
+        once = min(seconds(read, short) for _ in range(3))
         # What takes less than 10 ms takes no time that matters, and none that can be measured.
-        assert seconds(read, long) < max(8 * once, 0.01), f"{repeated!r}"
+        assert any(seconds(read, long) < max(8 * once, 0.01) for _ in range(3)), f"{repeated!r}"
 
 
 @pytest.mark.parametrize("mark", ["raporsuz", "none", "no data", "name", "nan n/a none no neant ", "x", "0", "<a>"])
