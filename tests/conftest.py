@@ -26,6 +26,16 @@ from ct_rate_pairs.volumes import apart
 tqdm.set_lock(threading.RLock())
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    tests = set()
+    for item in items:
+        if item.get_closest_marker("slow_but_first"):
+            if item.function in tests:
+                item.add_marker(pytest.mark.slow)
+            tests.add(item.function)
+
+
 def pytest_collection_finish(session):
     """What is imported by now stays: each training collects garbage, and need not look through all of torch."""
     gc.collect()

@@ -254,6 +254,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, options):
             folder_lock(disk / "out", "a command").__enter__()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("native", [True, False])
 def test_of_many_processes_one_at_a_time_has_the_folder(out, tmp_path, monkeypatch, native):
     if not native:

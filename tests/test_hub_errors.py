@@ -62,6 +62,7 @@ def test_only_a_download_that_is_refused_without_a_word_may_have_expired():
     assert not may_have_expired(TimeoutError())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("status", "told"), [(401, "no token"), (403, "has not been granted access"), (404, "nothing at this address")]
 )
@@ -75,6 +76,7 @@ def test_a_refusal_of_xet_is_one_and_its_address_is_not_shown(tmp_path, status, 
             assert "http://" not in shown
 
 
+@pytest.mark.slow
 def test_a_download_that_xet_refuses_is_not_repeated(tmp_path, caplog):
     with XetStorage(403) as storage, pytest.raises(CTRateAccessError, match="refuses it .HTTP 403") as raised:
         _patiently("a.nii.gz", lambda: storage.download(tmp_path / "file"))

@@ -98,6 +98,7 @@ def test_imports_run_one_way():
     assert not upward
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_for_type_checkers_alone():
     assert not [name for name, (_, tree) in MODULES.items() if "TYPE_CHECKING" in ast.dump(tree)]
 
@@ -122,6 +123,7 @@ LIGHT = [
 ]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("code", LIGHT)
 def test_what_needs_no_torch_imports_none(code, tmp_path):
     told = "import sys; print(sorted({'torch', 'transformers', 'trl', 'evaluate', 'matplotlib'} & set(sys.modules)))"

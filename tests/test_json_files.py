@@ -68,6 +68,7 @@ def test_a_pipe_a_folder_and_a_device_are_not_read(tmp_path, make):
         read_json(tmp_path / "some.json")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_twice_among_many_is_found_at_once():
     names = [f'"name {number}": 0' for number in range(300_000)]  # each compared with each would take half an hour
     with pytest.raises(JSONFileError, match="the name 'name 299999' twice"):

@@ -73,6 +73,7 @@ def load(tree, **options):
     return load_dataset("ct_rate_pairs", data_dir=str(tree), spacing=SPACING, num_slices=4, **options)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("streaming", [False, True])
 def test_training_rows_have_no_negative_and_held_out_rows_have_those_of_uniform(tree, streaming):
     options = {"negative": "heter", "min_label_distance": 6, "validation_size": 0.3, "streaming": streaming}

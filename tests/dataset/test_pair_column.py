@@ -44,6 +44,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_of_datasets_keeps_the_slices_and_their_epochs(tree, call):
     rows = CALLS[call](load(tree))
@@ -105,6 +106,7 @@ def test_a_tensor_format_stacks_the_slices(tree, kind):
     assert row["negative_images"].shape == row["images"].shape and row["negative_volume"] == rows[0]["negative_volume"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_reaches_rows_of_a_composition_in_workers(tree, workers):
     rows = concatenate_datasets([load(tree).select([0, 1]), load(tree).select([2, 3])]).map(lambda row: {"n": 1})
@@ -141,6 +143,7 @@ def test_values_of_a_reader_win_and_stay_beside_what_is_read(tree):
     assert pixels(mine[0]["negative_images"]) == pixels(rows[0]["negative_images"])
 
 
+@pytest.mark.slow
 def test_rows_in_a_new_dataset_are_all_of_one_epoch(tree):
     rows = load(tree)
     expected = [comparable(row) for row in rows]

@@ -40,6 +40,7 @@ def allowed(labels, patients, i, hard, distance, without=()) -> set[int]:
     return {j for j in pool if distances[j] <= limit}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(3, 25), st.integers(0, 999), st.booleans(), st.sampled_from(["uniform", "balanced"]))
 def test_a_partner_is_one_that_the_rule_allows(data, n, seed, hard, sampling):
@@ -62,6 +63,7 @@ def test_a_partner_is_one_that_the_rule_allows(data, n, seed, hard, sampling):
         assert difference == (labels[partner] != labels[i]).sum()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("hard", "distance"), [(False, 9), (False, 17), (True, 4), (True, 1)])
 def test_uniform_draws_reach_every_allowed_volume_equally(hard, distance):
     labels, patients = cohort(60, 0, 0.25)

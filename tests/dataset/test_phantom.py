@@ -77,6 +77,7 @@ def read(path):
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tree_and_the_csvs_are_ct_rates(cohort):
     for split, reports_csv, valid in (("train", "train", "train"), ("valid", "validation", "valid")):
         volumes = sorted(path.name for path in (cohort / f"{split}_fixed").rglob("*.nii.gz"))
@@ -183,6 +184,7 @@ def test_a_field_of_view_without_a_thorax_is_refused(tmp_path):
 
 
 # The demo's geometry, and a field of view that is wide about the thorax
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("shape", "field_of_view"), [((84, 56, 40), (378.0, 252.0, 260.0)), (SHAPE, FIELD_OF_VIEW)])
 @pytest.mark.parametrize("label", mostly_slow(LABELS))
 def test_a_finding_switched_off_changes_its_region_only_and_shows_on_one_of_the_ten_planes(
@@ -217,6 +219,7 @@ def test_no_finding_leaves_its_region_even_when_all_are_there(seed, patient):
         assert not ((present != absent) & ~scan.region(label, COARSE)).any(), label
 
 
+@pytest.mark.slow
 def test_most_nodules_are_large_enough_for_a_plane():
     only = np.eye(18, dtype=int)[LABELS.index("Lung nodule")]
     sizes = [Scan(0, (0, n, 1), only, FIELD_OF_VIEW).findings["Lung nodule"].size for n in range(300)]
@@ -236,6 +239,7 @@ def centroid(label, patient):
     )
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "label",
     ["Lung nodule", "Lung opacity", "Consolidation", "Bronchiectasis", "Atelectasis", "Pleural effusion"],
@@ -308,6 +312,7 @@ def sentences(text):
     return re.findall(r"[^.?]+[.?]", text)
 
 
+@pytest.mark.slow
 def test_most_sentences_of_a_report_are_shared_by_many_reports(reports):
     split = [{sentence.strip() for sentence in sentences(findings)} for _, findings, _ in reports]
     shared = Counter(sentence for one in split for sentence in one)

@@ -25,6 +25,7 @@ from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("negative", ["none", "gauss", "heter"])
 def test_the_copy_gives_the_rows_of_its_source(tree, copy, negative):
     for streaming in (False, True):
@@ -138,6 +139,7 @@ def test_a_copy_of_a_release_that_read_otherwise_is_told_and_not_continued(tree,
         prepare(open_source(tree, spacing=SPACING), old, shard_size=5, workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_processes")
 def test_a_damaged_copy_names_the_file_and_a_mended_one_serves_no_stale_index(own_tree, tmp_path):
     source, out = open_source(own_tree, spacing=SPACING), tmp_path / "copy"

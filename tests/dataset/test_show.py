@@ -37,6 +37,7 @@ def test_turns_of_parts_are_drawn_as_their_text(tree):
     assert of_parts == plain and "Impression 1." in plain[-1]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("negative", ["none", "heter"])
 @pytest.mark.parametrize("num_slices", [2, 10])
 def test_nothing_on_the_sheet_overlaps(tree, negative, num_slices):

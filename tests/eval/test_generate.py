@@ -35,6 +35,7 @@ def model_and_collator(rows):
     return model, collator
 
 
+@pytest.mark.slow
 def test_a_report_learnt_by_heart_is_written_word_for_word(model_and_collator, rows):
     model, collator = model_and_collator
     assert generate_reports(model, collator, rows, progress=False) == REPORTS

@@ -138,6 +138,7 @@ def test_an_adapter_on_a_branch_tag_or_commit_is_loaded_onto_the_main_branch_of_
     assert find_row_settings("alice/lora", "heter") is None  # the adapter and its base have none
 
 
+@pytest.mark.slow
 def test_an_adapter_is_loaded_onto_the_commit_of_its_base_that_it_was_trained_on(hub, base, tmp_path):
     model, processor, folder = base
     expected = save_adapter(model, processor, "alice/base", tmp_path / "adapter")
@@ -166,6 +167,7 @@ def test_an_adapter_is_loaded_onto_the_commit_of_its_base_that_it_was_trained_on
     assert base_commit_of("alice/base") is None and base_commit_of(str(folder)) is None
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("base_name", ["/root/private", "../private", "a/b/c", "~/private"])
 def test_an_adapter_on_the_hub_names_no_path_of_this_machine(hub, base, tmp_path, base_name):
     model, processor, _ = base
@@ -408,6 +410,7 @@ def family(request, tmp_path_factory):
 ROWS = [make_row(seed, report) for seed, report in enumerate(REPORTS)]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("slices_as", ["slices", "montage"])
 def test_every_family_writes_reports_and_is_measured(family, slices_as):
     name, folder = family

@@ -32,6 +32,7 @@ def refuse(folder):
 VolumeError = volumes.VolumeError
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("use", "expected"),
     [

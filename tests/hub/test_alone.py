@@ -104,6 +104,7 @@ def test_the_card_s_code_knows_the_depth_that_counts_as_a_second(tmp_path, monke
         assert torch.equal(names["inputs"]["second_per_grid_ts"], torch.as_tensor(expected["second_per_grid_ts"]))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_card_s_code_gives_a_model_what_the_collator_gives_it(tmp_path, monkeypatch, family, settings):

@@ -9,6 +9,7 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("shown", COMBINATIONS[1:])
 def test_each_finding_rests_on_the_slices_that_show_it(reader, shown):
     evidence = slice_evidence(*reader, make_row(shown, seed=900), write_report(shown))

@@ -172,6 +172,7 @@ def test_without_a_calibration_there_is_no_confidence(reporter, scans):
     assert report.text == write_report(SHOWN)
 
 
+@pytest.mark.slow
 def test_a_reporter_says_which_model_wrote_the_report(reporter, reader_dir, scans):
     report = reporter.report(scans["mha"])
     assert report.model == "reader" and report.version
@@ -183,6 +184,7 @@ def test_a_report_that_is_cut_short_is_a_report_too(reporter, scans):
     assert len(report.findings) == len(LABELS)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("text", "told"),
     [("", "The model wrote no report."), ("Kein Pleuraerguss, Herz nicht vergrößert.", "seems to be in German")],

@@ -33,6 +33,7 @@ def evaluate(path, tree, *options):
     evaluate_reports.main(["--predictions", str(path), "--data_dir", str(tree), *options])
 
 
+@pytest.mark.slow
 def test_predictions_alone_are_measured_into_a_folder_of_their_own(tmp_path, tree, capsys):
     theirs = tmp_path / "generated_reports.json"
     write_challenge_file({"valid_1_a_1.nii.gz": "Finding 0.", "valid_3_a_1.nii.gz": "Finding 2."}, theirs)
@@ -46,6 +47,7 @@ def test_predictions_alone_are_measured_into_a_folder_of_their_own(tmp_path, tre
     assert "2 of the 12 scans of the split test have a report" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_predictions_are_measured_against_the_references_they_were_written_for(tmp_path, tree):
     path = write_reports(tmp_path / "run" / "predictions.jsonl", tree, target="findings")
     evaluate(path, tree)
@@ -65,6 +67,7 @@ def test_cut_reports_of_a_file_are_counted_or_told_as_unknown(tmp_path, tree, ca
     assert "12 of 12 reports (100.0%) met their limit of 9 tokens" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reports_that_hold_no_text_or_are_not_in_english_are_counted_and_told(tmp_path, tree, capsys):
     path = write_reports(tmp_path / "predictions.jsonl", tree, target="findings")
     whole = path.read_text()

@@ -21,6 +21,7 @@ def hours(plan: dict, **of) -> list[float]:
     return [one["hours"] for one in plan["epochs"] if of.items() <= one.items()]
 
 
+@pytest.mark.slow
 def test_an_epoch_by_hand(plan):
     stock = plan["operations"][0]
     seconds = stock["needed"] / (0.3 * 989e12)

@@ -44,6 +44,7 @@ def spoil(trainer, backward, value):
     parameter.register_hook(hook)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("options", "backward"), mostly_slow(MODES.values()), ids=MODES)
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_gradient_that_is_not_finite_stops_the_training_before_its_step(tmp_path, options, backward, value):
@@ -84,6 +85,7 @@ def test_weights_that_a_step_made_infinite_are_not_saved(tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("peft_config", [None, LORA], ids=["whole", "LoRA"])
 def test_a_checkpoint_of_nan_is_not_resumed_from(tmp_path, peft_config, monkeypatch):
     options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "peft_config": peft_config}
@@ -97,6 +99,7 @@ def test_a_checkpoint_of_nan_is_not_resumed_from(tmp_path, peft_config, monkeypa
         make_trainer(tmp_path, **options | {"max_steps": 4}).train(resume_from_checkpoint=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_optimizer_holds_nan_is_not_resumed_from(tmp_path):
     options = {"save_strategy": "steps", "save_steps": 1}
     make_trainer(tmp_path, max_steps=1, **options).train()

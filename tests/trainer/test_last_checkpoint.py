@@ -20,6 +20,7 @@ def run(request, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow_but_first
 def test_each_file_that_a_resume_reads_is_looked_at(run, tmp_path, caplog):
     assert last_whole_checkpoint(str(run)).name == "checkpoint-2" and not caplog.text
     tensors = [

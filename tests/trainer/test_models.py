@@ -307,6 +307,7 @@ def test_loss_is_that_of_plain_logits(tiny, tmp_path, pair_mode):
     torch.testing.assert_close(loss, expected[0] - 0.5 * expected[1])
 
 
+@pytest.mark.slow_but_first
 def test_a_step_makes_the_report_likelier_given_the_volume_and_less_given_the_negative(tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path, beta=1.0, optim="sgd")
     before = trainer.evaluate()
@@ -316,6 +317,7 @@ def test_a_step_makes_the_report_likelier_given_the_volume_and_less_given_the_ne
     assert after["eval_loss_neg"] > before["eval_loss_neg"]
 
 
+@pytest.mark.slow_but_first
 def test_lora_trains_and_the_vision_tower_can_be_left_out(tiny, tmp_path):
     lora = LoraConfig(target_modules="all-linear", exclude_modules=VISION)
     trainer = make_trainer(tiny, tmp_path, peft_config=lora, max_steps=2)
@@ -326,6 +328,7 @@ def test_lora_trains_and_the_vision_tower_can_be_left_out(tiny, tmp_path):
     assert not any(re.fullmatch(VISION, name) for name in trained)
 
 
+@pytest.mark.slow_but_first
 def test_a_frozen_vision_tower_stays_as_it_was(tiny, tmp_path):
     model = tiny[0]
     model.get_encoder("image").requires_grad_(False)

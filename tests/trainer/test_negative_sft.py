@@ -22,6 +22,7 @@ from trl import SFTConfig, SFTTrainer
 from ct_rate_pairs.trainer import PairCollator
 
 
+@pytest.mark.slow
 def test_without_beta_it_is_stock_trl_to_the_bit(tmp_path):
     model, processor = make_model()
     stock = SFTTrainer(
@@ -63,6 +64,7 @@ def test_loss_and_gradient_are_those_of_the_formula(tmp_path):
     assert_same(found, expected_gradients, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_negative_pushes_its_report_away(tmp_path):
     """A step with beta leaves the report less likely given the negative than the same step without."""
     after = {}

@@ -28,6 +28,7 @@ def test_a_share_of_one_is_every_step(seed):
     assert all(served(50, 1.0, seed))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
 def test_a_step_has_the_weight_divided_by_the_share_or_is_plain(tmp_path, pair_mode):
     steps = served(20)
@@ -40,6 +41,7 @@ def test_a_step_has_the_weight_divided_by_the_share_or_is_plain(tmp_path, pair_m
         assert_same(found, wanted, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_steps_without_negatives_spend_no_forward_on_them(tmp_path):
     trainer = make_trainer(tmp_path, **SHARED, max_steps=8)
     forwards = []

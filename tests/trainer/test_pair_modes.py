@@ -15,6 +15,7 @@ from ct_rate_pairs.trainer.finite import NonFiniteLossError
 VOLUMES, NEGATIVES = "pixel_values_videos", "negative_pixel_values_videos"
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("negative_loss", "cap"), [("capped", 100.0), ("capped", 5.6), ("unlikelihood", 100.0)])
 def test_joint_and_sequential_give_the_same_gradients_and_runs(tmp_path, negative_loss, cap):
     options = {"beta": 0.4, "max_negative_loss": cap, "negative_loss": negative_loss}
@@ -110,6 +111,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_volumes(t
     assert_same(weights_of(trainer), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
 def test_throughput_is_logged(tmp_path, pair_mode):
     trainer = make_trainer(tmp_path, beta=0.3, pair_mode=pair_mode)

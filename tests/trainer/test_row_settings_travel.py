@@ -73,6 +73,7 @@ def copied(runs, name, to, *without):
     return to
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["run", "run/checkpoint-1", "adapter", "adapter/checkpoint-1", "merged"])
 def test_each_artefact_of_a_run_has_the_settings_of_its_rows(runs, name, caplog):
     expected = json.loads((runs / "expected.json").read_text())

@@ -13,6 +13,7 @@ def load(tree, **options):
     return load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", spacing=SPACING, **options)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("kind", ["names", "yes_no"])
 def test_the_completion_opens_with_the_labels_of_the_row(tree, kind, language):

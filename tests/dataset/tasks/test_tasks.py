@@ -50,6 +50,7 @@ def digest(row) -> tuple:
     return row["volume"], row["prompt"][0]["content"], row["completion"][0]["content"], row["negative_volume"], noise
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("negative", ["none", "gauss", "heter", "hard"])
 @pytest.mark.parametrize("task", ["vqa", "matching"])
 def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, task, negative):
@@ -119,6 +120,7 @@ def test_epochs_ask_anew_in_training_and_the_same_of_held_out_rows(tree, task):
         assert (prompts[0] == prompts[1]) == (split == "test")
 
 
+@pytest.mark.slow
 def test_a_text_that_map_changes_stays_beside_the_texts_of_its_question(tree, caplog):
     tell_stored.cache_clear()
     rows = load(tree, "vqa", "none")
@@ -157,6 +159,7 @@ def test_workers_and_a_restart_change_nothing(tree, task):
     assert {digest(row) for row in loader} == set(rows)
 
 
+@pytest.mark.slow
 def test_chinese_and_the_patient_ahead_of_the_question(tree):
     for task in ("vqa", "matching"):
         row = load(tree, task, "none", prompt="zh", prompt_metadata=True)[0]
@@ -166,6 +169,7 @@ def test_chinese_and_the_patient_ahead_of_the_question(tree):
     assert prompt.startswith("Age: 36, Sex: F.\nWhich of these texts")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("options", ["full", "impression", "keywords"])
 def test_options_are_what_was_asked_for(tree, options):
     rows = load(tree, "matching", "none", split="test", options=options, num_false=2)
@@ -181,6 +185,7 @@ def test_options_are_what_was_asked_for(tree, options):
             assert text == (report if options == "full" else report.split("Impression: ")[1])
 
 
+@pytest.mark.slow
 def test_tasks_can_be_mixed(tree):
     streams = [load(tree, task, "gauss", streaming=True) for task in ("report", "vqa", "matching")]
     mixed = list(interleave_datasets(streams, probabilities=[0.4, 0.3, 0.3], seed=0).take(20))
@@ -203,6 +208,7 @@ def test_bad_options_are_refused_with_the_choices(tree):
     assert "questions_per_volume=2.5" in error_of(tree, task="vqa", questions_per_volume=2.5)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("options", [{"task": "errors"}, {"task": "matching", "options": "keywords"}])
 def test_a_task_that_reads_findings_from_reports_refuses_other_languages(tmp_path, options, caplog):
     write_tree(tmp_path)
@@ -221,6 +227,7 @@ def test_a_cohort_too_small_to_choose_among_says_so(tmp_path):
     assert len(load(small, "matching", "none", num_false=2)) == 3
 
 
+@pytest.mark.slow
 def test_a_bad_volume_has_no_slices_and_is_no_partner(tmp_path):
     own = write_tree(tmp_path)
     bad = next(own.glob("dataset/train_fixed/*/*/train_5_a_1.nii.gz"))

@@ -90,6 +90,7 @@ def test_answers_are_those_of_the_labels_and_the_report():
         assert row.columns["answer_type"] in ("yes/no", "side", "list")
 
 
+@pytest.mark.slow
 def test_for_every_label_yes_is_as_frequent_as_no():
     answers = {label: Counter() for label in LABELS}
     for _, row in asked(questions(cohort(400)), epochs=8, kind="presence"):
@@ -121,6 +122,7 @@ def accuracy_of_text(train, test, answers) -> tuple[float, float]:
     return interval(guesses == [row.completion for _, row in test], np.array([i for i, _ in test]))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_text_only_classifier_is_at_chance(language):
     train, test = (
@@ -130,6 +132,7 @@ def test_a_text_only_classifier_is_at_chance(language):
     assert low <= 0.5 <= high + 0.01 and high - low < 0.12
 
 
+@pytest.mark.slow
 def test_a_text_only_classifier_cannot_tell_the_side():
     sided = {"Emphysema", "Atelectasis", "Pulmonary fibrotic sequela", "Pleural effusion"}  # on one side or both
     rows = [asked(questions(cohort(400, split)), epochs=4, kind="side") for split in (0, 1)]
@@ -138,6 +141,7 @@ def test_a_text_only_classifier_cannot_tell_the_side():
     assert low <= 1 / 3 + 0.02
 
 
+@pytest.mark.slow
 def test_the_classifier_finds_the_leak_of_questions_that_are_not_balanced():
     rows = []
     for split in (0, 1):
@@ -152,6 +156,7 @@ def spaced(text):
     return " ".join(text) if ord(text[0]) > 255 else text
 
 
+@pytest.mark.slow
 def test_questions_differ_within_a_volume_and_come_from_seed_epoch_and_volume_alone():
     scans = cohort(400)
     task = questions(scans)

@@ -63,6 +63,7 @@ def children() -> list[str]:
     return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_decoder_does_costs_that_volume_alone(file, failing, capfd, way):
     failing(way)
@@ -127,6 +128,7 @@ def test_what_is_told_and_warned_is_told_and_warned_by_the_caller(file, caplog):
     assert caplog.records[0].process == os.getpid()
 
 
+@pytest.mark.slow
 def test_threads_read_at_the_same_time(file, failing):
     failing("crash")
     good = save(file.with_name("good.nii.gz"), marked_volume(), AFFINE)
@@ -293,6 +295,7 @@ def test_after_a_failure_or_an_interruption_the_next_volume_is_read_as_ever(many
     assert is_read(*many[3])  # and not the volume before, whose answer nobody has taken
 
 
+@pytest.mark.slow
 def test_each_thread_and_each_fork_has_a_process_of_its_own(many):
     assert is_read(*many[0])
     with ThreadPoolExecutor(3) as pool:

@@ -80,6 +80,7 @@ def test_a_flipped_byte_is_refused_in_one_member_and_in_several(tmp_path):
                 read_volume(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_bytes_after_a_whole_gzip_stream_are_told_and_the_volume_is_read(tmp_path, caplog):
     hu = np.random.default_rng(0).integers(-1000, 400, (60, 50, 400), dtype=np.int16)
     raw = save(tmp_path / "v.nii", hu, AFFINE).read_bytes()  # of several pieces

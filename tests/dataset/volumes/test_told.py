@@ -46,6 +46,7 @@ def test_a_warning_that_was_shown_is_left_out_where_each_is_told_once_and_collec
     assert len(caplog.records) == 2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_dataset_tells_of_a_volume_once_however_often_it_is_read(tmp_path, caplog, streaming):
     tree = write_tree(tmp_path / "tree")

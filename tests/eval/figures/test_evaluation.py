@@ -30,6 +30,7 @@ def test_the_figure_of_the_gaps_names_the_gap_of_the_table(tmp_path, monkeypatch
     assert text.get_text() == "noise: 0.274 over all tokens, 100% of reports above 0"
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_for_the_least_that_there_can_be(tmp_path):
     row = {"recall": None, "precision": None, "support": 0}
     plot_labels({"Lung nodule": row, "Emphysema": row | {"recall": 1.0, "support": 1}}, 1, tmp_path / "labels.png")

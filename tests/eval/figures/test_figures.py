@@ -82,6 +82,7 @@ def test_the_sheet_shows_the_first_n_scans_and_reads_no_more(tmp_path):
     assert not (np.asarray(one) == 40).sum() > 10_000
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_losses_are_drawn_with_and_without_negatives(tmp_path, beta):
     history = [{"step": step, "loss_pos": 5 / step} for step in range(1, 50)]

@@ -84,6 +84,7 @@ def models():
     yield "gemma3", lambda: make_tiny_gemma3(TEXTS)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in models()])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_decisions_are_those_of_the_whole_lines(make, language):

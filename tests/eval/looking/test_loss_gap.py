@@ -93,6 +93,7 @@ def test_rows_without_negatives_are_refused_by_name(model_and_collator, rows):
         loss_gap(model, collator, [], progress=False)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("make", [make_tiny_qwen, make_tiny_qwen3, make_tiny_gemma3])
 def test_every_other_volume_is_scored_as_if_it_were_the_negative(make, rows):
     model, processor = make(REPORTS)
@@ -161,6 +162,7 @@ def test_no_more_volumes_are_held_than_a_batch_and_its_partners(model_and_collat
     assert 2 <= max(alive) <= 4
 
 
+@pytest.mark.slow
 def test_a_map_style_dataset_is_measured_under_all_volumes(tree):
     rows = load_dataset("ct_rate_pairs", data_dir=str(tree), negative="heter", spacing=SPACING, split="test[:4]")
     model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1, vision_hidden_size=32)

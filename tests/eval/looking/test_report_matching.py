@@ -156,6 +156,7 @@ def model_and_collator(rows):
     return model, collator
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_its_scans_finds_every_report(model_and_collator, rows):
     model, collator = model_and_collator
     result = report_matching(model, collator, rows, progress=False)
@@ -179,6 +180,7 @@ def test_without_pixels_only_the_text_is_left_and_the_corrected_choice_is_chance
         assert seen["ranks"][rule] != unseen["ranks"][rule]
 
 
+@pytest.mark.slow
 def test_all_rules_choose_by_the_losses_of_whole_dialogues(model_and_collator):
     model, collator = model_and_collator
     rows = [make_row(seed, report, size=(56, 28 * (1 + seed))) for seed, report in enumerate(FOUR)]
@@ -220,6 +222,7 @@ def test_the_marginal_of_a_report_leaves_its_own_patient_out(model_and_collator)
     assert marginal[2] == pytest.approx(given[0, 2], rel=1e-5) or marginal[2] == pytest.approx(given[1, 2], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_one_volume_is_held_at_a_time(model_and_collator):
     model, collator = model_and_collator
     rows, alive = LazyRows(9), []

@@ -35,6 +35,7 @@ def test_trivial_reports_have_a_third_and_perfect_ones_one(truth):
     assert crg(1 - truth, truth, NAMES)["crg"] == pytest.approx(1 / 5, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(label_arrays, st.data())
 def test_every_mended_entry_raises_it(truth, data):

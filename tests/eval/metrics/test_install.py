@@ -76,6 +76,7 @@ def test_metric_gives_intervals_by_patient(metric):
         assert result["ci_level"] == 0.9
 
 
+@pytest.mark.slow_but_first
 def test_metric_names_bad_vectors(metric):
     with pytest.raises(ValueError, match=r"label 'Medical material': 0\.9"):
         metric.compute(predictions=np.full((1, 18), 0.9), references=np.zeros((1, 18)))
@@ -95,6 +96,7 @@ def test_an_empty_prediction_is_counted_and_a_missing_reference_is_named(metric,
         metric.compute(predictions=PREDICTIONS, references=[REFERENCES[0], missing])
 
 
+@pytest.mark.slow_but_first
 def test_a_text_that_the_labeler_cannot_read_is_named_with_its_language(metric):
     foreign = [REFERENCES[0], "Kleiner Pleuraerguss rechts."]
     for side, texts in (

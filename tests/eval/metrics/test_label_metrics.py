@@ -89,6 +89,7 @@ def test_bad_labels_are_named(metric, predictions, references, message):
         metric(predictions, references, NAMES)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(label_pairs, st.randoms())
 def test_invariants(pair, random):

@@ -143,6 +143,7 @@ def test_meteor_without_java_names_the_remedy(monkeypatch):
         text_scores(["ab"], ["ab"], meteor=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(texts, texts.filter(lambda text: not is_missing(text))), min_size=1, max_size=5))
 def test_vlm3d_is_the_challenge_on_any_text(pairs):

@@ -23,6 +23,7 @@ def test_nothing_is_sent_without_the_users_word(path):
         Endpoint("http://127.0.0.1:1/v1", "some-model")
 
 
+@pytest.mark.slow
 def test_the_key_is_sent_in_its_header_and_written_nowhere(path, monkeypatch, capfd):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")  # as from a file
     with LoopbackEndpoint(error(503, f"busy, {KEY}"), JSONResponse({"echo": KEY})) as server:
@@ -85,6 +86,7 @@ def test_this_machine_is_known_by_each_of_its_names(monkeypatch, host):
     assert Endpoint(f"http://{host}:8000/v1", "m", deidentified=True)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_a_proxy_of_the_environment_does_not_see_what_goes_to_this_machine(path, monkeypatch, name):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

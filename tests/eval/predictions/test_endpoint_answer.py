@@ -50,6 +50,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "content",
     [
@@ -67,6 +68,7 @@ def test_a_thought_is_not_sent_on_as_report(path, content):
         assert list(write(server, path, scans)[0].values()) == ["A nodule."]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_what_is_no_report_is_listed_never_kept_and_asked_for_again(path, kind):
     scans = make_scans(2)
@@ -83,6 +85,7 @@ def test_what_is_no_report_is_listed_never_kept_and_asked_for_again(path, kind):
     assert json.loads((path.parent / "failures.json").read_text()) == {}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "report", ["Sorrowful words. No nodule.", "I see a nodule.", "Unfortunate motion artefacts.", "我见一枚结节。"]
 )
@@ -123,6 +126,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ODD)
 def test_an_odd_answer_is_a_failure_of_its_scan(path, kind):
     scans = make_scans(2)

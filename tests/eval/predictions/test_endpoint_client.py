@@ -45,6 +45,7 @@ def test_a_status_in_the_body_of_a_200_is_tried_again(path):
         assert len(server.bodies) == 2 and len(predictions) == 1 and not failures
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("refused", "message"),
     [
@@ -66,6 +67,7 @@ def test_a_request_that_no_retry_can_mend_stops_the_run_at_once(path, monkeypatc
 ODD = [Response(status_code=204), Response("{}", 201), Response("{}", 206), Response("{}", 304)]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("odd", ODD, ids=[str(odd.status_code) for odd in ODD])
 def test_a_status_that_neither_gives_nor_refuses_a_report_costs_its_scan_alone(path, odd):
     with LoopbackEndpoint(odd) as server:
@@ -76,6 +78,7 @@ def test_a_status_that_neither_gives_nor_refuses_a_report_costs_its_scan_alone(p
     assert failure == {"failure": "malformed", "detail": told}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("code", ["100", "204", 999])
 def test_a_code_that_is_no_refusal_costs_its_scan_alone(path, code):
     with LoopbackEndpoint(JSONResponse({"error": {"code": code, "message": "odd"}})) as server:
@@ -83,6 +86,7 @@ def test_a_code_that_is_no_refusal_costs_its_scan_alone(path, code):
     assert len(predictions) == 1 and [failure["failure"] for failure in failures.values()] == ["malformed"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("status", [200, 400, 500])
 @pytest.mark.parametrize("form", ["\\u{:04x}", "\\u{:04X}", "%{:02X}", "{:c}"])
 def test_a_key_with_escapes_is_shown_nowhere(path, monkeypatch, form, status):
@@ -98,6 +102,7 @@ def test_a_key_with_escapes_is_shown_nowhere(path, monkeypatch, form, status):
     assert '{"said": "***"}' in told
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("text", ["9999", "1e400", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_wait_that_is_too_long_is_not_waited_for(path, text):
     with LoopbackEndpoint(error(429, "slow down", **{"Retry-After": text})) as server:
@@ -107,6 +112,7 @@ def test_a_wait_that_is_too_long_is_not_waited_for(path, text):
     assert failure["failure"] == "unanswered" and "which is too long" in failure["detail"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("text", ["nan", "-1", "soon", "²", "Fri, 31 Dec 99999 23:59:59 GMT", ""])
 def test_a_wait_that_says_nothing_is_none(path, text):
     with LoopbackEndpoint(error(503, "busy", **{"Retry-After": text.encode().decode("latin-1")})) as server:
@@ -119,6 +125,7 @@ async def drip():
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_ends_with_its_time(path):
     scans = make_scans(2)
     with LoopbackEndpoint(StreamingResponse(drip())) as server:
@@ -127,6 +134,7 @@ def test_an_answer_that_drips_ends_with_its_time(path):
     assert list(failures.values()) == [{"failure": "unanswered", "detail": "no answer within 0.5 s, at try 1"}]
 
 
+@pytest.mark.slow
 def test_headers_that_drip_end_with_their_time(path):
     """A server that never comes to the body."""
 
@@ -148,6 +156,7 @@ def test_headers_that_drip_end_with_their_time(path):
         thread.join()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("answers", "detail"),
     [
@@ -167,6 +176,7 @@ def test_all_tries_of_a_scan_together_end_in_time(path, answers, detail):
     assert failure["detail"].startswith(detail) and failure["detail"].endswith("The 0.7 s of a scan are over")
 
 
+@pytest.mark.slow
 def test_a_redirect_takes_neither_slices_nor_key_to_another_server(path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with LoopbackEndpoint() as other:

@@ -14,6 +14,7 @@ def path(tmp_path):
     return tmp_path / "run" / "predictions.jsonl"
 
 
+@pytest.mark.slow
 def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):
     scans = make_scans(5)
     with LoopbackEndpoint(0.4) as server:
@@ -33,6 +34,7 @@ def test_a_scan_that_gets_no_answer_does_not_stop_the_others(path):
     assert list(failures.values()) == [{"failure": "unanswered", "detail": "HTTP 503: down, at try 2"}]
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_not_there_is_told_at_once_and_the_run_goes_on_later(path):
     scans = make_scans(4)
     with LoopbackEndpoint(answer("First.")) as server:

@@ -89,6 +89,7 @@ def placed_columns(report):
     return [i for i, label in enumerate(LATERAL) if rows[LABELS[label]]["sides"]]
 
 
+@pytest.mark.slow
 def test_the_phantom_against_itself_is_right_in_every_place():
     reports = cohort(200).reports
     result = score_places(reports, reports)

@@ -236,6 +236,7 @@ def cohort(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_shuffled_cohort_keeps_reports_and_test_and_moves_training_volumes_between_patients(cohort, tmp_path):
     shuffle_cohort(cohort, tmp_path / "shuffled")
     options = {"negative": "none", "spacing": [4.5, 4.5, 6.5], "reconstructions": "all", "validation_size": 0.0}
@@ -271,6 +272,7 @@ def test_a_cohort_with_wrong_labels_keeps_everything_but_a_share_of_the_training
     assert all(len(np.unique(wrong[scans == scan], axis=0)) == 1 for scan in scans)
 
 
+@pytest.mark.slow
 def test_a_cohort_that_no_study_has_is_refused(tmp_path):
     rows = {"rows": {"a": {"data_dir": "cohort_turned"}}, "title": "A"}
     study = read(tmp_path, STUDY | {"cohort": {"scans": 2, "valid_scans": 1, "seed": 0}, "tables": {"a": rows}})

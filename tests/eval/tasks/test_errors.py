@@ -108,6 +108,7 @@ def test_sides_are_swapped_only_where_that_is_another_finding(sentence, swapped)
     assert swap_side(sentence) == swapped
 
 
+@pytest.mark.slow
 def test_exactly_one_statement_changes_and_the_labeler_agrees(flipped, statements):
     assert Counter(made.kind for _, made in flipped).keys() == {"added", "removed", "side"}
     for report, made in flipped:
@@ -191,6 +192,7 @@ def splits(small_cohort):
     return load_dataset("ct_rate_pairs", data_dir=str(small_cohort), negative="gauss", **SMALL)
 
 
+@pytest.mark.slow
 def test_a_row_asks_for_the_wrong_statement_of_its_volume(splits, small_cohort):
     reports = splits["train"].with_format(None)
     asked = load_dataset("ct_rate_pairs", data_dir=str(small_cohort), task="errors", negative="gauss", **SMALL)
@@ -245,6 +247,7 @@ def test_the_wrong_statement_is_right_of_a_partner():
     assert kinds.keys() == {"added", "removed", "side"}
 
 
+@pytest.mark.slow
 def test_no_number_is_the_answer_more_often_than_another():
     task = task_of(cohort(100, 1))
     answers = []
@@ -256,6 +259,7 @@ def test_no_number_is_the_answer_more_often_than_another():
     assert abs(np.mean(answers) - 0.5) < 4 * 0.289 / np.sqrt(len(answers))
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_for_the_number_beside_those_that_do_not_look(small_cohort):
     asked = load_dataset("ct_rate_pairs", data_dir=str(small_cohort), task="errors", **SMALL)
     train = asked["train"].with_format(None)

@@ -60,6 +60,7 @@ def model_and_collator():
     return model.eval(), collator
 
 
+@pytest.mark.slow
 def test_line_and_report_are_kept_apart(tmp_path, model_and_collator):
     path, scans = tmp_path / "predictions.jsonl", make_scans()
     reports = dict(zip(scans.with_format(None)["volume"], REPORTS, strict=True))
@@ -92,6 +93,7 @@ def test_references_and_their_fingerprint_are_those_of_rows_without_lines():
     assert fingerprint(with_lines) == fingerprint(without)
 
 
+@pytest.mark.slow
 def test_lines_are_scored_on_their_own_and_never_as_text(tmp_path, capsys, model_and_collator):
     scans = make_scans()
     predictions = write_predictions(*model_and_collator, scans, tmp_path / "predictions.jsonl", max_new_tokens=60)
@@ -110,6 +112,7 @@ def test_lines_are_scored_on_their_own_and_never_as_text(tmp_path, capsys, model
     assert [entry["report"] for entry in challenge["generated_reports"]] == REPORTS
 
 
+@pytest.mark.slow
 def test_lines_are_set_by_their_probabilities_and_what_is_made_of_it_is_measured(tmp_path, capsys, model_and_collator):
     """The calibration is that of a model that is sure of a hernia, and of nothing else."""
     scans, path = make_scans(), tmp_path / "predictions.jsonl"

@@ -52,6 +52,7 @@ def run(tmp_path_factory):
     return out, evaluate(make_rows(5), out)
 
 
+@pytest.mark.slow
 def test_every_row_is_scored_beside_the_shuffled_and_the_trivial_ones(run):
     out, results = run
     assert list(results) == ["model", "shuffled", "all_negative", "most_common", "all_positive"]
@@ -127,6 +128,7 @@ def test_figures_and_the_challenges_file_are_written(run):
     assert [row["input_image_name"] for row in content["generated_reports"]] == [f"train_{i}_a_1" for i in range(5)]
 
 
+@pytest.mark.slow
 def test_scans_of_one_patient_give_all_numbers_that_need_no_other(tmp_path, capsys):
     results = evaluate(make_rows(1), tmp_path)
     assert list(results) == ["model", "all_negative", "most_common", "all_positive"]

@@ -118,6 +118,7 @@ def test_answers_without_an_end_are_counted_as_cut(tree, tiny, tmp_path, capsys)
     assert "| not read | cut |" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_unreadable_volume_is_left_out_not_counted_twice(tree, tiny, tmp_path):
     own = write_tree(tmp_path / "tree", scans=6)
     bad = next(own.glob("dataset/valid_fixed/*/*/valid_3_a_1.nii.gz"))

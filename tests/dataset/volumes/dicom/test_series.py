@@ -22,6 +22,7 @@ def test_slices_are_ordered_by_their_place_whatever_files_and_numbers_say(tmp_pa
     assert stack.name == "series 1 of the scan"
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(12)))
 def test_the_order_of_the_files_is_of_no_account(tmp_path_factory, order):

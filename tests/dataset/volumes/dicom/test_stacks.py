@@ -130,6 +130,7 @@ DIFFERENCES = [
 ]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("shift", [0.0, 2.0, 1.3, 8.0])
 @pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(DIFFERENCES, every=3))
 def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, keyword, one, two, shift):
@@ -144,6 +145,7 @@ def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, key
     assert {int(voxels.max()) for voxels in chosen} == {300, 307}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("keyword", mostly_slow(["AcquisitionTime", "ContentTime", "InstanceNumber", "TriggerTime"]))
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 @pytest.mark.parametrize("back", [False, True])
@@ -158,6 +160,7 @@ def test_acquisitions_whose_slices_are_counted_up_are_told_apart(tmp_path, keywo
     np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("keyword", ["AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"])
 @pytest.mark.parametrize("order", mostly_slow(["up", "down", "four per turn", "every sixth", "mixed"]))
 def test_a_volume_whose_slices_are_numbered_one_by_one_is_one(tmp_path, keyword, order):
@@ -203,6 +206,7 @@ def test_slices_of_two_patients_are_never_one_volume(tmp_path):
     assert_refused(write(tmp_path, datasets), r"several volumes(.|\n)*7 slices(.|\n)*StudyInstanceUID 2 of 2$")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("shift", [2.0, 8.0, -1.3])
 def test_slices_that_share_their_numbers_at_different_places_are_two_volumes(tmp_path, shift):
     first, second = acquisitions(shift)
@@ -294,6 +298,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(OTHERS))
 @pytest.mark.parametrize("decimals", [6, 0])
 def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, keyword, one, two, decimals):
@@ -309,6 +314,7 @@ def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, 
     np.testing.assert_array_equal(hu(read(folder, 2)), marked_volume() + 7)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(case for case in OTHERS if "Creation" not in case[0]))
 def test_acquisitions_at_the_same_places_are_told_apart_by_any_element(tmp_path, keyword, one, two):
     first, second = acquisitions(0.0, {keyword: two}, {keyword: one} if one is not None else {})
@@ -357,6 +363,7 @@ def test_how_pixels_are_shown_tells_nothing_apart(tmp_path):
     np.testing.assert_array_equal(hu(read(write(tmp_path, datasets))), marked_volume())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("sequence", "keyword", "one", "two"),
     [
@@ -418,6 +425,7 @@ def test_two_scans_around_midnight_are_two(tmp_path):
     np.testing.assert_array_equal(hu(read(folder, 1)), marked_volume())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("one", "two"),
     [
