@@ -2,12 +2,12 @@
 
 import json
 import logging
-import os
 import subprocess
 import sys
 
 import pytest
 import yaml
+from helpers import programs
 from helpers.paths import ROOT
 
 from ct_rate_pairs.__main__ import COMMANDS, main
@@ -51,6 +51,7 @@ def told(tmp_path_factory):
 LIGHT = [name for name in COMMANDS if name not in OF_TRAINER]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", LIGHT)
 def test_help_teaches_before_torch_is_imported(told, name):
     code, out, err, torch = told[f"{name} --help"]
@@ -309,11 +310,7 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("recipe", [[str(ROOT / "recipes/sft_neg.py")], ["-m", "ct_rate_pairs.recipes.sft_neg"]])
 def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path, recipe):
     command = ["-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "1", "--cpu", *recipe]
-    wrong = ["--config", "phantom", "--data_dir", "nowhere"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command, *wrong], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = programs.run(*command, "--config", "phantom", "--data_dir", "nowhere", cwd=tmp_path)
     assert done.returncode != 0
     ours = done.stderr[: done.stderr.index("Traceback")]  # what follows is the launcher's, on the exit code
     assert "error: " in ours and "There is no folder nowhere." in ours

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import yaml
+from helpers import programs
 from helpers.faults import KILLS, all_end, descendants, ended, in_child
 from helpers.launch import ONE_PROCESS
 from helpers.paths import ROOT
@@ -21,27 +22,25 @@ from ct_rate_pairs.processes import end_with_parent, sigterm_as_exit
 # `make faults` sends every signal to each command. Otherwise it is the hardest one.
 IS_THOROUGH = KILLS >= 50
 SIGNALS = [signal.SIGTERM, signal.SIGKILL] if IS_THOROUGH else [signal.SIGKILL]
-COMMAND = [sys.executable, "-m", "ct_rate_pairs"]
+LOG = "log.txt"
 
 
-def stop(process, number, workers):
+def stop(process, number, workers, cwd):
     """Sends a signal to a command as soon as it has that many processes, and tells whether all of them end."""
     limit = time.monotonic() + 120
     while len(started := descendants(process.pid)) < workers:
-        assert process.poll() is None and time.monotonic() < limit, process.communicate()
+        assert process.poll() is None and time.monotonic() < limit, (cwd / LOG).read_text()
         time.sleep(0.05)
     time.sleep(1)
     started = descendants(process.pid)
-    process.send_signal(number)
-    process.communicate(timeout=60)
+    os.kill(process.pid, number)
+    process.wait(60)
     return all_end(started)
 
 
-def start(*arguments, cwd, command=COMMAND):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    # A shell lets a process in the background ignore SIGINT, and so would its children.
-    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    return subprocess.Popen([*command, *map(str, arguments)], cwd=cwd, text=True, **pipes, **heeding)
+def start(*arguments, cwd):
+    with (cwd / LOG).open("w") as log:
+        return programs.start("-m", "ct_rate_pairs", *arguments, cwd=cwd, stdout=log, stderr=log)
 
 
 @pytest.mark.slow
@@ -89,21 +88,23 @@ def test_sigterm_is_left_alone_outside_a_command_and_in_a_group(monkeypatch):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_workers_of_a_cohort_end_with_it_and_the_same_command_goes_on(tmp_path, number):
     arguments = ("phantom", "--output_dir", "out", "--scans", "400", "--workers", "2")
-    assert stop(start(*arguments, cwd=tmp_path), number, workers=2)
+    assert stop(start(*arguments, cwd=tmp_path), number, 2, tmp_path)
     assert (tmp_path / "out" / LOCK.format(job="")).exists() == (number == signal.SIGKILL)
     arguments = (*arguments[:-4], "--scans", "400", "--workers", "1")
+    before = len(list(tmp_path.rglob("*.nii.gz")))
     again = start(*arguments, cwd=tmp_path)
-    time.sleep(5)
-    assert again.poll() is None  # not refused
-    again.kill()
-    again.communicate()
+    while again.poll() is None and len(list(tmp_path.rglob("*.nii.gz"))) == before:
+        time.sleep(0.1)
+    assert again.poll() is None, (tmp_path / LOG).read_text()  # not refused
+    os.kill(again.pid, signal.SIGKILL)
+    again.wait()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_workers_of_a_preparation_end_with_it(tmp_path, phantom, number):
     arguments = ("prepare", "--output_dir", "out", "--data_dir", phantom, "--workers", "2", "--shard_size", "4")
-    assert stop(start(*arguments, cwd=tmp_path), number, workers=2)
+    assert stop(start(*arguments, cwd=tmp_path), number, 2, tmp_path)
 
 
 @pytest.mark.slow
@@ -115,9 +116,12 @@ def test_the_workers_of_a_training_end_with_it(tmp_path, phantom, command, numbe
     if command == "train":
         process = start("train", *options, cwd=tmp_path)
     else:
+        # No fork: a training knows its launcher by the words that this was started with.
         launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *ONE_PROCESS]
-        process = start(*options, cwd=tmp_path, command=[*launcher, str(ROOT / "recipes" / "sft_neg.py")])
-    assert stop(process, number, workers=2 if command == "train" else 3)
+        launched = [*launcher, str(ROOT / "recipes" / "sft_neg.py"), *map(str, options)]
+        with (tmp_path / LOG).open("w") as log:
+            process = subprocess.Popen(launched, cwd=tmp_path, stdout=log, stderr=log)
+    assert stop(process, number, 2 if command == "train" else 3, tmp_path)
 
 
 @pytest.mark.slow
@@ -125,7 +129,7 @@ def test_the_workers_of_a_training_end_with_it(tmp_path, phantom, command, numbe
 def test_the_workers_of_an_evaluation_end_with_it(tmp_path, phantom, reader_dir, number):
     options = ("--model_name_or_path", reader_dir, "--data_dir", phantom, "--per_device_eval_batch_size", "1")
     options = (*options, "--output_dir", "out", "--dataloader_num_workers", "2")
-    assert stop(start("evaluate", *options, cwd=tmp_path), number, workers=2)
+    assert stop(start("evaluate", *options, cwd=tmp_path), number, 2, tmp_path)
 
 
 @pytest.mark.slow
@@ -138,9 +142,9 @@ def test_a_study_that_is_stopped_stops_its_training(tmp_path, number):
     runs = tmp_path / "runs" / "tiny" / "runs"
     limit = time.monotonic() + 240
     while not list(runs.glob("*/environment.json")):  # a training takes its first step
-        assert study.poll() is None and time.monotonic() < limit, study.communicate()
+        assert study.poll() is None and time.monotonic() < limit, (tmp_path / LOG).read_text()
         time.sleep(0.1)
-    assert stop(study, number, workers=1)
+    assert stop(study, number, 1, tmp_path)
     # A training that does not end in time is killed, and its lock is then stale.
     assert (tmp_path / "runs" / "tiny" / LOCK.format(job="")).exists() == (number == signal.SIGKILL)
     assert not [path for path in runs.glob("*/run.yaml") if yaml.safe_load(path.read_text()).get("state")]

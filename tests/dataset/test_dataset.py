@@ -3,14 +3,13 @@
 import logging
 import os
 import re
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from datasets import load_dataset
+from helpers import programs
 from helpers.failing_decoders import fail_at
 from helpers.loaded_tree import error_of, load
 from helpers.tree import SPACING, write_tree
@@ -35,6 +34,7 @@ def path_of(tree, name):
     return next(tree.glob(f"dataset/*/*/*/{name}"))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("negative", ["none", "gauss", "heter"])
 def test_rows_keep_the_contract_and_streaming_yields_the_same(tree, negative):
     rows = load(tree, negative, split="train")
@@ -201,6 +201,7 @@ def test_a_folder_without_a_tree_is_refused(tmp_path):
     assert "ct-rate-pairs phantom" in error_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bad_volume_stops_the_run_unless_skipped_by_name(own_tree, caplog):
     bad = path_of(own_tree, "train_5_a_1.nii.gz")
     bad.write_bytes(bad.read_bytes()[:500])
@@ -270,14 +271,7 @@ def test_the_literal_use_from_an_empty_folder(tree, tmp_path):
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf")}
     (tmp_path / "empty").mkdir()
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "empty",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = programs.run("-c", code, cwd=tmp_path / "empty", env=environment)
     assert run.stdout.strip().endswith("10"), run.stderr
 
 

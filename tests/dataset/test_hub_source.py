@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import programs
 from helpers.loopback_hub import COMMIT, GRANTED, UNGRANTED, LoopbackHub, set_faults
 from helpers.tree import SPACING, write_tree
 
@@ -174,9 +175,7 @@ def session(tmp_path_factory) -> dict:
         "TMPDIR": str(work / "tmp"),
     }
     with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, __file__, hub.url, log, results], env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
+        process = programs.start(__file__, hub.url, log, results, env=environment, stdout=file, stderr=file)
     deaths = 0
     try:
         while process.poll() is None:
@@ -186,7 +185,8 @@ def session(tmp_path_factory) -> dict:
                 hub.start()
             time.sleep(0.05)
     finally:
-        process.kill()
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
         hub.stop()
     assert process.returncode == 0, output.read_text()
     outcomes = json.loads(results.read_text())
@@ -319,9 +319,7 @@ def test_a_server_that_stays_ill_is_an_access_error_in_the_end_and_never_skipped
 def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path):
     literal = 'import ct_rate_pairs, datasets; datasets.load_dataset("ct_rate_pairs", negative="heter")'
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", literal], env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    run = programs.run("-c", literal, env=environment, timeout=120)
     assert "CTRateAccessError: The repository: the Hub cannot be reached (ConnectError)" in run.stderr
     assert "hf auth login" in run.stderr
     assert "gain" not in run.stderr, "it was not at once"

@@ -1,12 +1,10 @@
 """Datasets that `datasets` has saved: they hold places, and read the scans again, wherever these lie."""
 
-import subprocess
-import sys
-
 import nibabel as nib
 import numpy as np
 import pytest
 from datasets import concatenate_datasets, load_dataset, load_from_disk
+from helpers import programs
 from helpers.few_slices import agrees, comparable, load, pixels
 from helpers.tree import write_tree
 from PIL import Image
@@ -36,7 +34,7 @@ def test_another_process_reads_a_saved_dataset(tree, tmp_path):
         "import sys, ct_rate_pairs, datasets; row = datasets.load_from_disk(sys.argv[1])[2]; "
         "print(row['volume'], [sum(image.tobytes()) for image in row['negative_images']])"
     )
-    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    run = programs.run("-c", code, tmp_path)
     row = rows[2]
     assert run.stdout.strip() == f"{row['volume']} {[sum(image.tobytes()) for image in row['negative_images']]}"
 
@@ -48,7 +46,7 @@ def test_a_saved_dataset_whose_scans_have_changed_says_so(tmp_path, caplog):
     write_tree(tree, scans=13)
     assert load_from_disk(tmp_path / "saved")[0]["images"]
     code = "import sys, ct_rate_pairs, datasets; datasets.load_from_disk(sys.argv[1])[0]['images']"
-    run = subprocess.run([sys.executable, "-c", code, tmp_path / "saved"], capture_output=True, text=True, check=True)
+    run = programs.run("-c", code, tmp_path / "saved")
     assert f"{tree} has changed" in run.stderr and "load_dataset" in run.stderr
 
 

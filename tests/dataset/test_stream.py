@@ -1,15 +1,13 @@
 """The stream under workers, ranks, epochs and restarts: every row once, the same everywhere, nothing read twice."""
 
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
-from helpers.paths import HELPERS
 from helpers.tree import SPACING
+from helpers.two_processes import run_as_two
 from torch.utils.data import DataLoader
 
 import ct_rate_pairs.sources.tree
@@ -74,6 +72,7 @@ def test_spawned_workers_read_the_same_rows(tree):
     assert list(DataLoader(rows, **options)) == [digest(row) for row in rows]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ranks_share_the_rows_and_read_no_others(tree, ranks, workers, opened):
@@ -95,6 +94,7 @@ def test_the_first_row_opens_two_volumes_at_most(tree, opened):
     assert len(opened) == 2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("interleaved", [1, 10])
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize("taken", [1, 4, 9])
@@ -117,10 +117,7 @@ def test_a_restart_goes_on_with_the_same_rows_and_opens_no_earlier_volume(tree, 
 
 @pytest.mark.slow
 def test_accelerate_gives_two_processes_every_row_once(tree, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = [str(HELPERS / "stream_ranks.py"), str(tree), str(tmp_path)]
-    run = subprocess.run([*command, *script], capture_output=True, text=True, check=False, timeout=300)
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_as_two("stream_ranks.py", tree, tmp_path)
     for epoch in (0, 1):
         parts = [np.load(tmp_path / f"{epoch}-{rank}.npy").tolist() for rank in (0, 1)]
         assert min(map(len, parts)) >= len(list(stream(tree))) // 2

@@ -1,4 +1,4 @@
-"""One process of a two-process run, started by torchrun: trains as the test does alone; rank 0 saves each outcome."""
+"""One process of a two-process run: trains as the test does alone; rank 0 saves each outcome."""
 
 import os
 import sys

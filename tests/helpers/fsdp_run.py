@@ -1,4 +1,4 @@
-"""One process of a two-process FSDP2 run, started by torchrun: the model is sharded at load time."""
+"""One process of a two-process FSDP2 run: the model is sharded at load time."""
 
 import os
 import sys

@@ -1,9 +1,9 @@
 """Starts a recipe as a user types it, and the options of a short run."""
 
 import subprocess
-import sys
 from pathlib import Path
 
+from helpers import programs
 from helpers.paths import ROOT
 
 
@@ -18,6 +18,6 @@ SHORT = (
 def launch(
     *arguments: str, cwd: Path, launcher: tuple[str, ...] = ONE_PROCESS, recipe: str = "sft_neg"
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
-    command += [str(ROOT / "recipes" / f"{recipe}.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    """The launcher is a fork; the processes that it starts are not."""
+    command = ["-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
+    return programs.run(*command, ROOT / "recipes" / f"{recipe}.py", *arguments, cwd=cwd)

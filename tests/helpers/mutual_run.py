@@ -1,5 +1,5 @@
 """
-Trainings with mutual partners. As a script, this is one process of a two-process run, started by torchrun; rank 0
+Trainings with mutual partners. As a script, this is one process of a two-process run; rank 0
 saves each outcome.
 """
 

@@ -1,4 +1,4 @@
-"""One process of two, started by torchrun: reads its part of a shuffled stream as the Trainer would."""
+"""One process of two: reads its part of a shuffled stream as the Trainer would."""
 
 import os
 import sys

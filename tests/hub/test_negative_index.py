@@ -3,13 +3,12 @@
 import io
 import os
 import re
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import yaml
 from datasets import load_dataset
+from helpers import programs
 from helpers.command import call
 from helpers.writable_hub import READ, WRITE, client_environment
 
@@ -113,9 +112,7 @@ def test_the_card_s_code_joins_the_index_to_the_scans_in_a_fresh_process(hub, tm
     environment["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
 
     def run(*command: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = programs.run(*command, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

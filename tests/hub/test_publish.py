@@ -5,14 +5,13 @@ import logging
 import os
 import re
 import shlex
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+from helpers import programs
 from helpers.command import call
 from helpers.finished_run import NIFTI, PNG, REFERENCE, SHOWN, write_model, write_run
 from helpers.writable_hub import READ, STRANGER, WRITE, WritableHub, client_environment
@@ -331,6 +330,7 @@ def test_a_failure_leaves_nothing_that_looks_whole_and_the_same_call_completes_i
     assert sent == [sent[0]] * 3 and uploads(hub) == sent[0] > 0  # weights went up once
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_and_returns_gets_the_rest(hub, run_dir, monkeypatch):
     monkeypatch.setattr(repository, "WAITS", (0.2,) * 50)
     hub.faults = [{"path": "/commit/", "die": True}]
@@ -358,6 +358,7 @@ def test_a_server_that_stays_away_is_named(hub, run_dir, monkeypatch):
         hub.start()
 
 
+@pytest.mark.slow
 def test_a_cut_download_resumes(hub, run_dir, model_dir):
     publish(run_dir, "alice/heter")
     hub.faults = [{"path": "/_cdn/", "method": "GET", "cut": 100_000}]
@@ -385,8 +386,8 @@ def test_gates_and_missing_revisions_are_named_when_loading(hub, run_dir, monkey
 def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub, run_dir, tmp_path):
     environment = os.environ | client_environment(hub.url, WRITE, tmp_path / "one")
     environment["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
-    command = [sys.executable, "-m", "ct_rate_pairs.hub.publish", str(run_dir), "alice/heter", "--private"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = ["-m", "ct_rate_pairs.hub.publish", run_dir, "alice/heter", "--private"]
+    done = programs.run(*command, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{hub.url}/alice/heter/tree/main\n" and "Warning" not in done.stderr
     assert WRITE not in done.stdout + done.stderr
@@ -395,10 +396,8 @@ def test_the_command_publishes_and_the_card_s_code_runs_elsewhere_as_printed(hub
     card = hub.repo("alice/heter").files()["README.md"].decode()
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
     environment["HF_HOME"] = str(tmp_path / "two")
-    run = subprocess.run(
-        [sys.executable, "-c", code + "\nprint(len(row['images']))"],
-        cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    printing = code + "\nprint(len(row['images']))"
+    run = programs.run("-c", printing, cwd=tmp_path / "elsewhere", env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "6"  # slices, as the run's settings say
 

@@ -3,13 +3,12 @@
 import io
 import json
 import socket
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import programs
 from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, slices, write
 from helpers.failing_decoders import fail_at
@@ -56,6 +55,7 @@ def traces(folder: Path, said: str, *, also: tuple[str, ...] = ()) -> list[tuple
     return [(word, where) for where, data in told.items() for word in (*PLANTED, *also) if word.encode() in data]
 
 
+@pytest.mark.slow
 def test_a_dicom_folder_becomes_a_report_a_sheet_and_a_stream_of_text(reader_dir, tmp_path, capfd):
     series = write(tmp_path / "DOE_JANE_19450102", slices(make_voxels(SHOWN), AFFINE))
     assert order(reader_dir, tmp_path / "out", series) == 0
@@ -138,6 +138,7 @@ def test_a_scan_that_ends_its_reader_is_listed_and_does_not_stop_the_rest(
     assert (tmp_path / "out/scan-002/report.json").exists() and "Segmentation" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_scan_that_cannot_be_opened_is_listed_by_its_number(reader_dir, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("scans").mkdir()
@@ -202,6 +203,7 @@ def test_a_finished_scan_is_known_by_its_content_whatever_it_is_called(reader_di
     assert json.loads(after["scan-003/report.json"])["text"] == write_report((0, 0, 1))
 
 
+@pytest.mark.slow
 def test_a_dicom_scan_is_known_by_its_files_whatever_they_are_called(reader_dir, tmp_path):
     reporter, out = load_reporter(reader_dir, device="cpu"), tmp_path / "out"
     folder = write(tmp_path / "a", slices(make_voxels(SHOWN), AFFINE))
@@ -229,6 +231,7 @@ def test_another_series_or_length_is_another_report(reader_dir, tmp_path, capfd)
     assert len(list(out.iterdir())) == 3 and capfd.readouterr().out.count("finished before") == 1
 
 
+@pytest.mark.slow
 def test_a_report_that_is_cut_off_while_it_is_written_leaves_no_earlier_one_in_its_place(
     reader_dir, tmp_path, monkeypatch
 ):
@@ -353,6 +356,7 @@ def test_series_are_listed_and_one_is_chosen(reader_dir, tmp_path, capfd):
     assert capfd.readouterr().out.startswith(write_report(SHOWN))
 
 
+@pytest.mark.slow
 def test_a_name_is_given_by_the_user_and_by_nothing_else(reader_dir, batch, tmp_path, capfd):
     assert order(reader_dir, tmp_path / "out", batch / "a.nii.gz", "--name", "case 7") == 0
     assert (tmp_path / "out" / "report.md").read_text().startswith("# Chest CT report: case 7\n")
@@ -398,6 +402,7 @@ def test_the_sheet_has_the_name_given_and_labels_for_its_only_texts(reader_dir, 
     assert "Emphysema is seen" not in drawn
 
 
+@pytest.mark.slow
 def test_a_report_without_findings_and_without_confidence_is_written_too(reader_dir, tmp_path):
     reporter = load_reporter(reader_dir, device="cpu")
     reporter.confidence = None
@@ -441,8 +446,7 @@ def test_what_a_model_writes_is_text_and_nothing_else_in_the_terminal_and_in_the
 @pytest.mark.slow
 def test_the_command_runs_as_its_help_says(reader_dir, tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
-    command = [sys.executable, "-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", reader_dir]
-    command += ["--output_dir", tmp_path / "out", "--device", "cpu"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    command = ["-m", "ct_rate_pairs.hub.report", scan, "--model_name_or_path", reader_dir]
+    done = programs.run(*command, "--output_dir", tmp_path / "out", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(write_report(SHOWN)) and set(written(tmp_path / "out")) == FILES

@@ -1,11 +1,10 @@
 """`recipes/study.py`, as a user types it, on a tiny phantom and for two steps."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
+from helpers import programs
 from helpers.study import STUDY
 
 from ct_rate_pairs.recipes import study
@@ -14,8 +13,7 @@ from ct_rate_pairs.recipes import study
 @pytest.mark.slow
 def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    command = [sys.executable, "-m", "ct_rate_pairs", "study", "--config", "tiny.yaml"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = programs.run("-m", "ct_rate_pairs", "study", "--config", "tiny.yaml", cwd=tmp_path)
     assert run.returncode == 0, run.stderr[-3000:]
     out = tmp_path / "runs" / "tiny"  # named by the config
     runs = {path.name: path for path in (out / "runs").iterdir()}

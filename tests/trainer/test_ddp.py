@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.pair_trainer import logged, make_trainer
-from helpers.two_processes import torchrun
+from helpers.two_processes import run_as_two
 
 
 CAPS = (100.0, 5.6)  # no pair capped, and some: ranks then skip their negative's backward
@@ -13,7 +13,7 @@ CAPS = (100.0, 5.6)  # no pair capped, and some: ranks then skip their negative'
 def outcomes(tmp_path_factory):
     """A file for each cap, of a run of two processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    torchrun("ddp_run.py", folder, *CAPS)
+    run_as_two("ddp_run.py", folder, *CAPS)
     return folder
 
 

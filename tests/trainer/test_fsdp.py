@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.pair_trainer import ROWS, logged, make_dataset, make_model, options
-from helpers.two_processes import torchrun
+from helpers.two_processes import run_as_two
 
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
 from ct_rate_pairs.trainer.preconditions import check_embeddings
@@ -29,7 +29,7 @@ def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fsdp")
     for part in make_untied_model():
         part.save_pretrained(folder / "model")
-    torchrun("fsdp_run.py", folder / "model", folder, *CAPS)
+    run_as_two("fsdp_run.py", folder / "model", folder, *CAPS)
     return folder
 
 

@@ -18,7 +18,7 @@ from helpers.pair_trainer import (
     weights_of,
 )
 from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
-from helpers.two_processes import torchrun
+from helpers.two_processes import run_as_two
 from peft import LoraConfig
 from PIL import Image
 
@@ -93,6 +93,7 @@ TERMS = [
 ]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("pair_mode", "negative_loss", "cap"), TERMS)
 def test_shared_features_give_the_gradients_of_two_passes_of_the_tower(tmp_path, pair_mode, negative_loss, cap):
     options = {"pair_mode": pair_mode, "negative_loss": negative_loss, "max_negative_loss": cap}
@@ -185,6 +186,7 @@ def test_frozen_towers_and_adapters_have_the_gradients_of_two_passes(tmp_path, f
     assert_equal_gradients(found, wanted)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
 @pytest.mark.parametrize("make_model", [make_tiny_qwen, make_tiny_qwen3, make_tiny_qwen3_5, make_tiny_gemma3])
 def test_each_family_shares_its_features_without_a_change_of_gradients(tmp_path, make_model, pair_mode):
@@ -237,6 +239,7 @@ def train(tmp_path, tree, resume=None, **changes):
     return trainer
 
 
+@pytest.mark.slow
 def test_rows_of_mutual_partners_train_and_tell_what_they_pair(tmp_path, tree):
     trainer = train(tmp_path, tree)
     assert logged(trainer, "paired_share") == [1.0] * len(logged(trainer, "loss_neg")) and logged(trainer, "loss_neg")
@@ -255,6 +258,7 @@ def test_a_resumed_training_with_a_share_ends_at_the_same_weights(tmp_path, tree
     assert_same(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_without_beta_mutual_rows_train_as_rows_without_negatives_to_the_bit(tmp_path, tree):
     runs = []
     for options in ({"negative": "none", "partner_sampling": "uniform"}, {}):
@@ -272,7 +276,7 @@ def test_a_batch_of_one_volume_is_refused_before_the_training(tmp_path, tree):
 @pytest.fixture(scope="module")
 def two_processes(tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mutual")
-    torchrun("mutual_run.py", tree, folder)
+    run_as_two("mutual_run.py", tree, folder)
     return folder
 
 

@@ -1,26 +1,17 @@
 """A run that was killed and resumed ends as if nothing had happened: data position, negatives, dropout and weights."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers.paths import HELPERS, TESTS
+from helpers import programs
+from helpers.paths import HELPERS
 from helpers.resume_run import make_trainer
 
 
 def start(*arguments):
-    return subprocess.run(
-        [sys.executable, str(HELPERS / "resume_run.py"), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return programs.run(HELPERS / "resume_run.py", *arguments)
 
 
 def steps_of(log):

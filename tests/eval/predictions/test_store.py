@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from helpers import programs
 from helpers.eval_rows import REPORTS
-from helpers.paths import HELPERS, TESTS
+from helpers.paths import HELPERS
 from helpers.predictions_run import SCANS, main, make_scans
-from helpers.two_processes import torchrun
+from helpers.two_processes import run_as_two
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.predictions.provenance import provenance_path
@@ -45,6 +44,7 @@ def expected(model_and_collator):
     return dict(zip(VOLUMES, reports, strict=True))
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_written_and_a_line_cut_off_is_written_again(tmp_path, model_and_collator, expected):
     path = tmp_path / "run" / "predictions.jsonl"
     first = write_predictions(*model_and_collator, make_scans().select([0, 1, 2]), path, max_new_tokens=40)
@@ -75,16 +75,15 @@ def test_each_line_tells_whether_its_report_is_cut(tmp_path, model_and_collator)
 @pytest.mark.slow
 def test_after_kill_9_a_rerun_by_two_processes_completes_the_file(tmp_path, expected):
     path = tmp_path / "predictions.jsonl"
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
-    run = subprocess.Popen([sys.executable, str(HELPERS / "predictions_run.py"), str(path)], env=environment)
+    run = programs.start(HELPERS / "predictions_run.py", path)
     while run.poll() is None and (not path.exists() or path.read_text().count("\n") < 2):
         time.sleep(0.002)
-    run.send_signal(signal.SIGKILL)
+    os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert 2 <= path.read_text().count("\n") < SCANS
     before = path.read_text()
     before = before[: before.rfind("\n") + 1]
-    torchrun("predictions_run.py", path)
+    run_as_two("predictions_run.py", path)
     assert path.read_text().startswith(before)
     assert len(path.read_text().splitlines()) == SCANS
     assert read_predictions(path) == expected
