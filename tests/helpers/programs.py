@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -117,7 +118,9 @@ def next_program() -> tuple[list[str], str, dict[str, str]]:
     keeper = socket.socket(fileno=files[0])
     if program := os.fork():
         keeper.send(str(program).encode())
-        keeper.send(str(os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])).encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+        with suppress(BrokenPipeError):  # nobody waits for the program any more
+            keeper.send(str(code).encode())
         os._exit(0)
     keeper.close()
     for number, file in enumerate(files[1:]):
