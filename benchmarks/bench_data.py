@@ -34,7 +34,8 @@ from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.prepare.shards import png
 from ct_rate_pairs.sources import open_source
-from ct_rate_pairs.volumes.nifti import read_slices
+from ct_rate_pairs.volumes.nifti import read_slices, read_volume
+from ct_rate_pairs.volumes.settings import FORMS
 from ct_rate_pairs.volumes.windows import to_uint8
 
 
@@ -101,10 +102,15 @@ print(1024 * (kilobytes("VmHWM") - before))
 
 
 def real_megabytes() -> dict[str, float]:
-    """Size of the slices of a real thorax CT in a prepared copy, in MB, if `make bench-data` has downloaded the CT."""
+    """
+    Size of a real thorax CT in a prepared copy of each form, in MB, if `make bench-data` has downloaded the CT. A
+    whole volume takes two bytes per voxel, whatever it shows.
+    """
     if not THORAX.exists():
         return {}
-    return {"real thorax CT": sum(len(png(plane)) for plane in to_uint8(read_slices(THORAX))) / 1e6}
+    slices = sum(len(png(plane)) for plane in to_uint8(read_slices(THORAX)))
+    voxels = int(np.prod(read_volume(THORAX).resampled(SPACING).stored.shape))
+    return {f"{form}, real thorax CT": (slices if form == "slices" else 2 * voxels) / 1e6 for form in FORMS}
 
 
 def time_in_turns(tasks: dict[str, tuple[Callable, int]], rounds: int) -> dict[str, float]:
@@ -129,15 +135,22 @@ def read_all(dataset) -> None:
             image.load()
 
 
+def read_volumes(dataset) -> None:
+    """Read the whole volume of every row of a dataset."""
+    for row in dataset:
+        assert row["images"].ndim == 3
+
+
 def main(out: Path, scans: int, rounds: int) -> None:
     """Runs all measurements, and writes `bench_data.json` to `out`."""
     torch.set_num_threads(1)
     disable_progress_bar()
-    cohort, copy = out / "cohort", out / "prepared"
+    cohort, copies = out / "cohort", {form: out / form for form in FORMS}
+    copy = copies["slices"]
     write_cohort(
         out=cohort, scans=scans, valid_scans=2, shape=SHAPE, spacing=VOXEL, reconstructions=0, seed=0, workers=2
     )
-    size = prepare(open_source(cohort), copy, workers=2)
+    sizes = {form: prepare(open_source(cohort), folder, form=form, workers=2) for form, folder in copies.items()}
     files = sorted(cohort.rglob("train_*.nii.gz"))
     path = files[0]
     data = path.read_bytes()
@@ -174,6 +187,12 @@ def main(out: Path, scans: int, rounds: int) -> None:
         "1 worker": (workers(1), 5 * scans),
         "2 workers": (workers(2), 5 * scans),
     }
+    for form in FORMS[1:]:
+        of_form = {rule: rows(copies[form], "none", slices=rule) for rule in ("uniform", "lung", "mip")}
+        for rule, dataset in of_form.items():
+            tasks[f"{form} row: {rule}"] = (lambda dataset=dataset: read_all(dataset), scans)
+        whole = rows(copies[form], "none", images="volume")
+        tasks[f"{form}: whole volume"] = (lambda whole=whole: read_volumes(whole), scans)
     if monai := monai_slices():
         tasks["slices: MONAI"] = (lambda: monai(path), 1)
     seconds = time_in_turns(tasks, rounds)
@@ -202,7 +221,10 @@ def main(out: Path, scans: int, rounds: int) -> None:
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "milliseconds": {name: value * 1e3 for name, value in seconds.items()},
-        "megabytes_per_prepared_scan": {"phantom": size["bytes"] / 1e6 / size["rows"], **real_megabytes()},
+        "megabytes_per_prepared_scan": {
+            **{f"{form}, phantom": size["bytes"] / 1e6 / size["rows"] for form, size in sizes.items()},
+            **real_megabytes(),
+        },
         "figures": [
             {"figure": name, "value": float(value), "target": target and f"{sign} {target}",
              "met": target and bool(value >= target if sign == ">=" else value <= target)}
@@ -213,15 +235,15 @@ def main(out: Path, scans: int, rounds: int) -> None:
 
     print(f"\n{SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]}, one thread, median of {rounds} rounds; {report['machine']}")
     for name, value in seconds.items():
-        print(f"{name:<50}{value * 1e3:>10.1f} ms")
+        print(f"{name:<50}{value * 1e3:>10.1f} ms{1 / value:>10.1f} per second")
     print()
     for line in report["figures"]:
         verdict = {True: "met", False: "MISSED", None: ""}[line["met"]]
         print(f"{line['figure']:<50}{line['value']:>10.2f}   {line['target'] or '':<8}{verdict}")
     for kind, megabytes in report["megabytes_per_prepared_scan"].items():
         print(
-            f"prepared copy ({kind}): {megabytes:.2f} MB per scan, {megabytes * CT_RATE_SCANS / 1e3:.0f} GB for "
-            "CT-RATE"
+            f"prepared copy ({kind}): {megabytes:.2f} MB per scan, so {megabytes * CT_RATE_SCANS / 1e3:,.0f} GB for "
+            f"{CT_RATE_SCANS:,} scans (computed)"
         )
     print(f"as JSON: {out}/bench_data.json")
     missed = {line["figure"] for line in report["figures"] if line["met"] is False}

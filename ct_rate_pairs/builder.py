@@ -211,7 +211,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     def _row_features(self) -> Features:
         """The columns of a row, with those of the task and of a reader's own metadata."""
         metadata = dict.fromkeys(self.source.metadata, Value("string"))
-        return Features(ROW_FEATURES | metadata | TASKS[self.config.task].features)
+        return Features(ROW_FEATURES | self._volume_features() | metadata | TASKS[self.config.task].features)
 
     def _index_features(self) -> Features:
         """
@@ -228,6 +228,13 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
                 for name, feature in self._row_features().items()
             }
         )
+
+    def _volume_features(self) -> Features:
+        """The columns of images if they are whole volumes."""
+        if self.config.images == "slices":
+            return Features()
+        voxel = Value("float16") if self.source.settings.channels == 1 else List(Value("float16"))
+        return Features(dict.fromkeys(("images", "negative_images"), List(List(List(voxel)))))
 
     @cached_property
     def source(self) -> Source:
@@ -300,6 +307,11 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def as_streaming_dataset(self, split=None, base_path=None):
         """The streamed dataset, whose rows hold the slices."""
+        if self.config.images == "volume":
+            raise ValueError(
+                "images='volume' cannot be streamed, because a stream would copy each voxel several times. Leave "
+                "streaming out: a map-style dataset reads no volume before its row is looked at, either."
+            )
         self.info.features = self._row_features()
         return super().as_streaming_dataset(split, base_path)
 

@@ -14,6 +14,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
 
 NEGATIVES = ("none", "gauss", "heter", "hard")
 PARTNER_SAMPLINGS = ("uniform", "balanced", "mutual")
+IMAGES = ("slices", "volume")
 _SETTINGS = tuple(field.name for field in fields(VolumeSettings))
 
 
@@ -22,9 +23,10 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     """
     Options of `load_dataset("ct_rate_pairs", ...)`.
 
-    `files`, `reconstructions`, `num_slices`, `spacing`, `window` and `z_range` are described in
-    [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which also has their defaults. A prepared copy has fixed values
-    for all of them. The options of the tasks are described in [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`,
+    `files`, `reconstructions`, `num_slices`, `spacing`, `window`, `z_range` and `slices` are described in
+    [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which also has their defaults. A prepared copy of slices has
+    fixed values for all of them, and one of whole volumes for `files`, `reconstructions` and `spacing`. The options of
+    the tasks are described in [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`,
     `prompt` and `prompt_metadata`, which all tasks use, and `findings_line`),
     [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
 
@@ -44,10 +46,12 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             or `"hard"` (a partner with nearly the same labels that lacks a finding of the report). Some tasks restrict
             the partners further: for `"vqa"`, the partner has another answer; for `"matching"`, it has another text;
             for `"errors"`, the wrong statement is true of it.
-        slices (`str`, *optional*, defaults to `"uniform"`):
-            The depth is divided into `num_slices` bins. `"uniform"`: the middle plane of each bin. `"jitter"`: in the
-            split `train`, a random plane of each bin, drawn anew in each epoch. The slices are then uneven,
-            and models of videos are told the depth of each (of each pair that they merge).
+        images (`str`, *optional*, defaults to `"slices"`):
+            What the columns `images` and `negative_images` hold. `"slices"`: PIL images. `"volume"`: the whole
+            resampled volume, for 3D encoders, as an array of shape `[Z, Y, X]` (with three windows `[Z, Y, X, 3]`),
+            float16 in [-1, 1]. `slice_mm` then has the depth of each plane. A negative is cropped or padded with air
+            around its centre to the size of its volume. `num_slices`, `z_range` and `slices` have no effect, and
+            streams are refused.
         min_label_distance (`int`, *optional*, defaults to `10`):
             In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
             that differ most are used.
@@ -82,9 +86,10 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     spacing: tuple[float, float, float] | None = None
     window: str | tuple | None = None
     z_range: tuple[float, float] | None = None
+    slices: str | None = None
+    images: str = "slices"
     task: str = "report"
     negative: str = "none"
-    slices: str = "uniform"
     min_label_distance: int = 10
     max_label_distance: int = 3
     partner_sampling: str = "uniform"
@@ -97,7 +102,7 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         self._set_plain_numbers()
         one_of("task", self.task, TASKS)
         one_of("negative", self.negative, NEGATIVES)
-        one_of("slices", self.slices, ("uniform", "jitter"))
+        one_of("images", self.images, IMAGES)
         one_of("partner_sampling", self.partner_sampling, PARTNER_SAMPLINGS)
         one_of("on_error", self.on_error, ("raise", "skip"))
         self._check_mutual()
@@ -113,6 +118,11 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         for name, value in vars(VolumeSettings(**self.settings)).items():
             if name in self.settings:
                 setattr(self, name, value)
+        if self.images == "volume" and (given := {"num_slices", "z_range", "slices"} & self.settings.keys()):
+            raise ValueError(
+                f"{min(given)}={self.settings[min(given)]!r} has no effect with images='volume', which gives all "
+                "planes: leave one of the two out."
+            )
 
     def _check_mutual(self) -> None:
         if self.partner_sampling != "mutual":

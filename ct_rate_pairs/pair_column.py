@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from datasets import List
 from datasets.arrow_writer import ArrowWriter
@@ -98,7 +99,7 @@ class PairColumn:
         """The storage of a value."""
         if isinstance(value, dict):  # already storage
             return value
-        if isinstance(value, PlacedList) and value.belongs_to(self):
+        if isinstance(value, PlacedList | PlacedArray) and value.belongs_to(self):
             return {"own": None, "volume": value.volume, "number": value.number}
         own = [encode_nested_example(self.feature, cast_to_python_objects(value))]
         return {"own": own, "volume": None, "number": None}
@@ -108,6 +109,8 @@ class PairColumn:
         if value["own"] is not None:
             return decode_nested_example(self.feature, value["own"][0], token_per_repo_id)
         read = self.read(value)
+        if isinstance(read, np.ndarray):
+            return PlacedArray(read, self, value)
         return PlacedList(read, self, value) if isinstance(read, list) else read
 
     def read(self, place: dict):
@@ -172,6 +175,37 @@ class PlacedList(list):
     def belongs_to(self, feature: PairColumn) -> bool:
         """Whether the value is unchanged, and was read from the same column of the same dataset."""
         return self.feature == feature and self == self.as_read
+
+
+class PlacedArray(np.ndarray):
+    """
+    A whole volume that knows where it was read. It is read-only, so that what knows its place is unchanged; a copy of
+    it can be changed.
+
+    Args:
+        values (`np.ndarray`):
+            The values.
+        feature ([`PairColumn`]):
+            The column.
+        place (`dict`):
+            `volume` and `number` of the row.
+    """
+
+    feature: PairColumn | None = None
+
+    def __new__(cls, values: np.ndarray, feature: PairColumn, place: dict):
+        """The values, with their place."""
+        placed = values.view(cls)
+        placed.flags.writeable = False
+        placed.feature, placed.volume, placed.number = feature, place["volume"], place["number"]
+        return placed
+
+    def __reduce__(self):
+        return np.asarray(self).__reduce__()
+
+    def belongs_to(self, feature: PairColumn) -> bool:
+        """Whether the value was read from the same column of the same dataset, and is no part or copy of one."""
+        return self.feature == feature
 
 
 # Columns that describe another column, and are stored with it.

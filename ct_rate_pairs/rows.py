@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.texts import tell_patient
 from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.tasks import TASKS, Scans, Task
-from ct_rate_pairs.volumes.slicing import VolumeError, fit
+from ct_rate_pairs.volumes.slicing import VolumeError, fit_volume
 from ct_rate_pairs.volumes.told import each_warning_once
 from ct_rate_pairs.volumes.windows import air_value, to_uint8
 
@@ -67,10 +67,10 @@ class RowReader:
         self.config = config
         self.source = source
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_() if epoch is None else epoch
-        if config.slices == "jitter" and isinstance(source, PreparedSource):
+        if config.images == "volume" and type(source) is PreparedSource:
             raise ValueError(
-                f"slices='jitter' needs whole volumes, but {source.root} is a prepared copy, whose planes are fixed. "
-                "Use slices='uniform', or the source that the copy was prepared from."
+                f"images='volume' needs whole volumes, but {source.root} is a prepared copy of slices. Read the "
+                f"source ({source.provenance['source']}), or prepare a copy with --form preprocessed_numpy."
             )
         tables = read_tables(source, config)
         self.skipped: list[str] = []
@@ -80,7 +80,9 @@ class RowReader:
             split: table[["age", "sex", *source.metadata]].astype(object).to_dict("records")
             for split, table in tables.items()
         }
-        self.air = to_uint8(air_value(source.settings.window))
+        self.air = air_value(source.settings.window)
+        if config.images == "slices":
+            self.air = to_uint8(self.air)
         self._partners: dict[str, PartnerSampler] = {}
         self._tasks: dict[str, Task] = {}
         self._facts: dict[tuple, object] = {}
@@ -181,11 +183,11 @@ class RowReader:
     def _read_column(self, column: str, split: str, i: int, number: int, draw_key: int):
         match column:
             case "images":
-                return _images(self._slices(split, i, draw_key)[0])
+                return self._images(self._slices(split, i, draw_key)[0])
             case "slice_mm":
                 return list(self._shape_and_depths(split, i, draw_key)[1])
             case "negative_images":
-                return _images(self._negative(split, i, number, draw_key)[0])
+                return self._images(self._negative(split, i, number, draw_key)[0])
             case "negative_volume":
                 return self._partner(split, i, number, draw_key)[0]
             case "label_distance":
@@ -209,8 +211,8 @@ class RowReader:
             return None
         return {
             "volume": name,
-            "images": _images(slices),
-            "negative_images": _images(negative),
+            "images": self._images(slices),
+            "negative_images": self._images(negative),
             "negative_volume": partner,
             "label_distance": distance,
             **self.texts(split, i, number, draw_key),
@@ -219,7 +221,10 @@ class RowReader:
         }
 
     def _slices(self, split: str, i: int, draw_key: int) -> tuple[np.ndarray, list[float]]:
-        """Slices of volume `i`, uint8 `[S, H, W]` or `[S, H, W, 3]`, and the depth of each slice, in mm."""
+        """
+        Slices of volume `i`, uint8 `[S, H, W]` or `[S, H, W, 3]`, and the depth of each slice, in mm. With
+        `images="volume"`, all planes, float16.
+        """
         scan = self.tables[split].iloc[i]
         slices, slice_mm = self._read(scan, self._fractions(split, scan.name, draw_key))
         self._note(("shape", scan.name, draw_key), (slices.shape, slice_mm))
@@ -231,6 +236,8 @@ class RowReader:
             raise self._unreadable[scan.name]
         try:
             with each_warning_once():
+                if self.config.images == "volume":
+                    return self.source.read_values(scan)
                 return self.source.read_slices(scan, fractions)
         except VolumeError as error:
             if self.config.on_error == "skip":
@@ -246,7 +253,7 @@ class RowReader:
 
     def _fractions(self, split: str, name: str, draw_key: int) -> np.ndarray | None:
         """Position of each plane in its bin: drawn with `slices="jitter"`, otherwise `None`, the middle."""
-        if self.config.slices == "jitter" and split == "train":
+        if self.source.settings.slices == "jitter" and split == "train":
             rng = draw_rng(self.config.seed, draw_key, name, Purpose.PLANES)
             return rng.random(self.source.settings.num_slices)
         return None
@@ -293,7 +300,8 @@ class RowReader:
         if self.config.negative == "gauss":
             draw = partial(draw_rng, self.config.seed, draw_key, name)
             rng = draw(Purpose.FURTHER_NEGATIVES, number) if number else draw()
-            return to_uint8(rng.standard_normal(shape, dtype=np.float32).clip(-1, 1)), "", 0
+            noise = rng.standard_normal(shape, dtype=np.float32).clip(-1, 1)
+            return to_uint8(noise) if self.config.images == "slices" else noise.astype(np.float16), "", 0
         draw = self._draw(split, i, number, draw_key)
         unreadable: list[int] = []
         while True:
@@ -315,7 +323,11 @@ class RowReader:
                 unreadable.append(partner)
             else:
                 self._note(("partner", name, number, draw_key), (scan.name, distance))
-                return fit(slices, *shape[1:3], air=self.air), scan.name, distance
+                return fit_volume(slices, shape[:3], self.air), scan.name, distance
+
+    def _images(self, slices: np.ndarray) -> list[Image.Image] | np.ndarray:
+        """A PIL image per slice; with `images="volume"`, the values themselves."""
+        return slices if self.config.images == "volume" else [Image.fromarray(plane) for plane in slices]
 
     def _note(self, key: tuple, fact: T) -> T:
         """Keeps a small fact of a row, so that the next column of the row need not read or draw again."""
@@ -332,11 +344,6 @@ class RowReader:
         if str(error) not in self.skipped:
             self.skipped.append(str(error))
             logger.warning("Skipped a volume (%d so far in this process): %s", len(self.skipped), error)
-
-
-def _images(slices: np.ndarray) -> list[Image.Image]:
-    """A PIL image per slice."""
-    return [Image.fromarray(plane) for plane in slices]
 
 
 # The datasets of a process with the same options and source share a reader and an epoch, whatever calls of `datasets`

@@ -71,16 +71,24 @@ NOT_TOLD = (
 )
 
 
+PLANES = {
+    "uniform": " at equal distances",
+    "jitter": " at random, one of each of as many equal parts",
+    "lung": " at equal distances within the extent of the lungs, which is found from HU",
+    "mip": " as images of as many equal slabs (red: maximum, green: mean, blue: the middle plane)",
+}
+
+
 def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
     """The slices and the prompt that the model gets, in words, from the contents of `row_settings.json`."""
     ranges = [f"[{low:g}, {high:g}]" for low, high in windows_of(settings["window"])]
     top, bottom = settings["z_range"]
+    whole = "this extent" if slices == "lung" else "the depth"
     return {
         "num_slices": settings["num_slices"],
         "spacing": " x ".join(f"{side:g}" for side in settings["spacing"]),
-        "planes": (" at equal distances" if slices == "uniform" else " at random, one of each of as many equal parts")
-        + (f" from {top:.0%} to {bottom:.0%} of the depth" if (top, bottom) != (0, 1) else ""),
-        "window": f"HU clipped to {', '.join(ranges)} {CHANNELS[len(ranges)]}",
+        "planes": PLANES[slices] + (f" from {top:.0%} to {bottom:.0%} of {whole}" if (top, bottom) != (0, 1) else ""),
+        "window": f"HU clipped to {', '.join(ranges)} {CHANNELS[3 if slices == 'mip' else len(ranges)]}",
         "target": OPENINGS[settings.get("findings_line", "none")] + settings["target"].replace("+", " and "),
         "prompt": settings["prompt"],
         "prompt_metadata": " after age and sex" * settings["prompt_metadata"],
@@ -167,7 +175,8 @@ def write_model_card(
             Whether the model gets a volume as a video, or each slice as an image: `takes_video` of its
             [`~ct_rate_pairs.trainer.PairCollator`].
         slices (`str`, *optional*, defaults to `"uniform"`):
-            How the planes of the slices were chosen in training: `"uniform"` or `"jitter"`.
+            How the planes of the slices were chosen in training, see
+            [`~ct_rate_pairs.volumes.settings.VolumeSettings`].
         min_label_distance (`int`, *optional*, defaults to `10`), \
         max_label_distance (`int`, *optional*, defaults to `3`):
             Minimum number of labels in which a `"heter"` partner differs, and maximum number for a `"hard"` partner.

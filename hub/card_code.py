@@ -55,8 +55,16 @@ shown = [{"type": "image"}] * number""",
 }
 
 
+ALONE_NEEDS_PLANES = """\
+With transformers alone, this model cannot be used: its slices are chosen by the rule `{slices}` of `ct-rate-pairs`,
+and from other slices it has not learnt to write a report.
+"""
+
+
 def alone_text(settings: dict, adapter: bool, takes_video: bool) -> str:
     """Code that uses the model without this package, from the contents of `row_settings.json`."""
+    if settings.get("slices", "uniform") != "uniform":
+        return ALONE_NEEDS_PLANES.format(slices=settings["slices"])
     top, bottom = settings["z_range"]
     form = VIDEO if takes_video else IMAGES
     return read_template("model_card_alone").format(

@@ -114,14 +114,15 @@ class ReportsAfterTraining:
         )
         args, base = self.trainer.args, self.model_args.model_name_or_path
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        drawn = ("negative", "slices", "min_label_distance", "max_label_distance", "partner_sampling")
         source = reader_of(self.index["train"]).source
+        drawn = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
         write_model_card(
             self.out,
             results,
             args,
             phantom=source.is_phantom,
             own=source.is_own,
+            slices=source.settings.slices,
             num_train=len(self.index["train"]),
             num_test=results["model"]["n"],
             steps=self.trainer.state.global_step,

@@ -88,22 +88,21 @@ def commits_of_towers(recipe_args: MatcherArguments) -> dict[str, str | None]:
 
 
 def load_matcher(
-    recipe_args: MatcherArguments, window: str | tuple, texts: list[str], seed: int, commits: dict[str, str | None]
+    recipe_args: MatcherArguments, channels: int, texts: list[str], seed: int, commits: dict[str, str | None]
 ) -> tuple:
     """
-    The model and its tokenizer. Each of the one or three parts of `window` is a channel of the slices. Small untrained
-    towers have a vocabulary from `texts`. Pretrained towers are those of `commits`.
+    The model and its tokenizer, for slices of 1 or 3 channels. Small untrained towers have a vocabulary from `texts`.
+    Pretrained towers are those of `commits`.
     """
     from transformers import BertModel, BertTokenizer, CLIPVisionModel
 
     from ct_rate_pairs.trainer.matcher import MatcherConfig, MatcherModel
     from ct_rate_pairs.trainer.tiny import make_tiny_matcher
-    from ct_rate_pairs.volumes.windows import windows_of
 
     config = {
         "image_tower": recipe_args.image_tower,
         "image_size": tuple(recipe_args.image_size),
-        "num_channels": len(windows_of(window)),
+        "num_channels": channels,
     }
     if recipe_args.text_model == "tiny" and recipe_args.vision_model is None:
         return make_tiny_matcher(texts, seed=seed, **config)
@@ -223,9 +222,9 @@ def train(recipe_args: MatcherArguments, args, parser: RecipeParser) -> None:
     test = load_split("test", options | {"negative": "none"})
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in recipe_args.beside}
-    window = reader_of(train).source.settings.window  # a prepared copy has its own
+    channels = reader_of(train).source.settings.channels  # a prepared copy has its own settings
     commits = commits_of_towers(recipe_args)
-    model, tokenizer = load_matcher(recipe_args, window, reports, args.seed, commits)
+    model, tokenizer = load_matcher(recipe_args, channels, reports, args.seed, commits)
     if args.process_index == 0:
         print_cut_texts(tokenizer, reports, model.config.text_config.max_position_embeddings)
 

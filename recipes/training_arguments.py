@@ -25,13 +25,6 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
         default=None,
         metadata={"help": "Tasks and their weights instead of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
     )
-    slices: str = field(
-        default="uniform",
-        metadata={
-            "choices": ("uniform", "jitter"),
-            "help": "Planes of the slices; jitter: random planes, as augmentation.",
-        },
-    )
     streaming: bool = field(
         default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
     )
@@ -51,7 +44,7 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
-        return self.given(DataArguments) | self.given(TaskArguments) | {"slices": self.slices}
+        return self.given(DataArguments) | self.given(TaskArguments)
 
     def task_weights(self) -> dict[str, float]:
         """The tasks to train on, reports first, and their shares, which sum to 1."""

@@ -116,7 +116,8 @@ class MatcherCollator:
         if len(stack) != self.config.num_channels:
             raise ValueError(
                 f"{row['volume']}: slices of {len(stack)} channels for a model of {self.config.num_channels}. Use the "
-                "`window` that the model was trained with (one window gives one channel, three windows give three)."
+                "`window` and `slices` that the model was trained with (three windows, and slices='mip', give three "
+                "channels, all else gives one)."
             )
         return stack
 

@@ -42,11 +42,11 @@ FILE = "row_settings.json"
 KEY = "ct_rate_pairs"  # of the copy in `config.json`, and in the metadata of an adapter's weights
 PROCESSOR = "processor_config.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range")
+_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range", "slices")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
-# What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line: it was
-# trained before there was one.
-_SHOWN = (*_OF_THE_VOLUME, *(name for name in _OF_THE_TEXT if name != "findings_line"))
+# What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line, and one
+# without `slices` is shown even planes: they were trained before there was anything else.
+_SHOWN = tuple(name for name in (*_OF_THE_VOLUME, *_OF_THE_TEXT) if name not in ("findings_line", "slices"))
 ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
 # Files of a model whose contents tell that it was trained by this package, and these contents.
 TRACES = {
@@ -100,6 +100,8 @@ class RowSettings:
 def row_settings(reader: RowReader) -> dict:
     """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and what it is asked."""
     volume, config = asdict(reader.source.settings), asdict(reader.config)
+    if volume["slices"] == "jitter":  # random planes are for training alone
+        volume["slices"] = "uniform"
     names = list(_OF_THE_TEXT)
     if config["task"] != "report":
         own = TASKS[config["task"]].Options

@@ -15,6 +15,7 @@ class PreparedCopy(BaseModel):
     phantom: bool
     labels_from: Literal["table", "rules"] = "table"
     settings: dict[str, Any]
+    form: Literal["slices", "preprocessed", "preprocessed_numpy"] = "slices"
     shard_size: Annotated[int, Field(ge=1)] | None = None
     own: bool = False  # of a reader's own table
     metadata: list[str] = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ct_rate_pairs.command_line import CommandParser, add_options, run
-from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
+from ct_rate_pairs.volumes.settings import FORMS, VolumeSettings, volume_options
 
 
 def main(argv: Sequence[str]) -> None:
@@ -12,13 +12,15 @@ def main(argv: Sequence[str]) -> None:
         "ct-rate-pairs prepare",
         old_names={"out": "output_dir"},
         description="Read every scan once, and store its slices, report and labels in Parquet shards. An epoch then\n"
-        "reads a few megabytes per scan and does not inflate the volumes again. Load the copy with\n"
+        "reads a few megabytes per scan and does not inflate the volumes again. With --form, whole resampled volumes\n"
+        "are stored instead, and slices are chosen as they are read. Load the copy with\n"
         'load_dataset("ct_rate_pairs", data_dir=DIR, negative="heter"). After an interruption (even kill -9), run\n'
         "the same command again: it continues with the first unfinished file. Bad volumes are left out and listed\n"
         "in bad_volumes.csv, and warnings in told_volumes.csv.",
         epilog="examples:\n"
         "  ct-rate-pairs prepare --output_dir prepared                               # CT-RATE from the Hub\n"
         "  ct-rate-pairs prepare --output_dir prepared --data_dir /data/CT-RATE --workers 32\n"
+        "  ct-rate-pairs prepare --output_dir volumes --form preprocessed_numpy      # whole volumes\n"
         "  sbatch --array 0-7 ... ct-rate-pairs prepare --output_dir /shared/prepared \\\n"
         "      --shard_index $SLURM_ARRAY_TASK_ID --num_shards 8                         # one job per machine",
     )
@@ -28,6 +30,13 @@ def main(argv: Sequence[str]) -> None:
         "--data_dir",
         metavar="SRC",
         help="copy of CT-RATE, phantom cohort or table of own scans (default: CT-RATE on the Hub)",
+    )
+    add(
+        "--form",
+        choices=FORMS,
+        default="slices",
+        help="slices: 8-bit images. preprocessed: whole volumes in [-1, 1], as NIfTI with their affine. "
+        "preprocessed_numpy: whole volumes in HU, as .npy of shape (z, x, y) (default: %(default)s)",
     )
     add_options(parser, VolumeSettings)
     add("--shard_size", type=int, default=200, metavar="N", help="scans per file (default: %(default)s)")

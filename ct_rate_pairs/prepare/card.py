@@ -4,7 +4,7 @@ import json
 
 
 CARD = """---
-pretty_name: {name} slices, prepared by ct-rate-pairs
+pretty_name: {name} {what}, prepared by ct-rate-pairs
 license: {license}
 task_categories:
 - image-to-text
@@ -31,7 +31,7 @@ from datasets import load_dataset
 
 dataset = load_dataset("ct_rate_pairs", negative="heter", data_dir="...")  # this folder
 ```
-`load_dataset` on the folder itself gives the slices, reports and labels, without negatives and without a validation
+`load_dataset` on the folder itself gives the {what_it_gives}, without negatives and without a validation
 split.
 
 ## How it was made
@@ -40,10 +40,23 @@ split.
 ```json
 {settings}
 ```
-Slices are 8-bit PNG images, superior first, anterior up, the patient's right on the image's left. `slice_mm` is the
-depth of each slice below the first slice, in mm. HU outside the window are clipped. `labels` are CT-RATE's 18 labels,
+{kept} `labels` are CT-RATE's 18 labels,
 in CT-RATE's order{read_by}.
 """
+KEPT = {
+    "slices": """\
+Slices are 8-bit PNG images, superior first, anterior up, the patient's right on the image's left. `slice_mm` is the
+depth of each slice below the first slice, in mm. HU outside the window are clipped.""",
+    "preprocessed": """\
+`volumes/SHARD/NAME.nii` holds a whole volume as NIfTI: int16 with a slope, so that a reader gets values in [-1, 1], to
+which the window was mapped. The affine gives the place of each voxel in the scanner. HU outside the window are
+clipped.
+`num_slices`, `z_range` and `slices` have no effect on it.""",
+    "preprocessed_numpy": """\
+`volumes/SHARD/NAME.npy` holds a whole volume in HU: an int16 array of shape (z, x, y), superior first, the patient's
+right first, anterior first. `numpy.load(file, mmap_mode="r")` reads only what is looked at. `voxel_mm` is the size of
+a voxel as x, y, z. `num_slices`, `z_range`, `slices` and `window` have no effect on it.""",
+}
 
 PATIENTS = (
     "**Do not upload this folder.** CT-RATE is gated and licensed cc-by-nc-sa-4.0. Its volumes and reports, and the\n"
@@ -61,8 +74,12 @@ def dataset_card(provenance: dict, rows: dict[str, int], summary: dict) -> str:
     own = provenance.get("own", False)
     listed = " + ".join(map(str, rows.values()))
     named = ", ".join(rows) if own else "CT-RATE's training and validation split"
+    form = provenance.get("form", "slices")
     return CARD.format(
         name="Private" if own else "CT-RATE",
+        what="slices" if form == "slices" else "volumes",
+        what_it_gives="slices, reports and labels" if form == "slices" else "reports and labels",
+        kept=KEPT[form],
         license="apache-2.0" if provenance["phantom"] else "other" if own else "cc-by-nc-sa-4.0",
         kind=PHANTOM if provenance["phantom"] else OWN if own else PATIENTS,
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in rows),

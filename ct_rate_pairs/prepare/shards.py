@@ -1,4 +1,7 @@
-"""Writes a prepared copy as Parquet shards with one row group per scan. An interrupted copy can be continued."""
+"""
+Writes a prepared copy: Parquet shards, each with its scans and their slices, one row group per scan; or with its scans
+alone, whose whole volumes are files beside it. An interrupted copy can be continued.
+"""
 
 import csv
 import hashlib
@@ -10,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,8 +36,11 @@ from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.own import OwnSource
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
+from ct_rate_pairs.sources.stores import volume_file
 from ct_rate_pairs.sources.tree import TreeSource
+from ct_rate_pairs.volumes.settings import FORMS, VolumeSettings, one_of
 from ct_rate_pairs.volumes.slicing import VolumeError
+from ct_rate_pairs.volumes.store_files import rescaling_of, write_volume
 from ct_rate_pairs.volumes.told import collected_warnings
 from ct_rate_pairs.whole_files import whole_file, write_whole
 
@@ -42,22 +49,33 @@ from .card import dataset_card
 
 logger = logging.getLogger(__name__)
 
-FEATURES = Features(
-    {
-        "volume": Value("string"),
-        "images": List(Image()),
-        "slice_mm": List(Value("float32")),
-        "findings": Value("string"),
-        "impression": Value("string"),
-        **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
-    }
-)
+_OF_SLICES = {"images": List(Image()), "slice_mm": List(Value("float32"))}
+_OF_VOLUMES = {
+    "shape": List(Value("int32"), length=3),
+    "voxel_mm": List(Value("float64"), length=3),
+    "lungs": List(Value("float64")),
+}
 # Further columns of the copy of a reader's own table, beside its metadata.
-OWN_FEATURES = Features({"questions": List({"question": Value("string"), "answer": Value("string")})})
+_OWN_FEATURES = {"questions": List({"question": Value("string"), "answer": Value("string")})}
 BAD_VOLUMES, TOLD_VOLUMES = "bad_volumes.csv", "told_volumes.csv"
 # Keys in the metadata of a shard: lists of the bad volumes that it leaves out, and of warnings about its volumes, and
 # a copy of `prepared.json`.
 _BAD_KEY, _TOLD_KEY, _PREPARED_KEY = b"bad_volumes", b"told_volumes", b"prepared"
+
+
+def features_of(provenance: dict) -> Features:
+    """The columns of the shards of a copy, from its `prepared.json`."""
+    own = _OWN_FEATURES | dict.fromkeys(provenance.get("metadata", ()), Value("string"))
+    return Features(
+        {
+            "volume": Value("string"),
+            **(_OF_SLICES if provenance.get("form", "slices") == "slices" else _OF_VOLUMES),
+            "findings": Value("string"),
+            "impression": Value("string"),
+            **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
+            **(own if provenance.get("own") else {}),
+        }
+    )
 
 
 class Prepared(NamedTuple):
@@ -72,6 +90,7 @@ class Prepared(NamedTuple):
 def prepare(
     source: TreeSource | OwnSource,
     out: str | Path,
+    form: str = "slices",
     shard_size: int = 200,
     workers: int | None = None,
     on_error: str = "skip",
@@ -87,6 +106,11 @@ def prepare(
             read with.
         out (`str` or `Path`):
             Folder of the copy. A folder that was prepared from other data or with other settings is refused.
+        form (`str`, *optional*, defaults to `"slices"`):
+            What is kept of a scan. `"slices"`: the slices that the settings of `source` choose, as 8-bit images.
+            `"preprocessed"`: the whole resampled volume with values normalised to [-1, 1] by the window, as a NIfTI
+            file with its affine. `"preprocessed_numpy"`: the whole resampled volume in HU, as an int16 array of shape
+            `(z, x, y)` in a `.npy` file. Both are the paper's (section 6.3), and slices are chosen as they are read.
         shard_size (`int`, *optional*, defaults to `200`):
             Scans per file.
         workers (`int`, *optional*):
@@ -115,6 +139,7 @@ def prepare(
         raise ValueError(f"shard_index={shard_index} must be at least 0 and below num_shards={num_shards}.")
     if shard_size < 1:
         raise ValueError(f"shard_size={shard_size}: give a number of scans, 1 or more.")
+    _check_form(form, source.settings)
     out = Path(out).expanduser()
     tables = {split: source.scans(split, on_error) for split in source.splits}
     if not any(map(len, tables.values())):
@@ -127,7 +152,7 @@ def prepare(
         )
     job = f"{shard_index + 1}-of-{num_shards}" if num_shards > 1 else ""
     with folder_lock(out, "ct-rate-pairs prepare", job):
-        provenance = _write_provenance(source, out, shard_size, tables)
+        provenance = _write_provenance(source, out, form, shard_size, tables)
         counts = provenance["shards"]
         files = [
             (out / shard_name(split, i, counts[split]), tables[split].iloc[i * shard_size : (i + 1) * shard_size])
@@ -138,6 +163,30 @@ def prepare(
         return _summarise(out, [file for file, _ in files])
 
 
+def _check_form(form: str, settings: VolumeSettings) -> None:
+    """Refuses settings that a form cannot keep, or that it leaves to those who read the copy."""
+    one_of("form", form, FORMS)
+    if form == "slices":
+        if settings.slices == "jitter":
+            raise ValueError(
+                "slices='jitter' draws other planes in each epoch, and form='slices' keeps one choice. Prepare whole "
+                "volumes (form='preprocessed_numpy'), or choose another rule."
+            )
+        return
+    chosen_later = ["num_slices", "z_range", "slices", *(["window"] if form == "preprocessed_numpy" else [])]
+    for name in chosen_later:
+        if getattr(settings, name) != getattr(VolumeSettings(), name):
+            raise ValueError(
+                f"{name}={getattr(settings, name)!r} has no effect with form={form!r}, which keeps whole volumes: "
+                "leave it out here, and give it to load_dataset."
+            )
+    if settings.channels > 1:
+        raise ValueError(
+            f"window={settings.window!r} gives three values per voxel, but form='preprocessed' keeps one. Choose one "
+            "window (low, high), or form='preprocessed_numpy', from which any window can be read."
+        )
+
+
 def _write_shards(source, files: list[tuple[Path, pd.DataFrame]], provenance: dict, workers, on_error) -> None:
     """Writes those files, each with its scans, that are not there yet."""
     owed = [(file, scans) for file, scans in files if not _is_whole(file)]
@@ -145,15 +194,19 @@ def _write_shards(source, files: list[tuple[Path, pd.DataFrame]], provenance: di
     done = total - sum(len(scans) for _, scans in owed)
     if done:
         logger.warning("%d scans are in finished files already: going on from there.", done)
+    form = provenance.get("form", "slices")
     # `spawn`, because a fork of a process with threads (of the Hub client, of Arrow) may deadlock.
     with (
-        ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _start, (source, on_error)) as pool,
+        ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _start, (source, form, on_error)) as pool,
         tqdm(total=total, initial=done, unit="scan", desc="preparing", smoothing=0.05) as bar,
     ):
         try:
             queued: deque = deque()
             for file, scans in owed:
-                queued.append((file, pool.map(_prepare_row, [scan for _, scan in scans.iterrows()])))
+                if form != "slices":
+                    _make_volumes_folder(file)
+                rows = pool.map(partial(_prepare_row, file), [scan for _, scan in scans.iterrows()])
+                queued.append((file, rows))
                 if len(queued) > 1:  # two files at a time, so that no process waits for the last scan of a file
                     _write_shard(*queued.popleft(), provenance, bar)
             while queued:
@@ -176,7 +229,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _write_provenance(
-    source: TreeSource | OwnSource, out: Path, shard_size: int, tables: dict[str, pd.DataFrame]
+    source: TreeSource | OwnSource, out: Path, form: str, shard_size: int, tables: dict[str, pd.DataFrame]
 ) -> dict:
     """
     Write `prepared.json`, which says what the copy is made from and how. An existing file must say the same: an
@@ -197,22 +250,28 @@ def _write_provenance(
         provenance["labels_from"] = "rules"
     if source.is_own:
         provenance |= {"own": True, "metadata": list(source.metadata)}
+    if form != "slices":
+        provenance["form"] = form
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     there = _read_provenance(out)
     if there is None:
         # Another job may start in the same folder at the same time, so its files do not count.
-        ours = ("data", PROVENANCE)
+        ours = ("data", "volumes", PROVENANCE)
         foreign = [path for path in out.iterdir() if not path.name.startswith(".") and path.name not in ours]
         if foreign:
             raise FileExistsError(f"{out} holds {foreign[0].name} and is no prepared copy: choose another folder.")
         write_whole(out / PROVENANCE, json.dumps(provenance, indent=2))
         there = read_json(out / PROVENANCE, PreparedCopy)
     (out / "data").mkdir(exist_ok=True)
-    differing = [name for name in wanted if name != "source" and there.get(name) != wanted[name]]
+    # A copy that an earlier release began lacks what that release did not know, and has the defaults.
+    defaults = {"form": "slices"}
+    wanted, known = defaults | wanted, defaults | there
+    known["settings"] = json.loads(json.dumps(asdict(VolumeSettings()))) | there["settings"]
+    differing = [name for name in wanted if name != "source" and known.get(name) != wanted[name]]
     if differing:
         name = differing[0]
         raise ValueError(
-            f"{out} was prepared with another {name}: {there.get(name)!r} there, {wanted[name]!r} now. Choose another "
+            f"{out} was prepared with another {name}: {known.get(name)!r} there, {wanted[name]!r} now. Choose another "
             "folder, or remove this one."
         )
     return there
@@ -242,19 +301,19 @@ def _read_provenance(out: Path) -> dict | None:
     return check_json(there, PreparedCopy, file)
 
 
-def _start(source: TreeSource | OwnSource, on_error: str) -> None:
+def _start(source: TreeSource | OwnSource, form: str, on_error: str) -> None:
     """Prepares each process of the pool."""
-    global _source, _on_error
-    _source, _on_error = source, on_error
+    global _source, _form, _on_error
+    _source, _form, _on_error = source, form, on_error
     torch.set_num_threads(1)  # the processes share the cores already
     end_with_parent()
 
 
-def _prepare_row(scan: pd.Series) -> Prepared:
-    """A row of the copy, or the error of a bad volume that is left out."""
+def _prepare_row(file: Path, scan: pd.Series) -> Prepared:
+    """A row of the shard `file`, or the error of a bad volume that is left out."""
     with collected_warnings() as told:
         try:
-            slices, slice_mm = _source.read_slices(scan)
+            kept = _slices_of(scan) if _form == "slices" else _write_volume_of(scan, file)
         except VolumeError as error:
             if _on_error == "raise":
                 raise
@@ -262,14 +321,26 @@ def _prepare_row(scan: pd.Series) -> Prepared:
     known = scan[["findings", "impression", "age", "sex", *_source.metadata]].astype(object).replace({pd.NA: None})
     row = {
         "volume": scan.name,
-        "images": [{"bytes": png(plane), "path": None} for plane in slices],
-        "slice_mm": slice_mm,
+        **kept,
         "labels": scan[list(LABELS)].tolist(),
         **known,
     }
     if _source.is_own:
         row["questions"] = [{"question": question, "answer": answer} for question, answer in scan["questions"]]
     return Prepared(scan.name, row, "", told)
+
+
+def _slices_of(scan: pd.Series) -> dict:
+    """The columns of the slices of a scan."""
+    slices, slice_mm = _source.read_slices(scan)
+    return {"images": [{"bytes": png(plane), "path": None} for plane in slices], "slice_mm": slice_mm}
+
+
+def _write_volume_of(scan: pd.Series, shard: Path) -> dict:
+    """Writes the whole volume of a scan, and returns the columns that describe it."""
+    volume = _source.read_resampled(scan, *rescaling_of(_form, _source.settings.window))
+    write_volume(shard.parent.parent / volume_file(shard, scan.name, _form), _form, volume)
+    return {"shape": volume.stored.shape, "voxel_mm": volume.spacing, "lungs": volume.lungs}
 
 
 def png(plane: np.ndarray) -> bytes:
@@ -279,14 +350,21 @@ def png(plane: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def _make_volumes_folder(shard: Path) -> None:
+    """Makes the folder of a shard's volumes. They are written before the shard, so a whole shard has all of them."""
+    folder = shard.parent.parent / "volumes" / shard.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.part"):  # left by a run that was killed
+        left.unlink(missing_ok=True)
+
+
 def _write_shard(file: Path, scans: Iterator[Prepared], provenance: dict, bar: tqdm) -> None:
     """Write a shard. It has another name until it is complete, so a killed run leaves no half shard."""
     for left in file.parent.glob(f".{file.name}.*.part"):  # left by a run that was killed
         left.unlink(missing_ok=True)
+    schema = features_of(provenance).arrow_schema
     bad, told = [], []
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-    own = OWN_FEATURES | dict.fromkeys(provenance.get("metadata", ()), Value("string"))
-    schema = Features(FEATURES | own if provenance.get("own") else FEATURES).arrow_schema
     with whole_file(file) as part, pq.ParquetWriter(part, schema, **options) as writer:
         for scan in scans:
             if scan.row is None:
@@ -321,7 +399,7 @@ def _summarise(out: Path, files: list[Path]) -> dict:
         "rows": sum(rows.values()),
         "bad": len(bad),
         "told": len({volume for volume, _ in told}),
-        "bytes": sum(file.stat().st_size for file in there),
+        "bytes": sum(file.stat().st_size for file in (*there, *out.glob("volumes/*/[!.]*"))),
         "missing": len(files) - len(there),
     }
     write_whole(out / "README.md", dataset_card(provenance, rows, summary))

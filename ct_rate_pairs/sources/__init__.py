@@ -1,8 +1,9 @@
 """
 Where scans come from. Each source has the methods `scans(split, on_error)` (a table of scans),
-`read_slices(scan, fractions)` and `fingerprint()`, and the attributes `settings` (how it reads volumes), `splits`
-(those that it divides its scans into), `labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels
-from the reports), `metadata` (columns that rows hold as they are), `is_phantom` and `is_own` (a reader's own table).
+`read_slices(scan, fractions)`, `read_values(scan)` (whole volumes, which a prepared copy of slices cannot give) and
+`fingerprint()`, and the attributes `settings` (how it reads volumes), `splits` (those that it divides its scans into),
+`labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels from the reports), `metadata` (columns that
+rows hold as they are), `is_phantom` and `is_own` (a reader's own table).
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 from .hub import HubSource
 from .own import OwnSource
 from .own_table import find_table
-from .prepared import PROVENANCE, PreparedSource
+from .prepared import PROVENANCE, PreparedSource, form_of
+from .stores import StoreSource
 from .tree import LocalSource, TreeSource
 
 
@@ -32,8 +34,8 @@ def open_source(data_dir: str | Path | None = None, token: str | None = None, **
         token (`str`, *optional*):
             Access token for the Hub. By default, the token that `hf auth login` has stored.
         settings:
-            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`]. A prepared copy has fixed settings, and
-            refuses other values.
+            Fields of [`~ct_rate_pairs.volumes.settings.VolumeSettings`]. A prepared copy refuses other
+            values of those that it was written with.
 
     Returns:
         [`Source`]: the source.
@@ -49,7 +51,7 @@ def open_source(data_dir: str | Path | None = None, token: str | None = None, **
     if path.is_file():
         return OwnSource(path, VolumeSettings(**settings))
     if (path / PROVENANCE).is_file():
-        return PreparedSource(data_dir, **settings)
+        return (PreparedSource if form_of(path) == "slices" else StoreSource)(path, **settings)
     if path.is_dir() and not (path / "dataset").is_dir() and (table := find_table(path)):
         return OwnSource(table, VolumeSettings(**settings))
     return LocalSource(data_dir, VolumeSettings(**settings))

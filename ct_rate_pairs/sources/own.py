@@ -12,12 +12,12 @@ import pandas as pd
 from ct_rate_pairs.reports import plain_sentences, rules, sentence_spans, terms
 from ct_rate_pairs.volumes.scan_files import files_of, pictures_among, read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import VolumeError
+from ct_rate_pairs.volumes.slicing import Volume, VolumeError
 from ct_rate_pairs.volumes.windows import windows_of
 
 from .csv_tables import TableError
 from .own_table import OwnTable
-from .tree import as_text, slices_of
+from .tree import as_text, resampled_of, slices_of, values_of
 
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,14 @@ class OwnSource:
         """
         return self._read(scan, use=partial(slices_of, self.settings, fractions))
 
+    def read_values(self, scan: pd.Series) -> tuple[np.ndarray, list[float]]:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.read_values`]."""
+        return self._read(scan, use=partial(values_of, self.settings))
+
+    def read_resampled(self, scan: pd.Series, slope: float, intercept: float) -> Volume:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.read_resampled`]."""
+        return self._read(scan, use=partial(resampled_of, self.settings, slope, intercept))
+
     def check(self, scan: pd.Series) -> None:
         """Raises a `VolumeError` if the headers of a scan say that its slices cannot be read."""
         self._read(scan, use=partial(_check, self.settings), headers_only=True)
@@ -182,4 +190,4 @@ def _open_table(file: Path, modified: int) -> OwnTable:
 
 
 def _check(settings: VolumeSettings, scan) -> None:
-    scan.check(settings.num_slices, settings.spacing, settings.window, settings.z_range)
+    scan.check(settings.num_slices, settings.spacing, settings.window, settings.z_range, settings.slices)

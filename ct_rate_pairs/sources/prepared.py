@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import re
-from dataclasses import asdict
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,14 +21,13 @@ from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
 from ct_rate_pairs.volumes.files import MOST_BYTES, MOST_SIDE
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError
-from ct_rate_pairs.volumes.windows import windows_of
 
 
 logger = logging.getLogger(__name__)
 
 PROVENANCE = "prepared.json"
 READING = 2  # raised by each release that reads some volumes otherwise than the release before it
-_TABLE = pa.schema(
+TABLE = pa.schema(
     {
         "volume": pa.string(),
         "findings": pa.string(),
@@ -60,11 +59,14 @@ class PreparedSource:
             damaged.
     """
 
+    fixed = tuple(field.name for field in fields(VolumeSettings))  # settings that the copy was written with
+    table = TABLE  # columns of a shard that are read for all scans at once
+
     def __init__(self, root: str | Path, **settings):
         self.root = Path(root).expanduser().resolve()
+        self.provenance = read_provenance(self.root)
         try:
-            self.provenance = read_json(self.root / PROVENANCE, PreparedCopy)
-            self.settings = VolumeSettings(**self.provenance["settings"])
+            own = VolumeSettings(**self.provenance["settings"])
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{self.root / PROVENANCE} is damaged ({error}). Prepare the copy again.") from error
         if self.provenance.get("reading", 1) != READING:
@@ -73,12 +75,13 @@ class PreparedSource:
                 "Prepare the copy again if such volumes may be among them.",
                 self.root, self.provenance["ct_rate_pairs"],
             )  # fmt: skip
-        own = asdict(self.settings)
-        for name, wanted in asdict(VolumeSettings(**{**own, **settings})).items():
-            if wanted != own[name]:
+        self.settings = replace(own, **settings)
+        for name in self.fixed:
+            there, wanted = getattr(own, name), getattr(self.settings, name)
+            if wanted != there:
                 raise ValueError(
-                    f"{self.root} was prepared with {name}={own[name]!r}, so it cannot give {name}={wanted!r}. Leave "
-                    f"{name} out, read the source ({self.provenance['source']}), or prepare another copy."
+                    f"{self.root} is a prepared copy with {name}={there!r}, so it cannot give {name}={wanted!r}. "
+                    f"Leave {name} out, read the source ({self.provenance['source']}), or prepare another copy."
                 )
 
     @property
@@ -134,9 +137,11 @@ class PreparedSource:
             `ValueError`: if a file cannot be read, or if a row has no volume name, that of another row, or no labels.
         """
         parts = []
-        schema = _TABLE
+        schema = self.table
         if self.is_own:
-            schema = pa.schema([*_TABLE, ("questions", QUESTIONS), *((name, pa.string()) for name in self.metadata)])
+            schema = pa.schema(
+                [*self.table, ("questions", QUESTIONS), *((name, pa.string()) for name in self.metadata)]
+            )
         for file in self.shards(split):
             part = _read_table(file, schema)
             parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))
@@ -181,7 +186,7 @@ class PreparedSource:
         if len(images) != self.settings.num_slices:
             raise ValueError(f"there are {len(images)} of {self.settings.num_slices} slices")
         opened = [_open_slice(number, image) for number, image in enumerate(images, start=1)]
-        mode = "RGB" if len(windows_of(self.settings.window)) > 1 else "L"  # a letter per channel, of a byte each
+        mode = "RGB" if self.settings.channels > 1 else "L"  # a letter per channel, of a byte each
         if kinds := {(image.mode, *image.size) for image in opened} - {(mode, *opened[0].size)}:
             raise ValueError(f"a slice is {kinds.pop()}, but should be {(mode, *opened[0].size)}")
         if max(opened[0].size) > MOST_SIDE or len(opened) * np.prod(opened[0].size) * len(mode) > MOST_BYTES:
@@ -203,6 +208,25 @@ class PreparedSource:
         files = [file for split in self.provenance["shards"] for file in self.shards(split)]
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return f"{self.root} {json.dumps([self.provenance, stats], sort_keys=True)}"
+
+
+def form_of(root: str | Path) -> str:
+    """What the prepared copy in a folder holds: `"slices"`, or the form of its volumes."""
+    return read_provenance(root).get("form", "slices")
+
+
+def read_provenance(root: str | Path) -> dict:
+    """
+    The content of `prepared.json`.
+
+    Raises:
+        `ValueError`: if the file is damaged.
+    """
+    file = Path(root).expanduser().resolve() / PROVENANCE
+    try:
+        return read_json(file, PreparedCopy)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}). Prepare the copy again.") from error
 
 
 def shard_name(split: str, index: int, count: int) -> str:

@@ -6,8 +6,10 @@ phantom cohort).
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ from ct_rate_pairs.volumes.windows import to_uint8
 
 from .csv_tables import FROM_TABLE, LABEL_TABLES, read_scans
 
+
+T = TypeVar("T")
 
 PHANTOM_MARKER = "phantom.json"  # at the root of a phantom cohort
 
@@ -81,8 +85,22 @@ class TreeSource(ABC):
         Slices of one row of the table of scans, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, and the depth of each
         slice below the first, in mm. `fractions` is the position of each plane in its bin; by default, the middle.
         """
+        return self._read(scan, partial(slices_of, self.settings, fractions))
+
+    def read_values(self, scan: pd.Series) -> tuple[np.ndarray, list[float]]:
+        """
+        The whole resampled volume of one row, float16 of shape `[Z, Y, X]` or `[Z, Y, X, 3]`, and the depth of each
+        plane below the first, in mm.
+        """
+        return self._read(scan, partial(values_of, self.settings))
+
+    def read_resampled(self, scan: pd.Series, slope: float, intercept: float) -> Volume:
+        """The whole resampled volume of one row, see [`~ct_rate_pairs.volumes.slicing.Volume.resampled`]."""
+        return self._read(scan, partial(resampled_of, self.settings, slope, intercept))
+
+    def _read(self, scan: pd.Series, use: Callable[[Volume], T]) -> T:
         from_table = {name: scan[name] for name in FROM_TABLE if name in scan}
-        return self.read_volume(scan["path"], use=partial(slices_of, self.settings, fractions), **from_table)
+        return self.read_volume(scan["path"], use=use, **from_table)
 
 
 # A function of the module, because pickling one within a function took as long as reading a small volume.
@@ -91,8 +109,18 @@ def slices_of(
 ) -> tuple[np.ndarray, list[float]]:
     """Slices of a volume, uint8, and the depth of each slice, in mm."""
     of = settings
-    slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions)
+    slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions, of.slices)
     return to_uint8(slices), slice_mm
+
+
+def values_of(settings: VolumeSettings, volume: Volume) -> tuple[np.ndarray, list[float]]:
+    """The whole volume, float16, and the depth of each plane, in mm."""
+    return volume.values(settings.spacing, settings.window)
+
+
+def resampled_of(settings: VolumeSettings, slope: float, intercept: float, volume: Volume) -> Volume:
+    """The whole volume at the voxel size of the settings, int16."""
+    return volume.resampled(settings.spacing, slope, intercept)
 
 
 class LocalSource(TreeSource):

@@ -5,11 +5,19 @@ A file can say this in several places. Each reader takes one of them as the auth
 a difference is refused or told, and directions and spacing never come from two sources.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt2axcodes, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt2axcodes,
+    ornt_transform,
+)
 
 from .slicing import VolumeError
 from .told import tell
@@ -43,22 +51,28 @@ class Grid:
             Unit vectors along the three axes of the array, as columns `[3, 3]`, in RAS.
         spacing (`tuple[float, float, float]`):
             Voxel size along each axis of the array, in mm.
+        origin (`tuple[float, float, float]`, *optional*, defaults to `(0.0, 0.0, 0.0)`):
+            Place of the centre of the first voxel, in mm in RAS.
     """
 
     source: str
     directions: np.ndarray
     spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
-    def of_matrix(cls, source: str, matrix: np.ndarray) -> "Grid":
+    def of_matrix(cls, source: str, matrix: np.ndarray, origin: Sequence[float] = (0, 0, 0)) -> "Grid":
         """The grid of a matrix `[3, 3]` from voxels to RAS in mm."""
         lengths = np.linalg.norm(matrix, axis=0)
-        return cls(source, matrix / lengths, tuple(lengths.tolist()))
+        return cls(source, matrix / lengths, tuple(lengths.tolist()), tuple(map(float, origin)))
 
     @classmethod
-    def of_lps(cls, source: str, directions: np.ndarray, spacing: tuple[float, float, float]) -> "Grid":
-        """The grid of unit vectors in LPS, as DICOM and ITK have them, as columns `[3, 3]`."""
-        return cls(source, _LPS_TO_RAS * directions, tuple(map(float, spacing)))
+    def of_lps(
+        cls, source: str, directions: np.ndarray, spacing: Sequence[float], origin: Sequence[float] = (0, 0, 0)
+    ) -> "Grid":
+        """The grid of unit vectors, as columns `[3, 3]`, and of an origin in LPS, as DICOM and ITK have them."""
+        in_ras = tuple((_LPS_TO_RAS[:, 0] * origin).tolist())
+        return cls(source, _LPS_TO_RAS * directions, tuple(map(float, spacing)), in_ras)
 
     @property
     def axes(self) -> str:
@@ -127,7 +141,7 @@ def compare_directions(name: str, grid: Grid, other: Grid) -> None:
         tell("%s: %s and %s differ by %.1f degrees. %s is taken.", name, grid.source, other.source, angle, grid.source)
 
 
-def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[float, float, float]]:
+def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[float, float, float], np.ndarray]:
     """
     Turns an array to display order.
 
@@ -140,8 +154,9 @@ def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tupl
             Where the axes point.
 
     Returns:
-        `tuple[np.ndarray, tuple[float, float, float]]`: the voxels `[Z, Y, X]` as a view, superior first, anterior
-        first, the patient's right first; and the voxel size in mm as x, y, z.
+        `tuple[np.ndarray, tuple[float, float, float], np.ndarray]`: the voxels `[Z, Y, X]` as a view, superior first,
+        anterior first, the patient's right first; the voxel size in mm as x, y, z; and the affine `[4, 4]` from the
+        place (x, y, z) of a voxel in that view to RAS in mm.
 
     Raises:
         `VolumeError`: if the axes are sheared, or so tilted that the planes are not axial; if the voxels or the volume
@@ -149,16 +164,18 @@ def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tupl
     """
     _check_directions(name, grid)
     turn = ornt_transform(io_orientation(_affine(grid.directions)), _DISPLAY)
+    affine = _affine(grid.directions * grid.spacing, grid.origin) @ inv_ornt_aff(turn, stored.shape)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     # In float32, as a NIfTI header holds it, so that a volume resamples to the same planes in every format.
     spacing = tuple(float(np.float32(grid.spacing[axis])) for axis in np.argsort(turn[:, 0]))
     _check_spacing(name, stored.shape[::-1], spacing, grid.source)
-    return stored, spacing
+    return stored, spacing, affine
 
 
-def _affine(directions: np.ndarray) -> np.ndarray:
+def _affine(directions: np.ndarray, origin: Sequence[float] = (0, 0, 0)) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, :3] = directions
+    affine[:3, 3] = origin
     return affine
 
 

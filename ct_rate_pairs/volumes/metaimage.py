@@ -72,8 +72,8 @@ def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = re
             stored = _read_compressed(name, file, fields, shape, dtype)
         else:
             stored = voxels(name, file, shape, dtype)
-    stored, spacing = display(name, stored, grid)
-    return Volume(name, stored, spacing, slope=1.0, intercept=0.0)
+    stored, spacing, affine = display(name, stored, grid)
+    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine)
 
 
 def _header(name: str, file: BinaryIO) -> dict[str, str]:
@@ -207,7 +207,7 @@ def _grid(name: str, fields: dict[str, str]) -> Grid:
     directions = np.reshape(matrix, (3, 3)).T * np.sign(spacing)
     if fault := fault_of(directions):
         raise VolumeError(f"{name}: its TransformMatrix {fault}, so its axes are unknown. Write the scan again.")
-    grid = Grid.of_lps("its header", directions, np.abs(spacing))
+    grid = Grid.of_lps("its header", directions, np.abs(spacing), origin)
     if not np.allclose(np.linalg.norm(directions, axis=0), 1, atol=0.01):
         raise VolumeError(
             f"{name}: the columns of its TransformMatrix are not of length 1, which contradicts its ElementSpacing of "

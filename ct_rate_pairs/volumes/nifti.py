@@ -138,7 +138,7 @@ def read_nifti(
     else:
         grid = grid_of_table(spacing, orientation)
         compare_with_header(name, grid, header)
-    stored, spacing = display(name, stored, grid)
+    stored, spacing, affine = display(name, stored, grid)
     slope, intercept = rescaling_of(name, header)
     if rescale is not None:
         if (slope, intercept) != (1.0, 0.0):
@@ -148,7 +148,7 @@ def read_nifti(
                 "files='fixed'."
             )
         slope, intercept = rescale
-    return Volume(name=name, stored=stored, spacing=spacing, slope=slope, intercept=intercept)
+    return Volume(name, stored, spacing, slope, intercept, affine)
 
 
 def _read_zipped(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:

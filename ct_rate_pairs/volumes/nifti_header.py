@@ -51,8 +51,9 @@ def grid_of_header(name: str, header: nib.Nifti1Header) -> Grid:
             "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
             "`set_zooms`), or leave the file out."
         )
-    grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim))
-    tell_if_unset(name, grid, _origin(header, grid))
+    origin = _unit(header) * np.nan_to_num(_origin(header, grid).astype(float))  # no place is as good as the place 0
+    grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim), origin=tuple(origin.tolist()))
+    tell_if_unset(name, grid, origin)
     return grid
 
 

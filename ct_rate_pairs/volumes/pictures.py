@@ -60,6 +60,7 @@ class Pictures:
         window: Window = "paper",
         z_range: tuple[float, float] = (0.0, 1.0),
         fractions: np.ndarray | None = None,
+        rule: str = "uniform",
     ) -> tuple[np.ndarray, list[float]]:
         """
         As [`~ct_rate_pairs.volumes.slicing.Volume.slices`], with the grey values as they are: black is -1 and white
@@ -67,10 +68,10 @@ class Pictures:
         span `DEPTH_MM`.
 
         Raises:
-            `VolumeError`: for a `window`, which needs HU, for fewer pictures than `num_slices`, and for pictures that
-                are unreadable, in colour, of 16 bits or of different sizes.
+            `VolumeError`: for a `window` or a `rule` that needs HU, for fewer pictures than `num_slices`, and for
+                pictures that are unreadable, in colour, of 16 bits or of different sizes.
         """
-        planes = self.choose(num_slices, window, z_range, fractions)
+        planes = self.choose(num_slices, window, z_range, fractions, rule)
         tell(
             "%s: %d pictures, which have no HU and no size in mm. Their grey values are taken as they are, and their "
             "depth as %d mm in all. The first by name is taken for the top.", self.name, len(self.files), DEPTH_MM,
@@ -84,9 +85,22 @@ class Pictures:
         """The scan itself: its pictures stay where they are."""
         return self
 
-    def check(self, num_slices: int, spacing: tuple, window: Window, z_range: tuple[float, float]) -> None:
+    def values(self, spacing: tuple[float, float, float] | None = None, window: Window = "paper") -> None:
+        """Pictures are no volume: raises a `VolumeError`."""
+        raise VolumeError(
+            f"{self.name}: pictures have no HU and no size in mm, so they are no whole volume. Choose images='slices' "
+            "and form='slices', or give the scan as DICOM, NIfTI or MetaImage."
+        )
+
+    def resampled(self, spacing: tuple[float, float, float], slope: float = 1.0, intercept: float = 0.0) -> None:
+        """As [`values`]."""
+        self.values()
+
+    def check(
+        self, num_slices: int, spacing: tuple, window: Window, z_range: tuple[float, float], rule: str = "uniform"
+    ) -> None:
         """Raises the `VolumeError` of [`slices`], as far as the headers of all pictures tell."""
-        self.choose(num_slices, window, z_range)
+        self.choose(num_slices, window, z_range, rule=rule)
         sizes = []
         for number, file in enumerate(self.files, start=1):
             with open_file(self.name, file) as opened:
@@ -99,8 +113,14 @@ class Pictures:
         window: Window = "paper",
         z_range: tuple[float, float] = (0.0, 1.0),
         fractions: np.ndarray | None = None,
+        rule: str = "uniform",
     ) -> list[int]:
         """The numbers of the pictures that [`slices`] shows, from 0."""
+        if rule in ("lung", "mip"):
+            raise VolumeError(
+                f"{self.name}: slices={rule!r} needs HU, which pictures do not have. Choose slices='uniform', or give "
+                "the scan as DICOM, NIfTI or MetaImage."
+            )
         if windows_of(window) != windows_of("paper"):
             raise VolumeError(
                 f"{self.name}: window={window!r} has no effect on pictures, which have no HU. Leave it out, or give "

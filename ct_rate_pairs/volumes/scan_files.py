@@ -259,7 +259,7 @@ def _read_dicom(
     files: list[tuple[PurePath, Callable[[], BinaryIO]]], series: int | None, headers_only: bool
 ) -> Volume:
     stack = _dicom_reader().read_series(files, series, headers_only)
-    grid = Grid.of_matrix("its series", stack.affine[:3, :3])
+    grid = Grid.of_matrix("its series", stack.affine[:3, :3], stack.affine[:3, 3])
     return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
 
 
@@ -273,8 +273,8 @@ def _dicom_reader() -> ModuleType:
 
 def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, intercept: float = 0.0) -> Volume:
     """A volume in display order, as a view, from `stored` `[K, Y, X]`. The axes in `grid` are x, y, k."""
-    stored, spacing = display(name, stored.transpose(2, 1, 0), grid)
-    return Volume(name, stored, spacing, slope, intercept)
+    stored, spacing, affine = display(name, stored.transpose(2, 1, 0), grid)
+    return Volume(name, stored, spacing, slope, intercept, affine)
 
 
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # with .mhd, so that a batch reports that it cannot be read

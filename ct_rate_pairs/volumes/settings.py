@@ -7,11 +7,13 @@ from numbers import Integral, Real
 
 from ct_rate_pairs.command_line import given_options
 
-from .windows import plain_window
+from .windows import plain_window, windows_of
 
 
 FILES = ("fixed", "original")
 RECONSTRUCTIONS = ("first", "all")
+FORMS = ("slices", "preprocessed", "preprocessed_numpy")  # of a prepared copy
+RULES = ("uniform", "jitter", "lung", "mip")
 MOST_SLICES = 2048
 FINEST, COARSEST = 0.1, 100.0  # voxel sizes in mm; finer ones than a CT has would only take memory
 
@@ -36,7 +38,14 @@ class VolumeSettings:
             HU that become black and white: `"paper"` (-1000 to 1000), `"rgb"` (lung, soft tissue and bone as the
             three channels), a pair (low, high), or three pairs.
         z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
-            Part of the depth that the planes are spread over, as shares of the depth from the top.
+            Part of the depth that the planes are spread over, as shares of the depth from the top. With
+            `slices="lung"`, it is a part of the extent of the lungs.
+        slices (`str`, *optional*, defaults to `"uniform"`):
+            How planes are chosen. The depth is divided into `num_slices` bins. `"uniform"`: the middle plane of each
+            bin. `"jitter"`: in the split `train`, a random plane of each bin, drawn anew in each epoch, so that the
+            slices are uneven; elsewhere as `"uniform"`. `"lung"`: the middle planes of bins over the extent of the
+            lungs, found from HU. A volume in which no lungs are found is refused. `"mip"`: colour images of each bin,
+            with the maximum of its planes as red, their mean as green, and the middle plane as blue.
 
     Raises:
         `ValueError`: if a value is not allowed.
@@ -65,10 +74,19 @@ class VolumeSettings:
         default=(0.0, 1.0),
         metadata={"help": "Part of the depth that the slices are spread over, as two shares from the top."},
     )
+    slices: str = field(
+        default="uniform",
+        metadata={
+            "choices": RULES,
+            "help": "How planes are chosen: the middle of each bin, a random one in training (jitter), bins over the "
+            "lungs alone (lung), or maximum, mean and middle of each bin as red, green and blue (mip).",
+        },
+    )
 
     def __post_init__(self):
         one_of("files", self.files, FILES)
         one_of("reconstructions", self.reconstructions, RECONSTRUCTIONS)
+        one_of("slices", self.slices, RULES)
         num_slices = plain_number(self.num_slices)
         if type(num_slices) is not int or num_slices < 2:
             raise ValueError(
@@ -88,6 +106,16 @@ class VolumeSettings:
         object.__setattr__(self, "spacing", spacing)
         object.__setattr__(self, "z_range", z_range)
         object.__setattr__(self, "window", plain_window(self.window))
+        if self.slices == "mip" and len(windows_of(self.window)) > 1:
+            raise ValueError(
+                f"slices='mip' fills the three channels of an image, and so does window={self.window!r}: give one "
+                "window (low, high), or slices='uniform'."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of a slice: 1 for grey, 3 for colours."""
+        return 3 if self.slices == "mip" else len(windows_of(self.window))
 
 
 def plain_number(value: object) -> object:

@@ -4,6 +4,7 @@ From a volume to slices: chooses planes, resamples, applies windows, and checks 
 Only the chosen planes are computed.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from .windows import AIR, Window, windows_of
 
 
+_PIECE = 16  # planes of a whole volume that are in memory as float32
+_MOST_STORED = 2**15 - 1  # of int16, without the one value below 0 that has no counterpart above
 MOST_VOXELS = 2**31  # voxels that a header may promise: a damaged header must not ask for all memory
 
 
@@ -37,6 +40,13 @@ class Volume:
             Slope in `HU = stored * slope + intercept`.
         intercept (`float`):
             Intercept of the same equation, in HU.
+        affine (`np.ndarray`, *optional*):
+            Matrix `[4, 4]` from the place (x, y, z) of a voxel to RAS in mm. By default, the axes run to the left, the
+            back and the feet, from the place 0.
+        lungs (`tuple[float, float]`, *optional*):
+            Where the lungs begin and end, as shares of the depth from the top, if that is known already.
+        is_checked (`bool`, *optional*, defaults to `False`):
+            Whether the values are known to be HU of a chest, as those of a prepared copy are.
     """
 
     name: str
@@ -44,14 +54,18 @@ class Volume:
     spacing: tuple[float, float, float]
     slope: float
     intercept: float
+    affine: np.ndarray | None = None
+    lungs: tuple[float, float] | None = None
+    is_checked: bool = False
 
     def slices(
         self,
         num_slices: int = 10,
-        spacing: tuple[float, float, float] = (0.75, 0.75, 1.5),
+        spacing: tuple[float, float, float] | None = (0.75, 0.75, 1.5),
         window: Window = "paper",
         z_range: tuple[float, float] = (0.0, 1.0),
         fractions: np.ndarray | None = None,
+        rule: str = "uniform",
     ) -> tuple[np.ndarray, list[float]]:
         """
         Resample to `spacing` (trilinear, `align_corners=False`), take the planes `floor((i + 0.5) * D / num_slices)`,
@@ -61,7 +75,7 @@ class Volume:
             num_slices (`int`, *optional*, defaults to `10`):
                 Number of planes.
             spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
-                Voxel size to resample to, in mm as x, y, z.
+                Voxel size to resample to, in mm as x, y, z. `None` leaves the voxels as they are.
             window (`str` or `tuple`, *optional*, defaults to `"paper"`):
                 HU that become -1 and 1: `"paper"` (-1000, 1000), `"rgb"` (lung, soft tissue and bone as the three
                 channels), a pair (low, high), or three pairs.
@@ -69,53 +83,178 @@ class Volume:
                 Part of the depth that the planes are spread over, as shares of the depth from the top.
             fractions (`np.ndarray`, *optional*):
                 Position of each plane in its bin, in [0, 1), of shape `[num_slices]`. By default the middle, 0.5.
+            rule (`str`, *optional*, defaults to `"uniform"`):
+                `"lung"` spreads the planes over the extent of the lungs instead of the whole depth. `"mip"` gives
+                three channels: the maximum of all planes in a bin, their mean, and the chosen plane itself. `"jitter"`
+                is `"uniform"` here, because `fractions` holds what is drawn.
 
         Returns:
             `tuple[np.ndarray, list[float]]`: the slices, superior first, float32 of shape `[num_slices, H, W]` (with
-            three windows `[num_slices, H, W, 3]`), and the depth of each slice below the first, in mm.
+            three windows, and with `rule="mip"`, `[num_slices, H, W, 3]`), and the depth of each slice below the
+            first, in mm.
 
         Raises:
-            `VolumeError`: if there are fewer resampled planes than `num_slices`, or if the values cannot be HU of a
-                chest.
+            `VolumeError`: if there are fewer resampled planes than `num_slices`, if the values cannot be HU of a
+                chest, or if `rule` is `"lung"` and no lungs are found.
         """
-        planes, (depth, height, width) = self._choose(num_slices, spacing, z_range, fractions)
+        if rule == "lung":
+            z_range = _share_of(self.find_lungs(), z_range)
+        planes, size = self._choose(num_slices, spacing, z_range, fractions)
+        depth = size[0]
         hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
-        _check_hu(self.name, hu)
-        hu = F.interpolate(torch.from_numpy(hu)[:, None], size=(height, width), mode="bilinear", align_corners=False)[
-            :, 0
-        ].numpy()  # [num_slices, H, W]
-        channels = [
-            (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
-            for low, high in windows_of(window)
-        ]
-        gap = self.stored.shape[0] * self.spacing[2] / depth  # mm between resampled planes, about spacing[2]
-        slices = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+        self._check(hu)
+        slices = windowed(_in_plane(hu, size), window)  # [num_slices, H, W]
+        if rule == "mip":
+            # Windowed first, so that volumes that are stored with a window give the same.
+            slabs = (windowed(self._whole_planes(slab, size), window) for slab in slabs_around(planes, depth, z_range))
+            projections = [(slab.max(axis=0), slab.mean(axis=0)) for slab in slabs]
+            slices = np.stack([*map(np.stack, zip(*projections, strict=True)), slices], axis=-1)
+        gap = self._gap(depth)
         return slices, [(plane - planes[0]) * gap for plane in planes]
 
-    def _choose(self, num_slices, spacing, z_range, fractions=None) -> tuple[list[int], tuple[int, int, int]]:
+    def _choose(self, num_slices, spacing, z_range, fractions=None) -> tuple[list[int], tuple[int, ...]]:
         """The planes of [`slices`] on the resampled grid, and the shape of this grid, as `[D, H, W]`."""
-        depth, height, width = (
-            int(n * own / target)
-            for n, own, target in zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
-        )
+        depth, height, width = size = self._size_at(spacing)
         planes = choose_planes(depth, num_slices, z_range, fractions)
         if len(set(planes)) < num_slices or min(height, width) < 1:
             raise VolumeError(
                 f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
-                f"x {width} at {tuple(spacing)} mm, but {num_slices} slices are asked for, from the share {z_range} "
-                "of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer `spacing`."
+                f"x {width} at {tuple(spacing or self.spacing)} mm, but {num_slices} slices are asked for, from the "
+                f"share {z_range} of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer "
+                "`spacing`."
             )
-        return planes, (depth, height, width)
+        return planes, size
 
-    def check(self, num_slices: int, spacing: tuple, window: Window, z_range: tuple[float, float]) -> None:
+    def check(
+        self, num_slices: int, spacing: tuple, window: Window, z_range: tuple[float, float], rule: str = "uniform"
+    ) -> None:
         """Raises the `VolumeError` of [`slices`], as far as shape and voxel size tell."""
         self._choose(num_slices, spacing, z_range)
+
+    def values(
+        self, spacing: tuple[float, float, float] | None = (0.75, 0.75, 1.5), window: Window = "paper"
+    ) -> tuple[np.ndarray, list[float]]:
+        """
+        The whole volume, resampled and windowed as [`slices`] are.
+
+        Args:
+            spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`), window (`str` or
+                `tuple`, *optional*, defaults to `"paper"`):
+                As for [`slices`].
+
+        Returns:
+            `tuple[np.ndarray, list[float]]`: values in [-1, 1], superior first, float16 of shape `[Z, Y, X]` (with
+            three windows `[Z, Y, X, 3]`), and the depth of each plane below the first, in mm. With the window
+            `"paper"`, float16 rounds by at most 0.25 HU.
+
+        Raises:
+            `VolumeError`: if the values cannot be HU of a chest.
+        """
+        size = self._size_at(spacing)
+        channels = len(windows_of(window))
+        values = np.empty(size if channels == 1 else (*size, channels), np.float16)
+        for planes, hu in self._pieces(size):
+            values[planes] = windowed(hu, window)
+        return values, (np.arange(size[0]) * self._gap(size[0])).tolist()
+
+    def resampled(
+        self, spacing: tuple[float, float, float] = (0.75, 0.75, 1.5), slope: float = 1.0, intercept: float = 0.0
+    ) -> "Volume":
+        """
+        The whole volume at another voxel size, with 16-bit values.
+
+        Args:
+            spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
+                Voxel size to resample to, in mm as x, y, z.
+            slope (`float`, *optional*, defaults to `1.0`), intercept (`float`, *optional*, defaults to `0.0`):
+                `HU = stored * slope + intercept`. Values are rounded to whole numbers, and HU that are out of reach
+                are clipped.
+
+        Returns:
+            [`Volume`]: the volume, int16, with its affine, and with `lungs` if lungs are found.
+
+        Raises:
+            `VolumeError`: if the values cannot be HU of a chest, or if less than one voxel is left along an axis.
+        """
+        size = self._size_at(spacing)
+        stored = np.empty(size, np.int16)
+        for planes, hu in self._pieces(size):
+            stored[planes] = np.rint((hu - intercept) / slope).clip(-_MOST_STORED, _MOST_STORED)
+        ratio = np.divide(self.stored.shape, size)[::-1]  # own voxels per new voxel, as x, y, z
+        scale = np.diag([*ratio, 1.0])
+        scale[:3, 3] = ratio / 2 - 0.5  # from the centre of a voxel to the centre of a voxel
+        own = np.diag([*np.negative(self.spacing), 1.0]) if self.affine is None else self.affine
+        voxel = tuple((ratio * self.spacing).tolist())
+        try:
+            lungs = self.find_lungs()
+        except VolumeError:
+            lungs = None  # refused where the lungs are asked for
+        return Volume(self.name, stored, voxel, slope, intercept, own @ scale, lungs, is_checked=True)
+
+    def find_lungs(self) -> tuple[float, float]:
+        """
+        Where the lungs begin and end, as shares of the depth from the top, see
+        [`~ct_rate_pairs.volumes.lungs.find_lungs`].
+
+        Raises:
+            `VolumeError`: if no lungs are found.
+        """
+        from .lungs import GRID_MM, find_lungs  # noqa: PLC0415  (imports scipy, which no other rule needs)
+
+        if self.lungs is None and not self.is_checked:
+            steps = [max(1, int(GRID_MM / side)) for side in self.spacing]  # x, y, z
+            coarse = self.stored[:: steps[2], :: steps[1], :: steps[0]].astype(np.float32)
+            sides = tuple(side * step for side, step in zip(self.spacing, steps, strict=True))
+            found = find_lungs(coarse * np.float32(self.slope) + np.float32(self.intercept), sides)
+            depth = len(self.stored)
+            self.lungs = found and (found[0] * steps[2] / depth, min(found[1] * steps[2] / depth, 1.0))
+        if self.lungs is None:
+            raise VolumeError(
+                f"{self.name}: no lungs are found in it, so slices='lung' does not know where to choose planes. The "
+                "volume may be cropped within the chest, hold another part of the body, or show lungs without air. "
+                "Give a volume of the whole chest, leave it out (on_error='skip'), or choose slices='uniform'."
+            )
+        return self.lungs
+
+    def _size_at(self, spacing: tuple[float, float, float] | None) -> tuple[int, ...]:
+        """Number of voxels `(Z, Y, X)` at a voxel size in mm as x, y, z; `None` stands for the volume's own."""
+        if spacing is None:
+            return self.stored.shape
+        own = zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
+        return tuple(int(n * side / target) for n, side, target in own)
+
+    def _gap(self, depth: int) -> float:
+        """The distance between resampled planes in mm, about that of `spacing`."""
+        return self.stored.shape[0] * self.spacing[2] / depth
+
+    def _pieces(self, size: tuple[int, ...]) -> Iterator[tuple[slice, np.ndarray]]:
+        """The whole volume in HU at another size, some planes at a time, and which planes these are."""
+        depth = size[0]
+        if min(size) < 1:
+            raise VolumeError(
+                f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm become {size[::-1]} voxels. "
+                "Check the file's spacing, or choose a finer `spacing`."
+            )
+        self._check(self._planes_hu(choose_planes(depth, min(depth, 10)), depth))
+        for start in range(0, depth, _PIECE):
+            planes = range(start, min(start + _PIECE, depth))
+            yield slice(planes.start, planes.stop), self._whole_planes(planes, size)
+
+    def _whole_planes(self, planes: Sequence[int], size: tuple[int, ...]) -> np.ndarray:
+        """HU at some planes, `[S, H, W]`, of which only a few are looked at by [`_check`]."""
+        hu = self._planes_hu(planes, size[0])
+        _check_finite(self.name, hu)
+        return _in_plane(hu, size)
+
+    def _check(self, hu: np.ndarray) -> None:
+        if not self.is_checked:
+            _check_hu(self.name, hu)
 
     def whole(self) -> "Volume":
         """The same volume, with the voxels in the order of `stored`, and nothing else in memory."""
         return replace(self, stored=np.ascontiguousarray(self.stored))
 
-    def _planes_hu(self, planes: list[int], depth: int) -> np.ndarray:
+    def _planes_hu(self, planes: Sequence[int], depth: int) -> np.ndarray:
         """HU at some planes of a grid of `depth` planes, by linear interpolation between the stored planes."""
         count = self.stored.shape[0]
         hu = np.empty((len(planes), *self.stored.shape[1:]), dtype=np.float32)
@@ -166,6 +305,52 @@ def choose_planes(
     return planes.tolist()
 
 
+def slabs_around(planes: list[int], depth: int, z_range: tuple[float, float] = (0.0, 1.0)) -> list[range]:
+    """
+    The planes of each bin of [`choose_planes`].
+
+    Args:
+        planes (`list[int]`):
+            The plane that is chosen in each bin. It belongs to its slab, also where two bins meet within it.
+        depth (`int`):
+            Number of planes, counted from the top.
+        z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
+            Part of the depth that is divided into bins, as shares of the depth from the top.
+
+    Returns:
+        `list[range]`: the planes of each bin.
+    """
+    first, span = z_range[0] * depth, (z_range[1] - z_range[0]) * depth
+    edges = (first + np.arange(len(planes) + 1) * span / len(planes) + 1e-9).astype(int).tolist()
+    return [
+        range(min(edge, plane), max(following, plane + 1))
+        for edge, plane, following in zip(edges, planes, edges[1:], strict=False)
+    ]
+
+
+def windowed(hu: np.ndarray, window: Window) -> np.ndarray:
+    """HU as values in [-1, 1] of the same shape, float32; with three windows, each is a channel along a last axis."""
+    channels = [
+        (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+        for low, high in windows_of(window)
+    ]
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+
+
+def _in_plane(hu: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Planes `[S, Y, X]` at the size `(Z, H, W)`: `[S, H, W]`."""
+    if hu.shape[1:] == tuple(size[1:]):
+        return hu
+    planes = torch.from_numpy(hu)[:, None]
+    return F.interpolate(planes, size=tuple(size[1:]), mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def _share_of(part: tuple[float, float], z_range: tuple[float, float]) -> tuple[float, float]:
+    """The share `z_range` of a part of the depth, as shares of the whole depth."""
+    low, high = part
+    return low + z_range[0] * (high - low), low + z_range[1] * (high - low)
+
+
 def fit(slices: np.ndarray, height: int, width: int, air: float | np.ndarray | None = None) -> np.ndarray:
     """
     Crops slices around their centre, or pads them with air, to a given size.
@@ -183,12 +368,17 @@ def fit(slices: np.ndarray, height: int, width: int, air: float | np.ndarray | N
     Returns:
         `np.ndarray`: slices of shape `[S, height, width]` or `[S, height, width, 3]`.
     """
+    return fit_volume(slices, (len(slices), height, width), air)
+
+
+def fit_volume(values: np.ndarray, size: tuple[int, int, int], air: float | np.ndarray | None = None) -> np.ndarray:
+    """As [`fit`], along the depth, too: `size` is the new size `(Z, Y, X)`."""
     if air is None:
-        air = 0 if slices.dtype == np.uint8 else AIR
-    fitted = np.empty((len(slices), height, width, *slices.shape[3:]), dtype=slices.dtype)
+        air = 0 if values.dtype == np.uint8 else AIR
+    fitted = np.empty((*size, *values.shape[3:]), dtype=values.dtype)
     fitted[:] = air
-    (to_y, from_y), (to_x, from_x) = (_centre(n, m) for n, m in ((height, slices.shape[1]), (width, slices.shape[2])))
-    fitted[:, to_y, to_x] = slices[:, from_y, from_x]
+    to, of = zip(*map(_centre, size, values.shape), strict=True)
+    fitted[to] = values[of]
     return fitted
 
 
@@ -199,12 +389,7 @@ def _centre(to: int, of: int) -> tuple[slice, slice]:
 
 def _check_hu(name: str, hu: np.ndarray) -> None:
     """Refuses values that were rescaled twice or not at all, which is the most common silent error with CT-RATE."""
-    if not np.isfinite(hu).all():
-        raise VolumeError(
-            f"{name}: {1 - np.isfinite(hu).mean():.2%} of the voxels are NaN or infinite. If they lie outside of the "
-            "field of view, as some programs write it, write air there: numpy.nan_to_num(values, nan=-1024). "
-            "Otherwise export it again."
-        )
+    _check_finite(name, hu)
     sample = hu[:, ::4, ::4]
     soft_tissue = float(np.percentile(sample, 99))
     if soft_tissue < -200:
@@ -219,4 +404,13 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
             f"{name}: only {air_and_lung:.2%} of the voxels lie between -1020 and -500 HU, so there is no air in this "
             "chest. The volume was probably never rescaled: HU = stored value * slope + intercept. (For CT-RATE, use "
             "the `*_fixed` files, whose NIfTI header rescales to HU.)"
+        )
+
+
+def _check_finite(name: str, hu: np.ndarray) -> None:
+    if not np.isfinite(hu).all():
+        raise VolumeError(
+            f"{name}: {1 - np.isfinite(hu).mean():.2%} of the voxels are NaN or infinite. If they lie outside of the "
+            "field of view, as some programs write it, write air there: numpy.nan_to_num(values, nan=-1024). "
+            "Otherwise export it again."
         )

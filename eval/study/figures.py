@@ -91,6 +91,8 @@ def plot_cost(rows: Mapping[str, Mapping], path: str | Path) -> None:
 def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) -> None:
     """Draws metrics against the setting `table.against`, with one line per kind of negative; `rows` as summarised."""
     settings = {row.title: row.runs[0].settings for row in table.rows}
+    # Rows with another rule of slices are no points of these lines: the table alone has them.
+    settings = {title: of for title, of in settings.items() if of.get("slices", "uniform") == "uniform"}
     # A row without negatives lacks settings that concern negatives.
     values = sorted({of[table.against] for of in settings.values() if table.against in of})
     lines = {

@@ -163,7 +163,7 @@ class Reporter:
     ):
         """Takes the volume settings and the prompt from `row_settings`."""
         settings = row_settings or {}
-        of_volume = ("num_slices", "spacing", "window", "z_range")
+        of_volume = ("num_slices", "spacing", "window", "z_range", "slices")
         self.volume_settings = VolumeSettings(**{key: settings[key] for key in of_volume if key in settings})
         # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
         self.findings_line, self.language = settings.get("findings_line", "none"), settings.get("prompt", "en")
@@ -326,7 +326,7 @@ class Reporter:
         of = self.volume_settings
 
         def slices_of(volume: Volume) -> tuple[np.ndarray, list[float]]:
-            return volume.slices(of.num_slices, of.spacing, of.window, of.z_range)
+            return volume.slices(of.num_slices, of.spacing, of.window, of.z_range, rule=of.slices)
 
         slices, slice_mm = slices_of(scan) if isinstance(scan, Volume) else read_scan(scan, series, slices_of)
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]

@@ -273,6 +273,15 @@ def test_what_the_model_was_shown_is_told_as_it_was(run_dir, results):
     assert "Text: findings of the report, asked for with the prompt in `zh`." in text
 
 
+def test_slices_by_another_rule_are_told_and_not_imitated(run_dir, results):
+    show(run_dir, slices="lung", z_range=[0, 0.5])
+    text = write(run_dir, results, slices="lung").read_text()
+    assert "10 axial planes at equal distances within the extent of the lungs" in text and "50% of this extent" in text
+    assert "With transformers alone, this model cannot be used: its slices are chosen by the rule `lung`" in text
+    show(run_dir, slices="mip")
+    assert "HU clipped to [-1000, 1000] as the three channels" in write(run_dir, results, slices="mip").read_text()
+
+
 def test_the_rule_of_the_negatives_is_told(run_dir, results):
     text = write(run_dir, results, min_label_distance=7, partner_sampling="balanced").read_text()
     assert "at least 7 of 18 labels different" in text and "`balanced`" in text

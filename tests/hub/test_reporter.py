@@ -172,6 +172,16 @@ def test_without_a_calibration_there_is_no_confidence(reporter, scans):
     assert report.text == write_report(SHOWN)
 
 
+def test_a_scan_is_shown_by_the_rule_of_the_training(reporter, scans):
+    projected = Reporter(reporter.model, reporter.collator, SETTINGS | {"slices": "mip"}).read(scans["mha"])
+    assert {image.mode for image in projected["images"]} == {"RGB"}
+    even = Reporter(reporter.model, reporter.collator, SETTINGS).read(scans["mha"])
+    for colour, grey in zip(projected["images"], even["images"], strict=True):
+        np.testing.assert_array_equal(np.asarray(colour)[..., 2], np.asarray(grey))
+    with pytest.raises(VolumeError, match="no lungs are found"):
+        Reporter(reporter.model, reporter.collator, SETTINGS | {"slices": "lung"}).read(scans["mha"])
+
+
 @pytest.mark.slow
 def test_a_reporter_says_which_model_wrote_the_report(reporter, reader_dir, scans):
     report = reporter.report(scans["mha"])

@@ -32,6 +32,22 @@ def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
     assert len(shown[0]["images"]) == 4
 
 
+def test_the_rule_of_the_slices_travels_and_random_planes_are_for_training_alone(tree, tmp_path):
+    for trained_on, shown_later in (("mip", "mip"), ("lung", "lung"), ("jitter", "uniform"), (None, "uniform")):
+        options = {"data_dir": str(tree), "split": "train", "slices": trained_on}
+        save_row_settings([reader_of(load_dataset("ct_rate_pairs", **options))], tmp_path)
+        assert read_row_settings(str(tmp_path))["slices"] == shown_later
+
+
+def test_a_model_of_before_there_were_rules_is_shown_even_slices_without_a_word(tree, tmp_path, caplog):
+    save_row_settings([reader_of(load_dataset("ct_rate_pairs", data_dir=str(tree), split="train"))], tmp_path)
+    settings = json.loads((tmp_path / "row_settings.json").read_text())
+    del settings["slices"]
+    (tmp_path / "row_settings.json").write_text(json.dumps(settings))
+    shown = load_dataset("ct_rate_pairs", data_dir=str(tree), split="train", **read_row_settings(str(tmp_path)))
+    assert reader_of(shown).source.settings.slices == "uniform" and not caplog.text
+
+
 def test_the_settings_of_a_mixture_serve_every_task(tree, tmp_path):
     options = {"data_dir": str(tree), "spacing": SPACING, "validation_size": 0.0, "num_false": 2}
     tasks = ({"task": "report"}, {"task": "vqa", "questions_per_volume": 2}, {"task": "matching"})

@@ -99,6 +99,7 @@ def read_series(
     affine[:3, 0] = across / np.linalg.norm(across) * headers[0]["PixelSpacing"][1]
     affine[:3, 1] = down / np.linalg.norm(down) * headers[0]["PixelSpacing"][0]
     affine[:3, 2] = normal / np.linalg.norm(normal) * round(spacing, 6)
+    affine[:3, 3] = headers[places[0][0]]["ImagePositionPatient"]
     return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # from DICOM's LPS to RAS
 
 

@@ -66,6 +66,9 @@ def turned(degrees: float, axis: int) -> np.ndarray:
     return turn
 
 
+DISPLAY = nib.orientations.axcodes2ornt("LPI")
+
+
 def noise(shape=(20, 16, 12), seed=0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-1000, 1000, shape, dtype=np.int16)
 
@@ -78,6 +81,7 @@ def test_every_format_and_orientation_gives_the_slices_of_the_nifti(tmp_path, ax
     image = nib.Nifti1Image(noise(), AFFINE).as_reoriented(turn)
     array, affine = np.asarray(image.dataobj), image.affine
     expected = read_slices(save(tmp_path / "v.nii.gz", noise(), AFFINE), **GRID)
+    displayed = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), DISPLAY)).affine
     folder = write(tmp_path / "DOE_JANE", slices(array, affine))
     for path in (
         save(tmp_path / "a.nii", array, affine),
@@ -85,7 +89,9 @@ def test_every_format_and_orientation_gives_the_slices_of_the_nifti(tmp_path, ax
         packed(folder, tmp_path / "a.zip"),
         metaimage(array, affine, tmp_path / "a.mha", compressed=True),
     ):
-        np.testing.assert_array_equal(read_scan(path).slices(**GRID)[0], expected)
+        volume = read_scan(path)
+        np.testing.assert_array_equal(volume.slices(**GRID)[0], expected)
+        np.testing.assert_allclose(volume.affine, displayed, atol=1e-4)
 
 
 @pytest.mark.slow

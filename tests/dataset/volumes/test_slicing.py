@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.marked_volume import marked_volume, save
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.volumes.nifti import read_slices, read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import VolumeError, choose_planes, fit
+from ct_rate_pairs.volumes.slicing import VolumeError, choose_planes, fit, slabs_around
 from ct_rate_pairs.volumes.windows import air_value, windows_of
 
 
@@ -184,3 +184,53 @@ def test_fit_pads_with_air_and_keeps_the_centre(own, wanted):
     assert fitted.shape == (2, *wanted)
     assert (fitted == 1).sum() == 2 * min(own[0], wanted[0]) * min(own[1], wanted[1])
     assert set(np.unique(fitted)) <= {-1.0, 1.0}
+
+
+@given(depth=st.integers(20, 200), count=st.integers(2, 20), z_range=st.tuples(st.floats(0, 0.4), st.floats(0.6, 1)))
+def test_slabs_cover_the_range_and_hold_their_plane(depth, count, z_range):
+    assume((z_range[1] - z_range[0]) * depth >= count + 1)
+    planes = choose_planes(depth, count, z_range)
+    slabs = slabs_around(planes, depth, z_range)
+    covered = {plane for slab in slabs for plane in slab}
+    assert all(plane in slab for plane, slab in zip(planes, slabs, strict=True)) and max(covered) < depth
+    assert covered == set(range(min(covered), max(covered) + 1))
+    assert min(covered) == int(z_range[0] * depth + 1e-9) and max(covered) >= int(z_range[1] * depth + 1e-9) - 1
+
+
+def test_projections_are_the_maximum_and_the_mean_of_each_slab(tmp_path):
+    array = np.random.default_rng(0).integers(-1500, 1500, (20, 16, 12), dtype=np.int16)
+    path = save(tmp_path / "v.nii.gz", array, np.diag([-2.0, -3.0, 4.0, 1.0]))
+    slices, depths = read_volume(path).slices(4, (2, 3, 4), rule="mip")
+    values = array.transpose(2, 1, 0)[::-1].clip(-1000, 1000) / 1000  # [Z, Y, X], 3 planes per slab
+    slabs = values.reshape(4, 3, 16, 20)
+    np.testing.assert_allclose(slices[..., 0], slabs.max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(slices[..., 1], slabs.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(slices[..., 2], slabs[:, 1], atol=1e-6)
+    assert depths == [0, 12, 24, 36]
+
+
+def test_nan_in_a_plane_between_the_slices_is_refused_where_it_would_be_used(tmp_path):
+    array = marked_volume().astype(np.float32)
+    array[0, 0, 0] = np.nan  # in none of the chosen planes
+    volume = read_volume(save(tmp_path / "v.nii.gz", array, np.diag([-2.0, -3.0, 4.0, 1.0])))
+    assert np.isfinite(volume.slices(4, (2, 3, 4))[0]).all()
+    for read in (lambda: volume.slices(4, (2, 3, 4), rule="mip"), volume.values, volume.resampled):
+        with pytest.raises(VolumeError, match="NaN"):
+            read()
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2)])
+def test_the_affine_is_that_of_the_turned_and_of_the_resampled_voxels(tmp_path, axes, flips):
+    c, s = math.cos(0.05), math.sin(0.05)  # turned a little, as patients lie
+    affine = np.array([[-2 * c, 3 * s, 0, 30], [-2 * s, -3 * c, 0, 20], [0, 0, 4, -120], [0, 0, 0, 1]])
+    array = np.random.default_rng(0).integers(-1000, 400, (20, 16, 12), dtype=np.int16)
+    array[3, 4, 5] = 1999
+    turn = np.array([[axis, -1 if axis in flips else 1] for axis in axes])
+    nib.save(nib.Nifti1Image(array, affine).as_reoriented(turn), tmp_path / "v.nii.gz")
+    volume = read_volume(tmp_path / "v.nii.gz")
+    (marked,) = np.argwhere(volume.stored == 1999)[:, ::-1]  # x, y, z
+    np.testing.assert_allclose(volume.affine @ [*marked, 1], affine @ [3, 4, 5, 1], atol=1e-4)
+    other = volume.resampled((1, 1.5, 2))  # half the size: the centre of eight voxels is that of one
+    assert other.spacing == pytest.approx((1, 1.5, 2), rel=1e-3)
+    np.testing.assert_allclose(other.affine @ [*(2 * marked + 0.5), 1], affine @ [3, 4, 5, 1], atol=1e-4)
