@@ -60,7 +60,7 @@ class OwnSource:
 
     @cached_property
     def table(self) -> OwnTable:
-        """The table, whose doubts are told."""
+        """The table."""
         return _open_table(self.file, self.file.stat().st_mtime_ns)
 
     @property
@@ -97,6 +97,7 @@ class OwnSource:
             `ValueError`: for a window, if a scan is a folder of pictures.
         """
         scans, problems = self.table.read
+        _tell_doubts(self.table)
         if problems and on_error == "raise":
             raise TableError(
                 f"{self.file}, {problems[0]}. ({len(problems)} such problems: `ct-rate-pairs check {self.file}` lists "
@@ -183,10 +184,13 @@ class OwnSource:
 @lru_cache(maxsize=4)
 def _open_table(file: Path, modified: int) -> OwnTable:
     """A table, read once. `modified` is part of the key, so that a table that was changed is read again."""
-    table = OwnTable(file)
+    return OwnTable(file)
+
+
+@lru_cache(maxsize=4)
+def _tell_doubts(table: OwnTable) -> None:
     for doubt in table.doubts():
-        logger.warning("%s: %s", file, doubt)
-    return table
+        logger.warning("%s: %s", table.file, doubt)
 
 
 def _check(settings: VolumeSettings, scan) -> None:

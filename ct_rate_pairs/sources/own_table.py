@@ -427,7 +427,7 @@ def _read(file: Path) -> pd.DataFrame:
     except TableError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise TableError(f"{file} cannot be read: {error}. {_AS_CSV}") from error
+        raise TableError(f"{file} cannot be read: {str(error).strip().rstrip('.')}. {_AS_CSV}") from error
     raise TableError(f"{file} is no table that is read here. {_AS_CSV}")
 
 

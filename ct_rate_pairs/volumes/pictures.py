@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .files import MOST_SIDE, open_file
+from .files import MOST_SIDE, open_file, refusals
 from .slicing import VolumeError, choose_planes
 from .told import tell
 from .windows import Window, windows_of
@@ -76,7 +76,8 @@ class Pictures:
             "%s: %d pictures, which have no HU and no size in mm. Their grey values are taken as they are, and their "
             "depth as %d mm in all. The first by name is taken for the top.", self.name, len(self.files), DEPTH_MM,
         )  # fmt: skip
-        read = [_read_grey(self.name, plane + 1, self.files[plane]) for plane in planes]
+        with refusals(self.name):  # pictures are read where slices are made, and not before
+            read = [_read_grey(self.name, plane + 1, self.files[plane]) for plane in planes]
         self._check_one_size([grey.shape[::-1] for grey in read])
         gap = DEPTH_MM / len(self.files)
         return np.float32(read) / np.float32(127.5) - np.float32(1), [(plane - planes[0]) * gap for plane in planes]
@@ -103,7 +104,7 @@ class Pictures:
         self.choose(num_slices, window, z_range, rule=rule)
         sizes = []
         for number, file in enumerate(self.files, start=1):
-            with open_file(self.name, file) as opened:
+            with refusals(self.name), open_file(self.name, file) as opened:
                 sizes.append(_open(self.name, number, opened).size)
         self._check_one_size(sizes)
 

@@ -4,11 +4,12 @@ import argparse
 import sys
 from collections import Counter
 
-from . import json_files, long_texts, metaimages, tables, texts, volumes
+from . import json_files, long_texts, metaimages, own_tables, tables, texts, volumes
 from .harness import OUTCOMES, run
 
 
-KINDS = {**volumes.KINDS, **metaimages.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
+OF_VOLUMES, OF_TABLES = volumes.KINDS | metaimages.KINDS, tables.KINDS | own_tables.KINDS
+KINDS = {**OF_VOLUMES, **OF_TABLES, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
 
 
 def _print_row(name: str, counts: Counter) -> None:

@@ -5,11 +5,12 @@ import time
 
 import pytest
 
-from fuzz import json_files, long_texts, metaimages, tables, texts, volumes
+from fuzz import json_files, long_texts, metaimages, own_tables, tables, texts, volumes
 from fuzz.harness import Kind, outcome, run
 
 
-KINDS = {**volumes.KINDS, **metaimages.KINDS, **tables.KINDS, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
+OF_VOLUMES, OF_TABLES = volumes.KINDS | metaimages.KINDS, tables.KINDS | own_tables.KINDS
+KINDS = {**OF_VOLUMES, **OF_TABLES, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
 CASES = 40
 
 

@@ -12,6 +12,7 @@ import gdcm
 import nibabel as nib
 import numpy as np
 from helpers.dicom_series import AFFINE, PLANTED, enhanced, slices
+from PIL import Image
 from pydicom import Dataset, config, dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -236,10 +237,22 @@ def _kind(make) -> Kind:
     return Kind(make, _use, VolumeError, (*PLANTED, "/etc"))
 
 
+def _pictures(rng: np.random.Generator, folder: Path) -> None:
+    """A folder of PNG or JPEG files of one kind of pixels, some of them with faults."""
+    mode = ("L", "L", "RGB", "P", "LA", "RGBA", "I;16", "1")[rng.integers(8)]
+    ending = ".jpg" if mode in ("L", "RGB") and rng.integers(2) else ".png"
+    picture, written = Image.new(mode, (20, 16)), io.BytesIO()
+    picture.save(written, "JPEG" if ending == ".jpg" else "PNG")
+    for number in range(12):
+        data = written.getvalue()
+        (folder / f"{number}{ending}").write_bytes(data if rng.integers(12) else mutated(rng, data))
+
+
 KINDS = {
     "NIfTI-1": _kind(_nifti(nib.Nifti1Image)),
     "NIfTI-2": _kind(_nifti(nib.Nifti2Image)),
     "MetaImage": _kind(_metaimage),
     "DICOM": _kind(_dicom),
     "zip": _kind(_zip),
+    "pictures": _kind(_pictures),
 }

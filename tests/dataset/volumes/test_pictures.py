@@ -72,6 +72,7 @@ def in_two_folders(folder):
         (lambda f: Image.new("L", (7, 9)).save(f / "slice 1.png"), {}, "different sizes"),
         (lambda f: (f / "slice 1.png").write_bytes(b"DOE"), {}, "neither PNG nor JPEG"),
         (lambda f: (f / "slice 1.png").write_bytes((f / "slice 2.png").read_bytes()[:60]), {}, "picture 1"),
+        (lambda f: (f / "slice 1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40)), {}, "picture 1|damaged"),
     ],
 )
 def test_pictures_that_are_no_scan_are_refused(tmp_path, damage, options, match):
