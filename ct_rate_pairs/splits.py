@@ -9,7 +9,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from ct_rate_pairs.reports.readable import foreign_language, is_missing
+from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.sources import Source
 from ct_rate_pairs.tasks import TASKS
@@ -77,14 +77,14 @@ def _with_questions(scans: pd.DataFrame, split: str, config: CTRatePairsConfig) 
 
 
 def _tell_foreign(texts: pd.Series, split: str) -> None:
-    """Tells how many texts of a section are in another language than English, and which is the first."""
+    """Tells how many texts of a section the rules cannot read, and which is the first."""
     texts = texts[[not is_missing(text) for text in texts]]
-    languages = texts.map({text: foreign_language(text) for text in texts.unique()}).dropna()
+    languages = texts.map({text: unread_language(text) for text in texts.unique()}).dropna()
     if len(languages):
         logger.warning(
-            "%d of the %d texts in the %s of the split '%s' seem to be in another language than English, "
-            "most in %s, the first: %s. They are taught, but findings are read from English only: by the labeler, "
-            "and by the tasks and metrics that use it. Translate these cells, or empty them.",
+            "%d of the %d texts in the %s of the split '%s' seem to be in another language than English and "
+            "Chinese, most in %s, the first: %s. They are taught, but the labeler reads no findings from them, nor do "
+            "the tasks and metrics that use it. Translate these cells, or empty them.",
             *(len(languages), len(texts), texts.name, split, languages.mode()[0], languages.index[0]),
         )
 

@@ -192,6 +192,8 @@ def write_model_card(
         {"label_source": LABELS_BY_RULES} if "labels" in scores else {}
     )
     adapter = (run_dir / "adapter_config.json").exists()
+    path = run_dir / "row_settings.json"
+    row_settings = checked_settings(read_json(path), path).content()
     recorded = run_dir / ENVIRONMENT
     environment = read_json(recorded, Environment) if recorded.is_file() else {}
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
@@ -205,7 +207,7 @@ def write_model_card(
         model_name=run_dir.resolve().name,
         library_name="transformers",
         pipeline_tag="image-text-to-text",
-        language="en",
+        language=row_settings["prompt"],
         license=cohort["license"],
         base_model=base_model,
         base_model_relation=base_model and ("adapter" if adapter else "finetune"),
@@ -226,8 +228,6 @@ def write_model_card(
             for key, value in measured.items()
         ],
     )
-    path = run_dir / "row_settings.json"
-    row_settings = checked_settings(read_json(path), path).content()
     text = read_template("model_card").format(
         metadata=data.to_yaml(),
         name=data.model_name,

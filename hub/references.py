@@ -42,7 +42,7 @@ REFERENCES = "reference_hashes.json"
 STRETCH = 64  # letters, about 12 words; a power of two
 WINDOW = 16  # neighbouring stretches, of which one is kept; a power of two
 AT_ONCE = 2**20  # letters that are hashed at once
-HEADING = re.compile(r"\b(?:findings|impressions?)\s*:", re.IGNORECASE)
+HEADING = re.compile(r"\b(?:findings|impressions?)\s*:|(?:影像所见|诊断印象)：", re.IGNORECASE)
 # Characters in escapes of JSON and Python. Spaces and ends of lines as tokenizers of bytes write them.
 ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
 TOKENIZED = str.maketrans("\u0120\u010a\u0109", "   ")

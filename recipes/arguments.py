@@ -340,7 +340,10 @@ class ScoringArguments:
 
     recipe: str = field(
         default="lower",
-        metadata={"choices": ("lower", "vlm3d"), "help": "Recipe of the text metrics; vlm3d: as in the challenge."},
+        metadata={
+            "choices": ("lower", "vlm3d", "zh"),
+            "help": "Recipe of the text metrics; vlm3d: as in the challenge; zh: as sacrebleu splits Chinese.",
+        },
     )
     labeler: str = field(
         default="rules", metadata={"help": "Labeler of generated reports: rules, or radbert:CHECKPOINT."}

@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
         metavar="SHARE",
         help="share of scans with a second, sharp reconstruction (default: %(default)s)",
     )
+    add("--language", choices=("en", "zh"), default="en", help="language of the reports (default: %(default)s)")
     add("--workers", type=int, metavar="W", help="processes (default: one per core)")
     options = vars(parser.parse_args(argv))
 

@@ -21,11 +21,12 @@ from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.processes import end_with_parent
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
+from ct_rate_pairs.volumes.settings import one_of
 from ct_rate_pairs.whole_files import whole_file, write_whole
 
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
-from .reports import CLINICAL_INFORMATION, TECHNIQUE, write_report
+from .reports import WORDS, write_report
 from .scan import Scan, stream
 
 
@@ -127,14 +128,15 @@ def write_volume(path, volume, spacing):
         image.to_file_map({"header": holder, "image": holder})
 
 
-def write_scan(plan: Plan, out, seed, shape, spacing) -> tuple[list[list], list[list], list[list]]:
+def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[list[list], list[list], list[list]]:
     """Write the volumes of one scan, and return their rows of the reports, the labels and the metadata CSV."""
     field_of_view = [count * size for count, size in zip(shape, spacing, strict=True)]
     scan = Scan(seed, (plan.split, plan.patient, plan.scan), plan.labels, field_of_view)
     rng = stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
-    findings, impression = write_report(rng, scan.findings)
-    clinical = CLINICAL_INFORMATION[int(rng.integers(len(CLINICAL_INFORMATION)))]
-    technique = TECHNIQUE.format(thickness=f"{spacing[2]:g}")
+    findings, impression = write_report(rng, scan.findings, language)
+    words = WORDS[language]
+    clinical = words.CLINICAL_INFORMATION[int(rng.integers(len(words.CLINICAL_INFORMATION)))]
+    technique = words.TECHNIQUE.format(thickness=f"{spacing[2]:g}")
 
     split = SPLITS[plan.split][0]
     folder = Path(out) / "dataset" / f"{split}_fixed" / f"{split}_{plan.patient}" / plan.stem
@@ -218,6 +220,7 @@ def write_cohort(
     shape=(84, 56, 40),
     spacing=(4.5, 4.5, 6.5),
     reconstructions=0.25,
+    language="en",
     workers=None,
 ):
     """
@@ -238,16 +241,19 @@ def write_cohort(
             Size of a voxel along x, y, z, in mm.
         reconstructions (`float`, *optional*, defaults to `0.25`):
             Share of scans with a second reconstruction (sharp kernel, thicker slices).
+        language (`str`, *optional*, defaults to `"en"`):
+            Language of the reports, `"en"` or `"zh"`. The volumes and the labels are the same.
         workers (`int`, *optional*):
             Number of processes. One per core by default.
 
     Raises:
-        `ValueError`: if `shape` times `spacing` cannot hold a thorax, if `scans` is not positive, or if `out` holds
-            another cohort, whose volumes would be mixed with the new volumes.
+        `ValueError`: for an unknown language, if `shape` times `spacing` cannot hold a thorax, if `scans` is not
+            positive, or if `out` holds another cohort, whose volumes would be mixed with the new volumes.
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into `out`.
     """
     if scans < 1:
         raise ValueError(f"scans={scans}: a cohort needs at least one scan.")
+    one_of("language", language, WORDS)
     valid_scans = max(1, scans // 10) if valid_scans is None else valid_scans
     workers = os.cpu_count() if workers is None else workers
     check_field_of_view([count * size for count, size in zip(shape, spacing, strict=True)])
@@ -258,6 +264,8 @@ def write_cohort(
         "shape": list(shape),
         "spacing": list(spacing),
         "reconstructions": reconstructions,
+        # Cohorts of earlier releases do not name their language, which is English.
+        **({"language": language} if language != "en" else {}),
     }
     with folder_lock(out, "ct-rate-pairs phantom"):
         _claim(Path(out), arguments)
@@ -266,9 +274,11 @@ def write_cohort(
 
 def _write_scans(out, arguments, workers):
     """Write the volumes, and then the tables."""
-    scans, valid_scans, seed, shape, spacing, reconstructions = arguments.values()
+    names = ("scans", "valid_scans", "seed", "shape", "spacing", "reconstructions")
+    scans, valid_scans, seed, shape, spacing, reconstructions = (arguments[name] for name in names)
     plans = plan_cohort(scans, seed, 0, reconstructions) + plan_cohort(valid_scans, seed, 1, reconstructions)
     write = partial(write_scan, out=out, seed=seed, shape=tuple(shape), spacing=tuple(spacing))
+    write = partial(write, language=arguments.get("language", "en"))
     progress = partial(tqdm, total=len(plans), desc="writing phantom scans", unit="scan")
     if workers == 1:
         written = list(progress(map(write, plans)))

@@ -18,7 +18,7 @@ from .rules import label_sentence
 from .sentences import report_sentences
 
 
-IMPRESSION = re.compile(r"\n(?=Impression: )")
+IMPRESSION = re.compile(r"\n(?=Impression: |诊断印象：)")
 SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
 # Words beside which a side is never swapped: "left" or "right" is part of a name, or the organ lies on one side only.

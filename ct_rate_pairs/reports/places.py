@@ -4,7 +4,10 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from .chinese_places import read_place as read_chinese_place
+from .chinese_rules import stated_findings
 from .labels import LABELS
+from .readable import is_chinese
 from .rules import label_sentence, negated_spans, outside, split_clauses
 from .sentence_spans import split_sentences
 
@@ -126,6 +129,10 @@ def _join(said: list[Said]) -> Place | None:
 @lru_cache(maxsize=1 << 16)
 def _read_sentence(sentence: str) -> tuple[Said, ...]:
     """What the clauses of a sentence say. Cached, because most sentences occur many times."""
+    if not sentence.isascii() and is_chinese(sentence):
+        found = stated_findings(sentence)
+        said = [Said(stated.label, *read_chinese_place(stated)) for stated in found if stated.label in LATERAL]
+        return tuple(place for place in said if place.sides is None or place.sides)
     sentence = " ".join(sentence.lower().split())
     for form, plain in _PLAIN_FORMS:
         sentence = form.sub(plain, sentence)

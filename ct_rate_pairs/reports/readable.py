@@ -1,7 +1,8 @@
 """
 Whether a text is a report that the rule labeler can read. Two kinds of text are none, but state no finding, and so
-would look like the report of a healthy chest: a missing report ("N/A"), and a report in another language than English.
-This file is also shipped beside the `evaluate` scripts.
+would look like the report of a healthy chest: a missing report ("N/A"), and a report in a language that the labeler
+does not read. It reads English, and Chinese in simplified letters. This file is also shipped beside the `evaluate`
+scripts.
 
 Terse English ("Emphysema.", "s/p CABG") must never be taken for another language. So a text counts as foreign only if
 there is evidence: letters of another script, or words of another language. A longer text in which hardly any word is
@@ -11,7 +12,7 @@ English is foreign, too.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 
@@ -72,7 +73,7 @@ _MARK = re.compile(
         "нет(?:данных|описания|заключения)?|не(?:указано|описано|заполнено)|без(?:описания|заключения)|отсутствует|"
         # Chinese and Japanese. "所見なし" and "未见异常" are reports.
         "无|無|空|(?:无|無|没有|沒有|未|待|暂无|暫無)(?:报告|報告|数据|數據|資料|资料)|暂无|暫無|未提供|未填写|未填寫|未检查|"
-        "报告未出|(?:详|詳)?(?:见|見)(?:报告|報告)|同上|不详|不詳|不适用|不適用|未知|缺失|暂缺|待定|"
+        "报告未出|(?:报告)?(?:未|待)(?:出|写|录入|书写|描述|给出|记录|审核|完成)(?:报告)?|报告(?:缺失|未完成|未提交|待审)|无(?:记录|内容|描述|文字)|(?:详|詳)?(?:见|見)(?:原|前|纸质|附)?(?:报告|報告)|同(?:上|前次?报告)|略|不详|不詳|不适用|不適用|未知|缺失|暂缺|待定|"
         "なし|(?:記載|該当|報告|報告書|データ|読影)(?:なし|無し|無)|未(?:記載|入力|読影)|読影(?:待ち|中)|不明|"
         # Korean. "소견 없음" is a report.
         "없음|(?:판독|판독문|보고서?|결과|정보|자료|기록|해당|해당사항)(?:이|가)?없음|미(?:판독|작성|입력|기재)|"
@@ -84,7 +85,11 @@ _MARK = re.compile(
     + ")"
 )
 # Around a mark may stand the headings of its sections, and tags and entities of a web page.
-_FRAME = re.compile(r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;", re.IGNORECASE)
+_FRAME = re.compile(
+    r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;|"
+    r"(?:影像|检查|CT)?(?:所见|表现|描述)[:：]|(?:诊断|影像)?(?:印象|意见|结论|提示|诊断)[:：]",
+    re.IGNORECASE,
+)
 # Letters. The longest report of CT-RATE has about 6,000. What is longer by far is no report, but the loop of a model,
 # or a file that was pasted into one cell.
 LONGEST_REPORT = 100_000
@@ -189,6 +194,24 @@ _PERSON = re.compile(r"\b(?:Dr|Prof|Mr|Mrs|Ms)\b\.?(?: [A-Z]\.| [A-ZÀ-Þ][^\W\d
 _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "THAI": "Thai"}
 _DENSE = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # scripts in which a letter says as much as several Latin ones
 
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+# Letters of the labeler's words whose simplified form is another letter, and their simplified forms. 両 is Japanese.
+_TRADITIONAL = re.compile(
+    "[氣腫結節積張擴實變葉側雙兩両見無顯動脈鈣縱膿體檢質條狀紋圍間纖維斷層陳舊壓臟髒導靜鬆膽腎頸緣邊徵]"
+)
+_SIMPLIFIED = re.compile("[气肿结节积张扩实变叶侧双两见无显动脉钙纵脓体检质条状纹围间纤维断层陈旧压脏导静胆肾颈缘边]")
+_LATIN_LETTER = re.compile("[A-Za-z]")
+_LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]+")
+# What stands in Chinese sentences as it is: abbreviations in capitals, units, and names
+_ABBREVIATION = re.compile(
+    r"[A-Z]{1,6}s?|[a-z]{1,2}|[a-z][A-Z]{2,4}s?|mAs|kVp|Img?|Ser?|img|ser?|Kerley|Fleischner|Bochdalek|Morgagni|Lung|Covid|Swan|Ganz"
+)
+_BRACKETS = re.compile(r"\([^()]*\)|\[[^][]*\]")
+_SAYS_NO = re.compile(
+    r"\b(?:no|not|without|resolved|gone|absent|old|prior|previous|removed)\b|[未无没不]", re.IGNORECASE
+)
+_SENTENCE = re.compile(r"[。;!?\n]|\.\s")
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _FEW = 8  # words; a shorter text may consist of names of findings alone
 _UNKNOWN = "a language other than English"
@@ -254,6 +277,40 @@ def _foreign_script(text: str) -> str | None:
     return _SCRIPTS.get(script, f"the {script.capitalize()} script")
 
 
+def is_chinese(text: str) -> bool:
+    """Whether a sentence is to be read as Chinese: it has two Chinese letters, and not many Latin letters beside."""
+    letters = len(_CHINESE.findall(text))
+    return letters > 1 and 3 * letters > len(_LATIN_LETTER.findall(text)) / 4
+
+
+def unread_language(text: str) -> str | None:
+    """
+    The language of a text that the rule labeler cannot read; `None` for English, for Chinese in simplified letters,
+    and for a text of sentences in both. Words of another language within a Chinese sentence are not read, so such a
+    sentence is none that the labeler reads, unless they are abbreviations ("CT", "GGO") or a gloss in brackets. The
+    same goes for Chinese words in an English sentence.
+    """
+    if not _CHINESE.search(text):
+        return foreign_language(text)
+    text = unicodedata.normalize("NFKC", text)
+    language = foreign_language(text)
+    if language not in (None, "Chinese"):
+        return language
+    traditional = len(_TRADITIONAL.findall(text))
+    if traditional > 1 or (traditional and not _SIMPLIFIED.search(text)):
+        return "Chinese in traditional letters"
+    others = []
+    plain = _BRACKETS.sub(lambda gloss: gloss[0] if _SAYS_NO.search(gloss[0]) else " ", _FRAME.sub(" ", text))
+    for sentence in _SENTENCE.split(plain):
+        letters = len(_CHINESE.findall(sentence))
+        words = [word for word in _LATIN_WORD.findall(sentence) if not _ABBREVIATION.fullmatch(word)]
+        if letters and words and not (letters == 1 and sentence.rstrip().endswith(("无", "無"))):  # "effusion: 无"
+            return "Chinese with words of another language in one sentence"
+        if not letters:
+            others.append(sentence)
+    return foreign_language(". ".join(others))
+
+
 def is_missing(text: object) -> bool:
     """
     Whether a text is missing: `None`, the NaN of an empty cell, a text without words ("", "-", "12345", "n"), or a
@@ -306,26 +363,29 @@ def check_given(references: Sequence[str | None]) -> None:
             )
 
 
-def check_english(texts: Sequence[str], what: str) -> None:
-    """Raises a `ValueError` that names the first text in another language. `what` names the texts."""
+def check_language(texts: Sequence[str], what: str) -> None:
+    """Raises a `ValueError` that names the first text that the rules cannot read. `what` names the texts."""
     for row, text in enumerate(texts):
-        if language := foreign_language(text):
+        if language := unread_language(text):
             raise ValueError(
-                f"`{what}` row {row} seems to be in {language}. The labeler 'rules' reads English only: it would find "
-                "nothing there and take the report for a normal one. Pass the 18 labels of each report in the place "
-                "of its text, or an English translation. `label_reports` takes another `labeler=`; `ct_report_text` "
-                "compares words in any language."
+                f"`{what}` row {row} seems to be in {language}. The labeler 'rules' reads English and Chinese only: "
+                "it would find nothing there and take the report for a normal one. Pass the 18 labels of each report "
+                "in the place of its text, or an English translation. `label_reports` takes another `labeler=`; "
+                "`ct_report_text` compares words in any language."
             )
 
 
-def main_language(texts: Sequence[str]) -> str | None:
-    """The language of most of the texts, if it is another than English. Of many texts, some 1,000 are read."""
+def main_language(texts: Sequence[str], language_of: Callable[[str], str | None] = foreign_language) -> str | None:
+    """
+    The language of most of the texts, if it is another than English. With `language_of=unread_language`: if it is one
+    that the rules do not read. Of many texts, some 1,000 are read.
+    """
     some = list(texts[:: max(1, len(texts) // 1000)])
-    foreign = Counter(filter(None, map(foreign_language, some)))
+    foreign = Counter(filter(None, map(language_of, some)))
     return foreign.most_common(1)[0][0] if 2 * foreign.total() > len(some) else None
 
 
-def check_mostly_english(texts: Sequence[str], what: str) -> None:
-    """Raises a `ValueError` if most of the texts are in another language. A few such texts do no harm."""
-    if main_language(texts):
-        check_english(texts, what)
+def check_mostly_read(texts: Sequence[str], what: str) -> None:
+    """Raises a `ValueError` if the rules cannot read most of the texts. A few such texts do no harm."""
+    if main_language(texts, unread_language):
+        check_language(texts, what)

@@ -1,5 +1,6 @@
 """
-The rule labeler: which of the 18 labels a report states. It reads each sentence alone, and negations by clause.
+The rule labeler: which of the 18 labels a report states. It reads each sentence alone, and negations by clause. This
+file reads English, and hands sentences in Chinese letters to [`~ct_rate_pairs.reports.chinese_rules`].
 
 A label is stated if one of its terms (`terms.TERMS`) stands outside the reach of all negations. A possible finding
 ("may be compatible with", "?") counts as stated, as in CT-RATE's own labels. An unchanged finding counts too.
@@ -9,8 +10,10 @@ import re
 from bisect import bisect_left
 from functools import lru_cache
 
+from .chinese_rules import label_sentence as label_chinese_sentence
 from .labels import LABELS
 from .plain_sentences import EARLIER, FULL_WIDTH, REMAINS, mark_rest, write_plainly
+from .readable import is_chinese
 from .sentence_spans import RECURRED, split_sentences
 from .terms import STEMS, TERMS
 
@@ -468,6 +471,8 @@ def hinted_by(word: str) -> frozenset[int]:
 @lru_cache(maxsize=1 << 16)
 def label_sentence(sentence: str) -> tuple[int, ...]:
     """Indices of the labels that one sentence states. Cached, because most sentences occur many times."""
+    if not sentence.isascii() and is_chinese(sentence):
+        return label_chinese_sentence(sentence)
     words = (sentence if sentence.isascii() else sentence.translate(FULL_WIDTH)).lower().split()
     hinted = frozenset().union(*map(hinted_by, words))
     labels = hinted - {DENIAL}

@@ -38,11 +38,11 @@ REST_REMAINS = (
 # The pattern starts with a single character class, because `re` searches for that quickly. Of several end marks in
 # a row, the first one ends the sentence, or none does.
 SENTENCE_END = re.compile(
-    r"[.;!?\r\n\"“”•·；。](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
+    r"[.;!?\r\n\"“”•·；。！？](?:(?<=[.;!])(?<![.;!]{2})[.;!]*+(?:\s++|$)"
     rf"(?!(?:(?<=; )|(?=A |One |Some |Only |Two |Three |Several |There |On |In |At |It |They ))(?i:{REST_REMAINS}))|"
     r"(?<=\.)(?=[A-Z][a-z])|(?<=\?)\s+(?=[A-Z])"
     r"(?!(?:No|None|Yes|Absent|Present|N|Y)\s*(?:[.;,]|$))"
-    r"|(?<=[\r\n\"“”•·；。]))"
+    r"|(?<=[\r\n\"“”•·；。！？]))"
 )
 
 
@@ -60,7 +60,8 @@ def split_sentences(text: str) -> list[str]:
     sentences = SENTENCE_END.split(text)
     if max(map(len, sentences)) > LONGEST_SENTENCE:
         sentences = [part for sentence in sentences for part in cut_long(sentence)]
-    return [sentence.strip() for sentence in sentences if len(sentence) > 2]
+    # A Chinese finding may have two letters: 实变
+    return [sentence.strip() for sentence in sentences if len(sentence) > (2 if sentence.isascii() else 1)]
 
 
 def sentence_spans(text: str, start: int = 0) -> Iterator[tuple[int, int, int]]:

@@ -8,7 +8,11 @@ from .rules import label_sentence
 from .sentence_spans import sentence_spans
 
 
-HEADING = re.compile(r"\s*(?:Findings|Impression):\s*")  # as `texts.write_completion` writes them
+HEADING = re.compile(
+    r"\s*(?:(?:Findings|Impression):|影像所见：|诊断印象：)\s*"
+)  # as `texts.write_completion` writes them
+
+END_MARKS = tuple(".;!?。；！？")
 
 
 class Sentence(NamedTuple):
@@ -29,8 +33,8 @@ def report_sentences(report: str) -> list[Sentence]:
         labels = label_sentence(report[begin:end].strip())
         heading = HEADING.match(report, begin, end)
         start = heading.end() if heading else begin
-        text = report[start : end + 1 if report[end:next_start].startswith((".", ";", "!", "?")) else end].strip()
-        if len(text) > 2:
+        text = report[start : end + 1 if report[end:next_start].startswith(END_MARKS) else end].strip()
+        if len(text) > (2 if text.isascii() else 1):
             start = report.index(text, start)
             sentences.append(Sentence(start, start + len(text), text, labels))
     return sentences

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .readable import is_missing
+from .readable import is_chinese, is_missing
 
 
 PROMPTS = {
@@ -20,6 +20,7 @@ PROMPTS = {
 LANGUAGES = tuple(PROMPTS)
 TARGETS = tuple(PROMPTS["en"])
 
+_HEADINGS = {"en": ("Findings: ", "Impression: "), "zh": ("影像所见：", "诊断印象：")}
 _PATIENT = {
     "en": {"age": "Age: {}", "sex": "Sex: {}", "separator": ", ", "end": "."},
     "zh": {"age": "年龄：{} 岁", "sex": "性别：{}", "separator": "，", "end": "。"},
@@ -45,14 +46,17 @@ def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex:
 
 
 def write_completion(findings: str | None, impression: str | None, target: str = "findings+impression") -> str:
-    """The assistant's turn. It is empty if the report has nothing of the `target`: a missing section is not taught."""
+    """
+    The assistant's turn. It is empty if the report has nothing of the `target`: a missing section is not taught. The
+    heading of a section has the language of the section.
+    """
     findings, impression = _given(findings), _given(impression)
     if target == "findings":
         return findings
     if target == "impression":
         return impression
-    sections = {"Findings": findings, "Impression": impression}
-    return "\n".join(f"{heading}: {text}" for heading, text in sections.items() if text)
+    sections = enumerate((findings, impression))
+    return "\n".join(_HEADINGS["zh" if is_chinese(text) else "en"][place] + text for place, text in sections if text)
 
 
 def text_of(turn: Mapping) -> str:

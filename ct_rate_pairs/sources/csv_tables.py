@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import foreign_language
+from ct_rate_pairs.reports.readable import unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
@@ -73,7 +73,7 @@ def read_scans(
     Raises:
         `FileNotFoundError`: if a table is missing.
         `TableError`: if a table lacks a column or a volume, if a cell holds a value that its column cannot have, or if
-            the labels are read from reports and a report is in another language than English.
+            the labels are read from reports and a report is in a language that the labeler does not read.
     """
     short, long = _OFFICIAL[split]
     original = settings.files == "original"
@@ -123,11 +123,11 @@ def _read_labels(reports: pd.DataFrame, file: Path, on_error: str) -> pd.DataFra
     """The labels that the rule labeler reads from findings and impression, for a cohort without a label table."""
     sections = zip(reports["Findings_EN"], reports["Impressions_EN"], strict=True)
     texts = pd.Series([write_completion(*both) for both in sections], index=reports.index, dtype=object)
-    languages = texts.map({text: foreign_language(text) for text in texts.unique()}).dropna()
+    languages = texts.map({text: unread_language(text) for text in texts.unique()}).dropna()
     if len(languages):
         _report(
             f"{file}, row of {languages.index[0]}: the report seems to be in {languages.iloc[0]}. There is no label "
-            f"table ({_NO_LABELS}), and labels are read from English reports only",
+            f"table ({_NO_LABELS}), and labels are read from reports in English or Chinese only",
             list(languages.index),
             on_error,
             "Translate these reports, give the 18 labels of each volume in such a table",

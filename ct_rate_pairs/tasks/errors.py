@@ -18,7 +18,7 @@ from ct_rate_pairs.reports.flips import (
     possible_flips,
 )
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_mostly_english
+from ct_rate_pairs.reports.readable import main_language
 from ct_rate_pairs.reports.sentences import report_sentences
 
 from .task import Asked, Scans, Task
@@ -80,7 +80,11 @@ class Errors(Task):
     def of_split(cls, scans: Scans, options) -> Self:
         """The task of a split."""
         texts = scans.texts(options.target)
-        check_mostly_english(texts, "reports")
+        if language := main_language(texts):
+            raise ValueError(
+                f"task='errors' makes statements of English reports wrong, and the reports of the split "
+                f"'{scans.split}' seem to be in {language}. Use another task, or English translations."
+            )
         return cls(scans.names, texts, scans.labels, scans.patients, options.prompt, options.seed)
 
     def ask(self, i: int, number: int, draw_key: int) -> Asked:

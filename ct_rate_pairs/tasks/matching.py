@@ -10,7 +10,7 @@ import numpy as np
 from datasets import List, Value
 
 from ct_rate_pairs.random_streams import Purpose, draw_rng
-from ct_rate_pairs.reports.readable import check_mostly_english
+from ct_rate_pairs.reports.readable import check_mostly_read
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import same_words
 from ct_rate_pairs.volumes.settings import one_of, whole_number
@@ -131,7 +131,7 @@ class Matching(Task):
         """The task of a split."""
         texts = scans.texts(options.target)
         if options.options == "keywords":
-            check_mostly_english(texts, "reports")
+            check_mostly_read(texts, "reports")
             texts = [write_findings(label_report(text), options.prompt) for text in texts]
         shown = options.num_false, options.difficulty, options.prompt, options.seed
         return cls(scans.names, texts, scans.labels, scans.patients, *shown, scans.split)

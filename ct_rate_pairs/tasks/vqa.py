@@ -11,7 +11,7 @@ from datasets import Value
 from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import LATERAL, LOBES, SIDES, places
-from ct_rate_pairs.reports.readable import main_language
+from ct_rate_pairs.reports.readable import main_language, unread_language
 from ct_rate_pairs.volumes.settings import one_of, whole_number
 
 from .matching_groups import sharers
@@ -143,10 +143,10 @@ class Questions(Task):
     def of_split(cls, scans: Scans, options) -> Self:
         """The task of a split."""
         texts = scans.texts(options.target)
-        if {"side", "location"} & set(options.question_types) and (language := main_language(texts)):
+        if {"side", "location"} & set(options.question_types) and (language := main_language(texts, unread_language)):
             logger.warning(
-                "The reports of the split '%s' seem to be in %s. Sides and lobes are read from English only, so they "
-                "are not asked for.",
+                "The reports of the split '%s' seem to be in %s. Sides and lobes are read from English and Chinese "
+                "only, so they are not asked for.",
                 *(scans.split, language),
             )
         asked = options.questions_per_volume, options.question_types, options.prompt, options.seed

@@ -13,9 +13,10 @@ from ct_rate_pairs.eval.scoring.places import misplaced
 from ct_rate_pairs.reports.findings_line import report_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import places
+from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
-from .style import NEUTRAL, save_figure
+from .style import NEUTRAL, chinese_fonts, save_figure
 
 
 # Sign and colour of each outcome of a finding. In print and for colour-blind readers, the sign alone tells.
@@ -63,13 +64,15 @@ def report_lines(
         outcomes.append((matched if other[stated].all() else unmatched) if stated.any() else None)
     lines = []
     for outcome, group in groupby(zip(sentences, outcomes, strict=True), key=lambda pair: pair[1]):
-        texts = [f"{sentence}." for sentence, _ in group]
+        texts = [f"{sentence}{'。' if is_chinese(sentence) else '.'}" for sentence, _ in group]
         if outcome is None:
-            lines += [("   " + line, NEUTRAL) for line in textwrap.wrap(" ".join(texts), width - 3)]
+            lines += [
+                ("   " + line, NEUTRAL) for line in _wrap(("" if is_chinese(texts[0]) else " ").join(texts), width - 3)
+            ]
         else:
             sign, color = OUTCOMES[outcome]
             for text in texts:
-                first, *rest = textwrap.wrap(text, width - 3)
+                first, *rest = _wrap(text, width - 3)
                 lines += [(f"{sign}  {first}", color)] + [(f"   {line}", color) for line in rest]
     return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], ("   (and more)", NEUTRAL)]
 
@@ -96,6 +99,16 @@ def label_marks(
             rows[-1].append((x, text, color))
             x += length
     return rows
+
+
+def _family(line: str) -> list[str]:
+    """The fonts of a line, in the order in which they are asked for a letter."""
+    return ["DejaVu Sans Mono", *(chinese_fonts() if is_chinese(line) else ())]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Lines of a text. A Chinese letter is as wide as two Latin ones, and lines may end behind each."""
+    return textwrap.wrap(text, width // 2 if is_chinese(text) else width)
 
 
 def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Path, n: int = 3) -> None:
@@ -161,6 +174,6 @@ def plot_reports(rows: Iterable[dict], generated: Iterable[str], path: str | Pat
         for title, left in (("Reference", margin), ("Generated", width / 2 + margin / 2)):
             write(left, y + 0.04, title, 9, weight="bold")
             for index, (line, color) in enumerate(scan[title]):
-                write(left, y + 0.24 + index * line_height, line, 7, color, family="monospace")
+                write(left, y + 0.24 + index * line_height, line, 7, color, family=_family(line))
     axes.set(xlim=(0, width), ylim=(height, 0))
     save_figure(figure, path, dpi=110)

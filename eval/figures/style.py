@@ -1,7 +1,10 @@
 """Shared style of all figures: colours that colour-blind readers can tell apart, axes, and saving."""
 
+import logging
+from functools import cache
 from pathlib import Path
 
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -9,8 +12,28 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ct_rate_pairs.whole_files import whole_file
 
 
+logger = logging.getLogger(__name__)
+
 POSITIVE, NEGATIVE, NEUTRAL = "#0072b2", "#d55e00", "#6b6b6b"
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "Microsoft YaHei",
+    "PingFang SC",
+)
 GREEN, PURPLE = "#009e73", "#cc79a7"
+
+
+@cache
+def chinese_fonts() -> tuple[str, ...]:
+    """The fonts here that have Chinese letters. It is told once if there is none: a figure then shows boxes."""
+    installed = set(font_manager.get_font_names())
+    found = tuple(font for font in CHINESE_FONTS if font in installed)
+    if not found:
+        logger.warning("No font here has Chinese letters, so figures show boxes: install one, such as fonts-noto-cjk.")
+    return found
 
 
 def clear(axes: Axes) -> None:

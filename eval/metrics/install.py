@@ -24,7 +24,8 @@ _REPORTS = Path(reports.__file__).parent  # without importing its modules: `impo
 _LABELS = (
     *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py")),
     *(_HERE / file for file in ("missing_texts.py", "own_copy.py")),
-    *(_REPORTS / file for file in ("labels.py", "plain_sentences.py", "readable.py", "rules.py")),
+    *(_REPORTS / file for file in ("chinese_rules.py", "chinese_terms.py", "labels.py", "plain_sentences.py")),
+    *(_REPORTS / file for file in ("readable.py", "rules.py")),
     *(_REPORTS / file for file in ("sentence_spans.py", "terms.py")),
 )
 # The modules that lie beside the script of each metric.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import datasets
 
-from .readable import check_english, check_given, check_lengths, is_missing
+from .readable import check_given, check_language, check_lengths, is_missing
 
 
 def label_features() -> list[datasets.Features]:
@@ -31,7 +31,7 @@ def read_labels(
 
     Raises:
         `ValueError`: for no rows, a missing reference, a text that is too long for a report, or a text in another
-            language than English. The message names the row.
+            language than English and Chinese. The message names the row.
     """
     if not len(predictions) or not len(references):
         raise ValueError("There are no reports: `predictions` and `references` need at least one row each.")
@@ -39,14 +39,14 @@ def read_labels(
     if _are_texts(references):
         check_lengths(references, "references")
         check_given(references)
-        check_english(references, "references")
+        check_language(references, "references")
         references = [label_report(text) for text in references]
         told["labeler"] = "rules"
     if _are_texts(predictions):
         check_lengths(predictions, "predictions")
         empty = [is_missing(text) for text in predictions]
         texts = ["" if missing else text for text, missing in zip(predictions, empty, strict=True)]
-        check_english(texts, "predictions")
+        check_language(texts, "predictions")
         predictions = [label_report(text) for text in texts]
         told |= {"labeler": "rules", "empty_predictions": sum(empty)}
     return predictions, references, told

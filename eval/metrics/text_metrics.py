@@ -19,7 +19,7 @@ from .bootstrap import divide, estimate
 from .readable import check_given, check_lengths, foreign_language, is_missing
 
 
-RECIPES = ("lower", "vlm3d")
+RECIPES = ("lower", "vlm3d", "zh")
 
 # Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
 UNSPACED = (
@@ -52,6 +52,19 @@ def clean_vlm3d(text: str, generated: bool) -> str:
     return text.replace(" . ", ".").replace(" .", ".")
 
 
+def tokenize_zh(texts: Sequence[str]) -> list[str]:
+    """
+    The recipe `"zh"`: sacrebleu's tokenizer `zh`, tokens joined by single spaces. Each Chinese letter is a token, and
+    the rest is split as in WMT's `mteval-v13a`. Case stays.
+    """
+    try:
+        from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ImportError("`recipe='zh'` needs sacrebleu: pip install 'ct-rate-pairs[zh]'.") from None
+    tokenize = TokenizerZh()
+    return [tokenize(text) for text in texts]
+
+
 def prepare(
     predictions: Sequence[str], references: Sequence[str], recipe: str = "lower"
 ) -> tuple[list[str], list[str]]:
@@ -63,7 +76,7 @@ def prepare(
             is too long for a report, or a reference without spaces between words under `"vlm3d"`.
     """
     if recipe not in RECIPES:
-        raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'` or `recipe='vlm3d'`.")
+        raise ValueError(f"Unknown recipe {recipe!r}; choose `recipe='lower'`, `recipe='vlm3d'` or `recipe='zh'`.")
     if len(predictions) != len(references):
         raise ValueError(
             f"{len(predictions)} predictions for {len(references)} references: pass one prediction per reference, in "
@@ -75,6 +88,8 @@ def prepare(
     predictions = [text if isinstance(text, str) else "" for text in predictions]
     check_lengths(references, "references")
     check_lengths(predictions, "predictions")
+    if recipe == "zh":
+        return tokenize_zh(predictions), tokenize_zh(references)
     _check_spaces(references, recipe)
     if recipe == "lower":
         return [tokenize_lower(text) for text in predictions], [tokenize_lower(text) for text in references]
@@ -91,12 +106,13 @@ def _check_spaces(references: Sequence[str], recipe: str) -> None:
         if recipe == "vlm3d":
             raise ValueError(
                 f"`references` row {row} has no spaces between its words, and `recipe='vlm3d'` splits words at white "
-                "space. Use `recipe='lower'`, which takes each letter of such a script as a word, or put spaces "
-                "between the words."
+                "space. Use `recipe='lower'`, or for Chinese `recipe='zh'`: both take each letter of such a script as "
+                "a word. Or put spaces between the words."
             )
         warnings.warn(
             f"`references` row {row} has no spaces between its words: each letter of such a script counts as a word. "
-            "Compare the numbers with those of other programs by letter only.",
+            "Compare the numbers with those of other programs by letter only. For Chinese, `recipe='zh'` is that of "
+            "sacrebleu.",
             stacklevel=4,
         )
         return
@@ -128,6 +144,7 @@ def text_scores(
         recipe (`str`, *optional*, defaults to `"lower"`):
             How the texts are prepared for all scores. `"lower"`: lower case, punctuation split from words
             ([`tokenize_lower`]). `"vlm3d"`: as in the VLM3D challenge ([`clean_vlm3d`]), words split at white space.
+            `"zh"`: as sacrebleu splits Chinese ([`tokenize_zh`]), which needs sacrebleu.
         meteor (`bool`, *optional*, defaults to `False`):
             Whether to compute METEOR. METEOR needs pycocoevalcap and Java, and takes most of a minute for 1,564
             reports.
@@ -151,7 +168,8 @@ def text_scores(
             is too long for a report, a reference without spaces between words under `"vlm3d"`, or METEOR of a
             reference that is not in English.
         `FileNotFoundError`: for `meteor=True` without Java.
-        `ImportError`: for METEOR without pycocoevalcap, and for BERTScore without bert-score.
+        `ImportError`: for METEOR without pycocoevalcap, for BERTScore without bert-score, and for `"zh"` without
+            sacrebleu.
     """
     statistics, named = text_statistics(
         *prepare(predictions, references, recipe),

@@ -6,7 +6,8 @@ from math import sqrt
 
 import numpy as np
 
-from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.labels import LABELS, NAMES
+from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 from .labelers import label_predictions
@@ -14,6 +15,8 @@ from .labelers import label_predictions
 
 def join_sentences(sentences: Sequence[str]) -> str:
     """Joins sentences into one text; each sentence ends with a full stop."""
+    if sentences and is_chinese("".join(sentences)):
+        return "".join(f"{sentence.rstrip(' .')}。" for sentence in sentences)
     return " ".join(f"{sentence.rstrip(' .')}." for sentence in sentences)
 
 
@@ -59,7 +62,8 @@ def all_positive_report(reports: Sequence[str]) -> str:
     Composes a report that states all 18 findings, with one sentence per label in the official order.
 
     For each label, the sentence is the most frequent one of the training reports that states this label alone. Without
-    such a sentence, it is `"<Label> is observed."`; for medical material, `"Central venous catheter is observed."`
+    such a sentence, it is `"<Label> is observed."`; for medical material, `"Central venous catheter is observed."` For
+    Chinese reports, it is `"可见<label>。"`
 
     Args:
         reports (`Sequence[str]`):
@@ -71,11 +75,13 @@ def all_positive_report(reports: Sequence[str]) -> str:
     counts = Counter(sentence for report in reports for sentence in split_sentences(report))
     sentences = sorted(counts, key=lambda sentence: (-counts[sentence], sentence))  # most frequent first
     stated = label_predictions(sentences)[0]  # [M, 18]
+    chinese = is_chinese("".join(reports))
     chosen = []
     for index, label in enumerate(LABELS):
         alone = np.flatnonzero((stated.sum(axis=1) == 1) & (stated[:, index] == 1))
         name = "Central venous catheter" if label == "Medical material" else label  # no report says "medical material"
-        chosen.append(sentences[alone[0]] if alone.size else f"{name} is observed")
+        told = f"可见{NAMES['zh'][label]}" if chinese else f"{name} is observed"
+        chosen.append(sentences[alone[0]] if alone.size else told)
     return join_sentences(chosen)
 
 

@@ -9,7 +9,7 @@ from ct_rate_pairs.eval.metrics.crg import crg_score
 from ct_rate_pairs.eval.metrics.label_metrics import accuracy_scores, coverage_scores, label_statistics
 from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, prepare, text_statistics
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_given, check_mostly_english
+from ct_rate_pairs.reports.readable import check_given, check_mostly_read
 from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import label_predictions
@@ -53,7 +53,7 @@ def compare_reports(
         check_name(bertscore_model)
     check_given(references)
     if labeler == "rules":
-        check_mostly_english(references, "references")
+        check_mostly_read(references, "references")
 
     placed = read_places(references)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_english, check_lengths, foreign_language, is_missing
+from ct_rate_pairs.reports.readable import check_language, check_lengths, is_missing, unread_language
 from ct_rate_pairs.reports.rules import label_report
 
 
@@ -20,9 +20,9 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
             tells how many reports are empty, because their labels are those of a normal report.
         labeler (`str`, *optional*, defaults to `"rules"`):
             Full name of the labeler, to be reported with every number that depends on it. `"rules"` is
-            [`~ct_rate_pairs.reports.rules.label_report`], for reports in English. `"radbert:CHECKPOINT"` is the
-            RadBERT classifier of CT-RATE; `CHECKPOINT` is a file, a folder or a Hub repository, see
-            [`~ct_rate_pairs.eval.scoring.radbert.load_radbert`].
+            [`~ct_rate_pairs.reports.rules.label_report`], for reports in English or Chinese.
+            `"radbert:CHECKPOINT"` is the RadBERT classifier of CT-RATE; `CHECKPOINT` is a file, a folder or a Hub
+            repository, see [`~ct_rate_pairs.eval.scoring.radbert.load_radbert`].
 
     Returns:
         `np.ndarray`: int8 array of shape `[N, 18]`, columns in the official order of `ct_rate_pairs.LABELS`.
@@ -42,7 +42,7 @@ def label_reports(texts: Sequence[str], labeler: str = "rules") -> np.ndarray:
             )
     check_lengths(texts, "texts")
     if labeler == "rules":
-        check_english(texts, "texts")
+        check_language(texts, "texts")
     labels, told = label_predictions(texts, labeler)
     if told["empty_predictions"]:
         row, first = next((row, text) for row, text in enumerate(texts) if is_missing(text))
@@ -70,7 +70,7 @@ def label_predictions(reports: Sequence[str], labeler: str = "rules") -> tuple[n
 
     Returns:
         `tuple`: int8 array of shape `[N, 18]`; and the numbers `empty_predictions` and `foreign_predictions`. Only the
-        labeler `"rules"` counts reports in another language than English.
+        labeler `"rules"` counts reports in a language that it does not read.
 
     Raises:
         `ValueError`: for a text that is too long for a report. The message names the row.
@@ -79,7 +79,7 @@ def label_predictions(reports: Sequence[str], labeler: str = "rules") -> tuple[n
     empty = np.array([is_missing(text) for text in reports], dtype=bool)
     foreign = np.zeros(len(reports), dtype=bool)
     if labeler == "rules":
-        foreign[~empty] = [foreign_language(text) is not None for text in np.asarray(reports, dtype=object)[~empty]]
+        foreign[~empty] = [unread_language(text) is not None for text in np.asarray(reports, dtype=object)[~empty]]
         unread = empty | foreign
         rows = [[0] * len(LABELS) if skip else label_report(text) for text, skip in zip(reports, unread, strict=True)]
         labels = np.array(rows, dtype=np.int8).reshape(len(reports), len(LABELS))

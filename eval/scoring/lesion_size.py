@@ -19,12 +19,13 @@ SIZE_BINS = {"<3 mm": 3.0, "3-6 mm": 6.0, "6-10 mm": 10.0, ">=10 mm": math.inf}
 NUMBER = r"\d+(?:[.,]\d+)?"
 SIZE = re.compile(
     # "smaller than 5 mm"
-    r"(?P<below>(?:(?:less|smaller|lower) than|under|below|<)\s*)?"
+    r"(?P<below>(?:(?:less|smaller|lower) than|under|below|<|小于|不足|不到)\s*)?"
     # "4", "12x9", "12 x 9 x 8", "2-3", "2.3 and 3"
-    rf"(?<![\d.,/])(?P<numbers>{NUMBER}(?:\s*(?:[x×*–-]|\band\b|\bto\b)\s*{NUMBER}){{0,7}})"
-    r"[\s-]?(?P<unit>mm|cm|(?:mill?i|centi)met(?:er|re)s?)\b"
+    rf"(?<![\d.,/])(?P<numbers>{NUMBER}(?:\s*(?:[mc]m)?\s*(?:[x×*–~～-]|\band\b|\bto\b)\s*{NUMBER}){{0,7}})"
+    r"[\s-]?(?P<unit>mm|cm|毫米|厘米|(?:mill?i|centi)met(?:er|re)s?)(?![a-z])"
     # Not the size of the nodule on an earlier scan, and not its distance from something.
     r"(?!(?:\s+(?:in\s+)?(?:diameter|size))?\s+(?:(?:in|on|at)\s+)?(?:(?:the|his|her)\s+)?(?:previous|prior|earlier|old\b))"
+    r"(?!(?:处|以外|远))"
     r"(?!\s+(?:away|from|distant|distance|distal|proximal|deep|above|below)\b)",
     re.IGNORECASE,
 )
@@ -51,7 +52,7 @@ def nodule_size(report: str) -> float | None:
             continue
         for found in SIZE.finditer(sentence):
             largest = max(float(number.replace(",", ".")) for number in re.findall(NUMBER, found["numbers"]))
-            size = 10 * largest if found["unit"].lower().startswith("c") else largest
+            size = 10 * largest if found["unit"].lower().startswith(("c", "厘")) else largest
             sizes.append(math.nextafter(size, 0) if found["below"] else size)
     return max(sizes, default=None)
 

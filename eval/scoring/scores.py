@@ -8,7 +8,7 @@ from ct_rate_pairs.eval.metrics.crg import crg
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_given, check_mostly_english
+from ct_rate_pairs.reports.readable import check_given, check_mostly_read
 from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import label_predictions
@@ -32,10 +32,11 @@ def score_reports(
 
     Args:
         predictions (`Sequence[str]`):
-            Generated reports. A report that is empty, or for `labeler="rules"` in another language than English,
-            states no finding, and is counted.
+            Generated reports. A report that is empty, or for `labeler="rules"` in a language that the rules do not
+            read, states no finding, and is counted.
         references (`Sequence[str]`):
-            Reference reports in English, one per prediction. None may be missing. The text metrics use them.
+            Reference reports in English or Chinese, one per prediction. None may be missing. The text metrics use
+            them.
         labels (`np.ndarray` of shape `[N, 18]`):
             True labels in the official order. All other metrics use them. They come from the data set, not from a
             labeler that reads `references`: otherwise an error of the labeler on the reference could cancel its error
@@ -68,7 +69,7 @@ def score_reports(
         check_name(bertscore_model)
     check_given(references)
     if labeler == "rules":  # where the references are in another language, so are the reports of a model
-        check_mostly_english(references, "references")
+        check_mostly_read(references, "references")
     stated, unread = label_predictions(predictions, labeler)
     by_patient = {"volumes": volumes, "ci": ci}
     covered = coverage(stated, labels, LABELS, **by_patient)

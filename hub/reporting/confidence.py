@@ -25,6 +25,7 @@ calibrated so.
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.confidence import Confidences
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.reports.rules import label_sentence
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
@@ -182,7 +184,9 @@ def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
     counts: dict[str, Counter] = {label: Counter() for label in LABELS}
     for (text, labels), count in Counter((sentence.text, sentence.labels) for sentence in sentences).items():
         for label in labels:
-            settled = (b for b in beginnings(text) if label in always[b] and label in label_sentence(b.rstrip(".;!?")))
+            settled = (
+                b for b in beginnings(text) if label in always[b] and label in label_sentence(b.rstrip(".;!?。；！？"))
+            )
             opening = next(settled, None)
             if opening and len(opening.split()) <= LONGEST_OPENING and len(letters_of(opening)) < STRETCH:
                 counts[LABELS[label]][opening] += count
@@ -195,7 +199,9 @@ def apart(openings: list[str]) -> list[str]:
 
 
 def beginnings(sentence: str) -> list[str]:
-    """All beginnings of a sentence in whole words, the shortest first."""
+    """All beginnings of a sentence in whole words, the shortest first; in Chinese, in whole clauses."""
+    if is_chinese(sentence):
+        return [sentence[: mark.end()] for mark in re.finditer(r"[，,。；！？]|$", sentence) if mark.end()]
     words = sentence.split()
     return [" ".join(words[: count + 1]) for count in range(len(words))]
 
@@ -226,7 +232,8 @@ def stating_logits(
             context, read = context.read(model, tokens[read:reach]), reach
         due = {index: texts for index, texts in ways.items() if place <= last.get(index, len(report))}
         texts = sorted({text for texts in due.values() for text in texts})
-        branches = [tokens_of(collator, f" {text}" if place else text)[0] for text in texts]
+        # Between Chinese sentences is no space.
+        branches = [tokens_of(collator, f" {text}" if place and not is_chinese(text) else text)[0] for text in texts]
         log_probs = branch_log_probs(model, context, branches, least=np.log(NEGLIGIBLE), at_once=AT_ONCE)
         probability = dict(zip(texts, log_probs.exp().tolist(), strict=True))
         for index, texts in due.items():

@@ -16,7 +16,7 @@ from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
 from ct_rate_pairs.reports.findings_line import labels_named, open_text, write_line
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import foreign_language, is_missing
+from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
@@ -104,8 +104,8 @@ class ScanReport:
             Warnings of the reader of the scan, such as an orientation that its header does not state; and what had to
             be assumed of the slices and the prompt that the model was trained with.
         unread (`str`, *optional*):
-            Why no finding can be read from the text: it holds no text, or is in another language than English. The
-            findings are then not stated, which says nothing about the scan.
+            Why no finding can be read from the text: it holds no text, or is in another language than English and
+            Chinese. The findings are then not stated, which says nothing about the scan.
         line (`str`, *optional*):
             The findings line before the report, see [`~ct_rate_pairs.reports.findings_line`].
         line_set_by (`str`, *optional*):
@@ -347,8 +347,10 @@ def why_unread(text: str) -> str | None:
     """Why the rule labeler cannot read a report; `None` if it can."""
     if is_missing(text):
         return "The model wrote no report."
-    language = foreign_language(text)
-    return f"The report seems to be in {language}, and findings are read from English only." if language else None
+    language = unread_language(text)
+    return (
+        f"The report seems to be in {language}: findings are read from English and Chinese only." if language else None
+    )
 
 
 @contextmanager

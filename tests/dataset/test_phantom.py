@@ -17,9 +17,11 @@ from ct_rate_pairs import LABELS
 from ct_rate_pairs.phantom import Scan, write_cohort
 from ct_rate_pairs.phantom.__main__ import main
 from ct_rate_pairs.phantom.cohort import plan_cohort
+from ct_rate_pairs.phantom.english_words import NOT_GIVEN
 from ct_rate_pairs.phantom.prevalence import draw_labels
-from ct_rate_pairs.phantom.reports import NOT_GIVEN, write_report
+from ct_rate_pairs.phantom.reports import write_report
 from ct_rate_pairs.phantom.scan import stream
+from ct_rate_pairs.reports.readable import is_chinese, unread_language
 from ct_rate_pairs.reports.rules import label_report
 
 
@@ -379,6 +381,21 @@ def test_reports_tell_the_findings_sides_lobes_and_sizes(reports):
                 assert f"the {finding.side} lung {finding.lobe} lobe" in stated[0]
                 checked += 1
     assert checked > 200
+
+
+def test_a_chinese_cohort_has_the_same_scans_and_labels_and_chinese_texts(tmp_path):
+    for language in ("en", "zh"):
+        write_cohort(tmp_path / language, 2, valid_scans=1, workers=1, language=language)
+    english, chinese = (tmp_path / language / "dataset" for language in ("en", "zh"))
+    for path in sorted(english.rglob("*.*")):
+        same = path.read_bytes() == (chinese / path.relative_to(english)).read_bytes()
+        assert same == ("radiology_text_reports" not in path.parts), path
+    for row in csv.DictReader((chinese / "radiology_text_reports" / "train_reports.csv").open(encoding="utf-8")):
+        assert unread_language(row["Findings_EN"]) is None and is_chinese(row["Findings_EN"])
+    with pytest.raises(ValueError, match="language='tr' is unknown: choose one of 'en', 'zh'"):
+        write_cohort(tmp_path / "other", 1, workers=1, language="tr")
+    with pytest.raises(ValueError, match="other arguments"):
+        write_cohort(tmp_path / "en", 2, valid_scans=1, workers=1, language="zh")
 
 
 def test_a_folder_with_another_cohort_is_refused(tmp_path):

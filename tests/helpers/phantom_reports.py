@@ -24,19 +24,25 @@ class Cohort(NamedTuple):
 
 
 @cache
-def make(plan: Plan) -> tuple:
+def make(plan: Plan, language: str = "en") -> tuple:
     """Name, report, impression, labels, patient and findings of a scan. Cohorts of all sizes share it."""
     scan = Scan(0, (plan.split, plan.patient, plan.scan), plan.labels, [378.0, 252.0, 260.0])
-    findings, impression = write_report(stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS), scan.findings)
+    rng = stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS)
+    findings, impression = write_report(rng, scan.findings, language)
     texts = (write_completion(findings, impression), write_completion(findings, impression, "impression"))
     return plan.name(1), *texts, plan.labels, f"{plan.split}_{plan.patient}", scan.findings
 
 
+def chinese_cohort(scans: int) -> Cohort:
+    """The first `scans` of the training split, with reports in Chinese."""
+    return cohort(scans, language="zh")
+
+
 @cache
-def cohort(scans: int, split: int = 0) -> Cohort:
+def cohort(scans: int, split: int = 0, language: str = "en") -> Cohort:
     """The first `scans` of a split, 0 for training and 1 for the official validation set."""
     names, reports, impressions, labels, patients, findings = zip(
-        *map(make, plan_cohort(scans, split=split)), strict=True
+        *(make(plan, language) for plan in plan_cohort(scans, split=split)), strict=True
     )
     return Cohort(
         list(names), list(reports), list(impressions), np.array(labels, np.int8), list(patients), list(findings)

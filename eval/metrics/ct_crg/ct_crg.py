@@ -3,6 +3,8 @@
 import evaluate
 
 from .bootstrap import estimate
+from .chinese_rules import stated_findings
+from .chinese_terms import ORGANS
 from .crg import crg
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_statistics
@@ -20,7 +22,17 @@ check_own_copy(__file__)
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTCrg", "estimate", "is_missing", "label_statistics", "split_sentences", "write_plainly"]
+__all__ = [
+    "ORGANS",
+    "TERMS",
+    "CTCrg",
+    "estimate",
+    "is_missing",
+    "label_statistics",
+    "split_sentences",
+    "stated_findings",
+    "write_plainly",
+]
 
 _DESCRIPTION = """
 CRG = U / (2U - s) with s = r TP - r FN - FP, r = (X - A) / 2A and U = (X - A) / 2, where A of the X entries (reports
@@ -35,8 +47,8 @@ paper), arXiv:2505.17167.
 
 _INPUTS = """
 Args:
-    predictions: reports in English (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in
-        CT-RATE's order). An empty report states no finding, and is counted.
+    predictions: reports in English or Chinese (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1
+        in CT-RATE's order). An empty report states no finding, and is counted.
     references: reports or label vectors, one per prediction; no report may be missing. Pass CT-RATE's own labels if
         there are any: a labeler that reads both sides makes the same mistake on both, and the metric does not show the
         mistake.

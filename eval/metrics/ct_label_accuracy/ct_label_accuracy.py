@@ -3,6 +3,8 @@
 import evaluate
 
 from .bootstrap import estimate
+from .chinese_rules import stated_findings
+from .chinese_terms import ORGANS
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_accuracy
 from .labels import LABELS
@@ -19,7 +21,16 @@ check_own_copy(__file__)
 
 # From the Hub, `evaluate` fetches only those files that this script itself imports. So the script imports all of them,
 # one per line.
-__all__ = ["TERMS", "CTLabelAccuracy", "estimate", "is_missing", "split_sentences", "write_plainly"]
+__all__ = [
+    "ORGANS",
+    "TERMS",
+    "CTLabelAccuracy",
+    "estimate",
+    "is_missing",
+    "split_sentences",
+    "stated_findings",
+    "write_plainly",
+]
 
 _DESCRIPTION = """
 Agreement of a generated report with the reference on the 18 labels of CT-RATE. Accuracy = equal entries / all entries.
@@ -28,8 +39,8 @@ Most labels are negative: the all-negative report reaches an accuracy of about .
 
 _INPUTS = """
 Args:
-    predictions: reports in English (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1 in
-        CT-RATE's order). An empty report states no finding, and is counted.
+    predictions: reports in English or Chinese (`list[str]`), or label vectors (`list[list[int]]`, 18 values of 0 or 1
+        in CT-RATE's order). An empty report states no finding, and is counted.
     references: reports or label vectors, one per prediction; no report may be missing. Pass CT-RATE's own labels if
         there are any: a labeler that reads both sides makes the same mistake on both, and the metric does not show the
         mistake.

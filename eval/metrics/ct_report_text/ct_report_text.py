@@ -25,7 +25,8 @@ _INPUTS = """
 Args:
     predictions: generated reports (`list[str]`). An empty report scores 0, and is counted.
     references: reference reports, one per prediction; none may be missing.
-    recipe: "lower" (lower case, punctuation split off; the default) or "vlm3d" (as the VLM3D challenge does).
+    recipe: "lower" (lower case, punctuation split off; the default), "vlm3d" (as the VLM3D challenge does) or "zh"
+        (as sacrebleu splits Chinese; needs sacrebleu).
     meteor: True for METEOR, which needs pycocoevalcap and Java (optional).
     bertscore_model: encoder for BERTScore, a name on the Hub or a local folder; needs bert-score (optional).
     bertscore_layer: layer of the encoder; by default bert-score's choice for a model of this name, or the last layer

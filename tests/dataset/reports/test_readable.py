@@ -6,9 +6,9 @@ from helpers.paths import ROOT
 
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.readable import (
-    check_english,
     check_given,
-    check_mostly_english,
+    check_language,
+    check_mostly_read,
     foreign_language,
     is_missing,
 )
@@ -237,15 +237,15 @@ def test_messages_name_the_row_and_the_remedy():
         check_given(["Normal.", "No nodule.", "N/A"])
     check_given(["Normal."])
     with pytest.raises(ValueError, match=r"`predictions` row 1 seems to be in German.*Pass the 18 labels.*`labeler=`"):
-        check_english(["Normal.", "Kein Pleuraerguss."], "predictions")
-    check_english(TERSE, "predictions")
+        check_language(["Normal.", "Kein Pleuraerguss."], "predictions")
+    check_language(TERSE, "predictions")
 
 
 def test_few_texts_in_another_language_do_no_harm_but_most_are_refused():
-    check_mostly_english(["Emphysema.", "Normal.", "Kein Pleuraerguss."], "texts")
-    check_mostly_english([], "texts")
+    check_mostly_read(["Emphysema.", "Normal.", "Kein Pleuraerguss."], "texts")
+    check_mostly_read([], "texts")
     with pytest.raises(ValueError, match="`texts` row 1 seems to be in German"):
-        check_mostly_english(["Emphysema.", "Kein Pleuraerguss.", "Herz nicht vergrößert."], "texts")
+        check_mostly_read(["Emphysema.", "Kein Pleuraerguss.", "Herz nicht vergrößert."], "texts")
 
 
 @pytest.mark.skipif(not DEV_REPORTS.exists(), reason=f"{DEV_REPORTS} is not here: CT-RATE's licence keeps it out")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge, my_lcs
+from sacrebleu.metrics import BLEU
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -217,6 +218,19 @@ def test_a_script_without_spaces_is_split_into_letters_or_refused():
     assert text_scores([guess], ["A nodule in the right upper lobe."], recipe="vlm3d")["bleu1"] == pytest.approx(0)
 
 
+def test_zh_is_sacrebleu_s_chinese():
+    truths = ["右肺上叶结节，大小约5.5mm，边界清楚。", "双侧胸腔未见积液。心影大小正常，主动脉壁钙化。"]
+    guesses = ["右肺下叶结节，大小约5.5mm。", "双侧胸腔积液。心影大小正常，主动脉壁钙化。"]
+    result = text_scores(guesses, truths, "zh")
+    expected = BLEU(tokenize="zh", smooth_method="none").corpus_score(guesses, [truths])
+    assert result["bleu4"] == pytest.approx(expected.score / 100)
+    assert result["recipe"] == "zh"
+    # ROUGE-L of the first, by hand: of 17 and 12 tokens, 11 are common and in order.
+    assert text_scores(guesses[:1], truths[:1], "zh")["rouge_l"] == pytest.approx(
+        (1 + 1.44) * (11 / 12) * (11 / 17) / (11 / 17 + 1.44 * 11 / 12)
+    )
+
+
 def test_meteor_is_refused_for_other_languages():
     with pytest.raises(ValueError, match="METEOR is for English, but `references` row 0 seems to be in German"):
         text_scores(["a"], ["Kleiner Pleuraerguss rechts."], meteor=True)
@@ -230,7 +244,9 @@ def test_bad_input_is_named():
             text_scores(["a"], [missing], recipe="vlm3d")
     with pytest.raises(ValueError, match="2 predictions for 1 references"):
         text_scores(["ab", "b"], ["ab"])
-    with pytest.raises(ValueError, match="Unknown recipe 'vlm'; choose `recipe='lower'` or `recipe='vlm3d'`"):
+    with pytest.raises(
+        ValueError, match="Unknown recipe 'vlm'; choose `recipe='lower'`, `recipe='vlm3d'` or `recipe='zh'`"
+    ):
         text_scores(["ab"], ["ab"], recipe="vlm")
     with pytest.raises(ValueError, match="empty"):
         text_scores([], [])
@@ -284,6 +300,7 @@ def test_bertscore_layer_is_chosen(encoder):
     [
         ("pycocoevalcap.meteor", {"meteor": True}, "meteor"),
         ("bert_score", {"bertscore_model": "any"}, "bertscore"),
+        ("sacrebleu.tokenizers.tokenizer_zh", {"recipe": "zh"}, "zh"),
     ],
 )
 def test_a_metric_without_its_package_names_the_extra(monkeypatch, module, options, extra):
