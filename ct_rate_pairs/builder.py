@@ -144,7 +144,8 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     - `"own_questions"`: `question_number`, `question_type` (`"closed"` for the answers yes and no, otherwise
       `"open"`), `answer_type` (`"text"`) and `label` (`""`).
     - `"vqa"`: `question_number` (counts the questions of a volume), `question_type`, `answer_type` (`"yes/no"`,
-      `"side"` or `"list"`) and `label` (the finding that the question is about; `""` for all findings).
+      `"side"`, `"list"`, `"number"` or `"choice"`), `label` (the finding that the question is about; `""` for all
+      findings) and `proof` (the sentences of the report that tell the answer).
     - `"matching"`: `options` and `correct` (index of the volume's own text in `options`).
     - `"errors"`: `statements`, `wrong` (index of the wrong statement in `statements`), `error` (`"added"`,
       `"removed"` or `"side"`) and `label` (the finding that the wrong statement is about).

@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     OPTIONS = 3
     FURTHER_NEGATIVES = 4  # followed by the number of the volume's row
     ERRORS = 5
+    EXAMPLES = 6  # followed by the number of the volume's row
 
 
 def draw_rng(seed: int, epoch: int | None, volume: str | None, *purpose: int) -> np.random.Generator:

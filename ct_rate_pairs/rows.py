@@ -114,13 +114,19 @@ class RowReader:
     def task(self, split: str) -> Task:
         """The task of a split. It is made at first use, because some tasks first read all reports of the split."""
         if split not in self._tasks:
-            table = self.tables[split]
-            reports = list(zip(table["findings"], table["impression"], strict=True))
-            questions = table["questions"].tolist() if "questions" in table else ()
-            known = (table.index.tolist(), reports, self.labels[split], table["patient"].tolist(), questions)
-            scans = Scans(split, *known)
+            scans = self._scans(split)
+            if split != "train":
+                scans = scans._replace(train=self._scans("train"))
             self._tasks[split] = TASKS[self.config.task].of_split(scans, self.config)
         return self._tasks[split]
+
+    def _scans(self, split: str) -> Scans:
+        """What a task needs to know about a split."""
+        table = self.tables[split]
+        reports = list(zip(table["findings"], table["impression"], strict=True))
+        questions = table["questions"].tolist() if "questions" in table else ()
+        known = (table.index.tolist(), reports, self.labels[split], table["patient"].tolist(), questions)
+        return Scans(split, *known)
 
     def lines(self, split: str) -> list[tuple[str, int]]:
         """The rows of a split, each as the volume's name and the number of the row among the volume's rows."""
@@ -147,8 +153,12 @@ class RowReader:
         # NaN or NA in the table
         known = {name: None if pd.isna(value) else value for name, value in self._told[split][i].items()}
         told = {name: known[name] for name in ("age", "sex")} if self.config.prompt_metadata else {}
+        questions = [*(question for question, _ in asked.before), asked.prompt]
+        turns = [("user", tell_patient(questions[0], self.config.prompt, **told))]
+        for (_, answer), question in zip(asked.before, questions[1:], strict=True):
+            turns += [("assistant", answer), ("user", question)]
         return {
-            "prompt": [{"role": "user", "content": tell_patient(asked.prompt, self.config.prompt, **told)}],
+            "prompt": [{"role": role, "content": text} for role, text in turns],
             "completion": [{"role": "assistant", "content": asked.completion}],
             **asked.columns,
             **known,

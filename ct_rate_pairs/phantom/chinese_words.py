@@ -37,7 +37,7 @@ POSITIVE = {
     ),
     "Bronchiectasis": ("{where}可见支气管扩张。", "{where}支气管扩张改变。"),
     "Atelectasis": ("{where}可见肺不张。", "{where}可见线状肺不张。"),
-    "Lung nodule": ("{where}可见结节，大小约 {size} mm。", "{where}见一结节，直径约 {size} mm。"),
+    "Lung nodule": ("{where}可见一枚结节，大小约 {size} mm。", "{where}见一结节，直径约 {size} mm。"),
     "Pleural effusion": ("{pleura}胸腔可见积液，最厚处约 {size} mm。", "{pleura}胸腔积液，厚约 {size} mm。"),
 }
 SEVERAL_NODULES = ("{where}可见多发结节，最大者约 {size} mm。", "{where}见多发结节，较大者直径约 {size} mm。")

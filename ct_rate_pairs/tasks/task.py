@@ -11,11 +11,12 @@ from ct_rate_pairs.reports.texts import write_completion
 
 
 class Asked(NamedTuple):
-    """The prompt of a row, its answer, and the columns that only this task has."""
+    """The prompt of a row, its answer, the columns that only this task has, and the turns before the prompt."""
 
     prompt: str
     completion: str
     columns: dict
+    before: tuple[tuple[str, str], ...] = ()  # questions and their answers
 
 
 class Scans(NamedTuple):
@@ -27,6 +28,7 @@ class Scans(NamedTuple):
     labels: np.ndarray  # 0 or 1, [N, 18]
     patients: list[str]
     questions: Sequence[Sequence[tuple[str, str]]] = ()  # questions and answers of a reader's own table
+    train: "Scans | None" = None  # the split `train`, unless it is this one
 
     def texts(self, target: str) -> list[str]:
         """The part `target` of each report."""

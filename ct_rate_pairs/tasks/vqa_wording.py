@@ -51,12 +51,31 @@ QUESTIONS = {
             "List the abnormalities in this chest CT.",
             "What is abnormal in this scan?",
         ),
+        "size": ("How large is the largest lung nodule?", "What is the largest diameter of the lung nodules?"),
+        "count": (
+            "Does this chest CT show one lung nodule or several?",
+            "Is the lung nodule single, or are there more?",
+        ),
+        "grade": (
+            "In which size class of the Fleischner Society is the largest lung nodule?",
+            "Is the largest lung nodule below 6 mm, 6 to 8 mm or above 8 mm?",
+        ),
+        "severity": ("How severe is {}?", "This chest CT shows {}. How severe is it?"),
+        "change": ("How has {} changed since the earlier scan?", "Compared with the earlier scan, how is {} now?"),
     },
     "zh": {
         "presence": ("这份胸部 CT 是否显示{}？", "这份胸部 CT 中有没有{}？", "该扫描中能否看到{}？", "是否存在{}？"),
         "side": ("{}位于哪一侧？", "胸部哪一侧可见{}？", "这份胸部 CT 显示{}。位于右侧、左侧还是双侧？"),
         "location": ("哪些肺叶可见{}？", "{}位于哪些肺叶？", "这份胸部 CT 显示{}。累及哪些肺叶？"),
         "abnormalities": ("这份胸部 CT 有哪些异常？", "请列出这份胸部 CT 中的异常。", "该扫描有什么异常？"),
+        "size": ("最大的肺结节有多大？", "肺结节的最大直径是多少？"),
+        "count": ("这份胸部 CT 显示一枚还是多枚肺结节？", "肺结节是单发还是多发？"),
+        "grade": (
+            "最大的肺结节属于 Fleischner 学会的哪一个大小分级？",
+            "最大的肺结节小于 6 mm、6 至 8 mm 还是大于 8 mm？",
+        ),
+        "severity": ("{}的程度如何？", "这份胸部 CT 显示{}。程度如何？"),
+        "change": ("与之前的检查相比，{}有何变化？", "{}较前有何变化？"),
     },
 }
 # The end of a question, which says what form the answer must have.
@@ -66,16 +85,56 @@ FORMS = {
         "side": " Answer right, left or both.",
         "location": " Answer with a list.",
         "abnormalities": " Answer with a list, or none.",
+        "size": " Answer in mm.",
+        "count": " Answer one or several.",
+        "grade": " Answer below 6 mm, 6 to 8 mm or above 8 mm.",
+        "severity": " Answer mild, moderate or severe.",
+        "change": " Answer new, larger, smaller or unchanged.",
     },
     "zh": {
         "presence": "请回答“是”或“否”。",
         "side": "请回答“右侧”、“左侧”或“双侧”。",
         "location": "请列出。",
         "abnormalities": "请列出；如果没有，请回答“无”。",
+        "size": "请以 mm 为单位回答。",
+        "count": "请回答“单发”或“多发”。",
+        "grade": "请回答“小于 6 mm”、“6 至 8 mm”或“大于 8 mm”。",
+        "severity": "请回答“轻度”、“中度”或“重度”。",
+        "change": "请回答“新发”、“增大”、“缩小”或“无变化”。",
     },
 }
-ANSWER_TYPES = {"presence": "yes/no", "side": "side", "location": "list", "abnormalities": "list"}
+ANSWER_TYPES = {
+    "presence": "yes/no",
+    "side": "side",
+    "location": "list",
+    "abnormalities": "list",
+    "size": "number",
+    "count": "choice",
+    "grade": "choice",
+    "severity": "choice",
+    "change": "choice",
+}
 QUESTION_TYPES = tuple(ANSWER_TYPES)
+DEFAULT_TYPES = QUESTION_TYPES[:4]
+# The answers to choose from, in the order of `COUNTS`, `GRADES`, `SEVERITIES` and `CHANGES` of `reports.details`
+CHOICES = {
+    "en": {
+        "count": ("One", "Several"),
+        "grade": ("Below 6 mm", "6 to 8 mm", "Above 8 mm"),
+        "severity": ("Mild", "Moderate", "Severe"),
+        "change": ("New", "Larger", "Smaller", "Unchanged"),
+    },
+    "zh": {
+        "count": ("单发", "多发"),
+        "grade": ("小于 6 mm", "6 至 8 mm", "大于 8 mm"),
+        "severity": ("轻度", "中度", "重度"),
+        "change": ("新发", "增大", "缩小", "无变化"),
+    },
+}
+EXAMPLES = {
+    "en": ("Examples from other patients, without their scans:", "Question: {}", "Answer: {}", "This scan: {}"),
+    "zh": ("以下是其他患者的示例（不含影像）：", "问题：{}", "回答：{}", "本次扫描：{}"),
+}
 
 YES_NO = {"en": ("No", "Yes"), "zh": ("否", "是")}
 SIDE_NAMES = {
@@ -109,6 +168,13 @@ def write_question(kind: str, language: str, template: int, label: str = "") -> 
     wordings = QUESTIONS[language][kind]
     finding = FINDINGS[language][label] if label else ""
     return wordings[template % len(wordings)].format(finding) + FORMS[language][kind]
+
+
+def write_examples(examples: list[tuple[str, str]], question: str, language: str) -> str:
+    """A question after questions about other patients, each with its answer."""
+    heading, asked, answered, now = EXAMPLES[language]
+    lines = [line for one in examples for line in (asked.format(one[0]), answered.format(one[1]))]
+    return "\n".join([heading, *lines, now.format(question)]) if examples else question
 
 
 def write_list(names: list[str], language: str) -> str:

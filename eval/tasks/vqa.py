@@ -20,7 +20,7 @@ from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.shown_text import to_json
-from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, QUESTION_TYPES, SIDE_NAMES, YES_NO
+from ct_rate_pairs.tasks.vqa_wording import ANSWER_TYPES, CHOICES, QUESTION_TYPES, SIDE_NAMES, YES_NO
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning, write_batch
 from ct_rate_pairs.whole_files import write_whole
@@ -30,7 +30,8 @@ from .vqa_answers import parse_answer
 
 
 CLASSES = {
-    language: {"presence": YES_NO[language], "side": tuple(SIDE_NAMES[language].values())} for language in YES_NO
+    language: {"presence": YES_NO[language], "side": tuple(SIDE_NAMES[language].values()), **CHOICES[language]}
+    for language in YES_NO
 }
 ROWS = {
     "model": "model",
@@ -78,8 +79,9 @@ def score_answers(
         - `accuracy`: share of right answers over all questions. A list is right only if the whole list is.
         - `n`: the number of questions.
         - `per_type`: maps each question type that occurs to `accuracy`, `f1`, `n` and `unread`, the number of answers
-          that could not be read. For yes/no and sides, `f1` is the mean over the answers that occur in the references.
-          For lists, `f1` is the mean of [`set_f1`] over the questions.
+          that could not be read. For yes/no, sides and choices, `f1` is the mean over the answers that occur in the
+          references. For lists, `f1` is the mean of [`set_f1`] over the questions. For `"size"` there is no `f1` but
+          `within_2mm`, the share of answers that are at most 2 mm off.
 
         With `ci` also the interval of each number, `accuracy_ci` and so on.
 
@@ -100,6 +102,9 @@ def score_answers(
         if ANSWER_TYPES[kind] == "list":
             statistics["set_f1"] = np.array([set_f1(*pair) for pair in pairs])
             of_type = list_scores
+        elif ANSWER_TYPES[kind] == "number":
+            statistics["near"] = np.array([answer is not None and _mm(answer, truth) <= 2 for answer, truth in pairs])
+            of_type = number_scores
         else:
             said, true = (
                 np.array(
@@ -128,6 +133,17 @@ def list_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return accuracy(sums) | {"f1": divide(sums["set_f1"], sums["questions"])}
 
 
+def _mm(answer: frozenset[str], truth: frozenset[str]) -> int:
+    """By how many mm two lengths differ."""
+    first, second = (int(next(iter(length)).split()[0]) for length in (answer, truth))
+    return abs(first - second)
+
+
+def number_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Accuracy of numbers, and the share that is nearly right, from sums over questions; leading axes are kept."""
+    return accuracy(sums) | {"within_2mm": divide(sums["near"], sums["questions"])}
+
+
 def class_scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Accuracy, and macro F1 over the answers that occur, from sums over questions; leading axes are kept."""
     f1 = precision_recall_f1(sums["hits"], sums["predicted"], sums["support"])["f1"]  # [..., answers]
@@ -139,13 +155,15 @@ def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[st
     Answers without a volume: the most common answers of the training questions.
 
     The wording of a question does not depend on the answer, so the text tells only type and finding of the question.
-    `text_only` is therefore the best that a model without a volume can do.
+    `text_only` is therefore the best that a model without a volume can do. With `steps`, the answers to the earlier
+    questions are a part of the text, and `text_only` knows them. With `num_shots`, a prompt also shows answers of
+    other patients, which say nothing about this one.
 
     Args:
         train (`Iterable[Mapping]`):
-            Training questions with `question_type`, `label` and `completion`.
+            Training questions with `question_type`, `label`, `prompt` and `completion`.
         rows (`Sequence[Mapping]`):
-            Questions to answer, with `question_type` and `label`.
+            Questions to answer, with `question_type`, `label` and `earlier`, the answers to the questions before.
 
     Returns:
         `dict[str, list[str]]`: answers to `rows` under `text_only`, by type and finding, and under `most_common`, by
@@ -155,13 +173,18 @@ def common_answers(train: Iterable[Mapping], rows: Sequence[Mapping]) -> dict[st
     for row in train:
         answer = text_of(row["completion"][-1])
         of_type[row["question_type"]][answer] += 1
-        of_question[row["question_type"], row["label"]][answer] += 1
+        of_question[row["question_type"], row["label"], earlier_answers(row["prompt"])][answer] += 1
     most_common = [_first(of_type[row["question_type"]], "") for row in rows]
     text_only = [
-        _first(of_question[row["question_type"], row["label"]], fallback)
+        _first(of_question[row["question_type"], row["label"], tuple(row["earlier"])], fallback)
         for row, fallback in zip(rows, most_common, strict=True)
     ]
     return {"text_only": text_only, "most_common": most_common}
+
+
+def earlier_answers(prompt: Sequence[Mapping]) -> tuple[str, ...]:
+    """The answers in the turns before a question, with `steps`."""
+    return tuple(text_of(turn) for turn in prompt if turn["role"] == "assistant")
 
 
 def _first(counts: Counter, fallback: str) -> str:
@@ -196,6 +219,7 @@ def answer_questions(
             )
             for row, answer, blank_answer in zip(batch, answers, blank_answers, strict=True):
                 kept = {name: row[name] for name in ("volume", "question_number", "question_type", "label")}
+                kept["earlier"] = list(earlier_answers(row["prompt"]))
                 texts = {"question": text_of(row["prompt"][-1]), "reference": text_of(row["completion"][-1])}
                 given = {"answer": answer.text, "cut": answer.cut}
                 answered.append(kept | texts | given | {"blank": blank_answer.text, "blank_cut": blank_answer.cut})
@@ -233,7 +257,7 @@ def evaluate_vqa(
     rows = first_volumes(rows, settings.max_samples) if settings.max_samples else rows
     sizes = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
     answered = answer_questions(model, collator, rows, **sizes)
-    questions = train.with_format(None).select_columns(["question_type", "label", "completion"])
+    questions = train.with_format(None).select_columns(["question_type", "label", "prompt", "completion"])
     given = {"model": [row["answer"] for row in answered], "blank": [row["blank"] for row in answered]}
     given |= common_answers(questions, answered)
 
@@ -267,7 +291,8 @@ def vqa_table(results: Mapping[str, Mapping]) -> list[list[str]]:
     for kind, first in results["model"]["per_type"].items():
         for name, title in ROWS.items():
             scores = results[name]["per_type"][kind]
-            numbers = [format_number(scores, key) for key in ("accuracy", "f1")]
+            # A size has no F1, and the share of answers within 2 mm in its place.
+            numbers = [format_number(scores, key) for key in ("accuracy", "within_2mm" if kind == "size" else "f1")]
             lines.append([kind, title, str(first["n"]), *numbers, str(scores["unread"]), "-"])
     for name, title in ROWS.items():
         scores = results[name]

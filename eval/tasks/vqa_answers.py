@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from ct_rate_pairs.reports.places import named_lobes
 from ct_rate_pairs.reports.rules import negated_spans, split_clauses
 from ct_rate_pairs.reports.sentence_spans import split_sentences
-from ct_rate_pairs.tasks.vqa_wording import FINDINGS, LOBE_NAMES, NAMES, NONE, QUESTION_TYPES, SIDE_NAMES, YES_NO
+from ct_rate_pairs.tasks.vqa_wording import (
+    CHOICES,
+    FINDINGS,
+    LOBE_NAMES,
+    NAMES,
+    NONE,
+    QUESTION_TYPES,
+    SIDE_NAMES,
+    YES_NO,
+)
 
 
 # Words that a model may use in addition to the words of the dataset, and what they mean. "" means: none.
@@ -16,6 +25,17 @@ OTHER_WORDS = {
         "side": {"bilateral": "Both", "bilaterally": "Both"},
         "location": {"none": ""},
         "abnormalities": {"no": "", "normal": ""},
+        "grade": {"under 6 mm": "Below 6 mm", "<6 mm": "Below 6 mm", "6-8 mm": "6 to 8 mm", "over 8 mm": "Above 8 mm"},
+        "count": {"single": "One", "solitary": "One", "multiple": "Several"},
+        "severity": {"minimal": "Mild", "slight": "Mild", "marked": "Severe"},
+        "change": {
+            "increased": "Larger",
+            "progressed": "Larger",
+            "decreased": "Smaller",
+            "regressed": "Smaller",
+            "stable": "Unchanged",
+            "no change": "Unchanged",
+        },
     },
     "zh": {
         "presence": {
@@ -31,6 +51,9 @@ OTHER_WORDS = {
         "side": {"右": "右侧", "左": "左侧", "双": "双侧", "两侧": "双侧"},
         "location": {"无": ""},
         "abnormalities": {"没有": "", "未见": "", "正常": ""},
+        "count": {"一枚": "单发", "多枚": "多发", "多个": "多发"},
+        "severity": {"轻微": "轻度", "少量": "轻度", "中等": "中度", "大量": "重度"},
+        "change": {"增多": "增大", "减少": "缩小", "减小": "缩小", "稳定": "无变化", "未见变化": "无变化"},
     },
 }
 # Short forms of lobes that are rare in reports, and the form that reports use.
@@ -51,8 +74,10 @@ def _words_of(language: str, question_type: str) -> dict[str, str]:
         }
         | {name: name for name in NAMES[language].values()}
         | {NONE[language]: ""},
+        **{kind: {word: word for word in choices} for kind, choices in CHOICES[language].items()},
     }[question_type]
-    return {word.lower(): answer for word, answer in (words | OTHER_WORDS[language][question_type]).items()}
+    others = OTHER_WORDS[language].get(question_type, {})
+    return {word.lower(): answer for word, answer in (words | others).items()}
 
 
 def _pattern(language: str, words: Mapping[str, str]) -> re.Pattern:
@@ -62,7 +87,10 @@ def _pattern(language: str, words: Mapping[str, str]) -> re.Pattern:
     return re.compile(rf"\b({phrases})s?\b" if language == "en" else f"({phrases})")
 
 
-WORDS = {(language, kind): _words_of(language, kind) for language in YES_NO for kind in QUESTION_TYPES}
+WORDS = {
+    (language, kind): _words_of(language, kind) for language in YES_NO for kind in QUESTION_TYPES if kind != "size"
+}
+LENGTH = re.compile(r"(\d{1,4}(?:[.,]\d{1,2})?)\s?(cm|mm|厘米|毫米)?")
 PATTERNS = {key: _pattern(key[0], words) for key, words in WORDS.items()}
 
 
@@ -72,10 +100,11 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
 
     Args:
         text (`str`):
-            The answer. For `"presence"`, the first word with a meaning counts. For `"side"`, two different sides mean
-            both. For the two lists, every name counts that is not denied.
+            The answer. For `"presence"` and the choices, the first word with a meaning counts. For `"side"`, two
+            different sides mean both. For the two lists, every name counts that is not denied. For `"size"`, the first
+            number counts, in mm unless it is in cm.
         question_type (`str`):
-            `"presence"`, `"side"`, `"location"` or `"abnormalities"`.
+            One of [`~ct_rate_pairs.tasks.vqa_wording.QUESTION_TYPES`].
         language (`str`, *optional*, defaults to `"en"`):
             `"en"` or `"zh"`, the language of the question.
 
@@ -84,12 +113,16 @@ def parse_answer(text: str, question_type: str, language: str = "en") -> frozens
         number of names for the two lists. `None` if the answer cannot be read.
     """
     text = text.lower()
+    if question_type == "size":
+        length = LENGTH.search(text)
+        factor = 10 if length and length[2] in ("cm", "厘米") else 1
+        return length and frozenset({f"{float(length[1].replace(',', '.')) * factor:.0f} mm"})
     said = _said(text, question_type, language)
     if said and question_type in ("location", "abnormalities"):
         said = _said(without_denials(text, language), question_type, language) or [""]
     if not said:
         return None
-    if question_type == "presence":
+    if question_type not in ("side", "location", "abnormalities"):
         return frozenset(said[:1])
     if question_type == "side":
         both = SIDE_NAMES[language]["both"]

@@ -206,6 +206,9 @@ def test_bad_options_are_refused_with_the_choices(tree):
     assert "'presence', 'side'" in error_of(tree, task="vqa", question_types=("size",))
     assert "num_false=0: choose a whole number, 1 to 9" in error_of(tree, task="matching", num_false=0)
     assert "questions_per_volume=2.5" in error_of(tree, task="vqa", questions_per_volume=2.5)
+    assert "steps and num_shots are for task='vqa'" in error_of(tree, task="report", num_shots=2)
+    assert "steps=True has no effect" in error_of(tree, task="vqa", steps=True, question_types=("presence",))
+    assert "num_shots=17" in error_of(tree, task="vqa", num_shots=17)
 
 
 @pytest.mark.slow_but_first

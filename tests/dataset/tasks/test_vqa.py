@@ -12,7 +12,7 @@ from ct_rate_pairs.eval.tasks.text_only import TfIdf, fit, score
 from ct_rate_pairs.reports.places import LATERAL, places
 from ct_rate_pairs.tasks.vqa import Questions
 from ct_rate_pairs.tasks.vqa_balance import balanced_chances, choose
-from ct_rate_pairs.tasks.vqa_wording import FINDINGS, NAMES, QUESTION_TYPES, YES_NO
+from ct_rate_pairs.tasks.vqa_wording import DEFAULT_TYPES, FINDINGS, NAMES, YES_NO
 
 
 def questions(scans, **given) -> Questions:
@@ -199,7 +199,7 @@ def test_only_partners_with_another_answer_are_fit():
                 elif kind == "abnormalities":
                     assert set(findings) != set(cohort(400).findings[i])
             kinds.add(kind)
-    assert kinds == set(QUESTION_TYPES)
+    assert kinds == set(DEFAULT_TYPES)
 
 
 def test_what_all_others_answer_alike_is_not_asked():
@@ -241,3 +241,89 @@ def test_chances_even_out_rare_values_as_far_as_there_are_any():
     np.testing.assert_allclose(chances.sum(axis=1), 1)
     yes, no = ((chances * (values == value)).sum(axis=0) for value in (1, 0))
     np.testing.assert_allclose(yes / (yes + no), 0.5, atol=0.02)
+
+
+PROFESSIONAL = ("size", "count", "grade", "severity", "change")
+NODULE = LABELS.index("Lung nodule")
+TOLD = [
+    ("There is a 7 mm nodule in the right lung upper lobe, unchanged.", {"size": "7 mm", "grade": "6 to 8 mm"}),
+    ("A nodule of 4 mm is seen in the left lung lower lobe.", {"size": "4 mm", "grade": "Below 6 mm", "count": "One"}),
+    ("Multiple nodules are seen, the largest 12 mm. They are stable.", {"size": "12 mm", "count": "Several"}),
+    ("A new ground glass nodule of 9 mm is seen.", {"size": "9 mm", "change": "New"}),
+]
+
+
+def told_questions(**given) -> Questions:
+    labels = np.zeros((len(TOLD), len(LABELS)), np.int8)
+    labels[:, NODULE] = 1
+    names = [f"train_{i}_a_1.nii.gz" for i in range(len(TOLD))]
+    given = {"question_types": PROFESSIONAL, "questions_per_volume": 5} | given
+    return Questions(names, [text for text, _ in TOLD], labels, [str(i) for i in range(len(TOLD))], **given)
+
+
+def test_professional_questions_have_the_answers_of_the_report_and_a_sentence_as_proof():
+    told = {(i, row.columns["question_type"]): row for i, row in asked(told_questions())}
+    for i, (text, answers) in enumerate(TOLD):
+        for kind, answer in answers.items():
+            assert told[i, kind].completion == answer
+            assert told[i, kind].columns["proof"] in text
+            assert told[i, kind].columns["label"] == "Lung nodule"
+    assert (3, "grade") not in told  # other rules hold for ground glass
+    assert {row.columns["answer_type"] for row in told.values()} == {"number", "choice"}
+
+
+def test_presence_and_places_have_their_sentences_as_proof():
+    scans = cohort(40)
+    rows = asked(questions(scans))
+    for i, row in rows:
+        if row.columns["question_type"] in ("side", "location") or row.completion == "Yes":
+            assert row.columns["proof"] and row.columns["proof"].split(". ")[0] in scans.reports[i]
+        else:
+            assert row.columns["proof"] == ""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_steps_lead_to_a_question_with_their_answers(language):
+    scans = cohort(60)
+    rows = asked(questions(scans, steps=True, language=language, question_types=("presence", "side", "location")))
+    plain = asked(questions(scans, language=language, question_types=("presence", "side", "location")))
+    assert [row._replace(before=()) for _, row in rows] == [row for _, row in plain]
+    yes = YES_NO[language][1]
+    for _, row in rows:
+        answers = [answer for _, answer in row.before]
+        kind = row.columns["question_type"]
+        assert len(answers) == {"presence": 0, "side": 1, "location": 2}[kind]
+        assert answers[:1] == [yes][: len(answers)]
+        assert all(FINDINGS[language][row.columns["label"]] in question for question, _ in row.before)
+
+
+def test_examples_are_the_same_question_about_other_patients_of_the_training_split():
+    train, test = cohort(60), cohort(30, split=1)
+    examples = questions(train)
+    task = questions(test, num_shots=3, examples=examples)
+    answers = Counter()
+    for _, row in asked(task, epochs=2):
+        heading, *lines, own = row.prompt.split("\n")
+        assert heading == "Examples from other patients, without their scans:"
+        assert own.startswith("This scan: ") and len(lines) == 6
+        assert {line.removeprefix("Question: ") for line in lines[::2]} == {own.removeprefix("This scan: ")}
+        if row.columns["question_type"] == "presence":
+            shown = [line.removeprefix("Answer: ") for line in lines[1::2]]
+            answers[row.completion, shown.count("Yes")] += 1
+    # What is shown does not depend on the answer: the mean number of "Yes" is about the same for both.
+    means = [np.average(range(4), weights=[answers[own, n] + 1e-9 for n in range(4)]) for own in ("Yes", "No")]
+    assert abs(means[0] - means[1]) < 0.6
+
+
+def test_no_example_is_of_the_same_patient():
+    labels = np.zeros((6, len(LABELS)), np.int8)
+    labels[:3, 2] = 1
+    names = [f"train_{i}_a_1.nii.gz" for i in range(6)]
+    reports = ["Cardiomegaly."] * 3 + ["Normal."] * 3
+    patients = ["a", "a", "a", "b", "b", "c"]
+    task = Questions(names, reports, labels, patients, num_shots=5, question_types=("presence",))
+    for i, row in asked(task, epochs=3):
+        shown = row.prompt.count("Answer: ")
+        assert shown == 2  # one of each other patient, though five were asked for
+        if row.columns["label"] == LABELS[2] and i < 3:
+            assert "Answer: Yes" not in row.prompt  # only this patient has the finding

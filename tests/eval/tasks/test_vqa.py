@@ -55,6 +55,26 @@ def test_scores_by_hand():
         score_answers([], [], [])
 
 
+def test_sizes_choices_and_dialogues_by_hand():
+    pairs = [({"6 mm"}, {"6 mm"}), ({"6 mm"}, {"8 mm"}), ({"6 mm"}, {"9 mm"}), (None, {"5 mm"})]
+    pairs += [({"One"}, {"One"}), ({"Several"}, {"One"})]
+    answers, references = zip(*((a and frozenset(a), frozenset(b)) for a, b in pairs), strict=True)
+    scores = score_answers(answers, references, ["size"] * 4 + ["count"] * 2)
+    assert scores["per_type"]["size"] == {"accuracy": 0.25, "within_2mm": 0.5, "n": 4, "unread": 1}
+    assert scores["per_type"]["count"]["f1"] == pytest.approx(2 / 3)  # one: 1 of 1 said and 2 true
+
+    def row(answer, *before):
+        turns = [{"role": "assistant", "content": text} for text in before]
+        told = {"question_type": "location", "label": "a", "prompt": turns}
+        return told | {"completion": [{"role": "assistant", "content": answer}]}
+
+    train = [row("x", "Yes", "Right"), row("y", "Yes", "Left"), row("y", "Yes", "Left"), row("z")]
+    rows = [
+        {"question_type": "location", "label": "a", "earlier": told} for told in (["Yes", "Right"], ["Yes", "Left"])
+    ]
+    assert common_answers(train, rows)["text_only"] == ["x", "y"]
+
+
 def test_intervals_draw_whole_patients():
     yes, no = frozenset({"Yes"}), frozenset({"No"})
     answers, references = [yes, no] * 20, [yes] * 40
@@ -76,11 +96,16 @@ def test_a_constant_answer_has_half_the_accuracy_and_a_third_of_the_f1():
 
 def test_text_only_answers_are_learnt_for_each_finding_from_training_alone():
     def row(kind, label, answer):
-        return {"question_type": kind, "label": label, "completion": [{"role": "assistant", "content": answer}]}
+        return {
+            "question_type": kind,
+            "label": label,
+            "prompt": [],
+            "completion": [{"role": "assistant", "content": answer}],
+        }
 
     train = [row("presence", "a", "Yes")] * 2 + [row("presence", "b", "No")] * 3 + [row("side", "b", "Left")]
-    asked = [{"question_type": "presence", "label": label} for label in ("a", "b", "never seen")]
-    answers = common_answers(train, [*asked, {"question_type": "location", "label": "a"}])
+    asked = [{"question_type": "presence", "label": label, "earlier": []} for label in ("a", "b", "never seen")]
+    answers = common_answers(train, [*asked, {"question_type": "location", "label": "a", "earlier": []}])
     assert answers == {"text_only": ["Yes", "No", "No", ""], "most_common": ["No", "No", "No", ""]}
 
 

@@ -73,3 +73,28 @@ def test_answers_in_sentences(text, kind, language, answer):
 )
 def test_lobes_that_share_a_word_are_all_read(text, lobes):
     assert parse_answer(text, "location") == lobes
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "language", "answer"),
+    [
+        ("6 mm", "size", "en", "6 mm"),
+        ("The nodule measures 1.2 cm.", "size", "en", "12 mm"),
+        ("7", "size", "en", "7 mm"),
+        ("约 0.8 厘米", "size", "zh", "8 mm"),
+        ("Several nodules.", "count", "en", "Several"),
+        ("单发。", "count", "zh", "单发"),
+        ("It is above 8 mm.", "grade", "en", "Above 8 mm"),
+        ("6 至 8 mm", "grade", "zh", "6 至 8 mm"),
+        ("moderate emphysema", "severity", "en", "Moderate"),
+        ("It is stable.", "change", "en", "Unchanged"),
+        ("无变化", "change", "zh", "无变化"),
+    ],
+)
+def test_sizes_and_choices(text, kind, language, answer):
+    assert parse_answer(text, kind, language) == frozenset({answer})
+
+
+@pytest.mark.parametrize("kind", ["size", "count", "grade", "severity", "change"])
+def test_what_answers_another_question_is_not_read(kind):
+    assert parse_answer("I cannot tell.", kind) is None
