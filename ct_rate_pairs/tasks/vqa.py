@@ -112,9 +112,7 @@ class VQAOptions(TaskOptions):
         if len(set(self.question_types)) < len(self.question_types):
             raise ValueError(f"question_types={', '.join(self.question_types):.80}: give each type once.")
         whole_number("num_shots", self.num_shots, 0, 16)
-        if self.task != "vqa" and (self.steps or self.num_shots):
-            raise ValueError(f"steps and num_shots are for task='vqa', and the task is {self.task!r}: leave them out.")
-        if self.steps and not STEPS.keys() & set(self.question_types):
+        if self.task == "vqa" and self.steps and not STEPS.keys() & set(self.question_types):
             raise ValueError(
                 f"steps=True has no effect on question_types={', '.join(self.question_types)}: it is for "
                 f"{', '.join(STEPS)}."

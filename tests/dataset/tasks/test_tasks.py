@@ -14,6 +14,7 @@ from ct_rate_pairs.pair_column import tell_stored
 from ct_rate_pairs.readable_rows import ReadableRows, is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.trainer.row_settings import row_settings
 
 
 COMMON = {
@@ -21,7 +22,7 @@ COMMON = {
     *("slice_mm", "age", "sex"),
 }
 OWN = {
-    "vqa": {"question_number", "question_type", "answer_type", "label"},
+    "vqa": {"question_number", "question_type", "answer_type", "label", "proof"},
     "matching": {"options", "correct"},
 }
 
@@ -185,6 +186,17 @@ def test_options_are_what_was_asked_for(tree, options):
             assert text == (report if options == "full" else report.split("Impression: ")[1])
 
 
+def test_a_dialogue_is_turns_that_end_with_the_question_and_examples_are_in_the_first(tree):
+    rows = load(tree, "vqa", "none", steps=True, num_shots=1, question_types=("side",), prompt_metadata=True)
+    row = next(iter(rows))
+    assert [turn["role"] for turn in row["prompt"]] == ["user", "assistant", "user"]
+    first, answer, question = (turn["content"] for turn in row["prompt"])
+    assert first.startswith("Age: ") and "Examples from other patients" in first and "This scan: " in first
+    assert answer == "Yes" and question.endswith("Answer right, left or both.")
+    settings = row_settings(reader_of(rows))
+    assert settings["steps"] is True and settings["num_shots"] == 1
+
+
 @pytest.mark.slow
 def test_tasks_can_be_mixed(tree):
     streams = [load(tree, task, "gauss", streaming=True) for task in ("report", "vqa", "matching")]
@@ -203,10 +215,9 @@ def test_bad_options_are_refused_with_the_choices(tree):
     assert "'report', 'vqa', 'matching'" in error_of(tree, task="captioning")
     assert "'full', 'impression', 'keywords'" in error_of(tree, task="matching", options="summary")
     assert "'random', 'hard'" in error_of(tree, task="matching", difficulty="easy")
-    assert "'presence', 'side'" in error_of(tree, task="vqa", question_types=("size",))
+    assert "'presence', 'side'" in error_of(tree, task="vqa", question_types=("shape",))
     assert "num_false=0: choose a whole number, 1 to 9" in error_of(tree, task="matching", num_false=0)
     assert "questions_per_volume=2.5" in error_of(tree, task="vqa", questions_per_volume=2.5)
-    assert "steps and num_shots are for task='vqa'" in error_of(tree, task="report", num_shots=2)
     assert "steps=True has no effect" in error_of(tree, task="vqa", steps=True, question_types=("presence",))
     assert "num_shots=17" in error_of(tree, task="vqa", num_shots=17)
 
