@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ct_rate_pairs.json_files import JSONFileError, parse_json
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import foreign_language, is_missing
+from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 
@@ -338,11 +338,13 @@ class OwnTable:
         else:
             texts = [write_completion(*both) for both in zip(scans["findings"], scans["impression"], strict=True)]
             column = next((name for name in TEXTS if name in self.has), "question")
-            languages = {text: foreign_language(text) for text in set(texts) - {""}}
+            languages = {text: unread_language(text) for text in set(texts) - {""}}
             for place, (row, text) in enumerate(zip(scans["row"], texts, strict=True)):
                 if languages.get(text):
-                    told = f"the report seems to be in {languages[text]}, and labels are read from English alone. "
-                    told += "Translate it, or give the 18 labels of each scan as columns"
+                    told = (
+                        f"the report seems to be in {languages[text]}, and labels are read from English and Chinese "
+                    )
+                    told += "alone. Translate it, or give the 18 labels of each scan as columns"
                     problems.append(Problem(row, column, told))
                 elif text:
                     labels[place] = label_report(text)
