@@ -10,6 +10,7 @@ from pydicom.uid import UID, JPEGExtended12Bit
 from ..slicing import VolumeError
 from ..told import tell
 from .headers import REQUIRED, Header
+from .identity import tell_spellings
 from .places import normal_of
 from .stacks import joined
 
@@ -142,6 +143,7 @@ def tell_doubts(name: str, headers: list[Header]) -> None:
     _tell_contradictions(name, headers)
     _tell_overridden(name, headers)
     _tell_numbers(name, headers)
+    tell_spellings(name, headers)
     if differing := joined(headers):
         tell("%s: its slices are read as one volume, but have %s.", name, ", ".join(differing))
 

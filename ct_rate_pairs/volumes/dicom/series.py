@@ -13,6 +13,7 @@ from ..told import tell
 from .beside import check_other, form_of, suffix_of, what_else
 from .checks import check_slices, tell_doubts
 from .headers import DicomFile, Header, read_headers
+from .identity import IDENTITY
 from .places import normal_of, order_slices
 from .stacks import Part, is_axial, set_aside, stacks_of
 from .voxels import read_voxels
@@ -150,6 +151,12 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
         asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
         if any(every[n - 1][1] for n in fitting):
             asked = "slices of one series belong to several volumes, listed apart with what tells them apart"
+            apart = {word.split()[0] for n in fitting for word in every[n - 1][1]}
+            if identity := [keyword for keyword in IDENTITY if keyword in apart]:
+                asked += (
+                    f". Two patients, studies or days are never one volume: if {', '.join(identity)} should be equal, "
+                    "correct the files (dcmodify -m)"
+                )
         if number is not None:
             asked = f"there is no series={number}"
         raise VolumeError(f"the scan: {asked}. Choose one by its number, as series=1:\n{listed}")

@@ -3,19 +3,19 @@ From the images of a series to its stacks of slices. What is no slice of a stack
 share a series are told apart: a volume is never woven of two.
 """
 
-import re
 from collections import Counter, defaultdict
 
 import numpy as np
 
 from .headers import CT_CLASSES, PLANE, Header
+from .identity import IDENTITY, MISSING, by_identity, days_of, seconds_of
 from .places import SAME_PLACE, along_normal, even_step, normal_of
 
 
 AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
 # Slices that differ in one of these belong to different stacks, wherever they lie.
-_VOLUME = (*PLANE, "StudyInstanceUID")
+_VOLUME = (*PLANE, *IDENTITY)
 # Slices that differ in one of these belong to different stacks if the stacks overlap. One below the other they may be
 # one volume: a scanner may count each position of the table as an acquisition.
 OF_ACQUISITION = (
@@ -35,6 +35,11 @@ OF_ACQUISITION = (
     "FrameOfReferenceUID",
     "StackID",
     "IrradiationEventUID",
+    "StudyTime",
+    "PatientAge",
+    "InstitutionName",
+    "StationName",
+    "DeviceSerialNumber",
     "Multiframe",
 )
 # A scanner counts these up from slice to slice. Where they go on at places where slices were before, another
@@ -43,8 +48,6 @@ _TIMES = ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "FrameReferen
 _IN_ORDER = (*_TIMES, "TriggerTime", "TemporalPositionTimeOffset", "InstanceNumber")
 # These differ between copies of a slice.
 _OF_COPIES = ("InstanceCreationDate", "InstanceCreationTime", "InstanceCreatorUID", "SOPInstanceUID")
-_DAY = 86400.0  # seconds
-_MISSING = -1e12  # below any number
 _MOST_WOVEN = 4  # acquisitions whose slices lie between each other: times that go round more often mean something else
 _LEAST = 3  # slices of a stack whose spacing can be told
 
@@ -143,6 +146,8 @@ def _are_woven(parts: list[list[Header]], normal: np.ndarray) -> bool:
 
 def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
     """The stacks that `keyword` tells apart."""
+    if keyword in IDENTITY:
+        return by_identity(headers, keyword)
     kinds = _kinds(headers, keyword)
     if keyword in _VOLUME or len(kinds) == 1:
         return kinds
@@ -233,9 +238,9 @@ def _is_even(stack: list[Header], normal: np.ndarray) -> bool:
 
 def _kinds(headers: list[Header], keyword: str) -> list[list[Header]]:
     """The headers by the value of an element, in ascending order. Headers without a number come first."""
-    values = [header.get(keyword, _MISSING) for header in headers]
+    values = [header.get(keyword, MISSING) for header in headers]
     if keyword in _TIMES:
-        values = _seconds(headers, keyword)
+        values = seconds_of(headers, keyword)
     if isinstance(values[0], str):
         kinds = defaultdict(list)
         for header, text in zip(headers, values, strict=True):
@@ -248,31 +253,6 @@ def _kinds(headers: list[Header], keyword: str) -> list[list[Header]]:
         kinds.append([headers[i] for i in left[near]])
         left = left[~near]
     return kinds
-
-
-def _seconds(headers: list[Header], keyword: str) -> list[float]:
-    """
-    The times of the slices in seconds, with their dates. Where the dates do not differ, or are not there, a scan over
-    midnight has times from both ends of the day: these count on.
-    """
-    dates, clocks = [], []
-    for header in headers:
-        text = header[keyword].replace(":", "")
-        date = text[:8] if keyword.endswith("DateTime") else header[keyword.replace("Time", "Date")]
-        found = re.match(r"(\d{4})\D?(\d\d)\D?(\d\d)", date)
-        dates.append(int(found[1]) * 372 + int(found[2]) * 31 + int(found[3]) if found else None)
-        found = re.match(r"(\d\d)(\d\d)?(\d\d(?:\.\d*)?)?", text[8 if keyword.endswith("DateTime") else 0 :])
-        clocks.append(sum(float(found[i] or 0) * unit for i, unit in enumerate((3600, 60, 1), 1)) if found else None)
-    if None in dates or len(set(dates)) == 1:
-        known = sorted({clock for clock in clocks if clock is not None})
-        if known and known[-1] - known[0] > _DAY / 2:
-            gaps = np.diff(known, append=known[0] + _DAY)
-            start = known[(int(np.argmax(gaps)) + 1) % len(known)]  # after the longest pause
-            clocks = [clock if clock is None else (clock - start) % _DAY for clock in clocks]
-        return [_MISSING if clock is None else clock for clock in clocks]
-    if not any(clock is not None for clock in clocks):
-        return [date * _DAY for date in dates]
-    return [_MISSING if clock is None else date * _DAY + clock for date, clock in zip(dates, clocks, strict=True)]
 
 
 def _word(keyword: str, number: int, part: list[Header], parts: list[list[Header]]) -> str:
@@ -288,4 +268,5 @@ def _word(keyword: str, number: int, part: list[Header], parts: list[list[Header
 def joined(headers: list[Header]) -> list[str]:
     """The elements of an acquisition in which the slices of a stack differ, with the number of their values."""
     counts = {keyword: len(_kinds(headers, keyword)) for keyword in OF_ACQUISITION if keyword != "Multiframe"}
+    counts |= days_of(headers)
     return [f"{count} values of {keyword}" for keyword, count in counts.items() if count > 1]
