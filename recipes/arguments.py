@@ -6,11 +6,12 @@ This file does not import torch, so that `--help` and a mistyped option answer a
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from trl import TrlParser
 
@@ -99,11 +100,43 @@ class RecipeParser(CommandParser, TrlParser):
             for name in texts & content.keys():  # YAML reads `model_revision: 1234567` as a number
                 if type(content[name]) in (int, float):
                     content[name] = str(content[name])
+            for name, value in content.items():
+                self.check_configured(path, name, value)
             if unknown := self.set_defaults_with_config(**content):
                 self.refuse(unknown[0], where=f"{path}: ")
             self.config, self.configured = path, content
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
+
+    def check_configured(self, path: Path, name: str, value: Any) -> None:
+        """
+        Raises a `ValueError` for a value of a config that the option cannot have. `argparse` checks texts alone, and
+        no default for whether it is one of the choices.
+        """
+        action = next((action for action in self._actions if action.dest == name), None)
+        if action is None or value == action.default:
+            return
+        # The annotation as it is written: `HfArgumentParser` changes the types of the fields.
+        classes = [one for kind in self.dataclass_types for one in kind.__mro__]
+        annotations = [vars(one).get("__annotations__", {}) for one in classes]
+        kinds = next((str(named[name]) for named in annotations if name in named), "")
+        parts = value if isinstance(value, list) else [value]
+        fits = all(isinstance(part, str | bool | int | float | list) for part in parts)
+        if isinstance(value, list):
+            fits = fits and bool(action.nargs or "list" in kinds or "tuple" in kinds)
+        elif isinstance(value, dict):
+            fits = "dict" in kinds.lower()
+        elif value is None:
+            fits = "None" in kinds or "Optional" in kinds or self.defaults[name] is None
+        elif "str" not in kinds and "bool" not in kinds and not isinstance(value, str):  # of a number
+            fits = type(value) in (int, float) and ("float" in kinds or math.isfinite(value))
+        elif isinstance(value, bool):
+            fits = "bool" in kinds
+        if fits and action.choices is not None and value is not None:
+            fits = all(str(part) in map(str, action.choices) for part in parts)
+        if not fits:
+            among = f" It is one of {', '.join(map(str, action.choices))}." if action.choices else ""
+            raise ValueError(f"{path}: the option {name} cannot be {value!r:.80}.{among} See {self.prog} --help.")
 
     def parse_known_args(self, args=None, namespace=None):
         """As in `argparse`. Keeps the values as they are before a dataclass changes them."""

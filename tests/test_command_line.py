@@ -150,6 +150,14 @@ def test_a_task_s_config_says_only_what_differs_from_the_phantom_s(name):
         ("num_slcies: 4\n", "there is no option --num_slcies: is --num_slices meant?"),
         ("- a\n", "option: value"),
         ("a: [", "not YAML"),
+        ("num_slices: [1, 2]", "the option num_slices cannot be [1, 2]"),
+        ("num_slices: 2001-01-01", "the option num_slices cannot be datetime.date"),
+        ("num_slices: .inf", "the option num_slices cannot be inf"),
+        ("num_slices: true", "the option num_slices cannot be True"),
+        ("prompt: {a: 1}", "the option prompt cannot be {'a': 1}"),
+        ("prompt: !!binary aGk=", "the option prompt cannot be b'hi'"),
+        ("task: x", "the option task cannot be 'x'. It is one of "),
+        ("task: [vqa]", "the option task cannot be ['vqa']"),
     ],
 )
 def test_a_config_that_is_wrong_is_named(tmp_path, capsys, content, message):
