@@ -18,18 +18,33 @@ HEADER = re.compile(r"\{#- chat_template_kwargs: (\{.*?\}) #\}.*?\{\{- '' \}\}",
 FOOTER = re.compile(r"\{% if add_generation_prompt %\}\{\{ (\".*?\") \}\}\{% endif %\}\{# before the answer #\}$")
 # Thinking models are asked for the answer alone: CT-RATE's reports hold no thoughts that could be learnt or measured.
 DEFAULTS = {"enable_thinking": False}
-# How models mark their thought, by one token each: Qwen and others, MedGemma, Magistral, Kimi, Gemma 4, Command A.
+# How models mark their thought: Qwen and others, MedGemma, Magistral, Kimi, Gemma 4, Command A, gpt-oss.
+_THOUGHTS = (
+    *("think", "thinking", "thought", "thoughts", "reason", "reasoning", "rationale", "analysis", "reflection"),
+    *("scratchpad", "seed:think"),
+)
 THOUGHT_MARKS = (
-    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
+    *((f"<{name}>", f"</{name}>") for name in _THOUGHTS),
     ("<unused94>", "<unused95>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|channel>", "<channel|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )
+# The tokens that marks are made of. Most marks are one token, those of gpt-oss are two and a word.
+_MARK_TOKENS = {*(mark for pair in THOUGHT_MARKS for mark in pair), "<|channel|>", "<|message|>"}
 _BEGINS, _ENDS = (
     re.compile("|".join(map(re.escape, marks)), re.IGNORECASE) for marks in zip(*THOUGHT_MARKS, strict=True)
 )
+# What models and templates write around an answer: `<answer>`, another tag or a fence around all of it, and tokens
+# such as `<|begin_of_box|>`.
+_ANSWER_BEGINS, _ANSWER_ENDS = (
+    re.compile(rf"<{slash}(?:final|(?:final_?)?(?:answer|response|report|output|result))>", re.IGNORECASE)
+    for slash in ("", "/")
+)
+_TOKENS_AROUND = re.compile(r"^(?:\s*<\|\w+\|>)+|(?<!\|>)(?<!\|>\s)(?:<\|\w+\|>\s?)+$")
+_AROUND_ALL = re.compile(r"<(\w+)>(?P<inner>(?:(?!</?\1>).)*)</\1>|```\w*\n(?P<fenced>(?:(?!```).)*)```", re.DOTALL)
 
 
 def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = None) -> dict:
@@ -93,9 +108,16 @@ def before_answers(processor: ProcessorMixin) -> str:
     return before.rstrip(" ")  # a tokenizer joins a blank with the word after it
 
 
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> str:
+    """The token that ends a turn, out of what a template writes after an answer; all of it if it has no such token."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    written = [token for token in special if token in after]
+    return tokenizer.eos_token if tokenizer.eos_token in written else max(written, key=after.rfind, default=after)
+
+
 def without_thought(text: str, begun: bool = False) -> str | None:
     """
-    What a model writes after its thought; the whole text if it does not think.
+    What a model writes after its thought, without what it writes around its answer; the whole text if it does neither.
 
     Args:
         text (`str`):
@@ -110,7 +132,9 @@ def without_thought(text: str, begun: bool = False) -> str | None:
     answer = text[ends[-1] :] if ends else text
     if _BEGINS.search(answer) or (begun and not ends):
         return None
-    return answer.strip()
+    answer = _TOKENS_AROUND.sub("", _ANSWER_ENDS.split(_ANSWER_BEGINS.split(answer)[-1], maxsplit=1)[0]).strip()
+    around = _AROUND_ALL.fullmatch(answer)
+    return (around["inner"] or around["fenced"] or "").strip() if around else answer
 
 
 def begins_thought(prompt: str) -> bool:
@@ -123,8 +147,8 @@ def decode_with_marks(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int])
     The text of tokens without special tokens, but with the marks of a thought: in some tokenizers these are special
     tokens, and without them a thought would read as the report.
     """
-    known = [mark for pair in THOUGHT_MARKS for mark in pair]
-    marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in known}
+    added = tokenizer.added_tokens_decoder.items()
+    marks = {number for number, token in added if token.special and token.content in _MARK_TOKENS}
     parts, text = [], []
     for token in tokens:
         if token in marks:

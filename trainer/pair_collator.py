@@ -17,7 +17,7 @@ from trl.trainer.utils import flush_left
 
 from ct_rate_pairs.reports.texts import text_of
 
-from .chat_template import begins_thought, set_chat_template_kwargs
+from .chat_template import begins_thought, end_of_turn, set_chat_template_kwargs
 from .row_checks import check_rows
 
 
@@ -54,7 +54,8 @@ class PairCollator:
 
     A thinking model (Qwen3.5, 3.6, 3.8) is asked without thinking, because the reports hold no thoughts. All that a
     chat template writes before an answer, such as an empty thought, belongs to the prompt, in training and in
-    generation. No label covers it.
+    generation. No label covers it. What a template writes after an answer, such as `</response>`, is left out but for
+    the end-of-turn token.
 
     The collator does not decide which weights are trained. To freeze the vision tower of any model, set
     `freeze_vision` of [`NegativeSFTConfig`]. With LoRA, leave the vision tower out with
@@ -193,16 +194,17 @@ class PairCollator:
         """The answer of a row with its end-of-turn token. `prompt` is that of [`_prompts`]."""
         completion = [turn | {"content": text_of(turn).strip()} for turn in row["completion"]]
         dialogue = self._render(row, [*row["prompt"], *completion])
-        # The newline that the template writes after the end-of-turn token is not part of an answer: generation stops
-        # before it.
-        answer = dialogue.removeprefix(prompt).rstrip()
-        if not dialogue.startswith(prompt) or not answer.lstrip(" ").startswith(completion[0]["content"]):
+        answer, content = dialogue.removeprefix(prompt).rstrip(), completion[0]["content"]
+        if not dialogue.startswith(prompt) or not answer.lstrip(" ").startswith(content):
             raise ValueError(
                 f"The chat template ends a prompt with {prompt[-40:]!r}, but writes a dialogue as "
                 f"{dialogue[-len(answer) - 40 :][:120]!r}. So the answer cannot be told from its prompt. If this is a "
                 "thinking model, pass chat_template_kwargs that turn thinking off, or use its instruct variant."
             )
-        return answer
+        # What else the template writes after an answer, such as `</response>` or the newline after the end-of-turn
+        # token, is not part of the answer: generation stops at the token.
+        before, _, after = answer.partition(content)
+        return before + content + end_of_turn(self.processor.tokenizer, after)
 
     def _begin(self, row: dict[str, Any], prompt: str, opening: str) -> str:
         """A prompt with the opening of its answer, after the blanks that the template writes between the two."""

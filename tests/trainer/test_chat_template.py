@@ -74,6 +74,14 @@ def test_what_a_template_adds_before_an_answer_belongs_to_the_prompt(template, e
     assert prompt_of(collator, ROWS[0]).endswith(f"assistant\n{end}")
 
 
+@pytest.mark.parametrize(
+    "after", ["</response><|im_end|>\n", "\n```\n<|im_end|>\n<|endoftext|>", "<|im_end|>\n</turn>"]
+)
+def test_what_a_template_adds_after_an_answer_is_not_learnt_but_for_the_end_of_the_turn(after):
+    collator = PairCollator(processor_with(BETWEEN.replace("<|im_end|>\n", after)))
+    assert labelled(collator(ROWS), collator.processor.tokenizer) == [f"{report}<|im_end|>" for report in REPORTS]
+
+
 def test_blank_lines_around_a_report_are_no_part_of_it():
     row = ROWS[0] | {"completion": [{"role": "assistant", "content": f"\n\n{REPORTS[0]}\n"}]}
     for template in (*THINKING, chat_template("qwen3_vl")):
@@ -177,6 +185,23 @@ def test_thoughts_cannot_be_learnt_from_reports_that_hold_none():
         ("<|channel>thought\nIt is round.<channel|>A nodule.", False, "A nodule."),
         ("<|START_THINKING|>It is round.<|END_THINKING|>A nodule.", False, "A nodule."),
         ("Let me see. <think>It is round.</think>A nodule. <think>And", False, None),
+        ("<reason>It is round.</reason>A nodule.", False, "A nodule."),
+        ("<Rationale>It is round.</Rationale>\n<answer>A nodule.</answer>", False, "A nodule."),
+        ("It is <answer>round</answer>.</analysis>A nodule.", True, "A nodule."),
+        ("<scratchpad>It is round, and", False, None),
+        ("<|channel|>analysis<|message|>Is it?<|end|><|channel|>final<|message|>No.<|return|>", False, "No."),
+        ("<|channel|>final<|message|>A nodule.", False, "A nodule."),
+        ("<|channel|>analysis<|message|>It is round, and", False, None),
+        ("<answer>A nodule.</answer>", False, "A nodule."),
+        ("<answer>\nA nodule.", False, "A nodule."),
+        ("A nodule.</response>", False, "A nodule."),
+        ("It is round: <Final_Answer>A nodule.</Final_Answer> I hope this helps.", False, "A nodule."),
+        ("<text>A nodule.</text>", False, "A nodule."),
+        ("```text\nA nodule.\n```", False, "A nodule."),
+        ("<|begin_of_box|>A nodule.<|end_of_box|>", False, "A nodule."),
+        ("A nodule.<|im_end|>\n", False, "A nodule."),
+        ("<answer></answer>", False, ""),
+        ("<a>A nodule.</a><b>No.</b>", False, "<a>A nodule.</a><b>No.</b>"),
         ("Size < 5 mm [see above]; SUV > 2.", False, "Size < 5 mm [see above]; SUV > 2."),
     ],
 )
