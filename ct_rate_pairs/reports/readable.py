@@ -84,6 +84,35 @@ _MARK = re.compile(
     )
     + ")"
 )
+# A note about the report in the place of the report ("Images only, no report", "Report withheld for privacy", "Informe
+# pendiente") has words of `_NOTE`, and none of `_CLINICAL`. Without accents, in lower case.
+_NOTE = re.compile(
+    r"\b(?:reports?|reported|reporting|images?|pdf|files?|attach\w*|dictat\w*|transcri\w*|texts?|documents?|"
+    r"documentation|results?|pending|awaited|unavailable|withheld|privacy|confidential\w*|redacted|errors?|upload\w*|"
+    r"archived?|pacs|ris|links?|placeholder|radiologists?|signatures?|released|informes?|reporte|resultados?|laudos?|"
+    r"referto|referti|rapports?|compte[- ]rendus?|befunde?|ergebniss?e?|bericht\w*|verslag|opisu?|wyniku?|raportu?|"
+    r"utlatande|svar|beskrivelse|lausunto\w*|nalezu?|zprava|lelet|nalaz|izvid|rapor\w{0,9}|sonuc\w*|hasil|laporan)\b"
+)
+# Beginnings of words, at the end some of other languages.
+_CLINICAL = re.compile(
+    r"\b(?:abnormal|abdom|absces|absen|acute|active|aden|adren|air|alveol|aneurysm|aort|apic|apex|arter|artifact|"
+    r"artefact|aspirat|ate?lec|ather|atroph|axill|basal|before|benign|bilateral|biops|bleb|bone|breast|breath|bronch|"
+    r"bull|cabg|calc|cancer|carcin|cardi|carina|cathet|cavit|cec|chest|chole|chronic|clear|clip|collap|collection|"
+    r"compar|congest|consol|contrast|control|coron|correlat|covid|cyst|decreas|dens|degener|device|diaphrag|differ|"
+    r"dilat|diseas|disc|dissect|drain|ectas|edema|eff?us|emb|emph|empy|enlarg|esoph|evaluat|evident|fat|fibr|finding|fluid|"
+    r"follow[- ]?ups?\b|fractur|gas|gastr|gland|gg[no]|glass|goit|granul|ground|healthy|heart|hemo|hepat|hern|hiat|"
+    r"hil[aiu]|honeyc|hydro|hyper|hypo|implant|improv|increas|infarct|infect|infilt|inflam|inters|intra|kerley|"
+    r"kidney|lap\b|large|left|lesion|limited|lingul|lipo|liver|lob[ae]|lower|lung|lymph|malig|mass|medias|metas|"
+    r"[mc]m\b|mitral|mosaic|motion|mucus|nad\b|neck|negativ|neopl|new\b|nodal|node|nodul|normal|obstruct|observed|"
+    r"opac|organ|osteo|pacem|pancrea|parench|pathol|pericar|perib|picc|plaque|pleur|pneum|polyp|port\b|positiv|"
+    r"progres|prostat|pulm|radiother|recommend|regress|renal|resect|residual|resol|reticul|ribs?\b|right|sarcoid|"
+    r"scar|scler|scoli|seen|segment|sequel|sept|severe|shadow|sinus|situs|size|skelet|small|soft|spine|spinal|spleen|"
+    r"splen|spond|stabl|steato|stenos|stent|stern|stomach|suboptim|surg|swell|symptom|thick|thora|thromb|thyr|tissue|"
+    r"trache|trauma|tree|tub|tumou?r|uip|ulcer|unchanged|unremark|upper|vascul|vein|ven[ao]|ventric|vertebr|vessel|"
+    r"viral|wall|wnl|worse|no (?:\w+ )?change|akciger|bron[ks]|cora[cz]|coeur|cuore|derrame|emfi|enfi|epanch|erguss|"
+    r"herz|jant|kalp|kardi|keuh|knot|konsol|leber|limf|linf|longen|oplucn|paru|pluc|polmon|pou?mon|plaman|plic|serc|"
+    r"srd|tora)|\d ?[mc]m\b"
+)
 # Around a mark may stand the headings of its sections, and tags and entities of a web page.
 _FRAME = re.compile(
     r"\b(?:findings?|impressions?|conclusions?|reports?)\s*:|</?\w+ ?/?>|&\w+;|"
@@ -181,7 +210,9 @@ _LANGUAGES = {name: (frozenset(words.split()), re.compile(pieces)) for name, (wo
 _SPELT_ABROAD = re.compile(
     r"^kardio|^konsolid|^emfi[sz]|^enfi[sz]|^atelekt(?!asis)|^atelett?asi[ae]|^bron[ks]i|^pnevm|^plevr|^hidrotora|"
     r"^pneumotora|^kal[csz]|^fibroz|fibrosi$|^efuzi|^ezofag|^limf|^lymf|^pankrea|"
-    r"e[kt]t?a[sz]ij?[aeo]?$|megali[aeo]?$|opatij?[aeio]?$|trofij?[ae]?$"
+    r"e[kt]t?a[sz]ij?[aeo]?$|megali[aeo]?$|opatij?[aeio]?$|trofij?[ae]?$|ektasen$|"
+    r"(?:path|troph|plas|megal|ektom|graph|embol|pneumon)ien?$|"
+    r"(?:steno|s[ck]lero|fibro|thrombo|ne[ck]ro|metasta|[cz]irrho|sar[ck]oido|tuber[ck]ulo|s[ck]olio|sili[ck]o)sen?$"
 )
 # Letters that tell a language. Any other accent only tells that the word is not English.
 _LETTERS = {
@@ -270,7 +301,7 @@ def _foreign_script(text: str) -> str | None:
         else:
             scripts[name.split()[0]] += 1
     weight = sum(number * (3 if script in _DENSE else 1) for script, number in scripts.items())
-    if weight < 3 or weight <= latin / 4:  # such as µm, or a Chinese word in brackets
+    if weight < (3 if latin else 2) or weight <= latin / 4:  # such as µm, or a Chinese word in brackets
         return None
     # A Japanese text has Chinese characters, too.
     script = next((kana for kana in ("HIRAGANA", "KATAKANA") if kana in scripts), scripts.most_common(1)[0][0])
@@ -315,7 +346,8 @@ def is_missing(text: object) -> bool:
     """
     Whether a text is missing: `None`, the NaN of an empty cell, a text without words ("", "-", "12345", "n"), or a
     mark that stands for a missing text ("Not given.", "N/A", "null", "No report.", "Yok"), whatever its case and
-    punctuation. "Normal." and "No finding." are reports.
+    punctuation, or a short note about the report ("Images only, report will follow"). "Normal." and "No finding." are
+    reports.
     """
     if not isinstance(text, str):
         return True
@@ -323,7 +355,9 @@ def is_missing(text: object) -> bool:
         return not any(map(str.isalpha, text))
     plain = _without_marks(_FRAME.sub(" ", text).casefold()).replace("ı", "i")
     letters = "".join(filter(str.isalnum, plain))
-    return sum(map(str.isalpha, letters)) < 2 or _are_marks(letters)
+    if sum(map(str.isalpha, letters)) < 2 or _are_marks(letters):
+        return True
+    return bool(_NOTE.search(plain)) and not _CLINICAL.search(plain) and not _foreign_script(text)
 
 
 def _are_marks(letters: str) -> bool:

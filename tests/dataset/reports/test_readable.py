@@ -73,6 +73,12 @@ MARKS = [
         "گزارش ندارد",
     ),
     *("אין דו״ח", "לא זמין", "не описано", "нет заключения", "Отсутствует"),
+    # Notes about the report, in the place of the report.
+    *("Null report", "Report will follow", "Report unavailable due to technical error", "Images only, no report"),
+    *("See attached PDF", "Report withheld for privacy", "Informe pendiente", "compte rendu non disponible"),
+    *("brak opisu", "Awaiting dictation by Dr Miller", "Report not released", "Upload error", "Laudo em anexo"),
+    *("Text deleted for confidentiality", "Please contact the radiologist", "Bericht folgt", "Raport w toku"),
+    *("Document corrupted", "Results on request", "Geen verslag beschikbaar", "Ergebnis folgt", "Svar följer"),
     *("keine Angabe", "k.A.", "non disponible", "no disponible", "não informado", "нет", "нет данных", "无", "未提供"),
     *(
         "Not given. Not given.",
@@ -108,6 +114,9 @@ REPORTS = [
         "False positive nodule",
         "GGO 5",
     ),
+    *("Report: normal", "Images show a mass.", "No report of trauma; lungs clear.", "Limited images."),
+    *("As reported before, stable", "Reported nodule not seen", "Images: no finding", "Negative results."),
+    *("Mediastinal lymphadenopathies", "Pneumonias, fibroses, stenoses, metastases"),
     *("Findings: Normal. Impression: Not given.", "No data on the kidneys. Emphysema.", "Not enlarged."),
 ]
 
@@ -171,6 +180,8 @@ FOREIGN = {
     "Korean": ["흉수 없음."],
     "the Cyrillic script": ["Плевральный выпот справа."],
     "the Arabic script": ["انصباب جنبي أيمن"],
+    "the Devanagari script": ["नहीं"],
+    "Thai": ["ไม่"],
     "the Greek script": ["Πλευριτική συλλογή δεξιά."],
     "Croatian, Serbian or Bosnian": ["Nema izljeva."],
     "Slovenian": ["Ni plevralnega izliva."],
@@ -184,7 +195,7 @@ FOREIGN = {
             "Konsolidasi",
             "Limfadenopati",
         ),
-        *("Pneumotoraks", "Hepatomegalie"),
+        *("Pneumotoraks", "Hepatomegalie", "Bronchiektasen", "Lymphadenopathie", "Fibrose", "Metastasen"),
         "Mapafu yote mawili ni safi na hakuna dalili za ugonjwa wa moyo.",
     ],
 }
