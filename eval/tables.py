@@ -109,7 +109,7 @@ def format_table(rows: dict[str, dict]) -> str:
 
 def format_unread(name: str, numbers: Mapping) -> str:
     """A line with the numbers of the row's reports that are empty or in another language; empty if there are none."""
-    kinds = {"empty_predictions": "hold no text", "foreign_predictions": "are not in English"}
+    kinds = {"empty_predictions": "hold no text", "foreign_predictions": "are in a language that is not read"}
     told = [f"{numbers[key]} {words}" for key, words in kinds.items() if numbers.get(key)]
     if not told:
         return ""
@@ -225,7 +225,7 @@ PAPER_METRICS = {
     "Accuracy": "accuracy",
 }
 # Reports that could not be read, and count as reports without a finding.
-UNREAD = {"empty reports": "empty_predictions", "not in English": "foreign_predictions"}
+UNREAD = {"empty reports": "empty_predictions", "not read": "foreign_predictions"}
 TRIVIAL = ("all_negative", "most_common", "all_positive")
 
 

@@ -1,6 +1,7 @@
 """Shared style of all figures: colours that colour-blind readers can tell apart, axes, and saving."""
 
 import logging
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -59,5 +60,6 @@ def finish(figure: Figure, axes: Axes, path: str | Path) -> None:
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Saves a figure as a whole, in the format that its name ends with."""
-    with whole_file(path) as part:
+    with whole_file(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # told once by `chinese_fonts`
         figure.savefig(part, format=Path(path).suffix[1:], dpi=dpi)

@@ -78,7 +78,10 @@ def test_reports_that_hold_no_text_or_are_not_in_english_are_counted_and_told(tm
         (results[row]["empty_predictions"], results[row]["foreign_predictions"]) for row in ("model", "most_common")
     ]
     assert told == [(2, 1), (0, 0)]
-    assert "Of the 12 reports of model, 2 hold no text and 1 are not in English." in capsys.readouterr().out
+    assert (
+        "Of the 12 reports of model, 2 hold no text and 1 are in a language that is not read."
+        in capsys.readouterr().out
+    )
     (tmp_path / "whole.jsonl").write_text(whole)
     compare(tmp_path / "whole.jsonl", path, tree, "--target", "findings")
     assert "0 and 2 reports hold no text." in capsys.readouterr().out

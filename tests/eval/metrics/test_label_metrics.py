@@ -204,7 +204,7 @@ def test_reports_that_cannot_be_read_are_counted_and_told():
     assert (result["empty_predictions"], result["foreign_predictions"]) == (1, 1)
     assert result["coverage"] == 0.0
     told = format_table({"model": result, "other": score_reports(references, references, labels)}).splitlines()[-1]
-    assert told.startswith("Of the 3 reports of model, 1 hold no text and 1 are not in English.")
+    assert told.startswith("Of the 3 reports of model, 1 hold no text and 1 are in a language that is not read.")
     with pytest.raises(ValueError, match="`references` row 1 is no report: 'Not given.'"):
         score_reports(references, [references[0], "Not given.", references[2]], labels)
     with pytest.raises(ValueError, match="`references` row 0 seems to be in German"):
