@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import fields
 from difflib import get_close_matches
@@ -303,7 +305,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def as_dataset(self, split=None, in_memory=False):
         """The map-style dataset, whose tables are read now, so that a bad table is an error before the first row."""
-        self.reader  # noqa: B018
+        self._check_split(split, self.info.splits)
         return super().as_dataset(split, in_memory)
 
     def as_streaming_dataset(self, split=None, base_path=None):
@@ -314,7 +316,15 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
                 "streaming out: a map-style dataset reads no volume before its row is looked at, either."
             )
         self.info.features = self._row_features()
+        if split is not None:
+            self._check_split(split, [name for name in self.reader.tables if self.reader.lines(name)])
         return super().as_streaming_dataset(split, base_path)
+
+    def _check_split(self, split, there: Collection[str]) -> None:
+        """Raises a `ValueError` that says why a split that is asked for, such as `"train[:10]"`, has no row."""
+        for name in self.reader.tables:
+            if name not in there and re.search(rf"\b{name}\b", str(split)):
+                raise ValueError(self.reader.empty_split(name))
 
     def _get_examples_iterable_for_split(self, split_generator: datasets.SplitGenerator) -> PairExamplesIterable:
         return PairExamplesIterable(

@@ -10,6 +10,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 from .command_line import CommandParser, add_options, run
 from .config import CTRatePairsConfig
+from .number_ranges import COUNT
 
 
 FEW = 5  # scans with a label in a split, below which nothing is learnt or measured of it
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     add("--whole", action="store_true", help="read the voxels, too")
     add("--json", action="store_true", help="print the results as JSON")
     add("--output_file", type=Path, metavar="FILE", help="also write the results to this file, as JSON")
-    add("--workers", type=int, metavar="W", help="scans that are read at a time (default: one per core)")
+    add("--workers", type=int, range=COUNT, metavar="W", help="scans read at a time (default: one per core)")
     add_options(parser, VolumeSettings)
     args = vars(parser.parse_args(argv))
     settings = volume_options(args)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from .near_names import no_such
+from .number_ranges import Range
 from .processes import end_with_launcher, sigterm_as_exit
 from .shown_text import for_terminal
 from .yaml_files import YAMLFileError, read_yaml
@@ -57,7 +58,8 @@ class CommandParser(argparse.ArgumentParser):
     """
     An `ArgumentParser` as the commands use it.
 
-    A mistyped option ends the command with one line and exit code 2. `--max_steps` may also be spelt `--max-steps`.
+    A mistyped option ends the command with one line and exit code 2. `--max_steps` may also be spelt `--max-steps`. A
+    number out of the range of its option is a `ValueError`.
 
     Args:
         old_names (`Mapping[str, str]`, *optional*):
@@ -68,10 +70,21 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *args, old_names: Mapping[str, str] | None = None, **kwargs):
         self.old_names = old_names or {}
+        self.ranges: dict[str, Range] = {}
         options = {"formatter_class": HelpFormatter, "allow_abbrev": False}
         told = "Each command also takes --debug: it shows the traceback of an error."
         epilog = "\n\n".join(filter(None, (kwargs.pop("epilog", None), told)))
         super().__init__(*args, **options | kwargs, epilog=epilog)
+
+    def add_argument(self, *names, range: Range | None = None, **kwargs):
+        """
+        As in `argparse`. `range` holds the numbers that the option may be: by default 0 or more, and an option whose
+        own default is negative may have that, too.
+        """
+        action = super().add_argument(*names, **kwargs)
+        is_negative = isinstance(action.default, int | float) and action.default < 0
+        self.ranges[action.dest] = range or Range(action.default if is_negative else 0)
+        return action
 
     def parse_known_args(self, args=None, namespace=None):
         """As in `argparse`, but an unknown option ends the command. Other unknown arguments are returned."""
@@ -81,7 +94,14 @@ class CommandParser(argparse.ArgumentParser):
             option = argument.split("=")[0]
             if option.startswith("--") and option not in ("--", *self._option_string_actions):
                 self.refuse(option)
-        return super().parse_known_args(args, namespace)
+        namespace, others = super().parse_known_args(args, namespace)
+        for name, value in vars(namespace).items():
+            self.ranges.get(name, Range()).check(self.told_as(name), value)
+        return namespace, others
+
+    def told_as(self, name: str) -> str:
+        """An option, as messages name it."""
+        return f"--{name}"
 
     def respell(self, argument: str) -> str:
         """An argument with its option spelt as the parser knows it. A value stays as it is."""
@@ -131,15 +151,16 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
         parser (`argparse.ArgumentParser`):
             Parser that gets the arguments.
         options (`type`):
-            A dataclass. Each field has a default, and in its metadata `help` and perhaps `choices` and `words`.
-            `words` means that the argument may have several words.
+            A dataclass. Each field has a default, and in its metadata `help` and perhaps `choices`, `words` and
+            `range`. `words` means that the argument may have several words, and `range` is that of its numbers.
     """
     for option in fields(options):
-        given = {"choices": option.metadata.get("choices"), "help": help_of(option)}
+        given = {name: option.metadata.get(name) for name in ("choices", "range")} | {"help": help_of(option)}
         if isinstance(option.default, tuple):
             given |= {"type": get_args(option.type)[0], "nargs": "+"}
         else:
-            given |= {"type": option.type if option.type in (int, float) else str}
+            kinds = get_args(option.type) or (option.type,)  # several for `float | None`
+            given |= {"type": next((kind for kind in kinds if kind in (int, float)), str)}
         if option.metadata.get("words"):
             given |= {"nargs": "+"}
         parser.add_argument(f"--{option.name}", **given)

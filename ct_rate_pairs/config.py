@@ -7,6 +7,7 @@ from typing import Self
 
 import datasets
 
+from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
@@ -15,6 +16,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
 NEGATIVES = ("none", "gauss", "heter", "hard")
 PARTNER_SAMPLINGS = ("uniform", "balanced", "mutual")
 IMAGES = ("slices", "volume")
+LABEL_DISTANCE = Range(1, len(LABELS))
 _SETTINGS = tuple(field.name for field in fields(VolumeSettings))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 
 from .pair_column import READ_COLUMNS, PairColumn
 
@@ -107,3 +107,21 @@ def _check_same_scans(dataset: Dataset, reader) -> None:
                 f"{reader.config.data_dir} has {what} for {row['volume']}: give the folder that this dataset was made "
                 "from, at its new place, or load the dataset anew with load_dataset."
             )
+
+
+def split_of(index: DatasetDict, split: str) -> Dataset:
+    """
+    A split of a dataset.
+
+    Args:
+        index ([`~datasets.DatasetDict`]):
+            What `load_dataset("ct_rate_pairs", ...)` returns.
+        split (`str`):
+            Name of the split.
+
+    Raises:
+        `ValueError`: if the split has no row. The message says why.
+    """
+    if split not in index:
+        raise ValueError(reader_of(next(iter(index.values()))).empty_split(split))
+    return index[split]

@@ -137,6 +137,22 @@ class RowReader:
             for number in range(rows)
         ]
 
+    def empty_split(self, split: str) -> str:
+        """That a split has no row, and why, for the error of who needs it."""
+        place, wanted = self.config.data_dir or "CT-RATE", "question"
+        if TASKS[self.config.task].of_reports:
+            wanted = self.config.target
+        if len(self.tables[split]):
+            told = f"task={self.config.task!r} finds nothing to ask about its {len(self.tables[split])} scans. "
+            told += "Use more scans"
+        elif split not in self.source.splits:
+            told = f"validation_size={self.config.validation_size} takes no patient of the split 'train'. Raise it"
+        elif count := len(self.source.scans(split, self.config.on_error)):
+            told = f"of its {count} scans, none has a {wanted}. Complete the reports, or choose another `target`"
+        else:
+            told = "no scan is in it. A table of your own names the split of each scan in its column 'split'"
+        return f"{place} has no row in the split '{split}': {told}."
+
     def where(self, name: str) -> tuple[str, int]:
         """The split of the volume `name`, and the volume's position in the table of that split."""
         for split, table in self.tables.items():

@@ -7,6 +7,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 from .command_line import CommandParser, add_data_dir, add_options, run
 from .config import NEGATIVES
+from .number_ranges import COUNT
 
 
 def main(argv: Sequence[str]) -> None:
@@ -21,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add_data_dir(parser)
-    add("--n", type=int, default=4, help="number of examples (default: %(default)s)")
+    add("--n", type=int, range=COUNT, default=4, help="number of examples (default: %(default)s)")
     add("--output_file", default="sheet.png", metavar="PNG", help="image file to write (default: %(default)s)")
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
     add("--negative", choices=NEGATIVES, default="heter", help="kind of negative (default: %(default)s)")
@@ -29,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
     add("--seed", type=int, default=0, help="seed of the examples and of their negatives (default: %(default)s)")
     args = vars(parser.parse_args(argv))
     count, out, seed = args.pop("n"), Path(args.pop("output_file")), args["seed"]
-    if count < 1 or out.suffix != ".png":
-        parser.error("give --n 1 or more, and an --output_file that ends in .png")
+    if out.suffix != ".png":
+        parser.error("give an --output_file that ends in .png")
 
     import numpy as np
     from datasets import load_dataset

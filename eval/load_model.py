@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError, RevisionResolutionError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.utils.hub import extract_commit_hash
@@ -22,13 +20,20 @@ from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, 
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.finite import check_loaded
 from ct_rate_pairs.trainer.generation import end_tokens
-from ct_rate_pairs.trainer.hub_files import base_of, check_name, find_file, not_readable
-from ct_rate_pairs.trainer.row_settings import ADAPTER, FILE
+from ct_rate_pairs.trainer.hub_files import (
+    ADAPTER,
+    CONFIGS,
+    base_of,
+    check_folder,
+    commit_of,
+    find_file,
+    is_model_folder,
+)
+from ct_rate_pairs.trainer.row_settings import FILE
 
 
 logger = logging.getLogger(__name__)
 
-CONFIGS = (ADAPTER, "config.json")
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 # Files of a model that decide what it writes, as patterns.
 DECIDING = (
@@ -233,42 +238,6 @@ def check_model(
             collator([row])
         except ValueError as error:
             raise ValueError(f"{error} To measure only the model's reports, pass --looking_scans 0.") from error
-
-
-def is_model_folder(name_or_path: str) -> bool:
-    """Whether this is a folder with a model or an adapter. Otherwise it can only be a name on the Hub."""
-    return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
-
-
-def check_folder(folder: str) -> None:
-    """Raises an `OSError` if a folder holds neither a model nor an adapter."""
-    if not is_model_folder(folder):
-        raise OSError(f"{folder} holds no model: it has neither {' nor '.join(CONFIGS)}.")
-
-
-def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
-    """
-    The commit that a branch or tag on the Hub points to now; `None` for a folder.
-
-    Loading by commit keeps all files of a model consistent, even if somebody pushes to the branch in between.
-
-    Raises:
-        `OSError`: if there is no such model or revision, if the folder holds no model, or if the Hub does not answer
-            and the cache has no copy.
-    """
-    if Path(name_or_path).is_dir():
-        check_folder(name_or_path)
-        return None
-    check_name(name_or_path)
-    try:
-        return HfApi().resolve_revision(name_or_path, revision=revision).resolved
-    except RevisionNotFoundError:
-        raise
-    except HfHubHTTPError as error:
-        raise OSError(not_readable(name_or_path, error)) from error
-    except RevisionResolutionError as error:
-        told = not_readable(name_or_path, error.__cause__)
-        raise OSError(f"{told} Nor is it in the cache. Try again when the Hub answers.") from error
 
 
 def base_commit_of(name_or_path: str, revision: str | None = None) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.command_line import CommandParser, add_data_dir, run
-from ct_rate_pairs.config import CTRatePairsConfig
+from ct_rate_pairs.config import LABEL_DISTANCE, CTRatePairsConfig
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.random_streams import draw_rng
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -179,8 +179,9 @@ def main(argv: Sequence[str]) -> None:
     add_data_dir(parser)
     add("--splits", nargs="+", choices=SPLITS, default=["train"], help="(default: train)")
     add("--negative", choices=sorted(RULES), default="heter", help="the rule (default: %(default)s)")
-    add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")
-    add("--max_label_distance", type=int, default=3, metavar="N", help="for hard, 1 to 18 (default: %(default)s)")
+    distance = {"type": int, "range": LABEL_DISTANCE, "metavar": "N"}
+    add("--min_label_distance", **distance, default=10, help="for heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", **distance, default=3, help="for hard, 1 to 18 (default: %(default)s)")
     add("--partner_sampling", choices=("uniform", "balanced"), default="uniform", help="(default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     add("--private", action="store_true", help="create the dataset as private")

@@ -7,6 +7,7 @@ from pathlib import Path
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.number_ranges import COUNT
 
 from .notice import NOTICE
 
@@ -58,11 +59,17 @@ def main(argv: Sequence[str]) -> int:
     add(
         "--series",
         type=int,
+        range=COUNT,
         metavar="N",
         help="number of the DICOM series, from 1; an error lists them if there are several",
     )
     add(
-        "--max_new_tokens", type=int, default=1200, metavar="N", help="longest report in tokens (default: %(default)s)"
+        "--max_new_tokens",
+        type=int,
+        range=COUNT,
+        default=1200,
+        metavar="N",
+        help="longest report in tokens (default: %(default)s)",
     )
     add(
         "--operating_point",
@@ -86,6 +93,11 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"SCAN number {number}: {told}")
     if args.output_dir.exists() and not args.output_dir.is_dir():
         parser.error("--output_dir is a file: give a folder.")
+
+    from ct_rate_pairs.trainer.hub_files import commit_of
+
+    # A missing model is told now, before torch is imported.
+    args.model_revision = commit_of(args.model_name_or_path, args.model_revision) or args.model_revision
 
     from ct_rate_pairs.volumes.scan_files import find_scans
     from ct_rate_pairs.volumes.slicing import VolumeError

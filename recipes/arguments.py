@@ -10,20 +10,23 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from trl import TrlParser
 
 from ct_rate_pairs.command_line import CommandParser, help_of, read_config
-from ct_rate_pairs.config import NEGATIVES, PARTNER_SAMPLINGS
+from ct_rate_pairs.config import LABEL_DISTANCE, NEGATIVES, PARTNER_SAMPLINGS
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.number_ranges import COUNT, SHARE, SIZE, Range
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
 
 
 CONFIGS = Path(__file__).parent / "configs"
+LEVEL = Range(0, 1, above=True, below=True)  # of an interval
 # Names of options in earlier releases, and their names now.
 OLD_NAMES = {
     "model": "model_name_or_path",
@@ -33,6 +36,19 @@ OLD_NAMES = {
     "eval_scans": "max_eval_samples",
     "batch_size": "per_device_eval_batch_size",
     "num_workers": "dataloader_num_workers",
+}
+# The ranges of numbers in the dataclasses of the libraries, whose fields do not tell them. 0 or more for all others.
+RANGES = {
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), COUNT),
+    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps", "torch_empty_cache_steps"), COUNT),
+    **dict.fromkeys(("dataloader_prefetch_factor", "ddp_timeout", "lora_r", "lora_alpha"), COUNT),
+    **dict.fromkeys(("num_train_epochs", "logging_steps", "eval_steps", "save_steps"), SIZE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), Range(0, 1, below=True)),
+    "label_smoothing_factor": SHARE,
+    # `NegativeSFTConfig` refuses negative numbers itself, with the reason.
+    **dict.fromkeys(("alpha", "beta", "negative_temperature", "max_negative_loss"), Range(-math.inf)),
+    **dict.fromkeys(("negative_start_ratio", "negative_warmup_ratio", "negative_share"), Range(-math.inf)),
+    "global_batch_size": Range(-math.inf),
 }
 
 
@@ -102,9 +118,11 @@ class RecipeParser(CommandParser, TrlParser):
                     content[name] = str(content[name])
             for name, value in content.items():
                 self.check_configured(path, name, value)
-            if unknown := self.set_defaults_with_config(**content):
-                self.refuse(unknown[0], where=f"{path}: ")
             self.config, self.configured = path, content
+            # As texts, numbers get the type of their option: argparse leaves those of a config as they are.
+            numbers = {name: str(value) for name, value in content.items() if type(value) in (int, float)}
+            if unknown := self.set_defaults_with_config(**content | numbers):
+                self.refuse(unknown[0], where=f"{path}: ")
         parsed = self.parse_args_into_dataclasses(argv, look_for_args_file=False)
         return list(parsed[: len(self.dataclass_types)])  # without the other options, such as `--debug`
 
@@ -143,6 +161,14 @@ class RecipeParser(CommandParser, TrlParser):
         namespace, others = super().parse_known_args(args, namespace)
         self.values = dict(vars(namespace))
         return namespace, others
+
+    def add_argument(self, *names, range: Range | None = None, **kwargs):
+        """As in [`CommandParser`]. The options of the libraries have the ranges of `RANGES`."""
+        return super().add_argument(*names, range=range or RANGES.get(names[0].removeprefix("--")), **kwargs)
+
+    def told_as(self, name: str) -> str:
+        """An option, as messages name it: with its config, if it comes from there."""
+        return f"{self.config}: {name}" if name in self.configured.keys() - self.typed else f"--{name}"
 
     @property
     def given(self) -> set[str]:
@@ -210,8 +236,10 @@ def find_config(name: str) -> Path:
         return Path(name)
     if shipped.is_file() and Path(name).parent.as_posix() in (".", "recipes/configs"):
         return shipped
-    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"{no_such('config', name)} Give a file, or one of {names}.")
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    near = get_close_matches(shipped.stem, names, n=1) if Path(name).parent == Path() else ()
+    told = f"There is no config {name} (is {near[0]} meant?)." if near else no_such("config", name)
+    raise FileNotFoundError(f"{told} Give a file, or one of {', '.join(names)}.")
 
 
 def if_given(name: str, *options: type) -> type:
@@ -230,9 +258,9 @@ def if_given(name: str, *options: type) -> type:
 
 
 def _described(option: Field) -> dict:
-    """The help text of an option, and its choices if it has some."""
-    choices = {"choices": option.metadata["choices"]} if option.metadata.get("choices") else {}
-    return {"help": help_of(option), **choices}
+    """The help text of an option, and its choices and its range if it has some."""
+    told = {name: option.metadata[name] for name in ("choices", "range") if option.metadata.get(name)}
+    return {"help": help_of(option), **told}
 
 
 def _parsed_as(option: Field) -> type:
@@ -287,10 +315,12 @@ class DataArguments(ScanArguments):
 
     negative: str = field(default="heter", metadata={"choices": NEGATIVES, "help": "Negative partner."})
     min_label_distance: int = field(
-        default=10, metadata={"help": "Minimum number of labels in which a heter partner differs."}
+        default=10,
+        metadata={"range": LABEL_DISTANCE, "help": "Minimum number of labels in which a heter partner differs."},
     )
     max_label_distance: int = field(
-        default=3, metadata={"help": "Maximum number of labels in which a hard partner differs."}
+        default=3,
+        metadata={"range": LABEL_DISTANCE, "help": "Maximum number of labels in which a hard partner differs."},
     )
     partner_sampling: str = field(
         default="uniform",
@@ -345,7 +375,10 @@ class SplitArguments:
     max_eval_samples: int = field(
         default=0, metadata={"help": "Number of scans, the first ones of the split; 0: all."}
     )
-    ci: float = field(default=0.95, metadata={"help": "Level of the bootstrap intervals, which resample patients."})
+    ci: float = field(
+        default=0.95,
+        metadata={"range": LEVEL, "help": "Level of the bootstrap intervals, which resample patients."},
+    )
 
 
 @dataclass
@@ -426,7 +459,9 @@ class ModelArguments(ChatArguments):
         default=None,
         metadata={"help": "Folder to write to; by default evaluation/ in the model's folder, or runs/USER-MODEL."},
     )
-    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Scans or questions per batch."})
+    per_device_eval_batch_size: int = field(
+        default=8, metadata={"range": COUNT, "help": "Scans or questions per batch."}
+    )
     seed: int = field(default=0, metadata={"help": "Seed of negatives, noise, questions, options, errors and swaps."})
 
     def idle_revision(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
-from ct_rate_pairs.recipes.arguments import RecipeParser, ScanArguments, ScoringArguments
+from ct_rate_pairs.recipes.arguments import LEVEL, RecipeParser, ScanArguments, ScoringArguments
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.whole_files import write_whole
 
@@ -31,7 +31,7 @@ class ComparisonArguments(ScoringArguments, ScanArguments):
     split: Literal["test", "validation", "train"] = field(
         default="test", metadata={"help": "Split of the reports; test is CT-RATE's validation set."}
     )
-    ci: float = field(default=0.95, metadata={"help": "Level of the intervals."})
+    ci: float = field(default=0.95, metadata={"range": LEVEL, "help": "Level of the intervals."})
     seed: int = field(default=0, metadata={"help": "Seed of the bootstrap and of the randomisation test."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file to write the results to."})
 

@@ -29,6 +29,7 @@ from ct_rate_pairs.command_line import run
 from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.number_ranges import COUNT, SIZE
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     LineArguments,
@@ -52,7 +53,9 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         metadata={"help": "File of reports to measure instead of a model: .jsonl, or .json of the challenge."},
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
-    max_new_tokens: int = field(default=1200, metadata={"help": "Maximum length of a report in tokens."})
+    max_new_tokens: int = field(
+        default=1200, metadata={"range": COUNT, "help": "Maximum length of a report in tokens."}
+    )
     dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
     slices_as: Literal["slices", "montage", "video"] = field(
         default="slices",
@@ -64,14 +67,17 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
     mm_per_second: float | None = field(
         default=None,
         metadata={
-            "help": "For slices_as video: depth in mm that counts as one second in the model's training. Default: 10."
+            "range": SIZE,
+            "help": "For slices_as video: depth in mm that counts as one second in the model's training. Default: 10.",
         },
     )
     endpoint: str | None = field(
         default=None,
         metadata={"help": "Base URL of an OpenAI-compatible API; its key, if any, is read from OPENAI_API_KEY."},
     )
-    concurrency: int = field(default=4, metadata={"help": "Number of concurrent requests to the endpoint."})
+    concurrency: int = field(
+        default=4, metadata={"range": COUNT, "help": "Number of concurrent requests to the endpoint."}
+    )
     i_have_deidentified: bool = field(
         default=False, metadata={"help": "Statement that slices and prompts may be sent to the endpoint."}
     )
@@ -159,10 +165,11 @@ def main(argv: Sequence[str]) -> None:
 
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.load_model import commit_of, is_model_folder
     from ct_rate_pairs.eval.predictions.provenance import row_settings_of
     from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.scoring.scores import score_reports
+    from ct_rate_pairs.readers import split_of
+    from ct_rate_pairs.trainer.hub_files import commit_of, is_model_folder
     from ct_rate_pairs.trainer.row_settings import options_to_show, tell_assumed
 
     options = args.dataset_options()
@@ -179,12 +186,12 @@ def main(argv: Sequence[str]) -> None:
             options = options_to_show(args.model_name_or_path, args.model_revision, options, "report")
     options |= {"task": "report"}
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
-    split = index[args.split]
+    split = split_of(index, args.split)
     score = args.given(ScoringArguments) | {"ci": args.ci}
     # A dry run, so that a misspelt option or a missing program (Java) fails now, not after hours of writing reports.
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
-    _, score["train_reports"], score["train_labels"] = references_of(index["train"])
+    _, score["train_reports"], score["train_labels"] = references_of(split_of(index, "train"))
     with folder_lock(out, parser.prog, distributed=True):
         if args.predictions:
             measure_predictions(args, split, out, score)

@@ -20,6 +20,7 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.number_ranges import COUNT
 from ct_rate_pairs.recipes.arguments import ModelArguments, RecipeParser, SplitArguments, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 
@@ -32,7 +33,9 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
         kw_only=True,
         metadata={"help": "Task to measure.", "choices": [task for task in TASKS if task != "report"]},
     )
-    max_new_tokens: int = field(default=96, metadata={"help": "Maximum length of an answer in tokens."})
+    max_new_tokens: int = field(
+        default=96, metadata={"range": COUNT, "help": "Maximum length of an answer in tokens."}
+    )
     answers: Literal["letters", "texts"] = field(
         default="letters",
         metadata={
@@ -60,12 +63,11 @@ def main(argv: Sequence[str]) -> None:
 
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.load_model import base_commit_of, commit_of, is_model_folder
-    from ct_rate_pairs.eval.metrics.bootstrap import check_level
-    from ct_rate_pairs.readers import reader_of
+    from ct_rate_pairs.eval.load_model import base_commit_of
+    from ct_rate_pairs.readers import reader_of, split_of
+    from ct_rate_pairs.trainer.hub_files import commit_of, is_model_folder
     from ct_rate_pairs.trainer.row_settings import options_to_show
 
-    check_level(args.ci)
     name = args.model_name_or_path
     revision = commit_of(name, args.model_revision)  # because the branch may change during the evaluation
     base_commit = base_commit_of(name, revision)
@@ -74,9 +76,8 @@ def main(argv: Sequence[str]) -> None:
     if args.task == "errors" and args.answers == "texts":
         options["task"] = "report"  # the statements of these reports are made wrong later
     dataset = load_dataset("ct_rate_pairs", **options)
-    if args.split not in dataset:
-        raise ValueError(f"There is nothing to ask in the split '{args.split}': it has no scans or too few.")
-    config, folder = reader_of(dataset[args.split]).config, args.task
+    split_of(dataset, "train")
+    config, folder = reader_of(split_of(dataset, args.split)).config, args.task
     if args.task == "matching":  # results of other options go to other folders
         folder = f"matching-{config.options}-{config.difficulty}-{args.answers}"
     elif args.answers == "texts":

@@ -30,7 +30,7 @@ from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.arguments import OLD_NAMES, RecipeParser
-from ct_rate_pairs.recipes.training_arguments import RecipeArguments
+from ct_rate_pairs.recipes.training_arguments import OF_OPTIM, RecipeArguments
 
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
@@ -91,13 +91,15 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     return trainer
 
 
-def keep_records(trainer, parser: RecipeParser, model_args, indexes: dict) -> None:
+def keep_records(recipe_args: RecipeArguments, trainer, parser: RecipeParser, model_args, indexes: dict) -> None:
     """Keeps the options of the run, what it runs with, and hashes of its reference reports for the guard."""
     from ct_rate_pairs.hub.references import keep_references
     from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
 
     rows = [of_task["train"] for of_task in indexes.values()]
     options, base = options_in_effect(parser.values, rows), None
+    if recipe_args.muon:  # the optimizer that Trainer would have made did not run
+        options = {name: value for name, value in options.items() if name not in OF_OPTIM}
     if model_args.model_revision:  # by now a commit
         options["model_revision"] = model_args.model_revision
         base = f"{model_args.model_name_or_path}@{model_args.model_revision}"
@@ -221,7 +223,7 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
-    keep_records(trainer, parser, model_args, indexes)
+    keep_records(recipe_args, trainer, parser, model_args, indexes)
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     minutes, out = (time.monotonic() - start) / 60, save_run(trainer, processor)

@@ -3,7 +3,8 @@
 from transformers import AutoModelForImageTextToText
 from trl import get_quantization_config
 
-from ct_rate_pairs.eval.load_model import check_configs, commit_of, load_processor, naming
+from ct_rate_pairs.eval.load_model import check_configs, load_processor, naming
+from ct_rate_pairs.trainer.hub_files import commit_of
 from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 

@@ -26,6 +26,7 @@ import yaml
 
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.number_ranges import COUNT
 from ct_rate_pairs.processes import ENDS_WITH
 from ct_rate_pairs.whole_files import write_whole
 
@@ -169,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
         metavar="DIR",
         help="folder of the study (default: runs/NAME, with the name of the config)",
     )
-    add("--jobs", type=int, default=2, help="concurrent runs, one core per run (default: %(default)s)")
+    add("--jobs", type=int, range=COUNT, default=2, help="concurrent runs, one core per run (default: %(default)s)")
     add("--only", nargs="+", default=[], metavar="TABLE", help="train and write only these tables of the config")
     add("--hours", type=float, help="start no run after this many hours (default: `hours` of the config, or no limit)")
     add("--tables_only", action="store_true", help="train nothing, and make only tables and figures")

@@ -26,6 +26,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.evaluation import Results
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.number_ranges import COUNT, Range
 from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
 
 
@@ -45,7 +46,7 @@ class MatcherArguments(DataArguments):
     )
     image_size: list[int] = field(
         default_factory=lambda: [480, 480],
-        metadata={"help": "Height and width in pixels to which slices are cropped or padded."},
+        metadata={"range": COUNT, "help": "Height and width in pixels to which slices are cropped or padded."},
     )
     text_model: str = field(
         default="tiny", metadata={"help": "BERT: folder or name on the Hub; tiny: a small untrained one."}
@@ -55,10 +56,15 @@ class MatcherArguments(DataArguments):
         metadata={"help": "CLIP for image_tower clip_*: folder or name on the Hub; by default untrained."},
     )
     keep_sentences: float = field(
-        default=1.0, metadata={"help": "Share of a report's sentences in each training text, drawn anew at each use."}
+        default=1.0,
+        metadata={
+            "range": Range(0, 1, above=True),
+            "help": "Share of a report's sentences in each training text, drawn anew at each use.",
+        },
     )
     validation_scans: int = field(
-        default=64, metadata={"help": "Scans of the validation split to measure the loss on, with an `eval_strategy`."}
+        default=64,
+        metadata={"help": "Scans of the validation split to measure the loss on, with an `eval_strategy`; 0: all."},
     )
     beside: list[str] = field(
         default_factory=list,
@@ -81,7 +87,7 @@ class MatcherArguments(DataArguments):
 
 def commits_of_towers(recipe_args: MatcherArguments) -> dict[str, str | None]:
     """The commit on the Hub of each pretrained tower; `None` for a folder."""
-    from ct_rate_pairs.eval.load_model import commit_of
+    from ct_rate_pairs.trainer.hub_files import commit_of
 
     names = (recipe_args.text_model, recipe_args.vision_model)
     return {name: commit_of(name) for name in names if name not in (None, "tiny")}
@@ -125,13 +131,9 @@ def load_split(split: str, options: dict):
     """A split of the dataset; raises a `ValueError` if it has no scans."""
     from datasets import load_dataset
 
-    index = load_dataset("ct_rate_pairs", **options)
-    if not len(index.get(split, ())):
-        raise ValueError(
-            f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'. A table of your own "
-            "names the split of each scan in its column 'split'."
-        )
-    return index[split]
+    from ct_rate_pairs.readers import split_of
+
+    return split_of(load_dataset("ct_rate_pairs", **options), split)
 
 
 def load_choices(options: dict) -> tuple:

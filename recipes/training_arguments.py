@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ct_rate_pairs.number_ranges import COUNT
 from ct_rate_pairs.recipes.arguments import ChatArguments, DataArguments, LineArguments, TaskArguments
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
@@ -30,7 +31,7 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
     )
     validation_scans: int = field(
         default=64,
-        metadata={"help": "Rows of the validation split to evaluate checkpoints on, with an `eval_strategy`."},
+        metadata={"help": "Rows of the validation split to evaluate checkpoints on, with an `eval_strategy`; 0: all."},
     )
     confidence_scans: int = field(
         default=0,
@@ -38,7 +39,8 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
     )
     max_eval_samples: int = field(default=200, metadata={"help": "Scans of the test split to measure on; 0: all."})
     max_new_tokens: int = field(
-        default=1200, metadata={"help": "Maximum length of a generated report or answer in tokens."}
+        default=1200,
+        metadata={"range": COUNT, "help": "Maximum length of a generated report or answer in tokens."},
     )
     muon: bool = field(default=False, metadata={"help": "Use Muon for the hidden matrices, for a model from scratch."})
 

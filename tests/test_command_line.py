@@ -124,6 +124,9 @@ def test_configs_are_found_from_anywhere_by_name_and_by_their_path_in_the_checko
     assert read_config(find_config("phantom")) == {"seed": 1}
     with pytest.raises(FileNotFoundError, match=r"no config phantm .*meant.* Give a file, or one of .*phantom"):
         find_config("phantm")
+    (tmp_path / "phantom.log").write_text("")  # near, too, but the user hardly means it
+    with pytest.raises(FileNotFoundError, match=r"no config phantm \(is phantom meant\?\)"):
+        find_config("phantm")
     with pytest.raises(FileNotFoundError):
         find_config("elsewhere/phantom.yaml")
 
@@ -313,6 +316,23 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
             run(main, argv)
         told = capsys.readouterr().err
         assert end.value.code == 2 and message in told and "Traceback" not in told, argv
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "."])
+def test_report_tells_a_missing_model_before_torch_is_imported(tmp_path, model):
+    (tmp_path / "scan.nii").touch()
+    words = ["report", "scan.nii", "--model_name_or_path", model, "--output_dir", "out"]
+    code = f"""
+import sys
+from ct_rate_pairs.__main__ import main
+try:
+    main({words})
+except OSError as error:
+    print(error, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = {"./nowhere": "There is no folder ./nowhere", ".": ". holds no model"}[model]
+    assert done.stdout.startswith(told) and done.stdout.endswith(" False\n")
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""Finds a file that a model may or may not have, in a folder or on the Hub."""
+"""Finds a model, and a file that it may or may not have, in a folder or on the Hub."""
 
 from pathlib import Path
 
-from huggingface_hub import _CACHED_NO_EXIST, get_cached_repo_tree, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, HfApi, get_cached_repo_tree, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     HfHubHTTPError,
@@ -10,6 +10,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RevisionNotFoundError,
+    RevisionResolutionError,
 )
 from huggingface_hub.utils import validate_repo_id
 
@@ -17,6 +18,10 @@ from ct_rate_pairs.hub_errors import explain, is_refusal
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.near_names import no_such
+
+
+ADAPTER = "adapter_config.json"
+CONFIGS = (ADAPTER, "config.json")  # one of them makes a folder a model
 
 
 def check_name(name_or_path: str) -> None:
@@ -60,6 +65,42 @@ def base_of(adapter: Path, name_or_path: str) -> str | None:
 def not_readable(name_or_path: str, error: BaseException) -> str:
     """Why a model cannot be read: there is no folder of this name, and the Hub's answer is an error."""
     return f"{_no_folder(name_or_path)}{name_or_path} cannot be read from the Hub: {explain(error)}."
+
+
+def is_model_folder(name_or_path: str) -> bool:
+    """Whether this is a folder with a model or an adapter. Otherwise it can only be a name on the Hub."""
+    return any((Path(name_or_path) / file).is_file() for file in CONFIGS)
+
+
+def check_folder(folder: str) -> None:
+    """Raises an `OSError` if a folder holds neither a model nor an adapter."""
+    if not is_model_folder(folder):
+        raise OSError(f"{folder} holds no model: it has neither {' nor '.join(CONFIGS)}.")
+
+
+def commit_of(name_or_path: str, revision: str | None = None) -> str | None:
+    """
+    The commit that a branch or tag on the Hub points to now; `None` for a folder.
+
+    Loading by commit keeps all files of a model consistent, even if somebody pushes to the branch in between.
+
+    Raises:
+        `OSError`: if there is no such model or revision, if the folder holds no model, or if the Hub does not answer
+            and the cache has no copy.
+    """
+    if Path(name_or_path).is_dir():
+        check_folder(name_or_path)
+        return None
+    check_name(name_or_path)
+    try:
+        return HfApi().resolve_revision(name_or_path, revision=revision).resolved
+    except RevisionNotFoundError:
+        raise
+    except HfHubHTTPError as error:
+        raise OSError(not_readable(name_or_path, error)) from error
+    except RevisionResolutionError as error:
+        told = not_readable(name_or_path, error.__cause__)
+        raise OSError(f"{told} Nor is it in the cache. Try again when the Hub answers.") from error
 
 
 def _no_folder(name_or_path: str) -> str:

@@ -1,6 +1,7 @@
 """Configuration of the trainer that learns from pairs."""
 
 import logging
+import math
 from dataclasses import dataclass, field, fields
 
 from trl import SFTConfig
@@ -164,7 +165,7 @@ class NegativeSFTConfig(SFTConfig):
         self._check_weights()
         self._check_pairs()
         self._check_steps()
-        if self.max_negative_loss <= 0:
+        if not 0 < self.max_negative_loss < math.inf:
             raise ValueError(
                 f"`max_negative_loss` must be above 0 nats per token, got {self.max_negative_loss}. To train without "
                 "negatives, set `beta=0`."
@@ -192,6 +193,8 @@ class NegativeSFTConfig(SFTConfig):
 
     def _check_weights(self) -> None:
         for name in ("alpha", "beta"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be a finite number, got {getattr(self, name)}.")
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
@@ -251,7 +254,7 @@ class NegativeSFTConfig(SFTConfig):
                 f"`negative_loss={self.negative_loss!r}` compares the two losses of a pair, so it needs both at the "
                 "same time: set `pair_mode='joint'`."
             )
-        if self.negative_temperature <= 0:
+        if not 0 < self.negative_temperature < math.inf:
             raise ValueError(f"`negative_temperature` must be above 0 nats, got {self.negative_temperature}.")
 
 

@@ -35,13 +35,13 @@ from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.whole_files import whole_file, write_whole
 
-from .hub_files import base_of, find_file
+from .hub_files import ADAPTER, base_of, find_file
 
 
 FILE = "row_settings.json"
 KEY = "ct_rate_pairs"  # of the copy in `config.json`, and in the metadata of an adapter's weights
 PROCESSOR = "processor_config.json"
-ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range", "slices")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
 # What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line, and one

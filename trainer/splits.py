@@ -5,6 +5,7 @@ from itertools import chain
 
 from datasets import Dataset, DatasetDict, load_dataset
 
+from ct_rate_pairs.readers import split_of
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.volume_names import patient_of
 
@@ -30,11 +31,7 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
     index = load_dataset("ct_rate_pairs", **options)
     needed = ("train", "test", "validation") if validates or confidence_scans else ("train", "test")
     for split in needed:
-        if not len(index.get(split, ())):
-            raise ValueError(
-                f"{options.get('data_dir', 'CT-RATE')} has no readable scan for the split '{split}'. A table of your "
-                "own names the split of each scan in its column 'split'."
-            )
+        split_of(index, split)
     if confidence_scans:
         volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
         if (patients := len({patient_of(volume) for volume in volumes})) < 5:

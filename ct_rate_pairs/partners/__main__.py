@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, add_data_dir, run
+from ct_rate_pairs.config import LABEL_DISTANCE
 
 
 def main(argv: Sequence[str]) -> None:
@@ -44,8 +45,9 @@ All numbers are expected values for an epoch with one draw per volume. Nothing i
     add = parser.add_argument
     add_data_dir(parser)
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
-    add("--min_label_distance", type=int, default=10, metavar="N", help="for heter, 1 to 18 (default: %(default)s)")
-    add("--max_label_distance", type=int, default=3, metavar="N", help="for hard, 1 to 18 (default: %(default)s)")
+    distance = {"type": int, "range": LABEL_DISTANCE, "metavar": "N"}
+    add("--min_label_distance", **distance, default=10, help="for heter, 1 to 18 (default: %(default)s)")
+    add("--max_label_distance", **distance, default=3, help="for hard, 1 to 18 (default: %(default)s)")
     add("--output_file", type=Path, metavar="FILE", help="also write the numbers to this file")
     args = parser.parse_args(argv)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ct_rate_pairs.command_line import CommandParser, run
+from ct_rate_pairs.number_ranges import COUNT, SHARE, SIZE
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,7 +19,14 @@ def main(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("--output_dir", required=True, metavar="DIR", help="folder to write to; created if it does not exist")
-    add("--scans", type=int, required=True, metavar="N", help="scans in the training split; some patients have two")
+    add(
+        "--scans",
+        type=int,
+        range=COUNT,
+        required=True,
+        metavar="N",
+        help="scans in the training split; some patients have two",
+    )
     add("--seed", type=int, default=0, metavar="S", help="equal seeds give equal files (default: %(default)s)")
     add(
         "--valid_scans",
@@ -29,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     add(
         "--shape",
         type=int,
+        range=COUNT,
         nargs=3,
         default=(84, 56, 40),
         metavar=("X", "Y", "Z"),
@@ -37,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     add(
         "--spacing",
         type=float,
+        range=SIZE,
         nargs=3,
         default=(4.5, 4.5, 6.5),
         metavar=("X", "Y", "Z"),
@@ -45,12 +55,13 @@ def main(argv: Sequence[str]) -> None:
     add(
         "--reconstructions",
         type=float,
+        range=SHARE,
         default=0.25,
         metavar="SHARE",
         help="share of scans with a second, sharp reconstruction (default: %(default)s)",
     )
     add("--language", choices=("en", "zh"), default="en", help="language of the reports (default: %(default)s)")
-    add("--workers", type=int, metavar="W", help="processes (default: one per core)")
+    add("--workers", type=int, range=COUNT, metavar="W", help="processes (default: one per core)")
     options = vars(parser.parse_args(argv))
 
     from .cohort import write_cohort

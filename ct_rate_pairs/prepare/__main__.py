@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ct_rate_pairs.command_line import CommandParser, add_options, run
+from ct_rate_pairs.number_ranges import COUNT
 from ct_rate_pairs.volumes.settings import FORMS, VolumeSettings, volume_options
 
 
@@ -39,8 +40,8 @@ def main(argv: Sequence[str]) -> None:
         "preprocessed_numpy: whole volumes in HU, as .npy of shape (z, x, y) (default: %(default)s)",
     )
     add_options(parser, VolumeSettings)
-    add("--shard_size", type=int, default=200, metavar="N", help="scans per file (default: %(default)s)")
-    add("--workers", type=int, metavar="W", help="processes (default: one per core)")
+    add("--shard_size", type=int, range=COUNT, default=200, metavar="N", help="scans per file (default: %(default)s)")
+    add("--workers", type=int, range=COUNT, metavar="W", help="processes (default: one per core)")
     add(
         "--on_error",
         choices=("skip", "raise"),
@@ -48,7 +49,14 @@ def main(argv: Sequence[str]) -> None:
         help="what to do at a bad volume (default: %(default)s)",
     )
     add("--shard_index", type=int, default=0, metavar="I", help="number of this job, from 0 (default: %(default)s)")
-    add("--num_shards", type=int, default=1, metavar="N", help="jobs that share the work (default: %(default)s)")
+    add(
+        "--num_shards",
+        type=int,
+        range=COUNT,
+        default=1,
+        metavar="N",
+        help="jobs that share the work (default: %(default)s)",
+    )
     args = vars(parser.parse_args(argv))
     out, data_dir = args.pop("output_dir"), args.pop("data_dir")
     settings = volume_options(args)

@@ -16,6 +16,8 @@ from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
 from ct_rate_pairs.volumes.settings import VolumeSettings
 
+from .ages import OLDEST, years_of
+
 
 logger = logging.getLogger(__name__)
 # Names of a split in folders and in tables: CT-RATE says `valid` in some and `validation` in others.
@@ -243,9 +245,9 @@ def _path(folder: str, name: str) -> str:
 
 def _ages(metadata: pd.DataFrame, file: Path) -> pd.Series:
     """Ages in whole years from DICOM's age strings (`036Y`; months, weeks and days, too)."""
-    parts = metadata["PatientAge"].astype(str).str.extract(r"^(\d{1,3})([YMWD])$")
-    ages = parts[0].astype(float) // parts[1].map({"Y": 1, "M": 12, "W": 52, "D": 365}).astype(float)
-    return _told(ages.astype("Int16"), metadata["PatientAge"], file, "as in DICOM: 036Y, 018M")
+    cells = metadata["PatientAge"]
+    read = pd.Series([years_of(str(cell)) for cell in cells], cells.index, dtype="Int16")
+    return _told(read, cells, file, f"ages as in DICOM (036Y, 018M), up to {OLDEST} years")
 
 
 def _sexes(metadata: pd.DataFrame, file: Path) -> pd.Series:

@@ -25,6 +25,7 @@ from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 
+from .ages import OLDEST, years_of
 from .csv_tables import TableError
 
 
@@ -48,8 +49,6 @@ _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 _UNKNOWN = ("u", "unknown", "o", "other")  # sexes that are read as unknown
 _IMPRESSION = re.compile(r"^[ \t]*(?:impressions?|conclusions?)[ \t]*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 _FINDINGS = re.compile(r"\A\s*findings?[ \t]*:[ \t]*", re.IGNORECASE)
-_PERIODS = {"Y": 1, "M": 12, "W": 52, "D": 365}  # of DICOM's age strings, per year
-_OLDEST = 130
 
 
 class Problem(NamedTuple):
@@ -209,12 +208,11 @@ class OwnTable:
     def _ages(self, problems: list[Problem]) -> pd.arrays.IntegerArray:
         ages = []
         for row, cell in self._column("age"):
-            found = re.fullmatch(r"(\d{1,3})(?:\.0)?([YMWD]?)", (cell or "").upper())  # 36.0, as pandas writes it
-            age = int(found[1]) // _PERIODS[found[2] or "Y"] if found else None
-            if cell and (age is None or age > _OLDEST):
-                problems.append(
-                    Problem(row, "age", f"no age in whole years, 0 to {_OLDEST}, nor as in DICOM (036Y). Correct it")
-                )
+            found = re.fullmatch(r"(\d{1,3})(?:\.0)?", cell or "")  # 36.0, as pandas writes it
+            age = int(found[1]) if found else years_of((cell or "").upper())
+            if cell and (age is None or age > OLDEST):
+                told = f"no age in whole years, 0 to {OLDEST}, nor as in DICOM (036Y). Correct or empty it"
+                problems.append(Problem(row, "age", told))
                 age = None
             ages.append(age)
         return pd.array(ages, dtype="Int16")

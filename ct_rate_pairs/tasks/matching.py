@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from datasets import List, Value
 
+from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.reports.readable import check_mostly_read
 from ct_rate_pairs.reports.rules import label_report
@@ -47,7 +48,9 @@ class MatchingOptions(TaskOptions):
     """
 
     options: str = field(default="full", metadata={"help": "matching: full, impression or keywords."})
-    num_false: int = field(default=3, metadata={"help": "matching: false texts per volume."})
+    num_false: int = field(
+        default=3, metadata={"range": Range(1, len(LETTERS) - 1), "help": "matching: false texts per volume."}
+    )
     difficulty: str = field(default="random", metadata={"help": "matching: random or hard."})
 
     def check(self) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from datasets import Value
 
+from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.random_streams import Purpose, draw_rng
 from ct_rate_pairs.reports import details
 from ct_rate_pairs.reports.labels import LABELS
@@ -86,7 +87,11 @@ class VQAOptions(TaskOptions):
     """
 
     questions_per_volume: int = field(
-        default=4, metadata={"help": "vqa: questions per volume; above 8, the answers are less balanced."}
+        default=4,
+        metadata={
+            "range": Range(1, len(QUESTIONS)),
+            "help": "vqa: questions per volume; above 8, the answers are less balanced.",
+        },
     )
     question_types: tuple[str, ...] = field(
         default=DEFAULT_TYPES,
@@ -99,7 +104,11 @@ class VQAOptions(TaskOptions):
         default=False, metadata={"help": "vqa: the questions that lead to a question stand before it, with answers."}
     )
     num_shots: int = field(
-        default=0, metadata={"help": "vqa: examples from other patients in the prompt, without their scans."}
+        default=0,
+        metadata={
+            "range": Range(0, 16),
+            "help": "vqa: examples from other patients in the prompt, without their scans.",
+        },
     )
 
     def check(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from ct_rate_pairs.command_line import given_options
+from ct_rate_pairs.number_ranges import SHARE, Range
 
 from .windows import plain_window, windows_of
 
@@ -58,21 +59,26 @@ class VolumeSettings:
     reconstructions: str = field(
         default="first", metadata={"choices": RECONSTRUCTIONS, "help": "Which reconstructions of each scan are used."}
     )
-    num_slices: int = field(default=10, metadata={"help": "Axial slices per volume."})
+    num_slices: int = field(default=10, metadata={"range": Range(2, MOST_SLICES), "help": "Axial slices per volume."})
     spacing: tuple[float, float, float] = field(
-        default=(0.75, 0.75, 1.5), metadata={"help": "Voxel size after resampling, in mm as x y z."}
+        default=(0.75, 0.75, 1.5),
+        metadata={"range": Range(FINEST, COARSEST), "help": "Voxel size after resampling, in mm as x y z."},
     )
     window: str | tuple = field(
         default="paper",
         metadata={
             "words": True,
+            "range": Range(-math.inf),
             "help": "paper (-1000 to 1000 HU), rgb, two HU (low high), or six HU (low high of three windows, which "
             "become red, green and blue).",
         },
     )
     z_range: tuple[float, float] = field(
         default=(0.0, 1.0),
-        metadata={"help": "Part of the depth that the slices are spread over, as two shares from the top."},
+        metadata={
+            "range": SHARE,
+            "help": "Part of the depth that the slices are spread over, as two shares from the top.",
+        },
     )
     slices: str = field(
         default="uniform",

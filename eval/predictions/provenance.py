@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ct_rate_pairs.json_files import NotJSONError, read_json
+from ct_rate_pairs.json_files import JSONFileError, NotJSONError, read_json
 from ct_rate_pairs.json_schemas.evaluation import Provenance
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.findings_line import report_of
@@ -62,7 +62,15 @@ def provenance_path(predictions: str | Path) -> Path:
 def read_provenance(predictions: str | Path) -> dict:
     """What a file of predictions was made with; empty without a record, as for files of other programs."""
     path = provenance_path(predictions)
-    return read_json(path, Provenance) if path.exists() else {}
+    try:
+        return read_json(path, Provenance) if path.exists() else {}
+    except NotJSONError:
+        raise
+    except JSONFileError as error:
+        raise JSONFileError(
+            f"{error} So nobody knows what made the reports beside it: remove both files, or choose another "
+            "--output_dir."
+        ) from error
 
 
 def row_settings_of(predictions: str | Path) -> dict:

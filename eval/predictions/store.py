@@ -17,6 +17,7 @@ from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
 from ct_rate_pairs.json_schemas.challenge import ChallengeJobs, ChallengeReports
+from ct_rate_pairs.json_schemas.evaluation import Provenance
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.processes import end_worker_with_parent
 from ct_rate_pairs.readable_rows import ReadableRows
@@ -285,8 +286,10 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
     the reports in the file, the same in all processes.
 
     Raises:
-        `ValueError`: if the file was begun with another `provenance`.
+        `ValueError`: if the file was begun with another `provenance`, or if `provenance` could not be read again.
     """
+    if provenance is not None:
+        check_json(provenance, Provenance, provenance_path(path))
     if provenance is not None and state.is_main_process:
         set_aside_unknown(path)
     state.wait_for_everyone()

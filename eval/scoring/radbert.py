@@ -89,7 +89,7 @@ def order_of(id2label: Mapping[int, str], checkpoint: str) -> list[int]:
     The output of a classifier for each of the 18 labels, by their names. Case, `_` and `-` do not count.
 
     Raises:
-        `ValueError`: if the names are not those of the 18 labels.
+        `ValueError`: if the names are not those of the 18 labels, or if the outputs are not numbered from 0.
     """
     names = {_plain(name): i for i, name in id2label.items()}
     unnamed = set(names) == {f"label {i}" for i in range(len(LABELS))}  # what transformers writes if nobody does
@@ -110,6 +110,13 @@ def order_of(id2label: Mapping[int, str], checkpoint: str) -> list[int]:
             f"{checkpoint}: its {len(id2label)} outputs are not the {len(LABELS)} labels of CT-RATE. It names "
             f"{', '.join(unknown[:3]) or 'no other label'}, and lacks {', '.join(missing[:3]) or 'none'}. Without the "
             "names, nobody knows which output is which label: write them into id2label of its config.json."
+        )
+    if set(names.values()) != set(range(len(LABELS))):
+        numbers = ", ".join(map(str, sorted(id2label)))
+        raise ValueError(
+            f"{checkpoint}: id2label of its config.json numbers the outputs {numbers}. They are 0 to "
+            f"{len(LABELS) - 1}, so nobody knows which output is meant: number the names from 0, in the order of the "
+            "outputs."
         )
     return [names[_plain(label)] for label in LABELS]
 

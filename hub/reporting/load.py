@@ -45,7 +45,8 @@ def load_reporter(
     # Imported here, because these modules take seconds to import.
     import torch
 
-    from ct_rate_pairs.eval.load_model import DECIDING, base_commit_of, commit_of, load_model, version_of
+    from ct_rate_pairs.eval.load_model import DECIDING, base_commit_of, load_model, version_of
+    from ct_rate_pairs.trainer.hub_files import commit_of
     from ct_rate_pairs.trainer.row_settings import RowSettings, RowSettingsError, find_row_settings, tell_assumed
 
     from .confidence import FILE, load_confidence

@@ -7,8 +7,9 @@ from helpers.loaded_tree import error_of, load
 from helpers.tree import without_labels, write_tree
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.readers import reader_of, split_of
 from ct_rate_pairs.reports import terms
+from ct_rate_pairs.sources.ages import years_of
 
 
 def test_not_given_is_never_taught(tree):
@@ -59,6 +60,47 @@ def test_an_age_or_a_sex_that_cannot_be_read_is_told_and_left_out(own_tree, capl
     assert rows["sex"][:5] == ["M", "F", None, None, "F"]
     assert "2 of the 12 cells of PatientAge are left out, the first: '63' of valid_2_a_1.nii.gz" in caplog.text
     assert "1 of the 12 cells of PatientSex are left out, the first: '1' of valid_3_a_1.nii.gz" in caplog.text
+
+
+def test_an_age_that_nobody_has_is_told_and_left_out(own_tree, caplog):
+    file = own_tree / "dataset/metadata/validation_metadata.csv"
+    table = pd.read_csv(file).astype(object)
+    table.loc[0:4, "PatientAge"] = ["999Y", "130Y", "000Y", "000D", "122Y"]
+    table.to_csv(file, index=False)
+    rows = load(own_tree, "none", split="test").with_format(None)
+    assert rows["age"][:6] == [None, None, None, 0, 122, 36]
+    assert "3 of the 12 cells of PatientAge are left out, the first: '999Y'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "years"),
+    [
+        *(("036Y", 36), ("102Y", 102), ("122Y", 122), ("018M", 1), ("000M", 0), ("000W", 0), ("000D", 0)),
+        *(("123Y", None), ("999Y", None), ("000Y", None), ("045y", None), ("45", None), ("", None), ("nan", None)),
+        *(("999M", 83), ("999W", 19), ("999D", 2), ("1234Y", None), ("-36Y", None)),
+    ],
+)
+def test_years_are_read_from_every_unit(told, years):
+    assert years_of(told) == years
+
+
+@pytest.mark.parametrize("column", ["Findings_EN", "Impressions_EN"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_split_without_a_text_is_told_with_the_reason(own_tree, column, streaming):
+    file = own_tree / "dataset/radiology_text_reports/train_reports.csv"
+    table = pd.read_csv(file).assign(**{column: "Not given."})
+    table.to_csv(file, index=False)
+    target = {"Findings_EN": "findings", "Impressions_EN": "impression"}[column]
+    told = error_of(own_tree, split="train[:3]" if not streaming else "train", target=target, streaming=streaming)
+    assert f"no row in the split 'train': of its {len(table)} scans, none has a {target}" in told
+    with pytest.raises(ValueError, match=f"none has a {target}"):
+        split_of(load(own_tree, target=target), "train")
+    assert len(load(own_tree, "none", split="test", target=target))
+
+
+def test_a_split_without_a_patient_is_told_with_the_reason(own_tree):
+    told = error_of(own_tree, split="validation", validation_size=0.0)
+    assert "no row in the split 'validation': validation_size=0.0 takes no patient of the split 'train'" in told
 
 
 @pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": "\t"}, {"encoding": "utf-16"}])

@@ -204,6 +204,8 @@ FAULTS = [
     (in_two_splits, "row 5, column 'split': the patient of row 4, in 'train', stands in 'test' here"),
     (set_to("age", "old"), "row 6, column 'age': no age"),
     (set_to("age", "200"), "row 6, column 'age': no age"),
+    (set_to("age", "000Y"), "row 6, column 'age': no age"),
+    (set_to("age", "130Y"), "row 6, column 'age': no age"),
     (set_to("sex", "Köln"), "row 6, column 'sex': it is not M or F"),
     (set_to("series", "two"), "row 6, column 'series': no number"),
     (set_to("report", "Keine Rundherde. Herz normal groß, kein Erguss."), "row 6, column 'report': the report seems"),

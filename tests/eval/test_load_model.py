@@ -28,8 +28,6 @@ from ct_rate_pairs.eval.load_model import (
     DECIDING,
     base_commit_of,
     check_model,
-    commit_of,
-    is_model_folder,
     load_model,
     version_of,
 )
@@ -38,6 +36,7 @@ from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
 from ct_rate_pairs.eval.scoring.radbert import load_radbert
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.hub_files import commit_of, is_model_folder
 from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
 

@@ -94,7 +94,7 @@ def test_the_command_tells_a_read_only_token(hub, tree, monkeypatch, tmp_path, c
     ("repo_id", "options", "message"),
     [
         ("a b/c", [], "Repo id must use alphanumeric chars"),
-        ("alice/pairs", ["--min_label_distance", "40"], "min_label_distance=40: choose 1 to 18"),
+        ("alice/pairs", ["--min_label_distance", "40"], "--min_label_distance 40: choose 1 or more, and at most 18"),
         ("alice/pairs", ["/nowhere"], "/nowhere"),
         ("alice/pairs", ["--max_label_distance", "2"], "--max_label_distance has no effect here: negative=heter"),
         ("alice/pairs", ["--negative", "hard", "--min_label_distance", "4"], "--min_label_distance has no effect"),

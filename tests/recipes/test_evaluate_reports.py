@@ -10,10 +10,10 @@ from helpers.command import call
 from helpers.loopback_endpoint import LoopbackEndpoint, error
 from helpers.tree import SPACING, write_tree
 
-from ct_rate_pairs.eval.load_model import is_model_folder
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
 from ct_rate_pairs.eval.predictions.store import write_challenge_file
 from ct_rate_pairs.recipes import compare_runs, evaluate_reports
+from ct_rate_pairs.trainer.hub_files import is_model_folder
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 

@@ -17,6 +17,7 @@ from transformers import TrainerState
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes import sft_neg
+from ct_rate_pairs.recipes.training_arguments import OF_OPTIM
 from ct_rate_pairs.trainer import MuonAdamW, run_record
 from ct_rate_pairs.trainer.run_record import (
     ENVIRONMENT,
@@ -134,6 +135,8 @@ def test_a_run_is_repeated_bit_for_bit_by_its_own_record(tmp_path, phantom, monk
     assert weights[0] == weights[1]
     environment = json.loads((tmp_path / "first" / ENVIRONMENT).read_text())
     assert environment["optimizer"]["name"] == "MuonAdamW"
+    record = yaml.safe_load((tmp_path / "first" / RUN).read_text())
+    assert record["muon"] and not record.keys() & set(OF_OPTIM)  # another optimizer did not run
     settings = json.loads((tmp_path / "first" / "training_config.json").read_text())
     assert settings["optimizer"]["name"] == "MuonAdamW" and "optim" not in settings and "adam_beta1" not in settings
     card = (tmp_path / "first" / "README.md").read_text()

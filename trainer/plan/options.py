@@ -1,7 +1,9 @@
 """The options of a plan. They import nothing heavy, so that the command answers at once."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from ct_rate_pairs.number_ranges import COUNT, SIZE, Range
 
 from .feeding import Site
 from .row_shape import RowShape
@@ -16,6 +18,7 @@ TRAIN_SCANS, ALL_SCANS = 24_128, 24_128 + 1_564
 # CT-RATE's 21 TB hold each of its 50,188 volumes twice: as it was published first, and fixed.
 VOLUME_MB = round(21e6 / (2 * (47_149 + 3_039)))
 HUB_STREAM_MB_S = 100.0
+POSITIVE_SHARE = Range(0, 1, above=True)
 
 
 def _option(default, told: str, **more):
@@ -34,43 +37,34 @@ class PlanOptions:
     model: str = _option("7B", "Size of Qwen2.5-VL.", choices=MODELS)
     tuning: str = _option("full", "What learns; frozen_tower: the language model alone.", choices=TUNINGS)
     negative: tuple[str, ...] = _option(("none", "heter", "mutual"), "Negatives; none: stock.", choices=NEGATIVES)
-    negative_share: float = _option(1.0, "Share of the steps that have a negative.")
-    gpus: tuple[int, ...] = _option((1, 2, 8, 64), "Numbers of GPUs.")
+    negative_share: float = _option(1.0, "Share of the steps that have a negative.", range=POSITIVE_SHARE)
+    gpus: tuple[int, ...] = _option((1, 2, 8, 64), "Numbers of GPUs.", range=COUNT)
     gpu: str = _option("H100", "Kind of GPU.", choices=tuple(GPUS))
-    mfu: tuple[float, ...] = _option((0.3, 0.4), "Share of the GPU's peak that the needed operations reach.")
+    mfu: tuple[float, ...] = _option(
+        (0.3, 0.4), "Share of the GPU's peak that the needed operations reach.", range=POSITIVE_SHARE
+    )
     store: tuple[str, ...] = _option(("fixed", "hub", "prepared"), "Where rows are read from.", choices=STORES)
-    workers: int = _option(8, "Worker processes per GPU, as dataloader_num_workers; each needs a core.")
-    store_gb_s: float = _option(1.0, "GB per second that a store gives to all GPUs together.")
+    workers: int = _option(8, "Worker processes per GPU, as dataloader_num_workers; each needs a core.", range=COUNT)
+    store_gb_s: float = _option(1.0, "GB per second that a store gives to all GPUs together.", range=SIZE)
     stream_mb_s: float | None = _option(
         None,
         f"MB per second that one worker gets at most; by default {HUB_STREAM_MB_S:g} from the Hub, else no bound.",
+        range=SIZE,
     )
     stored: str = _option("int16", "Data type of the voxels of .nii.gz files, one that was measured.")
-    volume_mb: float = _option(float(VOLUME_MB), "MB of a .nii.gz file.")
-    rows: int = _option(TRAIN_SCANS, "Rows of an epoch.")
-    num_slices: int = _option(10, "Slices of a volume.")
-    side: int = _option(480, "Pixels along a side of a slice, after resampling.")
-    report_tokens: int = _option(311, "Tokens of a report, with its end.")
-    per_device_train_batch_size: int = _option(1, "Rows that a GPU takes at once; counts for memory.")
+    volume_mb: float = _option(float(VOLUME_MB), "MB of a .nii.gz file.", range=SIZE)
+    rows: int = _option(TRAIN_SCANS, "Rows of an epoch.", range=COUNT)
+    num_slices: int = _option(10, "Slices of a volume.", range=COUNT)
+    side: int = _option(480, "Pixels along a side of a slice, after resampling.", range=Range(28))
+    report_tokens: int = _option(311, "Tokens of a report, with its end.", range=COUNT)
+    per_device_train_batch_size: int = _option(1, "Rows that a GPU takes at once; counts for memory.", range=COUNT)
 
     def __post_init__(self):
         self.negative, self.store = (tuple(dict.fromkeys(names)) for names in (self.negative, self.store))
         self.gpus = tuple(sorted(set(self.gpus)))
-        least = {
-            "workers": 1, "rows": 1, "num_slices": 1, "side": 28, "report_tokens": 1, "per_device_train_batch_size": 1,
-        }  # fmt: skip
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"--{name} must be {smallest} or more, got {getattr(self, name)}.")
-        if not self.gpus or self.gpus[0] < 1:
-            raise ValueError(f"--gpus are numbers of GPUs, 1 or more, got {' '.join(map(str, self.gpus))}.")
-        for name, shares in (("mfu", self.mfu), ("negative_share", (self.negative_share,))):
-            if wrong := [share for share in shares if not 0 < share <= 1]:
-                raise ValueError(f"--{name} is a share above 0 and up to 1, got {wrong[0]}.")
-        for name in ("store_gb_s", "stream_mb_s", "volume_mb"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{name} must be above 0, got {value}.")
+        for option in fields(self):
+            if allowed := option.metadata.get("range"):
+                allowed.check(f"--{option.name}", getattr(self, option.name))
 
     def idle(self) -> dict[str, str]:
         """The options whose value does not matter beside the others, and why."""

@@ -168,6 +168,22 @@ def test_references_come_from_the_index_without_reading_a_scan():
         select_volumes(scans, [VOLUMES[0], "train_99_a_1.nii.gz"])
 
 
+def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path, model_and_collator):
+    path = tmp_path / "predictions.jsonl"
+    with pytest.raises(ValueError, match="max_new_tokens is not as it must be"):
+        write_predictions(*model_and_collator, make_scans(), path, max_new_tokens=4, provenance={"max_new_tokens": 0})
+    assert not path.exists() and not provenance_path(path).exists()
+
+
+@pytest.mark.parametrize("record", ['{"max_new_tokens": 0}', '{"thresholds": [2]}', '{"split": 3}', "[]"])
+def test_a_wrong_record_is_told_with_its_file_and_the_remedy(tmp_path, model_and_collator, record):
+    path = tmp_path / "predictions.jsonl"
+    provenance_path(path).write_text(record)
+    with pytest.raises(ValueError, match=r"predictions\.provenance\.json: .*remove both files, or choose another"):
+        write_predictions(*model_and_collator, make_scans(), path, max_new_tokens=4, provenance={"max_new_tokens": 4})
+    assert provenance_path(path).read_text() == record
+
+
 def test_one_file_never_holds_the_reports_of_two_models(tmp_path, model_and_collator):
     path = tmp_path / "predictions.jsonl"
     write = lambda scans, **provenance: write_predictions(  # noqa: E731

@@ -208,6 +208,12 @@ def test_another_number_of_outputs_is_refused():
         order_of(dict(enumerate([*LABELS, "No finding"])), "a/b")
 
 
+@pytest.mark.parametrize("numbers", [range(1, 19), [*range(17), 18], [-1, *range(1, 18)]])
+def test_outputs_that_are_not_numbered_from_0_without_a_gap_are_refused_with_the_remedy(numbers):
+    with pytest.raises(ValueError, match="a/b: id2label .* 0 to 17, .*number the names from 0"):
+        order_of(dict(zip(numbers, LABELS, strict=True)), "a/b")
+
+
 def test_the_order_of_radeval_s_repository_is_known_without_names():
     unnamed = {i: f"LABEL_{i}" for i in range(18)}
     assert order_of(unnamed, OFFICIAL_ORDER[0]) == list(range(18))
