@@ -143,7 +143,7 @@ def test_results_of_a_file_go_where_they_are_asked_to(tmp_path, tree):
         (("--min_label_distance", "99"), "min_label_distance"),
         (("--partner_sampling", "mutual"), "a measurement has no such batches"),
         (("--labeler", "rulez"), "Unknown labeler"),
-        (("--ci", "95"), "pass `ci=0.95`"),
+        (("--ci", "95"), "--ci 95.0: choose above 0, and below 1"),
     ],
 )
 def test_a_wrong_option_is_refused_before_the_model_is_loaded(tmp_path, tree, capsys, option, message):

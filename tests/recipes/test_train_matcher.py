@@ -14,6 +14,7 @@ from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.matcher import MatcherModel
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_matcher
+from ct_rate_pairs.volumes.settings import VolumeSettings
 
 
 CONFIG = ("--config", str(CONFIGS / "matcher.yaml"), "--per_device_train_batch_size", "4")
@@ -82,7 +83,8 @@ def test_the_config_has_a_whole_batch_of_negatives_in_each_step():
 
 @pytest.mark.parametrize(("window", "channels"), [("paper", 1), ((-160, 240), 1), ("rgb", 3), ([[0, 1]] * 3, 3)])
 def test_the_model_has_a_channel_per_window(window, channels):
-    model, _ = load_matcher(MatcherArguments(image_size=[8, 8]), window, ["A nodule."], 0, {})
+    of_slices = VolumeSettings(window=window).channels
+    model, _ = load_matcher(MatcherArguments(image_size=[8, 8]), of_slices, ["A nodule."], 0, {})
     assert model.config.num_channels == channels
 
 
