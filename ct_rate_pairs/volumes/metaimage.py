@@ -40,6 +40,8 @@ _FIELDS = (
 _BY_LOWER = {field.lower(): field for field in _FIELDS}
 _YES, _NO = ("true", "t", "1"), ("false", "f", "0")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Of fields that are passed over: how many numbers ITK reads, if need be from the next lines.
+_FEWEST = {"CenterOfRotation": 3, "Color": 4, "ElementMin": 1, "ElementMax": 1, "ID": 1, "ParentID": 1}
 _BLANK = " \t\n\v\f\r"  # of ASCII, as in ITK: Python strips more
 _OPPOSITE = str.maketrans("LRPASI", "RLAPIS")
 
@@ -79,7 +81,7 @@ def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = re
 def _header(name: str, file: BinaryIO) -> dict[str, str]:
     """The known fields of the text header, of which `ElementDataFile` is the last. The file is then at the voxels."""
     fields: dict[str, str] = {}
-    is_open = False  # the line before has no mark, so ITK takes the next one for its end
+    is_open = False  # the line before lacks a mark or numbers, so ITK takes the next line for its end
     while "ElementDataFile" not in fields:
         line = file.readline(_MOST_HEADER - file.tell()).decode("latin-1")
         if not line:
@@ -89,10 +91,10 @@ def _header(name: str, file: BinaryIO) -> dict[str, str]:
         known = _BY_LOWER.get(key.lower())
         if known and is_open:
             raise VolumeError(
-                f"{name}: the line of its header before {known} has neither = nor :, so ITK passes over {known}. "
-                "Correct it."
+                f"{name}: the line of its header before {known} has neither = nor :, or too few numbers, so ITK "
+                f"passes over {known}. Correct it."
             )
-        is_open = not values and (is_open or bool(key))
+        is_open = (not values and (is_open or bool(key))) or len(value.split()) < _FEWEST.get(key, 0)
         if known and re.search(r"[^\t -~]", value):
             raise VolumeError(f"{name}: its header has characters other than ASCII in {known}. Correct it.")
         if known and known != key:

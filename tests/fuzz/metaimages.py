@@ -77,7 +77,7 @@ def _make(rng: np.random.Generator, folder: Path) -> None:
     if rng.integers(3) == 0:
         packer = zlib.compressobj(wbits=one_of((15, 15, 31, -15)))
         body = packer.compress(body) + packer.flush()
-        fields = {"CompressedDataSize": str(len(body)), **fields, "CompressedData": "True"}
+        fields |= {"CompressedData": "True", "CompressedDataSize": str(len(body))}
     lines = [(field, value) for field, value in fields.items() if field != "ElementDataFile"]
     for _ in range(rng.integers(4)):
         field, place = one_of(list(_VALUES)), int(rng.integers(len(lines)))

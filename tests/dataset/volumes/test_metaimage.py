@@ -165,7 +165,9 @@ def test_fields_of_others_are_passed_over_and_not_told(scan, caplog):
     assert "DOE" not in caplog.text
 
 
-@pytest.mark.parametrize("line", ["DOE", "DOE\r", "DOE\n\n", "DOE\nb = 2\nDOE", "\0", "\xa0", "\x1c"])
+@pytest.mark.parametrize(
+    "line", ["DOE", "DOE\r", "DOE\n\n", "DOE\nb = 2\nDOE", "\0", "\xa0", "Color = 1 1 1", "ElementMax ="]
+)
 @pytest.mark.parametrize("field", ["ElementSpacing", "TransformMatrix", "CompressedData"])
 def test_a_field_that_itk_passes_over_because_of_the_line_before_is_not_read(scan, line, field):
     refused(scan(replace={f"{field} =": f"{line}\n{field} ="}), f"line of its header before {field} has neither")
