@@ -7,7 +7,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Range:
     """
-    A range of finite numbers.
+    A range of numbers.
 
     Args:
         least (`float`, *optional*, defaults to `0`):
@@ -18,17 +18,21 @@ class Range:
             Whether `least` itself is refused.
         below (`bool`, *optional*, defaults to `False`):
             Whether `most` itself is refused.
+        endless (`bool`, *optional*, defaults to `False`):
+            Whether infinity is in the range.
     """
 
     least: float = 0
     most: float = math.inf
     above: bool = False
     below: bool = False
+    endless: bool = False
 
     def __contains__(self, number: float) -> bool:
         """Whether a number is in the range, which NaN never is."""
         enough = number > self.least if self.above else number >= self.least
-        return enough and (number < self.most if self.below else number <= self.most) and math.isfinite(number)
+        few = number < self.most if self.below else number <= self.most
+        return enough and few and (self.endless or math.isfinite(number))
 
     def __str__(self) -> str:
         """The range in words."""

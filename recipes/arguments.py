@@ -46,7 +46,8 @@ RANGES = {
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), Range(0, 1, below=True)),
     "label_smoothing_factor": SHARE,
     # `NegativeSFTConfig` refuses negative numbers itself, with the reason.
-    **dict.fromkeys(("alpha", "beta", "negative_temperature", "max_negative_loss"), Range(-math.inf)),
+    **dict.fromkeys(("alpha", "beta", "negative_temperature"), Range(-math.inf)),
+    "max_negative_loss": Range(-math.inf, endless=True),  # infinity is no cap
     **dict.fromkeys(("negative_start_ratio", "negative_warmup_ratio", "negative_share"), Range(-math.inf)),
     "global_batch_size": Range(-math.inf),
 }

@@ -165,7 +165,7 @@ class NegativeSFTConfig(SFTConfig):
         self._check_weights()
         self._check_pairs()
         self._check_steps()
-        if not 0 < self.max_negative_loss < math.inf:
+        if not self.max_negative_loss > 0:  # as NaN is not
             raise ValueError(
                 f"`max_negative_loss` must be above 0 nats per token, got {self.max_negative_loss}. To train without "
                 "negatives, set `beta=0`."
