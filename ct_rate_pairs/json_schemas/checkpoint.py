@@ -1,5 +1,6 @@
 """The files of a checkpoint that tell its step, and whether it is whole."""
 
+import sys
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ class TrainerState(BaseModel):
 
     global_step: Annotated[int, Field(ge=1, le=10**12)]
     max_steps: Steps = 1
-    num_train_epochs: Steps = 1
+    num_train_epochs: Annotated[int, Field(ge=-1, le=sys.maxsize)] = 1  # Trainer's number of epochs of a stream
     num_input_tokens_seen: Annotated[int, Field(ge=0)] = 0
     train_batch_size: Annotated[int, Field(ge=1, le=10**6)] | None = None
     epoch: Amount | None = 0.0

@@ -187,7 +187,7 @@ def test_features_survive_json_and_arrow(tree):
     assert Features.from_dict(features.to_dict()) == features
     assert Features.from_arrow_schema(features.arrow_schema) == features
     assert {name for name, feature in features.items() if isinstance(feature, PairColumn)} == {
-        *READ, "prompt", "completion", "question_type", "answer_type", "label"
+        *READ, "prompt", "completion", "question_type", "answer_type", "label", "proof"
     }  # fmt: skip
 
 

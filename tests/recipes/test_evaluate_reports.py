@@ -196,7 +196,7 @@ def test_a_video_is_sent_with_the_depth_of_a_second_that_is_given_and_both_are_t
     assert sorted(sent[1]) == pytest.approx([2.5 * fps for fps in sorted(sent[0])])
     with pytest.raises(ValueError, match="--mm_per_second has no effect.*slices_as is not video"):
         ask("http://127.0.0.1:1/v1", tmp_path, tree, "--mm_per_second", "25")
-    with pytest.raises(ValueError, match="mm_per_second=-1.0: give a depth"):
+    with pytest.raises(ValueError, match="--mm_per_second -1.0: choose above 0"):
         ask("http://127.0.0.1:1/v1", tmp_path, tree, "--slices_as", "video", "--mm_per_second", "-1")
 
 

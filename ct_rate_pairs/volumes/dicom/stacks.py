@@ -14,8 +14,6 @@ from .places import SAME_PLACE, along_normal, even_step, normal_of
 
 AXIAL = np.cos(np.radians(20.0))  # smallest cosine between the normal of an axial slice and the body's axis
 _ROUNDING = 1e-3  # rounding error of cosines and voxel sizes that are written as decimals
-# Slices that differ in one of these belong to different stacks, wherever they lie.
-_VOLUME = (*PLANE, *IDENTITY)
 # Slices that differ in one of these belong to different stacks if the stacks overlap. One below the other they may be
 # one volume: a scanner may count each position of the table as an acquisition.
 OF_ACQUISITION = (
@@ -97,11 +95,14 @@ def stacks_of(headers: list[Header]) -> list[Part]:
     parts = [(headers, [])]
     if not all(keyword in header for header in headers for keyword in ("ImagePositionPatient", *PLANE)):
         return parts
-    for keyword in (*_VOLUME, *OF_ACQUISITION, *_IN_ORDER):
+    # Slices of two planes or identities belong to different stacks, wherever they lie.
+    ways = [(keyword, _apart) for keyword in PLANE] + [(keyword, by_identity) for keyword in IDENTITY]
+    ways += [(keyword, _apart) for keyword in (*OF_ACQUISITION, *_IN_ORDER)]  # a date and time is of both
+    for keyword, split in ways:
         parts = [
             (part, [*words, _word(keyword, number, part, apart)] if len(apart) > 1 else words)
             for whole, words in parts
-            for apart in [_apart(whole, keyword)]
+            for apart in [split(whole, keyword)]
             for number, part in enumerate(apart, start=1)
         ]
     return [woven for part in parts for woven in _unwoven(*part)]
@@ -146,10 +147,8 @@ def _are_woven(parts: list[list[Header]], normal: np.ndarray) -> bool:
 
 def _apart(headers: list[Header], keyword: str) -> list[list[Header]]:
     """The stacks that `keyword` tells apart."""
-    if keyword in IDENTITY:
-        return by_identity(headers, keyword)
     kinds = _kinds(headers, keyword)
-    if keyword in _VOLUME or len(kinds) == 1:
+    if keyword in PLANE or len(kinds) == 1:
         return kinds
     normal = normal_of(headers[0])
     if keyword in _IN_ORDER:

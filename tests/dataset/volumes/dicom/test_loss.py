@@ -86,6 +86,7 @@ def silent(path):
         if keyword in dataset:
             delattr(dataset, keyword)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.StudyTime = "101500"  # where a file has none, GDCM writes the time at which it writes the file
     dataset.save_as(path)
 
 
