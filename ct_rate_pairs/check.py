@@ -123,7 +123,7 @@ def check_table(source, whole: bool = False, workers: int | None = None) -> dict
 
 
 def _in_parallel(fault, scans: Sequence, workers: int | None) -> Iterable[str | None]:
-    """What [`fault`] says of each scan. Each thread has a process of its own that reads."""
+    """What `fault` says of each scan. Each thread has a process of its own that reads."""
     import logging
 
     from tqdm import tqdm

@@ -94,7 +94,9 @@ def _header(name: str, file: BinaryIO) -> dict[str, str]:
                 f"{name}: the line of its header before {known} has neither = nor :, or too few numbers, so ITK "
                 f"passes over {known}. Correct it."
             )
-        is_open = (not values and (is_open or bool(key))) or len(value.split()) < _FEWEST.get(key, 0)
+        # A file of other dimensions than three is refused for them, below.
+        has_few = len(value.split()) < _FEWEST.get(key, 0) and fields.get("NDims", "3") == "3"
+        is_open = (not values and (is_open or bool(key))) or has_few
         if known and re.search(r"[^\t -~]", value):
             raise VolumeError(f"{name}: its header has characters other than ASCII in {known}. Correct it.")
         if known and known != key:
