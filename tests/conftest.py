@@ -16,11 +16,16 @@ import pytest
 from helpers.shared import made_once
 from helpers.tree import write_tree
 from helpers.writable_hub import WRITE, WritableHub
+from hypothesis import settings
 from tqdm import tqdm
 
 from ct_rate_pairs.phantom.cohort import write_cohort
 from ct_rate_pairs.volumes import apart
 
+
+# No test asserts a time: a busy machine is no fault.
+settings.register_profile("no times", deadline=None)
+settings.load_profile("no times")
 
 # Before anything shows a bar. Processes share tqdm's own lock, and a child that a test kills would keep it for ever.
 tqdm.set_lock(threading.RLock())
