@@ -103,6 +103,7 @@ def send(endpoint: Endpoint, method: str, path: str, *, seconds: float, body: di
 def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
     """The server's answer after retries: a success, or the refusal of this scan's content. See `ask`."""
     end = time.monotonic() + endpoint.seconds_per_scan
+    problem = ""
     for attempt in range(endpoint.tries):
         seconds = min(endpoint.timeout, end - time.monotonic())
         # Random, so that threads do not retry together.
@@ -114,7 +115,9 @@ def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
                 raise EndpointError(endpoint.not_there(error)) from error
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         except (httpx2.TimeoutException, TimeoutError):
-            problem = f"no answer within {seconds:.3g} s"
+            # Where the scan's own time ended this try, what the tries before met says more.
+            if not problem or seconds == endpoint.timeout:
+                problem = f"no answer within {seconds:.3g} s"
         except httpx2.TransportError as error:
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         else:

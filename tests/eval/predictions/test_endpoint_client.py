@@ -158,22 +158,31 @@ def test_headers_that_drip_end_with_their_time(path):
 
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize(
-    ("answers", "detail"),
+    ("answers", "timeout", "detail"),
     [
-        (lambda: StreamingResponse(drip()), "no answer within"),
-        (lambda: error(503, "busy"), "HTTP 503: busy"),
-        (lambda: error(429, "slow down", **{"Retry-After": "100"}), "HTTP 429: slow down"),
+        (lambda: StreamingResponse(drip()), 0.2, "no answer within"),
+        (lambda: error(503, "busy"), 60, "HTTP 503: busy"),
+        (lambda: error(429, "slow down", **{"Retry-After": "100"}), 60, "HTTP 429: slow down"),
     ],
     ids=["drip", "busy", "Retry-After"],
 )
-def test_all_tries_of_a_scan_together_end_in_time(path, answers, detail):
+def test_all_tries_of_a_scan_together_end_in_time(path, answers, timeout, detail):
     with LoopbackEndpoint(*(answers() for _ in range(99))) as server:
-        options = {"timeout": 0.2, "tries": 99, "backoff": 0.1, "seconds_per_scan": 0.7}
+        options = {"timeout": timeout, "tries": 99, "backoff": 0.1, "seconds_per_scan": 2}
         predictions, failures = write(server, path, make_scans(1), **options)
-        assert server.times[-1] - server.times[0] < 0.7 and len(server.times) < 10
+        assert server.times[-1] - server.times[0] < 2 and len(server.times) < 20
     (failure,) = failures.values()
     assert not predictions and failure["failure"] == "unanswered"
-    assert failure["detail"].startswith(detail) and failure["detail"].endswith("The 0.7 s of a scan are over")
+    assert failure["detail"].startswith(detail) and failure["detail"].endswith("The 2 s of a scan are over")
+
+
+@pytest.mark.slow_but_first
+def test_a_try_that_the_time_of_a_scan_ends_is_told_by_what_was_met_before(path):
+    """A busy server that then says nothing: the busy server is the reason."""
+    with LoopbackEndpoint(error(503, "busy"), StreamingResponse(drip())) as server:
+        options = {"timeout": 60, "tries": 99, "backoff": 0.01, "seconds_per_scan": 1}
+        (failure,) = write(server, path, make_scans(1), **options)[1].values()
+    assert failure["detail"] == "HTTP 503: busy, at try 2. The 1 s of a scan are over"
 
 
 @pytest.mark.slow
