@@ -18,6 +18,7 @@ from datasets import Features, Image, List, Value
 from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 
 from ct_rate_pairs.near_names import no_such
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.hub import REPO_ID
@@ -88,7 +89,7 @@ class PairExamplesIterable(ExamplesIterable):
         """The rows in a new order and with a new key of the random draws, as `datasets` asks for at each epoch."""
         # The new key also depends on the old key: the generator of an epoch may equal the generator of the seed.
         keys = [self.kwargs["draw_key"], int(deepcopy(generator).integers(1 << 62))]
-        draw_key = int(np.random.default_rng(keys).integers(1 << 62))
+        draw_key = int(random_stream(*keys).integers(1 << 62))
         return self._with(_shuffle_gen_kwargs(deepcopy(generator), {**self.kwargs, "draw_key": draw_key}))
 
     def shift_rngs(self, value: int) -> "PairExamplesIterable":
@@ -101,7 +102,7 @@ class PairExamplesIterable(ExamplesIterable):
         if worker is not None and shifts and shifts[-1] == worker.id:
             shifts = shifts[:-1]
         keys = [self.kwargs["draw_key"], *shifts]
-        return int(np.random.default_rng(keys).integers(1 << 62)) if shifts else keys[0]
+        return int(random_stream(*keys).integers(1 << 62)) if shifts else keys[0]
 
     def _with(self, kwargs: dict, shifts: tuple[int, ...] | None = None) -> "PairExamplesIterable":
         other = PairExamplesIterable(self.generate_examples_fn, kwargs)

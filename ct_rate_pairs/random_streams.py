@@ -18,6 +18,11 @@ class Purpose(IntEnum):
     EXAMPLES = 6  # followed by the number of the volume's row
 
 
+def random_stream(*numbers: int) -> np.random.Generator:
+    """The random stream of these numbers. Each tuple of numbers has its own stream."""
+    return np.random.default_rng(numbers)
+
+
 def draw_rng(seed: int, epoch: int | None, volume: str | None, *purpose: int) -> np.random.Generator:
     """
     The random stream of one draw. It depends only on the arguments, so workers, ranks and restarts change nothing.
@@ -37,4 +42,4 @@ def draw_rng(seed: int, epoch: int | None, volume: str | None, *purpose: int) ->
         `np.random.Generator`: a new generator.
     """
     named = None if volume is None else int.from_bytes(volume.encode(), "big")
-    return np.random.default_rng([seed, *(key for key in (epoch, named) if key is not None), *purpose])
+    return random_stream(seed, *(key for key in (epoch, named) if key is not None), *purpose)

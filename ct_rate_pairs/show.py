@@ -33,15 +33,15 @@ def main(argv: Sequence[str]) -> None:
     if out.suffix != ".png":
         parser.error("give an --output_file that ends in .png")
 
-    import numpy as np
     from datasets import load_dataset
 
     from .example_sheet import draw_sheet
+    from .random_streams import random_stream
     from .readers import reader_of
     from .whole_files import whole_file
 
     dataset = load_dataset("ct_rate_pairs", **volume_options(args), **args)
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    chosen = random_stream(seed).permutation(len(dataset))[:count]
     rows = [dataset[int(i)] for i in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part:

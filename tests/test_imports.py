@@ -154,3 +154,18 @@ def test_no_model_is_loaded_with_code_of_its_repository():
         told = {keyword.arg: keyword.value for keyword in call.keywords}
         of_ours = ast.unparse(call.func).startswith("Matcher")
         assert of_ours or getattr(told.get("trust_remote_code"), "value", None) is False, f"{name}:{call.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("function", "home"),
+    [
+        ("default_rng", "ct_rate_pairs.random_streams"),
+        ("log_softmax", "ct_rate_pairs.eval.looking.likelihood"),
+    ],
+)
+def test_random_streams_and_log_probabilities_of_texts_have_one_file_each(function, home):
+    def is_called(tree: ast.Module) -> bool:
+        called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        return function in [getattr(of, "attr", getattr(of, "id", None)) for of in called]
+
+    assert [name for name, (_, tree) in MODULES.items() if is_called(tree)] == [home]

@@ -1,8 +1,9 @@
 """The term of the loss for the negative, as pure functions: the paper's term (equation 4, section 7.3) and others."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+
+from ct_rate_pairs.random_streams import random_stream
 
 
 def pair_cross_entropy(log_probs: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,4 +162,4 @@ def has_negatives(step: int, share: float, seed: int) -> bool:
     Returns:
         `bool`: whether the step has negatives.
     """
-    return bool(np.random.default_rng([seed, step]).random() < share)  # `random` is below 1
+    return bool(random_stream(seed, step).random() < share)  # `random` is below 1

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ct_rate_pairs.random_streams import random_stream
+
 
 BATCHES = 500  # random batches that the statistics are estimated from
 
@@ -63,7 +65,7 @@ def mutual_statistics(
         `dict[str, float]`: the share of the volumes that have a partner, and of the pairs the mean label distance and
         the share that differs in `min_label_distance` labels.
     """
-    rng, patients, distances = np.random.default_rng(0), np.asarray(patients), []
+    rng, patients, distances = random_stream(0), np.asarray(patients), []
     size = min(batch_size, len(patients))
     for _ in range(BATCHES):
         batch = rng.choice(len(patients), size=size, replace=False)

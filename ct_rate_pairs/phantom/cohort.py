@@ -19,6 +19,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.json_files import NotJSONError, check_json, read_json
 from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.processes import end_with_parent
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 from ct_rate_pairs.volumes.settings import one_of
@@ -27,7 +28,7 @@ from ct_rate_pairs.whole_files import whole_file, write_whole
 from .anatomy import check_field_of_view
 from .prevalence import draw_labels
 from .reports import WORDS, write_report
-from .scan import Scan, stream
+from .scan import Scan
 
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def plan_cohort(scans, seed=0, split=0, reconstructions=0.25) -> list[Plan]:
     plans, patient = [], 0
     while len(plans) < scans:
         patient += 1
-        rng = stream(seed, split, patient, 0, PATIENT_KEYS)
+        rng = random_stream(seed, split, patient, 0, PATIENT_KEYS)
         count = min(2 if rng.random() < SECOND_SCAN_SHARE else 1, scans - len(plans))
         for number, labels in enumerate(draw_labels(rng, 2)[:count], start=1):
             second = rng.random() < reconstructions
@@ -132,7 +133,7 @@ def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[li
     """Write the volumes of one scan, and return their rows of the reports, the labels and the metadata CSV."""
     field_of_view = [count * size for count, size in zip(shape, spacing, strict=True)]
     scan = Scan(seed, (plan.split, plan.patient, plan.scan), plan.labels, field_of_view)
-    rng = stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
+    rng = random_stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
     findings, impression = write_report(rng, scan.findings, language)
     words = WORDS[language]
     clinical = words.CLINICAL_INFORMATION[int(rng.integers(len(words.CLINICAL_INFORMATION)))]
@@ -159,7 +160,7 @@ def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[li
 
 
 def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
-    rng = stream(
+    rng = random_stream(
         seed, plan.split, plan.patient, 0, REPORT_KEYS
     )  # one per patient: all scans have the same age and sex
     values = {

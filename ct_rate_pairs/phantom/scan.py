@@ -4,6 +4,7 @@ import numpy as np
 
 from ct_rate_pairs.phantom import findings as other
 from ct_rate_pairs.phantom import lung_findings as lung
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 
 from .anatomy import Anatomy
@@ -42,11 +43,6 @@ SLAB_VOXELS = 2**21
 PLACES_STREAM, NOISE_STREAM = 18, 19
 
 
-def stream(*keys: int) -> np.random.Generator:
-    """The random stream of these numbers. Each tuple of numbers has its own stream."""
-    return np.random.default_rng(keys)
-
-
 class Scan:
     """
     One scan of one phantom patient.
@@ -74,14 +70,14 @@ class Scan:
         split, patient, number = name
         self.seed, self.name = seed, name
         self.field_of_view = tuple(float(size) for size in field_of_view)
-        self.anatomy = Anatomy(stream(seed, split, patient), self.field_of_view)
+        self.anatomy = Anatomy(random_stream(seed, split, patient), self.field_of_view)
         self.labels = np.asarray(labels, np.int8)
-        places = lung.deal_lobes(stream(seed, split, patient, number, PLACES_STREAM))
+        places = lung.deal_lobes(random_stream(seed, split, patient, number, PLACES_STREAM))
         self.findings: dict[str, Finding] = {}
         for label in PAINT_ORDER:
             index = LABELS.index(label)
             if self.labels[index]:
-                self.findings[label] = self._draw(label, stream(seed, split, patient, number, index), places)
+                self.findings[label] = self._draw(label, random_stream(seed, split, patient, number, index), places)
 
     def _draw(self, label, rng, places) -> Finding:
         anatomy = self.anatomy
@@ -157,7 +153,7 @@ class Scan:
             hu = slab.hu
             hu += 6 * texture(self.anatomy.soft_texture, slab.x, slab.y, slab.z)
             # The stream of the noise does not depend on the findings, so a scan without a finding has the same noise.
-            noise = stream(self.seed, *self.name, NOISE_STREAM + reconstruction, first).standard_normal(
+            noise = random_stream(self.seed, *self.name, NOISE_STREAM + reconstruction, first).standard_normal(
                 hu.shape, np.float32
             )
             if kernel == "soft":

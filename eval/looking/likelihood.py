@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.rows import check_readable
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.transformers_names import CACHE
 from ct_rate_pairs.volume_names import patient_of
@@ -172,6 +173,11 @@ def logits_after(
     return [logits[tuple(text)] for text in texts]
 
 
+def next_log_probs(logits: torch.Tensor, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of each of some next tokens among each other, from next-token logits `[V]`."""
+    return logits[list(tokens)].double().log_softmax(dim=0).tolist()
+
+
 def read_branches(model: PreTrainedModel, context: Context, texts: Sequence[torch.Tensor]) -> torch.Tensor:
     """The logits after each token of several texts, each of which continues a context; `[B, K, V]`, right-padded."""
     inputs = pad_sequence(list(texts), batch_first=True)  # [B, K]; right-padded, needs no mask
@@ -211,7 +217,7 @@ def marginal_losses(
     tokens of their reports.
     """
     patients = np.array([patient_of(volume) for volume in volumes])  # [N]
-    order = np.random.default_rng(seed).permutation(len(volumes))
+    order = random_stream(seed).permutation(len(volumes))
     _, first = np.unique(patients[order], return_index=True)  # of each patient
     references = order[np.sort(first)][:NUM_REFERENCES]
     losses = np.empty((len(references), len(tokens)))  # [M, N]

@@ -27,7 +27,7 @@ from ct_rate_pairs.reports.findings_line import decisions, form_of, open_text
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import PairCollator
 
-from .likelihood import answer_logits, logits_after, on_device, read_prompt, tokens_of
+from .likelihood import answer_logits, logits_after, next_log_probs, on_device, read_prompt, tokens_of
 
 
 Tokens = tuple[int, ...]
@@ -96,8 +96,7 @@ def choice_log_probs(choice: Mapping[int, Tokens], logits: Mapping[Tokens, torch
     total = dict.fromkeys(choice, 0.0)
     for at, following in _forks(choice).items():
         tokens = sorted(following)
-        log_probs = logits[at][tokens].double().log_softmax(dim=0).tolist()
-        for token, log_prob in zip(tokens, log_probs, strict=True):
+        for token, log_prob in zip(tokens, next_log_probs(logits[at], tokens), strict=True):
             for entry in following[token]:
                 total[entry] += log_prob
     return total

@@ -8,7 +8,7 @@ from datasets import Dataset
 from PIL import Image
 
 from ct_rate_pairs.eval.rows import check_readable, volume_names
-from ct_rate_pairs.random_streams import draw_rng
+from ct_rate_pairs.random_streams import draw_rng, random_stream
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.windows import to_uint8
 
@@ -64,7 +64,7 @@ def derange_by_patient(volumes: Sequence[str], seed: int = 0) -> list[int]:
             f"{shift} of {len(volumes)} volumes belong to patient {largest}: they cannot all be swapped for volumes "
             "of other patients. Use a larger held-out split."
         )
-    rng = np.random.default_rng(seed)
+    rng = random_stream(seed)
     patients = [by_patient[patient] for patient in rng.permutation(sorted(by_patient))]
     order = [index for patient in patients for index in rng.permutation(patient).tolist()]
     # The volumes of a patient are adjacent in `order`, so a rotation by the largest number of volumes per patient

@@ -116,8 +116,7 @@ def post(endpoint: Endpoint, body: dict, stop: Event) -> Reply:
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         except (httpx2.TimeoutException, TimeoutError):
             # Where the scan's own time ended this try, what the tries before met says more.
-            if not problem or seconds == endpoint.timeout:
-                problem = f"no answer within {seconds:.3g} s"
+            problem = problem if problem and seconds < endpoint.timeout else f"no answer within {seconds:.3g} s"
         except httpx2.TransportError as error:
             problem = f"{type(error).__name__}: {without_key(str(error))}"
         else:

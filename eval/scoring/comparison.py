@@ -8,6 +8,7 @@ from ct_rate_pairs.eval.metrics.bootstrap import check_level, interval, known, p
 from ct_rate_pairs.eval.metrics.crg import crg_score
 from ct_rate_pairs.eval.metrics.label_metrics import accuracy_scores, coverage_scores, label_statistics
 from ct_rate_pairs.eval.metrics.text_metrics import overlap_scores, prepare, text_statistics
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.readable import check_given, check_mostly_read
 from ct_rate_pairs.trainer.hub_files import check_name
@@ -141,7 +142,7 @@ def _swap(
     first: dict[str, np.ndarray], second: dict[str, np.ndarray], patients: np.ndarray, times: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Sums `[times, ...]` of both runs, after swapping each patient's reports between them with probability 1/2."""
-    flips = np.random.default_rng([seed, 1]).integers(0, 2, (times, patients.max() + 1)).astype(float)
+    flips = random_stream(seed, 1).integers(0, 2, (times, patients.max() + 1)).astype(float)
     sums = ({}, {})
     for name, values in first.items():
         moved = np.zeros((flips.shape[1], *values.shape[1:]))

@@ -18,6 +18,7 @@ from ct_rate_pairs.eval.looking.other_volumes import derange_by_patient
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.cohort import PhantomArguments
 from ct_rate_pairs.phantom import write_cohort
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 from ct_rate_pairs.yaml_files import read_yaml
@@ -246,7 +247,7 @@ def flip_labels(cohort: str | Path, out: str | Path, share: float, seed: int = 0
     # By scan, because reconstructions share their labels.
     of_scan = table["VolumeName"].str.rsplit("_", n=1).str[0]
     scans, place = np.unique(of_scan, return_inverse=True)
-    wrong = np.random.default_rng(seed).random((len(scans), len(LABELS))) < share
+    wrong = random_stream(seed).random((len(scans), len(LABELS))) < share
     table[list(LABELS)] = np.where(wrong[place], 1 - labels, labels)
     (out / TRAIN_LABELS).parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / TRAIN_LABELS, index=False)

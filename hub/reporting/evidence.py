@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import token_log_probs, tokens_of
 from ct_rate_pairs.eval.looking.other_volumes import noise_slices
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.sentences import Sentence, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
 
@@ -27,7 +28,7 @@ def token_span(offsets: list[tuple[int, int]], sentence: Sentence) -> slice:
 
 def mixed_slices(row: dict) -> list[Image.Image]:
     """The row's slices with the pixels of each in random order, which is the same at every call."""
-    rng = np.random.default_rng(0)
+    rng = random_stream(0)
     arrays = [np.asarray(image) for image in row["images"]]
     return [
         Image.fromarray(rng.permutation(array.reshape(-1, *array.shape[2:])).reshape(array.shape)) for array in arrays
