@@ -20,7 +20,7 @@ from ct_rate_pairs.phantom.cohort import plan_cohort
 from ct_rate_pairs.phantom.english_words import NOT_GIVEN
 from ct_rate_pairs.phantom.prevalence import draw_labels
 from ct_rate_pairs.phantom.reports import write_report
-from ct_rate_pairs.phantom.scan import stream
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.readable import is_chinese, unread_language
 from ct_rate_pairs.reports.rules import label_report
 
@@ -67,7 +67,7 @@ def reports():
     rows = []
     for plan in plan_cohort(400, seed=5):
         scan = Scan(5, (plan.split, plan.patient, plan.scan), plan.labels, FIELD_OF_VIEW)
-        rows.append((scan, *write_report(stream(5, plan.patient, plan.scan, 7), scan.findings)))
+        rows.append((scan, *write_report(random_stream(5, plan.patient, plan.scan, 7), scan.findings)))
     return rows
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from ct_rate_pairs.phantom.cohort import REPORT_KEYS, Plan, plan_cohort
 from ct_rate_pairs.phantom.findings import Finding
 from ct_rate_pairs.phantom.reports import write_report
-from ct_rate_pairs.phantom.scan import Scan, stream
+from ct_rate_pairs.phantom.scan import Scan
+from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.texts import write_completion
 
 
@@ -27,7 +28,7 @@ class Cohort(NamedTuple):
 def make(plan: Plan, language: str = "en") -> tuple:
     """Name, report, impression, labels, patient and findings of a scan. Cohorts of all sizes share it."""
     scan = Scan(0, (plan.split, plan.patient, plan.scan), plan.labels, [378.0, 252.0, 260.0])
-    rng = stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS)
+    rng = random_stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS)
     findings, impression = write_report(rng, scan.findings, language)
     texts = (write_completion(findings, impression), write_completion(findings, impression, "impression"))
     return plan.name(1), *texts, plan.labels, f"{plan.split}_{plan.patient}", scan.findings

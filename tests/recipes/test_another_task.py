@@ -48,10 +48,13 @@ class Normal(Task):
         return np.flatnonzero(self.normal == self.normal[i])
 '''
 EVALUATION = """
+import torch
+
 from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, report_tokens
 from ct_rate_pairs.eval.tables import write_table
 
 
+@torch.no_grad()
 def evaluate_normal(model, collator, rows, train, out, settings):
     out.mkdir(parents=True, exist_ok=True)
     right = 0
