@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ct_rate_pairs.random_streams import random_stream
-
 
 def divide(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
     """`part / whole` elementwise; `empty` where `whole` is 0. NaN means undefined; [`known`] turns NaN into `None`."""
@@ -72,7 +70,7 @@ def resample(
         `dict[str, np.ndarray]`: the sums of each statistic, of shape `[resamples, ...]`.
     """
     size = patients.max() + 1
-    draws = random_stream(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
+    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples)
     draws = draws.astype(float)  # [resamples, patients]; a float product runs in BLAS
     sums = {}
     for name, values in statistics.items():
