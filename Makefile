@@ -29,9 +29,8 @@ $(THORAX): $(VENV)/installed
 $(VENV)/qlora: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps --target $@ bitsandbytes
 
-# Three workers for two cores, because a test waits for a third of its time. Each has one thread and caches of its own.
-WORKERS = $(shell $(BIN)/python -c "import os; print(max(2, len(os.sched_getaffinity(0)) * 3 // 2))")
-PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# One worker per core, each with one thread and caches of its own.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # Everything.
 test: venv $(THORAX) $(VENV)/qlora

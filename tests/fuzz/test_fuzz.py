@@ -11,7 +11,7 @@ from fuzz.harness import Kind, outcome, run
 
 OF_VOLUMES, OF_TABLES = volumes.KINDS | metaimages.KINDS, tables.KINDS | own_tables.KINDS
 KINDS = {**OF_VOLUMES, **OF_TABLES, **json_files.KINDS, **texts.KINDS, **long_texts.KINDS}
-CASES = 40
+CASES = 20
 
 
 @pytest.mark.slow
