@@ -12,7 +12,7 @@ English is foreign, too.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 
@@ -312,6 +312,14 @@ def is_chinese(text: str) -> bool:
     """Whether a sentence is to be read as Chinese: it has two Chinese letters, and not many Latin letters beside."""
     letters = len(_CHINESE.findall(text))
     return letters > 1 and 3 * letters > len(_LATIN_LETTER.findall(text)) / 4
+
+
+def name_of_rules(texts: Iterable[str]) -> str:
+    """
+    Name of the rule labeler in results: `"rules"`, or `"rules_zh"` if a text is Chinese, because its Chinese rules
+    were not validated on real reports.
+    """
+    return "rules_zh" if any(is_chinese(text) for text in texts) else "rules"
 
 
 def unread_language(text: str) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import datasets
 
-from .readable import check_given, check_language, check_lengths, is_missing
+from .readable import check_given, check_language, check_lengths, is_missing, name_of_rules
 
 
 def label_features() -> list[datasets.Features]:
@@ -36,19 +36,23 @@ def read_labels(
     if not len(predictions) or not len(references):
         raise ValueError("There are no reports: `predictions` and `references` need at least one row each.")
     told: dict[str, str | int | None] = {"labeler": None, "empty_predictions": None}
+    read: list[str] = []
     if _are_texts(references):
         check_lengths(references, "references")
         check_given(references)
         check_language(references, "references")
+        read += references
         references = [label_report(text) for text in references]
-        told["labeler"] = "rules"
     if _are_texts(predictions):
         check_lengths(predictions, "predictions")
         empty = [is_missing(text) for text in predictions]
         texts = ["" if missing else text for text, missing in zip(predictions, empty, strict=True)]
         check_language(texts, "predictions")
         predictions = [label_report(text) for text in texts]
-        told |= {"labeler": "rules", "empty_predictions": sum(empty)}
+        read += texts
+        told["empty_predictions"] = sum(empty)
+    if read:
+        told["labeler"] = name_of_rules(read)
     return predictions, references, told
 
 

@@ -8,7 +8,7 @@ from ct_rate_pairs.eval.metrics.crg import crg
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import check_given, check_mostly_read
+from ct_rate_pairs.reports.readable import check_given, check_mostly_read, name_of_rules
 from ct_rate_pairs.trainer.hub_files import check_name
 
 from .labelers import label_predictions
@@ -56,9 +56,9 @@ def score_reports(
         [`~ct_rate_pairs.eval.crg`], [`~ct_rate_pairs.eval.text_scores`] and
         [`~ct_rate_pairs.eval.scoring.places.score_places`]; `n`, the number of reports;
         `empty_predictions` and `foreign_predictions`, the numbers of generated reports that hold no text or are in
-        another language; and the names of `labeler` and `recipe`. Each row of `per_label` also holds the `coverage` of
-        the label, and for the ten findings with a place the numbers of `score_places`. An undefined number is `None`.
-        Ready for `json.dump`.
+        another language; and the names of `labeler` (`"rules_zh"` for the rules if references are Chinese) and
+        `recipe`. Each row of `per_label` also holds the `coverage` of the label, and for the ten findings with a place
+        the numbers of `score_places`. An undefined number is `None`. Ready for `json.dump`.
 
     Raises:
         `FileNotFoundError`: if `bertscore_model` is a path that does not exist.
@@ -87,5 +87,5 @@ def score_reports(
             for name in LABELS
         },
         "n": len(predictions),
-        "labeler": labeler,
+        "labeler": name_of_rules(references) if labeler == "rules" else labeler,
     }

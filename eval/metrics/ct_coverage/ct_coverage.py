@@ -49,8 +49,9 @@ Args:
 Returns:
     `coverage` (micro); `coverage_macro`, the mean over the labels that occur in the references; `per_label`, for each
     label its `coverage` (None if the label never occurs) and `support`;
-    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
-    count as reports without a finding (None without texts). With `ci` also `coverage_ci` and `coverage_macro_ci`.
+    `labeler`, which read the texts ("rules", or "rules_zh" if one is Chinese; None without texts);
+    `empty_predictions`, how many predictions hold no text, which count as reports without a finding (None without
+    texts). With `ci` also `coverage_ci` and `coverage_macro_ci`.
 """
 
 

@@ -56,8 +56,9 @@ Args:
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).
 Returns:
     `crg` in [1/5, 1], None if the references hold no positive label or no negative label;
-    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
-    count as reports without a finding (None without texts). With `ci` also `crg_ci`.
+    `labeler`, which read the texts ("rules", or "rules_zh" if one is Chinese; None without texts);
+    `empty_predictions`, how many predictions hold no text, which count as reports without a finding (None without
+    texts). With `ci` also `crg_ci`.
 """
 
 

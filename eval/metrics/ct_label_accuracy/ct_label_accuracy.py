@@ -50,8 +50,9 @@ Returns:
     `accuracy`; `exact_match`, the share of reports with all 18 labels right; `precision_micro`, `recall_micro` and
     `f1_micro`; `precision_macro`, `recall_macro` and `f1_macro`, means over the labels that occur in the references;
     `per_label`, for each label `precision`, `recall`, `f1`, `accuracy`, `support` and `predicted` (None if undefined);
-    `labeler`, which read the texts (None without texts); `empty_predictions`, how many predictions hold no text, which
-    count as reports without a finding (None without texts). With `ci` also `accuracy_ci` and so on.
+    `labeler`, which read the texts ("rules", or "rules_zh" if one is Chinese; None without texts);
+    `empty_predictions`, how many predictions hold no text, which count as reports without a finding (None without
+    texts). With `ci` also `accuracy_ci` and so on.
 """
 
 

@@ -96,6 +96,13 @@ def test_an_empty_prediction_is_counted_and_a_missing_reference_is_named(metric,
         metric.compute(predictions=PREDICTIONS, references=[REFERENCES[0], missing])
 
 
+def test_the_result_says_that_chinese_rules_read_the_texts(metric):
+    chinese, english = ["右肺上叶结节。"], ["A nodule is seen."]
+    for texts, name in ((chinese, "rules_zh"), (english, "rules")):
+        assert metric.compute(predictions=texts, references=english)["labeler"] == name
+        assert metric.compute(predictions=texts, references=label_reports(english))["labeler"] == name
+
+
 @pytest.mark.slow_but_first
 def test_a_text_that_the_labeler_cannot_read_is_named_with_its_language(metric):
     foreign = [REFERENCES[0], "Kleiner Pleuraerguss rechts."]
