@@ -142,8 +142,8 @@ def test_a_config_overrides_its_base_and_the_command_line_both(tmp_path):
 @pytest.mark.parametrize("name", ["vqa", "matching", "errors", "mixture"])
 def test_a_task_s_config_says_only_what_differs_from_the_phantom_s(name):
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    assert content["base"] == "phantom.yaml" and len(content) <= 7
-    base = read_config(CONFIGS / "phantom.yaml")
+    assert content["base"] == "phantom_heter.yaml" and len(content) <= 7
+    base = read_config(CONFIGS / "phantom_heter.yaml")
     assert all(base.get(key) != value for key, value in content.items())
 
 
@@ -309,7 +309,7 @@ def test_bad_input_is_found_before_a_model_is_loaded(tmp_path, monkeypatch, caps
         (["train", "--config", "phantom", "--model_name_or_path", "./nowhere"], "There is no folder ./nowhere."),
         (["show", "nowhere"], "There is no folder nowhere."),
         (["prepare", "--output_dir", "o", "--data_dir", "nowhere"], "There is no folder nowhere."),
-        (["train", "--config", "phantom", "--negative", "none"], "--beta 0"),
+        (["train", "--config", "phantom_heter", "--negative", "none"], "--beta 0"),
         (["publish", "nowhere", "a/b"], "There is no folder nowhere."),
     ):
         with pytest.raises(SystemExit) as end:

@@ -37,7 +37,7 @@ SPACING = ["--spacing", "4.5", "4.5", "6.5"]
 STANDS_FOR = {"/path/to/CT-RATE": COHORT, "DIR": COHORT, "USER": "alice"}
 # Options that make a command short. They come last, so they override the printed ones.
 TRAIN = ["--max_steps", "2", "--max_eval_samples", "4", "--max_new_tokens", "8", "--confidence_scans", "0"]
-TRAIN += ["--per_device_train_batch_size", "1"]
+TRAIN += ["--per_device_train_batch_size", "1", "--operating_point", "none"]
 SHORT = {
     "phantom": ["--scans", "4", "--valid_scans", "2", "--workers", "1", "--output_dir", "phantom"],
     "prepare": ["--workers", "1", *SPACING],
@@ -117,7 +117,7 @@ def workshop(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_cohort(Path(COHORT), 60, valid_scans=8, workers=1, reconstructions=0.0)
-        ct_rate_pairs(["train", "--config", "phantom", *TRAIN])
+        ct_rate_pairs(["train", "--config", "phantom_heter", *TRAIN, "--output_dir", "runs/phantom"])
     for name in ("heter", "origin", "gauss", "vqa", "matching", "errors"):
         shutil.copytree(folder / "runs/phantom", folder / "runs" / name)
     shutil.copy(folder / "runs/phantom/generated_reports.json", folder / "theirs.json")

@@ -110,7 +110,16 @@ def test_the_command_lists_the_others(built, tmp_path):
 @pytest.mark.slow
 def test_a_run_finds_its_config_and_the_template_of_its_card(built, phantom, tmp_path):
     train = ("train", "--config", "phantom", "--data_dir", str(phantom), "--output_dir", "run", "--max_steps", "3")
-    short = ("--max_eval_samples", "2", "--max_new_tokens", "8", "--confidence_scans", "0")
+    short = (
+        "--max_eval_samples",
+        "2",
+        "--max_new_tokens",
+        "8",
+        "--confidence_scans",
+        "0",
+        "--operating_point",
+        "none",
+    )
     use(built, tmp_path, "-m", "ct_rate_pairs", *train, *short)
     card = (tmp_path / "empty" / "run" / "README.md").read_text()
     assert card.startswith("---") and "phantom" in card

@@ -111,7 +111,7 @@ def test_the_workers_of_a_preparation_end_with_it(tmp_path, phantom, number):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", ["train", "accelerate launch"])
 def test_the_workers_of_a_training_end_with_it(tmp_path, phantom, command, number):
-    options = ("--config", "phantom", "--data_dir", phantom, "--output_dir", "out", "--confidence_scans", "0")
+    options = ("--config", "phantom_heter", "--data_dir", phantom, "--output_dir", "out", "--confidence_scans", "0")
     options = (*options, "--dataloader_num_workers", "2")
     if command == "train":
         process = start("train", *options, cwd=tmp_path)

@@ -4,7 +4,7 @@ from helpers.paths import ROOT
 
 
 STUDY = {
-    "base": str(ROOT / "recipes" / "configs" / "phantom.yaml"),
+    "base": str(ROOT / "recipes" / "configs" / "phantom_heter.yaml"),
     "cohort": {"scans": 16, "valid_scans": 6, "seed": 0, "reconstructions": 0},
     "settings": {
         "max_steps": 2,

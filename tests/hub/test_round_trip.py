@@ -68,7 +68,7 @@ def start(
 
 def train(out: str, *arguments: str, **where) -> subprocess.CompletedProcess:
     recipe = str(ROOT / "recipes" / "sft_neg.py")
-    config = ("--config", str(ROOT / "recipes" / "configs" / "phantom.yaml"), "--data_dir", "phantom")
+    config = ("--config", str(ROOT / "recipes" / "configs" / "phantom_heter.yaml"), "--data_dir", "phantom")
     return start(recipe, *config, "--output_dir", out, *TINY, *TO_THE_HUB, *arguments, **where)
 
 
@@ -277,7 +277,16 @@ def test_a_run_records_the_commit_of_its_base_model(hub, folder, tmp_path, monke
     base.push_to_hub("alice/started", private=True)
     processor.push_to_hub("alice/started")
     commit = hub.repo("alice/started").rev("main")
-    options = ["--config", "phantom", "--data_dir", data, "--model_name_or_path", "alice/started", "--muon", "false"]
+    options = [
+        "--config",
+        "phantom_heter",
+        "--data_dir",
+        data,
+        "--model_name_or_path",
+        "alice/started",
+        "--muon",
+        "false",
+    ]
     options += ["--use_peft", "true", "--lora_target_modules", ".*language_model.*_proj", "--confidence_scans", "0"]
     options += SHORT
     sft_neg.main([*options, "--output_dir", str(tmp_path / "run")])

@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
         shutil.copytree(ROOT / room, target, ignore=shutil.ignore_patterns("__pycache__"))
     (product / "tasks" / "normal.py").write_text(TASK)
     (product / "eval" / "tasks" / "normal.py").write_text(EVALUATION)
-    (product / "recipes" / "configs" / "normal.yaml").write_text("base: phantom.yaml\ntask: normal\n")
+    (product / "recipes" / "configs" / "normal.yaml").write_text("base: phantom_heter.yaml\ntask: normal\n")
     for listed, name, entry in (
         (product / "tasks" / "__init__.py", "Normal", '    "vqa": Questions,\n'),
         (product / "eval" / "tasks" / "__init__.py", "evaluate_normal", '    "vqa": evaluate_vqa,\n'),

@@ -70,7 +70,7 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
 def test_an_option_of_the_command_line_without_effect_is_refused(options, idle):
     options = [option.replace("{report:1}", '{"report": 1}') for option in options.split(" ")]
     with pytest.raises(ValueError, match=f"^--{idle}"):
-        sft_neg.parse(["--config", "phantom", *options])
+        sft_neg.parse(["--config", "phantom_heter", *options])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_option_of_a_config_without_effect_is_told_and_a_default_is_not(tmp_p
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
     with pytest.raises(ValueError, match=told):
-        sft_neg.main(["--config", "phantom", "--output_dir", str(tmp_path / "run"), *options.split()])
+        sft_neg.main(["--config", "phantom_heter", "--output_dir", str(tmp_path / "run"), *options.split()])
 
 
 def test_a_config_with_muon_and_another_optimizer_is_refused(tmp_path):

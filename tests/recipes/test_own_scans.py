@@ -48,7 +48,7 @@ def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, 
         assert "6 + 2 + 4 scans (train, validation, test)" in card
         shutil.move("own", "moved")  # the copy needs its source no more
         data = "copy"
-    main(["train", "--config", "phantom", "--data_dir", data, *GRID, *TRAIN, "--confidence_scans", "0",
+    main(["train", "--config", "phantom_heter", "--data_dir", data, *GRID, *TRAIN, "--confidence_scans", "0",
           "--per_device_train_batch_size", "2", "--output_dir", "run"])  # fmt: skip
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["model"]["n"] == 4

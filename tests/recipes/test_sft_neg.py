@@ -20,19 +20,21 @@ from ct_rate_pairs.trainer import read_row_settings
 TWO_PROCESSES = ("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0")
 
 
-@pytest.mark.parametrize("name", ["phantom", "vqa", "matching", "errors", "own_questions", "mixture"])
+@pytest.mark.parametrize("name", ["phantom_heter", "vqa", "matching", "errors", "own_questions", "mixture"])
 def test_a_config_differs_from_the_reports_in_its_task_alone(name):
     (recipe_args, args, _), (report_args, reports, _) = (
-        sft_neg.parse(["--config", str(CONFIGS / f"{config}.yaml")]) for config in (name, "phantom")
+        sft_neg.parse(["--config", str(CONFIGS / f"{config}.yaml")]) for config in (name, "phantom_heter")
     )
     differing = {key for key, value in vars(recipe_args).items() if value != vars(report_args)[key]}
     # `partner_sampling`: the numbers in docs/tasks.md are those of uniform partners
     assert differing <= {"task", "mixture", "options", "max_new_tokens", "confidence_scans", "partner_sampling"}
     trained = ("max_steps", "learning_rate", "beta", "max_negative_loss", "negative_start_ratio", "warmup_steps")
     assert [getattr(args, key) for key in trained] == [getattr(reports, key) for key in trained]
-    expected = {"mixture": ["report", "vqa", "matching"], "errors": ["report", "errors"], "phantom": ["report"]}.get(
-        name, [name]
-    )
+    expected = {
+        "mixture": ["report", "vqa", "matching"],
+        "errors": ["report", "errors"],
+        "phantom_heter": ["report"],
+    }.get(name, [name])
     assert list(recipe_args.task_weights()) == expected
     recipe_args.check(args)
 
@@ -46,7 +48,7 @@ def test_a_config_differs_from_the_reports_in_its_task_alone(name):
     ],
 )
 def test_an_operating_point_needs_lines_and_their_calibration(tmp_path, options, message):
-    argv = ["--config", "phantom", "--output_dir", str(tmp_path), *options.split()]
+    argv = ["--config", "phantom_heter", "--output_dir", str(tmp_path), *options.split()]
     recipe_args, args, _ = sft_neg.parse(argv)
     with pytest.raises(ValueError, match=message):
         recipe_args.check(args)
@@ -55,7 +57,7 @@ def test_an_operating_point_needs_lines_and_their_calibration(tmp_path, options,
 @pytest.mark.slow
 def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom, monkeypatch):
     run = launch(
-        *("--config", str(CONFIGS / "phantom.yaml"), "--data_dir", str(phantom), "--output_dir", "run"),
+        *("--config", str(CONFIGS / "phantom_heter.yaml"), "--data_dir", str(phantom), "--output_dir", "run"),
         *("--max_steps", "3", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "12"),
         *("--confidence_scans", "0"),
         cwd=tmp_path,
@@ -108,7 +110,7 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom,
 @pytest.mark.slow
 def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path, phantom):
     run_as_two(
-        *(ROOT / "recipes" / "sft_neg.py", "--config", "phantom", "--data_dir", phantom, "--output_dir", "run"),
+        *(ROOT / "recipes" / "sft_neg.py", "--config", "phantom_heter", "--data_dir", phantom, "--output_dir", "run"),
         *("--global_batch_size", "8", "--per_device_train_batch_size", "2", "--max_steps", "4"),
         *("--max_eval_samples", "2", "--max_new_tokens", "8", "--validation_scans", "3", "--confidence_scans", "0"),
         *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),

@@ -128,7 +128,7 @@ def test_the_record_has_the_values_in_effect_of_options_that_were_not_given(tree
 @pytest.mark.slow
 def test_a_run_is_repeated_bit_for_bit_by_its_own_record(tmp_path, phantom, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    options = ("--config", "phantom", "--data_dir", str(phantom), *SHORT, "--confidence_scans", "0")
+    options = ("--config", "phantom_heter", "--data_dir", str(phantom), *SHORT, "--confidence_scans", "0")
     sft_neg.main([*options, "--output_dir", str(tmp_path / "first"), "--learning_rate", "1e-3"])
     sft_neg.main(["--config", str(tmp_path / "first" / RUN), "--output_dir", str(tmp_path / "second")])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")]

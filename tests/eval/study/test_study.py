@@ -28,7 +28,7 @@ from ct_rate_pairs.volume_names import patient_of
 CONFIGS = ROOT / "recipes" / "configs"
 DOCUMENT = ROOT / "docs" / "study.md"
 STUDY = {
-    "base": str(CONFIGS / "phantom.yaml"),
+    "base": str(CONFIGS / "phantom_heter.yaml"),
     "cohort": {"scans": 8, "seed": 0},
     "settings": {"max_steps": 2},
     "seeds": [0, 1],
