@@ -37,9 +37,12 @@ _WORD = re.compile(r"[㐀-鿿぀-ヿ가-힣]|[^\W_㐀-鿿぀-ヿ가-힣]+")
 def words_of(answer: str) -> list[str]:
     """
     The words of an answer as SQuAD compares them: in lower case, without punctuation and articles. Each character of
-    Chinese, Japanese and Korean is a word.
+    Chinese, Japanese and Korean is a word. An answer of articles or punctuation alone ("A", the option of a list; "+")
+    is kept: otherwise it would equal an empty answer.
     """
-    return [word for word in _WORD.findall(unicodedata.normalize("NFKC", answer).lower()) if word not in _ARTICLES]
+    text = unicodedata.normalize("NFKC", answer).strip().lower()
+    words = _WORD.findall(text) or text.split()
+    return [word for word in words if word not in _ARTICLES] or words
 
 
 def word_f1(answer: str, reference: str) -> float:

@@ -13,7 +13,14 @@ def test_words_are_compared_as_in_squad_and_characters_in_chinese():
     assert words_of("In the Right-upper lobe (5 mm).") == ["in", "right", "upper", "lobe", "5", "mm"]
     assert words_of("右肺，上叶 A") == ["右", "肺", "上", "叶"]
     assert word_f1("the right lobe", "right upper lobe") == pytest.approx(2 * 2 / 5)
-    assert word_f1("", "the") == 1.0 and word_f1("", "no") == 0.0
+    assert word_f1("", "no") == 0.0
+
+
+@pytest.mark.parametrize("option", ["A", "the", "+"])
+def test_an_answer_without_other_words_is_no_empty_answer(option):
+    assert words_of(option) == [option.lower()] and word_f1("", option) == 0.0 and word_f1(option, option) == 1.0
+    scores = score_own_answers([option, "", "-"], [option] * 3, ["open"] * 3)
+    assert scores["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_scores_by_hand():
