@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
@@ -13,21 +14,28 @@ from .config import CTRatePairsConfig
 from .number_ranges import COUNT
 
 
-FEW = 5  # scans with a label in a split, below which nothing is learnt or measured of it
-_MOST_SHOWN = 50
+FEW = 5  # scans with a label in a split: with fewer, nothing is learnt or measured of the label
+_MOST_SHOWN = 50  # problems or notes in words; the JSON has all
+
+
+class Reading(NamedTuple):
+    """What came of reading a scan."""
+
+    problem: str | None  # why it cannot be read
+    warnings: list[str]  # of its reader
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command with its arguments; returns 1 if anything is wrong."""
     parser = CommandParser(
         "ct-rate-pairs check",
-        description="Find what is wrong with a table of your own scans, before a night is spent: files that are\n"
+        description="Find what is wrong with a table of your own scans before you start a training: files that are\n"
         "missing or lie elsewhere, headers that cannot be read, geometry that is refused, reports that are empty or\n"
         "in another language, a scan twice, a patient in two splits, and scans without a possible negative. The\n"
         "columns of such a table are described in docs/own_data.md.\n\n"
-        "The headers of all scans are read, and no voxel. With --whole, each scan is read as a training reads it,\n"
-        "which also finds files that are cut and values that are no HU, and takes as long as an epoch.\n\n"
-        "The exit code is 1 if anything is wrong, and 0 otherwise. Notes are no errors.",
+        "The headers of all scans are read, and no voxel. With --whole, each scan is read as a training reads it.\n"
+        "That also finds files that are cut and values that are not HU, and takes as long as an epoch.\n\n"
+        "The exit code is 1 if anything is wrong, and 0 otherwise. Notes are not errors.",
         epilog="examples:\n  ct-rate-pairs check cohort.csv\n"
         "  ct-rate-pairs check DIR --whole --workers 16 --output_file problems.json",
     )
@@ -73,12 +81,14 @@ def check_table(source, whole: bool = False, workers: int | None = None) -> dict
 
         - `table`: path of the table.
         - `problems`: what is wrong, in the order of the rows, each with `row`, `column` and `told`.
-        - `notes`: what may be meant otherwise than it is read, and what a cohort is too small for, in words.
+        - `notes`: in words, what may be meant otherwise than it is read, what the readers of scans warn of, and what
+          the cohort is too small for.
         - `scans`, `patients`: for each split, how many there are.
         - `names`: the neutral name of each scan, with its `row`.
     """
     from ct_rate_pairs.sources.own_table import Problem, is_empty
     from ct_rate_pairs.volumes.slicing import VolumeError
+    from ct_rate_pairs.volumes.told import collected_warnings
 
     table = source.table
     scans, problems = table.read
@@ -86,18 +96,19 @@ def check_table(source, whole: bool = False, workers: int | None = None) -> dict
     # A scan without a path has its problem already.
     there = [scan for _, scan in scans.iterrows() if scan["path"] is not None]
 
-    def fault(scan) -> str | None:
-        """Why a scan cannot be read."""
-        try:
-            source.read_slices(scan) if whole else source.check(scan)
-        except VolumeError as error:
-            return str(error).partition(": ")[2]
-        return None
+    def read(scan) -> Reading:
+        """Reads a scan, or its headers."""
+        with collected_warnings() as warnings:
+            try:
+                source.read_slices(scan) if whole else source.check(scan)
+            except VolumeError as error:
+                return Reading(str(error).partition(": ")[2], warnings)
+        return Reading(None, warnings)
 
+    readings = _in_parallel(read, there, workers)
+    rows = [int(scan["row"]) for scan in there]
     problems += [
-        Problem(int(scan["row"]), "scan", told)
-        for scan, told in zip(there, _in_parallel(fault, there, workers), strict=True)
-        if told
+        Problem(row, "scan", reading.problem) for row, reading in zip(rows, readings, strict=True) if reading.problem
     ]
     text = next((name for name in ("report", "findings", "impression") if name in table.has), None)
     if text and not table.has_questions:
@@ -115,15 +126,15 @@ def check_table(source, whole: bool = False, workers: int | None = None) -> dict
     return {
         "table": str(source.file),
         "problems": [problem._asdict() for problem in problems],
-        "notes": [*table.doubts(), *_cohort_notes(scans, source.splits)],
+        "notes": [*table.doubts(), *_reader_notes(rows, readings), *_cohort_notes(scans, source.splits)],
         "scans": by_split.count().to_dict(),
         "patients": by_split.nunique().to_dict(),
         "names": {name: int(row) for name, row in scans["row"].items()},
     }
 
 
-def _in_parallel(fault, scans: Sequence, workers: int | None) -> Iterable[str | None]:
-    """What `fault` says of each scan. Each thread has a process of its own that reads."""
+def _in_parallel(read: Callable[..., Reading], scans: Sequence, workers: int | None) -> list[Reading]:
+    """The reading of each scan. Each thread has a process of its own that reads."""
     import logging
 
     from tqdm import tqdm
@@ -131,12 +142,24 @@ def _in_parallel(fault, scans: Sequence, workers: int | None) -> Iterable[str | 
     from ct_rate_pairs.volumes.told import logger as of_readers
 
     level = of_readers.level
-    of_readers.setLevel(logging.ERROR)  # warnings of the readers belong to the training, and would tear the bar
+    of_readers.setLevel(logging.ERROR)  # the warnings become notes, and would break the progress bar here
     try:
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            return list(tqdm(pool.map(fault, scans), total=len(scans), unit="scan", desc="checking"))
+            return list(tqdm(pool.map(read, scans), total=len(scans), unit="scan", desc="checking"))
     finally:
         of_readers.setLevel(level)
+
+
+def _reader_notes(rows: Sequence[int], readings: Sequence[Reading]) -> list[str]:
+    """Each warning of the readers once, with the first row that it is about."""
+    of_warning: dict[str, list[int]] = {}
+    for row, reading in zip(rows, readings, strict=True):
+        for told in dict.fromkeys(reading.warnings):
+            of_warning.setdefault(told.removeprefix("the scan: "), []).append(row)
+    return [
+        f"row {of[0]}" + (f" and {len(of) - 1} more" if len(of) > 1 else "") + f", column 'scan': {told}"
+        for told, of in of_warning.items()
+    ]
 
 
 def _cohort_notes(scans, splits: Sequence[str]) -> list[str]:
@@ -174,12 +197,11 @@ def _cohort_notes(scans, splits: Sequence[str]) -> list[str]:
 
 def _in_words(results: dict) -> str:
     lines = [f"{results['table']}:"]
-    lines += [
-        f"  row {one['row']}, column '{one['column']}': {one['told']}" for one in results["problems"][:_MOST_SHOWN]
-    ]
-    if (more := len(results["problems"]) - _MOST_SHOWN) > 0:
-        lines.append(f"  ... and {more} more: --output_file writes all of them")
-    lines += [f"  note: {note}" for note in results["notes"]]
+    problems = [f"  row {one['row']}, column '{one['column']}': {one['told']}" for one in results["problems"]]
+    for listed in (problems, [f"  note: {note}" for note in results["notes"]]):
+        lines += listed[:_MOST_SHOWN]
+        if (more := len(listed) - _MOST_SHOWN) > 0:
+            lines.append(f"  ... and {more} more: --output_file writes all of them")
     counted = ", ".join(
         f"{split} {count} scans of {results['patients'][split]} patients" for split, count in results["scans"].items()
     )
