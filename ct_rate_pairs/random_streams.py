@@ -19,7 +19,7 @@ class Purpose(IntEnum):
 
 
 def random_stream(*numbers: int) -> np.random.Generator:
-    """The random stream of these numbers. Each tuple of numbers has its own stream."""
+    """The random stream of these numbers. Zeros at their end change nothing: numpy fills its seed with zeros."""
     return np.random.default_rng(numbers)
 
 

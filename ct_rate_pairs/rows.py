@@ -148,7 +148,10 @@ class RowReader:
         elif split not in self.source.splits:
             told = f"validation_size={self.config.validation_size} takes no patient of the split 'train'. Raise it"
         elif count := len(self.source.scans(split, self.config.on_error)):
-            told = f"of its {count} scans, none has a {wanted}. Complete the reports, or choose another `target`"
+            remedy = "Complete the reports, or choose another `target`"
+            if wanted == "question":
+                remedy = "Write questions and answers into the rows of this split"
+            told = f"of its {count} scans, none has a {wanted}. {remedy}"
         else:
             told = "no scan is in it. A table of your own names the split of each scan in its column 'split'"
         return f"{place} has no row in the split '{split}': {told}."
@@ -166,7 +169,7 @@ class RowReader:
         volume `i`. The splits `validation` and `test` have the same texts in every epoch.
         """
         asked = self.task(split).ask(i, number, self._text_key(split, draw_key))
-        # NaN or NA in the table
+        # A row has None for what pandas holds as NaN or NA.
         known = {name: None if pd.isna(value) else value for name, value in self._told[split][i].items()}
         told = {name: known[name] for name in ("age", "sex")} if self.config.prompt_metadata else {}
         questions = [*(question for question, _ in asked.before), asked.prompt]
