@@ -7,10 +7,12 @@ import math
 import re
 from typing import NamedTuple
 
+from .clauses import split_clauses
 from .flips import findings_of
 from .labels import LABELS
+from .negations import negated_spans, outside
 from .readable import is_chinese
-from .rules import label_sentence, negated_spans, outside, split_clauses
+from .rules import label_sentence
 from .sentence_spans import split_sentences
 
 

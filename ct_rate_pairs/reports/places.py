@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from .chinese_places import read_place as read_chinese_place
 from .chinese_rules import stated_findings
+from .clauses import split_clauses
 from .labels import LABELS
+from .negations import negated_spans, outside
 from .readable import is_chinese
-from .rules import label_sentence, negated_spans, outside, split_clauses
+from .rules import label_sentence
 from .sentence_spans import split_sentences
 
 

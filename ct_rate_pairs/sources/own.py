@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ct_rate_pairs.reports import chinese_rules, chinese_terms, plain_sentences, rules, sentence_spans, terms
+from ct_rate_pairs.reports import LABELER
 from ct_rate_pairs.volumes.scan_files import files_of, pictures_among, read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume, VolumeError
@@ -173,8 +173,8 @@ class OwnSource:
         """A hash of the table, of the sizes and times of its scans, and of the labeler that reads the labels."""
         digest = hashlib.sha256(os.fsencode(self.file) + self.file.read_bytes())
         if self.labels_from == "rules":
-            for module in (rules, terms, chinese_rules, chinese_terms, plain_sentences, sentence_spans):
-                digest.update(Path(module.__file__).read_bytes())
+            for file in LABELER:
+                digest.update(file.read_bytes())
         for place in self.table.read[0]["path"].dropna():
             stat = (self.file.parent / place).stat()
             digest.update(os.fsencode(place) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.reports import chinese_rules, chinese_terms, plain_sentences, rules, sentence_spans, terms
+from ct_rate_pairs.reports import LABELER
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
@@ -193,8 +193,8 @@ class LocalSource(TreeSource):
         """A hash of the names, sizes and times of the tables and volumes, and of the labeler that reads the labels."""
         digest = hashlib.sha256(os.fsencode(self.root))
         if self.labels_from == "rules":
-            for module in (rules, terms, chinese_rules, chinese_terms, plain_sentences, sentence_spans):
-                digest.update(Path(module.__file__).read_bytes())
+            for file in LABELER:
+                digest.update(file.read_bytes())
         files = ("dataset/*/*.csv", "dataset/metadata/*.txt", "dataset/*/*/*/*.nii.gz")
         for path in sorted(path for pattern in files for path in self.root.glob(pattern)):
             stat = path.stat()

@@ -16,17 +16,14 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from ct_rate_pairs import reports
+from ct_rate_pairs.reports import LABELER
 
 
 _HERE = Path(__file__).parent
-_REPORTS = Path(reports.__file__).parent  # without importing its modules: `import ct_rate_pairs` stays light
 _LABELS = (
     *(_HERE / file for file in ("bootstrap.py", "label_metrics.py", "label_inputs.py")),
     *(_HERE / file for file in ("missing_texts.py", "own_copy.py")),
-    *(_REPORTS / file for file in ("chinese_rules.py", "chinese_terms.py", "labels.py", "plain_sentences.py")),
-    *(_REPORTS / file for file in ("readable.py", "rules.py")),
-    *(_REPORTS / file for file in ("sentence_spans.py", "terms.py")),
+    *LABELER,
 )
 # The modules that lie beside the script of each metric.
 METRICS = {
@@ -35,7 +32,7 @@ METRICS = {
     "ct_crg": (*_LABELS, _HERE / "crg.py"),
     "ct_report_text": (
         *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py", "own_copy.py")),
-        _REPORTS / "readable.py",
+        next(file for file in LABELER if file.name == "readable.py"),
     ),
 }
 

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from ct_rate_pairs.reports.clauses import split_clauses
+from ct_rate_pairs.reports.negations import negated_spans
 from ct_rate_pairs.reports.places import named_lobes
-from ct_rate_pairs.reports.rules import negated_spans, split_clauses
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.tasks.vqa_wording import (
     CHOICES,

@@ -9,7 +9,7 @@ from ct_rate_pairs.eval.metrics.text_metrics import text_scores
 from ct_rate_pairs.eval.scoring.labelers import label_reports
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_size
 from ct_rate_pairs.eval.tasks.vqa_answers import parse_answer
-from ct_rate_pairs.reports import rules, terms
+from ct_rate_pairs.reports import LABELER
 from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.places import places
 from ct_rate_pairs.reports.sentences import report_sentences
@@ -24,7 +24,8 @@ _SENTENCES = (
     "Impression: 1. Emphysema (+). 2. Effusion - none. “Catheter removed.” • Atelectasis cannot be excluded.",
 )
 # All words of the rules, whatever they mean there.
-_WORDS = sorted({*re.findall(r"[a-z]{2,}", "".join(Path(module.__file__).read_text() for module in (rules, terms)))})
+_RULES = [file for file in LABELER if file.stem in ("clauses", "negations", "rules", "terms")]
+_WORDS = sorted({*re.findall(r"[a-z]{2,}", "".join(file.read_text() for file in _RULES))})
 _MARKS = (
     ".",
     ",",

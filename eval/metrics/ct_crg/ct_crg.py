@@ -5,11 +5,13 @@ import evaluate
 from .bootstrap import estimate
 from .chinese_rules import stated_findings
 from .chinese_terms import ORGANS
+from .clauses import split_clauses
 from .crg import crg
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_statistics
 from .labels import LABELS
 from .missing_texts import TakesMissingTexts
+from .negations import negated_spans
 from .own_copy import check_own_copy
 from .plain_sentences import write_plainly
 from .readable import is_missing
@@ -29,6 +31,8 @@ __all__ = [
     "estimate",
     "is_missing",
     "label_statistics",
+    "negated_spans",
+    "split_clauses",
     "split_sentences",
     "stated_findings",
     "write_plainly",

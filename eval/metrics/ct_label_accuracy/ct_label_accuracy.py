@@ -5,10 +5,12 @@ import evaluate
 from .bootstrap import estimate
 from .chinese_rules import stated_findings
 from .chinese_terms import ORGANS
+from .clauses import split_clauses
 from .label_inputs import label_features, read_labels
 from .label_metrics import label_accuracy
 from .labels import LABELS
 from .missing_texts import TakesMissingTexts
+from .negations import negated_spans
 from .own_copy import check_own_copy
 from .plain_sentences import write_plainly
 from .readable import is_missing
@@ -27,6 +29,8 @@ __all__ = [
     "CTLabelAccuracy",
     "estimate",
     "is_missing",
+    "negated_spans",
+    "split_clauses",
     "split_sentences",
     "stated_findings",
     "write_plainly",

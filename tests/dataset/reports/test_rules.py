@@ -10,8 +10,9 @@ from helpers.paths import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ct_rate_pairs.reports.clauses import split_clauses
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import label_report, split_clauses
+from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 

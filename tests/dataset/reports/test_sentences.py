@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from ct_rate_pairs.reports.clauses import split_clauses
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.rules import DENIAL, hinted_by, label_report, negated_spans, split_clauses
+from ct_rate_pairs.reports.negations import negated_spans
+from ct_rate_pairs.reports.rules import DENIAL, hinted_by, label_report
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 
