@@ -23,9 +23,10 @@ folder of pictures (.png, .jpg), one per slice, is read with a warning: pictures
 
 Several scans are a batch, and so is a folder with volumes, .zip files or several DICOM studies. Each scan of a batch
 gets its own subfolder in DIR. A DICOM study is one scan, even if each of its series lies in a subfolder; --series
-chooses the series. Hidden files are ignored, and links are followed. After an interruption, the same command
-continues: finished scans are not repeated, unless --series, --max_new_tokens, --operating_point or the code changes.
-Scans that cannot be read are listed in failures.json; the other scans are still reported.
+chooses the series. Hidden files are left out, and slices among them are told. Links are followed. After an
+interruption, the same command continues: finished scans are not repeated, unless --series, --max_new_tokens,
+--operating_point or the code changes. Scans that cannot be read are listed in failures.json; the other scans are still
+reported.
 
 A model that was trained with a findings line can be told which findings to write about: --operating_point states what
 is probable enough, and --findings states what a reader has found.

@@ -121,6 +121,11 @@ def files_of(folder: Path) -> list[Path]:
     Raises:
         `VolumeError`: if a folder cannot be read.
     """
+    return [file for file in _every_file(folder) if _is_meant(PurePath(file.name))]
+
+
+def _every_file(folder: Path) -> list[Path]:
+    """As [`files_of`], with hidden files, but without those in hidden folders."""
     files, links, seen, passed = [], [folder], set(), 0
     top = folder.resolve()
     while links:
@@ -137,7 +142,7 @@ def files_of(folder: Path) -> list[Path]:
             seen.add((status.st_dev, status.st_ino))
             folders[:] = sorted(name for name in folders if _is_meant(PurePath(name)))
             links += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
-            files += [Path(path, name) for name in names if _is_meant(PurePath(name))]
+            files += [Path(path, name) for name in names]
     if passed:
         tell("%d links to folders that are read anyway, or that lie around the scan, were passed over.", passed)
     return sorted(files)
@@ -151,8 +156,19 @@ def _is_meant(inside: PurePath) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
 
 
+def _tell_hidden(slices: int) -> None:
+    """Tells slices that are left out because they are hidden. What macOS hides beside files is no slice."""
+    if slices:
+        tell(
+            "%d hidden files of the scan look like slices, and were left out: their names begin with a dot. If they "
+            "are slices, rename them.", slices,
+        )  # fmt: skip
+
+
 def _read_folder(path: Path, series: int | None, headers_only: bool) -> Volume | Pictures:
-    files = files_of(path)
+    every = _every_file(path)
+    files = [file for file in every if _is_meant(PurePath(file.name))]
+    hidden = [file for file in every if file.is_file() and not _is_meant(PurePath(file.name))]
     if broken := sum(not file.is_file() for file in files):
         raise VolumeError(
             f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, pipes or devices, so slices "
@@ -165,7 +181,9 @@ def _read_folder(path: Path, series: int | None, headers_only: bool) -> Volume |
             raise VolumeError(_NO_SERIES.format(series))
         if others := len(files) - len(pictures):
             tell("%d of the scan's %d files are no pictures and were skipped.", others, len(files))
+        _tell_hidden(sum(file.suffix.lower() in PICTURES and not file.name.startswith("._") for file in hidden))
         return Pictures.in_order(_NAME, pictures)
+    _tell_hidden(sum(_is_dicom(partial(_open_slice, file)) for file in hidden))
     return _read_dicom([(file, partial(_open_slice, file)) for file in files], series, headers_only)
 
 
@@ -187,8 +205,10 @@ def _read_zip(path: Path, series: int | None, headers_only: bool) -> Volume:
             entries = [entry for entry in archive.infolist() if entry.file_size or entry.filename[-1:] not in "/\\"]
             _check_entries(entries, os.fstat(file.fileno()).st_size)
             meant = [entry for entry in entries if _is_meant(_inside(entry))]
+            hidden = [entry for entry in entries if not _is_meant(_inside(entry))]
+            _tell_hidden(sum(_is_dicom(partial(_open_member, archive, entry)) for entry in hidden))
             meant = _without_links(archive, meant)
-            slices = [(_inside(entry), lambda entry=entry: unpacked(archive.open(entry))) for entry in meant]
+            slices = [(_inside(entry), partial(_open_member, archive, entry)) for entry in meant]
             return _read_dicom(slices, series, headers_only)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise VolumeError(f"{_NAME}: the zip is truncated or damaged. Download or pack it again.") from None
@@ -199,6 +219,11 @@ def _opened_zip(file: BinaryIO) -> zipfile.ZipFile:
     many = VolumeError(f"{_NAME}: the zip lists more files than a scan has. Pack one series alone.")
     with zipfile.ZipFile(limited(file, _MOST_DIRECTORY, many)):
         return zipfile.ZipFile(file)
+
+
+def _open_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
+    """A file of a zip, which gzip may have packed."""
+    return unpacked(archive.open(entry))
 
 
 def _inside(entry: zipfile.ZipInfo) -> PurePosixPath:

@@ -473,6 +473,21 @@ def test_what_systems_leave_behind_is_no_file_of_a_scan(tmp_path, caplog):
     assert not caplog.records
 
 
+def test_a_hidden_slice_is_left_out_of_a_folder_and_a_zip_and_told(tmp_path, caplog):
+    folder = write(tmp_path / "d", slices(noise(), AFFINE))
+    last = sorted(folder.iterdir())[-1]  # no slice is missing between others
+    last.rename(folder / f".{last.name}")
+    (folder / ".DS_Store").write_bytes(b"DOE")
+    (folder / f"._{last.name}").write_bytes(b"\0\5\x16\7" + bytes(200))
+    for path in (folder, packed(folder, tmp_path / "d.zip")):
+        caplog.clear()
+        assert len(read_scan(path).stored) == 11
+        assert caplog.messages == [
+            "1 hidden files of the scan look like slices, and were left out: their names begin with a dot. If they are "
+            "slices, rename them."
+        ]
+
+
 @pytest.mark.parametrize("name", ["DOE.dcm", "DOE", "DOE.IMA"])
 def test_an_enhanced_ct_is_a_scan_of_one_file(tmp_path, name):
     folder = tmp_path / "DOE_JANE"
