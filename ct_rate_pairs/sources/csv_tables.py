@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import unread_language
+from ct_rate_pairs.reports.readable import LONGEST_REPORT, unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
@@ -36,7 +36,7 @@ FROM_TABLE = ("rescale", "spacing", "orientation")
 
 
 class TableError(ValueError):
-    """A CSV file of CT-RATE lacks a column or a volume, or holds a wrong value. The message names the remedy."""
+    """A table lacks a column or a scan, or holds a wrong value. The message names the file and the remedy."""
 
 
 def read_scans(
@@ -74,8 +74,9 @@ def read_scans(
 
     Raises:
         `FileNotFoundError`: if a table is missing.
-        `TableError`: if a table lacks a column or a volume, if a cell holds a value that its column cannot have, or if
-            the labels are read from reports and a report is in a language that the labeler does not read.
+        `TableError`: if a table lacks a column or a volume, if a cell holds a value that its column cannot have, if a
+            text is too long for a report, or if the labels are read from reports and a report is in a language that
+            the labeler does not read.
     """
     short, long = _OFFICIAL[split]
     original = settings.files == "original"
@@ -102,6 +103,7 @@ def read_scans(
             names = names.difference(missing, sort=False)
     if settings.reconstructions == "first":
         names = _first_reconstructions(names)
+    names = _of_reports(reports.loc[names], reports_file, on_error)
 
     labels = _read_labels(reports.loc[names], reports_file, on_error) if labels_from == "rules" else listed.loc[names]
     names = labels.index
@@ -119,6 +121,22 @@ def read_scans(
         index=names,
     )
     return scans.assign(**_geometry(metadata, metadata_file)) if original else scans
+
+
+def _of_reports(reports: pd.DataFrame, file: Path, on_error: str) -> pd.Index:
+    """The volumes whose findings and impression are not too long for a report."""
+    cells = reports[["Findings_EN", "Impressions_EN"]]
+    letters = cells.map(lambda cell: len(cell) if isinstance(cell, str) else 0).sum(axis=1)
+    long = letters[letters > LONGEST_REPORT]
+    if len(long):
+        _report(
+            f"{file}, row of {long.index[0]}: Findings_EN and Impressions_EN have {long.iloc[0]:,} letters, which are "
+            f"no report: up to {LONGEST_REPORT:,} are read",
+            list(long.index),
+            on_error,
+            "Shorten these texts",
+        )
+    return letters.index[letters <= LONGEST_REPORT]
 
 
 def _read_labels(reports: pd.DataFrame, file: Path, on_error: str) -> pd.DataFrame:

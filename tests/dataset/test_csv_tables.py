@@ -49,6 +49,17 @@ def test_each_text_in_another_language_is_taught_and_counted_by_section(own_tree
     assert "Turkish, the first: valid_7_a_1.nii.gz" in message
 
 
+def test_a_text_that_is_too_long_for_a_report_is_named_and_left_out_if_asked(own_tree, caplog):
+    file = own_tree / "dataset/radiology_text_reports/validation_reports.csv"
+    table = pd.read_csv(file)
+    table.loc[table["VolumeName"] == "valid_7_a_1.nii.gz", "Findings_EN"] = "A nodule. " * 20_000
+    table.to_csv(file, index=False)
+    told = f"{file}, row of valid_7_a_1.nii.gz: Findings_EN and Impressions_EN have 200,"
+    assert told in error_of(own_tree, "none", split="test")
+    rows = load(own_tree, "none", split="test", on_error="skip").with_format(None)
+    assert "valid_7_a_1.nii.gz" not in rows["volume"][:] and told in caplog.text
+
+
 def test_an_age_or_a_sex_that_cannot_be_read_is_told_and_left_out(own_tree, caplog):
     file = own_tree / "dataset/metadata/validation_metadata.csv"
     table = pd.read_csv(file).astype(object)
