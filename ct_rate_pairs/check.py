@@ -110,11 +110,10 @@ def check_table(source, whole: bool = False, workers: int | None = None) -> dict
     problems += [
         Problem(row, "scan", reading.problem) for row, reading in zip(rows, readings, strict=True) if reading.problem
     ]
-    text = next((name for name in ("report", "findings", "impression") if name in table.has), None)
-    if text and not table.has_questions:
+    if table.report_column and not table.has_questions:
         empty = [is_empty(*both) for both in zip(scans["findings"], scans["impression"], strict=True)]
         told = "the report is empty, or says that there is none. Complete it, or remove the row"
-        problems += [Problem(int(row), text, told) for row in scans["row"][empty]]
+        problems += [Problem(int(row), table.report_column, told) for row in scans["row"][empty]]
     for split in source.splits:
         of_split = scans[scans["split"] == split]
         if len(of_split) and of_split["patient"].nunique() < 2:

@@ -13,9 +13,9 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 
 from .hub import HubSource
 from .own import OwnSource
-from .own_table import find_table
 from .prepared import PROVENANCE, PreparedSource, form_of
 from .stores import StoreSource
+from .table_files import find_table
 from .tree import LocalSource, TreeSource
 
 

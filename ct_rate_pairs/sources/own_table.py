@@ -1,6 +1,6 @@
 """
-Reads a reader's own table: one CSV, JSONL or Parquet file that names scans in its folder, their reports, and questions
-about them. `docs/own_data.md` describes the columns.
+A reader's own table: one CSV, JSONL or Parquet file that names scans in its folder, their reports, and questions about
+them. `docs/own_data.md` describes the columns.
 
 Each fault of a row is a [`Problem`], which names row and column. So a dataset stops at the first one, and
 `ct-rate-pairs check` lists all of them. No message quotes a path, a patient or a text of the table.
@@ -16,28 +16,28 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ct_rate_pairs.json_files import JSONFileError, parse_json
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import is_missing, unread_language
+from ct_rate_pairs.reports.readable import LONGEST_REPORT, is_missing, unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 
 from .ages import OLDEST, years_of
 from .csv_tables import TableError
+from .table_files import read_cells
 
 
-FORMATS = (".csv", ".jsonl", ".parquet")
 TEXTS = ("report", "findings", "impression")
 COLUMNS = ("scan", "patient", "split", *TEXTS, "question", "answer", "series", "age", "sex")
-# Columns of a dataset's rows, which other columns of the table must not be called after.
+# Names that a column of metadata must not have: those of a dataset's rows, of what the tasks add to them, of the table
+# of scans, and of prepared copies.
 TAKEN = (
-    "volume", "images", "negative_images", "negative_volume", "label_distance", "prompt", "completion", "labels",
-    "slice_mm", "row", "path", "questions", "question_number", "question_type", "answer_type", "label", "options",
-    "correct", "statements", "wrong", "error", "row_group",
-)  # fmt: skip
+    *("volume", "images", "negative_images", "negative_volume", "label_distance", "prompt", "completion", "labels"),
+    *("slice_mm", "question_number", "question_type", "answer_type", "label", "proof", "options", "correct"),
+    *("statements", "wrong", "error", "path", "row", "rows", "questions", "_place", "_split"),
+    *("row_group", "shape", "voxel_mm", "lungs"),
+)
+_READ_OF_LONG = 1000  # letters of a text that is too long for a report, so that nothing takes long to refuse it
 # What `datasets` takes for the name of each split.
 SPLITS = {
     "train": ("train", "training"),
@@ -77,7 +77,7 @@ class OwnTable:
 
     def __init__(self, file: Path):
         self.file, self.folder = file, file.parent.resolve()
-        self.cells = _with_plain_names(_read(file), file)  # texts or None, by the number of the row
+        self.cells = read_cells(file)  # texts or None, by the number of the row
         self.has = set(self.cells.columns)
         self.differing: set[str] = set()  # metadata that rows of one scan differ in
         self._check_columns()
@@ -93,9 +93,9 @@ class OwnTable:
         return "table" if LABELS[0] in self.has else "rules"
 
     @property
-    def has_reports(self) -> bool:
-        """Whether the table has a column of reports."""
-        return bool(self.has & set(TEXTS))
+    def report_column(self) -> str | None:
+        """The first column of reports; `None` if the table has only questions."""
+        return next((name for name in TEXTS if name in self.has), None)
 
     @property
     def has_questions(self) -> bool:
@@ -115,12 +115,12 @@ class OwnTable:
                 "it has no column 'split', so all rows are in the split 'train', as with other files in `datasets`. "
                 "`validation_size` holds out patients; a split 'test' needs the column."
             )
-        if self.labels_from == "rules" and self.has_reports:
+        if self.labels_from == "rules" and self.report_column:
             told.append(
                 "it has no columns of labels, so the rule labeler, which makes errors, reads the 18 labels from the "
                 "reports."
             )
-        if self.labels_from == "rules" and not self.has_reports:
+        if self.labels_from == "rules" and not self.report_column:
             told.append(
                 "it has neither labels nor reports, so the 18 labels are not known and are given as 0. A partner is "
                 "then chosen by its answers alone."
@@ -150,7 +150,7 @@ class OwnTable:
         self._check_patients(table, problems)
         self._check_questions(problems)
         scans = self._scans(table, problems)
-        scans = scans.assign(**self._labels(table, scans, problems))
+        scans = scans.assign(**self._labels(scans, problems))
         return scans, sorted(problems, key=lambda problem: problem.row)
 
     def _check_columns(self) -> None:
@@ -256,6 +256,10 @@ class OwnTable:
         columns = (dict(self._column(name)) for name in ("scan", "series", "question", "answer"))
         scan, series, questions, answers = columns
         for row, question in questions.items():
+            for column, text in (("question", question), ("answer", answers[row])):
+                if text and len(text) > LONGEST_REPORT:
+                    told = f"it has {len(text):,} letters, and up to {LONGEST_REPORT:,} are read. Shorten it"
+                    problems.append(Problem(row, column, told))
             if (question is None) != (answers[row] is None):
                 empty, other = ("question", "answer") if question is None else ("answer", "question")
                 problems.append(Problem(row, empty, f"it is empty, and the {other} is not. Complete or empty both"))
@@ -300,6 +304,10 @@ class OwnTable:
             taken[number] = taken.get(number, 0) + 1
             names.append(neutral_name(number, taken[number]))
             findings, impression = _sections(first)
+            if (letters := len(findings or "") + len(impression or "")) > LONGEST_REPORT:
+                told = f"{letters:,} letters are no report: up to {LONGEST_REPORT:,} are read. Shorten the text"
+                problems.append(Problem(row, self.report_column, told))
+                findings, impression = (text and text[:_READ_OF_LONG] for text in (findings, impression))
             rows.append(
                 {
                     "path": place if isinstance(place, str) else None,
@@ -318,55 +326,32 @@ class OwnTable:
                         if record["question"] and record["answer"]
                     ],
                     **{column: None if pd.isna(first[column]) else first[column] for column in self.metadata},
+                    **{label: first[label] for label in LABELS if label in self.has},
                 }
             )
         scans = pd.DataFrame(rows, index=pd.Index(names, name="volume"), dtype=object)
         return scans.astype({"row": int, "age": "Int16"})
 
-    def _labels(self, table: pd.DataFrame, scans: pd.DataFrame, problems: list[Problem]) -> dict[str, np.ndarray]:
+    def _labels(self, scans: pd.DataFrame, problems: list[Problem]) -> dict[str, np.ndarray]:
         """The 18 labels of each scan, from the table or from the reports."""
         labels = np.zeros((len(scans), len(LABELS)), np.int8)
         if self.labels_from == "table":
-            cells = table.loc[scans["row"], list(LABELS)]
             for place, column in enumerate(LABELS):
-                values = cells[column].map({"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1})
-                for row in cells.index[values.isna()]:
+                values = scans[column].map({"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1})
+                for row in scans["row"][values.isna()]:
                     problems.append(Problem(row, column, "a label is 0 or 1. Correct it"))
                 labels[:, place] = values.fillna(0)
         else:
             texts = [write_completion(*both) for both in zip(scans["findings"], scans["impression"], strict=True)]
-            column = next((name for name in TEXTS if name in self.has), "question")
             languages = {text: unread_language(text) for text in set(texts) - {""}}
             for place, (row, text) in enumerate(zip(scans["row"], texts, strict=True)):
                 if languages.get(text):
-                    told = (
-                        f"the report seems to be in {languages[text]}, and labels are read from English and Chinese "
-                    )
-                    told += "alone. Translate it, or give the 18 labels of each scan as columns"
-                    problems.append(Problem(row, column, told))
+                    told = f"the report seems to be in {languages[text]}, and labels are read from reports in English "
+                    told += "or Chinese only. Translate it, or give the 18 labels of each scan as columns"
+                    problems.append(Problem(row, self.report_column, told))
                 elif text:
                     labels[place] = label_report(text)
         return {label: labels[:, place] for place, label in enumerate(LABELS)}
-
-
-def find_table(folder: Path) -> Path | None:
-    """
-    The table of a folder; `None` if there is none.
-
-    Raises:
-        `ValueError`: if there are several.
-    """
-    tables = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
-    )
-    if len(tables) > 1:
-        listed = ", ".join(path.name for path in tables[:10])
-        raise ValueError(
-            f"{folder} holds {len(tables)} tables ({listed}). Give one of them, as table={str(tables[0])!r}."
-        )
-    return tables[0] if tables else None
 
 
 def neutral_name(patient: int, scan: int) -> str:
@@ -409,94 +394,3 @@ def _sections(row: dict) -> tuple[str | None, str | None]:
 def is_empty(findings: str | None, impression: str | None) -> bool:
     """Whether a report says nothing."""
     return is_missing(findings) and is_missing(impression)
-
-
-def _read(file: Path) -> pd.DataFrame:
-    """The cells as texts or `None`, by the number of the row: as spreadsheets count, or the line of JSONL."""
-    try:
-        match file.suffix.lower():
-            case ".csv":
-                return _read_csv(file)
-            case ".jsonl":
-                return _read_jsonl(file)
-            case ".parquet":
-                table = pq.read_table(file, page_checksum_verification=True)
-                rows = table.to_pylist()
-                columns = table.column_names
-                return _framed(file, columns, [(number, row) for number, row in enumerate(rows, start=1)])
-    except TableError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise TableError(f"{file} cannot be read: {str(error).strip().rstrip('.')}. {_AS_CSV}") from error
-    raise TableError(f"{file} is no table that is read here. {_AS_CSV}")
-
-
-_AS_CSV = "Save it as CSV in UTF-8 with commas, as JSONL, or as Parquet; from a spreadsheet, as CSV in UTF-8."
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    cells = pd.read_csv(file, header=None, encoding="utf-8-sig", **options)  # a longer row than the first is an error
-    header = cells.iloc[0]
-    if len(header) == 1 and re.search("[;\t]", str(header[0])):
-        raise TableError(f"{file}: its columns are not separated by commas. {_AS_CSV}")
-    if unnamed := [place for place, name in enumerate(header) if pd.isna(name) and cells[place].notna().any()]:
-        raise TableError(f"{file}: column {unnamed[0] + 1} has no name. Name or remove it.")
-    kept = [place for place, name in enumerate(header) if pd.notna(name)]
-    rows = cells[kept].iloc[1:].astype(object)
-    rows.columns = header[kept].tolist()
-    rows.index = range(2, len(cells) + 1)
-    rows = rows.map(lambda cell: None if pd.isna(cell) else str(cell).strip() or None)
-    return rows.dropna(how="all")
-
-
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    rows, columns = [], {}
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_json(line, f"{file}, row {number}")
-            except JSONFileError as error:
-                raise TableError(str(error)) from error
-            if not isinstance(row, dict):
-                raise TableError(f"{file}, row {number}: it is no JSON object. Write one object per line.")
-            columns |= dict.fromkeys(row)
-            rows.append((number, row))
-    return _framed(file, list(columns), rows)
-
-
-def _framed(file: Path, columns: list[str], rows: list[tuple[int, dict]]) -> pd.DataFrame:
-    """A table of texts from values of JSON or Parquet."""
-    cells = [[_text(file, number, name, row.get(name)) for name in columns] for number, row in rows]
-    return pd.DataFrame(cells, index=[number for number, _ in rows], columns=columns, dtype=object)
-
-
-def _text(file: Path, row: int, column: str, value: object) -> str | None:
-    """A value as it would stand in a CSV file."""
-    if isinstance(value, list | dict | bytes):
-        raise TableError(
-            f"{file}, row {row}, column '{column}': a {type(value).__name__}, but a cell holds a text or a number. "
-            "Give one value per column."
-        )
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() or None
-
-
-def _with_plain_names(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """The table with the names of its columns in lower case with underscores, and labels as CT-RATE writes them."""
-    if not len(table):
-        raise TableError(f"{file} has no row. Write one row per scan below the names of the columns.")
-    labels = {_plain(label): label for label in LABELS}
-    table = table.astype(object).where(table.notna(), None)  # pandas makes NaN of a column without a value
-    return table.set_axis([labels.get(_plain(name), _plain(name)) for name in table.columns], axis="columns")
-
-
-def _plain(name: object) -> str:
-    return re.sub(r"[\s-]+", "_", str(name).strip().lower())

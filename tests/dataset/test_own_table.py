@@ -15,13 +15,18 @@ from helpers.shares import mostly_slow
 from helpers.tree import SPACING
 
 from ct_rate_pairs import LABELS
+from ct_rate_pairs.builder import ROW_FEATURES
+from ct_rate_pairs.prepare.shards import features_of
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.sources import open_source
 from ct_rate_pairs.sources.csv_tables import TableError
-from ct_rate_pairs.sources.own_table import OwnTable, neutral_name
+from ct_rate_pairs.sources.own_table import COLUMNS, TAKEN, OwnTable, neutral_name
+from ct_rate_pairs.sources.stores import StoreSource
+from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volume_names import patient_of
 from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.settings import FORMS
 from ct_rate_pairs.volumes.windows import to_uint8
 
 
@@ -209,6 +214,7 @@ FAULTS = [
     (set_to("sex", "Köln"), "row 6, column 'sex': it is not M or F"),
     (set_to("series", "two"), "row 6, column 'series': no number"),
     (set_to("report", "Keine Rundherde. Herz normal groß, kein Erguss."), "row 6, column 'report': the report seems"),
+    (set_to("report", "A nodule. " * 20_000), "row 6, column 'report': 199,999 letters are no report"),
 ]
 
 
@@ -250,6 +256,7 @@ def test_a_link_within_a_dicom_folder_leads_nowhere_outside(own):
         ({"scan": "scans"}, "no column 'scan'.*is 'scans' meant"),
         ({"report": "Befund"}, "neither a column of reports"),
         ({"age": "label"}, "column 'label' of their own"),
+        ({"age": "Lungs"}, "column 'lungs' of their own"),
         ({"age": "Sex"}, "two columns are called 'sex'"),
         ({"age": "question"}, "a column 'question' needs a column 'answer'"),
         ({"age": "findings"}, "'report' beside 'findings'"),
@@ -261,6 +268,27 @@ def test_a_table_without_the_columns_it_needs_is_refused(own, rename, match):
     pd.DataFrame(rows).rename(columns=rename).to_csv(folder / "cohort.csv", index=False)
     with pytest.raises(TableError, match=match):
         load(folder)
+
+
+def test_metadata_have_no_name_that_rows_scans_or_prepared_copies_have(folder):
+    of_rows = {*ROW_FEATURES, *(name for task in TASKS.values() for name in task.features)}
+    of_copies = {
+        *StoreSource.table.names,
+        *(name for form in FORMS for name in features_of({"form": form, "own": True})),
+    }
+    table = open_source(folder).table
+    of_scans = {*table.read[0].columns} - {*table.metadata}
+    assert of_rows | of_copies | of_scans <= {*TAKEN, *COLUMNS, *LABELS}
+
+
+def test_rows_of_one_scan_share_what_one_of_them_says(own):
+    folder, rows = own
+    asked = [
+        {"scan": rows[0]["scan"], "question": question, "answer": "yes", **dict.fromkeys(LABELS, said), "age": age}
+        for question, said, age in (("Is it?", None, None), ("Was it?", "1", "41"))
+    ]
+    scans, problems = OwnTable(write_table(folder / "asked.jsonl", asked)).read
+    assert not problems and scans[list(LABELS)].to_numpy().all() and scans["age"].tolist() == [41]
 
 
 @pytest.mark.parametrize(

@@ -483,8 +483,8 @@ def test_a_hidden_slice_is_left_out_of_a_folder_and_a_zip_and_told(tmp_path, cap
         caplog.clear()
         assert len(read_scan(path).stored) == 11
         assert caplog.messages == [
-            "1 hidden files of the scan look like slices, and were left out: their names begin with a dot. If they are "
-            "slices, rename them."
+            "1 hidden files of the scan look like slices, and were left out: their names begin with a dot. If they "
+            "are slices, rename them."
         ]
 
 
