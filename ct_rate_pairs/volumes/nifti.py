@@ -88,7 +88,8 @@ def read_volume(
             Slope and intercept to HU. For CT-RATE's original files, whose header lacks them.
         spacing (`tuple[float, float, float]`, *optional*):
             Voxel size in mm along the axes of the stored array. For CT-RATE's original files, too: the geometry is
-            then not read from the header, but a header that says something else is told.
+            then not read from the header, but a header that says something else is told. The affine of the volume has
+            the origin 0, because the table does not tell where the first voxel lies.
         orientation (`tuple[float, ...]`, *optional*):
             DICOM's `ImageOrientationPatient`: six cosines of the first two axes of the stored array, in LPS. Used
             together with `spacing`. By default, the axes run to the left, back and head.

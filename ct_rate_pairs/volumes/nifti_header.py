@@ -51,14 +51,20 @@ def grid_of_header(name: str, header: nib.Nifti1Header) -> Grid:
             "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
             "`set_zooms`), or leave the file out."
         )
-    origin = _unit(header) * np.nan_to_num(_origin(header, grid).astype(float))  # no place is as good as the place 0
+    origin = _unit(header) * _origin(header, grid).astype(float)
+    if not np.isfinite(origin).all():
+        tell("%s: the place of its first voxel is no number in %s. The place 0 is taken.", name, grid.source)
+        origin = np.nan_to_num(origin, posinf=0.0, neginf=0.0)
     grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim), origin=tuple(origin.tolist()))
     tell_if_unset(name, grid, origin)
     return grid
 
 
 def grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float, ...] | None) -> Grid:
-    """The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM."""
+    """
+    The geometry that the metadata table gives: the third axis is the normal of the first two, as in DICOM. Its origin
+    is 0, because the table does not tell where the first voxel lies.
+    """
     first, second = np.reshape(orientation or (1, 0, 0, 0, 1, 0), (2, 3))
     directions = np.stack([first, second, np.cross(first, second)], axis=1)
     directions = directions / np.linalg.norm(directions, axis=0)  # they are written as decimals

@@ -36,6 +36,16 @@ def test_a_nan_affine_falls_back_to_left_posterior_superior(tmp_path, caplog):
     assert "NaN" in caplog.text
 
 
+@pytest.mark.parametrize("place", ["nan", "inf"])
+def test_a_place_that_is_no_number_is_told_and_is_0(tmp_path, caplog, place):
+    image = nib.Nifti1Image(np.zeros((20, 16, 12), np.int16), AFFINE)
+    data = bytearray(image.to_bytes())
+    data[292:296] = np.float32(place).tobytes()  # srow_x[3]
+    affine = read_volume(bytes(data), "a").affine
+    assert "the place of its first voxel is no number in its sform" in caplog.text
+    assert np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).tolist() == [2, 3, 4]
+
+
 def test_header_scaling_is_applied_once(tmp_path):
     image = nib.Nifti1Image(marked_volume() + 1024, np.diag([-2.0, -3.0, 4.0, 1.0]))
     image.header.set_slope_inter(1, -1024)
