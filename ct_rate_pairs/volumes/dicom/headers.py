@@ -10,7 +10,6 @@ import io
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -19,22 +18,20 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.filereader import read_dataset, read_partial, read_preamble
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
 )
-from pydicom.valuerep import VR
 
-from ..files import limited
 from ..slicing import VolumeError
+from .plain_files import before_pixels, lacking_of, read_meta
 
 
 DicomFile = Callable[[], BinaryIO]  # a function that opens one file of the scan
@@ -159,10 +156,6 @@ _WRITTEN = {
     (False, True): ExplicitVRLittleEndian,
     (False, False): ExplicitVRBigEndian,
 }
-_MOST_FIRST = 2**16  # bytes of the first element of a file without preamble
-_MOST_HEADER = (
-    2**25
-)  # bytes that are read of the elements before the pixels: 4,000 frames of an Enhanced CT have 16 MB
 _MOST_START = 2**18  # bytes that are read of a file to find its study, without a process apart
 _LAST_OF_START = tag_for_keyword("Rows")  # the image and its study are known by then
 _START = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows")
@@ -177,13 +170,13 @@ def read_headers(count: int, file: DicomFile) -> list[Header] | None:
     with `"implicit"` VR. Empty for a DICOM file without an image, and `None` for a file that is not DICOM.
     """
     with unquoted(f"file {count} of the scan is damaged"), file() as opened:
-        lacking = _lacking(opened)
+        lacking = lacking_of(opened)
         if lacking is None:
             return None
-        meta, plain, _ = _read_meta(count, opened, _MOST_HEADER)
+        meta, plain, _ = read_meta(count, opened)
         tags = []
         dataset = read_partial(
-            _header_of(count, plain), lambda tag, *_: tags.append(tag) or tag in AT_PIXELS, specific_tags=_READ
+            before_pixels(count, plain), lambda tag, *_: tags.append(tag) or tag in AT_PIXELS, specific_tags=_READ
         )
         if lacking and "SOPClassUID" not in dataset:
             return None  # it only begins like DICOM
@@ -220,12 +213,12 @@ def study_of(file: DicomFile) -> str | None:
     try:
         with unquoted("a file of the scan is damaged"), file() as opened:
             start = io.BytesIO(opened.read(_MOST_START))
-            lacking = _lacking(start)
+            lacking = lacking_of(start)
             if lacking is None:
                 return None
-            meta, plain, _ = _read_meta(1, start, _MOST_START // 2)  # a start of a deflated file inflates to that
+            meta, plain, _ = read_meta(1, start, _MOST_START // 2)  # a start of a deflated file inflates to that
             dataset = read_partial(
-                _header_of(1, plain),
+                before_pixels(1, plain),
                 lambda tag, *_: tag > _LAST_OF_START,
                 specific_tags=[tag_for_keyword(keyword) for keyword in _START],
             )
@@ -258,66 +251,13 @@ def read_content(header: Header) -> BinaryIO:
     with header["file"]() as opened:
         content = opened.read(most + 1)
     if len(content) <= most:
-        plain, whole = _read_meta(header["count"], io.BytesIO(content), most)[1:]
+        plain, whole = read_meta(header["count"], io.BytesIO(content), most)[1:]
         if whole:
             return plain
     raise VolumeError(
         f"file {header['count']} of the scan has more than {most / 2**20:.0f} MB, but its header describes "
         f"{pixels / 2**20:.1f} MB of pixels. Export it again."
     )
-
-
-def _header_of(count: int, opened: BinaryIO) -> BinaryIO:
-    """The file, of which no more can be read than the elements before the pixels have."""
-    most = f"file {count} of the scan has more than {_MOST_HEADER / 2**20:.0f} MB of elements before its pixels."
-    return limited(opened, _MOST_HEADER, VolumeError(f"{most} Export it again."))
-
-
-def _read_meta(count: int, opened: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
-    """
-    The file's meta information, the file from its start, and whether that is the whole file: a deflated file is
-    inflated to `most` bytes. What a file lacks before its first element is put there, and `most` bytes behind it.
-    """
-    if lacking := _lacking(opened):
-        opened = io.BytesIO(lacking + opened.read(most))
-    header = _header_of(count, opened)
-    read_preamble(header, force=False)
-    meta = read_dataset(header, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    end = header.tell()
-    opened.seek(0)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return meta, opened, True
-    # pydicom would inflate the whole file, whatever its size.
-    start, inflater = opened.read(end), zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(opened.read(most), most)
-    if not inflater.eof and len(inflated) < most:
-        raise EOFError
-    plain = ExplicitVRLittleEndian.ljust(len(DeflatedExplicitVRLittleEndian), "\0")  # as long as before
-    start = start.replace(DeflatedExplicitVRLittleEndian.encode(), plain.encode())
-    return meta, io.BytesIO(start + inflated), inflater.eof
-
-
-def _lacking(opened: BinaryIO) -> bytes | None:
-    """
-    What a file lacks before its first element: nothing, DICOM's preamble, or the preamble and a meta information that
-    tells the transfer syntax. `None` if it does not begin as DICOM files do.
-    """
-    start = opened.read(132)
-    opened.seek(0)
-    preamble = bytes(128) + b"DICM"
-    is_explicit = start[4:6].decode("latin-1") in list(VR)
-    if start[128:] == b"DICM":
-        return b""
-    if start[:2] == b"\x02\0" and is_explicit:
-        return preamble
-    if start[:2] == b"\x08\0" and (is_explicit or int.from_bytes(start[4:8], "little") < _MOST_FIRST):
-        syntax = ExplicitVRLittleEndian if is_explicit else ImplicitVRLittleEndian
-    elif start[:2] == b"\0\x08" and is_explicit:
-        syntax = ExplicitVRBigEndian
-    else:
-        return None
-    value = syntax.encode() + b"\0" * (len(syntax) % 2)
-    return preamble + b"\x02\0\x10\0UI" + len(value).to_bytes(2, "little") + value
 
 
 def _frames_of(count: int, dataset: Dataset) -> list[tuple[Dataset, Dataset]]:

@@ -313,7 +313,7 @@ def bomb(**elements) -> bytes:
 def test_a_slice_that_holds_more_than_a_slice_can_is_refused_in_a_folder_and_a_zip(
     tmp_path, monkeypatch, elements, cause
 ):
-    monkeypatch.setattr("ct_rate_pairs.volumes.dicom.headers._MOST_HEADER", 2**20)
+    monkeypatch.setattr("ct_rate_pairs.volumes.dicom.plain_files.MOST_HEADER", 2**20)
     monkeypatch.setattr("ct_rate_pairs.volumes.dicom.headers._MOST_BESIDE", 2**20)
     folder = write(tmp_path / "d", slices(noise(), AFFINE))
     (folder / "z.dcm").write_bytes(bomb(**elements))
@@ -326,7 +326,7 @@ def test_a_slice_that_holds_more_than_a_slice_can_is_refused_in_a_folder_and_a_z
 
 @pytest.mark.filterwarnings("ignore:The value")  # pydicom, of what it is asked to write
 def test_an_element_that_is_not_needed_may_be_long(tmp_path, monkeypatch):
-    monkeypatch.setattr("ct_rate_pairs.volumes.dicom.headers._MOST_HEADER", 2**20)
+    monkeypatch.setattr("ct_rate_pairs.volumes.dicom.plain_files.MOST_HEADER", 2**20)
     folder = write(tmp_path / "d", slices(noise(), AFFINE, AdditionalPatientHistory="DOE " * 2**19))
     assert len(read_scan(folder).stored) == 12
 

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage, RLELossless
 
-from ct_rate_pairs.volumes.dicom import headers
+from ct_rate_pairs.volumes.dicom import headers, plain_files
 from ct_rate_pairs.volumes.scan_files import find_scans
 
 
@@ -106,11 +106,11 @@ def test_a_deflated_file_that_inflates_without_end_is_refused_before(tmp_path, m
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         dataset.add_new(0xFFFCFFFC, "OB", bytes(2**20))
     monkeypatch.setattr(headers, "_MOST_BESIDE", 2**19)
-    monkeypatch.setattr(headers, "_MOST_HEADER", 12_000)
+    monkeypatch.setattr(plain_files, "MOST_HEADER", 12_000)
     assert_refused(
         write(tmp_path, inflated), r"file \d+ of the scan has more than \d+ MB, but its header", of_file=True
     )
-    monkeypatch.setattr(headers, "_MOST_HEADER", 2**20)
+    monkeypatch.setattr(plain_files, "MOST_HEADER", 2**20)
     monkeypatch.setattr(headers, "_MOST_BESIDE", 2**21)
     np.testing.assert_array_equal(hu(read(tmp_path)), marked_volume())
 
