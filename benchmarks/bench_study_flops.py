@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ct_rate_pairs.eval.study.plan import Run, prepare_cohorts, read_study
 from ct_rate_pairs.eval.tables import format_markdown, write_markdown
 from ct_rate_pairs.recipes import sft_neg
-from ct_rate_pairs.recipes.arguments import find_config
+from ct_rate_pairs.recipes.recipe_parser import find_config
 from ct_rate_pairs.recipes.starting_model import load_model
 from ct_rate_pairs.trainer.splits import texts_to_learn
 

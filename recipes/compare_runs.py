@@ -11,27 +11,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
-from ct_rate_pairs.recipes.arguments import LEVEL, RecipeParser, ScanArguments, ScoringArguments
+from ct_rate_pairs.recipes.arguments import ScanArguments, ScoringArguments, SplitArguments
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.whole_files import write_whole
 
 
 @dataclass
-class ComparisonArguments(ScoringArguments, ScanArguments):
+class ComparisonArguments(ScoringArguments, SplitArguments, ScanArguments):
     """Two runs, and the scans that both runs have reports of."""
 
     first: str = field(kw_only=True, metadata={"help": "Folder of a run, or a file of predictions."})
     second: str = field(
         kw_only=True, metadata={"help": "The run to compare with it: a folder, or a file of predictions."}
     )
-    split: Literal["test", "validation", "train"] = field(
-        default="test", metadata={"help": "Split of the reports; test is CT-RATE's validation set."}
-    )
-    ci: float = field(default=0.95, metadata={"range": LEVEL, "help": "Level of the intervals."})
     seed: int = field(default=0, metadata={"help": "Seed of the bootstrap and of the randomisation test."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file to write the results to."})
 

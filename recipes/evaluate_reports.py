@@ -34,10 +34,12 @@ from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     LineArguments,
     ModelArguments,
-    RecipeParser,
     ScoringArguments,
     SplitArguments,
+    longest_text,
+    scans_to_measure,
 )
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
@@ -53,9 +55,8 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         metadata={"help": "File of reports to measure instead of a model: .jsonl, or .json of the challenge."},
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
-    max_new_tokens: int = field(
-        default=1200, metadata={"range": COUNT, "help": "Maximum length of a report in tokens."}
-    )
+    max_eval_samples: int = scans_to_measure(0)
+    max_new_tokens: int = longest_text(1200)
     dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
     slices_as: Literal["slices", "montage", "video"] = field(
         default="slices",

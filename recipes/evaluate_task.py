@@ -20,8 +20,14 @@ from typing import Literal
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.number_ranges import COUNT
-from ct_rate_pairs.recipes.arguments import ModelArguments, RecipeParser, SplitArguments, TaskArguments
+from ct_rate_pairs.recipes.arguments import (
+    ModelArguments,
+    SplitArguments,
+    TaskArguments,
+    longest_text,
+    scans_to_measure,
+)
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.tasks import TASKS
 
 
@@ -33,9 +39,8 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
         kw_only=True,
         metadata={"help": "Task to measure.", "choices": [task for task in TASKS if task != "report"]},
     )
-    max_new_tokens: int = field(
-        default=96, metadata={"range": COUNT, "help": "Maximum length of an answer in tokens."}
-    )
+    max_eval_samples: int = scans_to_measure(0)
+    max_new_tokens: int = longest_text(96)
     answers: Literal["letters", "texts"] = field(
         default="letters",
         metadata={

@@ -29,7 +29,7 @@ import ct_rate_pairs
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
-from ct_rate_pairs.recipes.arguments import OLD_NAMES, RecipeParser
+from ct_rate_pairs.recipes.recipe_parser import OLD_NAMES, RecipeParser
 from ct_rate_pairs.recipes.training_arguments import OF_OPTIM, RecipeArguments
 
 

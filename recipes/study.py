@@ -180,7 +180,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.study.plan import prepare_cohorts, read_study
     from ct_rate_pairs.eval.study.results import summarise
     from ct_rate_pairs.eval.study.tables import write_tables
-    from ct_rate_pairs.recipes.arguments import find_config
+    from ct_rate_pairs.recipes.recipe_parser import find_config
 
     config = find_config(args.config)
     study = read_study(config, args.only)

@@ -27,7 +27,8 @@ from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.evaluation import Results
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.number_ranges import COUNT, Range
-from ct_rate_pairs.recipes.arguments import DataArguments, RecipeParser
+from ct_rate_pairs.recipes.arguments import DataArguments
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 
 
 CHOICES = [

@@ -8,8 +8,14 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ct_rate_pairs.number_ranges import COUNT
-from ct_rate_pairs.recipes.arguments import ChatArguments, DataArguments, LineArguments, TaskArguments
+from ct_rate_pairs.recipes.arguments import (
+    ChatArguments,
+    DataArguments,
+    LineArguments,
+    TaskArguments,
+    longest_text,
+    scans_to_measure,
+)
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
@@ -37,11 +43,8 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
         default=0,
         metadata={"help": "Scans of the validation split to fit the confidences of findings on; 0: none."},
     )
-    max_eval_samples: int = field(default=200, metadata={"help": "Scans of the test split to measure on; 0: all."})
-    max_new_tokens: int = field(
-        default=1200,
-        metadata={"range": COUNT, "help": "Maximum length of a generated report or answer in tokens."},
-    )
+    max_eval_samples: int = scans_to_measure(200)  # of the split `test`
+    max_new_tokens: int = longest_text(1200)
     muon: bool = field(default=False, metadata={"help": "Use Muon for the hidden matrices, for a model from scratch."})
 
     def dataset_options(self) -> dict:

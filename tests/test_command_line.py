@@ -14,7 +14,8 @@ from helpers.paths import ROOT
 from ct_rate_pairs.__main__ import COMMANDS, main
 from ct_rate_pairs.command_line import CommandParser, add_options, read_config, run
 from ct_rate_pairs.recipes import evaluate_reports, sft_neg
-from ct_rate_pairs.recipes.arguments import CONFIGS, RecipeParser, TaskArguments, find_config
+from ct_rate_pairs.recipes.arguments import TaskArguments
+from ct_rate_pairs.recipes.recipe_parser import CONFIGS, RecipeParser, find_config
 from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 
@@ -139,7 +140,7 @@ def test_a_config_overrides_its_base_and_the_command_line_both(tmp_path):
     assert (args.num_slices, args.prompt, args.target) == (6, "en", "findings")
 
 
-@pytest.mark.parametrize("name", ["vqa", "matching", "errors", "mixture"])
+@pytest.mark.parametrize("name", ["vqa", "matching", "errors", "mixture", "own_questions"])
 def test_a_task_s_config_says_only_what_differs_from_the_phantom_s(name):
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert content["base"] == "phantom_heter.yaml" and len(content) <= 7

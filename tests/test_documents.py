@@ -27,7 +27,7 @@ from ct_rate_pairs.__main__ import COMMANDS
 from ct_rate_pairs.__main__ import main as ct_rate_pairs
 from ct_rate_pairs.command_line import CommandParser
 from ct_rate_pairs.phantom import write_cohort
-from ct_rate_pairs.recipes.arguments import RecipeParser
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.sources.hub import REPO_ID
 
 

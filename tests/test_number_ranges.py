@@ -9,8 +9,8 @@ from helpers.paths import ROOT
 
 from ct_rate_pairs.__main__ import COMMANDS, main
 from ct_rate_pairs.number_ranges import COUNT, Range
-from ct_rate_pairs.recipes.arguments import RecipeParser
 from ct_rate_pairs.recipes.evaluate_reports import EvaluationArguments
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 

@@ -5,8 +5,8 @@ import yaml
 
 from ct_rate_pairs.command_line import read_config
 from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, sft_neg, train_matcher
-from ct_rate_pairs.recipes.arguments import OLD_NAMES, RecipeParser, find_config
 from ct_rate_pairs.recipes.evaluate_reports import EvaluationArguments
+from ct_rate_pairs.recipes.recipe_parser import OLD_NAMES, RecipeParser, find_config
 
 
 def parse(*arguments):

@@ -1,6 +1,7 @@
 """The options of a training are read and checked before it."""
 
 import pytest
+from helpers.command import call
 
 from ct_rate_pairs.recipes import sft_neg
 from ct_rate_pairs.recipes.training_arguments import RecipeArguments
@@ -41,3 +42,19 @@ def test_what_a_run_without_reports_cannot_do_is_told_before_it(tmp_path, argume
     recipe_args, args, _ = sft_neg.parse(["--config", "vqa", "--output_dir", str(tmp_path), *arguments])
     with pytest.raises(ValueError, match=remedy):
         recipe_args.check(args)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("accelerator_config: {splt_batches: true}", "unexpected keyword argument 'splt_batches'"),
+        ("save_steps: 1e999", "save_steps inf: choose a finite number"),
+        ("logging_steps: 1e999", "logging_steps inf: choose a finite number"),
+    ],
+)
+def test_a_value_of_a_config_that_a_library_refuses_ends_in_a_message(tmp_path, capsys, line, told):
+    config = tmp_path / "own.yaml"
+    config.write_text(f"model_name_or_path: tiny\noutput_dir: {tmp_path}\nbf16: false\n{line}\n")
+    assert call(sft_neg.main, "--config", config) == 2
+    message = capsys.readouterr().err
+    assert told in message and "own.yaml" in message
