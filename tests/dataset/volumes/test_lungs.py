@@ -66,11 +66,11 @@ def test_slices_are_the_middles_of_bins_over_the_lungs(z_range):
     assert depths == [4.0 * (plane - planes[0]) for plane in planes]
 
 
-def test_lungs_are_found_at_any_resolution_and_order_of_the_voxels():
+def test_lungs_are_found_at_any_resolution_and_rescaling():
     chest = make_chest()
     fine = Volume("a scan", chest.repeat(4, 0).repeat(2, 1).repeat(2, 2), (1.5, 1.5, 1.0), 1.0, 0.0)
     coarse = Volume("a scan", chest, SPACING, 1.0, 0.0)
-    stored = Volume("a scan", (chest + 1024)[::-1][::-1] / 2, SPACING, 2.0, -1024.0)
+    stored = Volume("a scan", (chest + 1024) / 2, SPACING, 2.0, -1024.0)
     for other in (fine, stored, coarse.resampled((4, 4, 3))):
         assert other.find_lungs() == pytest.approx(coarse.find_lungs(), abs=0.03)
 
