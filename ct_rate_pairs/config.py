@@ -42,18 +42,18 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             report, see [`~ct_rate_pairs.tasks.Questions`]. `"matching"`: choose the volume's text among false texts,
             see [`~ct_rate_pairs.tasks.Matching`]. `"errors"`: name the statement of the report that was made wrong,
             see [`~ct_rate_pairs.tasks.Errors`]. In the split `train`, each epoch has new questions, options and
-            errors.
+            errors. `"own_questions"`: answer the questions of a reader's own table, the same in every epoch, see
+            [`~ct_rate_pairs.tasks.OwnQuestions`].
         negative (`str`, *optional*, defaults to `"none"`):
             `"none"`, `"gauss"` (noise, paper section 7.1), `"heter"` (a partner volume with other labels, section 7.2)
             or `"hard"` (a partner with nearly the same labels that lacks a finding of the report). Some tasks restrict
-            the partners further: for `"vqa"`, the partner has another answer; for `"matching"`, it has another text;
-            for `"errors"`, the wrong statement is true of it.
+            the partners further: for `"vqa"` and `"own_questions"`, the partner has another answer; for `"matching"`,
+            it has another text; for `"errors"`, the wrong statement is true of it.
         images (`str`, *optional*, defaults to `"slices"`):
             What the columns `images` and `negative_images` hold. `"slices"`: PIL images. `"volume"`: the whole
             resampled volume, for 3D encoders, as an array of shape `[Z, Y, X]` (with three windows `[Z, Y, X, 3]`),
             float16 in [-1, 1]. `slice_mm` then has the depth of each plane. A negative is cropped or padded with air
-            around its centre to the size of its volume. `num_slices`, `z_range` and `slices` have no effect, and
-            streams are refused.
+            around its centre to the size of its volume. `num_slices`, `z_range`, `slices` and streams are refused.
         min_label_distance (`int`, *optional*, defaults to `10`):
             In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
             that differ most are used.

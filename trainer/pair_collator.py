@@ -203,7 +203,7 @@ class PairCollator:
             )
         # What else the template writes after an answer, such as `</response>` or the newline after the end-of-turn
         # token, is not part of the answer: generation stops at the token.
-        before, _, after = answer.partition(content)
+        before, _, after = answer.partition(content) if content else ("", "", answer)
         return before + content + end_of_turn(self.processor.tokenizer, after)
 
     def _begin(self, row: dict[str, Any], prompt: str, opening: str) -> str:

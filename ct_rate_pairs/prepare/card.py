@@ -63,8 +63,8 @@ PATIENTS = (
     "slices made from them here, may not be redistributed. Everyone who needs a prepared copy makes their own."
 )
 OWN = (
-    "**Do not upload this folder.** It holds slices and reports of patients, from a table of own scans. Who may\n"
-    "have them is for the owner of the data to say."
+    "**Do not upload this folder.** It holds slices and reports of patients, from a table of own scans. The owner of\n"
+    "the data decides who may have them."
 )
 PHANTOM = "The scans are synthetic (`ct-rate-pairs phantom`): a phantom is not a patient."
 

@@ -11,12 +11,12 @@ from ct_rate_pairs.reports.texts import same_words
 from .task import Asked, Scans, Task
 
 
-YES_NO = ("yes", "no", "是", "否", "有", "无")  # answers to closed questions
+CLOSED_ANSWERS = ("yes", "no", "是", "否", "有", "无")
 
 
 class OwnQuestions(Task):
     """
-    Asks the questions of a table, each in a row of its own, in every epoch the same.
+    Asks the questions of a table, each in a row of its own. They are the same in every epoch.
 
     Args:
         questions (`Sequence[Sequence[tuple[str, str]]]`):
@@ -65,4 +65,4 @@ class OwnQuestions(Task):
 
 def question_type(answer: str) -> str:
     """`"closed"` for an answer that is yes or no, otherwise `"open"`."""
-    return "closed" if same_words(answer).strip(" .。!") in YES_NO else "open"
+    return "closed" if same_words(answer).strip(" .。!") in CLOSED_ANSWERS else "open"

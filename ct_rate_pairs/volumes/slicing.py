@@ -138,9 +138,10 @@ class Volume:
         The whole volume, resampled and windowed as [`slices`] are.
 
         Args:
-            spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`), window (`str` or
-                `tuple`, *optional*, defaults to `"paper"`):
-                As for [`slices`].
+            spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
+                Voxel size to resample to, in mm as x, y, z. `None` leaves the voxels as they are.
+            window (`str` or `tuple`, *optional*, defaults to `"paper"`):
+                HU that become -1 and 1, as for [`slices`].
 
         Returns:
             `tuple[np.ndarray, list[float]]`: values in [-1, 1], superior first, float16 of shape `[Z, Y, X]` (with
@@ -166,9 +167,11 @@ class Volume:
         Args:
             spacing (`tuple[float, float, float]`, *optional*, defaults to `(0.75, 0.75, 1.5)`):
                 Voxel size to resample to, in mm as x, y, z.
-            slope (`float`, *optional*, defaults to `1.0`), intercept (`float`, *optional*, defaults to `0.0`):
-                `HU = stored * slope + intercept`. Values are rounded to whole numbers, and HU that are out of reach
-                are clipped.
+            slope (`float`, *optional*, defaults to `1.0`):
+                Slope in `HU = stored * slope + intercept`. Stored values are rounded to whole numbers, and HU beyond
+                the 16 bits are clipped.
+            intercept (`float`, *optional*, defaults to `0.0`):
+                Intercept of the same equation, in HU.
 
         Returns:
             [`Volume`]: the volume, int16, with its affine, and with `lungs` if lungs are found.

@@ -61,5 +61,6 @@ def finish(figure: Figure, axes: Axes, path: str | Path) -> None:
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Saves a figure as a whole, in the format that its name ends with."""
     with whole_file(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # told once by `chinese_fonts`
+        # Of Chinese letters, `chinese_fonts` tells once.
+        warnings.filterwarnings("ignore", r"Glyph .*(?:CJK|IDEOGRAPHIC|FULLWIDTH).* missing from ")
         figure.savefig(part, format=Path(path).suffix[1:], dpi=dpi)

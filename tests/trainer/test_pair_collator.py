@@ -99,6 +99,12 @@ def test_colour_windows_keep_their_channels(collator):
     assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), np.asarray(row["images"][1]))
 
 
+def test_an_empty_answer_is_its_end_of_turn_alone(collator):
+    row = make_row(0, num_slices=2) | {"completion": [{"role": "assistant", "content": ""}]}
+    labels, tokenizer = collator([row])["labels"], collator.processor.tokenizer
+    assert tokenizer.decode(labels[labels != -100]) == tokenizer.eos_token
+
+
 def test_depth_positions_are_physical(tiny, collator):
     assert temporal_positions(tiny[0], collator([make_row(0, gap=30.0)])) == [0, 12, 24, 36, 48]
     assert temporal_positions(tiny[0], collator([make_row(0, gap=15.0)])) == [0, 6, 12, 18, 24]
