@@ -83,6 +83,7 @@ class Detail(NamedTuple):
 
     value: float | str
     proof: str
+    is_bound: bool = False  # whether a size is only an upper bound: "smaller than 5 mm"
 
 
 def nodule_size(report: str) -> float | None:
@@ -113,7 +114,8 @@ def largest_nodule(report: str) -> Detail | None:
         for found in SIZE.finditer(sentence):
             largest = max(float(number.replace(",", ".")) for number in re.findall(NUMBER, found["numbers"]))
             size = 10 * largest if found["unit"].lower().startswith(("c", "厘")) else largest
-            sizes.append(Detail(math.nextafter(size, 0) if found["below"] else size, sentence))
+            below = found["below"] is not None
+            sizes.append(Detail(math.nextafter(size, 0) if below else size, sentence, below))
     return max(sizes, key=lambda size: size.value, default=None)
 
 
@@ -140,15 +142,18 @@ def nodule_grade(report: str) -> Detail | None:
     (MacMahon et al., "Guidelines for Management of Incidental Pulmonary Nodules Detected on CT Images", Radiology 284,
     2017, 228-243, https://doi.org/10.1148/radiol.2017161659).
 
-    `None` without a size, and where a sentence about a nodule names ground glass, a subsolid part or calcium: other
-    rules hold for such nodules. The class is no advice: it depends on the patient too, and the guidelines are neither
-    for patients with cancer nor for those below 35 years.
+    `None` without a size, where the size is an upper bound of several classes ("smaller than 8 mm"), and where a
+    sentence about a nodule names ground glass, a subsolid part or calcium: other rules hold for such nodules. The
+    class is no advice: follow-up depends on the patient too, and the guidelines are neither for patients with cancer
+    nor for those below 35 years.
     """
     largest = largest_nodule(report)
     said = [sentence for sentence in split_sentences(report) if NODULE in label_sentence(sentence)]
     if largest is None or any(_NOT_SOLID.search(sentence.lower()) for sentence in said):
         return None
     whole = math.floor(largest.value + 0.5)
+    if largest.is_bound and whole >= 6:
+        return None
     return Detail(GRADES[0] if whole < 6 else GRADES[1] if whole <= 8 else GRADES[2], largest.proof)
 
 

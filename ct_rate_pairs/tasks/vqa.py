@@ -353,7 +353,7 @@ def _placed(report: str, sentences: Sequence[Sentence]) -> dict[tuple[str, int],
 def _told(report: str, kinds: set[str]) -> dict[tuple[str, int], tuple[int, str]]:
     """The further answers that only a report tells, as numbers, with the sentences that prove them."""
     nodule, found = details.NODULE, {}
-    if "size" in kinds and (size := details.largest_nodule(report)):
+    if "size" in kinds and (size := details.largest_nodule(report)) and not size.is_bound:
         found["size", nodule] = (round(size.value), size.proof)
     if "count" in kinds and (count := details.nodule_count(report)):
         found["count", nodule] = (details.COUNTS.index(count.value), count.proof)

@@ -38,6 +38,8 @@ def test_number_of_nodules(report, count):
         ("A 6 mm nodule is seen.", "6 to 8 mm"),
         ("An 8 mm nodule is seen. A 3 mm nodule is seen.", "6 to 8 mm"),
         ("A nodule of 0.9 cm is seen.", "above 8 mm"),
+        ("A nodule smaller than 5 mm is seen.", "below 6 mm"),
+        ("A nodule smaller than 8 mm is seen.", None),
         ("A 9 mm ground glass nodule is seen.", None),
         ("A 9 mm part-solid nodule is seen.", None),
         ("A 9 mm calcified nodule is seen.", None),
@@ -95,7 +97,7 @@ def test_change(report, label, change):
 
 def test_the_proof_is_a_sentence_of_the_report_that_tells_the_detail():
     report = "No effusion. A 4 mm nodule is seen. The largest nodule measures 12 mm."
-    assert largest_nodule(report) == (12.0, "The largest nodule measures 12 mm")
+    assert largest_nodule(report) == (12.0, "The largest nodule measures 12 mm", False)
 
 
 @pytest.mark.parametrize("scans", [cohort(120), chinese_cohort(120)], ids=["en", "zh"])
