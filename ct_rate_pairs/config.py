@@ -10,7 +10,7 @@ import datasets
 from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.tasks import OPTIONS, TASKS
-from ct_rate_pairs.volumes.settings import VolumeSettings, one_of, plain_number
+from ct_rate_pairs.volumes.settings import OF_SLICES, VolumeSettings, one_of, plain_number
 
 
 NEGATIVES = ("none", "gauss", "heter", "hard")
@@ -120,7 +120,7 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         for name, value in vars(VolumeSettings(**self.settings)).items():
             if name in self.settings:
                 setattr(self, name, value)
-        if self.images == "volume" and (given := {"num_slices", "z_range", "slices"} & self.settings.keys()):
+        if self.images == "volume" and (given := {*OF_SLICES} & self.settings.keys()):
             raise ValueError(
                 f"{min(given)}={self.settings[min(given)]!r} has no effect with images='volume', which gives all "
                 "planes: leave one of the two out."

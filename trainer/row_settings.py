@@ -42,12 +42,12 @@ FILE = "row_settings.json"
 KEY = "ct_rate_pairs"  # of the copy in `config.json`, and in the metadata of an adapter's weights
 PROCESSOR = "processor_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range", "slices")
+OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range", "slices")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
 # What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line, and one
 # without `slices` is shown even planes: they were trained before there was anything else.
-_SHOWN = tuple(name for name in (*_OF_THE_VOLUME, *_OF_THE_TEXT) if name not in ("findings_line", "slices"))
-ROW_SETTINGS = {*_OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
+_SHOWN = tuple(name for name in (*OF_THE_VOLUME, *_OF_THE_TEXT) if name not in ("findings_line", "slices"))
+ROW_SETTINGS = {*OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
 # Files of a model whose contents tell that it was trained by this package, and these contents.
 TRACES = {
     "README.md": b"trained with `ct-rate-pairs`",
@@ -58,7 +58,7 @@ TRACES = {
     "training_args.bin": b"NegativeSFTConfig",  # a pickle, which is searched and never loaded
 }
 
-_DEFAULTS = {name: value for name, value in asdict(VolumeSettings()).items() if name in _OF_THE_VOLUME}
+_DEFAULTS = {name: value for name, value in asdict(VolumeSettings()).items() if name in OF_THE_VOLUME}
 _NOT_KNOWN = (
     f", so nobody knows which slices and which prompt it must be shown. Copy {FILE} from the folder of its run to it, "
     f"or write one by hand: {json.dumps(_DEFAULTS | asdict(ReportOptions()))} are the defaults."
@@ -106,7 +106,7 @@ def row_settings(reader: RowReader) -> dict:
     if config["task"] != "report":
         own = TASKS[config["task"]].Options
         names += ["task", *(option.name for option in fields(own))] if own else ["task"]
-    return {name: volume[name] for name in _OF_THE_VOLUME} | {name: config[name] for name in names}
+    return {name: volume[name] for name in OF_THE_VOLUME} | {name: config[name] for name in names}
 
 
 def settings_of(readers: Sequence[RowReader]) -> RowSettings:

@@ -38,7 +38,7 @@ from ct_rate_pairs.sources.own import OwnSource
 from ct_rate_pairs.sources.prepared import PROVENANCE, READING, shard_name
 from ct_rate_pairs.sources.stores import volume_file
 from ct_rate_pairs.sources.tree import TreeSource
-from ct_rate_pairs.volumes.settings import FORMS, VolumeSettings, one_of
+from ct_rate_pairs.volumes.settings import FORMS, OF_SLICES, VolumeSettings, one_of
 from ct_rate_pairs.volumes.slicing import VolumeError
 from ct_rate_pairs.volumes.store_files import rescaling_of, write_volume
 from ct_rate_pairs.volumes.told import collected_warnings
@@ -173,8 +173,7 @@ def _check_form(form: str, settings: VolumeSettings) -> None:
                 "volumes (form='preprocessed_numpy'), or choose another rule."
             )
         return
-    chosen_later = ["num_slices", "z_range", "slices", *(["window"] if form == "preprocessed_numpy" else [])]
-    for name in chosen_later:
+    for name in (*OF_SLICES, *(["window"] if form == "preprocessed_numpy" else [])):
         if getattr(settings, name) != getattr(VolumeSettings(), name):
             raise ValueError(
                 f"{name}={getattr(settings, name)!r} has no effect with form={form!r}, which keeps whole volumes: "

@@ -21,15 +21,9 @@ from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.whole_files import write_whole
 
 from .settings import TaskSettings
-from .vqa import answer_questions
+from .vqa import ROWS, answer_questions
 
 
-ROWS = {
-    "model": "model",
-    "blank": "model, blank volume",
-    "text_only": "most common answer to the question",
-    "most_common": "most common answer of the type",
-}
 _ARTICLES = ("a", "an", "the")
 _WORD = re.compile(r"[㐀-鿿぀-ヿ가-힣]|[^\W_㐀-鿿぀-ヿ가-힣]+")
 

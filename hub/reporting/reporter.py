@@ -21,7 +21,7 @@ from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
-from ct_rate_pairs.trainer.row_settings import assumed_settings
+from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, assumed_settings
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
@@ -163,8 +163,7 @@ class Reporter:
     ):
         """Takes the volume settings and the prompt from `row_settings`."""
         settings = row_settings or {}
-        of_volume = ("num_slices", "spacing", "window", "z_range", "slices")
-        self.volume_settings = VolumeSettings(**{key: settings[key] for key in of_volume if key in settings})
+        self.volume_settings = VolumeSettings(**{key: settings[key] for key in OF_THE_VOLUME if key in settings})
         # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
         self.findings_line, self.language = settings.get("findings_line", "none"), settings.get("prompt", "en")
         prompt = write_prompt(settings.get("target", "findings+impression"), self.language)
