@@ -176,8 +176,8 @@ class LineArguments:
     operating_point: str = field(
         default="none",
         metadata={
-            "help": "Sets the findings lines by their probabilities: f1, or a sensitivity such as 0.9. none: the model "
-            "decides."
+            "help": "Sets the findings lines by their probabilities: f1, or a sensitivity such as 0.9. none: the "
+            "model decides."
         },
     )
 
