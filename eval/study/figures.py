@@ -83,7 +83,7 @@ def plot_cost(rows: Mapping[str, Mapping], path: str | Path) -> None:
             axes.errorbar(cost["mean"], of["mean"], spread, label=title, **marks)
         axes.set(xlabel="CPU minutes per run, training and evaluation", title=METRICS[metric])
         clear(axes)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     figure.suptitle("What a row gives, and what it costs (bars: 95 % interval over three seeds or more)")
     save_figure(figure, path, dpi=130)
 
