@@ -10,6 +10,10 @@ from .command_line import CommandParser, run
 # Name of each command -> its module, and what the command does.
 COMMANDS = {
     "phantom": ("ct_rate_pairs.phantom.__main__", "write a synthetic cohort in CT-RATE's tree"),
+    "join": (
+        "ct_rate_pairs.joins.__main__",
+        "make a table of questions from 3D-RAD, RadGenome or RAD-ChestCT",
+    ),
     "check": ("ct_rate_pairs.check", "find what is wrong with a table of your own scans"),
     "show": ("ct_rate_pairs.show", "draw examples as training sees them"),
     "partners": ("ct_rate_pairs.partners.__main__", "show which volumes serve as negatives, and how often"),

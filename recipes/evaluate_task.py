@@ -8,8 +8,8 @@ Measure how well a model answers questions, chooses a volume's text among false 
 
 `results.json` and a table hold the numbers of the model, of the same model with blank volumes, and of baselines that
 read only the text. Any image-text-to-text model of transformers can be measured. With `--answers texts`, a model that
-writes reports chooses by the likelihood of the texts, and finds a wrong statement by the loss of its words given the
-scan, less the loss given noise.
+writes reports chooses by the likelihood of the texts, finds a wrong statement by the loss of its words given the scan,
+less the loss given noise, and answers whether a finding is there by what its own report states.
 """
 
 from collections.abc import Sequence
@@ -44,16 +44,17 @@ class TaskEvaluationArguments(SplitArguments, ModelArguments, TaskArguments):
     answers: Literal["letters", "texts"] = field(
         default="letters",
         metadata={
-            "help": "For matching and errors. letters: choose by the likelihood of letters or numbers; texts: by the "
-            "likelihood of the texts, for a model that writes reports."
+            "help": "letters: choose by the likelihood of letters or numbers (own_questions: answer the questions). "
+            "texts: for a model that writes reports, by the likelihood of the texts (own_questions: answer from the "
+            "model's report, for questions about the 18 labels)."
         },
     )
 
     def idle(self) -> dict[str, str]:
         """The options without effect beside the others, and why."""
         idle = self.idle_tasks([self.task]) | self.idle_revision()
-        if self.task in ("vqa", "own_questions"):
-            idle["answers"] = f"answers of {self.task} are always generated"
+        if self.task == "vqa":
+            idle["answers"] = "answers of vqa are always generated"
         return idle
 
 

@@ -1,6 +1,6 @@
 """
-Reads any chest CT scan: NIfTI, MetaImage, or DICOM in a folder or a zip, as a `Volume`; a folder of pictures, as
-`Pictures`.
+Reads any chest CT scan: NIfTI, MetaImage, a volume of RAD-ChestCT, or DICOM in a folder or a zip, as a `Volume`; a
+folder of pictures, as `Pictures`.
 
 The path of a scan may hold the name of a patient. So no message quotes the path, and the volume is called "the scan".
 """
@@ -25,6 +25,7 @@ from .geometry import Grid, display
 from .metaimage import read_metaimage
 from .nifti import read_nifti
 from .pictures import PICTURES, Pictures
+from .rad_chestct import read_rad_chestct
 from .slicing import Volume, VolumeError
 from .told import tell
 
@@ -55,7 +56,8 @@ def read_scan(
         path (`str` or `Path`):
             A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or one file
             of an Enhanced (multi-frame) CT, whatever its name. Gzip may have packed DICOM files (`.dcm.gz`). Or a
-            folder of 8-bit pictures (`.png`, `.jpg`), one per slice, which have neither HU nor sizes, see
+            `.npz` file of RAD-ChestCT, see [`~ct_rate_pairs.volumes.rad_chestct.read_rad_chestct`]. Or a folder of
+            8-bit pictures (`.png`, `.jpg`), one per slice, which have neither HU nor sizes, see
             [`~ct_rate_pairs.volumes.pictures.Pictures`].
         series (`int`, *optional*):
             Number of the DICOM series, from 1. It is needed unless exactly one series is an axial CT. The error
@@ -94,7 +96,7 @@ def _read(path: Path, series: int | None, headers_only: bool) -> Volume | Pictur
         return _read_folder(path, series, headers_only)
     if name.endswith(".zip"):
         return _read_zip(path, series, headers_only)
-    is_named = name.endswith((".nii", ".nii.gz", ".mha"))
+    is_named = name.endswith((".nii", ".nii.gz", ".mha", ".npz"))
     if not is_named and _is_dicom(partial(_open_slice, path)):
         return _read_dicom([(path, partial(_open_slice, path))], series, headers_only)
     if series is not None:
@@ -104,6 +106,10 @@ def _read(path: Path, series: int | None, headers_only: bool) -> Volume | Pictur
         return read_nifti(path, _NAME, voxels=voxels)
     if name.endswith(".mha"):
         return read_metaimage(path, _NAME, voxels)
+    if name.endswith(".npz"):
+        with open_file(_NAME, path) as file, _opened_zip(file) as archive:
+            _check_entries(archive.infolist(), os.fstat(file.fileno()).st_size)
+            return read_rad_chestct(archive, _NAME, voxels)
     raise VolumeError(
         f"{_NAME}: give a .nii.gz, .nii or .mha file, a folder of DICOM files or pictures, or a .zip of DICOM files. "
         "A single DICOM file is one slice (unless it is an Enhanced CT), and so is a single picture: give its folder. "
@@ -174,7 +180,7 @@ def _read_folder(path: Path, series: int | None, headers_only: bool) -> Volume |
             f"{_NAME}: {broken} of its {len(files)} files are links that lead nowhere, pipes or devices, so slices "
             "may be missing. Copy the files that they stand for (cp -L)."
         )
-    if len(files) == 1 and files[0].name.lower().endswith((".nii", ".nii.gz", ".mha", ".zip")):
+    if len(files) == 1 and files[0].name.lower().endswith((".nii", ".nii.gz", ".mha", ".npz", ".zip")):
         return _read(files[0], series, headers_only)  # a volume in a folder of its own
     if pictures := pictures_among(files):
         if series is not None:
@@ -302,7 +308,8 @@ def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, inter
     return Volume(name, stored, spacing, slope, intercept, affine)
 
 
-VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".zip")  # with .mhd, so that a batch reports that it cannot be read
+# With .mhd, so that a batch reports that it cannot be read.
+VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".npz", ".zip")
 _UNREADABLE = (".hdr", ".nrrd", ".nhdr")  # beside other scans, these are reported, too
 
 

@@ -17,7 +17,8 @@ class TaskSettings:
             Questions per batch, and maximum length of an answer in tokens, for tasks whose answers are generated.
         answers (`str`, *optional*, defaults to `"letters"`):
             What chooses among options: the likelihood of their `"letters"` (or numbers), or the likelihood of their
-            `"texts"`, for a model that was trained on reports alone.
+            `"texts"`, for a model that was trained on reports alone. Questions of a reader's own table are answered,
+            or with `"texts"` the model's report tells the answer.
         ci (`float`, *optional*, defaults to `0.95`):
             Level of the bootstrap intervals.
         made_with (`dict`, *optional*):
