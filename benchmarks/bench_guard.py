@@ -1,6 +1,7 @@
 """
 Measures how often the guard errs: `python benchmarks/bench_guard.py REPORTS.csv`, for a table with the column
-`report_text`.
+`report_text`. `phantom-zh` in the place of the table stands for 800 Chinese reports of the phantom. What is said of
+words below then holds for characters.
 
 A tenth of the reports at a time is taken out. The other reports are the references. A report that was taken out then
 stands for one that a model has written, as no model writes more like the references. It is no copy, so each refusal is
@@ -23,6 +24,12 @@ import pandas as pd
 
 from ct_rate_pairs.hub.guard import are_copies, is_copy, publishable_files
 from ct_rate_pairs.hub.references import REFERENCES, STRETCH, WINDOW, References, keep_reference_hashes, letters_of
+from ct_rate_pairs.phantom.cohort import REPORT_KEYS, plan_cohort
+from ct_rate_pairs.phantom.reports import write_report
+from ct_rate_pairs.phantom.scan import Scan
+from ct_rate_pairs.random_streams import random_stream
+from ct_rate_pairs.reports.readable import is_chinese
+from ct_rate_pairs.reports.texts import write_completion
 
 
 PARTS, FILE_SIZES = 10, (10, 50)
@@ -31,18 +38,28 @@ MB = 2**20
 
 
 def sentences_of(report: str) -> list[str]:
-    return re.split(r"(?<=[.!?])\s+", report)
+    return [sentence for sentence in re.split(r"(?<=[.!?])\s+|(?<=。)", report) if sentence]
+
+
+def words_of(report: str) -> list[str]:
+    return list(report) if is_chinese(report) else report.split()
+
+
+def joined(words: Sequence[str]) -> str:
+    text = "".join(words)
+    return text if is_chinese(text) else " ".join(words)
 
 
 def replaced(report: str, rng: random.Random, share: float) -> str:
     """A report in which a share of the words is another one."""
-    return " ".join("unclear" if rng.random() < share else word for word in report.split())
+    other = "未" if is_chinese(report) else "unclear"
+    return joined([other if rng.random() < share else word for word in words_of(report)])
 
 
 ACCIDENTS: dict[str, Callable[[str, random.Random], str]] = {
     "as it is": lambda report, _: report,
     "with a word more": lambda report, _: f"{report} Unchanged.",
-    "in capitals, each word on a line": lambda report, _: "\n".join(report.upper().split()),
+    "in capitals, each word on a line": lambda report, _: "\n".join(words_of(report.upper())),
     "without its digits": lambda report, _: re.sub(r"\d", "", report),
     "after 3,000 other letters": lambda report, rng: "".join(rng.choices(string.ascii_lowercase, k=3000)) + report,
     "its first half": lambda report, _: report[: len(report) // 2],
@@ -56,7 +73,7 @@ def chains(reports: Sequence[str], words: int, count: int) -> list[str]:
     """Reports whose every word follows, somewhere in `reports`, the `words` words before it."""
     rng, after = random.Random(0), defaultdict(list)
     for report in reports:
-        text = [""] * words + report.split() + ["END"]
+        text = [""] * words + words_of(report) + ["END"]
         for place in range(words, len(text)):
             after[tuple(text[place - words : place])].append(text[place])
     written = []
@@ -64,8 +81,18 @@ def chains(reports: Sequence[str], words: int, count: int) -> list[str]:
         text = [""] * words
         while text[-1] != "END" and len(text) < 1000:
             text.append(rng.choice(after[tuple(text[-words:])]))
-        written.append(" ".join(text[words:-1]))
+        written.append(joined(text[words:-1]))
     return written
+
+
+def phantom_reports() -> list[str]:
+    """Chinese reports of the phantom, of which no volume is written."""
+    reports = []
+    for plan in plan_cohort(800):
+        scan = Scan(0, (plan.split, plan.patient, plan.scan), plan.labels, [378.0, 252.0, 260.0])
+        rng = random_stream(0, plan.split, plan.patient, plan.scan, REPORT_KEYS)
+        reports.append(write_completion(*write_report(rng, scan.findings, "zh")))
+    return reports
 
 
 def print_rates(name: str, shared: list[tuple[int, int, int]]) -> None:
@@ -84,7 +111,12 @@ def main() -> None:
     """Prints the rates, the size of the hashes and the time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reports", type=Path, help="CSV with a column report_text")
-    reports: list[str] = pd.read_csv(parser.parse_args().reports)["report_text"].dropna().tolist()
+    path = parser.parse_args().reports
+    if path == Path("phantom-zh"):
+        reports = phantom_reports()
+    else:
+        reports = pd.read_csv(path)["report_text"].dropna().tolist()
+    chains_of = (3, 4, 5, 8) if is_chinese("".join(reports[:9])) else (2, 3, 4, 6)  # a word has 1.3 characters
     random.Random(0).shuffle(reports)
 
     print(f"{len(reports)} reports. Predictions: reports that are refused as copies, and files that are, as a whole")
@@ -96,7 +128,7 @@ def main() -> None:
         kept, out = [report for i, report in enumerate(reports) if i % PARTS != part], reports[part::PARTS]
         known = References.of([report] for report in kept)
         innocent["written by others, taken out"] += map(known.shared_with, out)
-        for words in (2, 3, 4, 6):
+        for words in chains_of:
             written = chains(kept, words, len(reports) // PARTS)
             innocent[f"chains of {words} words of these references"] += map(known.shared_with, written)
             other = References.of([report] for report in out)

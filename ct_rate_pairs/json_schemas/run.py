@@ -42,6 +42,7 @@ class ReferenceHashes(Schema):
     phantom: bool
     stretch: Annotated[int, Field(ge=1)]
     window: Annotated[int, Field(ge=1)]
+    chinese: Annotated[int, Field(ge=1)] = 1  # as in files that do not tell
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     whole: str
     rare: str

@@ -6,9 +6,12 @@ import shutil
 
 import pytest
 from datasets import load_dataset
+from helpers.paths import ROOT
+from helpers.phantom_reports import chinese_cohort
 
 from ct_rate_pairs.hub import references as module
 from ct_rate_pairs.hub.references import (
+    CHINESE,
     REFERENCES,
     STRETCH,
     WINDOW,
@@ -18,6 +21,8 @@ from ct_rate_pairs.hub.references import (
     letters_of,
     read_references,
 )
+from ct_rate_pairs.json_files import JSONFileError
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 
 
 RNG = random.Random(0)
@@ -117,3 +122,31 @@ def test_the_reports_of_all_splits_are_kept_with_all_sections_and_the_cohort_tel
     for name in ("findings", "impression"):
         for rows in load_dataset("ct_rate_pairs", data_dir=str(copy), target=name).values():
             assert all(known.has(turns[0]["content"]) for turns in rows["completion"])
+
+
+def test_a_chinese_character_counts_as_the_letters_that_say_as_much():
+    report = "".join(chr(0x4E00 + RNG.randrange(3000)) for _ in range(200))
+    known, quote = References.of([[report]]), -(-ENOUGH // CHINESE) + 1
+    for start in range(0, 200 - quote, 7):
+        assert known.quoted_in(f"备注：{report[start : start + quote]}。")
+        assert not known.quoted_in(f"备注：{report[start : start + STRETCH // CHINESE - 1]}。")
+    assert letters_of("见 6 mm 结节。") == "见" * CHINESE + "mm" + "结" * CHINESE + "节" * CHINESE
+
+
+def test_a_sentence_of_a_chinese_report_is_found_and_other_chinese_texts_are_not():
+    reports = chinese_cohort(60).reports
+    known = References.of([report] for report in reports)
+    sentences = {sentence for report in reports for sentence in split_sentences(report)}
+    long = [sentence for sentence in sentences if len(letters_of(sentence)) >= ENOUGH]
+    assert len(long) >= 10 and all(map(known.quoted_in, long))
+    assert not known.quoted_in((ROOT / "README.zh.md").read_text("utf-8"))
+
+
+def test_hashes_that_weigh_characters_otherwise_are_refused(tmp_path):
+    keep_reference_hashes(tmp_path, ["右肺上叶见结节，边界清楚，较前增大，建议随访复查，余肺未见异常。"])
+    file = tmp_path / REFERENCES
+    kept = json.loads(file.read_text())
+    assert kept.pop("chinese") == CHINESE
+    file.write_text(json.dumps(kept))
+    with pytest.raises(JSONFileError, match="of another version of ct-rate-pairs: write it anew"):
+        read_references(tmp_path)
