@@ -2,6 +2,10 @@
 
 import json
 import os
+import random
+import subprocess
+import sys
+import time
 import types
 
 import nibabel as nib
@@ -10,9 +14,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.faults import kill_at_random
+from datasets import load_dataset
+from helpers import programs
+from helpers.faults import KILLS, all_end, descendants, kill_at_random
 from helpers.pair_trainer import make_trainer
+from helpers.paths import ROOT
 from helpers.tiny_reader import AFFINE, make_voxels
+from helpers.tree import SPACING
 from matplotlib.figure import Figure
 from peft import LoraConfig
 from PIL import Image
@@ -189,6 +197,37 @@ def test_a_shard_is_there_whole_or_not_at_all(tmp_path):
     kill_at_random(work, check)
     work()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["preprocessed", "preprocessed_numpy"])
+def test_a_store_that_was_killed_has_whole_files_and_becomes_the_same(tree, tmp_path, form):
+    command = ["-m", "ct_rate_pairs.prepare", "--data_dir", tree, "--form", form, "--spacing", *SPACING]
+    command += ["--shard_size", "4", "--workers", "2", "--on_error", "raise"]
+    assert programs.run(*command, "--output_dir", tmp_path / "whole").returncode == 0
+    files = {path.relative_to(tmp_path / "whole"): path for path in (tmp_path / "whole").rglob("volumes/*/*")}
+    out, moments = tmp_path / "out", random.Random(0)
+    for kill in range(KILLS):
+        arguments = [sys.executable, *map(str, command), "--output_dir", str(out)]
+        run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        wanted = min(1 + kill * len(files) // KILLS, len(files) - 1)  # later in the store with each kill
+        while run.poll() is None and len(list(out.rglob("volumes/*/*.n*"))) < wanted:
+            time.sleep(0.002)
+        time.sleep(moments.random() / 50)
+        processes = descendants(run.pid) if run.poll() is None else []
+        run.kill()
+        run.wait()
+        assert all_end(processes)
+        for path in out.rglob("volumes/*/[!.]*"):
+            assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
+        for path in out.rglob("data/[!.]*"):
+            assert pq.read_table(path).num_rows == 4
+    done = programs.run(*command, "--output_dir", out)
+    assert done.returncode == 0 and "24 scans" in done.stdout
+    assert {path.relative_to(out) for path in out.rglob("volumes/*/*")} == set(files)
+    whole, again = (load_dataset("ct_rate_pairs", data_dir=str(folder), split="test") for folder in
+                    (tmp_path / "whole", out))  # fmt: skip
+    assert [row["images"][0].tobytes() for row in whole] == [row["images"][0].tobytes() for row in again]
 
 
 @pytest.mark.slow

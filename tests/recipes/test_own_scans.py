@@ -10,7 +10,7 @@ from helpers.own_scans import own_rows, write_table
 from helpers.tree import SPACING
 
 from ct_rate_pairs.__main__ import main
-from ct_rate_pairs.hub.guard import publishable_files
+from ct_rate_pairs.hub.guard import ForbiddenContentError, publishable_files
 
 
 GRID = ("--spacing", *map(str, SPACING), "--num_slices", "4")
@@ -71,3 +71,49 @@ def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, 
     (tmp_path / "run" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in copied))
     with pytest.raises(ValueError, match="reference report"):
         publishable_files(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_run_on_own_scans_is_published_without_their_texts_and_pixels(tmp_path, monkeypatch, hub, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    rows = own_rows(tmp_path / "own", 12)
+    write_table(tmp_path / "own" / "cohort.parquet", rows)
+    short = ["--max_steps", "2", "--logging_steps", "1", "--max_new_tokens", "8", "--confidence_scans", "0"]
+    main(["train", "--config", "phantom", "--data_dir", "own", *GRID, *short, "--max_eval_samples", "4",
+          "--per_device_train_batch_size", "2", "--output_dir", "run"])  # fmt: skip
+    main(["evaluate", "--model_name_or_path", "run", "--data_dir", "own", "--max_eval_samples", "4",
+          "--max_new_tokens", "8", "--looking_scans", "4"])  # fmt: skip
+    capsys.readouterr()
+    main(["publish", "run", "alice/own", "--private"])
+    assert capsys.readouterr().out == f"{hub.url}/alice/own/tree/main\n"
+    repo = hub.repo("alice/own")
+    files = repo.files()
+    assert repo.private and "predictions.jsonl" in files and "model.safetensors" in files
+    assert not {"figures/reports.png", "reference_hashes.json"} & set(files)
+    stored = b"".join(data for of_commit in repo.commits.values() for data in of_commit.values())
+    private = {word for row in rows for word in (row["patient"], row["scan"], row["report"][:40])} | {*PLANTED}
+    assert not [word for word in private if word.encode() in stored]
+    slices = load_dataset("ct_rate_pairs", data_dir="own", spacing=SPACING, num_slices=4, split="test")[0]["images"]
+    assert not [image for image in slices if image.tobytes()[:64] in stored]
+
+    card, before = tmp_path / "run" / "README.md", dict(repo.branches)
+    written = card.read_text()
+    for name, leak in (
+        ("README.md", lambda file: file.write_text(written + rows[0]["report"])),
+        ("predictions.jsonl", lambda file: file.write_text(_of_reports(rows))),
+        ("scan.npz", lambda file: file.write_bytes(b"PK")),
+    ):
+        file = tmp_path / "run" / name
+        kept = file.read_bytes() if file.exists() else None
+        leak(file)
+        with pytest.raises(ForbiddenContentError, match=name):
+            main(["publish", "run", "alice/own"])
+        assert repo.branches == before
+        file.unlink() if kept is None else file.write_bytes(kept)
+
+
+def _of_reports(rows) -> str:
+    """Reports of the table as predictions."""
+    lines = ({"volume": f"patient_{n}_a_1.nii.gz", "report": row["report"]} for n, row in enumerate(rows, 1))
+    return "".join(json.dumps(line) + "\n" for line in lines)
