@@ -126,7 +126,7 @@ def test_the_reports_of_all_splits_are_kept_with_all_sections_and_the_cohort_tel
 
 def test_a_chinese_character_counts_as_the_letters_that_say_as_much():
     report = "".join(chr(0x4E00 + RNG.randrange(3000)) for _ in range(200))
-    known, quote = References.of([[report]]), -(-ENOUGH // CHINESE) + 1
+    known, quote = References.of([[report]]), -(-ENOUGH // CHINESE)
     for start in range(0, 200 - quote, 7):
         assert known.quoted_in(f"备注：{report[start : start + quote]}。")
         assert not known.quoted_in(f"备注：{report[start : start + STRETCH // CHINESE - 1]}。")
