@@ -23,6 +23,7 @@ from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volume_names import patient_of
+from ct_rate_pairs.yaml_files import read_yaml
 
 
 CONFIGS = ROOT / "recipes" / "configs"
@@ -133,10 +134,17 @@ def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
         assert all(len({str(of[key]) for of in settings}) <= 1 for key in budget)
 
 
-def test_both_studies_share_the_runs_of_table_1():
+def test_both_studies_share_their_runs():
     small, whole = (read_study(CONFIGS / f"{name}.yaml") for name in ("study_small", "study"))
     assert small.tables["table1"] == whole.tables["table1"] and small.cohort == whole.cohort
-    assert len(small.runs) == 9
+    assert len(small.runs) == 15 and {run.name for run in small.runs} < {run.name for run in whole.runs}
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("records/*.yaml")), ids=lambda path: path.stem)
+def test_a_kept_record_is_that_of_a_run_of_the_study(path):
+    study, record = read_study(CONFIGS / "study.yaml"), read_yaml(path)
+    (run,) = [run for run in study.runs if run.name == path.stem]
+    assert (record["settings"], record["cohort"], record["state"]) == (run.settings, study.cohort, "finished")
 
 
 def test_the_interval_is_students():
