@@ -16,7 +16,8 @@ HELP = """\
 Write the report of a chest CT with a released model.
 
 SCAN is a .nii.gz, .nii or .mha file in HU, a folder of DICOM files (.dcm or .dcm.gz), or a .zip of such a folder. A
-folder of pictures (.png, .jpg), one per slice, is read with a warning: pictures have no HU. The command writes to DIR:
+folder of pictures (.png, .jpg), one per slice, is read with a warning: pictures have no HU. So is an .npz file of
+RAD-ChestCT, which has no voxel size. The command writes to DIR:
   report.md    the report, the findings with their confidence, and the slices that each finding rests on
   report.json  the same for programs
   sheet.png    the slices that the model got; frames mark the slices that a finding rests on

@@ -248,6 +248,25 @@ def _pictures(rng: np.random.Generator, folder: Path) -> None:
         (folder / f"{number}{ending}").write_bytes(data if rng.integers(12) else mutated(rng, data))
 
 
+def _npz(rng: np.random.Generator, folder: Path) -> None:
+    """A volume of RAD-ChestCT, with faults in its voxels, in the header of the array, in the zip or in its names."""
+    kinds = ("<i2", "<i2", "<i2", ">i2", "<f4", "O")
+    voxels = rng.integers(-1000, 1000, (52, 51, 50), dtype=np.int16).astype(kinds[rng.integers(len(kinds))])
+    array = io.BytesIO()
+    np.save(array, voxels if rng.integers(4) else np.asfortranarray(voxels), allow_pickle=True)
+    data = array.getvalue()
+    way = rng.integers(4)
+    if way == 0:
+        data = mutated(rng, data[:128]) + data[128:]
+    elif way == 1:
+        data = data[: rng.integers(len(data))]
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ct.npy" if rng.integers(8) else ("image.npy", "../ct.npy", "DOE.npy")[rng.integers(3)], data)
+    packed = content.getvalue()
+    (folder / "v.npz").write_bytes(mutated(rng, packed) if way == 2 else packed)
+
+
 KINDS = {
     "NIfTI-1": _kind(_nifti(nib.Nifti1Image)),
     "NIfTI-2": _kind(_nifti(nib.Nifti2Image)),
@@ -255,4 +274,5 @@ KINDS = {
     "DICOM": _kind(_dicom),
     "zip": _kind(_zip),
     "pictures": _kind(_pictures),
+    "RAD-ChestCT": _kind(_npz),
 }

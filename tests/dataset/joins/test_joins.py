@@ -11,6 +11,7 @@ from ct_rate_pairs.joins.questions import one_answer_each
 from ct_rate_pairs.joins.rad_chestct import LABELS_ASKED, MAPPING, UNKNOWN
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.csv_tables import TableError
+from ct_rate_pairs.sources.own_table import OwnTable
 
 
 SHOWN = {"spacing": SPACING, "num_slices": 4, "task": "own_questions"}
@@ -105,14 +106,8 @@ def test_labels_of_rad_chestct_are_questions_and_what_is_not_known_is_not_asked(
 
     data = load_dataset("ct_rate_pairs", table=str(folder / "rad-chestct.csv"), **SHOWN)
     assert {name: len(set(rows["volume"])) for name, rows in data.items()} == {"train": 4, "validation": 4, "test": 3}
-    assert len(data["test"][0]["images"]) == 4 and "not known and are given as 0" in caplog_of(folder)
-
-
-def caplog_of(folder) -> str:
-    """What `check` tells of the joined table."""
-    from ct_rate_pairs.sources.own_table import OwnTable
-
-    return " ".join(OwnTable(folder / "rad-chestct.csv").doubts())
+    assert len(data["test"][0]["images"]) == 4
+    assert "not known and are given as 0" in " ".join(OwnTable(folder / "rad-chestct.csv").doubts())
 
 
 def test_each_label_of_ct_rate_is_mapped_once_or_unknown():
