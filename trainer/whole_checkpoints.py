@@ -204,30 +204,34 @@ def damage_of(folder: Path) -> str | None:
     if odd := [f"{path.relative_to(folder).as_posix()} {told}" for path in paths if (told := _oddity_of(path))]:
         return ", ".join(odd)
     if sizes is None:
-        return _damage_of_content(folder)
+        return _lacking(folder) or _damage_of_content(folder)
     found = {name: path.stat().st_size if (path := folder / name).is_file() else None for name in sizes}
     wrong = [
         f"{name} is missing" if found[name] is None else f"{name} has {found[name]:,} bytes of {size:,}"
         for name, size in sizes.items()
         if found[name] != size
     ]
-    return ", ".join(wrong) or None
+    return ", ".join(wrong) or _lacking(folder)  # a list that is damaged itself may name too little
+
+
+def _lacking(folder: Path) -> str | None:
+    """What a resume needs and the checkpoint does not have, in words."""
+    if not _has(folder, WEIGHTS):
+        return "there are no weights"
+    missing = [name for name, patterns in TRAINING.items() if not _has(folder, patterns)]
+    if not missing or len(missing) == len(TRAINING):  # all: the checkpoint is one of the model alone
+        return None
+    return f"{', '.join(missing)} is missing"
 
 
 def _damage_of_content(folder: Path) -> str | None:
     """As [`damage_of`], of a checkpoint without a list of its files."""
-    if not _has(folder, WEIGHTS):
-        return "there are no weights"
     try:
         indices = [read_json(index, WeightsIndex) for index in folder.glob("*.index.json")]
     except JSONFileError as error:
         return f"the index of the weights is damaged ({error})"
     shards = {name for index in indices for name in index["weight_map"].values()}
-    missing = [name for name in sorted(shards) if not (folder / name).is_file()]
-    kept = [name for name, patterns in TRAINING.items() if _has(folder, patterns)]
-    if kept:  # otherwise the checkpoint is one of the model alone (`save_only_model`)
-        missing += [name for name in TRAINING if name not in kept]
-    if missing:
+    if missing := [name for name in sorted(shards) if not (folder / name).is_file()]:
         return f"{', '.join(missing)} is missing"
     paths = sorted(folder.rglob("*"))
     if odd := [path.name for path in paths if not path.is_file() and not path.is_dir()]:

@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +96,7 @@ def read_scans(
     metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *needed), optional)
 
     names = _present(listed.index, volumes(f"dataset/{folder}"), names_file, folder, on_error)
-    names = names[~names.isin(_read_names(no_chest_file))]
+    names = names[~names.isin(_read_no_chest(no_chest_file))]
     for table, table_file in ((reports, reports_file), (metadata, metadata_file)):
         missing = names[~names.isin(table.index)]
         if len(missing):
@@ -190,12 +191,19 @@ def _first_reconstructions(names: pd.Index) -> pd.Index:
     return names[np.sort(first)]
 
 
-def _read_names(file: Path) -> list[str]:
-    """The words of a text file."""
+def _read_no_chest(file: Path) -> list[str]:
+    """The volumes that a text file lists as no chests. What is no name of a volume is told."""
     try:
-        return file.read_text(encoding="utf-8").split()
+        names = file.read_text(encoding="utf-8-sig").split()
     except UnicodeDecodeError as error:
         raise TableError(f"{file} is no text in UTF-8: {error}. Download it again.") from error
+    unread = [name for name in names if not re.fullmatch(VOLUME_NAME, name)]
+    if unread:
+        logger.warning(
+            "%s: %d of %d entries are no names of volumes, the first: %.80r. They leave no volume out. Write one name "
+            "per line, such as train_12_a_1.nii.gz.", file, len(unread), len(names), unread[0],
+        )  # fmt: skip
+    return names
 
 
 def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -205,7 +213,11 @@ def _read_csv(file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = 
     """
     columns = ("VolumeName", *columns)
     try:
-        header = pd.read_csv(file, nrows=0).columns
+        header = pd.read_csv(file, nrows=1, header=None, dtype=str).iloc[0].dropna()  # pandas renames what is twice
+        twice = header[header.duplicated() & header.isin([*columns, *optional])].tolist()
+        if twice:
+            raise TableError(f"{file}: two columns are called '{twice[0]}'. Rename or remove one of them.")
+        header = header.tolist()
         missing = [column for column in columns if column not in header]
         if missing:
             raise TableError(

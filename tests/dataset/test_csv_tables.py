@@ -135,6 +135,33 @@ def test_one_reconstruction_a_scan(own_tree):
     assert {"valid_3_a_1.nii.gz", "valid_3_a_2.nii.gz"} <= set(names) and len(names) == 13
 
 
+@pytest.mark.parametrize(
+    "entry", ["valid_4_a_1", "valid_4_a_1.nii.gz,", "valid_4/valid_4_a/valid_4_a_1.nii.gz", "VolumeName"]
+)
+def test_an_entry_of_no_chest_that_is_no_name_is_told(own_tree, caplog, entry):
+    (own_tree / "dataset/metadata/no_chest_valid.txt").write_text(f"\ufeffvalid_5_a_1.nii.gz\n{entry}\n", "utf-8")
+    names = load(own_tree, "none", split="test").with_format(None)["volume"][:]
+    assert "valid_4_a_1.nii.gz" in names and "valid_5_a_1.nii.gz" not in names
+    assert f"no_chest_valid.txt: 1 of 2 entries are no names of volumes, the first: {entry!r}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("radiology_text_reports/validation_reports.csv", "Findings_EN"),
+        ("multi_abnormality_labels/valid_predicted_labels.csv", "Lung nodule"),
+        ("metadata/validation_metadata.csv", "PatientAge"),
+        ("metadata/validation_metadata.csv", "VolumeName"),
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused(own_tree, table, column):
+    file = own_tree / "dataset" / table
+    cells = pd.read_csv(file)
+    cells.insert(1, column, cells.iloc[:, -1].tolist(), allow_duplicates=True)
+    cells.to_csv(file, index=False)
+    assert f"{file}: two columns are called '{column}'. Rename or remove one" in error_of(own_tree, split="test")
+
+
 def test_no_chest_volumes_are_left_out(own_tree):
     (own_tree / "dataset/metadata/no_chest_valid.txt").write_text("valid_4_a_1.nii.gz\n")
     assert "valid_4_a_1.nii.gz" not in load(own_tree, "none", split="test").with_format(None)["volume"]

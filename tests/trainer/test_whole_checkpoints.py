@@ -84,6 +84,22 @@ def test_a_field_that_trainer_would_fail_at_is_told(folder):
     assert r"has the field 'not\x1b', which this version of transformers does not know" in damage_of(folder)
 
 
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ("model.safetensors", "there are no weights"),
+        ("optimizer.pt", "optimizer is missing"),
+        ("scheduler.pt", "learning rate (scheduler.pt) is missing"),
+        ("rng_state.pth", "random states (rng_state.pth) is missing"),
+    ],
+)
+def test_a_list_that_names_nothing_does_not_make_a_checkpoint_whole(folder, lost, told):
+    (folder / "checkpoint_files.json").write_text("{}")
+    assert damage_of(folder) is None
+    (folder / lost).unlink()
+    assert damage_of(folder) == told
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
 def test_a_list_of_files_elsewhere_is_told_and_nothing_is_read_there(folder, name):
     (folder / "checkpoint_files.json").write_text(json.dumps({name: 1}))
