@@ -177,7 +177,16 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
         # was written again, or a question with a new wording, never gets the index of the old one.
         source = open_source(data_dir, token)
         hash = hashlib.sha256(json.dumps([hash, source.fingerprint()]).encode()).hexdigest()[:16]
-        super().__init__(*args, hash=hash, data_dir=data_dir, token=token, **options)
+        try:
+            super().__init__(*args, hash=hash, data_dir=data_dir, token=token, **options)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise OSError(
+                error.errno,
+                f"The cache of datasets cannot be written to ({error.strerror}, {error.filename}). Point HF_HOME at a "
+                "folder that can be written to, or pass cache_dir",
+            ) from error
 
     def _create_builder_config(self, config_name=None, custom_features=None, config_id=None, **options):
         if custom_features is not None:

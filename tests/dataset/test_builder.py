@@ -40,3 +40,10 @@ def test_the_dataset_describes_itself(tree):
         assert "slices" in info.description and "2403.17834" in info.citation and "CT-RATE" in info.homepage
         assert info.license == "cc-by-nc-sa-4.0" and isinstance(info.features, Features)
     assert load(tree, streaming=True).features["slice_mm"] == List(Value("float32"))
+
+
+def test_a_cache_that_cannot_be_written_to_is_told_with_the_remedy(phantom):
+    with pytest.raises(
+        OSError, match=r"cache of datasets cannot be written to \(.+/proc/cache.*Point HF_HOME at a folder"
+    ):
+        load_dataset("ct_rate_pairs", data_dir=str(phantom), cache_dir="/proc/cache")
