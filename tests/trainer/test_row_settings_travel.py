@@ -320,7 +320,7 @@ def test_a_checkpoint_of_other_rows_is_not_resumed(runs, tree, tmp_path):
 def test_a_checkpoint_without_its_optimizer_is_told(runs, tree, tmp_path, caplog):
     checkpoint = shutil.copytree(runs / "run" / "checkpoint-1", tmp_path / "checkpoint-1")
     listed = json.loads((checkpoint / LISTED).read_text())
-    for file in ("scheduler.pt", "optimizer.pt"):
+    for file in ("scheduler.pt", "optimizer.pt", "rng_state.pth"):
         (checkpoint / file).unlink()
         del listed[file]  # as `save_only_model` leaves it
     (checkpoint / LISTED).write_text(json.dumps(listed))
