@@ -140,7 +140,8 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     - `labels`: 18 zeros and ones, in the order of [`LABELS`].
     - `slice_mm`: depth of each slice below the first slice, in mm.
     - `age`, `sex`: of the patient; `None` where unknown.
-    - For a reader's own table, each column that has no meaning here, as a text.
+    - `clinical_information`, `technique` and `device` (maker and model of the scanner), as texts; `None` where
+      unknown. For a reader's own table, instead of these, each column that has no meaning here, as a text.
 
     Four tasks add columns:
 
@@ -228,12 +229,13 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
 
     def _index_features(self) -> Features:
         """
-        The columns of the index of a map-style dataset. Tasks that ask anew in each epoch read their texts too when a
-        row is looked at.
+        The columns of the index of a map-style dataset. Texts that each epoch draws anew are read too when a row is
+        looked at: those of some tasks, and prompts with a dropout.
         """
         task = TASKS[self.config.task]
         asked = {name for name in ("prompt", "completion", *task.features) if name != task.number_column}
-        read = {*READ_COLUMNS, *(asked if task.asks_anew else ())}
+        drawn = asked if task.asks_anew else {"prompt"} if self.config.prompt_dropout else ()
+        read = {*READ_COLUMNS, *drawn}
         place = {"options": self.config.to_json(), "source": hash_of(self.source)}
         return Features(
             {

@@ -29,7 +29,7 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     [`~ct_rate_pairs.volumes.settings.VolumeSettings`], which also has their defaults. A prepared copy of slices has
     fixed values for all of them, and one of whole volumes for `files`, `reconstructions` and `spacing`. The options of
     the tasks are described in [`~ct_rate_pairs.tasks.report.ReportOptions`] (`target`,
-    `prompt` and `prompt_metadata`, which all tasks use, and `findings_line`),
+    `prompt`, `prompt_metadata` and `prompt_dropout`, which all tasks use, `prompt_findings` and `findings_line`),
     [`~ct_rate_pairs.tasks.vqa.VQAOptions`] and [`~ct_rate_pairs.tasks.matching.MatchingOptions`].
 
     Args:
@@ -71,10 +71,10 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             Use this option to hold patients out, not `select`, `filter` or `train_test_split`: partners are drawn from
             the whole split of a row, also from rows that such a call has removed.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the negatives, questions, options and errors. The seed, the epoch and the volume's name determine
-            every draw; for a stream, its shuffling seed does so too. `set_epoch` starts a new epoch: the method of a
-            stream, or of the reader of a map-style dataset (in training, `NewNegativesEachEpoch` calls it). `repeat`
-            repeats the negatives too.
+            Seed of the negatives, questions, options, errors and dropped lines of prompts. The seed, the epoch and the
+            volume's name determine every draw; for a stream, its shuffling seed does so too. `set_epoch` starts a new
+            epoch: the method of a stream, or of the reader of a map-style dataset (in training,
+            `NewNegativesEachEpoch` calls it). `repeat` repeats the negatives too.
         on_error (`str`, *optional*, defaults to `"raise"`):
             `"raise"`: stop at a bad volume. `"skip"`: go on, with a warning that names and counts it. A stream leaves
             it out. In a map-style dataset, which must return a row for every index, its `images`, `negative_images`

@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     FURTHER_NEGATIVES = 4  # followed by the number of the volume's row
     ERRORS = 5
     EXAMPLES = 6  # followed by the number of the volume's row
+    PROMPT_LINES = 7  # followed by the number of the volume's row
 
 
 def random_stream(*numbers: int) -> np.random.Generator:

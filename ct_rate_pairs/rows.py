@@ -17,8 +17,16 @@ from PIL import Image
 
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
+from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.texts import tell_patient
+from ct_rate_pairs.reports.prompt_lines import (
+    FINDINGS,
+    READ_FROM,
+    drop_lines,
+    metadata_lines,
+    metadata_names,
+    put_before,
+)
 from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.prepared import PreparedSource
 from ct_rate_pairs.tasks import TASKS, Scans, Task
@@ -60,7 +68,8 @@ class RowReader:
             For a copy of a reader: the epoch of the original, int64 of shape `[]`, in shared memory.
 
     Raises:
-        `ValueError`: if a prepared copy cannot give what `config` asks for.
+        `ValueError`: if a prepared copy cannot give what `config` asks for, or if `prompt_metadata` asks for what is
+            known of no scan.
     """
 
     def __init__(self, config: CTRatePairsConfig, source: Source, epoch: torch.Tensor | None = None):
@@ -76,10 +85,12 @@ class RowReader:
         self.skipped: list[str] = []
         self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
         self.tables = {split: table.drop(columns=list(LABELS)) for split, table in tables.items()}
-        self._told = {  # columns that are texts and numbers of the table
-            split: table[["age", "sex", *source.metadata]].astype(object).to_dict("records")
+        self._told = {  # columns that are texts and numbers of the table; `None` for what is NaN or NA there
+            split: table[["age", "sex", *source.metadata]].astype(object).where(table.notna(), None).to_dict("records")
             for split, table in tables.items()
         }
+        for name in metadata_names(config.prompt_metadata):
+            self._check_known(name)
         self.air = air_value(source.settings.window)
         if config.images == "slices":
             self.air = to_uint8(self.air)
@@ -90,6 +101,22 @@ class RowReader:
 
     def __reduce__(self):
         return RowReader, (self.config, self.source, self._epoch)
+
+    def _check_known(self, name: str) -> None:
+        """Raises a `ValueError` if a line that prompts are to have is known of no scan."""
+        scans = [known for of_split in self._told.values() for known in of_split]
+        if not scans or any(metadata_lines(known, [name]) for known in scans):
+            return
+        columns = " or ".join(f"'{column}'" for column in (name, READ_FROM.get(name)) if column)
+        place, remedy = self.config.data_dir or "CT-RATE", f"Leave {name!r} out of prompt_metadata"
+        if isinstance(self.source, PreparedSource) and not self.source.is_own and not self.source.metadata:
+            raise ValueError(
+                f"{place} was prepared by a release that kept no {columns}, so prompts cannot tell {name!r}. Prepare "
+                f"the copy again, or read the source ({self.source.provenance['source']})."
+            )
+        if self.source.is_own:
+            remedy = f"Give the table a column {columns}, or leave {name!r} out of prompt_metadata"
+        raise ValueError(f"prompt_metadata asks for {name!r}, which {place} tells of none of its scans. {remedy}.")
 
     def partners(self, split: str) -> PartnerSampler:
         """The sampler of a split. It is made at first use, because a split that is never read may be too small."""
@@ -169,19 +196,33 @@ class RowReader:
         volume `i`. The splits `validation` and `test` have the same texts in every epoch.
         """
         asked = self.task(split).ask(i, number, self._text_key(split, draw_key))
-        # A row has None for what pandas holds as NaN or NA.
-        known = {name: None if pd.isna(value) else value for name, value in self._told[split][i].items()}
-        told = {name: known[name] for name in ("age", "sex")} if self.config.prompt_metadata else {}
+        lines = self.prompt_lines(split, i)
+        if split == "train":
+            lines = self._training_lines(lines, i, number, draw_key)
         questions = [*(question for question, _ in asked.before), asked.prompt]
-        turns = [("user", tell_patient(questions[0], self.config.prompt, **told))]
+        turns = [("user", put_before(questions[0], lines, self.config.prompt))]
         for (_, answer), question in zip(asked.before, questions[1:], strict=True):
             turns += [("assistant", answer), ("user", question)]
         return {
             "prompt": [{"role": role, "content": text} for role, text in turns],
             "completion": [{"role": "assistant", "content": asked.completion}],
             **asked.columns,
-            **known,
+            **self._told[split][i],
         }
+
+    def prompt_lines(self, split: str, i: int) -> dict[str, str]:
+        """What `prompt_metadata` has prompts about volume `i` tell, by its name; see [`metadata_lines`]."""
+        return metadata_lines(self._told[split][i], metadata_names(self.config.prompt_metadata), self.config.prompt)
+
+    def _training_lines(self, lines: dict[str, str], i: int, number: int, draw_key: int) -> dict[str, str]:
+        """The lines of a prompt of the split `train`: with the findings as cues, and some of them left out."""
+        config = self.config
+        if config.prompt_findings and config.task == "report":
+            lines = lines | {FINDINGS: write_line(self.labels["train"][i].tolist(), "names", config.prompt)}
+        if not config.prompt_dropout:
+            return lines
+        rng = draw_rng(config.seed, draw_key, self.tables["train"].index[i], Purpose.PROMPT_LINES, number)
+        return drop_lines(lines, config.prompt_dropout, rng)
 
     @staticmethod
     def _text_key(split: str, draw_key: int) -> int:

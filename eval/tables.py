@@ -116,6 +116,30 @@ def format_unread(name: str, numbers: Mapping) -> str:
     return f"Of the {numbers['n']} reports of {name}, {' and '.join(told)}. They count as reports without a finding."
 
 
+def format_prompt_only(results: Mapping[str, Mapping]) -> str:
+    """
+    One line that warns if the prompts alone nearly reach the F1 micro of the model; empty otherwise. They do if theirs
+    is in the interval of the model's or above it, or without an interval not below the model's.
+
+    Args:
+        results (`Mapping[str, Mapping]`):
+            The contents of `results.json`.
+    """
+    model, prompts = results["model"], results.get("prompt_only", {})
+    alone = prompts.get("f1_micro")
+    if alone is None or model.get("f1_micro") is None:
+        return ""
+    low, _ = model.get("f1_micro_ci") or (model["f1_micro"], None)
+    if alone < low:
+        return ""
+    told = ", ".join(name.replace("_", " ") for name in prompts["prompt_metadata"])
+    return (
+        f"What the prompts tell ({told}) gives an F1 micro of {alone:.3f} without any scan, and how common each "
+        f"finding is gives {format_value(prompts['f1_micro_common'])} without either. The model's is "
+        f"{model['f1_micro']:.3f}: its findings need not come from the scan."
+    )
+
+
 def format_intervals(model: dict) -> str:
     """One line with the bootstrap intervals of the table's columns, for the row `model` of `results.json`."""
     told = [

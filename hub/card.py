@@ -14,6 +14,7 @@ from huggingface_hub.utils import yaml_dump
 from ct_rate_pairs.eval.tables import format_unread
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.run import Environment
+from ct_rate_pairs.reports.prompt_lines import metadata_names
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.trainer.row_settings import checked_settings
 from ct_rate_pairs.trainer.run_record import ENVIRONMENT
@@ -30,6 +31,7 @@ from .card_results import (
     lines_text,
     looking_text,
     places_text,
+    prompt_only_text,
     results_table,
 )
 from .templates import CT_RATE, THIS_FOLDER, read_template
@@ -78,6 +80,9 @@ PLANES = {
     "mip": " as images of as many equal slabs (red: maximum, green: mean, blue: the middle plane)",
 }
 
+CUES = "In training, prompts named the findings of the scan, from its labels. Those of the results did not"
+DROPPED = "{dropout:.0%} of the training prompts told nothing of this, and the others lacked each line as often"
+
 
 def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
     """The slices and the prompt that the model gets, in words, from the contents of `row_settings.json`."""
@@ -91,8 +96,19 @@ def shown_text(settings: dict, slices: str) -> dict[str, str | int]:
         "window": f"HU clipped to {', '.join(ranges)} {CHANNELS[3 if slices == 'mip' else len(ranges)]}",
         "target": OPENINGS[settings.get("findings_line", "none")] + settings["target"].replace("+", " and "),
         "prompt": settings["prompt"],
-        "prompt_metadata": " after age and sex" * settings["prompt_metadata"],
+        "prompt_lines": prompt_text(settings),
     }
+
+
+def prompt_text(settings: dict) -> str:
+    """What prompts tell ahead of the question, in words, from the contents of `row_settings.json`."""
+    told = [name.replace("_", " ") for name in metadata_names(settings["prompt_metadata"])]
+    text = f", after lines with {', '.join(told)}" if told else ""
+    if settings.get("prompt_findings"):
+        text += f".\n  {CUES}"
+    if dropout := settings.get("prompt_dropout"):
+        text += f".\n  {DROPPED.format(dropout=dropout)}"
+    return text
 
 
 def training_settings(config: NegativeSFTConfig, environment: dict) -> dict:
@@ -233,7 +249,9 @@ def write_model_card(
         name=data.model_name,
         table=results_table(results),
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
+        blind="four" if "prompt_only" in results else "three",
         reading=SHUFFLED * ("shuffled" in results),
+        prompt_only=prompt_only_text(results),
         unread=f"\n{told}\n" if (told := format_unread("the model", scores)) else "",
         intervals=intervals_text(scores),
         places=places_text(scores),

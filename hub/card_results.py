@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_value
+from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_prompt_only, format_value
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.confidence import ConfidenceQuality
 
@@ -14,6 +14,7 @@ from .templates import read_template
 ROWS = {
     "model": "**this model**",
     "shuffled": "this model, volumes shuffled between patients",
+    "prompt_only": "labels guessed from the prompt, without the scan",
     "all_negative": "all-negative report",
     "most_common": "most common training report",
     "all_positive": "all-positive report",
@@ -57,12 +58,18 @@ MATCHING_COLUMNS = {
 
 
 def results_table(results: dict[str, dict]) -> str:
-    """The table of results: the model, the model with shuffled volumes, and trivial reports; `-` for no value."""
+    """The table of results: the model, the model with shuffled volumes, and what never looks; `-` for no value."""
     rows = []
     for row, name in ROWS.items():
         if row in results:
             rows.append([name, *(format_value(results[row].get(key)) for key in METRICS)])
     return format_markdown([["", *METRICS.values()], *rows]).rstrip()
+
+
+def prompt_only_text(results: dict[str, dict]) -> str:
+    """A warning if the prompts alone nearly reach the model's scores; otherwise an empty string."""
+    told = format_prompt_only(results)
+    return f"\n**{told}**\n" if told else ""
 
 
 def intervals_text(model: dict) -> str:

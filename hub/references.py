@@ -125,8 +125,9 @@ class References:
 
 def keep_references(run_dir: str | Path, dataset: Dataset) -> None:
     """
-    Writes hashes of all reference reports of a cohort to a run's folder, so that
-    [`~ct_rate_pairs.hub.guard.publishable_files`] can find quotes of the reports. The reports are not written.
+    Writes hashes of all reference reports of a cohort to a run's folder, and of the clinical information, which
+    prompts may tell, so that [`~ct_rate_pairs.hub.guard.publishable_files`] can find quotes. The texts are not
+    written.
 
     Args:
         run_dir (`str` or `Path`):
@@ -148,6 +149,7 @@ def keep_references(run_dir: str | Path, dataset: Dataset) -> None:
     reader = reader_of(dataset)
     tables = reader.tables.values()
     reports = [report for table in tables for report in zip(table["findings"], table["impression"], strict=True)]
+    reports += [(text,) for table in tables for text in table.get("clinical_information", ())]
     keep_reference_hashes(run_dir, reports, phantom=reader.source.is_phantom)
 
 

@@ -30,7 +30,9 @@ interruption, the same command continues: finished scans are not repeated, unles
 reported.
 
 A model that was trained with a findings line can be told which findings to write about: --operating_point states what
-is probable enough, and --findings states what a reader has found.
+is probable enough, and --findings states what a reader has found. --findings is also for a model that was trained with
+findings in its prompts. A model whose prompts told of the patient is told by --metadata; report.md and report.json
+name what it was told, and not the values.
 
 Path and header of a scan are never written. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
 order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""
@@ -39,13 +41,15 @@ examples:
   %(prog)s scan.nii.gz --model_name_or_path USER/model --output_dir report
   %(prog)s dicom_folder --series 2 --name "case 7" --model_name_or_path USER/model --output_dir report
   %(prog)s scan.nii.gz --findings "Cardiomegaly; Pleural effusion" --model_name_or_path USER/model --output_dir report
+  %(prog)s scan.nii.gz --metadata age=63 sex=F "clinical_information=Cough." --model_name_or_path USER/model \
+    --output_dir report
   %(prog)s folder_of_scans --model_name_or_path USER/model --model_revision beta-0.2 --output_dir reports
 
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command `ct-rate-pairs report`; returns 1 if a scan of a batch could not be reported."""
+def make_parser() -> CommandParser:
+    """The parser of the command."""
     parser = CommandParser(
         "ct-rate-pairs report",
         old_names={"model": "model_name_or_path", "revision": "model_revision", "out": "output_dir"},
@@ -84,8 +88,20 @@ def main(argv: Sequence[str]) -> int:
         metavar="LABELS",
         help='findings of a single scan to write the report for, such as "Cardiomegaly; Pleural effusion", or none',
     )
+    add(
+        "--metadata",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="what is known of a single scan: age, sex, clinical_information, technique, contrast, surgery or device",
+    )
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command `ct-rate-pairs report`; returns 1 if a scan of a batch could not be reported."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     for number, path in enumerate(args.scans, start=1):
         if not path.exists():
@@ -112,9 +128,10 @@ def main(argv: Sequence[str]) -> int:
     scans, batch = find_scans(args.scans)
     if batch and args.name is not None:
         parser.error("--name is for a single scan: those of a batch are numbered.")
-    if batch and args.findings is not None:
-        parser.error("--findings is for a single scan: those of a batch differ.")
-    options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | line_options(args)
+    for name in ("findings", "metadata"):
+        if batch and getattr(args, name) is not None:
+            parser.error(f"--{name} is for a single scan: those of a batch differ.")
+    options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
         reporter = load_reporter(args.model_name_or_path, args.model_revision, args.device, args.dtype)
         if batch:
@@ -134,9 +151,26 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def line_options(args) -> dict:
+def read_metadata(words: Sequence[str]) -> dict[str, int | str]:
     """
-    What sets the findings line. A wrong operating point or a misspelt label is told before the model is loaded.
+    Values by their names, from words `NAME=VALUE`.
+
+    Raises:
+        `ValueError`: for a word without a value, and for a name that occurs twice.
+    """
+    values: dict[str, int | str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name in values:
+            raise ValueError(f"--metadata {word!r:.80}: give each name once, as NAME=VALUE, such as age=63.")
+        values[name] = int(value) if name == "age" and value.isdecimal() else value
+    return values
+
+
+def options_of_scan(args) -> dict:
+    """
+    What sets the findings, and what is known of the patient. A wrong operating point or a misspelt label is told
+    before the model is loaded.
     """
     from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
     from ct_rate_pairs.reports.findings_line import labels_named
@@ -148,6 +182,8 @@ def line_options(args) -> dict:
         text = args.findings.strip()
         options["findings"] = [] if text == "none" else [name.strip() for name in text.split(";")]
         labels_named(options["findings"])
+    if args.metadata is not None:
+        options["metadata"] = read_metadata(args.metadata)
     return options
 
 

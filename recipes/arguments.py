@@ -5,7 +5,7 @@ This file does not import torch, so that `--help` and a mistyped option answer a
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from ct_rate_pairs.command_line import help_of
 from ct_rate_pairs.config import LABEL_DISTANCE, NEGATIVES, PARTNER_SAMPLINGS
 from ct_rate_pairs.number_ranges import COUNT, Range
+from ct_rate_pairs.reports.prompt_lines import plain_metadata
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
 from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
@@ -21,10 +22,11 @@ from ct_rate_pairs.volumes.settings import VolumeSettings, parse_window
 LEVEL = Range(0, 1, above=True, below=True)  # of an interval
 
 
-def if_given(name: str, *options: type) -> type:
+def if_given(name: str, *options: type, training: bool = False) -> type:
     """
     A dataclass with the fields of `options`, each `None` by default. If an option is not given, the setting of the
-    model's training is used, or the default of the dataset.
+    model's training is used, or the default of the dataset. With `training`, the fields are those that are for
+    training alone, and otherwise all others.
     """
     return make_dataclass(
         name,
@@ -32,6 +34,7 @@ def if_given(name: str, *options: type) -> type:
             (option.name, _parsed_as(option) | None, field(default=None, metadata=_described(option)))
             for of in options
             for option in fields(of)
+            if option.metadata.get("training", False) == training
         ],
     )
 
@@ -49,8 +52,17 @@ def _parsed_as(option: Field) -> type:
     return list[get_args(option.type)[0]] if isinstance(option.default, tuple) else option.type
 
 
+def parse_metadata(words: bool | str | Sequence[str]) -> bool | tuple[str, ...]:
+    """The option `prompt_metadata` of a command line or a config, where `true` and `false` may be words."""
+    words = words.split() if isinstance(words, str) else words
+    if not isinstance(words, bool) and len(words) == 1:
+        words = {"true": True, "false": False}.get(words[0], words)
+    return plain_metadata(words)
+
+
 _Volume = if_given("_Volume", VolumeSettings)
 _Text = if_given("_Text", ReportOptions)
+TrainingTextArguments = if_given("TrainingTextArguments", ReportOptions, training=True)
 _Task = if_given("_Task", *(options for options in OPTIONS if options is not ReportOptions))
 
 
@@ -74,9 +86,11 @@ class ScanArguments(_Text, _Volume):
     )
 
     def __post_init__(self):
-        """Parses the window."""
+        """Parses the window, and what prompts tell."""
         if self.window is not None:
             self.window = parse_window(self.window)
+        if self.prompt_metadata is not None:
+            self.prompt_metadata = parse_metadata(self.prompt_metadata)
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
@@ -139,8 +153,8 @@ class TaskArguments(_Task, ScanArguments):
         """The options of other tasks than `tasks`, which have no effect, and why."""
         used = {option.name for task in tasks if TASKS[task].Options for option in fields(TASKS[task].Options)}
         options = [option.name for of in OPTIONS if of is not ReportOptions for option in fields(of)]
-        if "report" not in tasks:  # of the options that all tasks have, this one is of reports alone
-            options.append("findings_line")
+        if "report" not in tasks:  # of the options that all tasks have, these are of reports alone
+            options += ["findings_line", "prompt_findings"]
         return dict.fromkeys((name for name in options if name not in used), f"the task is {' and '.join(tasks)}")
 
 

@@ -134,6 +134,8 @@ class RecipeParser(CommandParser, TrlParser):
         action = next((action for action in self._actions if action.dest == name), None)
         if action is None or value == action.default:
             return
+        if isinstance(value, bool) and "true" in (action.choices or ()):  # of words, one of which YAML reads so
+            return
         # The annotation as it is written: `HfArgumentParser` changes the types of the fields.
         classes = [one for kind in self.dataclass_types for one in kind.__mro__]
         annotations = [vars(one).get("__annotations__", {}) for one in classes]

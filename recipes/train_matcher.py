@@ -77,7 +77,8 @@ class MatcherArguments(DataArguments):
         from ct_rate_pairs.trainer.idle_options import idle_training_options
 
         idle = self.idle_negatives() | idle_training_options(args)
-        idle["findings_line"] = "a matcher compares scans with reports alone"
+        of_prompts = ("prompt", "prompt_metadata", "findings_line")
+        idle |= dict.fromkeys(of_prompts, "a matcher compares scans with reports alone")
         idle["label_smoothing_factor"] = "the loss of a matcher compares scans and texts, and has no such term"
         if self.image_tower == "cnn3d":
             idle["vision_model"] = "image_tower=cnn3d has no CLIP vision model"

@@ -13,6 +13,7 @@ from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     LineArguments,
     TaskArguments,
+    TrainingTextArguments,
     longest_text,
     scans_to_measure,
 )
@@ -25,7 +26,7 @@ OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_b
 
 
 @dataclass
-class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments):
+class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     mixture: dict | str | None = field(
@@ -49,7 +50,7 @@ class RecipeArguments(LineArguments, ChatArguments, TaskArguments, DataArguments
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
-        return self.given(DataArguments) | self.given(TaskArguments)
+        return self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
 
     def task_weights(self) -> dict[str, float]:
         """The tasks to train on, reports first, and their shares, which sum to 1."""

@@ -44,9 +44,13 @@ PROCESSOR = "processor_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 OF_THE_VOLUME = ("num_slices", "spacing", "window", "z_range", "slices")
 _OF_THE_TEXT = tuple(option.name for option in fields(ReportOptions))
-# What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line, and one
-# without `slices` is shown even planes: they were trained before there was anything else.
-_SHOWN = tuple(name for name in (*OF_THE_VOLUME, *_OF_THE_TEXT) if name not in ("findings_line", "slices"))
+# What a model needs for one row, whatever its task is. A model without `findings_line` writes no such line, one
+# without `slices` is shown even planes, and so on: they were trained before there was anything else.
+_LATER = ("findings_line", "slices", "prompt_findings", "prompt_dropout")
+_SHOWN = tuple(name for name in (*OF_THE_VOLUME, *_OF_THE_TEXT) if name not in _LATER)
+# What is for training alone, and its value where a model is measured: if that is the split `train`, it has no cues and
+# whole prompts, too.
+_MEASURED = {"prompt_findings": False, "prompt_dropout": 0.0}
 ROW_SETTINGS = {*OF_THE_VOLUME, "task", *(option.name for options in OPTIONS for option in fields(options))}
 # Files of a model whose contents tell that it was trained by this package, and these contents.
 TRACES = {
@@ -218,7 +222,7 @@ def options_to_show(name_or_path: str, revision: str | None, given: Mapping, tas
             Task to measure.
 
     Returns:
-        `dict`: the options, `given` included.
+        `dict`: the options, `given` included, and without those that are for training alone.
     """
     found = find_row_settings(name_or_path, revision) or RowSettings({})
     tell_assumed(name_or_path, found.options | dict(given))
@@ -226,7 +230,7 @@ def options_to_show(name_or_path: str, revision: str | None, given: Mapping, tas
         logger.warning("%s is shown other rows than in its training: %s.", name_or_path, "; ".join(changes))
     if found.tasks and task not in found.tasks:
         logger.warning("%s was trained on %s, and not on %s.", name_or_path, " and ".join(found.tasks), task)
-    return found.options | dict(given)
+    return found.options | dict(given) | {name: _MEASURED[name] for name in _MEASURED.keys() & found.options.keys()}
 
 
 def assumed_settings(options: Mapping, settings: Sequence[str] = _SHOWN) -> str:

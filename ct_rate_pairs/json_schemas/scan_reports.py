@@ -35,4 +35,5 @@ class FinishedReport(Schema):
     max_new_tokens: Annotated[int, Field(ge=1)]
     operating_point: str | None = None
     findings_given: list[str] | None = None
+    metadata_given: list[str] | None = None
     cut: bool = False

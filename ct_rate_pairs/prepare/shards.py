@@ -55,7 +55,7 @@ _OF_VOLUMES = {
     "voxel_mm": List(Value("float64"), length=3),
     "lungs": List(Value("float64")),
 }
-# Further columns of the copy of a reader's own table, beside its metadata.
+# The further column of the copy of a reader's own table.
 _OWN_FEATURES = {"questions": List({"question": Value("string"), "answer": Value("string")})}
 BAD_VOLUMES, TOLD_VOLUMES = "bad_volumes.csv", "told_volumes.csv"
 # Keys in the metadata of a shard: lists of the bad volumes that it leaves out, and of warnings about its volumes, and
@@ -65,7 +65,7 @@ _BAD_KEY, _TOLD_KEY, _PREPARED_KEY = b"bad_volumes", b"told_volumes", b"prepared
 
 def features_of(provenance: dict) -> Features:
     """The columns of the shards of a copy, from its `prepared.json`."""
-    own = _OWN_FEATURES | dict.fromkeys(provenance.get("metadata", ()), Value("string"))
+    metadata = dict.fromkeys(provenance.get("metadata", ()), Value("string"))
     return Features(
         {
             "volume": Value("string"),
@@ -73,7 +73,8 @@ def features_of(provenance: dict) -> Features:
             "findings": Value("string"),
             "impression": Value("string"),
             **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
-            **(own if provenance.get("own") else {}),
+            **(_OWN_FEATURES if provenance.get("own") else {}),
+            **metadata,
         }
     )
 
@@ -237,6 +238,7 @@ def _write_provenance(
     rows = [pd.util.hash_pandas_object(table.astype(str)).to_numpy().tobytes() for table in tables.values()]
     provenance = {
         "source": source.location,
+        "metadata": list(source.metadata),
         "tables": hashlib.sha256(b"".join(rows)).hexdigest(),  # of the content: jobs may see the source at other paths
         "phantom": source.is_phantom,
         "settings": asdict(source.settings),
@@ -248,7 +250,7 @@ def _write_provenance(
     if source.labels_from == "rules":
         provenance["labels_from"] = "rules"
     if source.is_own:
-        provenance |= {"own": True, "metadata": list(source.metadata)}
+        provenance["own"] = True
     if form != "slices":
         provenance["form"] = form
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file

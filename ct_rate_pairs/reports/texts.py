@@ -21,28 +21,11 @@ LANGUAGES = tuple(PROMPTS)
 TARGETS = tuple(PROMPTS["en"])
 
 _HEADINGS = {"en": ("Findings: ", "Impression: "), "zh": ("影像所见：", "诊断印象：")}
-_PATIENT = {
-    "en": {"age": "Age: {}", "sex": "Sex: {}", "separator": ", ", "end": "."},
-    "zh": {"age": "年龄：{} 岁", "sex": "性别：{}", "separator": "，", "end": "。"},
-}
-_SEX = {"en": {}, "zh": {"M": "男", "F": "女"}}  # other values stay as they are
 
 
-def write_prompt(
-    target: str = "findings+impression", language: str = "en", age: int | None = None, sex: str | None = None
-) -> str:
-    """The user's turn. It begins with `age` (in years) and `sex` (`"M"` or `"F"`), if they are given."""
-    return tell_patient(PROMPTS[language][target], language, age, sex)
-
-
-def tell_patient(prompt: str, language: str = "en", age: int | None = None, sex: str | None = None) -> str:
-    """A prompt with the known age and sex of the patient on a line before it."""
-    words = _PATIENT[language]
-    known = [words["age"].format(age)] if age is not None else []
-    if sex is not None:
-        known.append(words["sex"].format(_SEX[language].get(sex, sex)))
-    patient = words["separator"].join(known) + words["end"] if known else ""
-    return "\n".join(filter(None, (patient, prompt)))
+def write_prompt(target: str = "findings+impression", language: str = "en") -> str:
+    """The request for the part `target` of a report."""
+    return PROMPTS[language][target]
 
 
 def write_completion(findings: str | None, impression: str | None, target: str = "findings+impression") -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.readable import LONGEST_REPORT, unread_language
+from ct_rate_pairs.reports.readable import LONGEST_REPORT, is_missing, unread_language
 from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.texts import write_completion
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
@@ -32,6 +32,12 @@ _GEOMETRY = ("RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")  # of 
 _DIRECTION = ("ImageOrientationPatient", "PatientPosition")  # of the original files, where the table has them
 _ON_THE_BACK = ("HFS", "FFS")  # PatientPosition of patients whose axes are those of nearly all scans
 _LONGEST_NUMBERS = 300  # letters of a cell; six cosines of 17 digits have about 130
+# Columns of the table of scans that rows hold as texts, and what of the tables they are.
+METADATA = {
+    "clinical_information": ("ClinicalInformation_EN",),
+    "technique": ("Technique_EN",),
+    "device": ("Manufacturer", "ManufacturerModelName"),
+}
 # Columns of the table of scans that only the original files have: arguments of `read_volume`.
 FROM_TABLE = ("rescale", "spacing", "orientation")
 
@@ -70,8 +76,9 @@ def read_scans(
     Returns:
         `pd.DataFrame`: one row per volume, indexed by the volume's name, in the order of the label table, or of the
         table of reports if there are no labels. Its columns are `path` (relative to the source), `patient`,
-        `findings`, `impression`, `age`, `sex` and the 18 labels, and for the original files `rescale` (slope,
-        intercept), `spacing` (x, y, z in mm) and `orientation` (the cosines of `ImageOrientationPatient`, or `None`).
+        `findings`, `impression`, `age`, `sex`, the texts of `METADATA` (`None` where there is none) and the 18 labels,
+        and for the original files `rescale` (slope, intercept), `spacing` (x, y, z in mm) and `orientation` (the
+        cosines of `ImageOrientationPatient`, or `None`).
 
     Raises:
         `FileNotFoundError`: if a table is missing.
@@ -85,7 +92,8 @@ def read_scans(
     reports_file = file(f"dataset/radiology_text_reports/{long}_reports.csv")
     metadata_file = file(f"dataset/metadata/{long}_metadata.csv")
     no_chest_file = file(f"dataset/metadata/no_chest_{short}.txt")
-    reports = _read_csv(reports_file, ("Findings_EN", "Impressions_EN"))
+    texts = (*METADATA["clinical_information"], *METADATA["technique"])
+    reports = _read_csv(reports_file, ("Findings_EN", "Impressions_EN"), texts)
     if labels_from == "rules":
         names_file, listed = reports_file, reports
     else:
@@ -93,7 +101,7 @@ def read_scans(
         listed = _read_csv(names_file, LABELS)
         _check_labels(listed, names_file)
     needed, optional = (_GEOMETRY, _DIRECTION) if original else ((), ())
-    metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *needed), optional)
+    metadata = _read_csv(metadata_file, ("PatientAge", "PatientSex", *needed), (*optional, *METADATA["device"]))
 
     names = _present(listed.index, volumes(f"dataset/{folder}"), names_file, folder, on_error)
     names = names[~names.isin(_read_no_chest(no_chest_file))]
@@ -109,6 +117,7 @@ def read_scans(
     labels = _read_labels(reports.loc[names], reports_file, on_error) if labels_from == "rules" else listed.loc[names]
     names = labels.index
     reports, metadata = reports.loc[names], metadata.loc[names]
+    record = reports.join(metadata)
     scans = pd.DataFrame(
         {
             "path": [_path(folder, name) for name in names],
@@ -117,6 +126,7 @@ def read_scans(
             "impression": reports["Impressions_EN"],
             "age": _ages(metadata, metadata_file),
             "sex": _sexes(metadata, metadata_file),
+            **{name: _texts(record, columns) for name, columns in METADATA.items()},
             **labels.astype(np.int8),
         },
         index=names,
@@ -284,6 +294,13 @@ def _sexes(metadata: pd.DataFrame, file: Path) -> pd.Series:
     """The sex of each patient, `M` or `F`."""
     words = metadata["PatientSex"].astype(str).str.strip().str.upper().replace({"MALE": "M", "FEMALE": "F"})
     return _told(words.where(words.isin(["M", "F"]), None), metadata["PatientSex"], file, "M or F")
+
+
+def _texts(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
+    """The texts in some columns, joined by blanks; `None` where there is none."""
+    cells = table[[*columns]].astype(object)
+    texts = [" ".join(str(cell).strip() for cell in row if not is_missing(cell)) or None for row in cells.to_numpy()]
+    return pd.Series(texts, table.index, dtype=object)
 
 
 def _told(read: pd.Series, cells: pd.Series, file: Path, form: str) -> pd.Series:

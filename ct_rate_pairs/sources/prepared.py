@@ -37,7 +37,7 @@ TABLE = pa.schema(
         "labels": pa.list_(pa.int8()),
     }
 )
-# Columns of the copy of a reader's own table, which may have columns of metadata beside them.
+# The column of the copy of a reader's own table. Columns of metadata stand beside these.
 QUESTIONS = pa.list_(pa.struct({"question": pa.string(), "answer": pa.string()}))
 _CHECKED = {"page_checksum_verification": True}  # a flipped bit is an error, and not another report or picture
 
@@ -101,7 +101,7 @@ class PreparedSource:
 
     @property
     def metadata(self) -> tuple[str, ...]:
-        """The columns of a reader's own table that rows hold as they are."""
+        """The columns that rows hold as texts. Copies of CT-RATE by earlier releases have none."""
         return tuple(self.provenance.get("metadata", ()))
 
     @property
@@ -129,19 +129,16 @@ class PreparedSource:
     def scans(self, split: str, on_error: str) -> pd.DataFrame:
         """
         A split of `splits` as a table, indexed by the volume's name. Its columns are `findings`, `impression`, `age`,
-        `sex`, `patient`, the 18 labels, `path` (of the shard) and `row_group`; and for a reader's own table
-        `questions` and the metadata.
+        `sex`, the metadata, `patient`, the 18 labels, `path` (of the shard) and `row_group`; and for a reader's own
+        table `questions`.
 
         Raises:
             `FileNotFoundError`: if a file is missing.
             `ValueError`: if a file cannot be read, or if a row has no volume name, that of another row, or no labels.
         """
         parts = []
-        schema = self.table
-        if self.is_own:
-            schema = pa.schema(
-                [*self.table, ("questions", QUESTIONS), *((name, pa.string()) for name in self.metadata)]
-            )
+        own = [("questions", QUESTIONS)] if self.is_own else []
+        schema = pa.schema([*self.table, *own, *((name, pa.string()) for name in self.metadata)])
         for file in self.shards(split):
             part = _read_table(file, schema)
             parts.append(part.assign(path=str(file.relative_to(self.root)), row_group=np.arange(len(part))))

@@ -21,7 +21,7 @@ from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
-from .csv_tables import FROM_TABLE, LABEL_TABLES, read_scans
+from .csv_tables import FROM_TABLE, LABEL_TABLES, METADATA, read_scans
 
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class TreeSource(ABC):
 
     is_own = False
     splits = ("train", "test")
-    metadata = ()
+    metadata = tuple(METADATA)
 
     def __init__(self, settings: VolumeSettings | None = None):
         self.settings = settings or VolumeSettings()

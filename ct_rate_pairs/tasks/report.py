@@ -6,11 +6,16 @@ from typing import Self
 
 import numpy as np
 
+from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.reports.findings_line import FINDINGS_LINES, write_line
+from ct_rate_pairs.reports.prompt_lines import METADATA, plain_metadata
 from ct_rate_pairs.reports.texts import LANGUAGES, TARGETS, write_completion, write_prompt
 from ct_rate_pairs.volumes.settings import one_of
 
 from .task import Asked, Scans, Task, TaskOptions
+
+
+DROPOUT = Range(0, 1, below=True)
 
 
 @dataclass
@@ -25,8 +30,18 @@ class ReportOptions(TaskOptions):
             `"matching"` it is the text.
         prompt (`str`, *optional*, defaults to `"en"`):
             Language of the prompt, and of the answers of `"vqa"`: `"en"` or `"zh"`.
-        prompt_metadata (`bool`, *optional*, defaults to `False`):
-            Whether the prompt gives the patient's age and sex.
+        prompt_metadata (`bool` or `Sequence[str]`, *optional*, defaults to `False`):
+            What the prompt tells ahead of its question, see [`~ct_rate_pairs.reports.prompt_lines`]: any of `"age"`,
+            `"sex"`, `"clinical_information"`, `"technique"`, `"contrast"` (read from the technique), `"surgery"`
+            (whether the clinical information mentions an earlier operation) and `"device"`. `True` stands for age and
+            sex. What is not known of a scan is left out.
+        prompt_findings (`bool`, *optional*, defaults to `False`):
+            For the task `"report"`: whether prompts of the split `train` name the findings of the scan, from its
+            labels. No other split has such cues, because they would tell the answer. So it needs a `prompt_dropout`,
+            and a `findings_line` would only copy them.
+        prompt_dropout (`float`, *optional*, defaults to `0.0`):
+            The chance with which a prompt of the split `train` tells nothing ahead of its question, and with which
+            each line of the other prompts is left out. Each epoch draws anew. The other splits have all lines.
         findings_line (`str`, *optional*, defaults to `"none"`):
             For the task `"report"`: a line before the report that states the 18 labels of the scan, so that the model
             decides on the findings before it words them. `"names"` names those that are present, `"yes_no"` says yes
@@ -38,7 +53,26 @@ class ReportOptions(TaskOptions):
         metadata={"help": "Part of the report: findings+impression, findings or impression."},
     )
     prompt: str = field(default="en", metadata={"help": "Language of the prompt: en or zh."})
-    prompt_metadata: bool = field(default=False, metadata={"help": "Give the patient's age and sex in the prompt."})
+    prompt_metadata: bool | tuple[str, ...] = field(
+        default=False,
+        metadata={
+            "words": True,
+            "choices": ("true", "false", *METADATA),
+            "help": "What the prompt tells of the patient and the scan; true: age and sex.",
+        },
+    )
+    prompt_findings: bool = field(
+        default=False,
+        metadata={"training": True, "help": "For the task report, name the findings in prompts of the training."},
+    )
+    prompt_dropout: float = field(
+        default=0.0,
+        metadata={
+            "training": True,
+            "range": DROPOUT,
+            "help": "Chance with which training prompts lack all of this, or one line of it.",
+        },
+    )
     findings_line: str = field(
         default="none",
         metadata={
@@ -48,10 +82,27 @@ class ReportOptions(TaskOptions):
     )
 
     def check(self) -> None:
-        """Raises a `ValueError` for a value that is not allowed."""
+        """Raises a `ValueError` for a value that is not allowed, and for options that exclude each other."""
         one_of("target", self.target, TARGETS)
         one_of("prompt", self.prompt, LANGUAGES)
         one_of("findings_line", self.findings_line, FINDINGS_LINES)
+        self.prompt_metadata = plain_metadata(self.prompt_metadata)
+        DROPOUT.check("prompt_dropout", self.prompt_dropout)
+        if self.prompt_dropout and not (self.prompt_metadata or self.prompt_findings):
+            raise ValueError(
+                f"prompt_dropout={self.prompt_dropout} has no effect: prompts tell nothing that could be left out. "
+                "Pass prompt_metadata or prompt_findings, or leave it out."
+            )
+        if self.prompt_findings and not self.prompt_dropout:
+            raise ValueError(
+                "prompt_findings=True needs prompt_dropout, such as 0.5: no scan that is measured has its findings in "
+                "the prompt, and the model would never have learnt to find them itself."
+            )
+        if self.prompt_findings and self.findings_line != "none":
+            raise ValueError(
+                f"prompt_findings=True and findings_line={self.findings_line!r} exclude each other: the line would be "
+                "copied from the prompt. Choose one."
+            )
 
 
 class ReportWriting(Task):

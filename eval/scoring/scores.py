@@ -15,6 +15,30 @@ from .labelers import label_predictions
 from .places import score_places
 
 
+def score_labels(
+    stated: np.ndarray, labels: np.ndarray, *, volumes: Sequence[str] | None = None, ci: float | None = None
+) -> dict:
+    """
+    Scores labels that were read from reports or guessed.
+
+    Args:
+        stated (`np.ndarray` of shape `[N, 18]`), labels (`np.ndarray` of shape `[N, 18]`):
+            The labels, and the true ones, 0 or 1, in the official order.
+        volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
+            See [`score_reports`].
+
+    Returns:
+        `dict`: the keys of [`~ct_rate_pairs.eval.coverage`], [`~ct_rate_pairs.eval.label_accuracy`] and
+        [`~ct_rate_pairs.eval.crg`], and `n`, the number of rows.
+    """
+    by_patient = {"volumes": volumes, "ci": ci}
+    covered = coverage(stated, labels, LABELS, **by_patient)
+    agreement = label_accuracy(stated, labels, LABELS, **by_patient)
+    of_labels = {name: covered["per_label"][name] | agreement["per_label"][name] for name in LABELS}
+    found = covered | agreement | crg(stated, labels, LABELS, **by_patient)
+    return found | {"per_label": of_labels, "n": len(stated)}
+
+
 def score_reports(
     predictions: Sequence[str],
     references: Sequence[str],
@@ -72,20 +96,14 @@ def score_reports(
         check_mostly_read(references, "references")
     stated, unread = label_predictions(predictions, labeler)
     by_patient = {"volumes": volumes, "ci": ci}
-    covered = coverage(stated, labels, LABELS, **by_patient)
-    agreement = label_accuracy(stated, labels, LABELS, **by_patient)
+    of_labels = score_labels(stated, labels, **by_patient)
     placed = score_places(predictions, references, **by_patient)
     return {
-        **covered,
-        **agreement,
-        **crg(stated, labels, LABELS, **by_patient),
+        **of_labels,
         **text_scores(predictions, references, recipe, meteor=meteor, bertscore_model=bertscore_model, **by_patient),
         **placed,
         **unread,
-        "per_label": {
-            name: covered["per_label"][name] | agreement["per_label"][name] | placed["per_label"].get(name, {})
-            for name in LABELS
-        },
+        "per_label": {name: of_labels["per_label"][name] | placed["per_label"].get(name, {}) for name in LABELS},
         "n": len(predictions),
         "labeler": name_of_rules(references) if labeler == "rules" else labeler,
     }

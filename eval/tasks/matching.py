@@ -20,6 +20,7 @@ from ct_rate_pairs.eval.rows import without_slices
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.reports.prompt_lines import metadata_lines, metadata_names, put_before
 from ct_rate_pairs.reports.texts import same_words, write_prompt
 from ct_rate_pairs.tasks.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
@@ -108,8 +109,9 @@ def measure_options(
             if answers == "letters":
                 said = LETTERS[: len(said)]
             else:
-                told = {name: row[name] for name in ("age", "sex")} if config.prompt_metadata else {}
-                row |= {"prompt": [{"role": "user", "content": write_prompt(config.target, config.prompt, **told)}]}
+                lines = metadata_lines(row, metadata_names(config.prompt_metadata), config.prompt)
+                asked = put_before(write_prompt(config.target, config.prompt), lines, config.prompt)
+                row |= {"prompt": [{"role": "user", "content": asked}]}
             tokens = report_tokens(
                 collator, [row | {"completion": [{"role": "assistant", "content": s}]} for s in said]
             )

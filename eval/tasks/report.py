@@ -30,11 +30,20 @@ from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
 from ct_rate_pairs.eval.scoring.places import score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
-from ct_rate_pairs.eval.tables import format_intervals, format_lines, format_looking, format_places, format_table
+from ct_rate_pairs.eval.tables import (
+    format_intervals,
+    format_lines,
+    format_looking,
+    format_places,
+    format_prompt_only,
+    format_table,
+)
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning
 from ct_rate_pairs.whole_files import write_whole
+
+from .prompt_only import score_prompts
 
 
 def score_predictions(
@@ -71,14 +80,15 @@ def score_predictions(
             `ci`, `labeler`, `recipe`, `meteor` and `bertscore_model` of [`~ct_rate_pairs.eval.score_reports`].
 
     Returns:
-        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`. Each entry holds
-        `scans`, the [`fingerprint`] of scans and references: only numbers with the same fingerprint can be compared.
-        If the true labels are those that the rule labeler reads from the references, it holds `labels: "rules"`.
-        `model` also holds `unique_report_ratio`, `most_common_report_share`, both numbers for the references
-        (`reference_...`), `nodule_coverage_by_size`, the numbers of
-        [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or the rows
-        have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`] and, for their log-odds,
-        of [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`]. If the lines were set, also
+        `dict[str, dict]`: metrics under `model`, `all_negative`, `most_common` and `all_positive`; and if the prompts
+        tell something of the patient, under `prompt_only` the numbers of
+        [`~ct_rate_pairs.eval.tasks.prompt_only.score_prompts`]. Each entry holds `scans`, the [`fingerprint`] of scans
+        and references: only numbers with the same fingerprint can be compared. If the true labels are those that the
+        rule labeler reads from the references, it holds `labels: "rules"`. `model` also holds `unique_report_ratio`,
+        `most_common_report_share`, both numbers for the references (`reference_...`), `nodule_coverage_by_size`, the
+        numbers of [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or
+        the rows have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`] and, for their
+        log-odds, of [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`]. If the lines were set, also
         `operating_point` and the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_following`].
 
     Raises:
@@ -107,7 +117,10 @@ def score_predictions(
             model |= score_probabilities(line_logits, volumes, labels, np.asarray(train_labels), line_calibration)
     if operating_point is not None:
         model |= {"operating_point": operating_point, **score_following(lines or {}, volumes, stated)}
-    return {"model": model} | {
+    rows = {"model": model}
+    if has_reader(scans) and (prompts := score_prompts(scans, options.get("ci"))):
+        rows["prompt_only"] = prompts | {"scans": measured} | origin
+    return rows | {
         name: score([report] * len(volumes)) for name, report in trivial_reports(train_reports, train_labels).items()
     }
 
@@ -282,7 +295,7 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
     known = model["n"] - model.get("cut_unknown", 0)
     warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
     lines = (write(model) for write in (format_intervals, format_places, format_lines, format_looking))
-    told = [format_table(results), *lines, warning]
+    told = [format_table(results), format_prompt_only(results), *lines, warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 
 

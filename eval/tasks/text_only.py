@@ -42,9 +42,12 @@ def _words(text: str) -> list[str]:
 
 
 def fit(features: np.ndarray, targets: np.ndarray, penalty: float = 1e-4, steps: int = 150) -> np.ndarray:
-    """Weights `[F + 1]` of a logistic regression; the last one is the intercept. Targets `[N]` are 0 or 1."""
+    """
+    Weights `[F + 1]` of a logistic regression; the last one is the intercept. Targets `[N]` are 0 or 1. Targets
+    `[N, L]` have weights `[F + 1, L]`.
+    """
     x = np.hstack([features, np.ones((len(features), 1))]).astype(np.float32)
-    weights, moment = np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
+    weights, moment = (np.zeros((x.shape[1], *targets.shape[1:]), np.float32) for _ in range(2))
     rate = 2 / np.mean((x**2).sum(axis=1))
     for _ in range(steps):
         gradient = x.T @ (1 / (1 + np.exp(-x @ weights)) - targets) / len(x) + penalty * weights
@@ -54,7 +57,7 @@ def fit(features: np.ndarray, targets: np.ndarray, penalty: float = 1e-4, steps:
 
 
 def score(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Logits `[N]` of features `[N, F]`."""
+    """Logits `[N]` or `[N, L]` of features `[N, F]`."""
     return features @ weights[:-1] + weights[-1]
 
 

@@ -1,7 +1,7 @@
 """The files of a report: Markdown, JSON, and a sheet of slices."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
@@ -19,7 +19,8 @@ from .sheet import plot_sheet
 
 logger = logging.getLogger(__name__)
 
-KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given")  # of `report_key`
+# Of `report_key`.
+KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given")
 
 
 def format_report(report: ScanReport) -> str:
@@ -42,6 +43,9 @@ def format_report(report: ScanReport) -> str:
     if report.line_set_by:
         told = f"{report.line_set_by}: {for_markdown(report.line)}"
         lines += [f"> **Written below a findings line that was set** by {told}", ""]
+    if report.prompt_metadata:
+        told = ", ".join(name.replace("_", " ") for name in report.prompt_metadata)
+        lines += [f"> **Its prompt told the model** {told}.", ""]
     if report.told:
         lines += ["> **Read with a warning.** " + for_markdown(" ".join(report.told)), ""]
     lines += ["## Report", "", *"\n\n".join(text.splitlines()).splitlines(), "", "## Findings it states", ""]
@@ -99,8 +103,12 @@ def report_key(
     max_new_tokens: int,
     operating_point: str | float | None = None,
     findings: Sequence[str] | None = None,
+    metadata: Mapping[str, int | str] | None = None,
 ) -> dict:
-    """What identifies a report: its scan, and the options and the code that change the report."""
+    """
+    What identifies a report: its scan, and the options and the code that change the report. Of metadata there are only
+    the names, because the values tell of the patient.
+    """
     return {
         "digest": digest(scan),
         "series": series,
@@ -108,6 +116,7 @@ def report_key(
         "code": sources_version(),
         "operating_point": None if operating_point is None else str(operating_point),
         "findings_given": None if findings is None else list(findings),
+        "metadata_given": None if metadata is None else sorted(metadata),
     }
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
 from ct_rate_pairs.reports.findings_line import labels_named, open_text, write_line
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.prompt_lines import FINDINGS, metadata_lines, metadata_names, put_before
 from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
@@ -30,11 +31,17 @@ from ct_rate_pairs.volumes.windows import to_uint8
 
 from .confidence import Confidence
 from .evidence import slice_evidence, top_slices
+from .patient import given_metadata
 
 
 CUT = (
     "It is cut, and findings that it would have stated later are missing: raise the limit (max_new_tokens), and "
     "report the scan again."
+)
+
+LACKS_LINES = (
+    "The prompts of the training told {names}, and without prompt_dropout hardly any lacked this. It is not given "
+    "here, and the report may be worse for it: give it as metadata."
 )
 
 logger = logging.getLogger(__name__)
@@ -107,10 +114,13 @@ class ScanReport:
             Why no finding can be read from the text: it holds no text, or is in another language than English and
             Chinese. The findings are then not stated, which says nothing about the scan.
         line (`str`, *optional*):
-            The findings line before the report, see [`~ct_rate_pairs.reports.findings_line`].
+            The findings line before the report, see [`~ct_rate_pairs.reports.findings_line`]. For a model that was
+            trained with findings in its prompts, the line of the prompt, if findings are given.
         line_set_by (`str`, *optional*):
             What has set the findings line: `"operating point f1"`, `"operating point 0.9"` or the like, or
             `"given findings"`. `None` if the model wrote the line itself, or there is none.
+        prompt_metadata (`list[str]`):
+            The names of what the prompt told of the patient and the scan. The values are not kept.
     """
 
     name: str
@@ -127,6 +137,7 @@ class ScanReport:
     unread: str | None = None
     line: str | None = None
     line_set_by: str | None = None
+    prompt_metadata: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Everything except the images, ready for `json.dump`."""
@@ -164,10 +175,11 @@ class Reporter:
         """Takes the volume settings and the prompt from `row_settings`."""
         settings = row_settings or {}
         self.volume_settings = VolumeSettings(**{key: settings[key] for key in OF_THE_VOLUME if key in settings})
-        # A scan comes without age and sex. A model that was trained with them has seen rows without them too.
         self.findings_line, self.language = settings.get("findings_line", "none"), settings.get("prompt", "en")
-        prompt = write_prompt(settings.get("target", "findings+impression"), self.language)
-        self.prompt = [{"role": "user", "content": prompt}]
+        self.metadata = metadata_names(settings.get("prompt_metadata", False))
+        self.takes_findings = settings.get("prompt_findings", False)
+        self.may_lack_lines = settings.get("prompt_dropout", 0) > 0
+        self.question = write_prompt(settings.get("target", "findings+impression"), self.language)
         assumed = assumed_settings(settings)
         unknown = f"It is not known how the training rows of the model were made. Assumed: {assumed}."
         self.told = [unknown] if assumed else []
@@ -184,6 +196,7 @@ class Reporter:
         streamer: BaseStreamer | None = None,
         operating_point: str | float | None = None,
         findings: Sequence[str] | None = None,
+        metadata: Mapping[str, int | str] | None = None,
     ) -> ScanReport:
         """
         Reports one scan at temperature 0, so that the same scan always gives the same report.
@@ -206,7 +219,14 @@ class Reporter:
                 [`~ct_rate_pairs.eval.scoring.operating_points`]. By default, the model decides by itself.
             findings (`Sequence[str]`, *optional*):
                 The labels that the scan has, by a reader. The model writes the report for these findings; `[]` for
-                none of the 18. What the model writes need not follow them: a warning in `told` names each difference.
+                none of the 18. They are set as the findings line, or for a model that was trained with
+                `prompt_findings` named in its prompt. What the model writes need not follow them: a warning in `told`
+                names each difference.
+            metadata (`Mapping[str, int or str]`, *optional*):
+                What is known of the patient and the scan, for a model that was trained with `prompt_metadata`: `age`
+                in whole years, `sex` as `"M"` or `"F"`, and the texts `clinical_information`, `technique`,
+                `contrast`, `surgery` and `device`. If the model was trained without `prompt_dropout`, what is not
+                given is told.
 
         Returns:
             [`ScanReport`]: the report.
@@ -214,12 +234,16 @@ class Reporter:
         Raises:
             `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
             `ValueError`: if both `operating_point` and `findings` are given; for a model without findings lines, or
-                without their calibration; for a finding that is no label.
+                without their calibration; for a finding that is no label; for metadata that the prompts of the model
+                do not tell, or a value that is none.
         """
         given, point = self.check_line(operating_point, findings)
+        lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
+        cue = given if self.takes_findings else None
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"), collected_warnings() as told:
-            row = self.read(scan, series)
+            row = self.read(scan, series) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
+        told += self.lacking(lines)
         sizes = {"max_new_tokens": max_new_tokens}
         own, logits, line = None, None, given
         if point or (given and self.confidence and self.confidence.line):
@@ -229,7 +253,7 @@ class Reporter:
             if point and not (line := point.set_line(logits, own)):
                 told.append(f"The model's own findings line is malformed, so no operating point holds: {own!r:.200}")
         with clock(seconds, "writing"):
-            openings = [f"{line}\n"] if line else None
+            openings = [f"{line}\n"] if line and not cue else None
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
         if unread := why_unread(written.report):
             logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
@@ -250,7 +274,11 @@ class Reporter:
                         probabilities = self.confidence.line.at("f1").probabilities(logits).tolist()
             thresholds = point.thresholds if point else self.confidence.doubtful_below(way)
             if probabilities[0] is None:
-                told.append("No confidence is known: the model's own findings line is malformed or not calibrated.")
+                told.append(
+                    "No confidence is known: the findings in the prompt are not the model's."
+                    if cue
+                    else "No confidence is known: the model's own findings line is malformed or not calibrated."
+                )
         if line and not unread:
             told += disagreements(line, written)
         with clock(seconds, "evidence"):
@@ -274,7 +302,8 @@ class Reporter:
         return ScanReport(
             name=name,
             text=written.report,
-            line=written.line,
+            line=written.line or cue,
+            prompt_metadata=list(lines),
             line_set_by=None if not line else f"operating point {point.name}" if point else "given findings",
             findings=findings,
             slice_mm=row["slice_mm"],
@@ -302,10 +331,12 @@ class Reporter:
             raise ValueError("operating_point and findings both set the findings line: give one of the two.")
         if findings is not None:
             labels = labels_named(findings)
+            if self.takes_findings:
+                return write_line(labels, "names", self.language), None
             if self.findings_line == "none":
                 raise ValueError(
                     "findings sets the findings line, and this model was not trained to write one. Train it with "
-                    "findings_line names or yes_no."
+                    "findings_line names or yes_no, or with prompt_findings."
                 )
             return write_line(labels, self.findings_line, self.language), None
         if operating_point is None:
@@ -317,6 +348,15 @@ class Reporter:
                 "confidence.json. Train it with findings_line names or yes_no, and with confidence_scans."
             )
         return None, self.confidence.operating_point(name)
+
+    def lacking(self, lines: Mapping[str, str]) -> list[str]:
+        """That a prompt lacks lines which those of the training nearly always had, in words; else none."""
+        missing = [name for name in self.metadata if name not in lines]
+        return [LACKS_LINES.format(names=", ".join(missing))] if missing and not self.may_lack_lines else []
+
+    def prompt(self, lines: Mapping[str, str]) -> list[dict]:
+        """The turn of the user, with these [`~ct_rate_pairs.reports.prompt_lines`] ahead of the request."""
+        return [{"role": "user", "content": put_before(self.question, lines, self.language)}]
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
@@ -330,7 +370,7 @@ class Reporter:
         slices, slice_mm = slices_of(scan) if isinstance(scan, Volume) else read_scan(scan, series, slices_of)
         images = [Image.fromarray(plane) for plane in to_uint8(slices)]
         # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
-        return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt}
+        return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt({})}
 
 
 def disagreements(line: str, written: Written) -> list[str]:

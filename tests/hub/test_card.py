@@ -85,6 +85,27 @@ def test_the_findings_line_is_told(run_dir, results, line, told):
     assert told in write(run_dir, results).read_text()
 
 
+def test_what_prompts_tell_and_what_they_give_alone_is_told(run_dir, results):
+    plain = write(run_dir, results).read_text()
+    assert "asked for with the prompt in `en`.\n" in plain and "The last three rows never look" in plain
+    show(run_dir, prompt_metadata=["age", "clinical_information"], prompt_findings=True, prompt_dropout=0.3)
+    results["prompt_only"] = {
+        "f1_micro": 0.2,
+        "f1_micro_common": 0.1,
+        "coverage": 0.3,
+        "prompt_metadata": ["age", "clinical_information"],
+    }
+    told = write(run_dir, results).read_text()
+    assert "in `en`, after lines with age, clinical information.\n  In training, prompts named the findings" in told
+    assert "30% of the training prompts told nothing of this" in told and "The last four rows never look" in told
+    assert table_of(told)["labels guessed from the prompt, without the scan"][:3] == ["0.300", "-", "0.200"]
+    assert "need not come from the scan" not in told
+    results["prompt_only"]["f1_micro"] = results["model"]["f1_micro"] + 0.01
+    assert "gives 0.100 without either. The model's is 0.700: its findings need not come from the scan.**" in (
+        write(run_dir, results).read_text()
+    )
+
+
 def code_blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 
+import pandas as pd
 import pytest
 from datasets import load_dataset
 from helpers.paths import ROOT
@@ -150,3 +151,12 @@ def test_hashes_that_weigh_characters_otherwise_are_refused(tmp_path):
     file.write_text(json.dumps(kept))
     with pytest.raises(JSONFileError, match="of another version of ct-rate-pairs: write it anew"):
         read_references(tmp_path)
+
+
+def test_clinical_information_is_kept_too(own_tree, tmp_path):
+    file, text = own_tree / "dataset/radiology_text_reports/train_reports.csv", letters(200)
+    table = pd.read_csv(file)
+    table.loc[3, "ClinicalInformation_EN"] = text
+    table.to_csv(file, index=False)
+    keep_references(tmp_path, load_dataset("ct_rate_pairs", data_dir=str(own_tree), split="train"))
+    assert read_references(tmp_path).quoted_in(f"The model said: {text[50:150]}")

@@ -36,6 +36,39 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        ("true", True),
+        ("false", False),
+        ("sex age", True),
+        ("device", ("device",)),
+        ("surgery age", ("age", "surgery")),
+    ],
+)
+def test_what_prompts_tell_is_read_alike_from_command_line_and_config(words, read, tmp_path):
+    config = tmp_path / "c.yaml"
+    assert parse("--prompt_metadata", *words.split()).prompt_metadata == read
+    # `true` is a switch in YAML, and a word where the command line gave it.
+    for value in (words.split(), *([words] if " " not in words else [])):
+        config.write_text(f"prompt_metadata: {value}\n")
+        assert parse("--config", str(config)).prompt_metadata == read
+
+
+def test_a_name_that_prompts_cannot_tell_is_refused_by_the_command(capsys):
+    with pytest.raises(SystemExit):
+        parse("--prompt_metadata", "age", "race")
+    assert "race" in capsys.readouterr().err
+
+
+def test_what_is_for_training_alone_is_no_option_of_an_evaluation(capsys):
+    recipe_args, *_ = sft_neg.parse(["--config", "phantom", "--prompt_findings", "true", "--prompt_dropout", "0.5"])
+    assert recipe_args.dataset_options().items() >= {"prompt_findings": True, "prompt_dropout": 0.5}.items()
+    with pytest.raises(SystemExit):
+        parse("--prompt_dropout", "0.5")
+    assert "no option --prompt_dropout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "idle"),
     [
         ("--num_train_epochs 2", "num_train_epochs.*max_steps=1700"),
@@ -46,6 +79,7 @@ def test_a_config_is_found_by_its_path_or_by_its_name(tmp_path, monkeypatch):
         ("--bnb_4bit_quant_type fp4", "bnb_4bit_quant_type.*load_in_4bit is false"),
         ("--questions_per_volume 2", "questions_per_volume.*the task is report"),
         ("--difficulty hard --task vqa --confidence_scans 0", "difficulty.*the task is vqa"),
+        ("--prompt_findings true --task vqa --confidence_scans 0", "prompt_findings.*the task is vqa"),
         ("--dtype bfloat16", "dtype.*made anew"),
         ("--model_revision v1", "model_revision.*made anew"),
         ("--task vqa --mixture {report:1}", "task.*mixture names the tasks"),

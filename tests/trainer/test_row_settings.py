@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 import ct_rate_pairs  # noqa: F401
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.trainer import read_row_settings, save_row_settings
-from ct_rate_pairs.trainer.row_settings import settings_of_dataset
+from ct_rate_pairs.trainer.row_settings import options_to_show, settings_of_dataset
 
 
 def test_rows_read_by_the_saved_settings_are_those_of_training(tree, tmp_path):
@@ -57,6 +57,21 @@ def test_the_settings_of_a_mixture_serve_every_task(tree, tmp_path):
     assert (settings["questions_per_volume"], settings["num_false"], settings["options"]) == (2, 2, "impression")
     assert "task" not in settings and settings["target"] == "findings+impression"
     load_dataset("ct_rate_pairs", data_dir=str(tree), validation_size=0.0, **settings)  # an option of each name
+
+
+def test_what_prompts_tell_travels_and_a_measured_split_has_whole_prompts_without_cues(tree, tmp_path, caplog):
+    options = {"prompt_metadata": ("age", "technique"), "prompt_findings": True, "prompt_dropout": 0.5}
+    cohort = {"data_dir": str(tree), "split": "train"}
+    trained = load_dataset("ct_rate_pairs", **cohort, **options)
+    save_row_settings([reader_of(trained)], tmp_path)
+    assert read_row_settings(str(tmp_path)).items() >= (options | {"prompt_metadata": ["age", "technique"]}).items()
+    shown = options_to_show(str(tmp_path), None, {}, "report")
+    for row in load_dataset("ct_rate_pairs", **cohort, **shown).with_format(None)["prompt"]:
+        assert row[0]["content"].splitlines()[:-1] == ["Age: 36.", "Technique: Non-contrast."]
+    options_to_show(str(tmp_path), None, {"prompt_metadata": ("age", "technique")}, "report")
+    assert "other rows" not in caplog.text
+    options_to_show(str(tmp_path), None, {"prompt_metadata": ("age",)}, "report")
+    assert "prompt_metadata ['age', 'technique'], now ['age']" in caplog.text
 
 
 def test_a_model_from_elsewhere_has_none(tmp_path):

@@ -25,11 +25,5 @@ def test_each_target_holds_its_sections():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_prompts_differ_by_target_and_tell_age_and_sex_where_known(language):
+def test_prompts_differ_by_target(language):
     assert len({write_prompt(target, language) for target in TARGETS}) == len(TARGETS)
-    task = write_prompt("findings", language)
-    assert write_prompt("findings", language, 36, "F") != task and "36" in write_prompt("findings", language, 36, "F")
-    for known in ({"age": 36}, {"sex": "M"}):
-        assert write_prompt("findings", language, **known).endswith("\n" + task)
-    assert write_prompt("findings", "en", 36, "F").startswith("Age: 36, Sex: F.")
-    assert write_prompt("findings", "zh", 36, "F").startswith("年龄：36 岁，性别：女。")

@@ -19,7 +19,7 @@ from ct_rate_pairs.trainer.row_settings import row_settings
 
 COMMON = {
     *("volume", "images", "negative_images", "negative_volume", "label_distance", "prompt", "completion", "labels"),
-    *("slice_mm", "age", "sex"),
+    *("slice_mm", "age", "sex", "clinical_information", "technique", "device"),
 }
 OWN = {
     "vqa": {"question_number", "question_type", "answer_type", "label", "proof"},
