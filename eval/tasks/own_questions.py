@@ -22,7 +22,8 @@ from ct_rate_pairs.joins.rad_chestct import LABELS_ASKED
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.texts import same_words, tell_patient, text_of, write_prompt
+from ct_rate_pairs.reports.prompt_lines import metadata_lines, metadata_names, put_before
+from ct_rate_pairs.reports.texts import same_words, text_of, write_prompt
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.tasks.own_questions import question_type
 from ct_rate_pairs.tasks.vqa_wording import YES_NO
@@ -229,9 +230,8 @@ def answer_from_reports(
 
 def _report_prompt(row: Mapping, config) -> list[dict]:
     """The prompt for the report of a row, as the model had it in its training."""
-    told = {name: row[name] for name in ("age", "sex")} if config.prompt_metadata else {}
-    text = tell_patient(write_prompt(config.target, config.prompt), config.prompt, **told)
-    return [{"role": "user", "content": text}]
+    lines = metadata_lines(row, metadata_names(config.prompt_metadata), config.prompt)
+    return [{"role": "user", "content": put_before(write_prompt(config.target, config.prompt), lines, config.prompt)}]
 
 
 def evaluate_own_questions(
