@@ -26,7 +26,7 @@ ZERO_IN_TRAINING = ZERO | {
     *("adam_epsilon", "label_smoothing_factor", "neftune_noise_alpha", "eval_delay", "save_total_limit", "data_seed"),
     *("local_rank", "ddp_bucket_cap_mb", "router_aux_loss_coef", "dataset_num_proc", "lora_dropout", "max_length"),
     *("pad_to_multiple_of", "global_batch_size", "alpha", "beta", "negative_temperature", "max_negative_loss"),
-    *("negative_start_ratio", "negative_warmup_ratio", "negative_share"),
+    *("negative_start_ratio", "negative_warmup_ratio", "negative_share", "prompt_dropout"),
 }
 NEGATIVE_IN_TRAINING = {
     *("max_steps", "local_rank"),
