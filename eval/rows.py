@@ -1,13 +1,16 @@
 """Names, texts and labels of the rows of a split. No volume is read for them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
+from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import has_reader, is_read, reader_of
 from ct_rate_pairs.reports.findings_line import report_of
+from ct_rate_pairs.reports.prompt_lines import metadata_lines, metadata_names, put_before
+from ct_rate_pairs.reports.texts import write_prompt
 
 
 def volume_names(rows: Dataset | Sequence[dict]) -> list[str]:
@@ -77,6 +80,13 @@ def references_of(scans: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     texts = scans.with_format(None).select_columns(["volume", "completion", "labels"])
     reports = [report_of(turns[-1]) for turns in texts["completion"]]
     return texts["volume"][:], reports, np.array(texts["labels"][:])
+
+
+def report_prompt(row: Mapping, config: CTRatePairsConfig) -> list[dict]:
+    """The prompt for the report of a row of any task, as the model had it in its training."""
+    lines = metadata_lines(row, metadata_names(config.prompt_metadata), config.prompt)
+    asked = put_before(write_prompt(config.target, config.prompt), lines, config.prompt)
+    return [{"role": "user", "content": asked}]
 
 
 def first_rows(rows: Dataset, number: int) -> Dataset:

@@ -16,12 +16,11 @@ from ct_rate_pairs.config import CTRatePairsConfig
 from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, report_tokens
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.ranking import rank_scores, ranks_of_correct
-from ct_rate_pairs.eval.rows import without_slices
+from ct_rate_pairs.eval.rows import report_prompt, without_slices
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.reports.prompt_lines import metadata_lines, metadata_names, put_before
-from ct_rate_pairs.reports.texts import same_words, write_prompt
+from ct_rate_pairs.reports.texts import same_words
 from ct_rate_pairs.tasks.matching import LETTERS
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import evaluating
@@ -109,9 +108,7 @@ def measure_options(
             if answers == "letters":
                 said = LETTERS[: len(said)]
             else:
-                lines = metadata_lines(row, metadata_names(config.prompt_metadata), config.prompt)
-                asked = put_before(write_prompt(config.target, config.prompt), lines, config.prompt)
-                row |= {"prompt": [{"role": "user", "content": asked}]}
+                row |= {"prompt": report_prompt(row, config)}
             tokens = report_tokens(
                 collator, [row | {"completion": [{"role": "assistant", "content": s}]} for s in said]
             )

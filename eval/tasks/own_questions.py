@@ -15,15 +15,14 @@ from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices
 from ct_rate_pairs.eval.metrics.bootstrap import divide, estimate
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
-from ct_rate_pairs.eval.rows import first_volumes
+from ct_rate_pairs.eval.rows import first_volumes, report_prompt
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.tables import format_number, write_table
 from ct_rate_pairs.joins.rad_chestct import LABELS_ASKED
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.prompt_lines import metadata_lines, metadata_names, put_before
-from ct_rate_pairs.reports.texts import same_words, text_of, write_prompt
+from ct_rate_pairs.reports.texts import same_words, text_of
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.tasks.own_questions import question_type
 from ct_rate_pairs.tasks.vqa_wording import YES_NO
@@ -201,7 +200,7 @@ def answer_from_reports(
     first = {names["volume"][place]: place for place in reversed(kept)}
     config, states = reader_of(rows).config, {}
     for batch in batched(tqdm(rows.select(first.values()), desc="Writing reports", unit="scan"), batch_size):
-        shown = [row | {"prompt": _report_prompt(row, config)} for row in batch if is_readable(row)]
+        shown = [row | {"prompt": report_prompt(row, config)} for row in batch if is_readable(row)]
         blank = [row | {"images": blank_slices(row)} for row in shown]
         written = (write_batch(model, collator, few, max_new_tokens=max_new_tokens) for few in (shown, blank) if few)
         for row, *reports in zip(shown, *written, strict=True):
@@ -226,12 +225,6 @@ def answer_from_reports(
             | {"blank": blank, "blank_cut": reports[1].cut}
         )
     return answered
-
-
-def _report_prompt(row: Mapping, config) -> list[dict]:
-    """The prompt for the report of a row, as the model had it in its training."""
-    lines = metadata_lines(row, metadata_names(config.prompt_metadata), config.prompt)
-    return [{"role": "user", "content": put_before(write_prompt(config.target, config.prompt), lines, config.prompt)}]
 
 
 def evaluate_own_questions(
