@@ -76,11 +76,21 @@ class Pictures:
             "%s: %d pictures, which have no HU and no size in mm. Their grey values are taken as they are, and their "
             "depth as %d mm in all. The first by name is taken for the top.", self.name, len(self.files), DEPTH_MM,
         )  # fmt: skip
+        gap = DEPTH_MM / len(self.files)
+        values = self.grey(planes) / np.float32(127.5) - np.float32(1)
+        return values, [(plane - planes[0]) * gap for plane in planes]
+
+    def grey(self, planes: Sequence[int]) -> np.ndarray:
+        """
+        The grey values of some pictures, uint8 of shape `[S, Y, X]`. `planes` are their numbers, from 0.
+
+        Raises:
+            `VolumeError`: for pictures that are unreadable, in colour, of 16 bits or of different sizes.
+        """
         with refusals(self.name):  # pictures are read where slices are made, and not before
             read = [_read_grey(self.name, plane + 1, self.files[plane]) for plane in planes]
         self._check_one_size([grey.shape[::-1] for grey in read])
-        gap = DEPTH_MM / len(self.files)
-        return np.float32(read) / np.float32(127.5) - np.float32(1), [(plane - planes[0]) * gap for plane in planes]
+        return np.stack(read)
 
     def whole(self) -> "Pictures":
         """The scan itself: its pictures stay where they are."""
