@@ -66,6 +66,11 @@ class NegativeSFTConfig(SFTConfig):
             Whether the vision tower stays as it is. In Qwen's models, the tower includes the projector. The trainer
             refuses adapters in the tower then.
 
+        mask_loss_weight (`float`, *optional*, defaults to `0.0`):
+            Weight of the loss of a mask head, see [`~ct_rate_pairs.trainer.mask_head.MaskHead`]: a linear layer on the
+            vision tower that predicts where each finding is. It needs rows with masks. With `0.0` there is no head.
+            The head costs next to nothing, and the report is written without it.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.SFTConfig`]:
     > - `max_length`: Defaults to `None` instead of `1024`, which would cut visual tokens.
@@ -150,6 +155,12 @@ class NegativeSFTConfig(SFTConfig):
         default=False,
         metadata={"help": "Do not train the vision tower, which in Qwen's models includes the projector."},
     )
+    mask_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the loss of a head on the vision tower that predicts where findings are. Needs masks."
+        },
+    )
 
     def __post_init__(self):
         given = dict(vars(self))
@@ -192,13 +203,13 @@ class NegativeSFTConfig(SFTConfig):
                 logger.warning("%s=%s has no effect: %s.", name, given[name], reason)
 
     def _check_weights(self) -> None:
-        for name in ("alpha", "beta"):
+        for name in ("alpha", "beta", "mask_loss_weight"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"`{name}` must be a finite number, got {getattr(self, name)}.")
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
-                    "negative, so the minus sign is already there."
+                    "negative + mask_loss_weight * mask, so the minus sign is already there."
                 )
         if self.alpha == self.beta == 0:
             raise ValueError("`alpha` and `beta` are both 0, so the loss is 0 and nothing learns: set one of them.")

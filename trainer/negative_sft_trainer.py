@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +14,11 @@ from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 from trl import SFTTrainer
 
-from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
-from .finite import FiniteTrainer, NonFiniteLossError, check_weights
+from .finite import FiniteTrainer, NonFiniteLossError
 from .loss import (
     capped_cross_entropy,
     has_negatives,
@@ -31,22 +29,15 @@ from .loss import (
     pair_cross_entropy,
     unlikelihood,
 )
+from .mask_head import MaskHead, OutputWithMasks, attach_mask_head, mask_loss
+from .model_files import ModelFilesTrainer
 from .mutual_pairs import PARTNERS, MutualPairs, mutual_reader
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
-from .pair_collator import MM_PER_SECOND, PairCollator
+from .pair_collator import MASK_SHARES, PairCollator
 from .preconditions import REMEDY, check_columns, check_embeddings, check_mutual_batch, check_upload, check_vision
-from .row_settings import (
-    FILE,
-    KEY,
-    RowSettings,
-    RowSettingsError,
-    checked_settings,
-    settings_of_dataset,
-    write_row_settings,
-)
+from .row_settings import RowSettings, settings_of_dataset
 from .vision_features import ENCODED, VisionFeatures, inputs_of_rows, takes_features, volumes_of_pixels
 from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
-from .whole_checkpoints import WholeCheckpointTrainer
 
 
 logger = logging.getLogger(__name__)
@@ -92,7 +83,7 @@ def outputs_of(model: torch.nn.Module) -> Iterator[list]:
         hook.remove()
 
 
-class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
+class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
     """
     Trainer for supervised fine-tuning with a negative constraint (the paper's sections 7.1 to 7.3).
 
@@ -111,6 +102,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
     - `margin`: `loss_neg - loss_pos` on the same pairs. If it is near 0, the model does not use the volume.
     - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
     - `paired_share`: with mutual partners, share of the volumes of a batch that have a partner.
+    - `loss_mask`: cross-entropy and Dice loss of the mask head, see [`~ct_rate_pairs.trainer.mask_head.mask_loss`].
     - `beta`: weight of the negative at the last step; with `negative_share`, its mean over the draws.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
 
@@ -200,7 +192,19 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
                 vision_tower(self.model).requires_grad_(False)
             check_frozen_vision(self.model)
         self.row_settings = row_settings or settings_of_dataset(train_dataset)
-        self._mark_model()
+        self.mask_head: MaskHead | None = None
+        if args.mask_loss_weight > 0:
+            if not data_collator.mask_names:
+                raise ValueError(
+                    f"`mask_loss_weight` is {args.mask_loss_weight}, but the collator has no `mask_names`."
+                )
+            if self.is_distributed_loading_by_transformers:
+                raise ValueError(
+                    "`mask_loss_weight` needs a model that is not sharded as it is loaded: shard it by accelerate "
+                    "(recipes/accelerate/fsdp2.yaml), or leave the option out."
+                )
+            self.mask_head = attach_mask_head(self.model, data_collator.mask_names)
+        self.mark_model()
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         sharded = sharded or self.is_distributed_loading_by_transformers
@@ -224,28 +228,6 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         self.model_accepts_loss_kwargs = True
         self._sums = {mode: torch.zeros(len(SUMS), device=self.args.device) for mode in ("train", "eval")}
         self._last_log = time.monotonic()
-
-    def _mark_model(self) -> None:
-        """Keeps the row settings with model and processor. Tells if the model comes from other rows."""
-        config, settings = self.model.config, self.row_settings
-        if settings is None:
-            logger.warning(
-                "It is not known how the training rows were made, so the model is saved without %s. Pass "
-                "`row_settings`, or rows of `load_dataset('ct_rate_pairs', ...)`.",
-                FILE,
-            )
-        elif changes := checked_settings(config.to_dict().get(KEY) or {}, "config.json").changes(settings.content()):
-            told = f"The model was trained on other rows: {'; '.join(changes)}."
-            if isinstance(self.model, PeftModel):
-                raise RowSettingsError(
-                    f"{told} An adapter does not change what its base model tells of itself, so that the merged model "
-                    "would be shown the wrong rows. Train on the rows of the base model, or without an adapter."
-                )
-            logger.warning("%s From now on, it is shown the new ones.", told)
-        setattr(config, KEY, settings.content() if settings else {})
-        setattr(self.processing_class.image_processor, KEY, settings.content() if settings else {})
-        if (rate := self.data_collator.mm_per_second) != MM_PER_SECOND and self.data_collator.takes_video:
-            self.processing_class.video_processor.mm_per_second = rate  # saved with it
 
     def _get_dataloader(self, dataset: Dataset | IterableDataset, **kwargs) -> DataLoader:
         # With `on_error="skip"`, a scan that cannot be read must not end the training. A stream leaves it out itself.
@@ -288,7 +270,7 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         positive = {
             name: value
             for name, value in inputs.items()
-            if name not in (VOLUMES, PARTNERS) and not name.startswith(NEGATIVE)
+            if name not in (VOLUMES, PARTNERS, MASK_SHARES) and not name.startswith(NEGATIVE)
         }
         if training and self.args.beta > 0 and not negatives and partners is None:
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
@@ -304,18 +286,18 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         pairs, outputs, negative, paired_positive, feature_scale = None, None, None, None, None
         if scored:
             pairs = self._pairs(model, positive, negatives, partners)
-        if scored and training and self.joint:
-            loss, negative, paired_positive = self._joint(model, pairs, scale)
-        else:
-            if scored and pairs.rows:
-                negative, feature_scale = self._sequential(model, pairs, beta, scale)
-            positive = pairs.positive if scored else positive
-            with outputs_of(model) as of_volumes:
+        with outputs_of(model) as forwards:  # the last one is that of the volumes
+            if scored and training and self.joint:
+                loss, negative, paired_positive = self._joint(model, pairs, scale)
+            else:
+                if scored and pairs.rows:
+                    negative, feature_scale = self._sequential(model, pairs, beta, scale)
+                positive = pairs.positive if scored else positive
                 loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
-            if return_outputs:
-                loss, outputs = loss
-            if negative is not None:
-                paired_positive = self._cross_entropies(of_volumes[0])[0].detach()[pairs.rows]  # [P]
+                if return_outputs:
+                    loss, outputs = loss
+                if negative is not None:
+                    paired_positive = self._cross_entropies(forwards[-1])[0].detach()[pairs.rows]  # [P]
         self._check_finite(loss, negative, volumes)
         counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
         matched = len(partners) if scored and partners is not None else 0
@@ -327,7 +309,19 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             loss = loss + beta * negative.loss
             if pairs.leaves is not None and feature_scale is not None:
                 loss = loss + pairs.features.carry_gradient(pairs.leaves, feature_scale)
+        if self.mask_head is not None:
+            # Micro-batches count by their tokens, as in the loss of the reports.
+            loss = loss + self.args.mask_loss_weight * tokens * scale * self._mask_loss(forwards[-1], inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _mask_loss(self, outputs: OutputWithMasks, inputs: dict[str, Any]) -> torch.Tensor:
+        """The loss of the mask head on the volumes of a batch."""
+        shares, grids = inputs[MASK_SHARES], inputs["video_grid_thw"]
+        merged = self.data_collator.processor.video_processor.merge_size**2
+        loss = mask_loss(outputs.mask_logits[: len(shares)], shares, (grids.prod(dim=1) // merged).tolist())
+        logged = self.accelerator.gather(loss.detach()).mean().item()
+        self._metrics["train" if self.model.training else "eval"]["loss_mask"].append(logged)
+        return loss
 
     def _beta_of_this_step(self) -> float:
         """The expected weight of the negatives: with `negative_share`, the mean over the draws of the step."""
@@ -503,12 +497,6 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
         self._last_log += time.monotonic() - start  # the throughput is that of training, without evaluations
         return metrics
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, as [`~transformers.Trainer`] does, with its row settings."""
-        super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            write_row_settings(self.row_settings, output_dir or self.args.output_dir)
-
     def create_model_card(self, *args, **kwargs) -> None:
         """Write no card: the card needs the final evaluation, and TRL would overwrite it at each checkpoint."""
 
@@ -528,42 +516,3 @@ class NegativeSFTTrainer(WholeCheckpointTrainer, FiniteTrainer, SFTTrainer):
             print(format_what_learns(what_learns(self.model)), flush=True)
         self._last_log = time.monotonic()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-
-    def check_checkpoint(self, folder: Path) -> None:
-        """Raises an error for a checkpoint that is not whole or of other rows. Tells if it holds only the model."""
-        super().check_checkpoint(folder)
-        path = folder / FILE
-        before = checked_settings(read_json(path), path).content() if path.is_file() else {}
-        now = (self.row_settings or RowSettings({})).content()
-        changes = RowSettings(before).changes(now)
-        if before.get("tasks") and now.get("tasks") and set(before["tasks"]) != set(now["tasks"]):
-            changes.append(f"tasks {', '.join(before['tasks'])}, now {', '.join(now['tasks'])}")
-        if changes:
-            raise RowSettingsError(
-                f"{folder} was trained on other rows: {'; '.join(changes)}. Resume with the options of its run, or "
-                "start a new run from its weights (--model_name_or_path)."
-            )
-        if folder.is_dir() and not (folder / "scheduler.pt").is_file():
-            logger.warning(
-                "%s holds only the model (`save_only_model`): optimizer and learning rate start anew.", folder
-            )
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            self._load_weights(resume_from_checkpoint)
-            check_weights(self.model, resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):
-            super()._load_best_model()
-        else:
-            self._load_weights(self.state.best_model_checkpoint)
-
-    def _load_weights(self, checkpoint: str) -> None:
-        # A checkpoint of Qwen2.5-VL has the parameter names of the release, not of the class. Trainer ignores names
-        # that it does not know, so it would continue with the initial weights and only warn (transformers issue
-        # 43701). `from_pretrained` knows both kinds of names.
-        saved = type(self.model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)
-        self.model.load_state_dict(saved.state_dict())

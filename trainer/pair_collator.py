@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from qwen_vl_utils import process_vision_info
@@ -18,6 +19,7 @@ from trl.trainer.utils import flush_left
 from ct_rate_pairs.reports.texts import text_of
 
 from .chat_template import begins_thought, end_of_turn, set_chat_template_kwargs
+from .mask_shares import mask_shares
 from .row_checks import check_rows
 
 
@@ -25,6 +27,7 @@ from .row_checks import check_rows
 # planes, and lie closer; nearly all random ones (`slices="jitter"`) do not.
 _EVEN = 1 / 3
 MM_PER_SECOND = 10.0
+MASK_SHARES = "mask_shares"
 
 
 def saved_mm_per_second(processor: ProcessorMixin) -> float:
@@ -75,6 +78,10 @@ class PairCollator:
             `enable_thinking=False`, if the template has this argument. A row may have a column
             `chat_template_kwargs`, as in TRL, whose values replace them.
 
+        mask_names (`Sequence[str]`, *optional*):
+            Findings whose masks a mask head learns (`mask_loss_weight` of [`NegativeSFTConfig`]). The rows then need
+            the columns `masks` and `mask_findings`. By default, masks are not collated.
+
     Raises:
         `ValueError`: if the processor reads no images or has no chat template; if the template does not use an
             argument of `chat_template_kwargs`; if a row lacks a column, has other things than PIL images as slices,
@@ -96,7 +103,11 @@ class PairCollator:
     """
 
     def __init__(
-        self, processor: ProcessorMixin, mm_per_second: float | None = None, chat_template_kwargs: dict | None = None
+        self,
+        processor: ProcessorMixin,
+        mm_per_second: float | None = None,
+        chat_template_kwargs: dict | None = None,
+        mask_names: Sequence[str] = (),
     ):
         if not isinstance(processor, ProcessorMixin) or "image_processor" not in processor.get_attributes():
             raise ValueError(
@@ -108,6 +119,7 @@ class PairCollator:
         self.processor = processor
         self.mm_per_second = saved_mm_per_second(processor) if mm_per_second is None else mm_per_second
         self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
+        self.mask_names = tuple(mask_names)
         self.takes_video = self._takes_video()
         self.pixels = "pixel_values_videos" if self.takes_video else "pixel_values"
 
@@ -130,6 +142,8 @@ class PairCollator:
             - For images, such as those of Gemma 3: `pixel_values` of shape `[slices, channels, side, side]`, the
               slices of all rows one after the other.
             - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
+            - With `mask_names`: `mask_shares` of shape `[merged patches, L, 2, cells, cells]`, see
+              [`~ct_rate_pairs.trainer.mask_shares.mask_shares`]; NaN for a volume whose masks are not known.
             - `volumes`: names of the `B` volumes, for messages.
         """
         check_rows(rows, "completion", "volume", depths=self.takes_video)
@@ -155,7 +169,24 @@ class PairCollator:
         batch["volumes"] = [row["volume"] for row in rows]
         if self._have_negatives(rows):
             batch[f"negative_{self.pixels}"] = self.negatives(rows)
+        if self.mask_names:
+            batch[MASK_SHARES] = torch.cat([self._mask_shares(row) for row in rows])
         return batch
+
+    def _mask_shares(self, row: dict[str, Any]) -> torch.Tensor:
+        """What a mask head is to predict of a row: NaN if its masks are not known."""
+        if "masks" not in row:
+            raise ValueError(f"{row['volume']} has no column masks: load the dataset with `masks`.")
+        (width, height), number = row["images"][0].size, len(row["images"])
+        shown = np.zeros((len(self.mask_names), number, height, width), np.float32)
+        if row["masks"] is None:
+            shown += np.nan
+        for finding, slices in zip(row["mask_findings"] or (), row["masks"] or (), strict=True):
+            if finding["finding"] in self.mask_names:
+                own = shown[self.mask_names.index(finding["finding"])]
+                np.maximum(own, np.stack([np.asarray(plane) for plane in slices]), out=own)
+        video = self.processor.video_processor
+        return mask_shares(shown, video.patch_size * video.merge_size, video.temporal_patch_size)
 
     def prompts(self, rows: list[dict[str, Any]], openings: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """

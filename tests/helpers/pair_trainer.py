@@ -68,7 +68,9 @@ def options(tmp_path, **changes):
     }
 
 
-def make_trainer(tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=None, made=None, **changes):
+def make_trainer(
+    tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=None, made=None, mask_names=(), **changes
+):
     """`made` may be a model and its processor."""
     model, processor = made or make_model()
     return NegativeSFTTrainer(
@@ -76,7 +78,7 @@ def make_trainer(tmp_path, rows=ROWS, negatives=True, dataset=None, peft_config=
         args=NegativeSFTConfig(**options(tmp_path, **changes)),
         train_dataset=dataset or make_dataset(rows, negatives),
         eval_dataset=make_dataset(rows, negatives),
-        data_collator=PairCollator(processor),
+        data_collator=PairCollator(processor, mask_names=mask_names),
         peft_config=peft_config,
     )
 

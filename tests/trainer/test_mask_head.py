@@ -1,0 +1,216 @@
+"""The mask head: what it is to predict, its loss, and that every kind of model trains, saves and resumes it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.masked_rows import ALIKE, MASKED, NAMES, with_masks
+from helpers.pair_trainer import ROWS, assert_same, gradients, logged, make_model, make_trainer, weights_of
+from helpers.two_processes import run_as_two
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from ct_rate_pairs.eval.load_model import load_model
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.mask_head import CELLS, FILE, MaskHead, attach_mask_head, load_mask_head, mask_loss
+
+
+def make_masked(tmp_path, rows=MASKED, weight=1.0, **changes):
+    trainer = make_trainer(tmp_path, rows, mask_loss_weight=weight, mask_names=NAMES, **changes)
+    return trainer
+
+
+@given(st.integers(1, 6), st.integers(5, 70), st.integers(5, 70), st.integers(0, 9))
+def test_the_shares_are_those_of_the_pixels_that_the_tower_sees(slices, height, width, seed):
+    """A mask that is drawn as an image, too: the mean of each cell of each patch must be its share."""
+    slices = max(slices, 2)  # a depth between slices needs two
+    masks = np.random.default_rng(seed).integers(0, 2, (slices, height, width), dtype=np.uint8)
+    images = [Image.fromarray(plane * 255) for plane in masks]
+    row = ROWS[0] | {"images": images, "negative_images": [], "slice_mm": [10.0 * i for i in range(slices)]}
+    batch = COLLATOR([with_masks(row, masks)])
+    depth, rows, columns = batch["video_grid_thw"][0].tolist()
+    pixels = batch["pixel_values_videos"].view(depth, rows // 2, columns // 2, 2, 2, 3, 2, 14, 14)[:, :, :, :, :, 0]
+    pixels = pixels.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(-1, 2, 28, 28)  # [patches, slices, 28, 28]
+    video = COLLATOR.processor.video_processor
+    seen = F.avg_pool2d(pixels * video.image_std[0] + video.image_mean[0], 28 // CELLS)
+    torch.testing.assert_close(batch["mask_shares"][:, 0], seen)
+    assert batch["mask_shares"][:, 1].abs().max() == 0  # the volume is known not to have it
+
+
+COLLATOR = PairCollator(make_model()[1], mask_names=NAMES)
+
+
+def test_masks_that_are_not_known_are_not_learnt():
+    unknown = COLLATOR([ROWS[0] | {"masks": None, "mask_findings": None}])["mask_shares"]
+    assert unknown.isnan().all()
+    logits = torch.randn(unknown.shape, requires_grad=True)
+    loss = mask_loss(logits, unknown, [len(unknown)])
+    loss.backward()
+    assert loss == 0 and logits.grad.abs().max() == 0
+
+
+def test_several_masks_of_a_finding_are_one():
+    masks = np.zeros((2, 4, 28, 28), np.uint8)
+    masks[0, :, :10], masks[1, :, 5:20] = 1, 1
+    first, second, both = (with_masks(ROWS[0], m) for m in (masks[0], masks[1], masks.max(axis=0)))
+    joined = first | {name: first[name] + second[name] for name in ("masks", "mask_findings")}
+    torch.testing.assert_close(COLLATOR([joined])["mask_shares"], COLLATOR([both])["mask_shares"])
+
+
+def test_a_row_without_masks_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"train_0_a_1.nii.gz has no column masks: load the dataset with `masks`"):
+        COLLATOR([ROWS[0]])
+
+
+def test_the_loss_is_least_for_the_true_masks_and_worse_for_shifted_or_mirrored_ones():
+    masks = np.zeros((4, 56, 84), np.uint8)
+    masks[1:3, 5:30, 3:30] = 1
+    images = [Image.fromarray(plane) for plane in masks]
+    row = ROWS[0] | {"images": images, "negative_images": []}
+
+    def shares(masks):
+        return COLLATOR([with_masks(row, masks)])["mask_shares"]
+
+    def loss(predicted):
+        return mask_loss(torch.logit(predicted, eps=1e-3), shares(masks), [len(predicted)]).item()
+
+    own = loss(shares(masks))
+    wrong = {
+        "a slice lower": np.roll(masks, 1, axis=0),
+        "a cell lower": np.roll(masks, 28 // CELLS, axis=1),
+        "mirrored": masks[:, :, ::-1],
+        "upside down": masks[::-1, ::-1],
+        "empty": np.zeros_like(masks),
+    }
+    losses = {name: loss(shares(np.ascontiguousarray(other))) for name, other in wrong.items()}
+    assert min(losses.values()) > own + 0.05, (own, losses)
+
+
+def test_the_loss_is_that_of_its_formula():
+    torch.manual_seed(0)
+    logits, shares = torch.randn(6, 2, 2, CELLS, CELLS), torch.rand(6, 2, 2, CELLS, CELLS)
+    shares[:4, 1], shares[4:, 0] = 0, float("nan")  # the first volume lacks the second finding
+    known = ~shares.isnan()
+    entropy = F.binary_cross_entropy_with_logits(logits[known], shares[known])
+    p = logits.sigmoid()
+    dice = [
+        1
+        - (2 * (p[rows, label] * shares[rows, label]).sum() + 1)
+        / (p[rows, label].sum() + shares[rows, label].sum() + 1)
+        for rows, label in ((slice(0, 4), 0), (slice(4, 6), 1))
+    ]
+    torch.testing.assert_close(mask_loss(logits, shares, [4, 2]), entropy + sum(dice) / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"beta": 0.0}, {"pair_mode": "sequential"}, {"pair_mode": "joint"}], ids=str)
+def test_the_head_learns_where_the_finding_is(tmp_path, changes):
+    trainer = make_masked(tmp_path, max_steps=40, **changes)
+    trainer.train()
+    losses = logged(trainer, "loss_mask")
+    assert losses[-1] < 0.6 * losses[0]
+    model, batch = trainer.model, trainer.data_collator(MASKED[:2])
+    model.train()
+    logits = model(
+        **{n: v for n, v in batch.items() if n not in ("mask_shares", "volumes")}, fused_lm_head=True
+    ).mask_logits
+    inside = batch["mask_shares"] > 0.5
+    assert logits[inside].mean() > logits[~inside].mean() + 1
+
+
+@pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
+def test_the_gradient_is_that_of_the_reports_and_the_masks_together(tmp_path, pair_mode):
+    rows, weight = MASKED[:3], 0.7
+    trainer = make_masked(tmp_path, weight=weight, pair_mode=pair_mode, beta=0.3)
+    torch.nn.init.normal_(trainer.mask_head.project.weight)  # at 0 it would send nothing to the tower
+    found, loss = gradients(trainer, rows, num_items=torch.tensor(40))
+
+    head, trainer.mask_head = trainer.mask_head, None
+    reports, loss_of_reports = gradients_or_zero(trainer, rows)
+    batch = trainer.data_collator(rows)
+    shares = batch["mask_shares"]
+    trainer.model.zero_grad()
+    inputs = {name: value for name, value in batch.items() if name not in ("mask_shares", "volumes")}
+    features = trainer.model.get_video_features(inputs["pixel_values_videos"], inputs["video_grid_thw"])
+    alone = mask_loss(head(torch.cat(features.pooler_output)), shares, [len(shares) // 3] * 3)
+    tokens = (batch["labels"] != -100).sum()
+    (weight * tokens / 40 * alone).backward()
+    torch.testing.assert_close(loss, loss_of_reports + weight * tokens / 40 * alone.detach())
+    masks = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trainer.model.named_parameters()}
+    assert_same(found, {name: reports[name] + masks[name] for name in found}, rtol=1e-4, atol=1e-6)
+    assert masks["model.visual.patch_embed.proj.weight"].abs().max() > 0
+
+
+def gradients_or_zero(trainer, rows):
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, dict(trainer.data_collator(rows)), num_items_in_batch=torch.tensor(40))
+    loss.backward()
+    parameters = trainer.model.named_parameters()
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in parameters}, loss.detach()
+
+
+def test_the_head_is_saved_beside_the_weights_and_not_among_them(tmp_path):
+    trainer = make_masked(tmp_path)
+    trainer.train()
+    trainer.save_model()
+    assert not [name for name in load_file(tmp_path / "model.safetensors") if "mask_head" in name]
+    with safe_open(tmp_path / FILE, "pt") as file:
+        assert file.metadata()["findings"] == "; ".join(NAMES)
+    model, _ = load_model(str(tmp_path), device="cpu")
+    other = attach_mask_head(model, NAMES)
+    load_mask_head(other, tmp_path)
+    assert_same(dict(other.state_dict()), dict(trainer.mask_head.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+def test_a_resumed_training_ends_at_the_same_head(tmp_path, lora):
+    def trainer(folder):
+        peft = LoraConfig(target_modules=r".*language_model.*_proj") if lora else None
+        return make_masked(tmp_path / folder, save_strategy="steps", save_steps=2, peft_config=peft)
+
+    whole, parted = trainer("whole"), trainer("parted")
+    whole.train()
+    parted.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert_same(weights_of(parted), weights_of(whole), rtol=0, atol=0)
+    assert any("mask_head" in name for name in weights_of(whole))
+    assert whole.mask_head.project.weight.abs().max() > 0
+
+
+def test_a_checkpoint_without_a_head_is_refused(tmp_path):
+    make_trainer(tmp_path, MASKED, save_strategy="steps", save_steps=4).train()
+    with pytest.raises(ValueError, match=r"checkpoint-4 has no mask_head.safetensors: .* without `mask_loss_weight`"):
+        make_masked(tmp_path).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_head_of_one(tmp_path):
+    run_as_two("masks_run.py", tmp_path)
+    two = torch.load(tmp_path / "weights.pt")
+    trainer = make_masked(tmp_path, ALIKE, per_device_train_batch_size=4)
+    trainer.train()
+    weights = weights_of(trainer)
+    assert weights["mask_head.project.weight"].abs().max() > 1e-3
+    assert_same(two, weights, rtol=0, atol=1e-4)  # a step moves a weight by up to 1e-2
+
+
+def test_a_model_whose_tower_does_not_merge_patches_is_refused():
+    class Tower(torch.nn.Module):
+        config = type("Config", (), {"vision_config": object()})
+
+    with pytest.raises(ValueError, match="needs a vision tower that merges patches .* `mask_loss_weight=0`"):
+        attach_mask_head(Tower(), NAMES)
+
+
+def test_a_head_without_names_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the collator has no `mask_names`"):
+        make_trainer(tmp_path, MASKED, mask_loss_weight=1.0)
+
+
+def test_a_new_head_says_that_nothing_is_anywhere():
+    head = MaskHead(8, NAMES, 2)
+    assert head(torch.randn(3, 8)).sigmoid().max() < 0.05
