@@ -34,7 +34,7 @@ from .card_results import (
     prompt_only_text,
     results_table,
 )
-from .templates import CT_RATE, THIS_FOLDER, read_template
+from .templates import CT_RATE, MEASURED, THIS_FOLDER, read_template
 
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
@@ -262,6 +262,7 @@ def write_model_card(
         labeler=scores["labeler"],
         recipe=scores["recipe"],
         this_folder=THIS_FOLDER,
+        weights=MEASURED,
         row_options=cohort["row_options"],
         **(ADAPTER if adapter else WHOLE),
         negative=negative,

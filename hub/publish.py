@@ -9,10 +9,14 @@ reference reports in `samples/`. [`~ct_rate_pairs.hub.checkpoints.take_over_push
 to [`publish`].
 """
 
+import errno
 import shlex
+import sys
+import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from huggingface_hub import ModelCard, get_token
@@ -22,9 +26,11 @@ from ct_rate_pairs.near_names import no_such
 
 from .guard import ALLOWED, CARD, ROW_SETTINGS, publishable_files
 from .repository import HubRepository, PublishError
-from .templates import THIS_FOLDER
+from .rounded_weights import Weights, round_weights, saved_weights
+from .templates import KEPT, MEASURED, ROUNDED, THIS_FOLDER
 
 
+DTYPES = ("bfloat16", "float32")
 OURS = (*ALLOWED, "figures/*")  # files that an earlier publication may have uploaded
 
 
@@ -37,6 +43,7 @@ def publish(
     tag: str | None = None,
     collection: str | None = None,
     token: str | None = None,
+    dtype: Literal["bfloat16", "float32"] = "bfloat16",
 ) -> str:
     """
     Publishes a run: weights or adapter, processor, settings, results, predictions, figures and card.
@@ -57,6 +64,10 @@ def publish(
             Collection to add the repository to: the slug of a collection, or the title. A missing title is created.
         token (`str`, *optional*):
             Token with the right to write. Defaults to the token of `hf auth login`.
+        dtype (`str`, *optional*, defaults to `"bfloat16"`):
+            `"bfloat16"` rounds weights of 32 and 64 bits, also those of an adapter, in a temporary copy.
+            `"float32"` publishes them as they are saved. Weights of 16 bits or fewer, and those of a quantized model,
+            stay as they are with either.
 
     Returns:
         `str`: address of the publication.
@@ -65,8 +76,11 @@ def publish(
         [`~ct_rate_pairs.hub.guard.ForbiddenContentError`]: if the folder holds what must not be published. Nothing is
             then uploaded.
         [`PublishError`]: if the folder is not that of a finished run, or if the tag is on another state of the
-            repository (nothing is then uploaded); or if the Hub refuses a request.
+            repository (nothing is then uploaded); if there is no room for a copy of the weights; or if the Hub refuses
+            a request.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype cannot be {dtype!r:.80}. It is one of {', '.join(DTYPES)}.")
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise PublishError(no_such("folder", run_dir))
@@ -87,13 +101,33 @@ def publish(
     hub = HubRepository(repo_id, private=private, revision=revision, token=token)
     slug = hub.find_collection(collection, private) if collection else None
     contents: dict[str, Path | bytes] = {file: run_dir / file for file in files}
-    address = f'model_id, revision = "{hub.repo_id}", "{tag or revision}"'
-    contents["README.md"] = card.content.replace(THIS_FOLDER, address).encode()
-    last = [file for file in files if any(fnmatch(file, pattern) for pattern in CARD)]
-    hub.upload(contents, last, OURS, tag)
+    with tempfile.TemporaryDirectory(prefix="ct_rate_pairs_") as copies:
+        weights = (
+            _round_weights(run_dir, files, Path(copies)) if dtype == "bfloat16" else saved_weights(run_dir, files)
+        )
+        print(weights.describe(), file=sys.stderr)
+        contents |= weights.rounded
+        address = f'model_id, revision = "{hub.repo_id}", "{tag or revision}"'
+        told = (ROUNDED if weights.rounded else KEPT).format(types=weights.types)
+        contents["README.md"] = card.content.replace(THIS_FOLDER, address).replace(MEASURED, told).encode()
+        last = [file for file in files if any(fnmatch(file, pattern) for pattern in CARD)]
+        hub.upload(contents, last, OURS, tag)
     if slug:
         hub.collect(slug)
     return f"{hub.url}/tree/{tag or revision}"
+
+
+def _round_weights(run_dir: Path, files: Sequence[str], copies: Path) -> Weights:
+    """[`round_weights`], which tells what to do if there is no room for the copies."""
+    try:
+        return round_weights(run_dir, files, copies)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise PublishError(
+            f"{copies.parent} has no room for a copy of the weights in bfloat16. Set TMPDIR to a folder with more "
+            "room, or publish the weights as they are saved, with --dtype float32. Nothing was uploaded."
+        ) from error
 
 
 def _read_card(run_dir: Path) -> ModelCard:
@@ -132,6 +166,13 @@ def main(argv: Sequence[str]) -> None:
     add("--revision", default="main", help="branch, for a variant such as heter (default: %(default)s)")
     add("--tag", help="tag for the complete publication, such as v1")
     add("--collection", metavar="TITLE", help="collection to add the repository to, by title or slug")
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default="bfloat16",
+        help="bfloat16: weights are rounded to it in a copy; float32: they go up as they are saved "
+        "(default: %(default)s)",
+    )
     args = vars(parser.parse_args(argv))
     print(publish(**args))
 

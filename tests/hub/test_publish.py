@@ -79,7 +79,7 @@ def test_a_run_is_published_whole_private_from_the_first_call_and_without_a_toke
 
 
 def test_what_is_published_loads_back_from_a_fresh_cache_with_the_same_weights(hub, run_dir, model_dir, tmp_path):
-    publish(run_dir, "alice/heter")
+    publish(run_dir, "alice/heter", dtype="float32")
     fresh = {"cache_dir": tmp_path / "fresh"}
     loaded = AutoModelForImageTextToText.from_pretrained("alice/heter", **fresh).state_dict()
     saved = AutoModelForImageTextToText.from_pretrained(model_dir).state_dict()

@@ -101,8 +101,8 @@ def published(server, folder, first_machine) -> Path:
     return folder / "first"
 
 
-def weights(name: str | Path) -> dict[str, torch.Tensor]:
-    return AutoModelForImageTextToText.from_pretrained(name).state_dict()
+def weights(name: str | Path, dtype: str = "auto") -> dict[str, torch.Tensor]:
+    return AutoModelForImageTextToText.from_pretrained(name, dtype=dtype).state_dict()
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -154,16 +154,21 @@ def test_a_recipe_s_run_comes_back_bit_for_bit_and_to_the_letter(hub, folder, pu
     assert told["coverage"] == round(results["model"]["coverage"], 4)
     assert "## Confidence" in card.text and WRITE not in card.content
 
-    assert_equal(weights("alice/phantom"), weights(published))
+    publish(published, "alice/exact", private=True, dtype="float32")
+    assert_equal(weights("alice/exact"), weights(published))
+    assert_equal(weights("alice/phantom"), weights(published, "bfloat16"))
     written = predictions(Path(hf_hub_download("alice/phantom", "predictions.jsonl")).read_text())
     assert read_provenance(published / "predictions.jsonl")["weights"] == version_of(str(published))
-    reporter, local = load_reporter("alice/phantom"), load_reporter(published)
+    exact, local = load_reporter("alice/exact"), load_reporter(published)
+    rounded, local_rounded = load_reporter("alice/phantom"), load_reporter(published, dtype="bfloat16")
     assert len(written) == 3
     for volume, text in written.items():
         (scan,) = (folder / "phantom").rglob(volume)
-        report, same = (each.report(scan, max_new_tokens=60) for each in (reporter, local))
+        report, same = (each.report(scan, max_new_tokens=60) for each in (exact, local))
         assert report.text == same.text == text  # what the training process wrote
         assert report.findings == same.findings and all(finding.confidence for finding in report.findings)
+        report, same = (each.report(scan, max_new_tokens=60) for each in (rounded, local_rounded))
+        assert report.text == same.text and report.findings == same.findings
     assert report.calibration["n"] == json.loads((published / "confidence.json").read_text())["measured"]["n"]
 
 
@@ -192,7 +197,7 @@ def test_another_machine_goes_on_from_the_hub_and_ends_at_the_same_weights(
     assert f"Published: {server.url}/alice/phantom/tree/main" in second.stdout
     assert "'loss'" in first_machine.stdout and "'loss'" not in second.stdout  # logged at step 20, which it begins at
     assert_equal(weights(folder / "second"), weights(published))
-    assert_equal(weights("alice/phantom"), weights(published))
+    assert_equal(weights("alice/phantom"), weights(published, "bfloat16"))
     files = server.repo("alice/phantom").files("last-checkpoint")
     assert json.loads(files["trainer_state.json"])["global_step"] == STEPS
     stored = b"".join(data for tree in server.repo("alice/phantom").commits.values() for data in tree.values())
@@ -348,7 +353,7 @@ def test_a_merged_adapter_comes_back_as_a_whole_model(hub, adapter, tmp_path, mo
         file.unlink()
     merged.save_pretrained(folder)
     write_card(folder, NegativeSFTConfig(output_dir=folder, bf16=False), base_model="alice/base")
-    publish(folder, "alice/merged")
+    publish(folder, "alice/merged", dtype="float32")
     hub.connect(monkeypatch, WRITE, tmp_path / "fresh")
     assert HfApi().model_info("alice/merged").card_data.base_model_relation == "finetune"
     assert_equal(weights("alice/merged"), merged.state_dict())
