@@ -39,3 +39,28 @@ def mask_shares(masks: np.ndarray, side: int, slices: int) -> torch.Tensor:
 def _before(length: int, side: int) -> int:
     """Pixels of air before a slice that is padded to a multiple of `side`, as `PairCollator` pads it."""
     return -((length - -(-length // side) * side) // 2)
+
+
+def masks_of_shares(shares: torch.Tensor, masks: tuple[int, int, int], side: int) -> np.ndarray:
+    """
+    The inverse of [`mask_shares`]: what the shares of one volume say of each pixel of its slices.
+
+    Args:
+        shares (`torch.Tensor` of shape `[patches, L, slices, CELLS, CELLS]`):
+            Shares of the cells, or their logits.
+        masks (`tuple[int, int, int]`):
+            Number, height and width of the slices.
+        side (`int`):
+            Pixels along each side of a merged patch.
+
+    Returns:
+        `np.ndarray` of shape `[L, S, H, W]`, float32: between the centres of the cells the values are interpolated.
+    """
+    number, height, width = masks
+    rows, columns = -(-height // side), -(-width // side)  # of patches
+    findings, slices = shares.shape[1:3]
+    cells = shares.float().view(-1, rows, columns, findings, slices, CELLS, CELLS).permute(3, 0, 4, 1, 5, 2, 6)
+    cells = cells.reshape(findings, -1, rows * CELLS, columns * CELLS)[:, :number]  # [L, S, rows, columns]
+    planes = F.interpolate(cells, size=(rows * side, columns * side), mode="bilinear", align_corners=False)
+    top, left = _before(height, side), _before(width, side)
+    return planes[..., top : top + height, left : left + width].numpy()

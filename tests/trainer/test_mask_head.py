@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.mask_head import CELLS, FILE, MaskHead, attach_mask_head, load_mask_head, mask_loss
+from ct_rate_pairs.trainer.mask_shares import mask_shares, masks_of_shares
 
 
 def make_masked(tmp_path, rows=MASKED, weight=1.0, **changes):
@@ -214,3 +215,20 @@ def test_a_head_without_names_is_refused(tmp_path):
 def test_a_new_head_says_that_nothing_is_anywhere():
     head = MaskHead(8, NAMES, 2)
     assert head(torch.randn(3, 8)).sigmoid().max() < 0.05
+
+
+@given(st.integers(2, 6), st.integers(5, 70), st.integers(5, 70), st.integers(0, 9))
+def test_masks_come_back_from_their_shares_in_their_places(slices, height, width, seed):
+    """The centre of gravity of a box moves by less than a cell."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((1, slices, height, width), np.float32)
+    top, left = rng.integers(0, height), rng.integers(0, width)
+    masks[0, rng.integers(0, slices), top : top + 21, left : left + 21] = 1
+    back = masks_of_shares(mask_shares(masks, 28, 2), masks.shape[1:], 28)
+    assert back.shape == masks.shape
+
+    def centre(values):
+        return [(np.indices(values.shape)[axis] * values).sum() / values.sum() for axis in range(1, 4)]
+
+    slice_of, *place = np.subtract(centre(back), centre(masks))
+    assert abs(slice_of) < 1e-3 and max(map(abs, place)) < 28 / CELLS
