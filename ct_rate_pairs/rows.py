@@ -25,7 +25,7 @@ from ct_rate_pairs.reports.prompt_lines import (
     drop_lines,
     metadata_lines,
     metadata_names,
-    put_before,
+    write_turns,
 )
 from ct_rate_pairs.sources import Source, hash_of, open_source
 from ct_rate_pairs.sources.prepared import PreparedSource
@@ -200,11 +200,9 @@ class RowReader:
         if split == "train":
             lines = self._training_lines(lines, i, number, draw_key)
         questions = [*(question for question, _ in asked.before), asked.prompt]
-        turns = [("user", put_before(questions[0], lines, self.config.prompt))]
-        for (_, answer), question in zip(asked.before, questions[1:], strict=True):
-            turns += [("assistant", answer), ("user", question)]
+        answers = [answer for _, answer in asked.before]
         return {
-            "prompt": [{"role": role, "content": text} for role, text in turns],
+            "prompt": write_turns(questions, answers, lines, self.config.prompt),
             "completion": [{"role": "assistant", "content": asked.completion}],
             **asked.columns,
             **self._told[split][i],

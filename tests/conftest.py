@@ -104,6 +104,14 @@ def line_reader_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def talker_dir(tmp_path_factory) -> Path:
+    """The folder of such a model that also answers questions."""
+    from helpers.tiny_reader import save_talker
+
+    return made_once(tmp_path_factory, "talker", save_talker)
+
+
+@pytest.fixture(scope="session")
 def tree(tmp_path_factory) -> Path:
     """A tree to read only."""
     return write_tree(tmp_path_factory.mktemp("tree"))

@@ -37,3 +37,10 @@ class FinishedReport(Schema):
     findings_given: list[str] | None = None
     metadata_given: list[str] | None = None
     cut: bool = False
+
+
+class WrittenReport(Schema):
+    """What questions after a report need of its `report.json`."""
+
+    text: str
+    line: str | None = None

@@ -149,3 +149,17 @@ def join_lines(lines: Mapping[str, str], language: str = "en") -> str:
 def put_before(question: str, lines: Mapping[str, str], language: str = "en") -> str:
     """A prompt: the lines, and then the question."""
     return "\n".join(filter(None, (join_lines(lines, language), question)))
+
+
+def write_turns(
+    questions: Sequence[str], answers: Sequence[str], lines: Mapping[str, str], language: str = "en"
+) -> list[dict[str, str]]:
+    """
+    The turns of a prompt: questions with their answers, and a last question without one. The lines stand ahead of the
+    first question.
+    """
+    first, *others = questions
+    turns = [("user", put_before(first, lines, language))]
+    for answer, question in zip(answers, others, strict=True):
+        turns += [("assistant", answer), ("user", question)]
+    return [{"role": role, "content": text} for role, text in turns]

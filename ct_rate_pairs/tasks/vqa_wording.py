@@ -1,6 +1,9 @@
 """The wording of questions and answers, in English and Chinese. A template never depends on the answer."""
 
+from functools import cache
+
 from ct_rate_pairs.reports.labels import LABELS, NAMES
+from ct_rate_pairs.reports.texts import same_words
 
 
 # Name of each finding in a question. `NAMES` has its name in an answer.
@@ -168,6 +171,28 @@ def write_question(kind: str, language: str, template: int, label: str = "") -> 
     wordings = QUESTIONS[language][kind]
     finding = FINDINGS[language][label] if label else ""
     return wordings[template % len(wordings)].format(finding) + FORMS[language][kind]
+
+
+def find_question(text: str, language: str) -> tuple[str, str] | None:
+    """
+    The question of the task that a text asks, and its type; `None` for any other text.
+
+    Case and blanks are free, and the end that says what form the answer must have may be missing.
+    """
+    return _questions(language).get(same_words(text))
+
+
+@cache
+def _questions(language: str) -> dict[str, tuple[str, str]]:
+    """Every question of a language and its type, by its words, with and without its end."""
+    found = {}
+    for kind, wordings in QUESTIONS[language].items():
+        for template, wording in enumerate(wordings):
+            for label in LABELS if "{}" in wording else ("",):
+                question = write_question(kind, language, template, label)
+                for words in (question, question.removesuffix(FORMS[language][kind])):
+                    found[same_words(words)] = question, kind
+    return found
 
 
 def write_examples(examples: list[tuple[str, str]], question: str, language: str) -> str:

@@ -1,4 +1,4 @@
-"""Loads a released model for writing reports. Importing this file is fast: torch is imported at the first call."""
+"""Loads a released model. Importing this file is fast: torch is imported at the first call."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def load_reporter(
     dtype: str = "auto",
 ):
     """
-    Loads a released model to write reports with.
+    Loads a released model to write reports with, or to ask about scans.
 
     Args:
         name_or_path (`str`):
@@ -24,13 +24,13 @@ def load_reporter(
             Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved.
 
     Returns:
-        [`~ct_rate_pairs.hub.reporting.reporter.Reporter`]: the model, ready to write reports.
+        [`~ct_rate_pairs.hub.reporting.reporter.Reporter`]: the model, ready for the tasks that it was trained on.
 
     Raises:
         `OSError`: if there is no such model, or if the Hub does not answer whether the model has settings and
             confidences.
         [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was trained here and nothing tells which
-            rows it must be shown, or if it was not trained to write reports.
+            rows it must be shown, or if it was trained neither to write reports nor to answer questions.
 
     Example:
 
@@ -49,6 +49,7 @@ def load_reporter(
     from ct_rate_pairs.trainer.hub_files import commit_of
     from ct_rate_pairs.trainer.row_settings import RowSettings, RowSettingsError, find_row_settings, tell_assumed
 
+    from .asking import TASKS
     from .confidence import FILE, load_confidence
     from .reporter import Reporter
 
@@ -58,10 +59,10 @@ def load_reporter(
     device = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     revision = commit_of(name_or_path, revision)
     settings = find_row_settings(name_or_path, revision) or RowSettings({})
-    if settings.tasks and "report" not in settings.tasks:
+    if settings.tasks and not {"report", *TASKS} & set(settings.tasks):
         raise RowSettingsError(
-            f"{name_or_path} was trained on {' and '.join(settings.tasks)}, and not to write reports. Measure it by "
-            "`ct-rate-pairs evaluate-task`."
+            f"{name_or_path} was trained on {' and '.join(settings.tasks)}, and neither to write reports nor to "
+            "answer questions. Measure it by `ct-rate-pairs evaluate-task`."
         )
     tell_assumed(name_or_path, settings.options)
     base_commit = base_commit_of(name_or_path, revision)
@@ -75,4 +76,5 @@ def load_reporter(
         load_confidence(name_or_path, revision),
         name=folder.resolve().name if folder.is_dir() else name_or_path,
         version=version.removeprefix(f"{name_or_path}@"),  # the commit, or a folder's hash
+        tasks=settings.tasks,
     )

@@ -1,9 +1,7 @@
 """Writes the report of a scan, with the confidence of each label and the slices that each finding rests on."""
 
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,13 +20,15 @@ from ct_rate_pairs.reports.sentences import stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
-from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, assumed_settings
+from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, assumed_settings
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.told import collected_warnings
 from ct_rate_pairs.volumes.windows import to_uint8
 
+from .asking import TASKS, ScanAnswers, ask_scan
+from .clock import clock
 from .confidence import Confidence
 from .evidence import slice_evidence, top_slices
 from .patient import given_metadata
@@ -147,7 +147,8 @@ class ScanReport:
 
 class Reporter:
     """
-    Writes reports of scans with a trained model. Scans are read in the same way as the training scans.
+    Writes reports of scans with a trained model, and answers questions about scans. Scans are read in the same way as
+    the training scans.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -161,6 +162,8 @@ class Reporter:
             Fitted confidences. Without them, findings have no confidence.
         name (`str`, *optional*, defaults to `""`), version (`str`, *optional*, defaults to `""`):
             Name and version of the model, for the reports.
+        tasks (`Sequence[str]`, *optional*):
+            The tasks that the model was trained on. `None` if that is not known.
     """
 
     def __init__(
@@ -171,9 +174,10 @@ class Reporter:
         confidence: Confidence | None = None,
         name: str = "",
         version: str = "",
+        tasks: Sequence[str] | None = None,
     ):
         """Takes the volume settings and the prompt from `row_settings`."""
-        settings = row_settings or {}
+        self.settings = settings = row_settings or {}
         self.volume_settings = VolumeSettings(**{key: settings[key] for key in OF_THE_VOLUME if key in settings})
         self.findings_line, self.language = settings.get("findings_line", "none"), settings.get("prompt", "en")
         self.metadata = metadata_names(settings.get("prompt_metadata", False))
@@ -184,7 +188,7 @@ class Reporter:
         unknown = f"It is not known how the training rows of the model were made. Assumed: {assumed}."
         self.told = [unknown] if assumed else []
         self.model, self.collator, self.confidence = model, collator, confidence
-        self.name, self.version = name, version
+        self.name, self.version, self.tasks = name, version, tasks
 
     def report(
         self,
@@ -236,7 +240,9 @@ class Reporter:
             `ValueError`: if both `operating_point` and `findings` are given; for a model without findings lines, or
                 without their calibration; for a finding that is no label; for metadata that the prompts of the model
                 do not tell, or a value that is none.
+            [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was not trained to write reports.
         """
+        self.check_task(["report"], "write reports")
         given, point = self.check_line(operating_point, findings)
         lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
         cue = given if self.takes_findings else None
@@ -317,6 +323,79 @@ class Reporter:
             unread=unread,
         )
 
+    def ask(
+        self,
+        scan: str | Path | Volume,
+        questions: str | Sequence[str],
+        *,
+        report: str | ScanReport | None = None,
+        dialogue: bool = False,
+        name: str = "scan",
+        series: int | None = None,
+        metadata: Mapping[str, int | str] | None = None,
+        max_new_tokens: int = 96,
+    ) -> ScanAnswers:
+        """
+        Asks a model that was trained on questions (`task="vqa"` or `"own_questions"`) about a scan, at temperature 0.
+        The scan is read once. What the training did not have is told: a question in other words, or after a report.
+
+        Args:
+            scan, name, series, metadata:
+                See [`report`].
+            questions (`str` or `Sequence[str]`):
+                One or several questions. The training of `task="vqa"` has those of
+                [`~ct_rate_pairs.tasks.vqa_wording`]. The end of such a question, which says what form the answer must
+                have ("Answer yes or no."), may be left out and is then added.
+            report (`str` or [`ScanReport`], *optional*):
+                A report of the scan. The questions are then asked after it, as further turns of the same dialogue.
+            dialogue (`bool`, *optional*, defaults to `False`):
+                Whether the questions are turns of one dialogue, so that each sees the questions and answers before it.
+                By default, each question is asked as if it were the only one.
+            max_new_tokens (`int`, *optional*, defaults to `96`):
+                Maximum length of an answer in tokens. A cut answer is told.
+
+        Returns:
+            [`~ct_rate_pairs.hub.reporting.asking.ScanAnswers`]: the answers.
+
+        Raises:
+            `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
+            `ValueError`: for an empty question or report; for metadata as in [`report`].
+            [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was not trained on questions.
+
+        Example:
+
+        ```python
+        answers = reporter.ask("scan.nii.gz", ["Is there a lung nodule in this chest CT?", "How large is it?"])
+        print([answer.text for answer in answers.answers], answers.told)
+        ```
+        """
+        self.check_task(TASKS, "answer questions")
+        if isinstance(report, ScanReport):
+            report = self.below_line(report.text, report.line)
+        return ask_scan(
+            self,
+            scan,
+            questions,
+            report=report,
+            dialogue=dialogue,
+            name=name,
+            series=series,
+            metadata=metadata,
+            max_new_tokens=max_new_tokens,
+        )
+
+    def below_line(self, text: str, line: str | None) -> str:
+        """A report below its findings line, as the model wrote it. A line that stood in the prompt is left out."""
+        return f"{line}\n{text}" if line and not self.takes_findings else text
+
+    def check_task(self, tasks: Sequence[str], what: str) -> None:
+        """Raises a `RowSettingsError` if the model was trained on none of some tasks, which teach it `what`."""
+        if self.tasks and not set(tasks) & set(self.tasks):
+            raise RowSettingsError(
+                f"{self.name or 'The model'} was trained on {' and '.join(self.tasks)}, and not to {what}. Take a "
+                f"model of the task {' or '.join(tasks)}, or measure this one by `ct-rate-pairs evaluate-task`."
+            )
+
     def check_line(
         self, operating_point: str | float | None, findings: Sequence[str] | None
     ) -> tuple[str | None, OperatingPoint | None]:
@@ -390,11 +469,3 @@ def why_unread(text: str) -> str | None:
     return (
         f"The report seems to be in {language}: findings are read from English and Chinese only." if language else None
     )
-
-
-@contextmanager
-def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Adds the time of a step, in seconds."""
-    start = time.perf_counter()
-    yield
-    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)

@@ -18,6 +18,7 @@ from ct_rate_pairs.hub.reporting.confidence import fit_confidence
 from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import write_prompt
+from ct_rate_pairs.tasks.vqa_wording import write_findings, write_question
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 from ct_rate_pairs.volumes.slicing import Volume
@@ -118,6 +119,36 @@ def train_reader(steps: int = 150) -> tuple[Qwen2_5_VLForConditionalGeneration, 
     return train_tiny(texts, steps, make_rows)
 
 
+def list_findings(shown: tuple[int, ...]) -> str:
+    """The answer to the question that asks for the abnormalities."""
+    return write_findings(stating(shown), "en")
+
+
+def train_talker(steps: int = 260) -> tuple[Qwen2_5_VLForConditionalGeneration, PairCollator]:
+    """
+    A reader that opens its reports with a findings line, as that of [`train_line_reader`], and also lists the
+    abnormalities if it is asked for them.
+    """
+    questions = [write_question("abnormalities", "en", template) for template in range(3)]
+
+    def make_rows(step: int, rng: np.random.Generator) -> list[dict]:
+        rows = []
+        for number, shown in enumerate(COMBINATIONS):
+            row, seen = half_seen(shown, step, rng)
+            if (number + step) % 2:
+                stated = COMBINATIONS[rng.integers(len(COMBINATIONS))] if rng.random() < 1 / 8 else seen
+                rows.append(row | completion(with_line(stated)))
+            else:
+                question = questions[rng.integers(len(questions))]
+                rows.append(
+                    row | {"prompt": [{"role": "user", "content": question}]} | completion(list_findings(seen))
+                )
+        return rows
+
+    texts = [write_prompt("findings"), *map(with_line, COMBINATIONS), write_line([1] * len(LABELS), "names")]
+    return train_tiny([*texts, *questions, *map(list_findings, COMBINATIONS)], steps, make_rows)
+
+
 def stating(shown: tuple[int, ...]) -> list[int]:
     """The 18 labels of a scan that shows those of the three findings."""
     labels = [0] * len(LABELS)
@@ -161,6 +192,11 @@ def save_run(folder: Path, model: Qwen2_5_VLForConditionalGeneration, collator: 
 
 def save_line_reader(folder: Path) -> None:
     save_run(folder, *train_line_reader(), SETTINGS | {"findings_line": "names"})
+
+
+def save_talker(folder: Path) -> None:
+    settings = {"findings_line": "names", "tasks": ["report", "vqa"], "question_types": ["abnormalities"]}
+    save_run(folder, *train_talker(), SETTINGS | settings)
 
 
 def save_reader(folder: Path) -> None:

@@ -32,7 +32,6 @@ from ct_rate_pairs.hub.reporting.files import format_report
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer.generation import Written
-from ct_rate_pairs.trainer.row_settings import RowSettingsError
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import VolumeError
@@ -137,13 +136,6 @@ def test_one_of_several_series_is_asked_for_by_a_message_that_lists_them(reporte
     with pytest.raises(VolumeError, match="2 of its 2 series are axial CT(.|\n)*1: CT, 12 slices(.|\n)*2: CT"):
         reporter.report(folder)
     assert [reporter.report(folder, series=n).text for n in (1, 2)] == [write_report((0, 1, 0)), write_report(SHOWN)]
-
-
-def test_a_model_that_learnt_no_reports_is_not_asked_for_one(reader_dir, tmp_path):
-    folder = shutil.copytree(reader_dir, tmp_path / "vqa")
-    (folder / "row_settings.json").write_text(json.dumps(SETTINGS | {"task": "vqa", "tasks": ["vqa"]}))
-    with pytest.raises(RowSettingsError, match="was trained on vqa, and not to write reports"):
-        load_reporter(folder)
 
 
 def test_a_model_from_elsewhere_is_shown_the_defaults_which_is_told(reader_dir, tmp_path, caplog):

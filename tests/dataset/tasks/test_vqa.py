@@ -12,7 +12,15 @@ from ct_rate_pairs.eval.tasks.text_only import TfIdf, fit, score
 from ct_rate_pairs.reports.places import LATERAL, places
 from ct_rate_pairs.tasks.vqa import Questions
 from ct_rate_pairs.tasks.vqa_balance import balanced_chances, choose
-from ct_rate_pairs.tasks.vqa_wording import DEFAULT_TYPES, FINDINGS, NAMES, YES_NO
+from ct_rate_pairs.tasks.vqa_wording import (
+    DEFAULT_TYPES,
+    FINDINGS,
+    FORMS,
+    NAMES,
+    QUESTION_TYPES,
+    YES_NO,
+    find_question,
+)
 
 
 def questions(scans, **given) -> Questions:
@@ -327,3 +335,14 @@ def test_no_example_is_of_the_same_patient():
         assert shown == 2  # one of each other patient, though five were asked for
         if row.columns["label"] == LABELS[2] and i < 3:
             assert "Answer: Yes" not in row.prompt  # only this patient has the finding
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_question_is_found_by_its_words_with_and_without_its_end(language):
+    task = questions(cohort(60), question_types=QUESTION_TYPES, language=language)
+    for _, row in asked(task, epochs=2):
+        kind, end = row.columns["question_type"], FORMS[language][row.columns["question_type"]]
+        assert row.prompt.endswith(end)
+        for text in (row.prompt, row.prompt.removesuffix(end), f" {row.prompt.upper()}\n"):
+            assert find_question(text, language) == (row.prompt, kind)
+    assert find_question("Is there hope?", language) is None and find_question("", language) is None
