@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
+def write_whole(path: str | Path, content: str | bytes, private: bool = False) -> None:
     """
     Writes a file in one step and durably. What stood there before stays until the new content is on the disk.
 
@@ -16,22 +16,26 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             The file. Its folder must exist.
         content (`str` or `bytes`):
             The content. A text is written in UTF-8.
+        private (`bool`, *optional*, defaults to `False`):
+            Whether only this user may read the file.
 
     Raises:
         `OSError`: if the file cannot be written. Nothing is left of the attempt.
     """
-    with whole_file(path) as part:
+    with whole_file(path, private) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, private: bool = False) -> Iterator[Path]:
     """
     Like [`write_whole`], for what writes its file itself.
 
     Args:
         path (`str` or `Path`):
             The file. Its folder must exist.
+        private (`bool`, *optional*, defaults to `False`):
+            As in [`write_whole`].
 
     Yields:
         `Path`: a temporary file in the same folder, to write to. It becomes `path` if no error is raised. A kill
@@ -51,7 +55,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o666 & ~_umask())  # `mkstemp` lets only the user read
+        if not private:
+            part.chmod(0o666 & ~_umask())  # `mkstemp` lets only the user read
         sync_file(part)
         part.replace(path)
     except BaseException:

@@ -21,6 +21,13 @@ def test_a_text_is_written_as_it_is_and_others_may_read_it(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"file.json", "plain"}
 
 
+def test_a_private_file_is_for_this_user_alone_whoever_could_read_the_old_one(tmp_path):
+    path = tmp_path / "report.dcm"
+    write_whole(path, "for all")
+    write_whole(path, b"DOE^JANE", private=True)
+    assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o600, b"DOE^JANE")
+
+
 @pytest.mark.parametrize("fails", ["fsync", "chmod", "replace"])
 def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fails):
     path = tmp_path / "file.json"

@@ -10,11 +10,11 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 
 import httpx2
 
+from ct_rate_pairs.loopback import is_here
 from ct_rate_pairs.trainer.chat_template import DEFAULTS
 from ct_rate_pairs.trainer.pair_collator import MM_PER_SECOND
 
@@ -122,18 +122,6 @@ class Endpoint:
             cause = inner  # of several addresses of a host, the client says only that all failed
         told = without_key(str(cause)) or f"no connection within {CONNECT_TIMEOUT:g} s"
         return f"{self.url} cannot be reached: {told}. Start the server, or correct --endpoint."
-
-
-def is_here(host: str) -> bool:
-    """Whether a host is this machine: `localhost`, or an address of the loopback."""
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def api_key() -> str:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from ct_rate_pairs.loopback import is_here
 from ct_rate_pairs.retry_after import retry_after
 
-from .endpoint import CONNECT_TIMEOUT, KEY, Endpoint, EndpointError, api_key, is_here, without_key
+from .endpoint import CONNECT_TIMEOUT, KEY, Endpoint, EndpointError, api_key, without_key
 
 
 TEMPLATE = "chat_template_kwargs"

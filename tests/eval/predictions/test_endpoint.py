@@ -9,8 +9,9 @@ from helpers.endpoint_scans import KEY, connect, make_scans, write
 from helpers.loopback_endpoint import LoopbackEndpoint, answer, error
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from ct_rate_pairs.eval.predictions.endpoint import Endpoint, is_here
+from ct_rate_pairs.eval.predictions.endpoint import Endpoint
 from ct_rate_pairs.eval.predictions.endpoint_client import send
+from ct_rate_pairs.loopback import is_here
 
 
 @pytest.fixture
