@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "nifti": ["read_slices", "read_volume"],
+        "slice_places": ["SlicePlace"],
         "slicing": ["Volume", "VolumeError", "choose_planes", "fit"],
         "windows": ["AIR", "air_value", "to_uint8", "windows_of"],
     },

@@ -6,7 +6,7 @@ a difference is refused or told, and directions and spacing never come from two 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -51,27 +51,28 @@ class Grid:
             Unit vectors along the three axes of the array, as columns `[3, 3]`, in RAS.
         spacing (`tuple[float, float, float]`):
             Voxel size along each axis of the array, in mm.
-        origin (`tuple[float, float, float]`, *optional*, defaults to `(0.0, 0.0, 0.0)`):
-            Place of the centre of the first voxel, in mm in RAS.
+        origin (`tuple[float, float, float]`, *optional*):
+            Place of the centre of the first voxel, in mm in RAS; `None` if the source does not tell it.
     """
 
     source: str
     directions: np.ndarray
     spacing: tuple[float, float, float]
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    origin: tuple[float, float, float] | None = None
 
     @classmethod
-    def of_matrix(cls, source: str, matrix: np.ndarray, origin: Sequence[float] = (0, 0, 0)) -> "Grid":
+    def of_matrix(cls, source: str, matrix: np.ndarray, origin: Sequence[float] | None = None) -> "Grid":
         """The grid of a matrix `[3, 3]` from voxels to RAS in mm."""
         lengths = np.linalg.norm(matrix, axis=0)
-        return cls(source, matrix / lengths, tuple(lengths.tolist()), tuple(map(float, origin)))
+        known = None if origin is None else tuple(map(float, origin))
+        return cls(source, matrix / lengths, tuple(lengths.tolist()), known)
 
     @classmethod
     def of_lps(
-        cls, source: str, directions: np.ndarray, spacing: Sequence[float], origin: Sequence[float] = (0, 0, 0)
+        cls, source: str, directions: np.ndarray, spacing: Sequence[float], origin: Sequence[float] | None = None
     ) -> "Grid":
         """The grid of unit vectors, as columns `[3, 3]`, and of an origin in LPS, as DICOM and ITK have them."""
-        in_ras = tuple((_LPS_TO_RAS[:, 0] * origin).tolist())
+        in_ras = None if origin is None else tuple((_LPS_TO_RAS[:, 0] * origin).tolist())
         return cls(source, _LPS_TO_RAS * directions, tuple(map(float, spacing)), in_ras)
 
     @property
@@ -112,17 +113,19 @@ def _degrees_between(one: Grid, other: Grid) -> float:
     return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
 
 
-def tell_if_unset(name: str, grid: Grid, origin: np.ndarray) -> None:
+def tell_if_unset(name: str, grid: Grid) -> Grid:
     """
     Tells that a header has what libraries write into it for an array without geometry: voxels of 1 mm along the body's
-    axes, from the place 0. `origin` is the place of the first voxel, in mm.
+    axes, from the place 0. The place of such a grid is then taken for unknown.
     """
     straight = np.isin(np.abs(grid.directions), (0, 1)).all()
-    if straight and grid.spacing == UNSET and not np.any(origin):
+    if straight and grid.spacing == UNSET and not np.any(grid.origin or 0.0):
         tell(
             "%s: its header has %s from the origin 0, as if nobody had set its geometry. It is taken as it stands. "
             "Check it.", name, grid,
         )  # fmt: skip
+        return replace(grid, origin=None)
+    return grid
 
 
 def compare_directions(name: str, grid: Grid, other: Grid) -> None:
@@ -164,7 +167,7 @@ def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tupl
     """
     _check_directions(name, grid)
     turn = ornt_transform(io_orientation(_affine(grid.directions)), _DISPLAY)
-    affine = _affine(grid.directions * grid.spacing, grid.origin) @ inv_ornt_aff(turn, stored.shape)
+    affine = _affine(grid.directions * grid.spacing, grid.origin or (0, 0, 0)) @ inv_ornt_aff(turn, stored.shape)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     # In float32, as a NIfTI header holds it, so that a volume resamples to the same planes in every format.
     spacing = tuple(float(np.float32(grid.spacing[axis])) for axis in np.argsort(turn[:, 0]))

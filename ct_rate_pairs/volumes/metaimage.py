@@ -75,7 +75,8 @@ def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = re
         else:
             stored = voxels(name, file, shape, dtype)
     stored, spacing, affine = display(name, stored, grid)
-    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine)
+    is_placed = grid.origin is not None
+    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine, is_placed=is_placed)
 
 
 def _header(name: str, file: BinaryIO) -> dict[str, str]:
@@ -193,8 +194,8 @@ def _grid(name: str, fields: dict[str, str]) -> Grid:
             f"{name}: its header has no ElementSpacing, so the size of its voxels is unknown. Write the scan again."
         )
     matrix = _numbers(name, fields, _only(name, fields, _MATRIX)) or [1, 0, 0, 0, 1, 0, 0, 0, 1]
-    origin = _numbers(name, fields, _only(name, fields, _ORIGIN)) or [0, 0, 0]
-    if [len(spacing), len(matrix), len(origin)] != [3, 9, 3] or not all(spacing):
+    origin = _numbers(name, fields, _only(name, fields, _ORIGIN)) or None
+    if [len(spacing), len(matrix), len(origin or spacing)] != [3, 9, 3] or not all(spacing):
         raise VolumeError(
             f"{name}: not a MetaImage of three dimensions: its ElementSpacing, TransformMatrix and Offset have other "
             "numbers than 3 above 0, 9 and 3. Write the scan again."
@@ -218,8 +219,7 @@ def _grid(name: str, fields: dict[str, str]) -> Grid:
             f"{in_mm(grid.spacing)}. Write the scan again."
         )
     _tell(name, fields, grid)
-    tell_if_unset(name, grid, np.array(origin))
-    return grid
+    return tell_if_unset(name, grid)
 
 
 def _tell(name: str, fields: dict[str, str], grid: Grid) -> None:

@@ -149,7 +149,7 @@ def read_nifti(
                 "files='fixed'."
             )
         slope, intercept = rescale
-    return Volume(name, stored, spacing, slope, intercept, affine)
+    return Volume(name, stored, spacing, slope, intercept, affine, is_placed=grid.origin is not None)
 
 
 def _read_zipped(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:

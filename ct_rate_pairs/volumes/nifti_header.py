@@ -51,13 +51,11 @@ def grid_of_header(name: str, header: nib.Nifti1Header) -> Grid:
             "is wrong, and with it the depth of the slices. Correct the header (in nibabel, `set_sform` and "
             "`set_zooms`), or leave the file out."
         )
-    origin = _unit(header) * _origin(header, grid).astype(float)
-    if not np.isfinite(origin).all():
+    origin = tuple((_unit(header) * _origin(header, grid).astype(float)).tolist()) if grids else None
+    if grids and not np.isfinite(origin).all():
         tell("%s: the place of its first voxel is no number in %s. The place 0 is taken.", name, grid.source)
-        origin = np.nan_to_num(origin, posinf=0.0, neginf=0.0)
-    grid = replace(grid, spacing=rounded_like(grid.spacing, pixdim), origin=tuple(origin.tolist()))
-    tell_if_unset(name, grid, origin)
-    return grid
+        origin = None
+    return tell_if_unset(name, replace(grid, spacing=rounded_like(grid.spacing, pixdim), origin=origin))
 
 
 def grid_of_table(spacing: tuple[float, float, float], orientation: tuple[float, ...] | None) -> Grid:

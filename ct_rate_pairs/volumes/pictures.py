@@ -8,13 +8,14 @@ assumed.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .files import MOST_SIDE, open_file, refusals
+from .slice_places import SlicePlace, places_of
 from .slicing import VolumeError, choose_planes
 from .told import tell
 from .windows import Window, windows_of
@@ -39,6 +40,7 @@ class Pictures:
 
     name: str
     files: list[Path]
+    instances: None = field(default=None, init=False, repr=False)  # of DICOM, which pictures do not have
 
     @classmethod
     def in_order(cls, name: str, files: Sequence[Path]) -> "Pictures":
@@ -76,9 +78,7 @@ class Pictures:
             "%s: %d pictures, which have no HU and no size in mm. Their grey values are taken as they are, and their "
             "depth as %d mm in all. The first by name is taken for the top.", self.name, len(self.files), DEPTH_MM,
         )  # fmt: skip
-        gap = DEPTH_MM / len(self.files)
-        values = self.grey(planes) / np.float32(127.5) - np.float32(1)
-        return values, [(plane - planes[0]) * gap for plane in planes]
+        return self.grey(planes) / np.float32(127.5) - np.float32(1), self._depths(planes)
 
     def grey(self, planes: Sequence[int]) -> np.ndarray:
         """
@@ -91,6 +91,22 @@ class Pictures:
             read = [_read_grey(self.name, plane + 1, self.files[plane]) for plane in planes]
         self._check_one_size([grey.shape[::-1] for grey in read])
         return np.stack(read)
+
+    def places(
+        self,
+        num_slices: int = 10,
+        spacing: tuple[float, float, float] = (0.75, 0.75, 1.5),
+        z_range: tuple[float, float] = (0.0, 1.0),
+        fractions: np.ndarray | None = None,
+        rule: str = "uniform",
+    ) -> list[SlicePlace]:
+        """As [`~ct_rate_pairs.volumes.slicing.Volume.places`], with the numbers of the pictures as planes."""
+        planes = self.choose(num_slices, z_range=z_range, fractions=fractions, rule=rule)
+        return places_of([(plane,) * 3 for plane in planes], self._depths(planes), len(self.files))
+
+    def _depths(self, planes: list[int]) -> list[float]:
+        """The depth of each of some pictures below the first one, in mm."""
+        return [(plane - planes[0]) * DEPTH_MM / len(self.files) for plane in planes]
 
     def whole(self) -> "Pictures":
         """The scan itself: its pictures stay where they are."""

@@ -291,7 +291,14 @@ def _read_dicom(
 ) -> Volume:
     stack = _dicom_reader().read_series(files, series, headers_only)
     grid = Grid.of_matrix("its series", stack.affine[:3, :3], stack.affine[:3, 3])
-    return _volume(stack.name, stack.stored, grid, stack.slope, stack.intercept)
+    stored, spacing, affine = display(stack.name, stack.stored.transpose(2, 1, 0), grid)
+    # The planes of a coronal or sagittal series, turned to axial ones, are no images of the series.
+    instances = stack.instances if grid.axes[2] in "SI" else None
+    if grid.axes[2] == "S":
+        instances = instances.at(range(len(stored), 0, -1))
+    return Volume(
+        stack.name, stored, spacing, stack.slope, stack.intercept, affine, is_placed=True, instances=instances
+    )
 
 
 def _dicom_reader() -> ModuleType:
@@ -300,12 +307,6 @@ def _dicom_reader() -> ModuleType:
     except ModuleNotFoundError:
         raise VolumeError(f"{_NAME}: DICOM needs pydicom: pip install 'ct-rate-pairs[dicom]'.") from None
     return dicom
-
-
-def _volume(name: str, stored: np.ndarray, grid: Grid, slope: float = 1.0, intercept: float = 0.0) -> Volume:
-    """A volume in display order, as a view, from `stored` `[K, Y, X]`. The axes in `grid` are x, y, k."""
-    stored, spacing, affine = display(name, stored.transpose(2, 1, 0), grid)
-    return Volume(name, stored, spacing, slope, intercept, affine)
 
 
 # With .mhd, so that a batch reports that it cannot be read.

@@ -5,12 +5,14 @@ Only the chosen planes are computed.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .instances import Instances
+from .slice_places import SlicePlace, places_of
 from .windows import AIR, Window, windows_of
 
 
@@ -47,6 +49,10 @@ class Volume:
             Where the lungs begin and end, as shares of the depth from the top, if that is known already.
         is_checked (`bool`, *optional*, defaults to `False`):
             Whether the values are known to be HU of a chest, as those of a prepared copy are.
+        is_placed (`bool`, *optional*, defaults to `False`):
+            Whether the origin of the affine is the true one, so that the place of a slice along the patient is known.
+        instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
+            The DICOM image of each plane of `stored`. It tells of the patient.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Volume:
     affine: np.ndarray | None = None
     lungs: tuple[float, float] | None = None
     is_checked: bool = False
+    is_placed: bool = False
+    instances: Instances | None = field(default=None, repr=False)
 
     def slices(
         self,
@@ -97,9 +105,7 @@ class Volume:
             `VolumeError`: if there are fewer resampled planes than `num_slices`, if the values cannot be HU of a
                 chest, or if `rule` is `"lung"` and no lungs are found.
         """
-        if rule == "lung":
-            z_range = _share_of(self.find_lungs(), z_range)
-        planes, size = self._choose(num_slices, spacing, z_range, fractions)
+        planes, size = self._choose(num_slices, spacing, z_range, fractions, rule)
         depth = size[0]
         hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
         self._check(hu)
@@ -109,11 +115,41 @@ class Volume:
             slabs = (windowed(self._whole_planes(slab, size), window) for slab in slabs_around(planes, depth, z_range))
             projections = [(slab.max(axis=0), slab.mean(axis=0)) for slab in slabs]
             slices = np.stack([*map(np.stack, zip(*projections, strict=True)), slices], axis=-1)
-        gap = self._gap(depth)
-        return slices, [(plane - planes[0]) * gap for plane in planes]
+        return slices, self._depths(planes, depth)
 
-    def _choose(self, num_slices, spacing, z_range, fractions=None) -> tuple[list[int], tuple[int, ...]]:
+    def places(
+        self,
+        num_slices: int = 10,
+        spacing: tuple[float, float, float] | None = (0.75, 0.75, 1.5),
+        z_range: tuple[float, float] = (0.0, 1.0),
+        fractions: np.ndarray | None = None,
+        rule: str = "uniform",
+    ) -> list[SlicePlace]:
+        """
+        The places of the slices that [`slices`] gives for the same arguments.
+
+        Returns:
+            `list[SlicePlace]`: see [`~ct_rate_pairs.volumes.slice_places.SlicePlace`].
+
+        Raises:
+            `VolumeError`: if there are fewer resampled planes than `num_slices`, or if `rule` is `"lung"` and no lungs
+                are found.
+        """
+        planes, (depth, *_) = self._choose(num_slices, spacing, z_range, fractions, rule)
+        slabs = slabs_around(planes, depth, z_range) if rule == "mip" else [[plane] for plane in planes]
+        shown = [(slab[0], plane, slab[-1]) for slab, plane in zip(slabs, planes, strict=True)]
+        positions = [tuple(self._position(plane, depth) for plane in of_slice) for of_slice in shown]
+        affine = self.affine if self.is_placed else None
+        return places_of(
+            positions, self._depths(planes, depth), len(self.stored), affine, lungs=self._lungs_if_found()
+        )
+
+    def _choose(
+        self, num_slices, spacing, z_range, fractions=None, rule="uniform"
+    ) -> tuple[list[int], tuple[int, ...]]:
         """The planes of [`slices`] on the resampled grid, and the shape of this grid, as `[D, H, W]`."""
+        if rule == "lung":
+            z_range = _share_of(self.find_lungs(), z_range)
         depth, height, width = size = self._size_at(spacing)
         planes = choose_planes(depth, num_slices, z_range, fractions)
         if len(set(planes)) < num_slices or min(height, width) < 1:
@@ -188,11 +224,9 @@ class Volume:
         scale[:3, 3] = ratio / 2 - 0.5  # from the centre of a voxel to the centre of a voxel
         own = np.diag([*np.negative(self.spacing), 1.0]) if self.affine is None else self.affine
         voxel = tuple((ratio * self.spacing).tolist())
-        try:
-            lungs = self.find_lungs()
-        except VolumeError:
-            lungs = None  # refused where the lungs are asked for
-        return Volume(self.name, stored, voxel, slope, intercept, own @ scale, lungs, is_checked=True)
+        lungs = self._lungs_if_found()  # a volume without them is refused where the lungs are asked for
+        affine, placed = own @ scale, self.is_placed
+        return Volume(self.name, stored, voxel, slope, intercept, affine, lungs, is_checked=True, is_placed=placed)
 
     def find_lungs(self) -> tuple[float, float]:
         """
@@ -202,7 +236,17 @@ class Volume:
         Raises:
             `VolumeError`: if no lungs are found.
         """
-        from .lungs import GRID_MM, find_lungs  # noqa: PLC0415  (imports scipy, which no other rule needs)
+        if self._lungs_if_found() is None:
+            raise VolumeError(
+                f"{self.name}: no lungs are found in it, so slices='lung' does not know where to choose planes. The "
+                "volume may be cropped within the chest, hold another part of the body, or show lungs without air. "
+                "Give a volume of the whole chest, leave it out (on_error='skip'), or choose slices='uniform'."
+            )
+        return self.lungs
+
+    def _lungs_if_found(self) -> tuple[float, float] | None:
+        """As [`find_lungs`]; `None` if no lungs are found."""
+        from .lungs import GRID_MM, find_lungs  # noqa: PLC0415  (imports scipy, which most rules do not need)
 
         if self.lungs is None and not self.is_checked:
             steps = [max(1, int(GRID_MM / side)) for side in self.spacing]  # x, y, z
@@ -211,12 +255,6 @@ class Volume:
             found = find_lungs(coarse * np.float32(self.slope) + np.float32(self.intercept), sides)
             depth = len(self.stored)
             self.lungs = found and (found[0] * steps[2] / depth, min(found[1] * steps[2] / depth, 1.0))
-        if self.lungs is None:
-            raise VolumeError(
-                f"{self.name}: no lungs are found in it, so slices='lung' does not know where to choose planes. The "
-                "volume may be cropped within the chest, hold another part of the body, or show lungs without air. "
-                "Give a volume of the whole chest, leave it out (on_error='skip'), or choose slices='uniform'."
-            )
         return self.lungs
 
     def _size_at(self, spacing: tuple[float, float, float] | None) -> tuple[int, ...]:
@@ -225,6 +263,10 @@ class Volume:
             return self.stored.shape
         own = zip(self.stored.shape, self.spacing[::-1], spacing[::-1], strict=True)
         return tuple(int(n * side / target) for n, side, target in own)
+
+    def _depths(self, planes: list[int], depth: int) -> list[float]:
+        """The depth of each of some resampled planes below the first one, in mm."""
+        return [(plane - planes[0]) * self._gap(depth) for plane in planes]
 
     def _gap(self, depth: int) -> float:
         """The distance between resampled planes in mm, about that of `spacing`."""
@@ -257,12 +299,16 @@ class Volume:
         """The same volume, with the voxels in the order of `stored`, and nothing else in memory."""
         return replace(self, stored=np.ascontiguousarray(self.stored))
 
+    def _position(self, plane: int, depth: int) -> float:
+        """Where a plane of a grid of `depth` planes lies, in stored planes from 0 at the top."""
+        count = self.stored.shape[0]
+        return min(max((plane + 0.5) * count / depth - 0.5, 0.0), count - 1.0)
+
     def _planes_hu(self, planes: Sequence[int], depth: int) -> np.ndarray:
         """HU at some planes of a grid of `depth` planes, by linear interpolation between the stored planes."""
-        count = self.stored.shape[0]
         hu = np.empty((len(planes), *self.stored.shape[1:]), dtype=np.float32)
         for i, plane in enumerate(planes):
-            position = min(max((plane + 0.5) * count / depth - 0.5, 0.0), count - 1.0)
+            position = self._position(plane, depth)
             below, weight = int(position), position - int(position)
             hu[i] = self.stored[below]
             if weight:

@@ -52,13 +52,14 @@ def format_report(report: ScanReport) -> str:
     if stated:
         table = [["finding", "confidence", "slices it rests on", "sentence"]]
         for finding in stated:
-            slices = ", ".join(f"{number} ({report.slice_mm[number - 1]:.0f} mm)" for number in finding.slices)
+            slices = "; ".join(f"{number} ({report.slices[number - 1]})" for number in finding.slices)
             sentence = for_markdown(finding.sentence)
             sure = percent(finding.confidence) + " (doubtful)" * bool(finding.doubtful)
             table.append([finding.label, sure, slices or "none stands out", sentence])
         lines += [
             format_markdown(table, text_columns=4),
-            "Slices are counted from the top, mm from the first one. ![slices](sheet.png)",
+            "Slices and planes are counted from the top. Table: place along the patient in mm, as the scan has it. "
+            "![slices](sheet.png)",
         ]
         if any(finding.doubtful for finding in stated):
             above = report.line_set_by if (report.line_set_by or "").startswith("operating") else "the best F1"
@@ -79,7 +80,7 @@ def format_report(report: ScanReport) -> str:
         lines += ["", f"{why}, so no confidence is given."]
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
     model = f"Model {for_markdown(report.model)}, version {for_markdown(report.version)}"
-    lines += ["", f"{model}; {len(report.slice_mm)} slices; {took}.", ""]
+    lines += ["", f"{model}; {len(report.slices)} slices; {took}.", ""]
     return "\n".join(lines)
 
 

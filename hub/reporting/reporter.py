@@ -21,17 +21,18 @@ from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, assumed_settings
-from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.instances import Instances
 from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.told import collected_warnings
-from ct_rate_pairs.volumes.windows import to_uint8
 
 from .asking import TASKS, ScanAnswers, ask_scan
 from .clock import clock
 from .confidence import Confidence
 from .evidence import slice_evidence, top_slices
 from .patient import given_metadata
+from .seen import SeenScan, see
 
 
 CUT = (
@@ -94,8 +95,8 @@ class ScanReport:
             The report, without a findings line.
         findings (`list[Finding]`):
             The 18 labels in the official order.
-        slice_mm (`list[float]`):
-            Depth of each slice below the first slice, in mm.
+        slices (`list[SlicePlace]`):
+            The place of each slice in the scan, see [`~ct_rate_pairs.volumes.slice_places.SlicePlace`].
         seconds (`dict[str, float]`):
             Time of each step in seconds: `reading` the scan, `writing` the report, `confidence` and `evidence`.
         model (`str`), version (`str`):
@@ -104,6 +105,10 @@ class ScanReport:
             Quality of the confidences, measured when they were fitted.
         images (`list[PIL.Image.Image]`):
             The slices that the model got, superior first. [`to_dict`] leaves them out.
+        instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
+            The DICOM image that is nearest to each slice, and the patient, the study and the series of the images.
+            `None` for a scan in another format. [`to_dict`] leaves them out, and so does no file of a report have
+            them.
         cut (`bool`, *optional*, defaults to `False`):
             Whether the report met its limit of tokens before its end. Findings that it would have stated later are
             missing then.
@@ -126,12 +131,13 @@ class ScanReport:
     name: str
     text: str
     findings: list[Finding]
-    slice_mm: list[float]
+    slices: list[SlicePlace]
     seconds: dict[str, float]
     model: str
     version: str
     calibration: dict | None
     images: list[Image.Image] = field(repr=False)
+    instances: Instances | None = field(default=None, repr=False)
     cut: bool = False
     told: list[str] = field(default_factory=list)
     unread: str | None = None
@@ -140,9 +146,9 @@ class ScanReport:
     prompt_metadata: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """Everything except the images, ready for `json.dump`."""
-        values = {name: value for name, value in vars(self).items() if name != "images"}
-        return values | {"findings": [asdict(finding) for finding in self.findings]}
+        """Everything except the images and what tells of the patient, ready for `json.dump`."""
+        values = {name: value for name, value in vars(self).items() if name not in ("images", "instances")}
+        return values | {name: [asdict(item) for item in values[name]] for name in ("findings", "slices")}
 
 
 class Reporter:
@@ -248,7 +254,8 @@ class Reporter:
         cue = given if self.takes_findings else None
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"), collected_warnings() as told:
-            row = self.read(scan, series) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
+            seen = see(scan, self.volume_settings, series)
+        row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
         told += self.lacking(lines)
         sizes = {"max_new_tokens": max_new_tokens}
         own, logits, line = None, None, given
@@ -312,12 +319,13 @@ class Reporter:
             prompt_metadata=list(lines),
             line_set_by=None if not line else f"operating point {point.name}" if point else "given findings",
             findings=findings,
-            slice_mm=row["slice_mm"],
+            slices=seen.places,
             seconds=seconds,
             model=self.name,
             version=self.version,
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
+            instances=seen.instances,
             cut=written.cut,
             told=[*self.told, *told],
             unread=unread,
@@ -439,17 +447,14 @@ class Reporter:
 
     def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
-        if isinstance(scan, Volume) and series is not None:
-            raise ValueError(f"series={series} has no effect on a Volume, which is one series already: leave it out.")
-        of = self.volume_settings
+        return self.row(see(scan, self.volume_settings, series))
 
-        def slices_of(volume: Volume) -> tuple[np.ndarray, list[float]]:
-            return volume.slices(of.num_slices, of.spacing, of.window, of.z_range, rule=of.slices)
-
-        slices, slice_mm = slices_of(scan) if isinstance(scan, Volume) else read_scan(scan, series, slices_of)
-        images = [Image.fromarray(plane) for plane in to_uint8(slices)]
+    def row(self, seen: SeenScan) -> dict:
+        """As [`read`], of a scan that is read already."""
         # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
-        return {"volume": "scan", "images": images, "slice_mm": slice_mm, "prompt": self.prompt({})}
+        return {
+            "volume": "scan", "images": seen.images, "slice_mm": seen.slice_mm, "prompt": self.prompt({})
+        }  # fmt: skip
 
 
 def disagreements(line: str, written: Written) -> list[str]:

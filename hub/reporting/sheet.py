@@ -40,7 +40,7 @@ def plot_sheet(report: ScanReport, path: str | Path) -> None:
             axes.axis("off")
             continue
         axes.imshow(report.images[number - 1], cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"slice {number}, {report.slice_mm[number - 1]:.0f} mm", fontsize=9)
+        axes.set_title(f"slice {number}\n{report.slices[number - 1]}", fontsize=8)
         here = [finding.label for finding in stated if number in finding.slices]
         if here:
             axes.set_xlabel("\n".join(here), fontsize=7, color=EVIDENCE)

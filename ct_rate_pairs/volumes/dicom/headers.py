@@ -76,6 +76,7 @@ _TEXTS = (
     "SeriesInstanceUID",
     "SeriesTime",
     "SOPClassUID",
+    "SOPInstanceUID",
     "StackID",
     "StationName",
     "StudyDate",
@@ -115,8 +116,8 @@ _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # All short elements that say how and when an image was made. Slices are compared by them, whatever they mean.
 _GROUPS = (0x0008, 0x0010, 0x0018, 0x0020)
 _LONG = ("LT", "OB", "OB or OW", "OD", "OF", "OL", "OV", "OW", "ST", "UC", "UN", "UR", "UT")
-_COMPARED = [tag for tag, entry in DicomDictionary.items() if tag >> 16 in _GROUPS and entry[0] not in _LONG]
-_READ = {*_COMPARED, *(tag_for_keyword(keyword) for keyword in (*REQUIRED, *_OPTIONAL, *_FRAMES, *_TEXTS))}
+SHORT = [tag for tag, entry in DicomDictionary.items() if tag >> 16 in _GROUPS and entry[0] not in _LONG]
+_READ = {*SHORT, *(tag_for_keyword(keyword) for keyword in (*REQUIRED, *_OPTIONAL, *_FRAMES, *_TEXTS))}
 AT_PIXELS = {tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")}
 _PIXELS = 0x0028  # the group of elements that say how pixels are stored: each slice may have its own
 # What a frame of an Enhanced CT calls elements that an image of its own calls otherwise.

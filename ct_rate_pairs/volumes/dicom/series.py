@@ -3,17 +3,19 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import numpy as np
 
+from ..instances import Instances
 from ..slicing import VolumeError
 from ..told import tell
 from .beside import check_other, form_of, suffix_of, what_else
 from .checks import check_slices, tell_doubts
 from .headers import DicomFile, Header, read_headers
 from .identity import IDENTITY
+from .instances import instances_of
 from .places import normal_of, order_slices
 from .stacks import Part, is_axial, set_aside, stacks_of
 from .voxels import read_voxels
@@ -39,11 +41,13 @@ class Stack:
         stored (`np.ndarray`):
             Stored values of shape `[K, Y, X]`. The slices are sorted along the normal of their planes.
         affine (`np.ndarray`):
-            Matrix from (x, y, k) to RAS in mm, of shape `[4, 4]`. The origin is left out.
+            Matrix from (x, y, k) to RAS in mm, of shape `[4, 4]`.
         slope (`float`):
             Slope in `HU = stored * slope + intercept`.
         intercept (`float`):
             Intercept of the same equation, in HU.
+        instances ([`~ct_rate_pairs.volumes.instances.Instances`]):
+            The image of each slice, in the order of the slices.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Stack:
     affine: np.ndarray
     slope: float
     intercept: float
+    instances: Instances = field(repr=False)
 
 
 def read_series(
@@ -101,7 +106,8 @@ def read_series(
     affine[:3, 1] = down / np.linalg.norm(down) * headers[0]["PixelSpacing"][0]
     affine[:3, 2] = normal / np.linalg.norm(normal) * round(spacing, 6)
     affine[:3, 3] = headers[places[0][0]]["ImagePositionPatient"]
-    return Stack(name, stored, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, slope, intercept)  # from DICOM's LPS to RAS
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # from DICOM's LPS to RAS
+    return Stack(name, stored, affine, slope, intercept, instances_of([headers[place[0]] for place in places]))
 
 
 def _series(files: Iterable[DicomFile]) -> list[Part]:

@@ -1,0 +1,79 @@
+"""What a report takes from a scan: the slices that the model sees, and where they lie."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ct_rate_pairs.volumes.instances import Instances
+from ct_rate_pairs.volumes.pictures import Pictures
+from ct_rate_pairs.volumes.scan_files import read_scan
+from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slice_places import SlicePlace
+from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.windows import to_uint8
+
+
+@dataclass(frozen=True)
+class SeenScan:
+    """
+    A scan as a model sees it. It is made in the process that reads the scan, so only this is copied.
+
+    Args:
+        pixels (`np.ndarray`):
+            The slices, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, superior first.
+        places (`list[SlicePlace]`):
+            The place of each slice in the scan.
+        instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
+            The DICOM image that is nearest to each slice; `None` for other formats. It tells of the patient.
+    """
+
+    pixels: np.ndarray
+    places: list[SlicePlace]
+    instances: Instances | None
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The slices as images."""
+        return [Image.fromarray(plane) for plane in self.pixels]
+
+    @property
+    def slice_mm(self) -> list[float]:
+        """The depth of each slice below the first one, in mm."""
+        return [place.mm for place in self.places]
+
+
+def see(scan: str | Path | Volume, settings: VolumeSettings, series: int | None = None) -> SeenScan:
+    """
+    Reads a scan as a model sees it.
+
+    Args:
+        scan (`str`, `Path` or [`~ct_rate_pairs.volumes.Volume`]):
+            See [`~ct_rate_pairs.volumes.scan_files.read_scan`].
+        settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`]):
+            How the scans of the training became slices.
+        series (`int`, *optional*):
+            Number of the DICOM series, from 1.
+
+    Returns:
+        [`SeenScan`]: the slices and their places.
+
+    Raises:
+        `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
+        `ValueError`: for a `series` of a volume.
+    """
+    if not isinstance(scan, Volume):
+        return read_scan(scan, series, partial(_seen, settings))
+    if series is not None:
+        raise ValueError(f"series={series} has no effect on a Volume, which is one series already: leave it out.")
+    return _seen(settings, scan)
+
+
+def _seen(settings: VolumeSettings, volume: Volume | Pictures) -> SeenScan:
+    chosen = {"num_slices": settings.num_slices, "z_range": settings.z_range, "rule": settings.slices}
+    slices, _ = volume.slices(spacing=settings.spacing, window=settings.window, **chosen)
+    places = volume.places(spacing=settings.spacing, **chosen)
+    instances = volume.instances.at([place.index for place in places]) if volume.instances else None
+    return SeenScan(to_uint8(slices), places, instances)
