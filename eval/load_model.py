@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
+from ct_rate_pairs.eval.quantization import Quantization, quantization_config
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, WeightsIndex
@@ -64,6 +65,8 @@ def load_model(
     slices_as: Literal["slices", "montage"] = "slices",
     chat_template_kwargs: dict | None = None,
     base_commit: str | None = None,
+    device_map: str | dict | None = None,
+    quantization: Quantization | None = None,
 ) -> tuple[PreTrainedModel, PairCollator]:
     """
     Loads an image-text-to-text model of transformers for evaluation, and the collator for this model.
@@ -75,7 +78,8 @@ def load_model(
         revision (`str`, *optional*):
             Branch, tag or commit on the Hub. An adapter's base model has a revision of its own, see `base_commit`.
         dtype (`str`, *optional*, defaults to `"auto"`):
-            Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved.
+            Data type of the weights, such as `"bfloat16"`; `"auto"` keeps the type in which they were saved. With
+            `quantization`, that of the weights that are not quantized, and `"auto"` is bfloat16.
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
             Device that the model is moved to.
         slices_as (`str`, *optional*, defaults to `"slices"`):
@@ -86,6 +90,12 @@ def load_model(
             see [`~ct_rate_pairs.trainer.PairCollator`].
         base_commit (`str`, *optional*):
             Commit of an adapter's base model on the Hub. By default, that of [`base_commit_of`].
+        device_map (`str` or `dict`, *optional*):
+            How the layers are spread over devices, as in transformers; `"auto"` fills one accelerator after another.
+            It stands in the place of `device`.
+        quantization (`str`, *optional*):
+            `"4bit"` or `"8bit"`: the weights are quantized while they are loaded, see
+            [`~ct_rate_pairs.eval.quantization.quantization_config`].
 
     Returns:
         `tuple`: the model in evaluation mode, and its [`~ct_rate_pairs.trainer.PairCollator`].
@@ -94,10 +104,15 @@ def load_model(
         `OSError`: if there is no such model, or if its weights are cut. Code from a repository is never run
             (`trust_remote_code=False`).
         `ValueError`: if its files are not as they must be. The message names the model.
+        `ImportError`: if `quantization` needs a package that is not installed.
         [`~ct_rate_pairs.trainer.finite.NonFiniteWeightsError`]: if its weights are NaN or infinite.
     """
     if Path(name_or_path).is_dir():
         check_folder(name_or_path)
+    placed = {} if device_map is None else {"device_map": device_map}
+    if quantization is not None:  # such weights cannot be moved later
+        placed = {"device_map": {"": device}} | placed | {"quantization_config": quantization_config(quantization)}
+        dtype = "bfloat16" if dtype == "auto" else dtype  # of what is not quantized
     where = {"revision": revision}
     if find_file(name_or_path, ADAPTER, revision):  # `revision` then is that of the base model
         base_commit = base_commit or base_commit_of(name_or_path, revision)
@@ -105,12 +120,16 @@ def load_model(
     check_configs(name_or_path, revision, base_commit)
     with naming(name_or_path):
         model = AutoModelForImageTextToText.from_pretrained(
-            name_or_path, dtype=dtype, trust_remote_code=False, **where
+            name_or_path, dtype=dtype, trust_remote_code=False, **where, **placed
         )
         end_tokens(model)
+    if quantization is not None and not getattr(model, f"is_loaded_in_{quantization}", False):
+        raise ValueError(
+            f"quantization={quantization!r}: {name_or_path} is quantized already, in another way. Leave it out."
+        )
     processor = load_processor(name_or_path, revision, base_commit)
     collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
-    model = model.eval().to(device)
+    model = model.eval() if placed else model.eval().to(device)
     check_loaded(model, name_or_path)
     return model, collate(processor, chat_template_kwargs=chat_template_kwargs)
 

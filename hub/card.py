@@ -23,6 +23,7 @@ from ct_rate_pairs.whole_files import write_whole
 
 from .card_code import ADAPTER, IMAGES, VIDEO, WHOLE, alone_text
 from .card_cohorts import LABELS_BY_RULES, OWN, PHANTOM, REAL
+from .card_memory import memory_text
 from .card_results import (
     METRICS,
     confidence_text,
@@ -262,6 +263,7 @@ def write_model_card(
         labeler=scores["labeler"],
         recipe=scores["recipe"],
         this_folder=THIS_FOLDER,
+        memory=memory_text(run_dir, adapter),
         weights=MEASURED,
         row_options=cohort["row_options"],
         **(ADAPTER if adapter else WHOLE),

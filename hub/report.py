@@ -96,6 +96,7 @@ def make_parser() -> CommandParser:
     )
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
+    add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
     return parser
 
 
@@ -133,7 +134,9 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"--{name} is for a single scan: those of a batch differ.")
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
-        reporter = load_reporter(args.model_name_or_path, args.model_revision, args.device, args.dtype)
+        reporter = load_reporter(
+            args.model_name_or_path, args.model_revision, args.device, args.dtype, quantization=args.quantization
+        )
         if batch:
             failures = report_batch(reporter, scans, args.output_dir, **options)
             print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
