@@ -1,7 +1,9 @@
 """Writes reports of one or several scans: `ct-rate-pairs report SCAN --model_name_or_path MODEL --output_dir DIR`."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ct_rate_pairs.command_line import CommandParser, run
@@ -10,6 +12,7 @@ from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.number_ranges import COUNT
 
 from .notice import NOTICE
+from .pacs.options import add_pacs_options, check_pacs_options, check_single, series_of
 
 
 HELP = """\
@@ -34,7 +37,13 @@ is probable enough, and --findings states what a reader has found. --findings is
 findings in its prompts. A model whose prompts told of the patient is told by --metadata; report.md and report.json
 name what it was told, and not the values.
 
-Path and header of a scan are never written. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
+--dicomweb takes a study from a PACS. A token is read from CT_RATE_PAIRS_DICOMWEB_TOKEN, or a login from
+CT_RATE_PAIRS_DICOMWEB_USER and CT_RATE_PAIRS_DICOMWEB_PASSWORD. The scan is kept in a temporary folder until it is
+reported. --sr writes a DICOM Structured Report, --store_sr stores it in the study, and --fhir writes a FHIR R4
+DiagnosticReport.
+
+Path and header of a scan are never written, but for the Structured Report, which belongs to its study and so names
+the patient. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
 order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""
 EXAMPLES = """\
 examples:
@@ -42,6 +51,8 @@ examples:
   %(prog)s dicom_folder --series 2 --name "case 7" --model_name_or_path USER/model --output_dir report
   %(prog)s scan.nii.gz --findings "Cardiomegaly; Pleural effusion" --model_name_or_path USER/model --output_dir report
   %(prog)s scan.nii.gz --metadata age=63 sex=F "clinical_information=Cough." --model_name_or_path USER/model \
+    --output_dir report
+  %(prog)s --dicomweb https://pacs.example.org/dicom-web --study 1.2.3 --store_sr --model_name_or_path USER/model \
     --output_dir report
   %(prog)s folder_of_scans --model_name_or_path USER/model --model_revision beta-0.2 --output_dir reports
 
@@ -57,17 +68,15 @@ def make_parser() -> CommandParser:
         epilog=EXAMPLES + NOTICE,
     )
     add = parser.add_argument
-    add("scans", nargs="+", type=Path, metavar="SCAN", help="scan, or folder of scans")
+    add("scans", nargs="*", type=Path, metavar="SCAN", help="scan, or folder of scans")
     add("--model_name_or_path", required=True, metavar="MODEL", help="name on the Hub, or folder of a trained model")
     add("--model_revision", metavar="REVISION", help="branch, tag or commit on the Hub")
     add("--output_dir", required=True, type=Path, metavar="DIR", help="folder to write to; created if there is none")
     add("--name", help="name of a single scan in its report")
     add(
         "--series",
-        type=int,
-        range=COUNT,
         metavar="N",
-        help="number of the DICOM series, from 1; an error lists them if there are several",
+        help="number of the DICOM series, from 1, or with --dicomweb its UID; an error lists them where several fit",
     )
     add(
         "--max_new_tokens",
@@ -94,6 +103,7 @@ def make_parser() -> CommandParser:
         metavar="NAME=VALUE",
         help="what is known of a single scan: age, sex, clinical_information, technique, contrast, surgery or device",
     )
+    add_pacs_options(parser)
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
     add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
@@ -112,12 +122,33 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"SCAN number {number}: {told}")
     if args.output_dir.exists() and not args.output_dir.is_dir():
         parser.error("--output_dir is a file: give a folder.")
+    check_pacs_options(parser, args)
+    args.series_uid, args.series = series_of(parser, args)
 
     from ct_rate_pairs.trainer.hub_files import commit_of
 
     # A missing model is told now, before torch is imported.
     args.model_revision = commit_of(args.model_name_or_path, args.model_revision) or args.model_revision
+    if not args.dicomweb:
+        return report_scans(parser, args)
 
+    from ct_rate_pairs.volumes.told import collected_warnings
+
+    from .pacs import DicomWebServer, choose_series, retrieved_series
+
+    server = DicomWebServer(args.dicomweb, args.allow_http)
+    with collected_warnings() as told:
+        args.series_uid = args.series_uid or choose_series(server, args.study)
+    with retrieved_series(server, args.study, args.series_uid) as folder:
+        args.scans = [folder]
+        return report_scans(parser, args, server, told)
+
+
+def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequence[str] = ()) -> int:
+    """
+    Reports the scans of a command, of which `told` says how they were chosen on the DICOMweb `server`. Returns 1 if a
+    scan of a batch could not be reported.
+    """
     from ct_rate_pairs.volumes.scan_files import find_scans
     from ct_rate_pairs.volumes.slicing import VolumeError
 
@@ -132,6 +163,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("findings", "metadata"):
         if batch and getattr(args, name) is not None:
             parser.error(f"--{name} is for a single scan: those of a batch differ.")
+    check_single(parser, args, scans, batch)
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
         reporter = load_reporter(
@@ -145,12 +177,21 @@ def main(argv: Sequence[str]) -> int:
         streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
             report = reporter.report(scans[0], name=name, streamer=streamer, **options)
+            report = replace(report, told=[*told, *report.told])
             save(report, args.output_dir, report_key(scans[0], **options))
         except VolumeError as error:
-            raise VolumeError(for_command_line(error)) from None
+            found = for_command_line(error)
+            # A series on a server may hold several volumes.
+            found = found.replace("--series ", f"--series {args.series_uid}:") if server else found
+            raise VolumeError(found) from None
+        written = [f"{args.output_dir}/report.md, report.json, sheet.png"]
+        if args.sr or args.store_sr or args.fhir:
+            from .pacs.outputs import write_for_pacs
+
+            written += write_for_pacs(report, args, server)
     if doubtful := [finding.label for finding in report.findings if finding.doubtful]:
         print(f"\nStated, and doubtful by their confidence: {', '.join(doubtful)}.")
-    print(f"\n{NOTICE}\nWritten: {args.output_dir}/report.md, report.json, sheet.png")
+    print(f"\n{NOTICE}\nWritten: {', '.join(written)}")
     return 0
 
 

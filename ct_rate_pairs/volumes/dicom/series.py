@@ -22,10 +22,10 @@ from .voxels import read_voxels
 from .whole import check_whole, count_images
 
 
-_ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
-_MOST_LISTED = 50  # series in a message
+ENOUGH = 10  # slices that a series needs to be chosen without a number: as many as a model sees
+MOST_LISTED = 50  # series in a message
 # A kernel in the style of Siemens, Canon, Philips or GE (Br59d, FC51, YA, BONEPLUS). Other text might be a name.
-_KERNEL = re.compile(
+KERNEL = re.compile(
     r"([A-Za-z]{1,2}\d{1,3}[a-z]?|[A-Z]{1,2}|STANDARD|LUNG|SOFT|BONE|BONEPLUS|DETAIL|EDGE|CHST)(, \d)?"
 )
 
@@ -153,8 +153,8 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
     numbers = fitting if number is None else [number]
     if len(numbers) != 1 or not 1 <= numbers[0] <= len(every):
         lines = [f"  {n}: {_describe(part)}" for n, part in enumerate(every, start=1)]
-        listed = "\n".join(lines[:_MOST_LISTED] + [f"  ... {len(lines)} in all"] * (len(lines) > _MOST_LISTED))
-        asked = f"{len(fitting)} of its {len(every)} series are axial CT of {_ENOUGH} slices or more"
+        listed = "\n".join(lines[:MOST_LISTED] + [f"  ... {len(lines)} in all"] * (len(lines) > MOST_LISTED))
+        asked = f"{len(fitting)} of its {len(every)} series are axial CT of {ENOUGH} slices or more"
         if any(every[n - 1][1] for n in fitting):
             asked = "slices of one series belong to several volumes, listed apart with what tells them apart"
             apart = {word.split()[0] for n in fitting for word in every[n - 1][1]}
@@ -169,7 +169,7 @@ def _choose(every: list[Part], number: int | None) -> tuple[str, list[Header]]:
     if number is None and len(every) > 1:
         tell(
             "Series %d of the scan's %d series was chosen (%s): the others are no axial CT of %d slices or more.",
-            *(numbers[0], len(every), _describe(every[numbers[0] - 1]), _ENOUGH),
+            *(numbers[0], len(every), _describe(every[numbers[0] - 1]), ENOUGH),
         )
     return f"series {numbers[0]} of the scan", every[numbers[0] - 1][0]
 
@@ -178,7 +178,7 @@ def _is_axial_ct(part: Part) -> bool:
     """Whether a stack may be chosen. Of stacks that share a series, a short one may be what another one lacks."""
     headers, words = part
     upright = all("ImageOrientationPatient" in header and is_axial(header) for header in headers)
-    return upright and (len(headers) >= _ENOUGH or bool(words)) and all(_is_ct(header) for header in headers)
+    return upright and (len(headers) >= ENOUGH or bool(words)) and all(_is_ct(header) for header in headers)
 
 
 def _is_ct(header: Header) -> bool:
@@ -200,4 +200,4 @@ def _describe(part: Part) -> str:
     if "PixelSpacing" in first:
         words.append("pixels of {:g} x {:g} mm".format(*first["PixelSpacing"]))
     kernel = first["ConvolutionKernel"].strip("[]").replace("'", "")  # the list as pydicom writes it
-    return ", ".join(words + [f"kernel {kernel}"] * bool(_KERNEL.fullmatch(kernel)) + telling)
+    return ", ".join(words + [f"kernel {kernel}"] * bool(KERNEL.fullmatch(kernel)) + telling)

@@ -1,0 +1,50 @@
+"""What a report leaves for a PACS or an electronic record: a Structured Report, and a DiagnosticReport of FHIR."""
+
+import io
+from argparse import Namespace
+
+from pydicom import dcmwrite
+
+from ct_rate_pairs.hub.reporting.reporter import ScanReport
+from ct_rate_pairs.whole_files import write_whole
+
+from .fhir import make_diagnostic_report
+from .server import DicomWebServer
+from .store import store_instance
+from .structured_report import make_structured_report
+
+
+def write_for_pacs(report: ScanReport, args: Namespace, server: DicomWebServer | None) -> list[str]:
+    """
+    Writes and stores what the command was asked for.
+
+    Args:
+        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+            The report.
+        args (`Namespace`):
+            The options `sr`, `store_sr`, `fhir` and `fhir_subject` of the command.
+        server ([`~ct_rate_pairs.hub.pacs.server.DicomWebServer`], *optional*):
+            Where the scan comes from.
+
+    Returns:
+        `list[str]`: what was written and stored, in words.
+
+    Raises:
+        `ValueError`: if the scan cannot have a Structured Report.
+        [`~ct_rate_pairs.hub.pacs.server.PacsError`]: if the server does not store it.
+    """
+    done = []
+    if args.sr or args.store_sr:
+        document = make_structured_report(report)
+        if args.sr:
+            content = io.BytesIO()
+            dcmwrite(content, document, enforce_file_format=True)
+            write_whole(args.sr, content.getvalue(), private=True)
+            done.append(f"{args.sr} (it names the patient)")
+        if args.store_sr:
+            store_instance(server, document)
+            done.append(f"a Structured Report in the study, on {server.host}")
+    if args.fhir:
+        write_whole(args.fhir, make_diagnostic_report(report, args.fhir_subject).model_dump_json(indent=2) + "\n")
+        done.append(str(args.fhir))
+    return done

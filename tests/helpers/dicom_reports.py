@@ -1,0 +1,44 @@
+"""Reports of DICOM scans, without a model that writes them."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from pydicom import Dataset
+
+from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.seen import see
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volumes.settings import VolumeSettings
+
+from .dicom_series import write
+from .tiny_reader import SETTINGS
+
+
+STATED = {"Cardiomegaly": [3, 4], "Medical material": []}
+TEXT = "The heart is enlarged.\nA catheter & a <b>clip</b>."
+
+
+def report_of(datasets: list[Dataset], **changes) -> ScanReport:
+    """A report that states two findings of a scan; `changes` are fields of it."""
+    settings = VolumeSettings(num_slices=SETTINGS["num_slices"], spacing=tuple(SETTINGS["spacing"]))
+    with tempfile.TemporaryDirectory() as folder:
+        seen = see(write(Path(folder, "series"), datasets), settings, None)
+    findings = [
+        Finding(label, label in STATED, 0.75 if label in STATED else 0.004, f"{label} is seen." * (label in STATED))
+        for label in LABELS
+    ]
+    findings = [replace(finding, slices=STATED.get(finding.label, [])) for finding in findings]
+    whole = ScanReport(
+        name="scan",
+        text=TEXT,
+        findings=findings,
+        slices=seen.places,
+        seconds={},
+        model="USER/model",
+        version="4f5e",
+        calibration=None,
+        images=seen.images,
+        instances=seen.instances,
+    )
+    return replace(whole, **changes)
