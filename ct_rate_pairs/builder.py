@@ -17,6 +17,7 @@ import torch
 from datasets import Features, Image, List, Value
 from datasets.iterable_dataset import ExamplesIterable, _shuffle_gen_kwargs
 
+from ct_rate_pairs.masks import MaskSet
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
@@ -45,6 +46,10 @@ ROW_FEATURES = Features(
         "age": Value("int16"),
         "sex": Value("string"),
     }
+)
+# Of a dataset with masks. A finding has an image of one bit per slice.
+MASK_FEATURES = Features(
+    {"masks": List(List(Image())), "mask_findings": List({"finding": Value("string"), "sentence": Value("string")})}
 )
 _OF_DATASETS = ("name", "version", "data_files", "description")  # fields of every config that are no options here
 DESCRIPTION = (
@@ -143,6 +148,12 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     - `clinical_information`, `technique` and `device` (maker and model of the scanner), as texts; `None` where
       unknown. For a reader's own table, instead of these, each column that has no meaning here, as a text.
 
+    `masks=PATH` adds two columns:
+
+    - `masks`: for each finding that was drawn, an image of one bit per slice, of the size of the slice. `None` where
+      nothing is known of a volume; empty where it has no finding.
+    - `mask_findings`: `finding` (its name) and `sentence` (of the report; `""` where unknown) of each of the masks.
+
     Four tasks add columns:
 
     - `"own_questions"`: `question_number`, `question_type` (`"closed"` for the answers yes and no, otherwise
@@ -176,8 +187,10 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             data_dir = str(table)
         # The hash is the key of the cached index. It changes with the code and with the source, so that a cohort that
         # was written again, or a question with a new wording, never gets the index of the old one.
-        source = open_source(data_dir, token)
-        hash = hashlib.sha256(json.dumps([hash, source.fingerprint()]).encode()).hexdigest()[:16]
+        states = [open_source(data_dir, token).fingerprint()]
+        if options.get("masks") is not None:
+            states.append(MaskSet(options["masks"], options.get("mask_names")).fingerprint)
+        hash = hashlib.sha256(json.dumps([hash, *states]).encode()).hexdigest()[:16]
         try:
             super().__init__(*args, hash=hash, data_dir=data_dir, token=token, **options)
         except OSError as error:
@@ -225,7 +238,8 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
     def _row_features(self) -> Features:
         """The columns of a row, with those of the task and of a reader's own metadata."""
         metadata = dict.fromkeys(self.source.metadata, Value("string"))
-        return Features(ROW_FEATURES | self._volume_features() | metadata | TASKS[self.config.task].features)
+        masks = MASK_FEATURES if self.config.masks else {}
+        return Features(ROW_FEATURES | self._volume_features() | metadata | TASKS[self.config.task].features | masks)
 
     def _index_features(self) -> Features:
         """
@@ -313,6 +327,7 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
             "volume": name,
             "labels": self.reader.labels[split][i].tolist(),
             **self.reader.texts(split, i, number),
+            **self.reader.mask_findings(split, i),
         }
 
     def as_dataset(self, split=None, in_memory=False):

@@ -54,6 +54,12 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             resampled volume, for 3D encoders, as an array of shape `[Z, Y, X]` (with three windows `[Z, Y, X, 3]`),
             float16 in [-1, 1]. `slice_mm` then has the depth of each plane. A negative is cropped or padded with air
             around its centre to the size of its volume. `num_slices`, `z_range`, `slices` and streams are refused.
+        masks (`str`, *optional*):
+            Masks of findings, for the columns `masks` and `mask_findings`: a table of masks, ReXGroundingCT, or the
+            folder of TotalSegmentator's output, see [`~ct_rate_pairs.masks.mask_set.MaskSet`]. By default, rows have
+            no such columns. A prepared copy, `files="original"` and `images="volume"` are refused.
+        mask_names (`Sequence[str]`, *optional*):
+            The findings or structures whose masks are taken. By default, all.
         min_label_distance (`int`, *optional*, defaults to `10`):
             In how many of the 18 labels a heter partner must differ. Where no volume differs that much, the volumes
             that differ most are used.
@@ -90,6 +96,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
     z_range: tuple[float, float] | None = None
     slices: str | None = None
     images: str = "slices"
+    masks: str | None = None
+    mask_names: tuple[str, ...] | None = None
     task: str = "report"
     negative: str = "none"
     min_label_distance: int = 10
@@ -108,6 +116,7 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         one_of("partner_sampling", self.partner_sampling, PARTNER_SAMPLINGS)
         one_of("on_error", self.on_error, ("raise", "skip"))
         self._check_mutual()
+        self._check_masks()
         for options in OPTIONS:
             options.check(self)
         if not 0 <= self.validation_size < 1:
@@ -140,6 +149,19 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
                 "further: pass partner_sampling='uniform' or 'balanced'."
             )
 
+    def _check_masks(self) -> None:
+        if self.mask_names is not None:
+            self.mask_names = (self.mask_names,) if isinstance(self.mask_names, str) else tuple(self.mask_names)
+        if self.masks is None and self.mask_names is not None:
+            raise ValueError("mask_names has no effect without masks: give both, or none.")
+        if self.masks is not None and self.images == "volume":
+            raise ValueError("masks are shown per slice, and images='volume' has none: leave one of the two out.")
+        if self.masks is not None and self.files == "original":
+            raise ValueError(
+                "masks need the place of each volume, and with files='original' the metadata table does not tell it: "
+                "pass files='fixed'."
+            )
+
     @property
     def is_mutual(self) -> bool:
         """Whether the volumes of a training batch are each other's negatives."""
@@ -161,11 +183,12 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         return {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
 
     def to_json(self) -> str:
-        """All options as JSON, with an absolute `data_dir`: they go into the schema of a map-style dataset."""
+        """All options as JSON, with absolute paths: they go into the schema of a map-style dataset."""
         own = {field.name for field in fields(self)} - {field.name for field in fields(datasets.BuilderConfig)}
         options = {name: getattr(self, name) for name in sorted(own)}
-        data_dir = None if self.data_dir is None else str(Path(self.data_dir).expanduser().resolve())
-        return json.dumps({"data_dir": data_dir, **options})
+        paths = {"data_dir": self.data_dir, "masks": self.masks}
+        absolute = {name: path and str(Path(path).expanduser().resolve()) for name, path in paths.items()}
+        return json.dumps(options | absolute)
 
     @classmethod
     def from_json(cls, options: str) -> Self:

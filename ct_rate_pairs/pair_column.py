@@ -27,7 +27,7 @@ from datasets.table import cast_array_to_feature, embed_array_storage
 logger = logging.getLogger(__name__)
 
 # Columns of slices and of what is drawn with them.
-READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm")
+READ_COLUMNS = ("images", "negative_images", "negative_volume", "label_distance", "slice_mm", "masks")
 
 
 @dataclass
@@ -166,8 +166,11 @@ class PlacedList(list):
     def __init__(self, values: list, feature: PairColumn, place: dict):
         super().__init__(values)
         self.feature, self.volume, self.number = feature, place["volume"], place["number"]
-        # Messages can be changed in place. Images are compared by identity, so they need no copy.
-        self.as_read = deepcopy(values) if values and isinstance(values[0], dict) else list(values)
+        # Messages and lists can be changed in place. Images are compared by identity, so they need no copy.
+        if values and isinstance(values[0], dict):
+            self.as_read = deepcopy(values)
+        else:
+            self.as_read = [list(value) if isinstance(value, list) else value for value in values]
 
     def __reduce__(self):
         return list, (list(self),)
@@ -209,7 +212,12 @@ class PlacedArray(np.ndarray):
 
 
 # Columns that describe another column, and are stored with it.
-LEADERS = {"negative_volume": "negative_images", "label_distance": "negative_images", "slice_mm": "images"}
+LEADERS = {
+    "negative_volume": "negative_images",
+    "label_distance": "negative_images",
+    "slice_mm": "images",
+    "masks": "images",
+}
 
 
 def encode_batch(batch: Mapping[str, Any], features: Mapping[str, FeatureType]) -> Mapping[str, Any]:
@@ -272,7 +280,8 @@ def _follow(columns: list[str], stored: dict[str, dict], features: dict[str, Pai
             if storage["own"] == [encode_nested_example(feature.feature, feature.read(leader))]:
                 stored[column] = {**leader}
         elif leader["own"] is not None and storage["own"] is None:
-            stored[column] = {"own": [feature.read(storage)], "volume": None, "number": None}
+            own = encode_nested_example(feature.feature, cast_to_python_objects(feature.read(storage)))
+            stored[column] = {"own": [own], "volume": None, "number": None}
 
 
 @cache

@@ -60,7 +60,7 @@ def reader_of(dataset: Dataset | IterableDataset):
     )
 
 
-def with_data_dir(dataset: Dataset, data_dir: str | Path) -> Dataset:
+def with_data_dir(dataset: Dataset, data_dir: str | Path, masks: str | Path | None = None) -> Dataset:
     """
     A dataset that was saved, with its scans in another place: for a folder of scans that was moved or renamed, or for
     another machine.
@@ -70,6 +70,8 @@ def with_data_dir(dataset: Dataset, data_dir: str | Path) -> Dataset:
             Rows of one split, such as `load_from_disk` gives.
         data_dir (`str` or `Path`):
             Where the folder of the scans is now.
+        masks (`str` or `Path`, *optional*):
+            Where their masks are now. By default, where they were.
 
     Returns:
         `Dataset`: the same rows. Their slices are read from `data_dir`.
@@ -84,6 +86,7 @@ def with_data_dir(dataset: Dataset, data_dir: str | Path) -> Dataset:
         if isinstance(feature, PairColumn):
             config = CTRatePairsConfig.from_json(feature.options)
             config.data_dir = str(data_dir)
+            config.masks = config.masks if masks is None else str(masks)
             place = {"options": config.to_json(), "source": hash_of(open_source(data_dir, **config.settings))}
             dataset = dataset.cast_column(name, replace(feature, **place))
             _check_same_scans(dataset, reader_for(**place))

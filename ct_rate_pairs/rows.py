@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from ct_rate_pairs.masks import MaskSet
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.partners import NoPartnerError, PartnerSampler
 from ct_rate_pairs.reports.findings_line import write_line
@@ -68,8 +69,8 @@ class RowReader:
             For a copy of a reader: the epoch of the original, int64 of shape `[]`, in shared memory.
 
     Raises:
-        `ValueError`: if a prepared copy cannot give what `config` asks for, or if `prompt_metadata` asks for what is
-            known of no scan.
+        `ValueError`: if a prepared copy cannot give what `config` asks for, if `prompt_metadata` asks for what is
+            known of no scan, or if `masks` has none of a scan.
     """
 
     def __init__(self, config: CTRatePairsConfig, source: Source, epoch: torch.Tensor | None = None):
@@ -81,6 +82,11 @@ class RowReader:
                 f"images='volume' needs whole volumes, but {source.root} is a prepared copy of slices. Read the "
                 f"source ({source.provenance['source']}), or prepare a copy with --form preprocessed_numpy."
             )
+        if config.masks and isinstance(source, PreparedSource):
+            raise ValueError(
+                f"masks lie on the voxels of the volumes, and {source.root} is a prepared copy without them. Read the "
+                f"source ({source.provenance['source']})."
+            )
         tables = read_tables(source, config)
         self.skipped: list[str] = []
         self.labels = {split: table[list(LABELS)].to_numpy(np.int8) for split, table in tables.items()}  # [N, 18]
@@ -91,6 +97,9 @@ class RowReader:
         }
         for name in metadata_names(config.prompt_metadata):
             self._check_known(name)
+        self.masks = MaskSet(config.masks, config.mask_names) if config.masks else None
+        if self.masks:
+            self.masks.check([self._masked(split, i) for split in tables for i in range(len(tables[split]))])
         self.air = air_value(source.settings.window)
         if config.images == "slices":
             self.air = to_uint8(self.air)
@@ -254,12 +263,13 @@ class RowReader:
                 return self._images(self._slices(split, i, draw_key)[0])
             case "slice_mm":
                 return list(self._shape_and_depths(split, i, draw_key)[1])
+            case "masks":
+                return self._masks(split, i, draw_key)
             case "negative_images":
                 return self._images(self._negative(split, i, number, draw_key)[0])
-            case "negative_volume":
-                return self._partner(split, i, number, draw_key)[0]
-            case "label_distance":
-                return self._partner(split, i, number, draw_key)[1]
+            case "negative_volume" | "label_distance":
+                partner, distance = self._partner(split, i, number, draw_key)
+                return partner if column == "negative_volume" else distance
             case _:
                 key = ("texts", self.tables[split].index[i], number, draw_key)
                 texts = self._facts.get(key) or self._note(key, self.texts(split, i, number, draw_key))
@@ -286,6 +296,8 @@ class RowReader:
             **self.texts(split, i, number, draw_key),
             "labels": self.labels[split][i].tolist(),
             "slice_mm": slice_mm,
+            **self.mask_findings(split, i),
+            **({"masks": self._masks_or_none(split, i, draw_key)} if self.masks else {}),
         }
 
     def _slices(self, split: str, i: int, draw_key: int) -> tuple[np.ndarray, list[float]]:
@@ -294,19 +306,51 @@ class RowReader:
         `images="volume"`, all planes, float16.
         """
         scan = self.tables[split].iloc[i]
-        slices, slice_mm = self._read(scan, self._fractions(split, scan.name, draw_key))
+        slices, slice_mm, *plan = self._read(scan, self._fractions(split, scan.name, draw_key), bool(self.masks))
         self._note(("shape", scan.name, draw_key), (slices.shape, slice_mm))
+        if plan:
+            self._note(("plan", scan.name, draw_key), plan[0])
         return slices, slice_mm
 
-    def _read(self, scan: pd.Series, fractions: np.ndarray | None) -> tuple[np.ndarray, list[float]]:
-        """Slices of a row of the table of scans, and their depths. A volume that is skipped is tried only once."""
+    def mask_findings(self, split: str, i: int) -> dict:
+        """The column `mask_findings` of volume `i`; none without `masks`."""
+        return {"mask_findings": self.masks.findings(self._masked(split, i))} if self.masks else {}
+
+    def _masked(self, split: str, i: int) -> str:
+        """What the masks call volume `i`: by its path in a reader's own table, where names are not the reader's."""
+        table = self.tables[split]
+        return table["path"].iloc[i] if self.source.is_own else table.index[i]
+
+    def _masks(self, split: str, i: int, draw_key: int) -> list[list[Image.Image]] | None:
+        """What the slices of volume `i` show of its masks, see [`~ct_rate_pairs.masks.MaskSet.images`]."""
+        volume, key = self._masked(split, i), ("plan", self.tables[split].index[i], draw_key)
+        if not self.masks.findings(volume):  # no volume needs to be read
+            return self.masks.findings(volume)
+        if key not in self._facts:
+            self._slices(split, i, draw_key)
+        with each_warning_once():
+            return self.masks.images(volume, self._facts[key])
+
+    def _masks_or_none(self, split: str, i: int, draw_key: int) -> list[list[Image.Image]] | None:
+        """As [`_masks`]; with `on_error="skip"`, masks that cannot be read are not known."""
+        try:
+            return self._masks(split, i, draw_key)
+        except VolumeError as error:
+            self._skip(error)
+            return None
+
+    def _read(self, scan: pd.Series, fractions: np.ndarray | None, planned: bool = False) -> tuple:
+        """
+        Slices of a row of the table of scans, and their depths; if `planned`, also where they lie. A volume that is
+        skipped is tried only once.
+        """
         if scan.name in self._unreadable:
             raise self._unreadable[scan.name]
         try:
             with each_warning_once():
                 if self.config.images == "volume":
                     return self.source.read_values(scan)
-                return self.source.read_slices(scan, fractions)
+                return (self.source.read_planned if planned else self.source.read_slices)(scan, fractions)
         except VolumeError as error:
             if self.config.on_error == "skip":
                 self._unreadable[scan.name] = error

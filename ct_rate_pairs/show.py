@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     add("--output_file", default="sheet.png", metavar="PNG", help="image file to write (default: %(default)s)")
     add("--split", choices=("train", "validation", "test"), default="train", help="(default: %(default)s)")
     add("--negative", choices=NEGATIVES, default="heter", help="kind of negative (default: %(default)s)")
+    add("--masks", metavar="PATH", help="masks of findings (a table or a folder), which are outlined on the slices")
     add_options(parser, VolumeSettings)
     add("--seed", type=int, default=0, help="seed of the examples and of their negatives (default: %(default)s)")
     args = vars(parser.parse_args(argv))

@@ -61,6 +61,12 @@ def main(argv: Sequence[str]) -> None:
         help="share of scans with a second, sharp reconstruction (default: %(default)s)",
     )
     add("--language", choices=("en", "zh"), default="en", help="language of the reports (default: %(default)s)")
+    add(
+        "--masks",
+        action="store_true",
+        help="also write DIR/masks: which voxels each finding takes, and their table masks.csv, for\n"
+        "load_dataset(..., masks=DIR/masks)",
+    )
     add("--workers", type=int, range=COUNT, metavar="W", help="processes (default: one per core)")
     options = vars(parser.parse_args(argv))
 

@@ -13,6 +13,7 @@ LOBES = {"right": ("upper", "middle", "lower"), "left": ("upper", "lower")}
 # The size of an average thorax in mm: half the inner width and half the inner depth of the rib cage, and the height
 # from the lung apex to the dome of the right diaphragm. All positions in this package refer to this thorax.
 AVERAGE = (120.0, 85.0, 185.0)
+_FLUID_HU = 4.0  # around the heart
 SMALLEST_FIELD_OF_VIEW = (320.0, 250.0, 250.0)
 
 
@@ -199,6 +200,8 @@ class Anatomy:
         self._paint_mediastinum(slab)
         for side in SIDES:
             paint_lung_tree(slab, self.trees[side], self.lung_hu)
+        slab.heart &= slab.hu == self.blood_hu  # without the bones and airways that were painted over it
+        slab.fluid &= slab.hu == _FLUID_HU
         return slab
 
     def _paint_abdomen(self, slab, inside):
@@ -227,9 +230,12 @@ class Anatomy:
         hu, shell = slab.hu[box], (r2 < 1) & room
         slab.lung[box] &= ~shell
         if effusion:
-            np.copyto(hu, 4, where=shell)
-            np.copyto(hu, -120, where=room & (r2 < ((radii[0] + fat) / (radii[0] + fat + effusion)) ** 2))
-        np.copyto(hu, self.blood_hu, where=room & (r2 < (radii[0] / (radii[0] + fat + effusion)) ** 2))
+            within = room & (r2 < ((radii[0] + fat) / (radii[0] + fat + effusion)) ** 2)
+            np.copyto(hu, _FLUID_HU, where=shell)
+            np.copyto(hu, -120, where=within)
+            slab.fluid[box] = shell & ~within
+        slab.heart[box] = room & (r2 < (radii[0] / (radii[0] + fat + effusion)) ** 2)
+        np.copyto(hu, self.blood_hu, where=slab.heart[box])
 
     def _paint_mediastinum(self, slab):
         flat, lung = slab.hu.reshape(-1), slab.lung.reshape(-1)

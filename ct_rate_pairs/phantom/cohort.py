@@ -10,9 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
-import numpy as np
-from isal import igzip
 from tqdm import tqdm
 
 from ct_rate_pairs.folder_lock import folder_lock
@@ -23,12 +20,14 @@ from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.sources.tree import PHANTOM_MARKER
 from ct_rate_pairs.volumes.settings import one_of
-from ct_rate_pairs.whole_files import whole_file, write_whole
+from ct_rate_pairs.whole_files import write_whole
 
 from .anatomy import check_field_of_view
+from .masks import write_mask_table, write_masks
 from .prevalence import draw_labels
-from .reports import WORDS, write_report
+from .reports import WORDS, stated, write_report
 from .scan import Scan
+from .volume_file import write_volume
 
 
 logger = logging.getLogger(__name__)
@@ -104,33 +103,11 @@ def plan_cohort(scans, seed=0, split=0, reconstructions=0.25) -> list[Plan]:
     return plans
 
 
-def write_volume(path, volume, spacing):
+def write_scan(plan: Plan, out, seed, shape, spacing, language="en", masks=False) -> tuple[list[list], ...]:
     """
-    Write a `.nii.gz` whose array axes run toward the patient's left, back and head, as in CT-RATE.
-
-    Args:
-        path (`Path`):
-            File to write.
-        volume (`np.ndarray`):
-            HU, int16 of shape `[x, y, z]`.
-        spacing (`tuple[float, float, float]`):
-            Size of a voxel along x, y, z, in mm.
+    Write the volumes of one scan, and with `masks` their masks. Returns their rows of the reports, the labels, the
+    metadata and the masks CSV.
     """
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # NIfTI's own axes run right, front, head
-    affine[:3, 3] = [spacing[0] * (volume.shape[0] - 1) / 2, spacing[1] * (volume.shape[1] - 1) / 2, 0]
-    image = nib.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm")
-    with (
-        whole_file(path) as part,
-        part.open("wb") as file,
-        igzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream_out,
-    ):
-        holder = nib.FileHolder(fileobj=stream_out)
-        image.to_file_map({"header": holder, "image": holder})
-
-
-def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[list[list], list[list], list[list]]:
-    """Write the volumes of one scan, and return their rows of the reports, the labels and the metadata CSV."""
     field_of_view = [count * size for count, size in zip(shape, spacing, strict=True)]
     scan = Scan(seed, (plan.split, plan.patient, plan.scan), plan.labels, field_of_view)
     rng = random_stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS)
@@ -142,7 +119,8 @@ def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[li
     split = SPLITS[plan.split][0]
     folder = Path(out) / "dataset" / f"{split}_fixed" / f"{split}_{plan.patient}" / plan.stem
     folder.mkdir(parents=True, exist_ok=True)
-    reports, labels, metadata = [], [], []
+    sentences = stated(random_stream(seed, plan.split, plan.patient, plan.scan, REPORT_KEYS), scan.findings, language)
+    reports, labels, metadata, drawn = [], [], [], []
     for reconstruction in range(1, plan.reconstructions + 1):
         # The second reconstruction has a sharp kernel and slightly thicker slices in the same field of view.
         slices = shape[2] if reconstruction == 1 else round(0.8 * shape[2])
@@ -150,13 +128,14 @@ def write_scan(plan: Plan, out, seed, shape, spacing, language="en") -> tuple[li
         thickness = field_of_view[2] / slices
         name = plan.name(reconstruction)
         volume = scan.render((shape[0], shape[1], slices), reconstruction, kernel)
-        write_volume(folder / name, volume, (spacing[0], spacing[1], thickness))
+        voxel = (spacing[0], spacing[1], thickness)
+        write_volume(folder / name, volume, voxel)
         reports.append([name, clinical, technique, findings, impression])
         labels.append([name, *plan.labels])
-        metadata.append(
-            _metadata(name, plan, seed, kernel=kernel, shape=volume.shape, spacing=(spacing[0], spacing[1], thickness))
-        )
-    return reports, labels, metadata
+        metadata.append(_metadata(name, plan, seed, kernel=kernel, shape=volume.shape, spacing=voxel))
+        if masks:
+            drawn += write_masks(out, name, scan, volume.shape, voxel, sentences)
+    return reports, labels, metadata, drawn
 
 
 def _metadata(name, plan, seed, *, kernel, shape, spacing) -> list:
@@ -222,6 +201,7 @@ def write_cohort(
     spacing=(4.5, 4.5, 6.5),
     reconstructions=0.25,
     language="en",
+    masks=False,
     workers=None,
 ):
     """
@@ -244,6 +224,9 @@ def write_cohort(
             Share of scans with a second reconstruction (sharp kernel, thicker slices).
         language (`str`, *optional*, defaults to `"en"`):
             Language of the reports, `"en"` or `"zh"`. The volumes and the labels are the same.
+        masks (`bool`, *optional*, defaults to `False`):
+            Whether `out/masks` holds which voxels each finding takes: a file per finding of each volume, and the table
+            `masks.csv`. Everything else is the same.
         workers (`int`, *optional*):
             Number of processes. One per core by default.
 
@@ -270,16 +253,16 @@ def write_cohort(
     }
     with folder_lock(out, "ct-rate-pairs phantom"):
         _claim(Path(out), arguments)
-        _write_scans(Path(out), arguments, workers)
+        _write_scans(Path(out), arguments, masks, workers)
 
 
-def _write_scans(out, arguments, workers):
+def _write_scans(out, arguments, masks, workers):
     """Write the volumes, and then the tables."""
     names = ("scans", "valid_scans", "seed", "shape", "spacing", "reconstructions")
     scans, valid_scans, seed, shape, spacing, reconstructions = (arguments[name] for name in names)
     plans = plan_cohort(scans, seed, 0, reconstructions) + plan_cohort(valid_scans, seed, 1, reconstructions)
     write = partial(write_scan, out=out, seed=seed, shape=tuple(shape), spacing=tuple(spacing))
-    write = partial(write, language=arguments.get("language", "en"))
+    write = partial(write, language=arguments.get("language", "en"), masks=masks)
     progress = partial(tqdm, total=len(plans), desc="writing phantom scans", unit="scan")
     if workers == 1:
         written = list(progress(map(write, plans)))
@@ -296,3 +279,5 @@ def _write_scans(out, arguments, workers):
         _write_csv(root / "multi_abnormality_labels" / labels_csv, ("VolumeName", *LABELS), labels)
         _write_csv(root / "metadata" / metadata_csv, METADATA_COLUMNS, metadata)
         write_whole(root / "metadata" / no_chest, "")  # every phantom volume shows the chest
+    if masks:
+        write_mask_table(out, [row for *_, drawn in written for row in drawn])

@@ -35,6 +35,9 @@ class Finding:
             For cardiomegaly: size of the heart divided by its normal size. The anatomy paints the heart.
         effusion (`float`, *optional*, defaults to `0.0`):
             For pericardial effusion: thickness of the fluid around the heart, in mm. The anatomy paints the fluid.
+        extent (`Callable[[Slab], np.ndarray]`, *optional*):
+            Gives the mask of a finding that the anatomy paints, bool `[Z, Y, X]`. By default, the finding is what
+            `paint` changes.
     """
 
     label: str
@@ -46,6 +49,7 @@ class Finding:
     detail: str = ""
     heart_scale: float = 1.0
     effusion: float = 0.0
+    extent: Callable[[Slab], np.ndarray] | None = None
 
 
 def even(mm) -> int:
@@ -82,14 +86,16 @@ def cardiomegaly(anatomy: Anatomy, rng) -> Finding:
     _, radii, turn = anatomy.heart(scale)
     half_width = np.hypot(radii[0] * np.cos(turn), radii[1] * np.sin(turn))
     ratio = round(100 * float(half_width) / (anatomy.half_width + 4))
-    return Finding("Cardiomegaly", _about_heart(anatomy, scale, 34), size=ratio, heart_scale=scale)
+    region = _about_heart(anatomy, scale, 34)
+    return Finding("Cardiomegaly", region, extent=lambda slab: slab.heart, size=ratio, heart_scale=scale)
 
 
 def pericardial_effusion(anatomy: Anatomy, rng) -> Finding:
     """Fluid around the heart."""
     thickness = even(uniform(rng, 10, 18))
     # The region is that of the largest heart, because cardiomegaly moves the fluid outward.
-    return Finding("Pericardial effusion", _about_heart(anatomy, 1.45, 34), size=thickness, effusion=float(thickness))
+    region, depth = _about_heart(anatomy, 1.45, 34), float(thickness)
+    return Finding("Pericardial effusion", region, extent=lambda slab: slab.fluid, size=thickness, effusion=depth)
 
 
 def _about_heart(anatomy: Anatomy, scale, margin):

@@ -51,13 +51,10 @@ def write_report(rng, findings: dict[str, Finding], language: str = "en") -> tup
     reader = int(rng.integers(READERS))
 
     def say(wordings) -> str:
-        # Radiologists have habits: a hash of the sentence decides which of them uses its second wording.
-        return wordings[zlib.crc32(wordings[0].encode()) % READERS == reader]
+        return _say(wordings, reader)
 
     def state(label) -> str:
-        finding = findings[label]
-        several = label == "Lung nodule" and finding.detail == "several"
-        return fill(say(words.SEVERAL_NODULES if several else words.POSITIVE[label]), finding, language)
+        return _state(findings[label], reader, language)
 
     def state_or(label, negative) -> list[str]:
         return [state(label) if label in findings else say(negative)]
@@ -85,6 +82,23 @@ def write_report(rng, findings: dict[str, Finding], language: str = "en") -> tup
     if rng.random() < NOT_GIVEN_SHARE:
         impression = words.NOT_GIVEN
     return space.join(parts), impression
+
+
+def stated(rng, findings: dict[str, Finding], language: str = "en") -> dict[str, str]:
+    """The sentence of [`write_report`] that states each finding, by label. The arguments are the same."""
+    reader = int(rng.integers(READERS))
+    return {label: _state(finding, reader, language) for label, finding in findings.items()}
+
+
+def _say(wordings: tuple[str, str], reader: int) -> str:
+    # Radiologists have habits: a hash of the sentence decides which of them uses its second wording.
+    return wordings[zlib.crc32(wordings[0].encode()) % READERS == reader]
+
+
+def _state(finding: Finding, reader: int, language: str) -> str:
+    words = WORDS[language]
+    several = finding.label == "Lung nodule" and finding.detail == "several"
+    return fill(_say(words.SEVERAL_NODULES if several else words.POSITIVE[finding.label], reader), finding, language)
 
 
 def fill(wording: str, finding: Finding, language: str = "en") -> str:

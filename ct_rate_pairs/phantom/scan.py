@@ -127,6 +127,32 @@ class Scan:
         mask = self.findings[label].region(self._slab(shape, 0, shape[2]))
         return np.broadcast_to(mask, shape[::-1]).transpose(2, 1, 0)
 
+    def _slabs(self, shape):
+        """The slabs of the whole volume, from the feet up, each with its first and last slice."""
+        depth = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
+        for first in range(0, shape[2], depth):
+            last = min(first + depth, shape[2])
+            yield first, last, self._slab(shape, first, last)
+
+    def masks(self, shape) -> dict[str, np.ndarray]:
+        """
+        Which voxels each finding takes, also where another finding lies on it. Cardiomegaly takes the whole heart.
+
+        Args:
+            shape (`tuple[int, int, int]`):
+                Voxels along x, y, z, as for [`render`].
+
+        Returns:
+            `dict[str, np.ndarray]`: for each label of the scan, bool of the shape and axes that [`render`] gives.
+        """
+        masks = {label: np.zeros(shape[::-1], bool) for label in self.findings}  # [z, y, x]
+        for first, last, slab in self._slabs(shape):
+            for label, finding in self.findings.items():
+                before = slab.hu.copy()
+                finding.paint(slab)
+                masks[label][first:last] = finding.extent(slab) if finding.extent else slab.hu != before
+        return {label: mask.transpose(2, 1, 0) for label, mask in masks.items()}
+
     def render(self, shape, reconstruction=1, kernel="soft") -> np.ndarray:
         """
         The voxels of the scan. A few slices are painted at a time, so that little memory is used beside the result.
@@ -144,10 +170,7 @@ class Scan:
             back and head.
         """
         volume = np.empty(shape[::-1], np.int16)  # [z, y, x]
-        depth = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
-        for first in range(0, shape[2], depth):
-            last = min(first + depth, shape[2])
-            slab = self._slab(shape, first, last)
+        for first, last, slab in self._slabs(shape):
             for finding in self.findings.values():
                 finding.paint(slab)
             hu = slab.hu

@@ -31,6 +31,10 @@ class Slab:
             HU, float32 of shape `[Z, Y, X]`; -1000 (air) in a new slab.
         lung (`np.ndarray`):
             Mask of the aerated lung, bool of shape `[Z, Y, X]`; empty in a new slab.
+        heart (`np.ndarray`):
+            Mask of the heart, of the same kind.
+        fluid (`np.ndarray`):
+            Mask of the fluid around the heart, of the same kind.
     """
 
     def __init__(self, shape, spacing, top, first=0, last=None):
@@ -49,7 +53,7 @@ class Slab:
         self.z = axes[2][:, None, None]  # [Z, 1, 1]
         self.counts = counts
         self.hu = np.full(counts[::-1], -1000, np.float32)  # [Z, Y, X]
-        self.lung = np.zeros(counts[::-1], bool)  # [Z, Y, X]
+        self.lung, self.heart, self.fluid = (self.mask() for _ in range(3))  # [Z, Y, X]
 
     def box(self, low, high) -> tuple[slice, slice, slice]:
         """Index `[z, y, x]` of the voxels between the corners `low` and `high` (x, y, z in mm). It may be empty."""

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pandas as pd
 from ct_rate_pairs.reports import LABELER
 from ct_rate_pairs.volumes.scan_files import files_of, pictures_among, read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slice_plan import SlicePlan
 from ct_rate_pairs.volumes.slicing import Volume, VolumeError
 from ct_rate_pairs.volumes.windows import windows_of
 
 from .csv_tables import TableError
 from .own_table import OwnTable
-from .tree import as_text, resampled_of, slices_of, values_of
+from .tree import as_text, planned_of, resampled_of, slices_of, values_of
 
 
 logger = logging.getLogger(__name__)
@@ -137,6 +139,13 @@ class OwnSource:
         """
         return self._read(scan, use=partial(slices_of, self.settings, fractions))
 
+    def read_planned(
+        self, scan: pd.Series, fractions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[float], SlicePlan]:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.read_planned`]."""
+        slices, slice_mm, plan = self._read(scan, use=partial(planned_of, self.settings, fractions))
+        return slices, slice_mm, replace(plan, name=self._told(scan))
+
     def read_values(self, scan: pd.Series) -> tuple[np.ndarray, list[float]]:
         """As [`~ct_rate_pairs.sources.tree.TreeSource.read_values`]."""
         return self._read(scan, use=partial(values_of, self.settings))
@@ -157,8 +166,11 @@ class OwnSource:
             return read_scan(path, series, **options)
         except VolumeError as error:
             told = str(error).removeprefix("the scan: ")
-            where = f"row {scan['row']} of {self.file.name}, {scan.name}"
-            raise VolumeError(f"{where}: {told.replace('as series=1', 'in the column series')}") from None
+            raise VolumeError(f"{self._told(scan)}: {told.replace('as series=1', 'in the column series')}") from None
+
+    def _told(self, scan: pd.Series) -> str:
+        """How messages name a scan."""
+        return f"row {scan['row']} of {self.file.name}, {scan.name}"
 
     def _refuse_links(self, folder: Path) -> None:
         """Links within a scan's folder must not lead out of the folder of the table either."""

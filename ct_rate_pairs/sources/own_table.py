@@ -35,7 +35,7 @@ TAKEN = (
     *("volume", "images", "negative_images", "negative_volume", "label_distance", "prompt", "completion", "labels"),
     *("slice_mm", "question_number", "question_type", "answer_type", "label", "proof", "options", "correct"),
     *("statements", "wrong", "error", "path", "row", "rows", "questions", "_place", "_split"),
-    *("row_group", "shape", "voxel_mm", "lungs"),
+    *("row_group", "shape", "voxel_mm", "lungs", "masks", "mask_findings"),
 )
 _READ_OF_LONG = 1000  # letters of a text that is too long for a report, so that nothing takes long to refuse it
 # What `datasets` takes for the name of each split.
@@ -189,7 +189,7 @@ class OwnTable:
 
     def _places(self, problems: list[Problem]) -> list[str | None]:
         """The path of each scan relative to the folder of the table; `None` where it is wrong."""
-        found = {cell: _place_in(self.folder, cell) for cell in set(self.cells["scan"])}
+        found = {cell: place_in(self.folder, cell) for cell in set(self.cells["scan"])}
         places = [found[cell] for cell in self.cells["scan"]]
         problems += [
             Problem(row, "scan", wrong) for row, (_, wrong) in zip(self.cells.index, places, strict=True) if wrong
@@ -363,7 +363,7 @@ def neutral_name(patient: int, scan: int) -> str:
     return f"patient_{patient}_{letters}_1.nii.gz"
 
 
-def _place_in(folder: Path, cell: str | None) -> tuple[str | None, str]:
+def place_in(folder: Path, cell: str | None) -> tuple[str | None, str]:
     """The path of a scan relative to the folder, and what is wrong with it."""
     if cell is None:
         return None, "it is empty. Give the path of the scan, relative to the table"

@@ -18,6 +18,7 @@ from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.reports import LABELER
 from ct_rate_pairs.volumes.nifti import read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slice_plan import SlicePlan
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
@@ -87,6 +88,12 @@ class TreeSource(ABC):
         """
         return self._read(scan, partial(slices_of, self.settings, fractions))
 
+    def read_planned(
+        self, scan: pd.Series, fractions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[float], SlicePlan]:
+        """As [`read_slices`], and where the slices lie, for the masks of the scan."""
+        return self._read(scan, partial(planned_of, self.settings, fractions))
+
     def read_values(self, scan: pd.Series) -> tuple[np.ndarray, list[float]]:
         """
         The whole resampled volume of one row, float16 of shape `[Z, Y, X]` or `[Z, Y, X, 3]`, and the depth of each
@@ -111,6 +118,15 @@ def slices_of(
     of = settings
     slices, slice_mm = volume.slices(of.num_slices, of.spacing, of.window, of.z_range, fractions, of.slices)
     return to_uint8(slices), slice_mm
+
+
+def planned_of(
+    settings: VolumeSettings, fractions: np.ndarray | None, volume: Volume
+) -> tuple[np.ndarray, list[float], SlicePlan]:
+    """As [`slices_of`], and where the slices lie."""
+    plan = volume.plan(settings.num_slices, settings.spacing, settings.z_range, fractions, settings.slices)
+    slices, slice_mm = volume.planned(plan, settings.window, settings.slices)
+    return to_uint8(slices), slice_mm, plan
 
 
 def values_of(settings: VolumeSettings, volume: Volume) -> tuple[np.ndarray, list[float]]:

@@ -24,7 +24,7 @@ from .told import tell
 
 
 # Display order: slices superior first, rows anterior first, columns from the patient's right. Axes as (x, y, z).
-_DISPLAY = axcodes2ornt(("L", "P", "I"))
+DISPLAY = axcodes2ornt(("L", "P", "I"))
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 _VOXEL_MM, _EXTENT_MM = (0.05, 20.0), (40.0, 2000.0)  # allowed size of a voxel and of a volume along each axis
 _SAME_SIZE = 0.01  # share by which two sources may differ in a voxel's size
@@ -166,7 +166,7 @@ def display(name: str, stored: np.ndarray, grid: Grid) -> tuple[np.ndarray, tupl
             cannot have this size.
     """
     _check_directions(name, grid)
-    turn = ornt_transform(io_orientation(_affine(grid.directions)), _DISPLAY)
+    turn = ornt_transform(io_orientation(_affine(grid.directions)), DISPLAY)
     affine = _affine(grid.directions * grid.spacing, grid.origin or (0, 0, 0)) @ inv_ornt_aff(turn, stored.shape)
     stored = apply_orientation(stored, turn).transpose(2, 1, 0)  # [Z, Y, X]
     # In float32, as a NIfTI header holds it, so that a volume resamples to the same planes in every format.

@@ -76,7 +76,7 @@ def read_metaimage(path: Path, name: str, voxels: Callable[..., np.ndarray] = re
             stored = voxels(name, file, shape, dtype)
     stored, spacing, affine = display(name, stored, grid)
     is_placed = grid.origin is not None
-    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine, is_placed=is_placed)
+    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine, is_placed=is_placed, axes=grid.axes)
 
 
 def _header(name: str, file: BinaryIO) -> dict[str, str]:

@@ -124,16 +124,7 @@ def read_nifti(
     As [`read_volume`], in this process. A file can cause any error. `voxels` reads the voxels:
     [`~ct_rate_pairs.volumes.files.read_voxels`], or `promised_voxels` beside it.
     """
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
-            zipped = file.read(2) == GZIP_MAGIC
-            file.seek(0)
-            header, stored = _read_zipped(name, file, voxels) if zipped else _read(name, file, voxels)
-    except EOFError as error:
-        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
-    except _GZIP_ERRORS as error:
-        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
-
+    header, stored = read_array(source, name, voxels)
     if spacing is None:
         grid = grid_of_header(name, header)
     else:
@@ -149,18 +140,40 @@ def read_nifti(
                 "files='fixed'."
             )
         slope, intercept = rescale
-    return Volume(name, stored, spacing, slope, intercept, affine, is_placed=grid.origin is not None)
+    is_placed = grid.origin is not None
+    return Volume(name, stored, spacing, slope, intercept, affine, is_placed=is_placed, axes=grid.axes)
 
 
-def _read_zipped(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:
+def read_array(
+    source: str | Path | bytes, name: str, voxels: Callable[..., np.ndarray] = read_voxels, dimensions: int = 3
+) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """
+    The header and the voxels of a file as they are stored, read in this process. `dimensions` is 3 for a volume, and 4
+    for a row of volumes.
+
+    Raises:
+        `VolumeError`: as [`read_volume`], as far as the voxels themselves are concerned.
+    """
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_file(name, source) as file:
+            zipped = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            return (_read_zipped if zipped else _read)(name, file, voxels, dimensions)
+    except EOFError as error:
+        raise VolumeError(f"{name}: the gzip stream is truncated ({error}). Download the file again.") from error
+    except _GZIP_ERRORS as error:
+        raise VolumeError(f"{name}: the gzip stream is damaged ({error}). Download the file again.") from error
+
+
+def _read_zipped(name: str, file: BinaryIO, voxels: Callable, dimensions: int) -> tuple[nib.Nifti1Header, np.ndarray]:
     """As [`_read`], from a gzip stream, which may have several members. Other bytes after it are told."""
     try:
         # The file is inflated directly into the array of voxels, so nothing else of this size is in memory.
-        found = _read(name, igzip.IGzipFile(fileobj=file), voxels)
+        found = _read(name, igzip.IGzipFile(fileobj=file), voxels, dimensions)
     except _GZIP_ERRORS:
         members, after = _whole_members(file)
         try:
-            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)), voxels)
+            found = _read(name, igzip.IGzipFile(fileobj=io.BytesIO(members)), voxels, dimensions)
         except (*_GZIP_ERRORS, VolumeError):
             found = None
         if found is None:
@@ -192,7 +205,7 @@ def _whole_members(file: BinaryIO) -> tuple[bytes, int]:
     return content[:end], len(content) - end
 
 
-def _read(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header, np.ndarray]:
+def _read(name: str, file: BinaryIO, voxels: Callable, dimensions: int) -> tuple[nib.Nifti1Header, np.ndarray]:
     """
     The header as it is stored, and the stored voxels. The header is checked first, and `voxels` then reads the file,
     to its checksum if it is `read_voxels`.
@@ -212,7 +225,7 @@ def _read(name: str, file: BinaryIO, voxels: Callable) -> tuple[nib.Nifti1Header
             f"{name}: the header of a pair (.hdr, .img), which has its voxels in a second file. Write both as one "
             ".nii.gz."
         )
-    shape, dtype = _check_layout(name, header)
+    shape, dtype = _check_layout(name, header, dimensions)
     if voxels is read_voxels and float(header["vox_offset"]) == 0:
         return _voxels_without_offset(name, file, header, shape, dtype)
     extension = (float(header["vox_offset"]) or len(start)) - len(start)
@@ -287,14 +300,15 @@ def _voxels_without_offset(
     return header, read_voxels(name, io.BytesIO(content[max(surplus, 0) :]), shape, dtype)
 
 
-def _check_layout(name: str, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and data type of the voxels. A file that does not hold a single volume is refused."""
+def _check_layout(name: str, header: nib.Nifti1Header, dimensions: int) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and data type of the voxels. A file that does not hold a single volume, or a row of them, is refused."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    while len(shape) > 3 and shape[-1] == 1:
+    while len(shape) > dimensions and shape[-1] == 1:
         shape = shape[:-1]
-    if not 1 <= header["dim"][0] <= 7 or len(shape) != 3 or min(shape) < 1:
+    if not 1 <= header["dim"][0] <= 7 or len(shape) != dimensions or min(shape) < 1:
+        kind = "a volume has three" if dimensions == 3 else "a row of volumes has four"
         raise VolumeError(
-            f"{name}: a volume has three dimensions, but its header says {int(header['dim'][0])} (dim[0]), of shape "
+            f"{name}: {kind} dimensions, but its header says {int(header['dim'][0])} (dim[0]), of shape "
             f"{shape}. Split it into its volumes, or if it is one volume, set dim[0] to 3."
         )
     if dtype.kind not in "iuf":

@@ -112,6 +112,13 @@ class Pictures:
         """The scan itself: its pictures stay where they are."""
         return self
 
+    def plan(self, *how: object, **more: object) -> None:
+        """Pictures have no place: raises a `VolumeError`."""
+        raise VolumeError(
+            f"{self.name}: pictures do not tell where they lie, so no mask can lie on them. Leave masks out, or give "
+            "the scan as DICOM, NIfTI or MetaImage."
+        )
+
     def values(self, spacing: tuple[float, float, float] | None = None, window: Window = "paper") -> None:
         """Pictures are no volume: raises a `VolumeError`."""
         raise VolumeError(

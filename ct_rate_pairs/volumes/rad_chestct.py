@@ -56,7 +56,7 @@ def read_rad_chestct(archive: zipfile.ZipFile, name: str, voxels: Callable[..., 
     # In LPS, x runs to the left, y to posterior, and z here to inferior.
     grid = Grid.of_lps("RAD-ChestCT's form", np.diag([1.0, 1.0, -1.0]), SPACING)
     stored, spacing, affine = display(name, stored, grid)
-    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine)
+    return Volume(name, stored, spacing, slope=1.0, intercept=0.0, affine=affine, axes=grid.axes)
 
 
 def _layout(name: str, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:

@@ -297,7 +297,15 @@ def _read_dicom(
     if grid.axes[2] == "S":
         instances = instances.at(range(len(stored), 0, -1))
     return Volume(
-        stack.name, stored, spacing, stack.slope, stack.intercept, affine, is_placed=True, instances=instances
+        stack.name,
+        stored,
+        spacing,
+        stack.slope,
+        stack.intercept,
+        affine,
+        is_placed=True,
+        instances=instances,
+        axes=grid.axes,
     )
 
 

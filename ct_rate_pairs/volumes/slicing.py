@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from .instances import Instances
 from .slice_places import SlicePlace, places_of
+from .slice_plan import SlicePlan
 from .windows import AIR, Window, windows_of
 
 
@@ -53,6 +54,8 @@ class Volume:
             Whether the origin of the affine is the true one, so that the place of a slice along the patient is known.
         instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
             The DICOM image of each plane of `stored`. It tells of the patient.
+        axes (`str`, *optional*, defaults to `"LPI"`):
+            Where the axes of the array in the file point: the order in which other programs count its voxels.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Volume:
     is_checked: bool = False
     is_placed: bool = False
     instances: Instances | None = field(default=None, repr=False)
+    axes: str = "LPI"
 
     def slices(
         self,
@@ -105,17 +109,43 @@ class Volume:
             `VolumeError`: if there are fewer resampled planes than `num_slices`, if the values cannot be HU of a
                 chest, or if `rule` is `"lung"` and no lungs are found.
         """
+        plan = self.plan(num_slices, spacing, z_range, fractions, rule)
+        return self.planned(plan, window, rule)
+
+    def plan(
+        self,
+        num_slices: int = 10,
+        spacing: tuple[float, float, float] | None = (0.75, 0.75, 1.5),
+        z_range: tuple[float, float] = (0.0, 1.0),
+        fractions: np.ndarray | None = None,
+        rule: str = "uniform",
+    ) -> SlicePlan:
+        """
+        Where the slices that [`slices`] gives for the same arguments lie on the grid of the volume.
+
+        Raises:
+            `VolumeError`: if there are fewer resampled planes than `num_slices`, or if `rule` is `"lung"` and no lungs
+                are found.
+        """
         planes, size = self._choose(num_slices, spacing, z_range, fractions, rule)
-        depth = size[0]
-        hu = self._planes_hu(planes, depth)  # [num_slices, Y, X]
+        slabs = slabs_around(planes, size[0], z_range) if rule == "mip" else [(plane,) for plane in planes]
+        shape, affine = self.stored.shape, self._own_affine()
+        return SlicePlan(self.name, shape, affine, self.axes, size, tuple(planes), tuple(slabs))
+
+    def planned(
+        self, plan: SlicePlan, window: Window = "paper", rule: str = "uniform"
+    ) -> tuple[np.ndarray, list[float]]:
+        """What [`slices`] gives, at the places of a plan."""
+        planes, size = plan.planes, plan.size
+        hu = self._planes_hu(planes, size[0])  # [num_slices, Y, X]
         self._check(hu)
         slices = windowed(_in_plane(hu, size), window)  # [num_slices, H, W]
         if rule == "mip":
             # Windowed first, so that volumes that are stored with a window give the same.
-            slabs = (windowed(self._whole_planes(slab, size), window) for slab in slabs_around(planes, depth, z_range))
+            slabs = (windowed(self._whole_planes(slab, size), window) for slab in plan.slabs)
             projections = [(slab.max(axis=0), slab.mean(axis=0)) for slab in slabs]
             slices = np.stack([*map(np.stack, zip(*projections, strict=True)), slices], axis=-1)
-        return slices, self._depths(planes, depth)
+        return slices, self._depths(planes, size[0])
 
     def places(
         self,
@@ -135,14 +165,17 @@ class Volume:
             `VolumeError`: if there are fewer resampled planes than `num_slices`, or if `rule` is `"lung"` and no lungs
                 are found.
         """
-        planes, (depth, *_) = self._choose(num_slices, spacing, z_range, fractions, rule)
-        slabs = slabs_around(planes, depth, z_range) if rule == "mip" else [[plane] for plane in planes]
-        shown = [(slab[0], plane, slab[-1]) for slab, plane in zip(slabs, planes, strict=True)]
+        plan = self.plan(num_slices, spacing, z_range, fractions, rule)
+        planes, depth = plan.planes, plan.size[0]
+        shown = [(slab[0], plane, slab[-1]) for slab, plane in zip(plan.slabs, planes, strict=True)]
         positions = [tuple(self._position(plane, depth) for plane in of_slice) for of_slice in shown]
         affine = self.affine if self.is_placed else None
         return places_of(
             positions, self._depths(planes, depth), len(self.stored), affine, lungs=self._lungs_if_found()
         )
+
+    def _own_affine(self) -> np.ndarray:
+        return np.diag([*np.negative(self.spacing), 1.0]) if self.affine is None else self.affine
 
     def _choose(
         self, num_slices, spacing, z_range, fractions=None, rule="uniform"
@@ -222,10 +255,9 @@ class Volume:
         ratio = np.divide(self.stored.shape, size)[::-1]  # own voxels per new voxel, as x, y, z
         scale = np.diag([*ratio, 1.0])
         scale[:3, 3] = ratio / 2 - 0.5  # from the centre of a voxel to the centre of a voxel
-        own = np.diag([*np.negative(self.spacing), 1.0]) if self.affine is None else self.affine
         voxel = tuple((ratio * self.spacing).tolist())
         lungs = self._lungs_if_found()  # a volume without them is refused where the lungs are asked for
-        affine, placed = own @ scale, self.is_placed
+        affine, placed = self._own_affine() @ scale, self.is_placed
         return Volume(self.name, stored, voxel, slope, intercept, affine, lungs, is_checked=True, is_placed=placed)
 
     def find_lungs(self) -> tuple[float, float]:

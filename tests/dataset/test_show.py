@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 from helpers.command import call
+from helpers.drawn_masks import write_masks
 from helpers.tree import SPACING
 from PIL import Image
 
@@ -24,6 +25,15 @@ def test_the_sheet_holds_every_slice_its_negative_and_the_report(tree):
     assert rows[0]["negative_volume"] in strips[1].get_title(loc="left")
     text = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "Impression 1." in text and "Labels of the negative" in text
+
+
+def test_masks_are_outlined_on_the_slices_and_named_with_their_colours(tree, tmp_path):
+    masks = str(write_masks(tree, tmp_path))
+    dataset = load_dataset("ct_rate_pairs", data_dir=str(tree), spacing=SPACING, masks=masks, split="test")
+    figure = draw_sheet([dataset[1], dataset[2] | {"masks": None, "mask_findings": None}], reader_of(dataset))
+    outlined, plain = (list(axes.collections) for axes in figure.axes if axes.images)
+    assert len(outlined) == 2 and not plain
+    assert "Lung nodule (red), Lung opacity (orange)" in "".join(t.get_text() for a in figure.axes for t in a.texts)
 
 
 def test_turns_of_parts_are_drawn_as_their_text(tree):
@@ -58,7 +68,8 @@ def test_nothing_on_the_sheet_overlaps(tree, negative, num_slices):
 
 
 def test_the_command_writes_a_png(tree, tmp_path, capsys):
-    command = (main, tree, "--n", 2, "--output_file", tmp_path / "s.png", "--spacing", 4, 4, 8)
+    masks = write_masks(tree, tmp_path / "masks")
+    command = (main, tree, "--n", 2, "--output_file", tmp_path / "s.png", "--spacing", 4, 4, 8, "--masks", masks)
     assert call(*command) == 0
     assert Image.open(tmp_path / "s.png").size[0] > 1000
     capsys.readouterr()
