@@ -28,6 +28,7 @@ COMMANDS = {
     "study": ("ct_rate_pairs.recipes.study", "train and measure every row of a study"),
     "report": ("ct_rate_pairs.hub.report", "write the report of a scan with a released model"),
     "ask": ("ct_rate_pairs.hub.ask", "ask a released model about a scan"),
+    "app": ("ct_rate_pairs.hub.app.__main__", "open a page to report scans and ask about them with a released model"),
     "publish": ("ct_rate_pairs.hub.publish", "publish a finished run on the Hub"),
     "publish-metric": ("ct_rate_pairs.hub.publish_metric", "publish a metric as a Space"),
     "negative-index": ("ct_rate_pairs.hub.negative_index", "publish the negative of every volume, as a table"),

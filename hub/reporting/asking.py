@@ -11,10 +11,10 @@ from ct_rate_pairs.reports.readable import is_missing
 from ct_rate_pairs.tasks.vqa_wording import DEFAULT_TYPES, find_question, write_question
 from ct_rate_pairs.trainer.generation import write_batch
 from ct_rate_pairs.volumes.slicing import Volume
-from ct_rate_pairs.volumes.told import collected_warnings
 
 from .clock import clock
 from .patient import given_metadata
+from .seen import SeenScan, see
 
 
 TASKS = ("vqa", "own_questions")  # those that teach a model to answer questions
@@ -98,7 +98,7 @@ class ScanAnswers:
 
 def ask_scan(
     reporter,
-    scan: str | Path | Volume,
+    scan: str | Path | Volume | SeenScan,
     questions: str | Sequence[str],
     *,
     report: str | None = None,
@@ -121,8 +121,9 @@ def ask_scan(
     known = [find_question(question, language) or (question.strip(), None) for question in questions]
     lines = metadata_lines(given_metadata(metadata or {}, reporter.metadata), reporter.metadata, language)
     seconds: dict[str, float] = {}
-    with clock(seconds, "reading"), collected_warnings() as told:
-        row = reporter.read(scan, series)
+    with clock(seconds, "reading"):
+        seen = see(scan, reporter.volume_settings, series)
+    row = reporter.row(seen)
 
     before, replies = ([], []) if report is None else ([reporter.question], [report])
     answers: list[Answer] = []
@@ -137,7 +138,7 @@ def ask_scan(
             if dialogue:
                 before.append(answers[-1].question)
                 replies.append(answers[-1].text)
-    told += reporter.lacking(lines) + doubts(reporter, answers, report is not None, dialogue)
+    told = list(seen.told) + reporter.lacking(lines) + doubts(reporter, answers, report is not None, dialogue)
     told += [CUT.format(number=n, limit=max_new_tokens) for n, answer in enumerate(answers, start=1) if answer.cut]
     return ScanAnswers(
         name=name,
@@ -151,6 +152,11 @@ def ask_scan(
     )
 
 
+def example_question(language: str) -> str:
+    """A question of `task="vqa"`."""
+    return write_question("presence", language, 0, "Cardiomegaly")
+
+
 def doubts(reporter, answers: Sequence[Answer], after_report: bool, dialogue: bool) -> list[str]:
     """What makes the answers of a model doubtful, in words: prompts that its training had not, and odd answers."""
     settings, told = reporter.settings, []
@@ -159,8 +165,7 @@ def doubts(reporter, answers: Sequence[Answer], after_report: bool, dialogue: bo
         types = settings.get("question_types", DEFAULT_TYPES)
         for number, answer in enumerate(answers, start=1):
             if answer.question_type is None:
-                example = write_question("presence", reporter.language, 0, "Cardiomegaly")
-                told.append(OTHER_WORDING.format(number=number, example=example))
+                told.append(OTHER_WORDING.format(number=number, example=example_question(reporter.language)))
             elif answer.question_type not in types:
                 told.append(OTHER_TYPE.format(number=number, kind=answer.question_type, types=", ".join(types)))
     for number, answer in enumerate(answers, start=1):

@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given")
 
 
+def percent(probability: float | None) -> str:
+    """A probability in percent; never 0 % or 100 %."""
+    if probability is None:
+        return ""
+    return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
+
+
 def format_report(report: ScanReport) -> str:
     """The report as Markdown: text, stated findings, all other findings, and how the report was made."""
-
-    def percent(probability: float | None) -> str:
-        """A probability in percent; never 0 % or 100 %."""
-        if probability is None:
-            return ""
-        return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
 
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]

@@ -25,7 +25,6 @@ from ct_rate_pairs.volumes.instances import Instances
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.volumes.slicing import Volume
-from ct_rate_pairs.volumes.told import collected_warnings
 
 from .asking import TASKS, ScanAnswers, ask_scan
 from .clock import clock
@@ -198,7 +197,7 @@ class Reporter:
 
     def report(
         self,
-        scan: str | Path | Volume,
+        scan: str | Path | Volume | SeenScan,
         *,
         name: str = "scan",
         series: int | None = None,
@@ -212,9 +211,9 @@ class Reporter:
         Reports one scan at temperature 0, so that the same scan always gives the same report.
 
         Args:
-            scan (`str`, `Path` or [`~ct_rate_pairs.volumes.Volume`]):
-                A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, or a
-                volume.
+            scan (`str`, `Path`, [`~ct_rate_pairs.volumes.Volume`] or [`~ct_rate_pairs.hub.reporting.seen.SeenScan`]):
+                A `.nii.gz`, `.nii` or `.mha` file in HU, a folder of DICOM files, a `.zip` of such a folder, a volume,
+                or what [`~ct_rate_pairs.hub.reporting.seen.see`] gave, so that several calls read the scan once.
             name (`str`, *optional*, defaults to `"scan"`):
                 Name of the scan in the report. The path is never written.
             series (`int`, *optional*):
@@ -253,10 +252,10 @@ class Reporter:
         lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
         cue = given if self.takes_findings else None
         seconds: dict[str, float] = {}
-        with clock(seconds, "reading"), collected_warnings() as told:
+        with clock(seconds, "reading"):
             seen = see(scan, self.volume_settings, series)
         row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
-        told += self.lacking(lines)
+        told = [*seen.told, *self.lacking(lines)]
         sizes = {"max_new_tokens": max_new_tokens}
         own, logits, line = None, None, given
         if point or (given and self.confidence and self.confidence.line):
@@ -333,7 +332,7 @@ class Reporter:
 
     def ask(
         self,
-        scan: str | Path | Volume,
+        scan: str | Path | Volume | SeenScan,
         questions: str | Sequence[str],
         *,
         report: str | ScanReport | None = None,
@@ -445,7 +444,7 @@ class Reporter:
         """The turn of the user, with these [`~ct_rate_pairs.reports.prompt_lines`] ahead of the request."""
         return [{"role": "user", "content": put_before(self.question, lines, self.language)}]
 
-    def read(self, scan: str | Path | Volume, series: int | None = None) -> dict:
+    def read(self, scan: str | Path | Volume | SeenScan, series: int | None = None) -> dict:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
         return self.row(see(scan, self.volume_settings, series))
 

@@ -1,6 +1,6 @@
 """What a report takes from a scan: the slices that the model sees, and where they lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.told import collected_warnings
 from ct_rate_pairs.volumes.windows import to_uint8
 
 
@@ -28,11 +29,14 @@ class SeenScan:
             The place of each slice in the scan.
         instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
             The DICOM image that is nearest to each slice; `None` for other formats. It tells of the patient.
+        told (`tuple[str, ...]`):
+            Warnings of the reader of the scan.
     """
 
     pixels: np.ndarray
     places: list[SlicePlace]
     instances: Instances | None
+    told: tuple[str, ...] = ()
 
     @property
     def images(self) -> list[Image.Image]:
@@ -45,13 +49,13 @@ class SeenScan:
         return [place.mm for place in self.places]
 
 
-def see(scan: str | Path | Volume, settings: VolumeSettings, series: int | None = None) -> SeenScan:
+def see(scan: str | Path | Volume | SeenScan, settings: VolumeSettings, series: int | None = None) -> SeenScan:
     """
     Reads a scan as a model sees it.
 
     Args:
-        scan (`str`, `Path` or [`~ct_rate_pairs.volumes.Volume`]):
-            See [`~ct_rate_pairs.volumes.scan_files.read_scan`].
+        scan (`str`, `Path`, [`~ct_rate_pairs.volumes.Volume`] or [`SeenScan`]):
+            See [`~ct_rate_pairs.volumes.scan_files.read_scan`]. What is seen already stays as it is.
         settings ([`~ct_rate_pairs.volumes.settings.VolumeSettings`]):
             How the scans of the training became slices.
         series (`int`, *optional*):
@@ -64,11 +68,14 @@ def see(scan: str | Path | Volume, settings: VolumeSettings, series: int | None 
         `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
         `ValueError`: for a `series` of a volume.
     """
-    if not isinstance(scan, Volume):
-        return read_scan(scan, series, partial(_seen, settings))
-    if series is not None:
+    if isinstance(scan, Volume | SeenScan) and series is not None:
         raise ValueError(f"series={series} has no effect on a Volume, which is one series already: leave it out.")
-    return _seen(settings, scan)
+    if isinstance(scan, SeenScan):
+        return scan
+    with collected_warnings() as told:
+        is_read = isinstance(scan, Volume)
+        seen = _seen(settings, scan) if is_read else read_scan(scan, series, partial(_seen, settings))
+    return replace(seen, told=tuple(told))
 
 
 def _seen(settings: VolumeSettings, volume: Volume | Pictures) -> SeenScan:

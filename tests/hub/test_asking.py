@@ -109,8 +109,8 @@ def test_the_steps_before_a_question_can_be_asked_as_in_the_training(reader, tmp
 
 
 def test_several_questions_are_answered_from_one_reading_of_the_scan(talker, scan, asked, monkeypatch):
-    readings, read = [], Reporter.read
-    monkeypatch.setattr(Reporter, "read", lambda *given: readings.append(given) or read(*given))
+    readings, see = [], module.see
+    monkeypatch.setattr(module, "see", lambda *given: readings.append(given) or see(*given))
     answers = talker.ask(scan, LIST)
     assert [answer.text for answer in answers.answers] == [list_findings(SHOWN)] * 3
     assert len(readings) == 1 and [len(batch) for batch in asked] == [3] and answers.told == []

@@ -1,0 +1,164 @@
+"""What the page does: it reads a scan, shows its slices, writes its report, and asks about it."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from transformers import TextIteratorStreamer
+
+from ct_rate_pairs.hub.reporting.files import percent
+from ct_rate_pairs.hub.reporting.reporter import CUT, Reporter, ScanReport
+from ct_rate_pairs.hub.reporting.seen import SeenScan, see
+from ct_rate_pairs.reports.findings_line import open_text
+from ct_rate_pairs.shown_text import for_markdown
+from ct_rate_pairs.volumes.slicing import VolumeError
+
+
+DECIDES = "the model decides"  # of the operating points
+
+
+@dataclass
+class Opened:
+    """
+    A scan that a visitor of the page has given.
+
+    Args:
+        seen ([`~ct_rate_pairs.hub.reporting.seen.SeenScan`]):
+            What is taken from the scan.
+        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`], *optional*):
+            Its last report.
+    """
+
+    seen: SeenScan
+    report: ScanReport | None = None
+
+
+class Callbacks:
+    """
+    The callbacks of the page, as [`~ct_rate_pairs.hub.app.page.make_page`] connects them.
+
+    Args:
+        reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
+            The model.
+    """
+
+    def __init__(self, reporter: Reporter):
+        """Keeps the model."""
+        self.reporter = reporter
+
+    def open(self, scan: str | Path, series: float | None) -> Opened:
+        """Reads a scan; an error of the page tells why it cannot be read."""
+        try:
+            return Opened(see(scan, self.reporter.volume_settings, int(series) if series else None))
+        except VolumeError as error:
+            told = str(error).replace("series=", "“DICOM series” ")
+            raise told_error(f"This scan cannot be read: {told}") from None
+
+    def open_upload(self, scan: str, series: float | None) -> Opened:
+        """Reads an uploaded scan, and deletes the file."""
+        try:
+            return self.open(scan, series)
+        finally:
+            Path(scan).unlink(missing_ok=True)
+
+    def write(
+        self, opened: Opened, operating_point: str, findings: Sequence[str] | None, *known: object
+    ) -> Iterator[tuple]:
+        """
+        Writes the report of a scan, or writes it anew for the `findings` that a reader has ticked.
+
+        Yields:
+            `tuple`: the text so far; and at the end also the choices of findings, the notes, and the scan with its
+            report.
+        """
+        options = {"findings": findings, "metadata": self.metadata(known)}
+        if findings is None and operating_point != DECIDES:
+            options["operating_point"] = operating_point
+        tokenizer = self.reporter.collator.processor.tokenizer
+        pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        with ThreadPoolExecutor(1) as pool, errors_as_told():
+            writing = pool.submit(self.reporter.report, opened.seen, streamer=pieces, **options)
+            writing.add_done_callback(lambda _: pieces.end())  # also after an error before the first piece
+            text = ""
+            for piece in pieces:
+                text += piece
+                yield open_text(text).report, gr.skip(), "Writing …", gr.skip()
+            opened.report = writing.result()
+        report = opened.report
+        stated = [finding.label for finding in report.findings if finding.stated]
+        choices = gr.update(choices=choices_of(report), value=stated)
+        yield report.text, choices, notes_of(report), opened
+
+    def ask(self, opened: Opened, question: str, after_report: bool, turns: list, *known: object) -> tuple[list, str]:
+        """Asks about a scan. Returns the questions and answers so far, and an empty text for the next question."""
+        report = opened.report if after_report else None
+        with errors_as_told():
+            answers = self.reporter.ask(opened.seen, question, report=report, metadata=self.metadata(known))
+        (answer,) = answers.answers
+        told = "".join(f"\n\n({told})" for told in answers.told)
+        asked = {"role": "user", "content": answer.question}, {"role": "assistant", "content": answer.text + told}
+        return [*turns, *asked], ""
+
+    def metadata(self, known: Sequence[object]) -> dict[str, int | str]:
+        """What a visitor has filled in of the patient, by its name."""
+        return {name: value for name, value in zip(self.reporter.metadata, known, strict=True) if value}
+
+
+def told_error(message: str) -> gr.Error:
+    """An error that the page shows until it is closed."""
+    return gr.Error(html.escape(message), duration=None, print_exception=False)
+
+
+@contextmanager
+def errors_as_told() -> Iterator[None]:
+    """Makes what is wrong with a visitor's values an error that the page shows."""
+    try:
+        yield
+    except ValueError as error:
+        raise told_error(str(error)) from None
+
+
+def show(opened: Opened | None, number: int) -> str:
+    """A slice of a scan and what rests on it, as HTML. The image is a part of it, and never a file."""
+    if opened is None:
+        return ""
+    data = io.BytesIO()
+    opened.seen.images[number - 1].save(data, "png")
+    image = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    place, report = opened.seen.places[number - 1], opened.report
+    here = [finding.label for finding in report.findings if number in finding.slices] if report else []
+    told = f"Slice {number} of {len(opened.seen.places)}: {place}"
+    told += f". Rests on it: {', '.join(here)}" if here else ""
+    return f'<figure><img src="{image}" alt="{told}"><figcaption>{told}</figcaption></figure>'
+
+
+def choices_of(report: ScanReport) -> list[tuple[str, str]]:
+    """The 18 findings as choices: their labels with confidence and slices, and the labels alone as values."""
+    choices = []
+    for finding in report.findings:
+        told = [percent(finding.confidence)] if finding.confidence is not None else []
+        told += ["doubtful"] if finding.doubtful else []
+        told += [f"slice {', '.join(map(str, finding.slices))}"] if finding.slices else []
+        choices.append((" · ".join([finding.label, *told]), finding.label))
+    return choices
+
+
+def notes_of(report: ScanReport) -> str:
+    """What a reader must know of a report, as Markdown."""
+    notes = [f"The report met its limit of tokens. {CUT}"] if report.cut else []
+    notes += [f"{report.unread} This says nothing about the scan."] if report.unread else []
+    notes += [f"Written below a findings line that was set by {report.line_set_by}."] if report.line_set_by else []
+    notes += report.told
+    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
+    return as_list([*notes, f"Time: {took}."])
+
+
+def as_list(notes: Sequence[str]) -> str:
+    """Notes as a list in Markdown."""
+    return "\n".join(f"- {for_markdown(note)}" for note in notes)

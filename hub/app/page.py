@@ -1,0 +1,197 @@
+"""The page: a scan goes in, its report streams out, findings can be ticked, and questions asked."""
+
+import atexit
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.hub.reporting.asking import TASKS, example_question
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.phantom.cohort import plan_cohort, write_scan
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.shown_text import for_markdown
+
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, and at each launch
+
+import gradio as gr
+
+from .callbacks import DECIDES, Callbacks, Opened, as_list, show
+
+
+FORMATS = [".gz", ".nii", ".mha", ".zip"]
+LARGEST = "2gb"  # of a file
+WAITING = 16  # visitors who wait for the model; more are told to come again
+KEPT = 3600  # seconds that a scan of a visitor who has gone is kept in memory
+EXAMPLES = 3
+SCAN = "Chest CT: .nii.gz, .nii, .mha, or DICOM as .zip"
+FONTS = ["system-ui", "sans-serif"]  # a font of Google would tell Google of each visitor
+CSS = """
+#slice img { width: 100%; max-height: 60vh; object-fit: contain; background: black; border-radius: 6px; }
+#slice figcaption { padding-top: 6px; font-size: 0.85em; }
+#findings .wrap { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 4px 12px; }
+footer { display: none !important; }
+"""
+
+
+def make_page(reporter: Reporter, examples: Sequence[Path] = ()) -> gr.Blocks:
+    """
+    The page of a model. It shows what the model was trained for.
+
+    Args:
+        reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
+            The model.
+        examples (`Sequence[Path]`, *optional*):
+            Scans that a visitor can choose: phantoms.
+
+    Returns:
+        [`~gradio.Blocks`]: the page.
+    """
+    call = Callbacks(reporter)
+    tasks = reporter.tasks or ("report", *TASKS)
+    writes, answers = "report" in tasks, bool(set(TASKS) & set(tasks))
+    takes_findings = reporter.takes_findings or reporter.findings_line != "none"
+    has_points = reporter.confidence is not None and reporter.confidence.line is not None
+
+    with gr.Blocks(title="Chest CT report", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        opened = gr.State(None, time_to_live=KEPT)
+        model = f"Model {for_markdown(reporter.name)}, version {for_markdown(reporter.version)}"
+        gr.Markdown(f"# Chest CT report\n{model}\n\n**{NOTICE[:21]}**{NOTICE[21:]}")
+        with gr.Row():
+            with gr.Column(scale=2):
+                upload = gr.File(label=SCAN, file_types=FORMATS, height=170)
+                gr.Markdown("Or an example, made by software:", visible=bool(examples))
+                with gr.Row():
+                    buttons = [
+                        gr.Button(f"Phantom {number}", size="sm", min_width=80) for number, _ in enumerate(examples, 1)
+                    ]
+                with gr.Accordion("Options", open=False):
+                    point = gr.Dropdown(
+                        [DECIDES, "f1", "0.95", "0.9", "0.8"],
+                        label="Operating point: f1, or the share of findings to find",
+                        allow_custom_value=True,
+                        visible=writes and has_points,
+                    )
+                    series = gr.Number(label="DICOM series, if a .zip has several", precision=0, minimum=1, value=None)
+                    known = [metadata_field(name) for name in reporter.metadata]
+                write = gr.Button("Write the report", variant="primary", interactive=False, visible=writes)
+                number = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False)
+                picture = gr.HTML(elem_id="slice")
+            with gr.Column(scale=3):
+                text = gr.Textbox(
+                    label="Report", lines=6, max_lines=30, buttons=["copy"], visible=writes, elem_id="report"
+                )
+                findings = gr.CheckboxGroup(
+                    list(LABELS),
+                    label="Findings: tick or untick, and the report is written anew" if takes_findings else "Findings",
+                    interactive=takes_findings,
+                    visible=False,
+                    elem_id="findings",
+                )
+                notes = gr.Markdown(elem_id="notes")
+                with gr.Column(visible=False) as asking:
+                    turns = gr.Chatbot(label="Questions", height=260, render_markdown=False, buttons=["copy_all"])
+                    example = f"Such as: {example_question(reporter.language)}"
+                    question = gr.Textbox(label="Question", placeholder=example, submit_btn=True)
+                    after = gr.Checkbox(label="Ask after the report", value=False, visible=writes)
+
+        # One scan is read, reported or asked about at a time. Nobody calls the page but the page.
+        work = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+        quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+        def begin(scan: Opened | None) -> list:
+            """The page of a scan that was read just now, or of none."""
+            there = scan is not None
+            slices, told = (len(scan.seen.places), scan.seen.told) if there else (2, ())
+            return [
+                None,
+                gr.update(maximum=slices, value=slices // 2, visible=there),
+                show(scan, slices // 2),
+                gr.update(interactive=there),
+                "",
+                gr.update(choices=list(LABELS), value=[], visible=there and writes),
+                as_list(told),
+                gr.update(visible=there and answers),
+                [],
+            ]
+
+        shown = [upload, number, picture, write, text, findings, notes, asking, turns]
+        opening = [upload.upload(call.open_upload, [upload, series], opened, **work)]
+        for button, path in zip(buttons, examples, strict=True):
+            opening.append(button.click(lambda given, path=path: call.open(path, given), series, opened, **work))
+        for opens in opening:
+            opens.success(begin, opened, shown, **quick)
+            opens.failure(lambda: [None, *begin(None)], None, [opened, *shown], **quick)
+        for event, ticked in ((write.click, gr.State(None)), (findings.input, findings)):
+            written = event(
+                call.write,
+                [opened, point, ticked, *known],
+                [text, findings, notes, opened],
+                trigger_mode="always_last",
+                **work,
+            )
+            written.success(show, [opened, number], picture, **quick)
+        number.change(show, [opened, number], picture, **quick)
+        question.submit(call.ask, [opened, question, after, turns, *known], [turns, question], **work)
+    return page
+
+
+def metadata_field(name: str) -> gr.components.Component:
+    """Where a visitor fills in what is known of the patient."""
+    label = name.replace("_", " ").capitalize()
+    if name == "age":
+        return gr.Number(label="Age in years", precision=0, minimum=0, value=None)
+    if name == "sex":
+        return gr.Radio(["F", "M"], label=label)
+    return gr.Textbox(label=label)
+
+
+def write_examples(folder: Path) -> list[Path]:
+    """Writes phantoms of the official validation set to a folder, and returns their files."""
+    files = []
+    for plan in plan_cohort(EXAMPLES, split=1, reconstructions=0):
+        write_scan(plan, folder, 0, (84, 56, 40), (4.5, 4.5, 6.5))
+        files += folder.rglob(plan.name(1))
+    return files
+
+
+def serve(reporter: Reporter, host: str | None = None, port: int | None = None, block: bool = True) -> gr.Blocks:
+    """
+    Serves the page of a model until the process ends. Uploads go to a temporary folder, and each is deleted as soon as
+    it is read.
+
+    Args:
+        reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
+            The model.
+        host (`str`, *optional*), port (`int`, *optional*):
+            Address to serve at. By default that of the environment (`GRADIO_SERVER_NAME`, as a Space sets it), and
+            else 127.0.0.1 and the first free port from 7860.
+        block (`bool`, *optional*, defaults to `True`):
+            Whether to wait until the process is interrupted.
+
+    Returns:
+        [`~gradio.Blocks`]: the page, whose `local_url` is its address.
+    """
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    os.environ["GRADIO_TEMP_DIR"] = f"{folder.name}/uploads"
+    page = make_page(reporter, write_examples(Path(folder.name, "phantoms")))
+    page.queue(max_size=WAITING, api_open=False)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        max_file_size=LARGEST,
+        footer_links=[],
+        ssr_mode=False,
+        theme=gr.themes.Soft(font=FONTS, font_mono=["monospace"]),
+        css=CSS,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    print(f"The page is at {page.local_url}", flush=True)
+    if block:
+        page.block_thread()
+    return page
