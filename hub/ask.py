@@ -63,6 +63,7 @@ def make_parser() -> CommandParser:
     add("--output_file", type=Path, metavar="FILE", help="JSON file to write the answers to")
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
+    add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
     return parser
 
 
@@ -92,7 +93,9 @@ def main(argv: Sequence[str]) -> None:
     from .reporting.load import load_reporter
 
     text, line = read_report(args.report) if args.report else (None, None)
-    reporter = load_reporter(args.model_name_or_path, revision, args.device, args.dtype)
+    reporter = load_reporter(
+        args.model_name_or_path, revision, args.device, args.dtype, quantization=args.quantization
+    )
     try:
         answers = reporter.ask(
             args.scan,

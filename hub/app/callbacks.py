@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
@@ -18,6 +18,7 @@ from ct_rate_pairs.hub.reporting.seen import SeenScan, see
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import for_markdown
 from ct_rate_pairs.volumes.slicing import VolumeError
+from ct_rate_pairs.volumes.told import collected_warnings
 
 
 DECIDES = "the model decides"  # of the operating points
@@ -46,11 +47,13 @@ class Callbacks:
     Args:
         reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
             The model.
+        server ([`~ct_rate_pairs.hub.pacs.server.DicomWebServer`], *optional*):
+            A PACS to take studies from.
     """
 
-    def __init__(self, reporter: Reporter):
-        """Keeps the model."""
-        self.reporter = reporter
+    def __init__(self, reporter: Reporter, server=None):
+        """Keeps the model and the server."""
+        self.reporter, self.server = reporter, server
 
     def open(self, scan: str | Path, series: float | None) -> Opened:
         """Reads a scan; an error of the page tells why it cannot be read."""
@@ -66,6 +69,19 @@ class Callbacks:
             return self.open(scan, series)
         finally:
             Path(scan).unlink(missing_ok=True)
+
+    def open_study(self, study: str, series: float | None) -> Opened:
+        """Reads a study of the PACS. Its files are kept in a temporary folder until they are read."""
+        from ct_rate_pairs.hub.pacs import PacsError, choose_series, retrieved_series  # noqa: PLC0415 - needs the extra pacs
+
+        try:
+            with collected_warnings() as told:
+                chosen = choose_series(self.server, study.strip())
+                with retrieved_series(self.server, study.strip(), chosen, progress=False) as folder:
+                    opened = self.open(folder, series)
+        except (PacsError, ValueError) as error:
+            raise told_error(f"This study cannot be read: {error}") from None
+        return replace(opened, seen=replace(opened.seen, told=(*told, *opened.seen.told)))
 
     def write(
         self, opened: Opened, operating_point: str, findings: Sequence[str] | None, *known: object

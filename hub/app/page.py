@@ -36,7 +36,7 @@ footer { display: none !important; }
 """
 
 
-def make_page(reporter: Reporter, examples: Sequence[Path] = ()) -> gr.Blocks:
+def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) -> gr.Blocks:
     """
     The page of a model. It shows what the model was trained for.
 
@@ -45,11 +45,13 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = ()) -> gr.Blocks:
             The model.
         examples (`Sequence[Path]`, *optional*):
             Scans that a visitor can choose: phantoms.
+        server ([`~ct_rate_pairs.hub.pacs.server.DicomWebServer`], *optional*):
+            A PACS from which a visitor can take a study.
 
     Returns:
         [`~gradio.Blocks`]: the page.
     """
-    call = Callbacks(reporter)
+    call = Callbacks(reporter, server)
     tasks = reporter.tasks or ("report", *TASKS)
     writes, answers = "report" in tasks, bool(set(TASKS) & set(tasks))
     takes_findings = reporter.takes_findings or reporter.findings_line != "none"
@@ -62,6 +64,9 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = ()) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2):
                 upload = gr.File(label=SCAN, file_types=FORMATS, height=170)
+                study = gr.Textbox(
+                    label="Or a study in the PACS: its StudyInstanceUID", submit_btn=True, visible=bool(server)
+                )
                 gr.Markdown("Or an example, made by software:", visible=bool(examples))
                 with gr.Row():
                     buttons = [
@@ -119,6 +124,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = ()) -> gr.Blocks:
 
         shown = [upload, number, picture, write, text, findings, notes, asking, turns]
         opening = [upload.upload(call.open_upload, [upload, series], opened, **work)]
+        opening.append(study.submit(call.open_study, [study, series], opened, **work))
         for button, path in zip(buttons, examples, strict=True):
             opening.append(button.click(lambda given, path=path: call.open(path, given), series, opened, **work))
         for opens in opening:
@@ -157,7 +163,9 @@ def write_examples(folder: Path) -> list[Path]:
     return files
 
 
-def serve(reporter: Reporter, host: str | None = None, port: int | None = None, block: bool = True) -> gr.Blocks:
+def serve(
+    reporter: Reporter, host: str | None = None, port: int | None = None, server=None, *, block: bool = True
+) -> gr.Blocks:
     """
     Serves the page of a model until the process ends. Uploads go to a temporary folder, and each is deleted as soon as
     it is read.
@@ -168,6 +176,8 @@ def serve(reporter: Reporter, host: str | None = None, port: int | None = None, 
         host (`str`, *optional*), port (`int`, *optional*):
             Address to serve at. By default that of the environment (`GRADIO_SERVER_NAME`, as a Space sets it), and
             else 127.0.0.1 and the first free port from 7860.
+        server ([`~ct_rate_pairs.hub.pacs.server.DicomWebServer`], *optional*):
+            A PACS from which visitors can take studies.
         block (`bool`, *optional*, defaults to `True`):
             Whether to wait until the process is interrupted.
 
@@ -177,7 +187,7 @@ def serve(reporter: Reporter, host: str | None = None, port: int | None = None, 
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     os.environ["GRADIO_TEMP_DIR"] = f"{folder.name}/uploads"
-    page = make_page(reporter, write_examples(Path(folder.name, "phantoms")))
+    page = make_page(reporter, write_examples(Path(folder.name, "phantoms")), server)
     page.queue(max_size=WAITING, api_open=False)
     page.launch(
         server_name=host,

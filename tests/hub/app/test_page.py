@@ -167,7 +167,7 @@ def test_a_file_that_is_too_large_is_refused(browser, talker, tmp_path, monkeypa
     tab = browser.new_page()
     tab.goto(page.local_url)
     give(tab, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
-    tab.get_by_text("exceeded").first.wait_for(timeout=60_000)
+    tab.get_by_text("exceed the maximum allowed size of 2.0 Kb").wait_for(timeout=60_000)
     assert tab.locator("#slice img").count() == 0
     tab.close()
     page.close()
