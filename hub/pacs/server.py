@@ -35,6 +35,8 @@ RETRIED = (408, 425, 429, 500, 502, 503, 504)
 CONNECT_TIMEOUT = 10.0  # seconds until a server that is not there counts as such
 MOST_JSON = 2**26  # bytes of a list: that of 5,000 instances has about 5 MB
 PIECE = 2**16  # bytes of an answer that are read at a time
+# What pydicom would inflate without a limit, and where an image tells that it is so.
+_DEFLATED, _META = b"1.2.840.10008.1.2.1.99", 2**12
 # Libraries that log addresses with UIDs, or values of a patient.
 TALKATIVE = ("dicomweb_client", "retrying", "urllib3", "pydicom", "highdicom")
 
@@ -112,7 +114,8 @@ class DicomWebServer:
         """The client of the server."""
         session = requests.Session()
         session.auth = _Login()
-        # The environment names proxies and certificates. A proxy only passes on what is encrypted.
+        # The environment names certificates, and proxies, which only pass on what is encrypted.
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         session.trust_env = self.url.startswith("https:") and not is_here(self.host)
         session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
@@ -248,7 +251,7 @@ class _Body:
         )
 
     def stream(self, _: int, decode_content: bool | None = None) -> Iterator[bytes]:
-        last = b""
+        start = last = b""
         # As it comes: a whole piece may take a slow server for ever.
         while piece := self.body.read1(PIECE, decode_content=decode_content):
             self.left -= len(piece)
@@ -256,7 +259,9 @@ class _Body:
                 raise PacsError("The server sends more than any scan has. Check the address and the UIDs.")
             if time.monotonic() > self.end:
                 raise requests.Timeout
-            last = (last + piece)[-256:]
+            start, last = (start + piece)[:_META], (last + piece)[-256:]
+            if self.is_multipart and _DEFLATED in start:
+                raise PacsError("The server keeps the series deflated, which is read from a folder only: export it.")
             yield piece
         # A connection without a length may be cut unnoticed. The boundary behind the last part ends with two dashes.
         if self.is_multipart and not last.rstrip().endswith(b"--"):

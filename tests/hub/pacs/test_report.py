@@ -3,10 +3,13 @@
 import io
 import json
 import logging
+import os
+import signal
 import subprocess
+import time
 
 import pytest
-from helpers import orthanc
+from helpers import orthanc, programs
 from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, slices, write
 from helpers.faulty_front import FaultyFront
@@ -130,6 +133,23 @@ def test_a_report_that_the_pacs_does_not_take_is_told_and_stays_on_the_disk(
     assert "127.0.0.1 does not give a place to the report" in capfd.readouterr().err
     assert (tmp_path / "sr.dcm").exists() and (tmp_path / "out" / "report.json").exists()
     assert pushed.kept("SR") == []
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_in_mid_series_leaves_no_image_behind(reader_dir, pushed, tmp_path):
+    (tmp_path / "kept").mkdir()
+    words = ("-m", "ct_rate_pairs.hub.report", "--study", ROOT, "--model_name_or_path", reader_dir)
+    with FaultyFront(pushed.url, "silent", after=5) as front:
+        program = programs.start(
+            *(*words, "--dicomweb", front.url, "--output_dir", tmp_path / "out"),
+            env=os.environ | {"TMPDIR": str(tmp_path / "kept")},
+        )
+        while not any(tmp_path.glob("kept/*/00005.dcm")):
+            assert program.poll() is None
+            time.sleep(0.02)
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.wait(60) != 0
+    assert list((tmp_path / "kept").iterdir()) == [] and not (tmp_path / "out").exists()
 
 
 def test_a_wrong_password_is_told_and_not_shown(reader_dir, pushed, tmp_path, capfd, caplog, monkeypatch):

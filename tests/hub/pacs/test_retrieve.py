@@ -103,6 +103,7 @@ def test_of_several_axial_series_one_is_asked_for_by_a_list_without_patients(pus
     np.testing.assert_array_equal(came, own)
 
 
+@pytest.mark.slow
 def test_the_one_axial_ct_is_chosen_and_the_choice_is_told(pushed, tmp_path, caplog):
     coronal = AFFINE[:, [0, 2, 1, 3]]
     pushed.push(write(tmp_path / "coronal", slices(make_voxels((0, 1, 0)), coronal, series=2)))
@@ -112,6 +113,7 @@ def test_the_one_axial_ct_is_chosen_and_the_choice_is_told(pushed, tmp_path, cap
     assert "One of the study's 4 series was chosen (CT, 12 images, pixels of 4 x 4 mm, kernel B30f)" in caplog.text
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
 def test_a_compressed_series_comes_as_the_pacs_keeps_it(pacs, tmp_path, syntax):
     folder = write(tmp_path / "series", slices(make_voxels((1, 0, 1)), AFFINE))
@@ -127,6 +129,7 @@ def test_a_compressed_series_comes_as_the_pacs_keeps_it(pacs, tmp_path, syntax):
         np.testing.assert_array_equal(read_scan(came).stored, own)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("fault", ["cut", "unnoticed", "503"])
 def test_a_server_that_dies_in_mid_series_gives_no_part_of_it(pushed, heard, fault):
     with (
@@ -137,12 +140,14 @@ def test_a_server_that_dies_in_mid_series_gives_no_part_of_it(pushed, heard, fau
     assert sum("/instances/" in path and "metadata" not in path for path in front.paths) == 5 + 4  # tries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "unnoticed", "503"])
 def test_a_fault_that_passes_costs_no_more_than_a_try(pushed, tmp_path, fault):
     with FaultyFront(pushed.url, fault, after=5, times=2) as front:
         np.testing.assert_array_equal(retrieve(connect(front.url)), read_scan(tmp_path / "series").stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["silent", "drip"])
 def test_a_slow_server_is_not_waited_for_without_end(pushed, heard, fault):
     start = time.monotonic()
@@ -151,9 +156,35 @@ def test_a_slow_server_is_not_waited_for_without_end(pushed, heard, fault):
     assert time.monotonic() - start < 30
 
 
-def test_a_page_in_the_place_of_an_image_is_no_image(pushed, heard):
-    with FaultyFront(pushed.url, "page", after=3) as front, refused("not with image 4 of 12 in the form of", heard):
+@pytest.mark.slow_but_first
+@pytest.mark.parametrize(
+    ("fault", "match"),
+    [
+        ("page", "not with image 4 of 12 in the form of DICOMweb"),
+        ("other", "another image than the one that was asked for .image 4"),
+        ("elsewhere", "sends on to another address"),
+        ("deflated", "keeps the series deflated"),  # which could inflate to anything
+    ],
+)
+def test_what_is_not_the_image_that_was_asked_for_is_not_taken(pushed, heard, fault, match):
+    with FaultyFront(pushed.url, fault, after=3) as front, refused(match, heard):
         retrieve(connect(front.url))
+
+
+@pytest.mark.slow
+def test_a_certificate_that_nobody_vouches_for_is_refused(pushed, tmp_path, heard, monkeypatch):
+    path = tmp_path / "server.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=pacs"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "certificate.pem"]
+    subprocess.run(made, check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "certificate.pem").read_text())
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with FaultyFront(pushed.url, certificate=path) as front:
+        with refused("certificate or encryption is not accepted.*REQUESTS_CA_BUNDLE", heard):
+            retrieve(connect(front.url))
+        assert front.paths == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
+        assert retrieve(connect(front.url)).shape == (12, 28, 28)
 
 
 def test_a_series_that_is_still_arriving_is_not_taken_for_whole(pushed, heard, monkeypatch):
