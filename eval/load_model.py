@@ -14,7 +14,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
-from ct_rate_pairs.eval.quantization import Quantization, quantization_config
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, WeightsIndex
@@ -31,6 +30,8 @@ from ct_rate_pairs.trainer.hub_files import (
     is_model_folder,
 )
 from ct_rate_pairs.trainer.row_settings import FILE
+
+from .quantization import Quantization, quantization_config
 
 
 logger = logging.getLogger(__name__)

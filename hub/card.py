@@ -28,19 +28,21 @@ from .card_results import (
     METRICS,
     confidence_text,
     cut_text,
-    intervals_text,
+    labels_text,
     lines_text,
     looking_text,
     places_text,
     prompt_only_text,
     results_table,
 )
+from .card_sample import sample_text
+from .card_settings import NOT_TOLD, citation_text, install_text, settings_text, software_text
 from .templates import CT_RATE, MEASURED, THIS_FOLDER, read_template
 
 
 CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
 UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
-SHUFFLED = "With volumes shuffled, the model gets another patient's scan: if it looks, its Coverage falls.\n"
+SHUFFLED = "Shuffled, the model gets another patient's scan: if it looks, its Coverage falls.\n"
 
 NEGATIVES = {
     "none": "none; the model is trained only on volumes with their own reports.",
@@ -59,20 +61,6 @@ OPENINGS = {
     "names": "a line with the names of the abnormalities, then ",
     "yes_no": "a line that says yes or no to each of the 18 abnormalities, then ",
 }
-
-NOT_TOLD = (
-    "hub_token",
-    "output_dir",
-    "logging_dir",
-    "run_name",
-    "resume_from_checkpoint",
-    "chat_template_path",
-    "deepspeed",
-    "fsdp_config",
-    "local_rank",
-    "trackio_space_id",
-)
-
 
 PLANES = {
     "uniform": " at equal distances",
@@ -124,15 +112,6 @@ def training_settings(config: NegativeSFTConfig, environment: dict) -> dict:
     return chosen | {"optimizer": environment["optimizer"]}
 
 
-def software_text(environment: dict) -> str:
-    """The versions and the commit in `environment.json`, in words."""
-    if "versions" not in environment:
-        return "not recorded"
-    told = ", ".join(f"{package} {number}" for package, number in environment["versions"].items())
-    commit = environment["commit"]
-    return told + (f"; commit {commit[:12]}{', with changes' * environment['dirty']}" if commit else "")
-
-
 def write_model_card(
     run_dir: str | Path,
     results: dict[str, dict],
@@ -152,6 +131,7 @@ def write_model_card(
     min_label_distance: int = 10,
     max_label_distance: int = 3,
     partner_sampling: str = "uniform",
+    sample: tuple[str, str] | None = None,
 ) -> Path:
     """
     Writes the model card `README.md` of a run, and beside it `training_config.json` and, for CT-RATE,
@@ -199,9 +179,15 @@ def write_model_card(
             Minimum number of labels in which a `"heter"` partner differs, and maximum number for a `"hard"` partner.
         partner_sampling (`str`, *optional*, defaults to `"uniform"`):
             How partners were drawn: `"uniform"`, `"balanced"` or `"mutual"`.
+        sample (`tuple[str, str]`, *optional*):
+            A report of the model and the reference of the same scan, to show side by side. Only for the phantom.
 
     Returns:
         `Path`: path of the card.
+
+    Raises:
+        `ValueError`: if `sample` is given, and `reference_hashes.json` of the run does not say that the cohort is the
+            phantom.
     """
     run_dir = Path(run_dir)
     scores = results["model"]
@@ -251,10 +237,12 @@ def write_model_card(
         table=results_table(results),
         constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
         blind="four" if "prompt_only" in results else "three",
+        prompt_column=", and the labels that the prompt alone suggests" if "prompt_only" in results else "",
         reading=SHUFFLED * ("shuffled" in results),
         prompt_only=prompt_only_text(results),
         unread=f"\n{told}\n" if (told := format_unread("the model", scores)) else "",
-        intervals=intervals_text(scores),
+        labels=labels_text(scores, run_dir),
+        sample=sample_text(run_dir, sample) if sample else "",
         places=places_text(scores),
         cut=cut_text(scores),
         looking=looking_text(scores),
@@ -285,6 +273,9 @@ def write_model_card(
         lr_scheduler=config.lr_scheduler_type.value,
         optimizer=environment.get("optimizer", {"name": config.to_dict()["optim"]})["name"],
         software=software_text(environment),
+        settings=settings_text(run_dir),
+        install=install_text(environment),
+        citation=citation_text(of_ct_rate=not own),
         hardware=hardware,
         minutes=minutes,
         resumed=", from the last resumption on" if config.resume_from_checkpoint else "",

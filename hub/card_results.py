@@ -10,14 +10,13 @@ from ct_rate_pairs.json_schemas.confidence import ConfidenceQuality
 from .templates import read_template
 
 
-# Keys of `results.json`, and the names of these rows in the table.
-ROWS = {
-    "model": "**this model**",
-    "shuffled": "this model, volumes shuffled between patients",
-    "prompt_only": "labels guessed from the prompt, without the scan",
-    "all_negative": "all-negative report",
-    "most_common": "most common training report",
-    "all_positive": "all-positive report",
+# Keys of `results.json`, and the names of their columns in the table: what looks at a scan, and what never does.
+LOOKING = {"model": "**this model**", "shuffled": "shuffled"}
+BLIND = {
+    "prompt_only": "prompt alone",
+    "all_negative": "deny all",
+    "most_common": "most common",
+    "all_positive": "state all",
 }
 # Keys of the metrics, and their names in the table and in the metadata.
 METRICS = {
@@ -43,6 +42,10 @@ CONFIDENCE_COLUMNS = {
     "brier": "Brier score",
     "nll": "Log-likelihood, negative (nats)",
 }
+CONFIDENCES = (
+    " AUROC and calibration error\nare those of the confidences, on {n} scans of the validation split; the error by "
+    "cross-validation over patients."
+)
 WAY_COLUMNS = {
     "auroc": "mean AUROC",
     "brier": "Brier score",
@@ -58,28 +61,57 @@ MATCHING_COLUMNS = {
 
 
 def results_table(results: dict[str, dict]) -> str:
-    """The table of results: the model, the model with shuffled volumes, and what never looks; `-` for no value."""
-    rows = []
-    for row, name in ROWS.items():
-        if row in results:
-            rows.append([name, *(format_value(results[row].get(key)) for key in METRICS)])
-    return format_markdown([["", *METRICS.values()], *rows]).rstrip()
+    """
+    The table of results, a line for each metric: the model with its interval, the model with shuffled volumes, and
+    what never looks. A metric without any value is left out; `-` stands for no value.
+    """
+    model, columns = results["model"], {key: name for key, name in (LOOKING | BLIND).items() if key in results}
+    titles = list(columns.values())
+    if "ci_level" in model:
+        titles.insert(1, f"its {model['ci_level']:.0%} interval")
+    lines = []
+    for key, name in METRICS.items():
+        if all(results[column].get(key) is None for column in columns):
+            continue
+        cells = [format_value(results[column].get(key)) for column in columns]
+        if "ci_level" in model:
+            bounds = model.get(f"{key}_ci")
+            cells.insert(1, f"{bounds[0]:.3f}–{bounds[1]:.3f}" if bounds else "-")
+        lines.append([name, *cells])
+    return format_markdown([["", *titles], *lines]).rstrip()
+
+
+def labels_text(model: dict, run_dir: Path) -> str:
+    """A folded table of the 18 labels, with the figures of them that the run has; empty if they were not measured."""
+    if "per_label" not in model:
+        return ""
+    known = read_quality(run_dir)
+    confidences = known["per_label"] if known and known.get("per_label") else {}
+    lines = []
+    for label, own in model["per_label"].items():
+        sure = confidences.get(label, {})
+        keys = ((own, "support"), (own, "f1"), (own, "recall"), (own, "precision"), (sure, "auroc"), (sure, "ece"))
+        lines.append([label, *(format_value(of.get(key)) for of, key in keys)])
+    titles = ["", "scans with it", "F1", "recall", "precision", "AUROC", "calibration error"]
+    if not confidences:
+        titles, lines = titles[:-2], [line[:-2] for line in lines]
+    shown = {"labels": "Recall and precision of each label", "reliability": "Calibration of each label"}
+    figures = [
+        f"![{title}](figures/{name}.png)\n"
+        for name, title in shown.items()
+        if (run_dir / "figures" / f"{name}.png").is_file()
+    ]
+    return read_template("model_card_labels").format(
+        table=format_markdown([titles, *lines]).rstrip(),
+        confidences=CONFIDENCES.format(n=known["n"]) if confidences else "",
+        figures="\n".join(["", *figures]),
+    )
 
 
 def prompt_only_text(results: dict[str, dict]) -> str:
     """A warning if the prompts alone nearly reach the model's scores; otherwise an empty string."""
     told = format_prompt_only(results)
     return f"\n**{told}**\n" if told else ""
-
-
-def intervals_text(model: dict) -> str:
-    """A line with the bootstrap intervals of the row `model`; an empty string without intervals."""
-    told = [
-        f"{name} {bounds[0]:.3f} to {bounds[1]:.3f}"
-        for key, name in METRICS.items()
-        if (bounds := model.get(f"{key}_ci"))
-    ]
-    return f"\n{model['ci_level']:.0%} intervals of this model, by patient: {', '.join(told)}.\n" if told else ""
 
 
 def places_text(model: dict) -> str:
@@ -154,11 +186,16 @@ def lines_text(model: dict) -> str:
     )
 
 
+def read_quality(run_dir: Path) -> dict | None:
+    """The measured quality of the confidences in `confidence.json`; `None` without this file."""
+    path = run_dir / "confidence.json"
+    return read_json(path, ConfidenceQuality)["measured"] if path.is_file() else None
+
+
 def confidence_text(run_dir: Path) -> str:
     """The measured quality of the confidences in `confidence.json`; an empty string without this file."""
-    if not (run_dir / "confidence.json").is_file():
+    if (measured := read_quality(run_dir)) is None:
         return ""
-    measured = read_json(run_dir / "confidence.json", ConfidenceQuality)["measured"]
     rows = [
         [name, *(f"{measured[row][key]:.3f}" for key in CONFIDENCE_COLUMNS)] for row, name in CONFIDENCE_ROWS.items()
     ]

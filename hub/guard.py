@@ -46,13 +46,14 @@ PROCESSOR = (
     *TEMPLATES,
     *TOKENS,
 )
+FIGURES = ("losses", "labels", "gaps", "calibration", "reliability", "operating_curve")
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 ROW_SETTINGS = "row_settings.json"
 SETTINGS = (ROW_SETTINGS, "training_config.json", "environment.json", "results.json", "confidence.json")
 RESULTS = (
     *SETTINGS,
     "predictions.jsonl",
-    *(f"figures/{name}.png" for name in ("losses", "labels", "gaps", "calibration", "operating_curve")),
+    *(f"figures/{name}.png" for name in FIGURES),
     PIXELS,
 )
 CARD = ("README.md", ".eval_results/*.yaml")

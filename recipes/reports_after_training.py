@@ -10,6 +10,7 @@ from datasets import load_dataset
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
+from ct_rate_pairs.eval.figures.evaluation import plot_reliability
 from ct_rate_pairs.eval.load_model import version_of
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance
 from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines, write_predictions
@@ -87,7 +88,10 @@ class ReportsAfterTraining:
         held_out = self.options | {"task": "report", "negative": "none"}
         validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
         rows = first_rows(validation, self.recipe_args.confidence_scans)
-        fit_confidence(self.model, self.trainer.data_collator, rows, **self.sizes).save(self.out)
+        confidence = fit_confidence(self.model, self.trainer.data_collator, rows, **self.sizes)
+        confidence.save(self.out)
+        (self.out / "figures").mkdir(exist_ok=True)
+        plot_reliability(confidence.measured["per_label"], self.out / "figures" / "reliability.png")
 
     def finish(self, minutes: float) -> None:
         """Fits the confidences if there are none yet, measures the reports, and writes the card."""
@@ -115,6 +119,8 @@ class ReportsAfterTraining:
         args, base = self.trainer.args, self.model_args.model_name_or_path
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         source = reader_of(self.index["train"]).source
+        volumes, references, _ = references_of(self.scans)
+        sample = (self.predictions[volumes[0]], references[0]) if source.is_phantom else None
         drawn = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
         write_model_card(
             self.out,
@@ -130,5 +136,6 @@ class ReportsAfterTraining:
             minutes=minutes,
             takes_video=collator.takes_video,
             base_model=None if base == "tiny" else base,
+            sample=sample,
             **{name: getattr(self.recipe_args, name) for name in drawn},
         )

@@ -10,6 +10,7 @@ from .schema import Schema, Share
 
 MOST_OPENINGS = 64  # per label; each takes a forward pass
 LONGEST_OPENING = 400  # letters
+MOST_BINS = 10  # of the probabilities of a label
 MOST_HELD_OUT = 10**5  # probabilities per label, one for each validation scan
 
 
@@ -42,6 +43,24 @@ class WayErrors(Errors):
     seconds: Annotated[float, Field(ge=0)]
 
 
+class Bin(Schema):
+    """Scans that are given a similar probability of a label."""
+
+    n: Annotated[int, Field(ge=1)]
+    p: Share
+    share: Share
+
+
+class LabelErrors(Schema):
+    """Quality of the probabilities of a label."""
+
+    support: Annotated[int, Field(ge=0)]
+    auroc: Share | None
+    ece: Share
+    brier: Share
+    bins: Annotated[list[Bin], Field(min_length=1, max_length=MOST_BINS)]
+
+
 class Measured(Schema):
     """Quality of confidences, as they were measured."""
 
@@ -50,7 +69,9 @@ class Measured(Schema):
     prevalence: Errors
     n: Annotated[int, Field(ge=1)]
     folds: Annotated[int, Field(ge=2)]
-    ways: dict[Way, WayErrors] | None = None  # files of earlier releases have none
+    # Files of earlier releases lack these.
+    per_label: Annotated[dict[str, LabelErrors], AfterValidator(each_label)] | None = None
+    ways: dict[Way, WayErrors] | None = None
     unknown: Annotated[int, Field(ge=0)] = 0
 
 

@@ -1,5 +1,6 @@
-"""Figures of an evaluation: findings by label, loss gaps, calibration of the confidence, and the operating curve."""
+"""Figures of an evaluation: findings by label, loss gaps, calibration of the confidences, and the operating curve."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES
 from ct_rate_pairs.eval.metrics.calibration import bins_of, calibration_error
 
-from .style import GREEN, NEGATIVE, POSITIVE, PURPLE, finish
+from .style import GREEN, NEGATIVE, POSITIVE, PURPLE, clear, finish, save_figure
 
 
 # Colour of each kind of other volume.
@@ -100,6 +101,34 @@ def plot_calibration(confidence: Sequence[float], correct: Sequence[bool], path:
     error = calibration_error(confidence, correct)
     axes.set_title(f"Report matching, {len(confidence)} scans: calibration error {error:.3f}")
     finish(figure, axes, path)
+
+
+def plot_reliability(per_label: Mapping[str, Mapping], path: str | Path) -> None:
+    """
+    Draws for each of the 18 labels how often scans have it, against the confidence that they have it.
+
+    Args:
+        per_label (`Mapping[str, Mapping]`):
+            The numbers of each label from [`~ct_rate_pairs.eval.scoring.label_calibration.judge_each`].
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    grid = figure.subplots(3, 6, sharex=True, sharey=True)
+    for axes, (label, own) in zip(grid.flat, per_label.items(), strict=True):
+        n, p, share = (np.array([one[key] for one in own["bins"]]) for key in ("n", "p", "share"))
+        axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":")
+        axes.plot(p, share, color=POSITIVE, linewidth=1)
+        axes.scatter(p, share, s=8 + 72 * n / n.sum(), color=POSITIVE, clip_on=False, zorder=3)
+        clear(axes)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_title(textwrap.fill(f"{label} ({own['support']})", 20), fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("confidence that the scan has the finding (size of a dot: share of the scans)", fontsize=9)
+    figure.supylabel("share of the scans that have it", fontsize=9)
+    scans = sum(one["n"] for one in own["bins"])
+    figure.suptitle(f"Calibration of each label on {scans} scans (in brackets: scans with the finding)", fontsize=10)
+    save_figure(figure, path)
 
 
 def plot_operating_curve(model: Mapping, curve: Mapping[str, Mapping], path: str | Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ct_rate_pairs.eval.metrics.calibration import errors
+from ct_rate_pairs.eval.metrics.calibration import bins_of, errors
 from ct_rate_pairs.eval.metrics.ranking import auroc
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volume_names import patient_of
 
 
@@ -101,3 +102,40 @@ def judge(probabilities: np.ndarray, labels: np.ndarray, prevalence: np.ndarray)
     own = errors(probabilities, labels)
     by_chance = errors(np.broadcast_to(prevalence, labels.shape), labels)["brier"]
     return {"auroc": float(known.mean()) if len(known) else None, **own, "brier_ratio": own["brier"] / by_chance}
+
+
+def judge_each(probabilities: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict[str, dict]:
+    """
+    How good the probabilities of each label are.
+
+    Args:
+        probabilities (`np.ndarray` of shape `[N, 18]`):
+            The calibrated probabilities.
+        labels (`np.ndarray` of shape `[N, 18]`):
+            True labels, 0 or 1.
+        logits (`np.ndarray` of shape `[N, 18]`):
+            The log-odds before calibration. AUROC is computed from these: a calibration that is fitted on the other
+            folds shifts each fold, and so mixes the order of the scans.
+
+    Returns:
+        `dict`: maps each label to its `support`, the number of scans that have it; `auroc` (`None` if all scans have
+        it, or none); `ece` and `brier`; and `bins`, from low to high probability, each with the number of scans
+        (`n`), their mean probability (`p`), and the share that has the label (`share`). Empty bins are left out.
+    """
+    columns = zip(LABELS, probabilities.T, labels.T, logits.T, strict=True)
+    return {label: _judge_one(p, true, order) for label, p, true, order in columns}
+
+
+def _judge_one(probabilities: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict:
+    places, area, error = bins_of(probabilities), auroc(logits, labels), errors(probabilities, labels)
+    groups = [places == place for place in np.unique(places)]
+    return {
+        "support": int(labels.sum()),
+        "auroc": None if np.isnan(area) else float(area),
+        "ece": error["ece"],
+        "brier": error["brier"],
+        "bins": [
+            {"n": int(own.sum()), "p": float(probabilities[own].mean()), "share": float(labels[own].mean())}
+            for own in groups
+        ],
+    }

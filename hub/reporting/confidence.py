@@ -51,6 +51,7 @@ from ct_rate_pairs.eval.scoring.label_calibration import (
     held_out_prevalence,
     held_out_probabilities,
     judge,
+    judge_each,
 )
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint, thresholds_at
 from ct_rate_pairs.hub.references import STRETCH, letters_of
@@ -91,10 +92,11 @@ class Confidence:
             Quality of the confidences, in the way that is used: `calibrated`, `uncalibrated` and `prevalence` (the
             share of each label, predicted for every scan), each with `ece`, `brier` and `nll` over all scans and
             labels; `n`, the number of scans; `folds`, the number of folds of the cross-validation, in which
-            `calibrated` and `prevalence` are fitted on other patients than they are measured on. `ways` compares the
-            ways, all on the same scans: each has the numbers of
-            [`~ct_rate_pairs.eval.scoring.label_calibration.judge`] and `seconds`, the time per scan. If there were
-            scans without a sound findings line, which the way `line` can tell nothing of, `unknown` counts them.
+            `calibrated` and `prevalence` are fitted on other patients than they are measured on. `per_label` has the
+            numbers of [`~ct_rate_pairs.eval.scoring.label_calibration.judge_each`]. `ways` compares the ways, all on
+            the same scans: each has the numbers of [`~ct_rate_pairs.eval.scoring.label_calibration.judge`] and
+            `seconds`, the time per scan. If there were scans without a sound findings line, which the way `line` can
+            tell nothing of, `unknown` counts them.
         held_out (`dict[str, list[float]]`, *optional*):
             As in `line`, for the way `sentences`; `None` in files of earlier releases.
         line ([`~ct_rate_pairs.eval.scoring.operating_points.LineCalibration`], *optional*):
@@ -338,6 +340,7 @@ def fit_confidence(
         "prevalence": errors(prevalence[known], labels[known]),
         "n": len(labels),
         "folds": FOLDS,
+        "per_label": judge_each(probabilities[used][known], labels[known], ways[used][known]),
         "ways": judged,
         "unknown": int(np.isnan(ways["line"]).any(axis=1).sum()) if has_lines else 0,
     }

@@ -87,7 +87,7 @@ def test_the_findings_line_is_told(run_dir, results, line, told):
 
 def test_what_prompts_tell_and_what_they_give_alone_is_told(run_dir, results):
     plain = write(run_dir, results).read_text()
-    assert "asked for with the prompt in `en`.\n" in plain and "The last three rows never look" in plain
+    assert "asked for with the prompt in `en`.\n" in plain and "The three columns on the right never look" in plain
     show(run_dir, prompt_metadata=["age", "clinical_information"], prompt_findings=True, prompt_dropout=0.3)
     results["prompt_only"] = {
         "f1_micro": 0.2,
@@ -97,8 +97,9 @@ def test_what_prompts_tell_and_what_they_give_alone_is_told(run_dir, results):
     }
     told = write(run_dir, results).read_text()
     assert "in `en`, after lines with age, clinical information.\n  In training, prompts named the findings" in told
-    assert "30% of the training prompts told nothing of this" in told and "The last four rows never look" in told
-    assert table_of(told)["labels guessed from the prompt, without the scan"][:3] == ["0.300", "-", "0.200"]
+    assert "30% of the training prompts told nothing of this" in told and "The four columns on the right never" in told
+    alone = columns_of(told)["prompt alone"]
+    assert (alone["Coverage"], alone["Precision (micro)"], alone["F1 (micro)"]) == ("0.300", "-", "0.200")
     assert "need not come from the scan" not in told
     results["prompt_only"]["f1_micro"] = results["model"]["f1_micro"] + 0.01
     assert "gives 0.100 without either. The model's is 0.700: its findings need not come from the scan.**" in (
@@ -113,6 +114,14 @@ def code_blocks(text):
 def table_of(text):
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return {row[0].strip(" *"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def columns_of(text):
+    """The columns of the table of results by their titles, each with its value of each metric."""
+    start = text.index("## Results")
+    lines = text[text.index("\n|", start) + 1 : text.index("\n\n", text.index("\n|", start))].splitlines()
+    (_, *titles), _, *rows = ([cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines)
+    return {title: {row[0]: row[place + 1] for row in rows} for place, title in enumerate(titles)}
 
 
 def test_metadata_survives_the_round_trip(run_dir, results):
@@ -179,13 +188,14 @@ def test_no_token_and_no_place_on_this_machine_is_written(run_dir, results):
 
 
 def test_intervals_and_looking_are_told_where_they_were_measured(run_dir, results):
-    assert "intervals" not in (text := write(run_dir, results).read_text()) and "Does it look" not in text
+    assert "interval" not in (text := write(run_dir, results).read_text()) and "Does it look" not in text
     matching = {"num_options": 4, "top1": 0.58, "top1_pmi": 0.73, "top1_chance": 0.25, "top1_text_only": 0.21}
     results["model"] |= {"coverage_ci": [0.8512, 0.9481], "crg_ci": [0.31, 0.52], "ci_level": 0.95}
     results["model"] |= {"gap_positive_share": 0.97, "loss_gap_noise": 1.2898, "gap_positive_share_noise": 1.0}
     results["model"] |= {"matching": {"hard": matching}}
     text = write(run_dir, results).read_text()
-    assert "95% intervals of this model, by patient: Coverage 0.851 to 0.948, CRG 0.310 to 0.520." in text
+    bounds = columns_of(text)["its 95% interval"]
+    assert (bounds["Coverage"], bounds["CRG"], bounds["Accuracy"]) == ("0.851–0.948", "0.310–0.520", "-")
     table = table_of(text)
     assert table["its negative"] == ["0.432", "97%"] and table["noise"] == ["1.290", "100%"]
     assert "air" not in table and "another patient's" not in table
@@ -239,15 +249,17 @@ def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):
 
 
 def test_the_table_holds_the_model_beside_the_trivial_and_shuffled_rows(run_dir, results):
-    table = table_of(ModelCard.load(write(run_dir, results)).text)
-    of_labels, of_words = ["0.900", "0.800", "0.700", "0.600", "0.500"], ["0.400", "0.300", "0.200"]
-    assert table["this model"] == [*of_labels, "0.100", "-", *of_words, "0.432"]
-    assert table["all-negative report"][:2] == ["0.000", "-"] and table["all-positive report"][0] == "1.000"
-    assert table["most common training report"][0] == "0.100"
-    assert table["this model, volumes shuffled between patients"][0] == "0.250"
+    columns = columns_of(ModelCard.load(write(run_dir, results)).text)
+    assert list(columns) == ["this model", "shuffled", "deny all", "most common", "state all"]
+    told = {"Coverage": "0.900", "Precision (micro)": "0.800", "F1 (micro)": "0.700", "Accuracy": "0.600"}
+    told |= {"CRG": "0.500", "BLEU-1": "0.400", "BLEU-4": "0.300", "ROUGE-L": "0.200", "Side accuracy": "0.100"}
+    assert columns["this model"] == told | {"Loss gap": "0.432"}  # nobody has a lobe accuracy
+    assert (columns["deny all"]["Coverage"], columns["deny all"]["Precision (micro)"]) == ("0.000", "-")
+    assert [columns[name]["Coverage"] for name in ("most common", "state all")] == ["0.100", "1.000"]
+    assert columns["shuffled"]["Coverage"] == "0.250" and columns["shuffled"]["Loss gap"] == "-"
     del results["shuffled"]
     text = ModelCard.load(write(run_dir, results)).text
-    assert "shuffled" not in text
+    assert "huffled" not in text
 
 
 def test_the_number_of_places_is_told_beside_what_needs_no_look(run_dir, results):
