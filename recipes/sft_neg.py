@@ -35,6 +35,8 @@ from ct_rate_pairs.recipes.training_arguments import OF_OPTIM, RecipeArguments
 
 def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
     """The splits of each task, reports first. The statistics of the first task's partners are printed."""
+    from datasets import load_dataset
+
     from ct_rate_pairs.partners import mutual_statistics
     from ct_rate_pairs.readers import reader_of
     from ct_rate_pairs.trainer.splits import load_splits
@@ -44,6 +46,9 @@ def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
         needs = {"validates": args.eval_strategy != "no" and task == tasks[0]}
         needs["confidence_scans"] = recipe_args.confidence_scans if task == "report" else 0
         indexes[task] = load_splits(options | {"task": task}, **needs)
+        if masks := recipe_args.mask_options():
+            for split in ("train", "validation") if needs["validates"] else ("train",):
+                indexes[task][split] = load_dataset("ct_rate_pairs", split=split, **options | masks | {"task": task})
     if recipe_args.negative in ("heter", "hard"):
         reader = reader_of(indexes[tasks[0]]["train"])
         if reader.config.is_mutual:
@@ -69,6 +74,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     streams = recipe_args.streaming or recipe_args.mixture is not None
     validates = args.eval_strategy != "no"
     validation = first_rows(index["validation"], recipe_args.validation_scans) if validates else None
+    names = reader_of(index["train"]).masks.known if recipe_args.masks else ()
     peft_config = get_peft_config(model_args)
     if peft_config is not None:
         peft_config.revision = model_args.model_revision  # whoever loads the adapter needs the same base model
@@ -76,9 +82,11 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     trainer = NegativeSFTTrainer(
         model=model,
         args=args,
-        train_dataset=stream_rows(args, weights, indexes, options) if streams else index["train"],
+        train_dataset=stream_rows(args, weights, indexes, options | recipe_args.mask_options())
+        if streams
+        else index["train"],
         eval_dataset=validation,
-        data_collator=PairCollator(processor, chat_template_kwargs=recipe_args.template_kwargs()),
+        data_collator=PairCollator(processor, None, recipe_args.template_kwargs(), names),
         row_settings=settings_of([reader_of(of_task["train"]) for of_task in indexes.values()]),
         processing_class=processor,
         peft_config=peft_config,

@@ -33,6 +33,13 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         default=None,
         metadata={"help": "Tasks and their weights instead of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
     )
+    masks: str | None = field(
+        default=None,
+        metadata={"help": "Masks of findings for `mask_loss_weight`: a table, ReXGroundingCT or TotalSegmentator."},
+    )
+    mask_names: list[str] | None = field(
+        default=None, metadata={"help": "The findings or structures whose masks are learnt; by default all."}
+    )
     streaming: bool = field(
         default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
     )
@@ -51,6 +58,11 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
         return self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
+
+    def mask_options(self) -> dict:
+        """The arguments for the masks of the training rows. Rows that are measured need none."""
+        given = {"masks": self.masks, "mask_names": self.mask_names}
+        return {name: value for name, value in given.items() if value is not None}
 
     def task_weights(self) -> dict[str, float]:
         """The tasks to train on, reports first, and their shares, which sum to 1."""
@@ -87,6 +99,9 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
         if self.negative == "heter" and self.partner_sampling == "mutual" and args.beta > 0:
             check_mutual_batch(args)
+        if (self.masks is None) != (args.mask_loss_weight == 0):
+            given, missing = ("masks", "mask_loss_weight") if self.masks else ("mask_loss_weight", "masks")
+            raise ValueError(f"--{given} has no effect without --{missing}: give both, or none.")
         if args.hub_strategy == "all_checkpoints":
             raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
         if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":

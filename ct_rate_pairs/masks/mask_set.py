@@ -51,6 +51,11 @@ class MaskSet:
     def __reduce__(self):
         return MaskSet, (self.path, self.names)
 
+    @cached_property
+    def known(self) -> list[str]:
+        """The names of the findings, sorted."""
+        return sorted({mask.finding for of_volume in self._masks.values() for mask in of_volume})
+
     def findings(self, volume: str) -> list[dict[str, str]] | None:
         """
         What is drawn of a volume: the `finding` and the `sentence` of each mask. Empty for a volume without findings,

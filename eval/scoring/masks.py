@@ -1,0 +1,224 @@
+"""Predicted masks against drawn ones, beside masks that need no scan."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ct_rate_pairs.eval.metrics.bootstrap import known
+from ct_rate_pairs.eval.metrics.ranking import auroc
+from ct_rate_pairs.eval.predictions.masks import predict_masks
+from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.mask_head import MaskHead
+
+
+THRESHOLDS = np.linspace(0.05, 0.95, 19)
+PREDICTED = ("both", "predicted", "highest", "pointed")  # of `MaskCounts`
+ATLAS = (64, 64)  # rows and columns of a slice of the atlas
+
+
+@dataclass(frozen=True)
+class MaskCounts:
+    """
+    What is counted of `N` volumes and `L` findings, at `T` thresholds.
+
+    Args:
+        both (`np.ndarray` of shape `[N, L, T]`), predicted (`np.ndarray` of shape `[N, L, T]`):
+            Pixels of the predicted mask that lie in the drawn one, and all pixels of the predicted mask.
+        drawn (`np.ndarray` of shape `[N, L]`):
+            Pixels of the drawn mask.
+        highest (`np.ndarray` of shape `[N, L]`):
+            Highest prediction in the volume.
+        pointed (`np.ndarray` of shape `[N, L]`):
+            Whether the pixel of the highest prediction lies in the drawn mask.
+    """
+
+    both: np.ndarray
+    predicted: np.ndarray
+    drawn: np.ndarray
+    highest: np.ndarray
+    pointed: np.ndarray
+
+
+def drawn_masks(row: dict, names: Sequence[str]) -> np.ndarray:
+    """The masks of a row by finding, bool `[L, S, H, W]`. Several masks of one finding are joined."""
+    (width, height), number = row["images"][0].size, len(row["images"])
+    drawn = np.zeros((len(names), number, height, width), bool)
+    for finding, slices in zip(row["mask_findings"], row["masks"], strict=True):
+        if finding["finding"] in names:
+            drawn[names.index(finding["finding"])] |= np.stack([np.asarray(plane) for plane in slices])
+    return drawn
+
+
+def make_atlas(rows: Iterable[dict], names: Sequence[str], progress: bool = True) -> np.ndarray:
+    """
+    The mean mask of each finding over all volumes, `[L, S, 64, 64]`: where a finding is in general, told without a
+    look at the scan. Slices are brought to one size.
+    """
+    total, number = None, 0
+    for row in tqdm(rows, desc="Atlas", unit="scan", disable=not progress):
+        if row["masks"] is not None:
+            drawn = torch.from_numpy(drawn_masks(row, names)).float()
+            mean = F.interpolate(drawn, size=ATLAS, mode="area").numpy()
+            total, number = mean if total is None else total + mean, number + 1
+    if total is None:
+        raise ValueError("The masks of no training volume are known, so there is no atlas.")
+    return total / number
+
+
+def masks_of_atlas(atlas: np.ndarray, row: dict) -> np.ndarray:
+    """The atlas at the size of a row's slices, `[L, S, H, W]`."""
+    width, height = row["images"][0].size
+    return F.interpolate(torch.from_numpy(atlas), size=(height, width), mode="bilinear").numpy()
+
+
+def count_masks(
+    predict: Callable[[dict], np.ndarray], rows: Iterable[dict], names: Sequence[str], progress: bool = True
+) -> MaskCounts:
+    """
+    Counts the pixels of predicted and drawn masks. Volumes whose masks are not known are left out.
+
+    Args:
+        predict (`Callable[[dict], np.ndarray]`):
+            From a row to predictions in [0, 1], `[L, S, H, W]`.
+        rows (`Iterable[dict]`):
+            Rows with `masks`.
+        names (`Sequence[str]`):
+            Names of the `L` findings.
+
+    Returns:
+        [`MaskCounts`]: the counts.
+
+    Raises:
+        `ValueError`: if the masks of no volume are known.
+    """
+    counts = []
+    for row in tqdm(rows, desc="Masks", unit="scan", disable=not progress):
+        if row["masks"] is None:
+            continue
+        drawn, maps = drawn_masks(row, names), predict(row)
+        counts.append([np.stack(values) for values in zip(*map(_of_finding, maps, drawn), strict=True)])
+    if not counts:
+        raise ValueError("The masks of none of these volumes are known: give masks of these volumes.")
+    return MaskCounts(*(np.stack(values) for values in zip(*counts, strict=True)))
+
+
+def _of_finding(maps: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The counts of one finding in one volume, in the order of [`MaskCounts`]."""
+    level = np.digitize(maps, THRESHOLDS)  # how many thresholds a pixel reaches
+    highest = maps.argmax()
+    return (
+        _reaching(level[drawn]),
+        _reaching(level),
+        drawn.sum(),
+        maps.flat[highest],
+        drawn.flat[highest],
+    )
+
+
+def _reaching(level: np.ndarray) -> np.ndarray:
+    """How many pixels reach each threshold, `[T]`."""
+    return np.bincount(level.reshape(-1), minlength=len(THRESHOLDS) + 1)[::-1].cumsum()[::-1][1:]
+
+
+def fit_thresholds(counts: MaskCounts) -> np.ndarray:
+    """
+    For each finding, the place in `THRESHOLDS` of the best Dice over all pixels of all volumes, `[L]`: so a mask in a
+    volume without the finding counts against a threshold, too.
+    """
+    both, sizes = counts.both.sum(axis=0), counts.predicted.sum(axis=0) + counts.drawn.sum(axis=0)[:, None]
+    return (2 * both / np.maximum(sizes, 1)).argmax(axis=1)
+
+
+def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) -> dict:
+    """
+    The scores of predicted masks.
+
+    Args:
+        counts ([`MaskCounts`]):
+            From [`count_masks`].
+        chosen (`np.ndarray` of shape `[L]`):
+            Places of the thresholds, from [`fit_thresholds`] on other volumes.
+        names (`Sequence[str]`):
+            Names of the findings.
+
+    Returns:
+        `dict`: for each finding, and as means over the findings that occur:
+
+        - `dice`: mean Dice over the volumes that have the finding.
+        - `met`: share of these volumes in which the predicted mask touches the drawn one.
+        - `pointed`: share of them in which the highest prediction lies in the drawn mask (the pointing game).
+        - `false_masks`: share of the volumes without the finding that get a mask.
+        - `auroc`: of the highest prediction, for whether a volume has the finding.
+        - `support`: volumes that have the finding; `threshold`.
+    """
+    place = np.arange(len(names))
+    both, predicted = counts.both[:, place, chosen], counts.predicted[:, place, chosen]  # [N, L]
+    has = counts.drawn > 0
+    dice = 2 * both / np.maximum(predicted + counts.drawn, 1)
+
+    def mean(values: np.ndarray, of: np.ndarray) -> float | None:
+        return known(values[of].mean()) if of.any() else None
+
+    findings = {}
+    for label, name in enumerate(names):
+        own = has[:, label]
+        findings[name] = {
+            "dice": mean(dice[:, label], own),
+            "met": mean(both[:, label] > 0, own),
+            "pointed": mean(counts.pointed[:, label], own),
+            "false_masks": mean(predicted[:, label] > 0, ~own),
+            "auroc": known(auroc(counts.highest[:, label], own.astype(int))),
+            "support": int(own.sum()),
+            "threshold": round(float(THRESHOLDS[chosen[label]]), 2),
+        }
+    occurring = [values for values in findings.values() if values["support"]]
+    keys = ("dice", "met", "pointed", "false_masks", "auroc")
+    means = {key: [values[key] for values in occurring if values[key] is not None] for key in keys}
+    return {key: float(np.mean(values)) if values else None for key, values in means.items()} | {"findings": findings}
+
+
+@torch.no_grad()
+def evaluate_masks(
+    model: PreTrainedModel,
+    head: MaskHead,
+    collator: PairCollator,
+    train: Iterable[dict],
+    validation: Iterable[dict],
+    test: Iterable[dict],
+    progress: bool = True,
+) -> dict:
+    """
+    Measures the masks that a model predicts, beside two ways that need no scan: no mask at all, and an atlas, which is
+    the mean mask of the training volumes. Thresholds are fitted on other volumes than those that are measured.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]), head ([`~ct_rate_pairs.trainer.mask_head.MaskHead`]):
+            The model in evaluation mode, and its mask head.
+        collator ([`~ct_rate_pairs.trainer.PairCollator`]):
+            Turns rows into inputs of the model.
+        train (`Iterable[dict]`), validation (`Iterable[dict]`), test (`Iterable[dict]`):
+            Rows with masks: for the atlas, for the thresholds, and to measure.
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show progress bars.
+
+    Returns:
+        `dict`: the scores of `"model"`, `"atlas"` and `"empty"`, see [`score_masks`], and `n`, the number of volumes.
+    """
+    names, results = head.names, {}
+    validation, test = list(validation), list(test)
+    ways = {
+        "model": partial(predict_masks, model, head, collator),
+        "atlas": partial(masks_of_atlas, make_atlas(train, names, progress)),
+    }
+    for way, predict in ways.items():
+        chosen = fit_thresholds(count_masks(predict, validation, names, progress))
+        counts = count_masks(predict, test, names, progress)
+        results[way] = score_masks(counts, chosen, names)
+    nothing = replace(counts, **{name: np.zeros_like(getattr(counts, name)) for name in PREDICTED})
+    return results | {"empty": score_masks(nothing, chosen, names), "n": len(counts.drawn)}
