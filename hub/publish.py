@@ -25,6 +25,8 @@ from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.near_names import no_such
 
 from .guard import ALLOWED, CARD, ROW_SETTINGS, publishable_files
+from .publish_space import OURS as OF_SPACE
+from .publish_space import space_files
 from .repository import HubRepository, PublishError
 from .rounded_weights import Weights, round_weights, saved_weights
 from .templates import KEPT, MEASURED, ROUNDED, THIS_FOLDER
@@ -44,6 +46,7 @@ def publish(
     collection: str | None = None,
     token: str | None = None,
     dtype: Literal["bfloat16", "float32"] = "bfloat16",
+    space: str | None = None,
 ) -> str:
     """
     Publishes a run: weights or adapter, processor, settings, results, predictions, figures and card.
@@ -68,6 +71,9 @@ def publish(
             `"bfloat16"` rounds weights of 32 and 64 bits, also those of an adapter, in a temporary copy.
             `"float32"` publishes them as they are saved. Weights of 16 bits or fewer, and those of a quantized model,
             stay as they are with either.
+        space (`str`, *optional*):
+            `USER/NAME` of a Space for the page of the model, see [`~ct_rate_pairs.hub.publish_space`]. It shows this
+            state of the model, and goes up last. It is private if the model is.
 
     Returns:
         `str`: address of the publication.
@@ -99,6 +105,7 @@ def publish(
 
     find_row_settings(str(run_dir))  # refuses copies of the settings that disagree
     hub = HubRepository(repo_id, private=private, revision=revision, token=token)
+    page = HubRepository(space, kind="space", private=private, token=token) if space else None
     slug = hub.find_collection(collection, private) if collection else None
     contents: dict[str, Path | bytes] = {file: run_dir / file for file in files}
     with tempfile.TemporaryDirectory(prefix="ct_rate_pairs_") as copies:
@@ -114,6 +121,9 @@ def publish(
         hub.upload(contents, last, OURS, tag)
     if slug:
         hub.collect(slug)
+    if page:
+        page.upload(space_files(hub.repo_id, hub.head()), last=["README.md"], ours=OF_SPACE)
+        print(f"Its page is at {page.url}.", file=sys.stderr)
     return f"{hub.url}/tree/{tag or revision}"
 
 
@@ -173,6 +183,7 @@ def main(argv: Sequence[str]) -> None:
         help="bfloat16: weights are rounded to it in a copy; float32: they go up as they are saved "
         "(default: %(default)s)",
     )
+    add("--space", metavar="USER/NAME", help="Space for the page of the model; created if there is none")
     args = vars(parser.parse_args(argv))
     print(publish(**args))
 

@@ -144,6 +144,11 @@ class HubRepository:
             where = {"repo_type": self.kind, "revision": self.revision}
             self._ask("tagging", lambda: self.api.create_tag(self.repo_id, tag=tag, exist_ok=True, **where))
 
+    def head(self) -> str:
+        """The last commit of the branch."""
+        where = {"repo_type": self.kind, "revision": self.revision}
+        return self._ask("reading the last commit", lambda: self.api.repo_info(self.repo_id, **where)).sha
+
     def find_collection(self, name: str, private: bool = False) -> str:
         """
         The slug of a collection. A collection with a new title is created.
