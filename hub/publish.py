@@ -105,7 +105,7 @@ def publish(
 
     find_row_settings(str(run_dir))  # refuses copies of the settings that disagree
     hub = HubRepository(repo_id, private=private, revision=revision, token=token)
-    page = HubRepository(space, kind="space", private=private, token=token) if space else None
+    page = HubRepository(space, kind="space", private=hub.private, token=token) if space else None
     slug = hub.find_collection(collection, private) if collection else None
     contents: dict[str, Path | bytes] = {file: run_dir / file for file in files}
     with tempfile.TemporaryDirectory(prefix="ct_rate_pairs_") as copies:

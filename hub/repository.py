@@ -82,7 +82,8 @@ class HubRepository:
         # Creating an existing repository does nothing, so the right to write has to be checked.
         self._ask("asking to write", lambda: self.api.auth_check(self.repo_id, repo_type=kind, write=True))
         info = self._ask("reading the repository", lambda: self.api.repo_info(self.repo_id, repo_type=kind))
-        if private and not info.private:
+        self.private = info.private
+        if private and not self.private:
             raise PublishError(
                 f"{self.repo_id} is there, and public: make it private in its settings, or choose another name. "
                 "Nothing was uploaded."

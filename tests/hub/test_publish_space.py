@@ -55,8 +55,10 @@ def test_a_space_goes_up_beside_its_model_and_shows_what_was_published(hub, run,
     assert "Not a medical device." in files["README.md"].decode() and b"Apache License" in files["LICENSE"]
     assert WRITE.encode() not in b"".join(files.values())
     commits = len(space.commits)
-    publish(run, "alice/reader", private=True, revision="heter", space="alice/page")  # nothing has changed
+    publish(run, "alice/reader", revision="heter", space="alice/page")  # nothing has changed
     assert len(space.commits) == commits
+    publish(run, "alice/reader", revision="heter", space="alice/second")
+    assert hub.repo("alice/second", "spaces").private  # as the model is
 
 
 def test_a_space_has_the_packages_and_modules_that_its_page_imports():
