@@ -32,6 +32,7 @@ MODEL = (
     "model-*-of-*.safetensors",
     INDEX,
     "adapter_model.safetensors",
+    "mask_head.safetensors",
     ADAPTER,
     "config.json",
     "generation_config.json",
@@ -49,7 +50,7 @@ PROCESSOR = (
 FIGURES = ("losses", "labels", "gaps", "calibration", "reliability", "operating_curve")
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 ROW_SETTINGS = "row_settings.json"
-SETTINGS = (ROW_SETTINGS, "training_config.json", "environment.json", "results.json", "confidence.json")
+SETTINGS = (ROW_SETTINGS, "training_config.json", "environment.json", "results.json", "confidence.json", "masks.json")
 RESULTS = (
     *SETTINGS,
     "predictions.jsonl",

@@ -151,7 +151,7 @@ def save_run(trainer, processor) -> Path:
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        for earlier in ("predictions.jsonl", "confidence.json"):
+        for earlier in ("predictions.jsonl", "confidence.json", "masks.json"):
             (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
     return out
@@ -213,6 +213,7 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
     from ct_rate_pairs.hub.checkpoints import PushCheckpoints, take_over_push
     from ct_rate_pairs.hub.publish import publish_or_tell_how
     from ct_rate_pairs.hub.repository import HubRepository
+    from ct_rate_pairs.recipes.masks_after_training import measure_masks
     from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
     from ct_rate_pairs.recipes.starting_model import commit_of_start, load_model
     from ct_rate_pairs.trainer.hub_files import check_name
@@ -253,6 +254,8 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
             max_new_tokens=recipe_args.max_new_tokens,
         )
         evaluate_tasks(model, trainer.data_collator, indexes, options, out, settings)
+        if recipe_args.masks:
+            measure_masks(recipe_args, model, trainer.data_collator, options, out)
         if reports is not None:
             reports.finish(minutes)
         if pushing:

@@ -5,6 +5,7 @@ The head reads the merged patches of the vision tower, the same features that th
 the head makes these features tell of places. The language model does not read the head.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from trl.trainer.utils import FusedCausalLMOutput
@@ -88,7 +90,7 @@ class MaskHead(nn.Module):
     def save(self, folder: str | Path, weights: dict[str, torch.Tensor] | None = None) -> None:
         """Writes the head to a folder. `weights` replace those of the head, which may be sharded."""
         weights = {name: value.contiguous().cpu() for name, value in (weights or self.state_dict()).items()}
-        save_file(weights, Path(folder) / FILE, metadata={"format": "pt", "findings": "; ".join(self.names)})
+        save_file(weights, Path(folder) / FILE, metadata={"format": "pt", "findings": json.dumps(self.names)})
 
 
 def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
@@ -131,7 +133,7 @@ def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
 
 def load_mask_head(head: MaskHead, folder: str | Path) -> None:
     """
-    Loads the weights of a head.
+    Loads the weights of a head into a head that was made for the same findings.
 
     Raises:
         `ValueError`: if the folder has no head, or one for other findings.
@@ -139,10 +141,39 @@ def load_mask_head(head: MaskHead, folder: str | Path) -> None:
     path = Path(folder) / FILE
     if not path.is_file():
         raise ValueError(f"{folder} has no {FILE}: it was trained without `mask_loss_weight`.")
-    weights = load_file(path)
-    if weights["project.bias"].shape != head.project.bias.shape:
-        raise ValueError(f"{path} was trained for other findings: give the `masks` of its training.")
+    if (names := _findings_of(path)) != head.names:
+        raise ValueError(f"{path} predicts {', '.join(names)}: give the `masks` and `mask_names` of its training.")
+    head.load_state_dict(load_file(path))
+
+
+def read_mask_head(file: str | Path, model: nn.Module) -> MaskHead:
+    """
+    Reads a head, to predict masks with.
+
+    Args:
+        file (`str` or `Path`):
+            The file `mask_head.safetensors` of a trained model.
+        model ([`~transformers.PreTrainedModel`]):
+            The model, whose device and data type the head gets.
+
+    Returns:
+        [`MaskHead`]: the head in evaluation mode. It is no part of the model.
+
+    Raises:
+        `ValueError`: if the file holds no head of this model.
+    """
+    weights, vision = load_file(file), model.config.vision_config
+    head = MaskHead(vision.out_hidden_size, _findings_of(file), vision.temporal_patch_size)
+    shapes = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    if {name: tuple(value.shape) for name, value in weights.items()} != shapes:
+        raise ValueError(f"{file} holds no mask head of this model: copy it again from its training.")
     head.load_state_dict(weights)
+    return head.to(model.device, model.dtype).eval()
+
+
+def _findings_of(file: str | Path) -> tuple[str, ...]:
+    with safe_open(file, "pt") as opened:
+        return tuple(json.loads((opened.metadata() or {}).get("findings", "[]")))
 
 
 def mask_loss(logits: torch.Tensor, shares: torch.Tensor, patches: Sequence[int]) -> torch.Tensor:

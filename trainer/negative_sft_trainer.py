@@ -309,13 +309,16 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
             loss = loss + beta * negative.loss
             if pairs.leaves is not None and feature_scale is not None:
                 loss = loss + pairs.features.carry_gradient(pairs.leaves, feature_scale)
-        if self.mask_head is not None:
+        if self.mask_head is not None and (training or MASK_SHARES in inputs):
             # Micro-batches count by their tokens, as in the loss of the reports.
             loss = loss + self.args.mask_loss_weight * tokens * scale * self._mask_loss(forwards[-1], inputs)
         return (loss, outputs) if return_outputs else loss
 
     def _mask_loss(self, outputs: OutputWithMasks, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss of the mask head on the volumes of a batch."""
+        if MASK_SHARES not in inputs:
+            named = ", ".join(inputs.get(VOLUMES) or ["a batch"])
+            raise ValueError(f"{named}: no column masks. Load the dataset with `masks`, or set `mask_loss_weight=0`.")
         shares, grids = inputs[MASK_SHARES], inputs["video_grid_thw"]
         merged = self.data_collator.processor.video_processor.merge_size**2
         loss = mask_loss(outputs.mask_logits[: len(shares)], shares, (grids.prod(dim=1) // merged).tolist())

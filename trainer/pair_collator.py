@@ -79,8 +79,8 @@ class PairCollator:
             `chat_template_kwargs`, as in TRL, whose values replace them.
 
         mask_names (`Sequence[str]`, *optional*):
-            Findings whose masks a mask head learns (`mask_loss_weight` of [`NegativeSFTConfig`]). The rows then need
-            the columns `masks` and `mask_findings`. By default, masks are not collated.
+            Findings whose masks a mask head learns (`mask_loss_weight` of [`NegativeSFTConfig`]), from the columns
+            `masks` and `mask_findings`. By default, masks are not collated.
 
     Raises:
         `ValueError`: if the processor reads no images or has no chat template; if the template does not use an
@@ -142,7 +142,7 @@ class PairCollator:
             - For images, such as those of Gemma 3: `pixel_values` of shape `[slices, channels, side, side]`, the
               slices of all rows one after the other.
             - With negatives: `negative_pixel_values_videos` or `negative_pixel_values`, of the same shape.
-            - With `mask_names`: `mask_shares` of shape `[merged patches, L, 2, cells, cells]`, see
+            - With `mask_names`, and masks in all rows: `mask_shares`, `[merged patches, L, 2, cells, cells]`, see
               [`~ct_rate_pairs.trainer.mask_shares.mask_shares`]; NaN for a volume whose masks are not known.
             - `volumes`: names of the `B` volumes, for messages.
         """
@@ -169,14 +169,12 @@ class PairCollator:
         batch["volumes"] = [row["volume"] for row in rows]
         if self._have_negatives(rows):
             batch[f"negative_{self.pixels}"] = self.negatives(rows)
-        if self.mask_names:
+        if self.mask_names and all("masks" in row for row in rows):  # rows that are only measured may have none
             batch[MASK_SHARES] = torch.cat([self._mask_shares(row) for row in rows])
         return batch
 
     def _mask_shares(self, row: dict[str, Any]) -> torch.Tensor:
         """What a mask head is to predict of a row: NaN if its masks are not known."""
-        if "masks" not in row:
-            raise ValueError(f"{row['volume']} has no column masks: load the dataset with `masks`.")
         (width, height), number = row["images"][0].size, len(row["images"])
         shown = np.zeros((len(self.mask_names), number, height, width), np.float32)
         if row["masks"] is None:

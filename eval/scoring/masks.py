@@ -1,8 +1,9 @@
 """Predicted masks against drawn ones, beside masks that need no scan."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.metrics.bootstrap import known
 from ct_rate_pairs.eval.metrics.ranking import auroc
 from ct_rate_pairs.eval.predictions.masks import predict_masks
+from ct_rate_pairs.eval.tables import format_value
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.mask_head import MaskHead
 
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
+KEYS = ("dice", "met", "pointed", "false_masks", "auroc")
 PREDICTED = ("both", "predicted", "highest", "pointed")  # of `MaskCounts`
 ATLAS = (64, 64)  # rows and columns of a slice of the atlas
 
@@ -178,8 +181,7 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
             "threshold": round(float(THRESHOLDS[chosen[label]]), 2),
         }
     occurring = [values for values in findings.values() if values["support"]]
-    keys = ("dice", "met", "pointed", "false_masks", "auroc")
-    means = {key: [values[key] for values in occurring if values[key] is not None] for key in keys}
+    means = {key: [values[key] for values in occurring if values[key] is not None] for key in KEYS}
     return {key: float(np.mean(values)) if values else None for key, values in means.items()} | {"findings": findings}
 
 
@@ -203,7 +205,7 @@ def evaluate_masks(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into inputs of the model.
         train (`Iterable[dict]`), validation (`Iterable[dict]`), test (`Iterable[dict]`):
-            Rows with masks: for the atlas, for the thresholds, and to measure.
+            Rows with masks: for the atlas, for the thresholds, and to measure. The last two are read twice.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show progress bars.
 
@@ -211,7 +213,6 @@ def evaluate_masks(
         `dict`: the scores of `"model"`, `"atlas"` and `"empty"`, see [`score_masks`], and `n`, the number of volumes.
     """
     names, results = head.names, {}
-    validation, test = list(validation), list(test)
     ways = {
         "model": partial(predict_masks, model, head, collator),
         "atlas": partial(masks_of_atlas, make_atlas(train, names, progress)),
@@ -222,3 +223,17 @@ def evaluate_masks(
         results[way] = score_masks(counts, chosen, names)
     nothing = replace(counts, **{name: np.zeros_like(getattr(counts, name)) for name in PREDICTED})
     return results | {"empty": score_masks(nothing, chosen, names), "n": len(counts.drawn)}
+
+
+def format_masks(results: Mapping[str, Any]) -> str:
+    """A table for the terminal: the scores of the model and of the two ways that need no scan, then each finding's."""
+    heading = f"{'':<36}{'scans':>6}" + "".join(f"{key.replace('_', ' '):>13}" for key in KEYS)
+    lines = [heading, "-" * len(heading)]
+    lines += [_line(way, results["n"], results[way]) for way in ("model", "atlas", "empty")]
+    findings = results["model"]["findings"]
+    lines += [_line(f"  {name}", values["support"], values) for name, values in findings.items() if values["support"]]
+    return "\n".join([*lines, "masks: thresholds from validation; rows of findings are those of the model"])
+
+
+def _line(name: str, number: int, scores: Mapping[str, float | None]) -> str:
+    return f"{name:<36}{number:>6}" + "".join(f"{format_value(scores[key]):>13}" for key in KEYS)

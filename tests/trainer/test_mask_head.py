@@ -11,12 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.mask_head import CELLS, FILE, MaskHead, attach_mask_head, load_mask_head, mask_loss
+from ct_rate_pairs.trainer.mask_head import (
+    CELLS,
+    FILE,
+    MaskHead,
+    attach_mask_head,
+    load_mask_head,
+    mask_loss,
+    read_mask_head,
+)
 from ct_rate_pairs.trainer.mask_shares import mask_shares, masks_of_shares
 
 
@@ -62,9 +69,13 @@ def test_several_masks_of_a_finding_are_one():
     torch.testing.assert_close(COLLATOR([joined])["mask_shares"], COLLATOR([both])["mask_shares"])
 
 
-def test_a_row_without_masks_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"train_0_a_1.nii.gz has no column masks: load the dataset with `masks`"):
-        COLLATOR([ROWS[0]])
+def test_rows_without_masks_are_measured_and_not_trained_on(tmp_path):
+    trainer = make_masked(tmp_path)
+    assert trainer.evaluate(trainer.eval_dataset.select([0]))["eval_loss_mask"] > 0
+    without = make_masked(tmp_path, [ROWS[0]])
+    assert "eval_loss_mask" not in without.evaluate()
+    with pytest.raises(ValueError, match=r"train_0_a_1.nii.gz: no column masks. Load the dataset with `masks`"):
+        without.train()
 
 
 def test_the_loss_is_least_for_the_true_masks_and_worse_for_shifted_or_mirrored_ones():
@@ -159,12 +170,20 @@ def test_the_head_is_saved_beside_the_weights_and_not_among_them(tmp_path):
     trainer.train()
     trainer.save_model()
     assert not [name for name in load_file(tmp_path / "model.safetensors") if "mask_head" in name]
-    with safe_open(tmp_path / FILE, "pt") as file:
-        assert file.metadata()["findings"] == "; ".join(NAMES)
     model, _ = load_model(str(tmp_path), device="cpu")
-    other = attach_mask_head(model, NAMES)
-    load_mask_head(other, tmp_path)
+    other = read_mask_head(tmp_path / FILE, model)
+    assert other.names == NAMES
     assert_same(dict(other.state_dict()), dict(trainer.mask_head.state_dict()), rtol=0, atol=0)
+
+
+def test_a_head_for_other_findings_or_of_another_model_is_refused(tmp_path):
+    model, _ = make_model()
+    MaskHead(32, ("Emphysema",), 2).save(tmp_path)
+    with pytest.raises(ValueError, match="predicts Emphysema: give the `masks` and `mask_names` of its training"):
+        load_mask_head(attach_mask_head(model, NAMES), tmp_path)
+    MaskHead(64, NAMES, 2).save(tmp_path)
+    with pytest.raises(ValueError, match="holds no mask head of this model"):
+        read_mask_head(tmp_path / FILE, model)
 
 
 @pytest.mark.slow
