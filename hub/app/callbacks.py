@@ -93,18 +93,19 @@ class Callbacks:
             `tuple`: the text so far; and at the end also the choices of findings, the notes, and the scan with its
             report.
         """
-        options = {"findings": findings, "metadata": self.metadata(known)}
-        if findings is None and operating_point != DECIDES:
-            options["operating_point"] = operating_point
+        point = None if operating_point == DECIDES or findings is not None else operating_point
+        options = {"operating_point": point, "findings": findings, "metadata": self.metadata(known)}
         tokenizer = self.reporter.collator.processor.tokenizer
         pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         with ThreadPoolExecutor(1) as pool, errors_as_told():
             writing = pool.submit(self.reporter.report, opened.seen, streamer=pieces, **options)
             writing.add_done_callback(lambda _: pieces.end())  # also after an error before the first piece
-            text = ""
+            text, has_line = "", self.reporter.findings_line != "none" and point is None and findings is None
             for piece in pieces:
                 text += piece
-                yield open_text(text).report, gr.skip(), "Writing …", gr.skip()
+                # A line of findings that the model writes itself is not shown: the findings below are the same.
+                shown = open_text(text).report if not has_line or "\n" in text.lstrip() else ""
+                yield shown, gr.skip(), "Writing …", gr.skip()
             opened.report = writing.result()
         report = opened.report
         stated = [finding.label for finding in report.findings if finding.stated]
@@ -114,6 +115,8 @@ class Callbacks:
     def ask(self, opened: Opened, question: str, after_report: bool, turns: list, *known: object) -> tuple[list, str]:
         """Asks about a scan. Returns the questions and answers so far, and an empty text for the next question."""
         report = opened.report if after_report else None
+        if after_report and report is None:
+            raise told_error("There is no report to ask after: write the report first.")
         with errors_as_told():
             answers = self.reporter.ask(opened.seen, question, report=report, metadata=self.metadata(known))
         (answer,) = answers.answers

@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from helpers.browser import CHROMIUM, open_browser
 from helpers.dicom_series import PLANTED, slices, write
@@ -134,13 +135,16 @@ def test_a_question_is_answered_and_asked_after_the_report(visit, tmp_path):
 
 
 @in_a_browser
-def test_a_phantom_can_be_tried_on_a_phone(browser, served):
+def test_a_phantom_can_be_tried_and_a_scan_reported_on_a_phone(browser, served, tmp_path):
     tab = browser.new_page(viewport={"width": 390, "height": 844})
     tab.set_default_timeout(60_000)
     tab.goto(served.local_url)
     tab.get_by_role("button", name="Phantom 2").click()
+    phantom = tab.locator("#slice img").get_attribute("src")
+    give(tab, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
+    tab.wait_for_function("before => document.querySelector('#slice img')?.src != before", arg=phantom)
     write_the_report(tab)
-    assert report_of(tab) and tab.locator("#slice img").count() == 1
+    assert report_of(tab) == write_report(SHOWN)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.close()
 
@@ -187,7 +191,10 @@ def test_the_text_streams(talker, tmp_path):
     opened = Opened(see(save_nifti(tmp_path / "scan.nii.gz", SHOWN), talker.volume_settings))
     *parts, last = Callbacks(talker).write(opened, DECIDES, None)
     assert len(parts) > 5 and last[0] == write_report(SHOWN) and parts[-1][0].strip() == last[0]
-    assert parts[4][0] != parts[-1][0] and opened.report.text == last[0]
+    assert "" in [part[0] for part in parts] and opened.report.text == last[0]
+    assert not any("Abnormalities" in part[0] for part in parts)  # the line of findings
+    with pytest.raises(gr.Error, match="write the report first"):
+        Callbacks(talker).ask(Opened(opened.seen), "What is abnormal in this scan?", True, [])
 
 
 def test_a_finding_and_its_slices_name_each_other(reader_dir, tmp_path):

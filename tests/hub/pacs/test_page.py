@@ -1,0 +1,26 @@
+"""The page takes a study from a real PACS."""
+
+import gradio as gr
+import pytest
+from helpers.dicom_series import PLANTED, ROOT, slices, write
+from helpers.tiny_reader import AFFINE, SETTINGS, make_voxels
+
+from ct_rate_pairs.hub.app.callbacks import Callbacks
+from ct_rate_pairs.hub.pacs import DicomWebServer
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.hub.reporting.seen import see
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_study_of_a_pacs_is_opened_on_the_page_and_a_wrong_one_is_told(pacs, reader, tmp_path):
+    folder = write(tmp_path / "series", slices(make_voxels((1, 0, 1)), AFFINE))
+    pacs.push(folder)
+    call = Callbacks(Reporter(*reader, SETTINGS), DicomWebServer(pacs.url))
+    opened = call.open_study(f" {ROOT} ", None)
+    assert (opened.seen.pixels == see(folder, call.reporter.volume_settings).pixels).all()
+    for study, told in ((f"{ROOT}.9", "This study cannot be read: "), ("DOE", "UID")):
+        with pytest.raises(gr.Error, match=told) as error:
+            call.open_study(study, None)
+        assert not [word for word in PLANTED if word not in (ROOT, "DOE") and word in str(error.value)]
