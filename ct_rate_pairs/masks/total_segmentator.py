@@ -11,7 +11,7 @@ import nibabel as nib
 
 from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.volume_names import VOLUME_NAME
-from ct_rate_pairs.volumes.files import open_file, unpacked
+from ct_rate_pairs.volumes.files import open_file, refusals, unpacked
 
 from .mask import Mask
 from .table import TABLE
@@ -60,11 +60,11 @@ def structures_of(file: Path) -> dict[int, str]:
 
     Raises:
         [`~ct_rate_pairs.sources.csv_tables.TableError`]: if the header has no such extension.
+        `VolumeError`: if the file is damaged.
     """
-    with open_file(str(file), file) as opened:
+    with refusals(str(file)), open_file(str(file), file) as opened:
         content = unpacked(opened).read(_MOST_HEADER)
-    start = content[: nib.Nifti1Header.sizeof_hdr]
-    end = int(nib.Nifti1Header(start, check=False)["vox_offset"]) if len(start) == nib.Nifti1Header.sizeof_hdr else 0
+        end = int(nib.Nifti1Header(content[: nib.Nifti1Header.sizeof_hdr], check=False)["vox_offset"])
     names = {int(value): name.decode("utf-8", "replace") for value, name in _LABEL.findall(content[:end])}
     if not names:
         raise TableError(

@@ -225,8 +225,8 @@ def write_cohort(
         language (`str`, *optional*, defaults to `"en"`):
             Language of the reports, `"en"` or `"zh"`. The volumes and the labels are the same.
         masks (`bool`, *optional*, defaults to `False`):
-            Whether `out/masks` holds which voxels each finding takes: a file per finding of each volume, and the table
-            `masks.csv`. Everything else is the same.
+            Whether `out/masks` holds which voxels each finding takes: files of label values for each volume, and the
+            table `masks.csv`. Everything else is the same.
         workers (`int`, *optional*):
             Number of processes. One per core by default.
 

@@ -1,4 +1,7 @@
-"""Writes which voxels each finding of a phantom scan takes: a file per finding, and their table."""
+"""
+Writes which voxels each finding of a phantom scan takes: files of label values, and their table. Findings that lie on
+each other are in different files.
+"""
 
 import csv
 import io
@@ -21,7 +24,8 @@ def write_masks(
     out: Path, volume: str, scan: Scan, shape: tuple[int, int, int], spacing: tuple, sentences: dict[str, str]
 ) -> list[list]:
     """
-    Writes the masks of one volume, on the grid of the volume.
+    Writes the masks of one volume, on the grid of the volume. The value of a finding's voxels is the number of its
+    label, from 1 in official order.
 
     Args:
         out (`Path`):
@@ -40,13 +44,19 @@ def write_masks(
     Returns:
         `list[list]`: the rows of the table: one per finding, or one without a file if the scan has none.
     """
-    folder = Path(out, FOLDER, volume.removesuffix(".nii.gz"))
-    folder.mkdir(parents=True, exist_ok=True)
-    masks, rows = scan.masks(shape), []
-    for label in (label for label in LABELS if label in masks):
-        file = folder / f"{label.lower().replace(' ', '_')}.nii.gz"
-        write_volume(file, masks[label].astype(np.uint8), spacing)
-        rows.append([volume, file.relative_to(Path(out, FOLDER)).as_posix(), 1, label, sentences[label]])
+    masks, layers, rows = scan.masks(shape), [], []
+    for value, label in enumerate(LABELS, start=1):
+        if label in masks:
+            place = next((i for i, layer in enumerate(layers) if not layer[masks[label]].any()), len(layers))
+            if place == len(layers):
+                layers.append(np.zeros(shape, np.uint8))
+            layers[place][masks[label]] = value
+            file = f"{volume.removesuffix('.nii.gz')}/layer_{place + 1}.nii.gz"
+            rows.append([volume, file, value, label, sentences[label]])
+    for place, layer in enumerate(layers, start=1):
+        file = Path(out, FOLDER, volume.removesuffix(".nii.gz"), f"layer_{place}.nii.gz")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(file, layer, spacing)
     return rows or [[volume, "", "", "", ""]]
 
 
@@ -54,4 +64,5 @@ def write_mask_table(out: Path, rows: list[list]) -> None:
     """Writes the table of the masks of a cohort."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    Path(out, FOLDER).mkdir(exist_ok=True)
     write_whole(Path(out, FOLDER, TABLE), text.getvalue())

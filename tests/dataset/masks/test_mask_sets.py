@@ -12,6 +12,7 @@ from ct_rate_pairs.json_files import JSONFileError
 from ct_rate_pairs.masks import MaskSet
 from ct_rate_pairs.masks.rexgrounding import CATEGORIES
 from ct_rate_pairs.sources.csv_tables import TableError
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 FIRST, SECOND, THIRD = (f"train_{number}_a_1.nii.gz" for number in (1, 10, 11))
@@ -63,6 +64,9 @@ def test_structures_are_found_in_folders_and_in_files_that_name_them(tmp_path, e
         assert masks.findings(volume) == [{"finding": name, "sentence": ""} for name in ("aorta", "heart")]
     save(tmp_path / "more/train_11_a_1.nii.gz")
     with pytest.raises(TableError, match=r"train_11_a_1.nii.gz: its header does not name its structures.*masks.csv"):
+        MaskSet(tmp_path)
+    (tmp_path / "more/train_11_a_1.nii.gz").write_bytes(b"\x1f\x8bdamaged")
+    with pytest.raises(VolumeError, match=r"train_11_a_1.nii.gz: (damaged|cannot be read)"):
         MaskSet(tmp_path)
 
 

@@ -13,6 +13,7 @@ from helpers.shares import mostly_slow
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.phantom import Scan, write_cohort
 from ct_rate_pairs.phantom.__main__ import main
+from ct_rate_pairs.phantom.masks import write_masks
 from ct_rate_pairs.reports.rules import label_report
 
 
@@ -72,6 +73,16 @@ def test_findings_that_lie_on_each_other_keep_their_masks():
     assert not (masks["Cardiomegaly"] & masks["Pericardial effusion"]).any()
 
 
+def test_written_masks_are_the_findings_voxels_whatever_lies_on_them(tmp_path):
+    scan, spacing = Scan(3, (0, 1, 1), ALL, FIELD_OF_VIEW), (4.5, 4.5, 6.5)
+    rows = write_masks(tmp_path, "train_1_a_1.nii.gz", scan, SHAPE, spacing, dict.fromkeys(LABELS, "Seen."))
+    assert [label for *_, label, _ in rows] == list(LABELS) and len({file for _, file, *_ in rows}) > 1
+    masks = scan.masks(SHAPE)
+    for _, file, value, label, _ in rows:
+        layer = np.asarray(nib.load(tmp_path / "masks" / file).dataobj)
+        np.testing.assert_array_equal(layer == value, masks[label])
+
+
 def test_slabs_do_not_show(monkeypatch):
     scan = Scan(2, (0, 1, 1), ALL, FIELD_OF_VIEW)
     whole = scan.masks(SHAPE)
@@ -90,11 +101,12 @@ def test_the_table_names_each_finding_with_its_sentence_and_each_healthy_volume(
         drawn = of_volume[row["VolumeName"]]
         present = [label for label in LABELS if row[label]]
         assert drawn["finding"].tolist() == (present or [""])
-        for file, finding, sentence in zip(drawn["file"], drawn["finding"], drawn["sentence"], strict=True):
-            assert sentence in report[row["VolumeName"]]
+        for one in drawn.to_dict("records"):
+            assert one["sentence"] in report[row["VolumeName"]]
             if present:
-                assert label_report(sentence)[LABELS.index(finding)]
-                mask = nib.load(cohort / "masks" / file)
+                assert label_report(one["sentence"])[LABELS.index(one["finding"])]
+                assert int(one["value"]) == 1 + LABELS.index(one["finding"])
+                mask = nib.load(cohort / "masks" / one["file"])
                 volume = nib.load(next(cohort.glob(f"dataset/*/*/*/{row['VolumeName']}")))
                 np.testing.assert_array_equal(mask.affine, volume.affine)
                 assert mask.shape == volume.shape and mask.get_data_dtype() == np.uint8

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import load_dataset
+from helpers.drawn_masks import write_table
 from helpers.tree import write_tree
 from isal import igzip
 
@@ -67,6 +68,27 @@ def test_ten_slices_equal_the_full_resample_within_one_hu():
     full_depth = F.interpolate(volume[None, None], size=(size[0], *volume.shape[1:]), mode="trilinear")[0, 0, planes]
     expected = F.interpolate(full_depth[:, None], size=size[1:], mode="bilinear")[:, 0].clamp(-1000, 1000)
     assert np.abs(read_slices(THORAX) * 1000 - expected.numpy()).max() < 1
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Dice."""
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def test_the_mask_of_the_bones_lies_on_the_bones_of_the_slices(thorax_tree, tmp_path):
+    for name, turn in (("train_1", 1), ("train_2", -1)):  # the second volume is the mirror image
+        image = nib.load(THORAX)
+        bones = (np.asarray(image.dataobj)[::turn] > 200).astype(np.uint8)
+        nib.save(nib.Nifti1Image(bones, image.affine), tmp_path / f"{name}.nii.gz")
+    rows = [(f"{name}_a_1.nii.gz", f"{name}.nii.gz", "", "Bone", "") for name in ("train_1", "train_2")]
+    masks = str(write_table(tmp_path, rows))
+    dataset = load_dataset("ct_rate_pairs", data_dir=str(thorax_tree), masks=masks, validation_size=0.0)
+    for row in dataset["train"]:
+        bright = np.array([np.asarray(image) for image in row["images"]]) > 127.5 * 1.2  # 200 HU
+        shown = np.array([np.asarray(image) for image in row["masks"][0]])
+        assert overlap(shown, bright) > 0.9
+        assert overlap(shown[:, :, ::-1], bright) < 0.5 and overlap(np.roll(shown, 1, axis=0), bright) < 0.5
+        assert overlap(np.roll(shown, 2, axis=2), bright) < 0.85
 
 
 def test_dataset_collator_one_step_and_a_report(thorax_tree, tmp_path):
