@@ -22,8 +22,9 @@ SCAN is a .nii.gz, .nii or .mha file in HU, a folder of DICOM files (.dcm or .dc
 folder of pictures (.png, .jpg), one per slice, is read with a warning: pictures have no HU. So is an .npz file of
 RAD-ChestCT, which has no voxel size. The command writes to DIR:
   report.md    the report, the findings with their confidence, and the slices that each finding rests on
+  report.html  a page for any browser, without a network: a click on a sentence shows the slices that it rests on
   report.json  the same for programs
-  sheet.png    the slices that the model got; frames mark the slices that a finding rests on
+  sheet.png    the slices in lung and mediastinal windows; frames mark the slices that a finding rests on
 
 Several scans are a batch, and so is a folder with volumes, .zip files or several DICOM studies. Each scan of a batch
 gets its own subfolder in DIR. A DICOM study is one scan, even if each of its series lies in a subfolder; --series
@@ -184,7 +185,7 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
             # A series on a server may hold several volumes.
             found = found.replace("--series ", f"--series {args.series_uid}:") if server else found
             raise VolumeError(found) from None
-        written = [f"{args.output_dir}/report.md, report.json, sheet.png"]
+        written = [f"{args.output_dir}/report.md, report.html, report.json, sheet.png"]
         if args.sr or args.store_sr or args.fhir:
             from .pacs.outputs import write_for_pacs
 

@@ -65,7 +65,7 @@ def use(built: Path, folder: Path, *command: str) -> str:
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_config_and_template(built):
     packed = {path.relative_to(built / "unpacked").as_posix() for path in (built / "unpacked").rglob("*")}
-    kinds = {".py", ".yaml", ".md", ".typed"}
+    kinds = {".py", ".yaml", ".md", ".html", ".css", ".js", ".typed"}
     files = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package in FOLDERS.items()

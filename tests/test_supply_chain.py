@@ -12,6 +12,7 @@ from packaging.version import Version
 # The first version without the hole.
 MENDED = {
     "deepspeed": ("0.15.1", "CVE-2024-43497"),
+    "jinja2": ("3.1.6", "CVE-2025-27516"),
     "pillow": ("12.2", "CVE-2026-25990 and CVE-2026-42308"),
     "pyarrow": ("23.0.1", "CVE-2026-25087"),
     "pydicom": ("3.0.2", "CVE-2026-32711"),

@@ -1,4 +1,4 @@
-"""The files of a report: Markdown, JSON, and a sheet of slices."""
+"""The files of a report: Markdown, JSON, a page, and a sheet of slices."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,9 @@ from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest
 from ct_rate_pairs.whole_files import write_whole
 
+from .page import format_page
 from .reporter import CUT, Reporter, ScanReport
-from .sheet import plot_sheet
+from .sheet import save_sheet
 
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def format_report(report: ScanReport) -> str:
         for finding in stated:
             slices = "; ".join(f"{number} ({report.slices[number - 1]})" for number in finding.slices)
             sentence = for_markdown(finding.sentence)
-            sure = percent(finding.confidence) + " (doubtful)" * bool(finding.doubtful)
+            sure = finding.percent + " (doubtful)" * bool(finding.doubtful)
             table.append([finding.label, sure, slices or "none stands out", sentence])
         lines += [
             format_markdown(table, text_columns=4),
@@ -69,7 +70,7 @@ def format_report(report: ScanReport) -> str:
         lines.append("None of the 18.")
     lines += ["", "## Findings it does not state", ""]
     if report.calibration and report.findings[0].confidence is not None:
-        rows = [[f.label, percent(f.confidence)] for f in sorted(others, key=lambda f: -f.confidence)]
+        rows = [[f.label, f.percent] for f in sorted(others, key=lambda f: -f.confidence)]
         error = report.calibration["calibrated"]["ece"]
         lines += [
             format_markdown([["finding", "confidence that it is there"], *rows], text_columns=2),
@@ -86,10 +87,11 @@ def format_report(report: ScanReport) -> str:
 
 
 def save(report: ScanReport, folder: Path, key: dict) -> None:
-    """Writes the three files of a report. `report.json` comes last, and marks the scan in `key` as finished."""
+    """Writes the four files of a report. `report.json` comes last, and marks the scan in `key` as finished."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
-    plot_sheet(report, folder / "sheet.png")
+    save_sheet(report, folder / "sheet.png")
+    write_whole(folder / "report.html", format_page(report))
     write_whole(folder / "report.md", format_report(report))
     write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
 

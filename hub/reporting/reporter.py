@@ -22,6 +22,7 @@ from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, assumed_settings
 from ct_rate_pairs.volumes.instances import Instances
+from ct_rate_pairs.volumes.native_slices import NativeSlices
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.volumes.slicing import Volume
@@ -81,6 +82,13 @@ class Finding:
     slices: list[int] = field(default_factory=list)
     doubtful: bool | None = None
 
+    @property
+    def percent(self) -> str:
+        """The confidence in percent, never 0 % or 100 %; empty if it is not known."""
+        if self.confidence is None:
+            return ""
+        return "< 1%" if self.confidence < 0.01 else "> 99%" if self.confidence > 0.99 else f"{self.confidence:.0%}"
+
 
 @dataclass(frozen=True)
 class ScanReport:
@@ -104,6 +112,9 @@ class ScanReport:
             Quality of the confidences, measured when they were fitted.
         images (`list[PIL.Image.Image]`):
             The slices that the model got, superior first. [`to_dict`] leaves them out.
+        native ([`~ct_rate_pairs.volumes.native_slices.NativeSlices`]):
+            The stored plane of the scan that is nearest to each slice, at its own resolution, for a reader to look at.
+            [`to_dict`] leaves them out.
         instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
             The DICOM image that is nearest to each slice, and the patient, the study and the series of the images.
             `None` for a scan in another format. [`to_dict`] leaves them out, and so does no file of a report have
@@ -136,6 +147,7 @@ class ScanReport:
     version: str
     calibration: dict | None
     images: list[Image.Image] = field(repr=False)
+    native: NativeSlices = field(repr=False)
     instances: Instances | None = field(default=None, repr=False)
     cut: bool = False
     told: list[str] = field(default_factory=list)
@@ -146,7 +158,7 @@ class ScanReport:
 
     def to_dict(self) -> dict:
         """Everything except the images and what tells of the patient, ready for `json.dump`."""
-        values = {name: value for name, value in vars(self).items() if name not in ("images", "instances")}
+        values = {name: value for name, value in vars(self).items() if name not in ("images", "native", "instances")}
         return values | {name: [asdict(item) for item in values[name]] for name in ("findings", "slices")}
 
 
@@ -324,6 +336,7 @@ class Reporter:
             version=self.version,
             calibration=self.confidence.measured if self.confidence else None,
             images=row["images"],
+            native=seen.native,
             instances=seen.instances,
             cut=written.cut,
             told=[*self.told, *told],

@@ -1,4 +1,4 @@
-"""What a report takes from a scan: the slices that the model sees, and where they lie."""
+"""What a report takes from a scan: the slices that the model sees, where they lie, and how a reader looks at them."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ct_rate_pairs.volumes.instances import Instances
+from ct_rate_pairs.volumes.native_slices import NativeSlices, native_slices
 from ct_rate_pairs.volumes.pictures import Pictures
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -20,13 +21,15 @@ from ct_rate_pairs.volumes.windows import to_uint8
 @dataclass(frozen=True)
 class SeenScan:
     """
-    A scan as a model sees it. It is made in the process that reads the scan, so only this is copied.
+    A scan as a model and a reader see it. It is made in the process that reads the scan, so only this is copied.
 
     Args:
         pixels (`np.ndarray`):
             The slices, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, superior first.
         places (`list[SlicePlace]`):
             The place of each slice in the scan.
+        native ([`~ct_rate_pairs.volumes.native_slices.NativeSlices`]):
+            The stored plane that is nearest to each slice, at its own resolution.
         instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
             The DICOM image that is nearest to each slice; `None` for other formats. It tells of the patient.
         told (`tuple[str, ...]`):
@@ -35,6 +38,7 @@ class SeenScan:
 
     pixels: np.ndarray
     places: list[SlicePlace]
+    native: NativeSlices
     instances: Instances | None
     told: tuple[str, ...] = ()
 
@@ -82,5 +86,6 @@ def _seen(settings: VolumeSettings, volume: Volume | Pictures) -> SeenScan:
     chosen = {"num_slices": settings.num_slices, "z_range": settings.z_range, "rule": settings.slices}
     slices, _ = volume.slices(spacing=settings.spacing, window=settings.window, **chosen)
     places = volume.places(spacing=settings.spacing, **chosen)
-    instances = volume.instances.at([place.index for place in places]) if volume.instances else None
-    return SeenScan(to_uint8(slices), places, instances)
+    planes = [place.index for place in places]
+    instances = volume.instances.at(planes) if volume.instances else None
+    return SeenScan(to_uint8(slices), places, native_slices(volume, planes), instances)

@@ -1,64 +1,260 @@
-"""The sheet of a report: the slices, with frames where a finding rests on a slice, and the evidence."""
+"""
+The sheet of a report: each slice in the windows of a chest CT, framed where a finding rests on it, and the findings.
 
+The sheet is put together of blocks, below and beside each other. A block is an image, and a text is one, too, as wide
+as its column allows. So nothing is ever written over something else, however many findings and however long a name.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
+import matplotlib
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
 
-from ct_rate_pairs.eval.figures.style import save_figure
+from ct_rate_pairs.eval.figures.style import chinese_fonts
+from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.shown_text import for_terminal
+from ct_rate_pairs.volumes.native_slices import GREY
+from ct_rate_pairs.whole_files import whole_file
 
-from .reporter import ScanReport
+from .reporter import CUT, Finding, ScanReport
 
 
-WIDTH, COLUMNS = 13, 5  # width of the sheet in inches; slices per row
-EVIDENCE = "#d55e00"
+LEAST_WIDTH = 360  # pixels of a slice: smaller ones are enlarged, so that their captions have room
+MOST_PIXELS = 50_000_000  # of all slices together: more of them are drawn smaller, which is told
+PANEL, GAP, FRAME = 640, 12, 5  # width of the findings, room between blocks, width of a frame, in pixels
+BLACK, WHITE, FAINT, DARK = (0, 0, 0), (240, 240, 240), (165, 165, 165), (60, 60, 60)
+EVIDENCE, WARNING = (255, 160, 50), (255, 210, 80)
+BODY, TITLE = 22, 30  # sizes of letters in pixels
+LEAST_SCALE = 2.0  # nats that are drawn in full colour at least, so that weak evidence looks weak
+CHINESE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"  # letters between which a line may end
 
 
-def plot_sheet(report: ScanReport, path: str | Path) -> None:
+def save_sheet(report: ScanReport, path: str | Path) -> None:
     """
-    Draws the slices of a report, and under them the evidence of each slice for each stated finding.
+    Writes the sheet of a report as a PNG file.
 
     Args:
         report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
-            The report. Only names of labels are drawn from its texts.
+            The report. Only its name, its warnings and the names of labels are drawn from its texts.
         path (`str` or `Path`):
-            Image file to write.
+            File to write.
     """
+    with whole_file(path) as part:
+        draw_sheet(report).save(part, format="PNG")
+
+
+def draw_sheet(report: ScanReport) -> Image.Image:
+    """The sheet of a report, RGB: the slices on the left, and the findings on the right."""
+    slices, shrunk = slices_block(report)
+    below = beside([slices, findings_block(report)])
+    return framed(stack([heading_block(report, shrunk, below.width), below]), BLACK, GAP)
+
+
+def heading_block(report: ScanReport, shrunk: float, width: int) -> Image.Image:
+    """What must be known before the slices are looked at."""
+    warnings = warnings_of(report)
+    if shrunk < 1:
+        warnings.append(f"So many slices are drawn at {shrunk:.0%} of their resolution. report.html has all of it.")
+    return stack(
+        [
+            written(f"Chest CT report: {report.name}", width, TITLE, bold=True),
+            written(NOTICE, width, color=FAINT),
+            *(written(f"Warning: {warning}", width, color=WARNING) for warning in warnings),
+        ]
+    )
+
+
+def slices_block(report: ScanReport) -> tuple[Image.Image, float]:
+    """The slices from the top, some beside each other, and the share of their resolution that is left."""
+    native = report.native
+    width, height = native.size
+    pixels = width * height * len(report.slices) * len(native.windows)
+    scale = max(1, math.ceil(LEAST_WIDTH / width))  # whole, so that each pixel is as large as the next
+    scale = min(scale, max(math.sqrt(MOST_PIXELS / pixels), LEAST_WIDTH / width))
+    size = round(width * scale), round(height * scale)
+    square = max(1, round(math.sqrt(len(report.slices) * height / (width * len(native.windows)))))
+    # About as many as make the whole a square, and such that the last row is as full as can be.
+    columns = min(range(max(1, square - 1), square + 2), key=lambda count: (-len(report.slices) % count, -count))
+    images = {window: native.images(window) for window in native.windows}
+    cells = []
+    for index in range(len(report.slices)):
+        tiles = {window: of_window[index].resize(size) for window, of_window in images.items()}
+        cells.append(slice_block(report, index, tiles))
+    rows = []
+    for start in range(0, len(cells), columns):
+        row = range(start, min(start + columns, len(cells)))
+        height = max(cells[index].height for index in row)
+        rows.append(
+            beside(
+                [framed(cells[index], EVIDENCE if resting(report, index) else DARK, FRAME, height) for index in row]
+            )
+        )
+    return stack(rows), scale
+
+
+def resting(report: ScanReport, index: int) -> list[str]:
+    """The findings that rest on a slice."""
+    return [marked(finding) for finding in report.findings if report.slices[index].number in finding.slices]
+
+
+def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -> Image.Image:
+    """One slice in each window, with its number above it, and its place and the findings that rest on it below."""
+    place, columns = report.slices[index], []
+    for window, image in tiles.items():
+        caption = f"slice {place.number}, {place.mm:.0f} mm" + ("" if window == GREY else f", {window}")
+        tile = image.convert("RGB")
+        if window != GREY:
+            mark_sides(tile)
+        columns.append(stack([written(caption, tile.width, bold=True), tile]))
+    shown = beside(columns)
+    outside = ", outside the lungs" if place.in_lungs is False else ""
+    below = [written(f"{place}{outside}", shown.width, color=FAINT)]
+    if here := resting(report, index):
+        below.append(written(f"rests here: {'; '.join(here)}", shown.width, color=EVIDENCE, bold=True))
+    return stack([shown, *below])
+
+
+def mark_sides(image: Image.Image) -> None:
+    """Writes R on the patient's right and L on the left, which are on the other side of the image."""
+    font, middle = font_of(BODY + 5, bold=True), image.height // 2
+    outlined = {"fill": WHITE, "font": font, "stroke_width": 2, "stroke_fill": BLACK}
+    draw = ImageDraw.Draw(image)
+    draw.text((6, middle), "R", anchor="lm", **outlined)
+    draw.text((image.width - 6, middle), "L", anchor="rm", **outlined)
+
+
+def findings_block(report: ScanReport) -> Image.Image:
+    """The stated findings with confidence, slices and evidence, and below them the other findings."""
     stated = [finding for finding in report.findings if finding.stated]
-    rows = -(-len(report.images) // COLUMNS)
-    width, height = report.images[0].size
-    heights = (WIDTH / COLUMNS * height / width + 0.5) * rows, 1.2 + 0.3 * len(stated)
-    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
-    title = f"{report.name}: slices and evidence. Not a medical device."
-    if any("BurnedInAnnotation" in warning for warning in report.told):
-        title += "\nThe slices hold text that may name the patient (BurnedInAnnotation)."
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    slices, below = figure.subfigures(2, height_ratios=heights)
-    for number, axes in enumerate(slices.subplots(rows, COLUMNS, squeeze=False).flat, start=1):
-        axes.set(xticks=[], yticks=[])
-        if number > len(report.images):
-            axes.axis("off")
-            continue
-        axes.imshow(report.images[number - 1], cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"slice {number}\n{report.slices[number - 1]}", fontsize=8)
-        here = [finding.label for finding in stated if number in finding.slices]
-        if here:
-            axes.set_xlabel("\n".join(here), fontsize=7, color=EVIDENCE)
-        for side in axes.spines.values():
-            side.set(color=EVIDENCE if here else "#999999", linewidth=2.5 if here else 0.5)
-    axes = below.subplots()
-    if not stated:
-        axes.axis("off")
-        axes.text(0.5, 0.5, "The report states none of the 18 findings.", ha="center", va="center")
+    others = [finding for finding in report.findings if not finding.stated]
+    scale = evidence_scale(report)
+    blocks = [written("Findings that the report states", PANEL, TITLE, bold=True)]
+    for finding in stated:
+        slices = ", ".join(map(str, sorted(finding.slices)))
+        rests = f"slice{'s' * (len(finding.slices) > 1)} {slices}" if slices else "no slice stands out"
+        sure = f"confidence {finding.percent}, " if finding.percent else ""
+        blocks += [
+            written(marked(finding), PANEL, color=WARNING if finding.doubtful else WHITE, bold=True),
+            written(sure + rests, PANEL),
+            evidence_strip(finding, scale),
+            Image.new("RGB", (PANEL, GAP)),
+        ]
+    if stated:
+        told = f"Evidence of slices 1 to {len(report.slices)}: black is none, orange is {scale:.1f} nats."
+        blocks.append(written(told, PANEL, color=FAINT))
+        if any(finding.doubtful for finding in stated):
+            told = "Doubtful: stated, although its confidence is below the threshold of its label."
+            blocks.append(written(told, PANEL, color=WARNING))
     else:
-        nats = np.array([finding.evidence for finding in stated])
-        # Negative evidence is drawn as 0. A quantile sets the scale, so that one strong finding does not hide others.
-        image = axes.imshow(nats, cmap="Oranges", vmin=0, vmax=max(2.0, np.quantile(nats, 0.98)), aspect="auto")
-        below.colorbar(image, ax=axes, label="evidence (nats)", pad=0.01)
-        for row, finding in enumerate(stated):
-            axes.plot([number - 1 for number in finding.slices], [row] * len(finding.slices), "k.", markersize=6)
-        axes.set_xticks(range(nats.shape[1]), range(1, nats.shape[1] + 1))
-        names = [finding.label + " (doubtful)" * bool(finding.doubtful) for finding in stated]
-        axes.set_yticks(range(len(stated)), names, fontsize=8)
-        axes.set_xlabel("slice, from the top (dots: the slices that a finding rests on)", fontsize=9)
-    save_figure(figure, path, dpi=110)
+        blocks.append(written("None of the 18.", PANEL))
+    if others:
+        blocks += [Image.new("RGB", (PANEL, GAP)), written("Findings that it does not state", PANEL, TITLE, bold=True)]
+    for finding in sorted(others, key=lambda finding: -(finding.confidence or 0.0)):
+        sure = f": {finding.percent}" if finding.percent else ""
+        blocks.append(written(finding.label + sure, PANEL, color=FAINT))
+    return stack(blocks)
+
+
+def warnings_of(report: ScanReport) -> list[str]:
+    """What a reader must know before the report, the worst first."""
+    warnings = []
+    if report.unread:
+        warnings.append(f"{report.unread} That no finding is stated says nothing about the scan.")
+    if report.cut:
+        warnings.append(f"The report met its limit of tokens. {CUT}")
+    if report.line_set_by:
+        warnings.append(f"The report was written below a findings line that was set by {report.line_set_by}.")
+    warnings += report.told
+    if report.native.pixel_mm is None:
+        warnings.append("Nobody knows which side of these pictures is the patient's right.")
+    return warnings
+
+
+def evidence_scale(report: ScanReport) -> float:
+    """The evidence that is shown in full, in nats: the highest of all, so that findings can be compared."""
+    return max([LEAST_SCALE, *(max(finding.evidence) for finding in report.findings if finding.stated)])
+
+
+def marked(finding: Finding) -> str:
+    """The label of a finding, and whether it is doubtful."""
+    return finding.label + " (doubtful)" * bool(finding.doubtful)
+
+
+def evidence_strip(finding: Finding, scale: float) -> Image.Image:
+    """One cell for each slice, the more orange the more the finding rests on it. Frames mark the slices named."""
+    strip = Image.new("RGB", (PANEL, 22))
+    draw = ImageDraw.Draw(strip)
+    count = len(finding.evidence)
+    for index, nats in enumerate(finding.evidence):
+        share = min(max(nats, 0.0) / scale, 1.0)
+        color = tuple(round(share * channel) for channel in EVIDENCE)
+        left, right = PANEL * index // count, PANEL * (index + 1) // count
+        frame = WHITE if index + 1 in finding.slices else DARK
+        draw.rectangle((left, 0, max(right - 2, left), 21), fill=color, outline=frame)
+    return strip
+
+
+def stack(blocks: Sequence[Image.Image]) -> Image.Image:
+    """Blocks below each other."""
+    height = sum(block.height for block in blocks) + GAP // 2 * (len(blocks) - 1)
+    whole, top = Image.new("RGB", (max(block.width for block in blocks), height)), 0
+    for block in blocks:
+        whole.paste(block, (0, top))
+        top += block.height + GAP // 2
+    return whole
+
+
+def beside(blocks: Sequence[Image.Image]) -> Image.Image:
+    """Blocks beside each other."""
+    width = sum(block.width for block in blocks) + GAP * (len(blocks) - 1)
+    whole, left = Image.new("RGB", (width, max(block.height for block in blocks))), 0
+    for block in blocks:
+        whole.paste(block, (left, 0))
+        left += block.width + GAP
+    return whole
+
+
+def framed(block: Image.Image, color: tuple[int, int, int], width: int, height: int = 0) -> Image.Image:
+    """A block in a frame, and with room below it if it is not as high as `height`."""
+    inside = block.width, max(block.height, height)
+    whole = Image.new("RGB", (inside[0] + 2 * width, inside[1] + 2 * width), color)
+    whole.paste(BLACK, (width, width, width + inside[0], width + inside[1]))
+    whole.paste(block, (width, width))
+    return whole
+
+
+def written(
+    text: str, width: int, size: int = BODY, color: tuple[int, int, int] = WHITE, bold: bool = False
+) -> Image.Image:
+    """A text as a block of the given width, in as many lines as it needs."""
+    font = font_of(size, bold, is_chinese=bool(re.search(CHINESE, text)))
+    lines, height = lines_of(for_terminal(text), font, width), round(size * 1.3)
+    block = Image.new("RGB", (width, height * len(lines)))
+    draw = ImageDraw.Draw(block)
+    for number, line in enumerate(lines):
+        draw.text((0, number * height + height // 2), line, color, font, anchor="lm")
+    return block
+
+
+def lines_of(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Breaks a text into lines no wider than `width`: between words and Chinese letters, or within a longer word."""
+    lines = [""]
+    for word in re.findall(rf"\s+|{CHINESE}|(?:(?!{CHINESE})\S)+", text):
+        for part in [word] if font.getlength(word) <= width else word:
+            if font.getlength(lines[-1] + part.strip()) > width:
+                lines.append("")
+            lines[-1] += part if part.strip() else " " * bool(lines[-1])
+    return [line.rstrip() for line in lines]
+
+
+@cache
+def font_of(size: int, bold: bool = False, is_chinese: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of a text; for Chinese one that this machine has, if it has any."""
+    if is_chinese and chinese_fonts():
+        return ImageFont.truetype(font_manager.findfont(chinese_fonts()[0]), size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), f"fonts/ttf/DejaVuSans{'-Bold' * bold}.ttf"), size)

@@ -168,7 +168,7 @@ def test_a_report_json_stands_beside_its_own_files(tmp_path, reader_dir):
     def check():
         if finished_reports(out, reporter):
             text = json.loads((out / "scan-001" / "report.json").read_text())["text"]
-            assert text in (out / "scan-001" / "report.md").read_text()
+            assert all(text in (out / "scan-001" / name).read_text() for name in ("report.md", "report.html"))
             Image.open(out / "scan-001" / "sheet.png").load()
 
     kill_at_random(work, check)

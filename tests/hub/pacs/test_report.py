@@ -21,7 +21,7 @@ from ct_rate_pairs.hub.report import main
 
 
 SHOWN = (1, 0, 1)
-FILES = {"report.md", "report.json", "sheet.png"}
+FILES = {"report.md", "report.html", "report.json", "sheet.png"}
 OF_A_PATIENT = [word for word in PLANTED if word != ROOT]
 
 

@@ -1,0 +1,179 @@
+"""
+The page of a report: one HTML file that needs no network. Its sentences are linked to the slices that they rest on.
+
+All texts are escaped by the template. Should markup get through nevertheless, the browser neither runs nor loads it:
+the page's own policy allows the one script and the one style whose hashes it names, and images that are in the page.
+"""
+
+import base64
+import hashlib
+import io
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from ct_rate_pairs.hub import templates
+from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.readable import is_chinese
+from ct_rate_pairs.reports.sentences import report_sentences
+from ct_rate_pairs.shown_text import for_terminal
+
+from .reporter import Finding, ScanReport
+from .sheet import evidence_scale, marked, warnings_of
+
+
+NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
+TITLES = {
+    "lung": "lung −600 / 1500",
+    "mediastinum": "mediastinum 40 / 400",
+    "grey": "grey values",
+    "model": "the model's view",
+}
+
+
+def format_page(report: ScanReport) -> str:
+    """
+    The page of a report, as HTML.
+
+    Args:
+        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+            The report.
+
+    Returns:
+        `str`: the page. Each slice is in it once per window, as a PNG image that has lost nothing.
+    """
+    scale = evidence_scale(report)
+    findings = [finding_values(finding, scale) for finding in report.findings]
+    stated = [finding for finding in findings if finding["stated"]]
+    others = [finding for finding in findings if not finding["stated"]]
+    slices = slice_values(report, stated)
+    style = f":root {{ --width: {report.native.size[0]}; --height: {report.native.size[1]}; }}\n{_read('report.css')}"
+    script = _read("report.js")
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            notice=NOTICE,
+            warnings=warnings_of(report),
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            names=NAMES,
+            titles=TITLES,
+            windows=list(slices[0]["images"]),
+            sides=report.native.pixel_mm is not None,
+            slices=slices,
+            pieces=text_pieces(report.text, {finding["index"]: finding for finding in stated}),
+            language="zh" if is_chinese(report.text) else "en",
+            stated=stated,
+            others=sorted(others, key=lambda finding: -(finding["confidence"] or 0.0)),
+            scale=scale,
+            made=how_made(report),
+        )
+    )
+
+
+def finding_values(finding: Finding, scale: float) -> dict:
+    """What the template shows of a finding. `scale` is the evidence of a full bar, in nats."""
+    evidence = finding.evidence or []
+    return vars(finding) | {
+        "index": LABELS.index(finding.label),
+        "name": marked(finding),
+        "percent": finding.percent,
+        "shares": [round(min(max(nats, 0.0) / scale, 1.0), 3) for nats in evidence],
+        "nats": [f"{nats:.1f}" for nats in evidence],
+        "target": f"slice-{finding.slices[0]}" if finding.slices else f"finding-{LABELS.index(finding.label)}",
+    }
+
+
+def slice_values(report: ScanReport, stated: list[dict]) -> list[dict]:
+    """What the template shows of each slice: its place, the findings that rest on it, and its image in each window."""
+    windows = {window: report.native.images(window) for window in report.native.windows} | {"model": report.images}
+    return [
+        {
+            "number": place.number,
+            "place": place,
+            "told": f"{place}{', outside the lungs' if place.in_lungs is False else ''}.".capitalize(),
+            "here": [finding for finding in stated if place.number in finding["slices"]],
+            "images": {window: _source(images[index]) for window, images in windows.items()},
+        }
+        for index, place in enumerate(report.slices)
+    ]
+
+
+def text_pieces(text: str, stated: dict[int, dict]) -> list[dict]:
+    """The text in pieces, one after the other: sentences that state a finding, and what is between them."""
+    pieces, end = [], 0
+    for sentence in report_sentences(text):
+        findings = [stated[label] for label in sentence.labels if label in stated]
+        if not findings:
+            continue
+        slices = [number for finding in findings for number in finding["slices"]]
+        pieces.append({"text": text[end : sentence.start], "findings": []})
+        pieces.append(
+            {
+                "text": sentence.text,
+                "findings": findings,
+                "slices": list(dict.fromkeys(slices)),
+                "target": f"slice-{slices[0]}" if slices else findings[0]["target"],
+                "doubtful": any(finding["doubtful"] for finding in findings),
+            }
+        )
+        end = sentence.end
+    return [*pieces, {"text": text[end:], "findings": []}]
+
+
+def how_made(report: ScanReport) -> list[str]:
+    """The model, the images and the times, a line each."""
+    lines = [f"Model {report.model}, version {report.version}."]
+    if report.prompt_metadata:
+        lines.append(f"Its prompt told the model {', '.join(report.prompt_metadata).replace('_', ' ')}.")
+    if report.line:
+        lines.append(f"Findings line: {report.line}")
+    if report.calibration and report.findings[0].percent:
+        error = report.calibration["calibrated"]["ece"]
+        lines.append(
+            f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans."
+        )
+    if report.native.pixel_mm is None:
+        lines.append("The scan is a folder of pictures, which have no HU: their grey values are shown as they are.")
+    else:
+        across, down = report.native.pixel_mm
+        lines.append(
+            "Lung and mediastinum show the stored images nearest to the planes that the model got, at their own "
+            f"resolution (pixels of {across:.2f} x {down:.2f} mm). Nothing is lost by compression."
+        )
+    return [*lines, f"Time: {', '.join(f'{step} {seconds:.1f} s' for step, seconds in report.seconds.items())}."]
+
+
+def _source(image: Image.Image) -> str:
+    """An image as an address that holds the image itself."""
+    packed = io.BytesIO()
+    image.save(packed, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+
+
+def _hash(text: str) -> str:
+    """The hash by which the policy of a page allows a script or a style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _read(name: str) -> str:
+    return (Path(templates.__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    """Templates that escape every text, and show each unseen character of a text as its escape."""
+    return Environment(
+        loader=FileSystemLoader(Path(templates.__file__).parent),
+        autoescape=True,
+        finalize=lambda value: for_terminal(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )

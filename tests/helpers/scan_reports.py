@@ -1,0 +1,41 @@
+"""Reports of other shapes than the tiny reader writes: many findings, many slices, pictures."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ct_rate_pairs.hub.reporting.reporter import ScanReport
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.volumes.native_slices import NativeSlices
+
+
+def full_report(report: ScanReport, slices: int, stated: int, **changes) -> ScanReport:
+    """The report with another number of slices and of stated findings. Each finding rests on two slices, if it can."""
+    rng = np.random.default_rng(0)
+    findings, texts = [], []
+    for index, finding in enumerate(report.findings):
+        if index >= stated:
+            none = {"sentence": None, "evidence": None, "slices": [], "doubtful": None}
+            findings.append(replace(finding, stated=False, confidence=0.05, **none))
+            continue
+        evidence = rng.uniform(-1, 4, slices)
+        texts.append(f"{LABELS[index]} is seen.")
+        rests = [int(number) + 1 for number in np.argsort(-evidence)[:2]]
+        values = {"sentence": texts[-1], "evidence": evidence.tolist(), "slices": rests, "doubtful": index % 3 == 1}
+        findings.append(replace(finding, stated=True, confidence=0.9, **values))
+    places = [replace(report.slices[0], number=number + 1, mm=8.0 * number) for number in range(slices)]
+    of = np.arange(slices) % len(report.slices)
+    values = {
+        "text": " ".join(texts) or "The lungs are clear.",
+        "findings": findings,
+        "slices": places,
+        "images": [report.images[index] for index in of],
+        "native": replace(report.native, values=report.native.values[of]),
+    }
+    return replace(report, **values | changes)
+
+
+def grey_pictures(report: ScanReport) -> ScanReport:
+    """The report as if the scan were a folder of pictures."""
+    grey = np.stack([np.asarray(image) for image in report.native.images("lung")])
+    return replace(report, native=NativeSlices(grey, None))
