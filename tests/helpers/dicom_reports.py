@@ -39,6 +39,7 @@ def report_of(datasets: list[Dataset], **changes) -> ScanReport:
         version="4f5e",
         calibration=None,
         images=seen.images,
+        native=seen.native,
         instances=seen.instances,
     )
     return replace(whole, **changes)
