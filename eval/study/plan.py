@@ -25,6 +25,7 @@ from ct_rate_pairs.yaml_files import read_yaml
 
 
 COHORT, SHUFFLED = "cohort", "cohort_shuffled"  # folders within a study's folder; a row's `data_dir` names one of them
+MASKED = "cohort_masked"  # the same scans as `cohort`, with masks of their findings
 FLIPPED = re.compile(r"cohort_flipped_(\d+)")  # this percentage of its training labels is wrong
 RUNS = "runs"  # folder of the runs; a row's `model_name_or_path` may name a run in it
 SPLITS = ("train_fixed", "valid_fixed")
@@ -57,6 +58,8 @@ class Run(NamedTuple):
     def own_paths(self, out: Path) -> dict[str, str]:
         """The settings that are paths in the study's folder `out`, as full paths."""
         paths = {"data_dir": out / self.settings["data_dir"], "output_dir": run_folder(out, self)}
+        if "masks" in self.settings:
+            paths["masks"] = out / self.settings["masks"]
         if self.first_run:
             paths["model_name_or_path"] = out / self.settings["model_name_or_path"]
         return {key: str(path) for key, path in paths.items()}
@@ -177,8 +180,8 @@ def run_folder(out: str | Path, run: Run) -> Path:
 
 def prepare_cohorts(study: Study, out: str | Path) -> None:
     """
-    Writes the cohort of the study and, if a row needs it, the cohorts with shuffled training volumes or with wrong
-    training labels. A cohort that exists already is kept.
+    Writes the cohort of the study and, if a row needs it, the cohorts with masks, with shuffled training volumes or
+    with wrong training labels. A cohort that exists already is kept.
 
     Raises:
         `ValueError`: if the folder holds a cohort with other arguments.
@@ -196,14 +199,16 @@ def prepare_cohorts(study: Study, out: str | Path) -> None:
     for name in sorted({run.settings["data_dir"] for run in study.runs} - {COHORT}):
         if (Path(out) / name / LAST_WRITTEN).exists():
             continue
-        if name == SHUFFLED:
+        if name == MASKED:
+            write_cohort(Path(out) / name, **study.cohort, masks=True)
+        elif name == SHUFFLED:
             shuffle_cohort(cohort, Path(out) / name)
         elif flipped := FLIPPED.fullmatch(name):
             flip_labels(cohort, Path(out) / name, int(flipped[1]) / 100)
         else:
             raise ValueError(
-                f"data_dir: {name} names no cohort of a study, which are {COHORT}, {SHUFFLED}, and for 5 % of wrong "
-                "labels cohort_flipped_5."
+                f"data_dir: {name} names no cohort of a study, which are {COHORT}, {MASKED}, {SHUFFLED}, and for 5 % "
+                "of wrong labels cohort_flipped_5."
             )
 
 

@@ -23,7 +23,8 @@ REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.i
     "f1_micro": "F1 micro",
     "f1_macro": "F1 macro",
 }
-PLACE_METRICS = {"side_accuracy": "Side", "lobe_accuracy": "Lobe"}
+PLACE_METRICS = {"side_accuracy": "Side", "lobe_accuracy": "Lobe", "nodule_coverage": "Coverage of nodules"}
+MASK_METRICS = {"mask_dice": "Dice", "mask_met": "met", "mask_pointed": "pointed", "mask_auroc": "AUROC"}
 LINE_METRICS = {  # of the findings line
     "line_coverage": "Coverage",
     "line_precision_micro": "Precision",
@@ -47,7 +48,15 @@ LOOKING_METRICS = {
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
 CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
-METRICS = REPORT_METRICS | PLACE_METRICS | LINE_METRICS | LOOKING_METRICS | COST_METRICS | {CUT: "reports cut"}
+METRICS = (
+    REPORT_METRICS
+    | PLACE_METRICS
+    | MASK_METRICS
+    | LINE_METRICS
+    | LOOKING_METRICS
+    | COST_METRICS
+    | {CUT: "reports cut"}
+)
 
 
 class Outcome(NamedTuple):
@@ -89,7 +98,12 @@ def read_numbers(folder: Path) -> dict[str, dict]:
         numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
     if "random" in model.get("matching", {}):
         numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
-    blind = {name: {key: results[name][key] for key in REPORT_METRICS | PLACE_METRICS} for name in TRIVIAL}
+    numbers["nodule_coverage"] = model["per_label"]["Lung nodule"]["coverage"]
+    if (folder / "masks.json").is_file():
+        masks = read_json(folder / "masks.json")["model"]
+        numbers |= {key: masks[key.removeprefix("mask_")] for key in MASK_METRICS}
+    of_reports = [key for key in REPORT_METRICS | PLACE_METRICS if key != "nodule_coverage"]
+    blind = {name: {key: results[name][key] for key in of_reports} for name in TRIVIAL}
     blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
     return {"numbers": {key: value for key, value in numbers.items() if value is not None}, "blind": blind}
 

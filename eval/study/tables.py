@@ -12,6 +12,7 @@ from .results import (
     CUT,
     LINE_METRICS,
     LOOKING_METRICS,
+    MASK_METRICS,
     PLACE_METRICS,
     REPORT_METRICS,
     interval_over_seeds,
@@ -64,6 +65,8 @@ def format_summary(table: dict) -> str:
     ]
     if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
         parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(LINE_METRICS, lined)]
+    if masked := [line for line in measured if MASK_METRICS.keys() & line[2].keys()]:
+        parts += ["The masks of the mask head, as means over the findings.", _grid(MASK_METRICS, masked)]
     if differences:
         parts += [
             f"Difference to {first}, seed by seed.",

@@ -67,6 +67,7 @@ def keep_run(out, run, cohort, coverage, **record):
     row |= {"side_accuracy": 0.75, "lobe_accuracy": None}
     looking = {"matching": {"random": {"top1": 0.4, "top1_pmi": 0.6}}, "loss_gap_shuffled": 0.1, "loss_gap_noise": 0.9}
     diversity = {"unique_report_ratio": 0.8, "reference_unique_report_ratio": 0.9}
+    looking |= {"per_label": {"Lung nodule": {"coverage": 0.3}}}
     blind = {"coverage": 0.0} | row | {"precision_micro": None}
     results = {"model": {"coverage": coverage} | row | looking | diversity, "shuffled": {"coverage": 0.2}}
     results |= dict.fromkeys(("all_negative", "most_common", "all_positive"), blind)
@@ -76,6 +77,8 @@ def keep_run(out, run, cohort, coverage, **record):
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     gaps = {"pair_gaps_shuffled": [0.1, 0.2, 0.3], "pair_gaps_noise": [0.5, 0.9, 1.1], "loss_gap_noise": 0.9}
     (folder / "looking.json").write_text(json.dumps({"gaps": gaps}))
+    masks = {"dice": 0.4, "met": 0.9, "pointed": 0.8, "auroc": 0.7, "false_masks": 0.1}
+    (folder / "masks.json").write_text(json.dumps({"model": masks}))
     record |= read_numbers(folder) if record["state"] == "finished" else {}
     (folder / "run.yaml").write_text(yaml.safe_dump(record))
     return folder
@@ -190,6 +193,7 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, m
     first, second = ((tmp_path / "tables" / f"{name}.md").read_text() for name in ("first", "second"))
     assert "| Heter | 2 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.750 ± 0.635 |" in first
     assert "| Side | Lobe |" not in first and "| F1 macro | Side |" in first  # no run knows a lobe
+    assert "| Heter | 2 | 0.400 ± 0.000 | 0.900 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.000 |" in first  # its masks
     assert "*all_positive*" in first and "*references*" in first and "not run" not in first
     assert "| beta 0.2 | 1 failed | - |" in second and "exit 1: boom (runs/it/log.txt)" in second
     with open(tmp_path / "tables" / "first.csv") as file:
@@ -298,3 +302,15 @@ def test_the_cohort_is_written_once_and_another_one_is_refused(tmp_path, monkeyp
     other = read(tmp_path, content | {"cohort": content["cohort"] | {"seed": 1}})
     with pytest.raises(ValueError, match=r"was written with \{'seed': 0\}"):
         prepare_cohorts(other, tmp_path)
+
+
+def test_a_cohort_with_masks_has_the_same_scans_and_its_rows_find_the_masks(tmp_path):
+    masked = {"beta": 0, "negative": "none", "data_dir": "cohort_masked", "masks": "cohort_masked/masks"}
+    table = {"title": "Masks", "rows": {"Origin": {"beta": 0, "negative": "none"}, "mask head": masked}}
+    study = read(tmp_path, STUDY | {"tables": {"masks": table}})
+    prepare_cohorts(study, tmp_path)
+    first, second = tmp_path / "cohort", tmp_path / "cohort_masked"
+    names = {path.relative_to(first) for path in first.glob("dataset/**/*") if path.is_file()}
+    assert len(names) > 8 and all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+    run = study.tables["masks"].rows[1].runs[0]
+    assert run.own_paths(tmp_path)["masks"] == str(second / "masks") and (second / "masks" / "masks.csv").is_file()
