@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.reporter import CUT, Finding, ScanReport
+from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
 
+from .caveats import caveats
 from .finding_codes import CODES, SYSTEMS
 from .options import check_subject
 
@@ -114,11 +115,7 @@ def _concept(label: str) -> dict:
 
 def _narrative(report: ScanReport) -> str:
     """The report for people, as XHTML: what is to be known first, then its text."""
-    paragraphs = [NOTICE]
-    paragraphs += [f"This report met its limit of tokens. {CUT}"] if report.cut else []
-    paragraphs += [f"{report.unread} This says nothing about the scan."] if report.unread else []
-    paragraphs += [f"Read with a warning: {warning}" for warning in report.told]
-    paragraphs += report.text.splitlines()
+    paragraphs = [*caveats(report), *report.text.splitlines()]
     escaped = (html.escape(_plain(paragraph)) for paragraph in paragraphs if paragraph.strip())
     return f'<div xmlns="http://www.w3.org/1999/xhtml">{"".join(f"<p>{text}</p>" for text in escaped)}</div>'
 

@@ -68,7 +68,12 @@ def check_single(parser: CommandParser, args: Namespace, scans: Sequence[Path], 
     for name in ("sr", "fhir"):
         if batch and getattr(args, name) is not None:
             parser.error(f"--{name} is for a single scan: report the scans one by one.")
-    if args.sr and scans[0].name.lower().endswith(VOLUME_FILES):
+    from ct_rate_pairs.volumes.scan_files import files_of, pictures_among
+
+    is_other = scans[0].name.lower().endswith(VOLUME_FILES) or (
+        scans[0].is_dir() and bool(pictures_among(files_of(scans[0])))
+    )
+    if args.sr and is_other:
         parser.error("--sr needs a DICOM scan: a Structured Report names the images of its study, and this has none.")
 
 

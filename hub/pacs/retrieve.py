@@ -120,14 +120,14 @@ def _every(server: DicomWebServer, what: str, search: Search, keyword: str) -> d
     """All that a server lists, page by page, by the UID in `keyword`."""
     found: dict[str, Dataset] = {}
     while True:
-        page = server.ask(what, partial(_page, search, offset=len(found)))
+        page = server.ask(f"list {what}", partial(_page, search, offset=len(found)))
         new = {str(item[keyword].value): item for item in page if item.get(keyword)}
         new = {uid: item for uid, item in new.items() if uid not in found}
         if not new:  # also of a server that knows no pages, and lists the same again
             return found
         found |= new
         if len(found) > MOST_INSTANCES:
-            raise PacsError(f"{server.host} lists more than {MOST_INSTANCES} of {what}, more than a scan has.")
+            raise PacsError(f"{server.host} lists more than {MOST_INSTANCES} entries as {what}, more than a scan has.")
 
 
 def _page(search: Search, client: DICOMwebClient, offset: int) -> list[Dataset]:
@@ -188,7 +188,7 @@ def _first_of(server: DicomWebServer, study: str, series: str) -> Dataset:
             client.retrieve_instance_metadata(study, series, str(first.SOPInstanceUID)), lambda _: b""
         )
 
-    return server.ask("the header of an instance", header)
+    return server.ask("give the header of an image", header)
 
 
 def _listed(server: DicomWebServer, study: str, listed: dict[str, Dataset]) -> str:
@@ -228,7 +228,7 @@ def _retrieve(server: DicomWebServer, study: str, series: str, uids: list[str], 
             return str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID)
 
         try:
-            came = server.ask(f"image {number} of {len(uids)}", instance)
+            came = server.ask(f"give image {number} of {len(uids)}", instance)
         except PacsError as error:
             raise PacsError(
                 f"{error} {number - 1} of the {len(uids)} images of the series had arrived, and are removed: no "

@@ -130,7 +130,7 @@ class DicomWebServer:
 
         Args:
             what (`str`):
-                What is asked for, in messages.
+                What the server is asked to do, in messages, such as `"give the series of the study"`.
             request (`Callable[[DICOMwebClient], T]`):
                 Sends the request and reads its answer.
 
@@ -148,7 +148,7 @@ class DicomWebServer:
             except requests.HTTPError as error:
                 status = error.response.status_code
                 if status not in RETRIED:
-                    raise PacsError(f"{self.host} does not give {what}. {_refusal(status)}") from None
+                    raise PacsError(f"{self.host} does not {what}. {_refusal(status)}") from None
                 problem = f"it answers HTTP {status}. Try again later"
             except requests.exceptions.SSLError:
                 raise PacsError(
@@ -167,10 +167,10 @@ class DicomWebServer:
             except Exception as error:
                 # Of `json`, `pydicom` and the client: their words quote the answer.
                 raise PacsError(
-                    f"{self.host} answers, but not with {what} in the form of DICOMweb ({type(error).__name__}). "
+                    f"{self.host} answers, but does not {what} in the form of DICOMweb ({type(error).__name__}). "
                     "Check the address: it ends with a path such as /dicom-web, and is no page for people."
                 ) from None
-        raise PacsError(f"{self.host} does not give {what}: {problem} (tries: {self.tries}).")
+        raise PacsError(f"{self.host} does not {what}: {problem} (tries: {self.tries}).")
 
 
 def read_login() -> AuthBase | None:

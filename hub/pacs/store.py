@@ -20,7 +20,7 @@ def store_instance(server: DicomWebServer, instance: Dataset) -> None:
         [`~ct_rate_pairs.hub.pacs.server.PacsError`]: if the server does not confirm that it has stored the instance.
     """
     study, uid = str(instance.StudyInstanceUID), str(instance.SOPInstanceUID)
-    answer = server.ask("a place to the report", lambda client: client.store_instances([instance], study))
+    answer = server.ask("take the report", lambda client: client.store_instances([instance], study))
     if failed := answer.get("FailedSOPSequence"):
         reason = failed[0].get("FailureReason")
         told = "no reason" if reason is None else f"reason {reason:04X}H of DICOM"

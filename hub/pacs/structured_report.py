@@ -30,12 +30,12 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.reporter import CUT, Finding, ScanReport
+from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
 from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.instances import Instance
 
+from .caveats import caveats
 from .finding_codes import CODES, PRIVATE
 from .server import unheard
 
@@ -126,7 +126,7 @@ def _content(report: ScanReport) -> ContentSequence:
         [
             *([] if report.unread else LanguageOfContentItemAndDescendants(_language(report.text))),
             *ObserverContext(codes.DCM.Device, _observer(report)),
-            *_comments(report),
+            *(_comment(caveat, "CONTAINS") for caveat in caveats(report)),
             _findings(report),
             _image_library(report),
         ]
@@ -146,15 +146,6 @@ def _observer(report: ScanReport) -> DeviceObserverIdentifyingAttributes:
 def _language(text: str) -> CodedConcept:
     value, meaning = ("zh", "Chinese") if is_chinese(text) else ("en", "English")
     return CodedConcept(value, "RFC5646", meaning)
-
-
-def _comments(report: ScanReport) -> list[ContentItem]:
-    comments = [NOTICE]
-    comments += [f"This report met its limit of tokens. {CUT}"] if report.cut else []
-    comments += [f"{report.unread} This says nothing about the scan."] if report.unread else []
-    comments += [f"Written below a findings line that was set by {report.line_set_by}."] if report.line_set_by else []
-    comments += [f"Read with a warning: {warning}" for warning in report.told]
-    return [_comment(comment, "CONTAINS") for comment in comments]
 
 
 def _comment(text: str, relationship: str) -> TextContentItem:

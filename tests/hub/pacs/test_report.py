@@ -15,6 +15,7 @@ from helpers.dicom_series import PLANTED, ROOT, slices, write
 from helpers.faulty_front import FaultyFront
 from helpers.scan_reports import said_in
 from helpers.tiny_reader import AFFINE, make_voxels, save_nifti, write_report
+from PIL import Image
 from pydicom import dcmread
 
 from ct_rate_pairs.hub.pacs.server import PASSWORD
@@ -131,7 +132,7 @@ def test_a_report_that_the_pacs_does_not_take_is_told_and_stays_on_the_disk(
     with FaultyFront(pushed.url) as front:  # which passes on no POST
         to = ("--sr", tmp_path / "sr.dcm", "--store_sr")
         assert order(reader_dir, tmp_path / "out", "--dicomweb", front.url, "--study", ROOT, *to) == 2
-    assert "127.0.0.1 does not give a place to the report" in capfd.readouterr().err
+    assert "127.0.0.1 does not take the report" in capfd.readouterr().err
     assert (tmp_path / "sr.dcm").exists() and (tmp_path / "out" / "report.json").exists()
     assert pushed.kept("SR") == []
 
@@ -173,6 +174,7 @@ def test_a_wrong_password_is_told_and_not_shown(reader_dir, pushed, tmp_path, ca
         (["{scan}", "--study", "1.2"], "--study has no effect without --dicomweb"),
         (["{scan}", "--store_sr"], "Write --sr FILE.dcm, and send that file"),
         (["{scan}", "--sr", "a.dcm"], "--sr needs a DICOM scan"),
+        (["{pictures}", "--sr", "a.dcm"], "--sr needs a DICOM scan"),
         (["{scan}", "--sr", "no/such/a.dcm"], "its folder is not there"),
         (["{scan}", "{scan}", "--fhir", "a.json"], "--fhir is for a single scan"),
         (["{scan}", "--fhir_subject", "Patient/1"], "no effect without --fhir"),
@@ -185,6 +187,9 @@ def test_options_that_contradict_each_other_are_told_before_anything_is_asked(
     reader_dir, tmp_path, capfd, monkeypatch, given, told
 ):
     scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
-    assert order(reader_dir, tmp_path / "out", *(word.format(scan=scan) for word in given)) == 2
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "pictures" / "1.png")
+    words = (word.format(scan=scan, pictures=tmp_path / "pictures") for word in given)
+    assert order(reader_dir, tmp_path / "out", *words) == 2
     said = capfd.readouterr().err
     assert told in said and not [word for word in ("me:pass", "DOE", "Jane") if word in said]

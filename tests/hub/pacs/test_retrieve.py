@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from helpers.dicom_series import PLANTED, ROOT, compress, slices, write
+from helpers.dicom_series import PLANTED, ROOT, compress, enhanced, slices, write
 from helpers.faulty_front import FaultyFront
 from helpers.orthanc import PASSWORD as SECRET
 from helpers.tiny_reader import AFFINE, make_voxels
@@ -113,6 +113,12 @@ def test_the_one_axial_ct_is_chosen_and_the_choice_is_told(pushed, tmp_path, cap
     assert "One of the study's 4 series was chosen (CT, 12 images, pixels of 4 x 4 mm, kernel B30f)" in caplog.text
 
 
+def test_an_enhanced_ct_in_one_file_is_a_series_too(pacs, tmp_path):
+    file = enhanced(slices(make_voxels((1, 0, 1)), AFFINE, SliceThickness=8, SpacingBetweenSlices=8))
+    pacs.push(write(tmp_path / "series", [file]))
+    np.testing.assert_array_equal(retrieve(connect(pacs.url)), read_scan(tmp_path / "series").stored)
+
+
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
 def test_a_compressed_series_comes_as_the_pacs_keeps_it(pacs, tmp_path, syntax):
@@ -160,7 +166,7 @@ def test_a_slow_server_is_not_waited_for_without_end(pushed, heard, fault):
 @pytest.mark.parametrize(
     ("fault", "match"),
     [
-        ("page", "not with image 4 of 12 in the form of DICOMweb"),
+        ("page", "does not give image 4 of 12 in the form of DICOMweb"),
         ("other", "another image than the one that was asked for .image 4"),
         ("elsewhere", "sends on to another address"),
         ("deflated", "keeps the series deflated"),  # which could inflate to anything
