@@ -60,6 +60,7 @@ def make_parser() -> CommandParser:
         metavar="N",
         help="longest answer in tokens (default: %(default)s)",
     )
+    add("--force", action="store_true", help="ask a model that was trained on phantoms about a patient's scan, too")
     add("--output_file", type=Path, metavar="FILE", help="JSON file to write the answers to")
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
@@ -106,6 +107,7 @@ def main(argv: Sequence[str]) -> None:
             series=args.series,
             metadata=metadata,
             max_new_tokens=args.max_new_tokens,
+            force=args.force,
         )
     except VolumeError as error:
         raise VolumeError(for_command_line(error)) from None

@@ -50,7 +50,15 @@ PROCESSOR = (
 FIGURES = ("losses", "labels", "gaps", "calibration", "reliability", "operating_curve")
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 ROW_SETTINGS = "row_settings.json"
-SETTINGS = (ROW_SETTINGS, "training_config.json", "environment.json", "results.json", "confidence.json", "masks.json")
+SETTINGS = (
+    ROW_SETTINGS,
+    "training_config.json",
+    "environment.json",
+    "results.json",
+    "confidence.json",
+    "domain.json",
+    "masks.json",
+)
 RESULTS = (
     *SETTINGS,
     "predictions.jsonl",

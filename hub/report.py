@@ -43,9 +43,14 @@ CT_RATE_PAIRS_DICOMWEB_USER and CT_RATE_PAIRS_DICOMWEB_PASSWORD. The scan is kep
 reported. --sr writes a DICOM Structured Report, --store_sr stores it in the study, and --fhir writes a FHIR R4
 DiagnosticReport.
 
+report.md says what the model was trained on, and how a scan differs from that. A model that was trained on phantoms
+refuses the scan of a patient, unless --force is given: its report would say nothing about the patient.
+
 Path and header of a scan are never written, but for the Structured Report, which belongs to its study and so names
 the patient. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
-order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan."""
+order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan, and
+--names those of a batch. --mapping writes a file for you alone, outside of DIR: the path of the scan of each report,
+and of a DICOM scan the SOPInstanceUID of the image that each slice is of."""
 EXAMPLES = """\
 examples:
   %(prog)s scan.nii.gz --model_name_or_path USER/model --output_dir report
@@ -74,6 +79,18 @@ def make_parser() -> CommandParser:
     add("--model_revision", metavar="REVISION", help="branch, tag or commit on the Hub")
     add("--output_dir", required=True, type=Path, metavar="DIR", help="folder to write to; created if there is none")
     add("--name", help="name of a single scan in its report")
+    add(
+        "--names",
+        type=Path,
+        metavar="FILE.csv",
+        help="names of the scans of a batch: the columns path and name (default: scan-001, scan-002 and so on)",
+    )
+    add(
+        "--mapping",
+        type=Path,
+        metavar="FILE.json",
+        help="also write, for you alone, which report is of which scan, and which DICOM image each slice is of",
+    )
     add(
         "--series",
         metavar="N",
@@ -105,6 +122,11 @@ def make_parser() -> CommandParser:
         help="what is known of a single scan: age, sex, clinical_information, technique, contrast, surgery or device",
     )
     add_pacs_options(parser)
+    add(
+        "--force",
+        action="store_true",
+        help="report a scan that is unlike phantoms, too, with a model that was trained on phantoms",
+    )
     add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
     add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
     add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
@@ -156,6 +178,8 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
     from .reporting.batch import for_command_line, new_name, report_batch
     from .reporting.files import report_key, save
     from .reporting.load import load_reporter
+    from .reporting.mapping import PRIVATE, ScanMapping
+    from .reporting.names import read_names
     from .reporting.streamer import TerminalStreamer
 
     scans, batch = find_scans(args.scans)
@@ -165,27 +189,38 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
         if batch and getattr(args, name) is not None:
             parser.error(f"--{name} is for a single scan: those of a batch differ.")
     check_single(parser, args, scans, batch)
-    options = {"series": args.series, "max_new_tokens": args.max_new_tokens} | options_of_scan(args)
+    if args.names and not batch:
+        parser.error("--names is for a batch: give --name for a single scan.")
+    names = read_names(args.names, scans) if args.names else None
+    mapping = ScanMapping(args.mapping, args.output_dir) if args.mapping else None
+    options = {"series": args.series, "max_new_tokens": args.max_new_tokens, "force": args.force}
+    options |= options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
         reporter = load_reporter(
             args.model_name_or_path, args.model_revision, args.device, args.dtype, quantization=args.quantization
         )
         if batch:
-            failures = report_batch(reporter, scans, args.output_dir, **options)
+            failures = report_batch(reporter, scans, args.output_dir, names=names, mapping=mapping, **options)
             print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
+            if mapping:
+                print(f"{args.mapping}: {PRIVATE}")
             return 1 if failures else 0
         name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
         streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
             report = reporter.report(scans[0], name=name, streamer=streamer, **options)
             report = replace(report, told=[*told, *report.told])
-            save(report, args.output_dir, report_key(scans[0], **options))
+            key = report_key(scans[0], **options)
+            save(report, args.output_dir, key)
+            if mapping:
+                mapping.add(name, None if server else scans[0], key["digest"], report.instances)
         except VolumeError as error:
             found = for_command_line(error)
             # A series on a server may hold several volumes.
             found = found.replace("--series ", f"--series {args.series_uid}:") if server else found
             raise VolumeError(found) from None
         written = [f"{args.output_dir}/report.md, report.html, report.json, sheet.png"]
+        written += [f"{args.mapping} ({PRIVATE})"] if mapping else []
         if args.sr or args.store_sr or args.fhir:
             from .pacs.outputs import write_for_pacs
 

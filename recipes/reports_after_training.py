@@ -19,6 +19,7 @@ from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.eval.tasks.report import evaluate_model
 from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, fit_confidence
+from ct_rate_pairs.hub.reporting.domain import fit_domain, measure_row, trained_on
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes.training_arguments import RecipeArguments
 from ct_rate_pairs.trainer import NegativeSFTTrainer
@@ -84,12 +85,19 @@ class ReportsAfterTraining:
         )
 
     def fit_confidences(self) -> None:
-        """Fits the confidences on the split `validation`, and writes them to the folder of the run."""
+        """Fits confidences and domain on the split `validation`, and writes them to the folder of the run."""
         held_out = self.options | {"task": "report", "negative": "none"}
         validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
         rows = first_rows(validation, self.recipe_args.confidence_scans)
-        confidence = fit_confidence(self.model, self.trainer.data_collator, rows, **self.sizes)
+        reader, measured = reader_of(rows), {}
+
+        def keep_measures(row: dict) -> None:
+            measured[row["volume"]] = measure_row(row, reader)
+
+        collator = self.trainer.data_collator
+        confidence = fit_confidence(self.model, collator, rows, **self.sizes, on_row=keep_measures)
         confidence.save(self.out)
+        fit_domain(measured, trained_on(reader.source)).save(self.out)
         (self.out / "figures").mkdir(exist_ok=True)
         plot_reliability(confidence.measured["per_label"], self.out / "figures" / "reliability.png")
 

@@ -146,12 +146,12 @@ def resume_from(args, hub: dict) -> str | bool | None:
 
 
 def save_run(trainer, processor) -> Path:
-    """Saves model, row settings and processor, and removes the predictions and confidences of an earlier run."""
+    """Saves model, row settings and processor, and removes what an earlier run has measured."""
     out = Path(trainer.args.output_dir)
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        for earlier in ("predictions.jsonl", "confidence.json", "masks.json"):
+        for earlier in ("predictions.jsonl", "confidence.json", "domain.json", "masks.json"):
             (out / earlier).unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
     return out

@@ -245,10 +245,10 @@ def test_confidences_of_lines_are_checked_as_those_of_sentences_are():
         check_json(content | {"line": None}, Confidences, "confidence.json")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "scan-001/..", "scan-001\n", "", "Doe", "scan-1"])
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "scan-001/..", "scan-001\n", "", ".hidden", "a b", "é"])
 def test_a_failure_names_no_folder_outside(name):
     failure = {"name": "scan-001", "number": 1, "digest": "ab", "error": "no"}
-    named = ["scan-001", "valid_1_a_1", "train_1_ab_12", "scan number 3"]
+    named = ["scan-001", "valid_1_a_1", "train_1_ab_12", "scan number 3", "case_7.b"]
     check_json([failure | {"name": name} for name in named], Failures, "failures.json")
     with pytest.raises(JSONFileError, match=r"failures.json: the field 0\.name"):
         check_json([failure | {"name": name}], Failures, "failures.json")

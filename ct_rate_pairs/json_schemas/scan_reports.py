@@ -7,8 +7,8 @@ from pydantic import Field, RootModel
 from .schema import Schema
 
 
-# As [`~ct_rate_pairs.hub.reporting.batch`] names a scan. The name becomes that of a folder.
-SCAN_NAME = r"^(?:scan-\d{3,9}|scan number \d{1,9}|(?:train|valid)_\d{1,5}_[a-z]{1,2}_\d{1,2})$"
+# As [`~ct_rate_pairs.hub.reporting.batch`] names a scan, or a reader does. The name becomes that of a folder.
+SCAN_NAME = r"^(?:scan number [0-9]{1,9}|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$"
 
 
 class Failure(Schema):
@@ -36,6 +36,7 @@ class FinishedReport(Schema):
     operating_point: str | None = None
     findings_given: list[str] | None = None
     metadata_given: list[str] | None = None
+    force: bool = False
     cut: bool = False
 
 

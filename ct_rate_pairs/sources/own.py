@@ -5,6 +5,7 @@ import logging
 import os
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,10 @@ class OwnSource:
     def read_resampled(self, scan: pd.Series, slope: float, intercept: float) -> Volume:
         """As [`~ct_rate_pairs.sources.tree.TreeSource.read_resampled`]."""
         return self._read(scan, use=partial(resampled_of, self.settings, slope, intercept))
+
+    def voxel_mm(self, scan: pd.Series) -> tuple[float, float, float] | None:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.voxel_mm`]; `None` for pictures, which have no size."""
+        return self._read(scan, use=attrgetter("spacing"), headers_only=True)
 
     def check(self, scan: pd.Series) -> None:
         """Raises a `VolumeError` if the headers of a scan say that its slices cannot be read."""

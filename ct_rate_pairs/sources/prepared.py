@@ -178,6 +178,10 @@ class PreparedSource:
                 "file, and run the command that prepared the copy again."
             ) from error
 
+    def voxel_mm(self, scan: pd.Series) -> None:
+        """`None`: the size of the voxels of the files is not kept."""
+        return None
+
     def _decode(self, images: list[bytes]) -> np.ndarray:
         """The slices of a row. Their number and sizes are checked before they are decoded."""
         if len(images) != self.settings.num_slices:

@@ -16,7 +16,8 @@ import pandas as pd
 
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.reports import LABELER
-from ct_rate_pairs.volumes.nifti import read_volume
+from ct_rate_pairs.volumes.files import promised_voxels, refusals
+from ct_rate_pairs.volumes.nifti import read_nifti, read_volume
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
 from ct_rate_pairs.volumes.slicing import Volume
@@ -105,6 +106,13 @@ class TreeSource(ABC):
         """The whole resampled volume of one row, see [`~ct_rate_pairs.volumes.slicing.Volume.resampled`]."""
         return self._read(scan, partial(resampled_of, self.settings, slope, intercept))
 
+    def voxel_mm(self, scan: pd.Series) -> tuple[float, float, float] | None:
+        """
+        Size of the stored voxels of one row as x, y, z, in mm, from the header of the volume; `None` if nobody knows
+        it without the whole file.
+        """
+        return None
+
     def _read(self, scan: pd.Series, use: Callable[[Volume], T]) -> T:
         from_table = {name: scan[name] for name in FROM_TABLE if name in scan}
         return self.read_volume(scan["path"], use=use, **from_table)
@@ -189,6 +197,12 @@ class LocalSource(TreeSource):
     def read_volume(self, path: str, **options) -> Volume:
         """The volume at `path`. `options` are those of [`~ct_rate_pairs.volumes.read_volume`]."""
         return read_volume(self.root / path, **options)
+
+    def voxel_mm(self, scan: pd.Series) -> tuple[float, float, float]:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.voxel_mm`]."""
+        from_table = {name: scan[name] for name in FROM_TABLE if name in scan}
+        with refusals(scan.name):
+            return read_nifti(self.root / scan["path"], scan.name, **from_table, voxels=promised_voxels).spacing
 
     @property
     def labels_from(self) -> str:

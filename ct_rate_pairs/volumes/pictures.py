@@ -40,7 +40,9 @@ class Pictures:
 
     name: str
     files: list[Path]
-    instances: None = field(default=None, init=False, repr=False)  # of DICOM, which pictures do not have
+    # What other scans have, and pictures do not.
+    spacing: None = field(default=None, init=False, repr=False)
+    instances: None = field(default=None, init=False, repr=False)
 
     @classmethod
     def in_order(cls, name: str, files: Sequence[Path]) -> "Pictures":

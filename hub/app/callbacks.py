@@ -12,7 +12,6 @@ from pathlib import Path
 import gradio as gr
 from transformers import TextIteratorStreamer
 
-from ct_rate_pairs.hub.reporting.files import percent
 from ct_rate_pairs.hub.reporting.reporter import CUT, Reporter, ScanReport
 from ct_rate_pairs.hub.reporting.seen import SeenScan, see
 from ct_rate_pairs.reports.findings_line import open_text
@@ -161,7 +160,7 @@ def choices_of(report: ScanReport) -> list[tuple[str, str]]:
     """The 18 findings as choices: their labels with confidence and slices, and the labels alone as values."""
     choices = []
     for finding in report.findings:
-        told = [percent(finding.confidence)] if finding.confidence is not None else []
+        told = [finding.percent] if finding.confidence is not None else []
         told += ["doubtful"] if finding.doubtful else []
         told += [f"slice {', '.join(map(str, finding.slices))}"] if finding.slices else []
         choices.append((" · ".join([finding.label, *told]), finding.label))

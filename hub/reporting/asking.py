@@ -14,7 +14,7 @@ from ct_rate_pairs.volumes.slicing import Volume
 
 from .clock import clock
 from .patient import given_metadata
-from .seen import SeenScan, see
+from .seen import SeenScan
 
 
 TASKS = ("vqa", "own_questions")  # those that teach a model to answer questions
@@ -26,6 +26,7 @@ OTHER_WORDING = (
     "Question {number} is in other words than those of the training, so its answer may mean little. The training has "
     "the questions of task='vqa', such as {example!r}."
 )
+UNLIKE = "The scan is unlike those of the training, and the answers may be wrong for it: {listed}."
 OTHER_TYPE = "Question {number} is of the type {kind!r}, and the training had {types} only."
 AFTER_REPORT = "The model was never trained on questions after a report, so its answers may be worse than without one."
 ONE_DIALOGUE = (
@@ -107,6 +108,7 @@ def ask_scan(
     series: int | None = None,
     metadata: Mapping[str, int | str] | None = None,
     max_new_tokens: int = 96,
+    force: bool = False,
 ) -> ScanAnswers:
     """
     Asks about a scan: see [`~ct_rate_pairs.hub.reporting.reporter.Reporter.ask`], which calls this function. `report`
@@ -122,7 +124,7 @@ def ask_scan(
     lines = metadata_lines(given_metadata(metadata or {}, reporter.metadata), reporter.metadata, language)
     seconds: dict[str, float] = {}
     with clock(seconds, "reading"):
-        seen = see(scan, reporter.volume_settings, series)
+        seen, unlike = reporter.see(scan, series, force)
     row = reporter.row(seen)
 
     before, replies = ([], []) if report is None else ([reporter.question], [report])
@@ -138,7 +140,9 @@ def ask_scan(
             if dialogue:
                 before.append(answers[-1].question)
                 replies.append(answers[-1].text)
-    told = list(seen.told) + reporter.lacking(lines) + doubts(reporter, answers, report is not None, dialogue)
+    told = [*seen.told, *reporter.lacking(lines), *reporter.without_effect(force)]
+    told += [UNLIKE.format(listed="; ".join(unlike))] * bool(unlike)
+    told += doubts(reporter, answers, report is not None, dialogue)
     told += [CUT.format(number=n, limit=max_new_tokens) for n, answer in enumerate(answers, start=1) if answer.cut]
     return ScanAnswers(
         name=name,

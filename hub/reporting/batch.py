@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct_rate_pairs.folder_lock import folder_lock
@@ -13,7 +13,9 @@ from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 from .files import finished_reports, report_key, save, write_json
+from .mapping import ScanMapping
 from .reporter import CUT, Reporter
+from .seen import see
 
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ def report_batch(
     series: int | None = None,
     max_new_tokens: int = 1200,
     operating_point: str | float | None = None,
+    force: bool = False,
+    names: Mapping[Path, str] | None = None,
+    mapping: ScanMapping | None = None,
 ) -> list[dict]:
     """
     Reports many scans, each in a subfolder of `out`. Scans that an earlier call has finished are skipped.
@@ -41,9 +46,14 @@ def report_batch(
         out (`Path`):
             Folder to write to. `failures.json` in it lists scans that cannot be read; without such scans there is no
             `failures.json`.
-        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`), operating_point:
+        series (`int`, *optional*), max_new_tokens (`int`, *optional*, defaults to `1200`), operating_point, force:
             See [`~ct_rate_pairs.hub.reporting.reporter.Reporter.report`]. If these change, a finished scan is reported
             again.
+        names (`Mapping[Path, str]`, *optional*):
+            The name of each scan in its report, see [`~ct_rate_pairs.hub.reporting.names.read_names`]. By default,
+            scans are numbered.
+        mapping ([`~ct_rate_pairs.hub.reporting.mapping.ScanMapping`], *optional*):
+            The private file that says which report is of which scan.
 
     Returns:
         `list[dict]`: the failures, each with `name`, `number` of the scan in the order of `scans`, `digest` and
@@ -54,10 +64,18 @@ def report_batch(
     """
     with folder_lock(out, "ct-rate-pairs report"):
         options = {"series": series, "max_new_tokens": max_new_tokens, "operating_point": operating_point}
-        return _report_batch(reporter, scans, out, options)
+        options["force"] = force
+        return _report_batch(reporter, scans, out, options, names, mapping)
 
 
-def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options: dict) -> list[dict]:
+def _report_batch(
+    reporter: Reporter,
+    scans: Sequence[Path],
+    out: Path,
+    options: dict,
+    given: Mapping[Path, str] | None,
+    mapping: ScanMapping | None,
+) -> list[dict]:
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
     earlier = earlier_failures(listed)
@@ -65,14 +83,22 @@ def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options:
     names = {f["digest"]: f["name"] for f in earlier if f["digest"] and f["name"] not in done}
     failures: list[dict] = []
     for number, scan in enumerate(scans, start=1):
-        key, name = {"digest": None}, f"scan number {number}"
+        key, name, instances = {"digest": None}, given[scan] if given else f"scan number {number}", None
         try:
             key = report_key(scan, **options)
-            if finished := [known for known, other in done.items() if other == key]:
+            finished = [known for known, other in done.items() if other == key and (not given or known == name)]
+            if finished:
                 print(f"[{number}/{len(scans)}] {for_terminal(finished[0])}: finished before", flush=True)
+                if mapping and not mapping.has(finished[0], key["digest"]):
+                    seen = see(scan, reporter.volume_settings, options["series"])
+                    mapping.add(finished[0], scan, key["digest"], seen.instances)
                 continue
-            name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
+            if not given:
+                name = names.setdefault(key["digest"], new_name(scan, {*names.values(), *done}))
+            elif name in done and done[name]["digest"] != key["digest"]:
+                raise VolumeError(f"the scan: the report {name} is of another scan. Choose another name or folder.")
             report = reporter.report(scan, name=name, **options)
+            instances = report.instances
         except VolumeError as error:
             told = for_command_line(error)
             failures.append({"name": name, "number": number, "digest": key["digest"], "error": told})
@@ -85,6 +111,8 @@ def _report_batch(reporter: Reporter, scans: Sequence[Path], out: Path, options:
                 f"{', '.join(stated) or report.unread or 'no finding'}{' (cut at the limit of tokens)' * report.cut}"
             )
             print(f"[{number}/{len(scans)}] {name}: {told}", flush=True)
+        if mapping:
+            mapping.add(name, scan, key["digest"], instances)
         if failures:
             write_json(failures, listed)
     if not failures:
@@ -109,7 +137,7 @@ def earlier_failures(listed: Path) -> list[dict]:
 
 def for_command_line(error: VolumeError) -> str:
     """The message of an error, which names the option instead of the argument of Python."""
-    return str(error).replace("series=", "--series ")
+    return str(error).replace("series=", "--series ").replace("force=True", "--force")
 
 
 def new_name(scan: Path, taken: set[str]) -> str:

@@ -28,7 +28,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -258,6 +258,7 @@ def fit_confidence(
     batch_size: int = 16,
     max_new_tokens: int = 1200,
     progress: bool = True,
+    on_row: Callable[[dict], object] = lambda row: None,
 ) -> Confidence:
     """
     Fits the confidences of a model on the validation split. `fit_confidence(...).save(folder)` writes them.
@@ -278,6 +279,8 @@ def fit_confidence(
             Maximum length of a report in tokens.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show progress bars.
+        on_row (`Callable[[dict], object]`, *optional*):
+            Is called with each row that is read, for what is measured of the same scans.
 
     Returns:
         [`Confidence`]: the fitted confidences, with their measured quality.
@@ -300,6 +303,7 @@ def fit_confidence(
     seconds = dict.fromkeys(ways, 0.0)
     scored = tqdm(zip(rows, written, strict=True), "Scoring findings", len(written), unit="scan", disable=not progress)
     for place, (row, text) in enumerate(scored):
+        on_row(row)
         start = time.perf_counter()
         ways["sentences"][place] = stating_logits(model, collator, row, text.text, openings)
         seconds["sentences"] += time.perf_counter() - start

@@ -14,30 +14,23 @@ from ct_rate_pairs.volumes.scan_files import digest
 from ct_rate_pairs.whole_files import write_whole
 
 from .page import format_page
-from .reporter import CUT, Reporter, ScanReport
+from .reporter import CUT, Reporter
+from .scan_report import ScanReport
 from .sheet import save_sheet
 
 
 logger = logging.getLogger(__name__)
 
 # Of `report_key`.
-KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given")
-
-
-def percent(probability: float | None) -> str:
-    """A probability in percent; never 0 % or 100 %."""
-    if probability is None:
-        return ""
-    return "< 1%" if probability < 0.01 else "> 99%" if probability > 0.99 else f"{probability:.0%}"
+KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given", "force")
 
 
 def format_report(report: ScanReport) -> str:
     """The report as Markdown: text, stated findings, all other findings, and how the report was made."""
-
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
-    text = for_markdown(report.text)
     lines = [f"# Chest CT report: {for_markdown(report.name)}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
+    lines += domain_lines(report)
     if report.cut:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
     if report.unread:
@@ -50,7 +43,14 @@ def format_report(report: ScanReport) -> str:
         lines += [f"> **Its prompt told the model** {told}.", ""]
     if report.told:
         lines += ["> **Read with a warning.** " + for_markdown(" ".join(report.told)), ""]
-    lines += ["## Report", "", *"\n\n".join(text.splitlines()).splitlines(), "", "## Findings it states", ""]
+    lines += [
+        "## Report",
+        "",
+        *"\n\n".join(marked_text(report).splitlines()).splitlines(),
+        "",
+        "## Findings it states",
+        "",
+    ]
     if stated:
         table = [["finding", "confidence", "slices it rests on", "sentence"]]
         for finding in stated:
@@ -62,6 +62,7 @@ def format_report(report: ScanReport) -> str:
             format_markdown(table, text_columns=4),
             "Slices and planes are counted from the top. Table: place along the patient in mm, as the scan has it. "
             "![slices](sheet.png)",
+            told_of_lungs(report),
         ]
         if any(finding.doubtful for finding in stated):
             above = report.line_set_by if (report.line_set_by or "").startswith("operating") else "the best F1"
@@ -86,6 +87,43 @@ def format_report(report: ScanReport) -> str:
     return "\n".join(lines)
 
 
+def domain_lines(report: ScanReport) -> list[str]:
+    """What the model was trained on, and how the scan differs from that, as quotes of Markdown."""
+    if report.trained_on is None:
+        return ["> **Trained on:** not known. The model has no `domain.json`, so the scan may be unlike them.", ""]
+    lines = [f"> **Trained on** {for_markdown(report.trained_on)}.", ""]
+    if report.unlike:
+        listed = for_markdown("; ".join(report.unlike))
+        lines += [
+            f"> **This scan is unlike those of the training**, and the report may be wrong for it: {listed}.",
+            "",
+        ]
+    if report.forced:
+        lines += ["> **Forced.** The model refuses such a scan. The report says nothing about a patient.", ""]
+    return lines
+
+
+def marked_text(report: ScanReport) -> str:
+    """The text as Markdown, with a mark behind each sentence that states a finding which is doubtful."""
+    sure = {finding.label: finding.percent for finding in report.findings}
+    text, place = "", 0
+    for sentence in report.sentences:
+        text += for_markdown(report.text[place : sentence.end])
+        place = sentence.end
+        if sentence.doubtful:
+            listed = ", ".join(f"{label} {sure[label]}" for label in sentence.doubtful)
+            text += f" **[doubtful: {listed}]**"
+    return text + for_markdown(report.text[place:])
+
+
+def told_of_lungs(report: ScanReport) -> str:
+    """Which slices show nothing of the lungs."""
+    if report.slices[0].in_lungs is None:
+        return "No lungs are found in the scan, so it is not known which slices show them."
+    outside = [str(place.number) for place in report.slices if not place.in_lungs]
+    return f"Outside the lungs, above or below them: {', '.join(outside)}." if outside else "All lie in the lungs."
+
+
 def save(report: ScanReport, folder: Path, key: dict) -> None:
     """Writes the four files of a report. `report.json` comes last, and marks the scan in `key` as finished."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +146,7 @@ def report_key(
     operating_point: str | float | None = None,
     findings: Sequence[str] | None = None,
     metadata: Mapping[str, int | str] | None = None,
+    force: bool = False,
 ) -> dict:
     """
     What identifies a report: its scan, and the options and the code that change the report. Of metadata there are only
@@ -121,6 +160,7 @@ def report_key(
         "operating_point": None if operating_point is None else str(operating_point),
         "findings_given": None if findings is None else list(findings),
         "metadata_given": None if metadata is None else sorted(metadata),
+        "force": force,
     }
 
 

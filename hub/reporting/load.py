@@ -63,6 +63,8 @@ def load_reporter(
 
     from .asking import TASKS
     from .confidence import FILE, load_confidence
+    from .domain import FILE as DOMAIN
+    from .domain import load_domain
     from .reporter import Reporter
 
     name_or_path = str(name_or_path)
@@ -82,7 +84,7 @@ def load_reporter(
     base_commit = base_commit_of(name_or_path, revision)
     placed = {"device_map": device_map, "quantization": quantization}
     model, collator = load_model(name_or_path, revision, dtype, device, base_commit=base_commit, **placed)
-    folder, decides = Path(name_or_path), (*DECIDING, FILE)
+    folder, decides = Path(name_or_path), (*DECIDING, FILE, DOMAIN)
     version = version_of(name_or_path, revision, base_commit=base_commit, files=decides)
     return Reporter(
         model,
@@ -93,4 +95,5 @@ def load_reporter(
         # The commit, or a folder's hash
         version=version.removeprefix(f"{name_or_path}@") + (f", {TOLD[quantization]}" if quantization else ""),
         tasks=settings.tasks,
+        domain=load_domain(name_or_path, revision),
     )

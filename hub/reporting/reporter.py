@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
@@ -16,22 +14,21 @@ from ct_rate_pairs.reports.findings_line import labels_named, open_text, write_l
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.prompt_lines import FINDINGS, metadata_lines, metadata_names, put_before
 from ct_rate_pairs.reports.readable import is_missing, unread_language
-from ct_rate_pairs.reports.sentences import stating_sentences
+from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, assumed_settings
-from ct_rate_pairs.volumes.instances import Instances
-from ct_rate_pairs.volumes.native_slices import NativeSlices
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.volumes.slicing import Volume
 
 from .asking import TASKS, ScanAnswers, ask_scan
 from .clock import clock
 from .confidence import Confidence
+from .domain import Domain, UnlikeScanError
 from .evidence import slice_evidence, top_slices
 from .patient import given_metadata
+from .scan_report import Finding, ReportSentence, ScanReport
 from .seen import SeenScan, see
 
 
@@ -46,120 +43,6 @@ LACKS_LINES = (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """
-    One of the 18 labels in a report.
-
-    Args:
-        label (`str`):
-            Name of the label.
-        stated (`bool`):
-            Whether the report states the finding, as read by the rule labeler.
-        confidence (`float`, *optional*):
-            Calibrated probability of the finding, in [0, 1], also for findings that are not stated; `None` for a model
-            without a `confidence.json`, or if it is not known, which is then told. See
-            [`~ct_rate_pairs.hub.reporting.confidence.Confidence`].
-        sentence (`str`, *optional*):
-            The first sentence that states the finding.
-        evidence (`list[float]`, *optional*):
-            Evidence of each slice in nats: how much less likely the sentence is if noise replaces the slice. See
-            [`~ct_rate_pairs.hub.reporting.evidence.slice_evidence`].
-        slices (`list[int]`):
-            The slices that the finding rests on, in descending order of evidence, counted from 1 at the top.
-        doubtful (`bool`, *optional*):
-            Whether the finding is stated although its confidence is below the threshold of its label: that of the
-            operating point, or without one that of the best F1. `None` if confidence or threshold are not known.
-    """
-
-    label: str
-    stated: bool
-    confidence: float | None = None
-    sentence: str | None = None
-    evidence: list[float] | None = None
-    slices: list[int] = field(default_factory=list)
-    doubtful: bool | None = None
-
-    @property
-    def percent(self) -> str:
-        """The confidence in percent, never 0 % or 100 %; empty if it is not known."""
-        if self.confidence is None:
-            return ""
-        return "< 1%" if self.confidence < 0.01 else "> 99%" if self.confidence > 0.99 else f"{self.confidence:.0%}"
-
-
-@dataclass(frozen=True)
-class ScanReport:
-    """
-    The report of a model on one scan. It holds neither the path nor the header of the scan.
-
-    Args:
-        name (`str`):
-            Name of the scan, as given to [`Reporter.report`].
-        text (`str`):
-            The report, without a findings line.
-        findings (`list[Finding]`):
-            The 18 labels in the official order.
-        slices (`list[SlicePlace]`):
-            The place of each slice in the scan, see [`~ct_rate_pairs.volumes.slice_places.SlicePlace`].
-        seconds (`dict[str, float]`):
-            Time of each step in seconds: `reading` the scan, `writing` the report, `confidence` and `evidence`.
-        model (`str`), version (`str`):
-            Name and commit of the model on the Hub, or name of its folder and hash of its weights.
-        calibration (`dict`, *optional*):
-            Quality of the confidences, measured when they were fitted.
-        images (`list[PIL.Image.Image]`):
-            The slices that the model got, superior first. [`to_dict`] leaves them out.
-        native ([`~ct_rate_pairs.volumes.native_slices.NativeSlices`]):
-            The stored plane of the scan that is nearest to each slice, at its own resolution, for a reader to look at.
-            [`to_dict`] leaves them out.
-        instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
-            The DICOM image that is nearest to each slice, and the patient, the study and the series of the images.
-            `None` for a scan in another format. [`to_dict`] leaves them out, and so does no file of a report have
-            them.
-        cut (`bool`, *optional*, defaults to `False`):
-            Whether the report met its limit of tokens before its end. Findings that it would have stated later are
-            missing then.
-        told (`list[str]`):
-            Warnings of the reader of the scan, such as an orientation that its header does not state; and what had to
-            be assumed of the slices and the prompt that the model was trained with.
-        unread (`str`, *optional*):
-            Why no finding can be read from the text: it holds no text, or is in another language than English and
-            Chinese. The findings are then not stated, which says nothing about the scan.
-        line (`str`, *optional*):
-            The findings line before the report, see [`~ct_rate_pairs.reports.findings_line`]. For a model that was
-            trained with findings in its prompts, the line of the prompt, if findings are given.
-        line_set_by (`str`, *optional*):
-            What has set the findings line: `"operating point f1"`, `"operating point 0.9"` or the like, or
-            `"given findings"`. `None` if the model wrote the line itself, or there is none.
-        prompt_metadata (`list[str]`):
-            The names of what the prompt told of the patient and the scan. The values are not kept.
-    """
-
-    name: str
-    text: str
-    findings: list[Finding]
-    slices: list[SlicePlace]
-    seconds: dict[str, float]
-    model: str
-    version: str
-    calibration: dict | None
-    images: list[Image.Image] = field(repr=False)
-    native: NativeSlices = field(repr=False)
-    instances: Instances | None = field(default=None, repr=False)
-    cut: bool = False
-    told: list[str] = field(default_factory=list)
-    unread: str | None = None
-    line: str | None = None
-    line_set_by: str | None = None
-    prompt_metadata: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict:
-        """Everything except the images and what tells of the patient, ready for `json.dump`."""
-        values = {name: value for name, value in vars(self).items() if name not in ("images", "native", "instances")}
-        return values | {name: [asdict(item) for item in values[name]] for name in ("findings", "slices")}
 
 
 class Reporter:
@@ -181,6 +64,8 @@ class Reporter:
             Name and version of the model, for the reports.
         tasks (`Sequence[str]`, *optional*):
             The tasks that the model was trained on. `None` if that is not known.
+        domain ([`~ct_rate_pairs.hub.reporting.domain.Domain`], *optional*):
+            The scans that the model was trained on. Without it, nobody knows whether a scan is like them.
     """
 
     def __init__(
@@ -192,6 +77,7 @@ class Reporter:
         name: str = "",
         version: str = "",
         tasks: Sequence[str] | None = None,
+        domain: Domain | None = None,
     ):
         """Takes the volume settings and the prompt from `row_settings`."""
         self.settings = settings = row_settings or {}
@@ -205,7 +91,7 @@ class Reporter:
         unknown = f"It is not known how the training rows of the model were made. Assumed: {assumed}."
         self.told = [unknown] if assumed else []
         self.model, self.collator, self.confidence = model, collator, confidence
-        self.name, self.version, self.tasks = name, version, tasks
+        self.name, self.version, self.tasks, self.domain = name, version, tasks, domain
 
     def report(
         self,
@@ -218,6 +104,7 @@ class Reporter:
         operating_point: str | float | None = None,
         findings: Sequence[str] | None = None,
         metadata: Mapping[str, int | str] | None = None,
+        force: bool = False,
     ) -> ScanReport:
         """
         Reports one scan at temperature 0, so that the same scan always gives the same report.
@@ -248,12 +135,17 @@ class Reporter:
                 in whole years, `sex` as `"M"` or `"F"`, and the texts `clinical_information`, `technique`,
                 `contrast`, `surgery` and `device`. If the model was trained without `prompt_dropout`, what is not
                 given is told.
+            force (`bool`, *optional*, defaults to `False`):
+                Whether a model that was trained on phantoms reports a scan that is unlike them, too.
 
         Returns:
-            [`ScanReport`]: the report.
+            [`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]: the report. A scan that is unlike those of the
+            training is told in `unlike`.
 
         Raises:
             `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
+            [`~ct_rate_pairs.hub.reporting.domain.UnlikeScanError`]: for a model that was trained on phantoms, if the
+                scan is unlike them, as that of a patient is.
             `ValueError`: if both `operating_point` and `findings` are given; for a model without findings lines, or
                 without their calibration; for a finding that is no label; for metadata that the prompts of the model
                 do not tell, or a value that is none.
@@ -265,9 +157,9 @@ class Reporter:
         cue = given if self.takes_findings else None
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"):
-            seen = see(scan, self.volume_settings, series)
+            seen, unlike = self.see(scan, series, force)
         row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
-        told = [*seen.told, *self.lacking(lines)]
+        told = [*seen.told, *self.lacking(lines), *self.without_effect(force)]
         sizes = {"max_new_tokens": max_new_tokens}
         own, logits, line = None, None, given
         if point or (given and self.confidence and self.confidence.line):
@@ -279,10 +171,8 @@ class Reporter:
         with clock(seconds, "writing"):
             openings = [f"{line}\n"] if line and not cue else None
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
-        if unread := why_unread(written.report):
-            logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
-        if written.cut:
-            logger.warning("The report of %s met its limit of %d tokens. %s", name, max_new_tokens, CUT)
+        unread = why_unread(written.report)
+        warn(name, unlike, unread, max_new_tokens if written.cut else None)
         probabilities: list[float] | list[None] = [None] * len(LABELS)
         thresholds = None
         if self.confidence is not None:
@@ -307,22 +197,7 @@ class Reporter:
             told += disagreements(line, written)
         with clock(seconds, "evidence"):
             evidence = slice_evidence(self.model, self.collator, row, written.text)
-        stated = stating_sentences(written.report)
-        below = [None] * len(LABELS)
-        if thresholds is not None and probabilities[0] is not None:
-            below = (np.array(probabilities) < thresholds).tolist()
-        findings = [
-            Finding(
-                label,
-                stated=index in stated,
-                confidence=probability,
-                sentence=stated[index].text if index in stated else None,
-                evidence=evidence.get(index),
-                slices=top_slices(evidence[index]) if index in stated else [],
-                doubtful=None if below[index] is None else index in stated and below[index],
-            )
-            for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
-        ]
+        findings = findings_of(written.report, probabilities, thresholds, evidence)
         return ScanReport(
             name=name,
             text=written.report,
@@ -330,6 +205,7 @@ class Reporter:
             prompt_metadata=list(lines),
             line_set_by=None if not line else f"operating point {point.name}" if point else "given findings",
             findings=findings,
+            sentences=sentences_of(written.report, [finding.label for finding in findings if finding.doubtful]),
             slices=seen.places,
             seconds=seconds,
             model=self.name,
@@ -341,6 +217,9 @@ class Reporter:
             cut=written.cut,
             told=[*self.told, *told],
             unread=unread,
+            trained_on=self.domain and self.domain.in_words,
+            unlike=unlike,
+            forced=bool(unlike) and self.domain.refuses,
         )
 
     def ask(
@@ -354,13 +233,14 @@ class Reporter:
         series: int | None = None,
         metadata: Mapping[str, int | str] | None = None,
         max_new_tokens: int = 96,
+        force: bool = False,
     ) -> ScanAnswers:
         """
         Asks a model that was trained on questions (`task="vqa"` or `"own_questions"`) about a scan, at temperature 0.
         The scan is read once. What the training did not have is told: a question in other words, or after a report.
 
         Args:
-            scan, name, series, metadata:
+            scan, name, series, metadata, force:
                 See [`report`].
             questions (`str` or `Sequence[str]`):
                 One or several questions. The training of `task="vqa"` has those of
@@ -378,7 +258,8 @@ class Reporter:
             [`~ct_rate_pairs.hub.reporting.asking.ScanAnswers`]: the answers.
 
         Raises:
-            `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
+            `VolumeError`: if the scan cannot be read, or is not a chest CT in HU; see [`report`] for a scan that is
+                unlike those of the training.
             `ValueError`: for an empty question or report; for metadata as in [`report`].
             [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was not trained on questions.
 
@@ -402,6 +283,7 @@ class Reporter:
             series=series,
             metadata=metadata,
             max_new_tokens=max_new_tokens,
+            force=force,
         )
 
     def below_line(self, text: str, line: str | None) -> str:
@@ -453,6 +335,11 @@ class Reporter:
         missing = [name for name in self.metadata if name not in lines]
         return [LACKS_LINES.format(names=", ".join(missing))] if missing and not self.may_lack_lines else []
 
+    def without_effect(self, force: bool) -> list[str]:
+        """That `force` changes nothing for this model, in words; else none."""
+        refuses = self.domain is not None and self.domain.refuses
+        return ["force has no effect: this model refuses no scan."] if force and not refuses else []
+
     def prompt(self, lines: Mapping[str, str]) -> list[dict]:
         """The turn of the user, with these [`~ct_rate_pairs.reports.prompt_lines`] ahead of the request."""
         return [{"role": "user", "content": put_before(self.question, lines, self.language)}]
@@ -461,12 +348,72 @@ class Reporter:
         """The row of a scan, with `images`, `slice_mm` and `prompt`. `volume` is always `"scan"`."""
         return self.row(see(scan, self.volume_settings, series))
 
+    def see(
+        self, scan: str | Path | Volume, series: int | None = None, force: bool = False
+    ) -> tuple[SeenScan, list[str]]:
+        """
+        A scan as the model sees it, and how it differs from the scans of the training, in words.
+
+        Raises:
+            `VolumeError`, [`~ct_rate_pairs.hub.reporting.domain.UnlikeScanError`]: see [`report`].
+        """
+        seen = see(scan, self.volume_settings, series)
+        unlike = self.domain.unlike(seen.measures) if self.domain else []
+        if unlike and self.domain.refuses and not force:
+            raise UnlikeScanError(self.domain.refusal(unlike))
+        return seen, unlike
+
     def row(self, seen: SeenScan) -> dict:
         """As [`read`], of a scan that is read already."""
         # The name of the volume seeds the noise of the evidence. One name for all scans makes it independent of paths.
         return {
             "volume": "scan", "images": seen.images, "slice_mm": seen.slice_mm, "prompt": self.prompt({})
         }  # fmt: skip
+
+
+def warn(name: str, unlike: Sequence[str], unread: str | None, met_limit: int | None) -> None:
+    """Warns of what makes a report doubtful as a whole."""
+    if unlike:
+        logger.warning("%s is unlike the scans that the model was trained on: %s.", name, "; ".join(unlike))
+    if unread:
+        logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
+    if met_limit is not None:
+        logger.warning("The report of %s met its limit of %d tokens. %s", name, met_limit, CUT)
+
+
+def findings_of(
+    report: str,
+    probabilities: Sequence[float | None],
+    thresholds: np.ndarray | None,
+    evidence: Mapping[int, list[float]],
+) -> list[Finding]:
+    """The 18 findings, from a report, their probabilities and thresholds, and the evidence of those it states."""
+    stated = stating_sentences(report)
+    below = [None] * len(LABELS)
+    if thresholds is not None and probabilities[0] is not None:
+        below = (np.array(probabilities) < thresholds).tolist()
+    return [
+        Finding(
+            label,
+            stated=index in stated,
+            confidence=probability,
+            sentence=stated[index].text if index in stated else None,
+            evidence=evidence.get(index),
+            slices=top_slices(evidence[index]) if index in stated else [],
+            doubtful=None if below[index] is None else index in stated and below[index],
+        )
+        for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
+    ]
+
+
+def sentences_of(report: str, doubtful: Sequence[str]) -> list[ReportSentence]:
+    """The sentences of a report, and which of the `doubtful` findings they state."""
+    sentences = []
+    for sentence in report_sentences(report):
+        states = [LABELS[index] for index in sentence.labels]
+        doubts = [label for label in states if label in doubtful]
+        sentences.append(ReportSentence(sentence.start, sentence.end, states, doubts))
+    return sentences
 
 
 def disagreements(line: str, written: Written) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ct_rate_pairs.volumes.instances import Instances
+from ct_rate_pairs.volumes.measures import measure
 from ct_rate_pairs.volumes.native_slices import NativeSlices, native_slices
 from ct_rate_pairs.volumes.pictures import Pictures
 from ct_rate_pairs.volumes.scan_files import read_scan
@@ -26,6 +27,8 @@ class SeenScan:
     Args:
         pixels (`np.ndarray`):
             The slices, uint8 of shape `[S, H, W]` or `[S, H, W, 3]`, superior first.
+        measures (`dict[str, float]`):
+            What is compared with the scans of the training, see [`~ct_rate_pairs.volumes.measures.measure`].
         places (`list[SlicePlace]`):
             The place of each slice in the scan.
         native ([`~ct_rate_pairs.volumes.native_slices.NativeSlices`]):
@@ -37,6 +40,7 @@ class SeenScan:
     """
 
     pixels: np.ndarray
+    measures: dict[str, float]
     places: list[SlicePlace]
     native: NativeSlices
     instances: Instances | None
@@ -84,8 +88,10 @@ def see(scan: str | Path | Volume | SeenScan, settings: VolumeSettings, series: 
 
 def _seen(settings: VolumeSettings, volume: Volume | Pictures) -> SeenScan:
     chosen = {"num_slices": settings.num_slices, "z_range": settings.z_range, "rule": settings.slices}
-    slices, _ = volume.slices(spacing=settings.spacing, window=settings.window, **chosen)
+    slices, slice_mm = volume.slices(spacing=settings.spacing, window=settings.window, **chosen)
+    pixels, voxel_mm = to_uint8(slices), volume.spacing
+    measures = measure(pixels, slice_mm, settings, voxel_mm, has_sizes=voxel_mm is not None)
     places = volume.places(spacing=settings.spacing, **chosen)
     planes = [place.index for place in places]
     instances = volume.instances.at(planes) if volume.instances else None
-    return SeenScan(to_uint8(slices), places, native_slices(volume, planes), instances)
+    return SeenScan(pixels, measures, places, native_slices(volume, planes), instances)

@@ -15,12 +15,16 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ct_rate_pairs.eval.looking.other_volumes import noise_slices
 from ct_rate_pairs.hub.reporting.confidence import fit_confidence
+from ct_rate_pairs.hub.reporting.domain import fit_domain
 from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.tasks.vqa_wording import write_findings, write_question
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
+from ct_rate_pairs.volumes.measures import measure
+from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.windows import to_uint8
 
@@ -40,6 +44,7 @@ SETTINGS = {
     "prompt": "en",
     "prompt_metadata": False,
 }
+VOXEL_MM = (4.0, 4.0, 8.0)
 AFFINE = np.diag([-4.0, -4.0, 8.0, 1.0])  # [X, Y, K]: patient's right first, front first, feet first
 
 
@@ -182,12 +187,21 @@ def train_line_reader(steps: int = 220) -> tuple[Qwen2_5_VLForConditionalGenerat
 
 
 def save_run(folder: Path, model: Qwen2_5_VLForConditionalGeneration, collator: PairCollator, settings: dict) -> None:
-    """The model as a run leaves it, with what it is shown and its confidence."""
+    """The model as a run leaves it, with what it is shown, its confidence, and what it was trained on."""
     model.save_pretrained(folder)
     collator.processor.save_pretrained(folder)
     (folder / "row_settings.json").write_text(json.dumps(settings))
     rows = [make_row(shown, seed=500 + seed) for seed, shown in enumerate(COMBINATIONS * 2)]
     fit_confidence(model, collator, rows, max_new_tokens=60, progress=False).save(folder)
+    save_domain(folder, rows, "own")
+
+
+def save_domain(folder: Path, rows: list[dict], trained_on: str) -> None:
+    """What the scans of the training are like, as if they were phantoms (`"phantom"`) or somebody's own."""
+    settings = VolumeSettings(**{name: SETTINGS[name] for name in OF_THE_VOLUME if name in SETTINGS})
+    pixels = {row["volume"]: np.stack([np.asarray(image) for image in row["images"]]) for row in rows}
+    measured = {row["volume"]: measure(pixels[row["volume"]], row["slice_mm"], settings, VOXEL_MM) for row in rows}
+    fit_domain(measured, trained_on).save(folder)
 
 
 def save_line_reader(folder: Path) -> None:
