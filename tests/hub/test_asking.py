@@ -23,6 +23,7 @@ from helpers.tree import SPACING, write_telling_tree
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.ask import main
 from ct_rate_pairs.hub.reporting import asking as module
+from ct_rate_pairs.hub.reporting import reporter as reporter_module
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.tasks.vqa_wording import QUESTION_TYPES
 from ct_rate_pairs.trainer.generation import Written
@@ -109,8 +110,8 @@ def test_the_steps_before_a_question_can_be_asked_as_in_the_training(reader, tmp
 
 
 def test_several_questions_are_answered_from_one_reading_of_the_scan(talker, scan, asked, monkeypatch):
-    readings, see = [], module.see
-    monkeypatch.setattr(module, "see", lambda *given: readings.append(given) or see(*given))
+    readings, see = [], reporter_module.see
+    monkeypatch.setattr(reporter_module, "see", lambda *given: readings.append(given) or see(*given))
     answers = talker.ask(scan, LIST)
     assert [answer.text for answer in answers.answers] == [list_findings(SHOWN)] * 3
     assert len(readings) == 1 and [len(batch) for batch in asked] == [3] and answers.told == []

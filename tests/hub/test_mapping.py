@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.command import call
 from helpers.dicom_series import PLANTED, ROOT, enhanced, slices, write
+from helpers.scan_reports import said_in
 from helpers.tiny_reader import AFFINE, make_voxels, save_nifti
 
 from ct_rate_pairs.hub.report import main
@@ -31,7 +32,7 @@ def read(file: Path) -> dict:
 def everything(folder: Path) -> str:
     """All that the texts in a folder and the names of its files tell."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return "\n".join(str(f.relative_to(folder)) + (f.read_text() if f.suffix != ".png" else "") for f in files)
+    return "\n".join(f"{file.relative_to(folder)} {said_in(file).decode()}" for file in files)
 
 
 def test_the_mapping_of_a_dicom_scan_names_the_image_of_each_slice_and_nothing_else_does(reader_dir, tmp_path, capfd):

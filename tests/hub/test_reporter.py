@@ -213,8 +213,8 @@ def test_a_published_model_is_downloaded_with_its_confidence_and_writes_the_same
             (tmp_path / "run" / file.name).symlink_to(file)
         (tmp_path / "run" / "README.md").write_text("---\ntags: [phantom]\n---\n# A reader\n")
         keep_references(tmp_path / "run", load_dataset("ct_rate_pairs", data_dir=str(phantom), split="train"))
-        publish(tmp_path / "run", "alice/reader", tag="v1")
-        assert "confidence.json" in hub.repo("alice/reader").files()
+        publish(tmp_path / "run", "alice/reader", tag="v1", dtype="float32")
+        assert {"confidence.json", "domain.json"} < set(hub.repo("alice/reader").files())
 
         hub.connect(monkeypatch, WRITE, tmp_path / "reader")  # a cache with nothing in it
         hub.faults = [{"path": "confidence.json", "status": 403, "times": 9}]
