@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ct_rate_pairs.volumes.slicing import VolumeError
 from ct_rate_pairs.volumes.told import collected_warnings
 
 
+COUNT = re.compile("0*[1-9][0-9]{0,3}", re.ASCII)
 DECIDES = "the model decides"  # of the operating points
 
 
@@ -54,22 +56,26 @@ class Callbacks:
         """Keeps the model and the server."""
         self.reporter, self.server = reporter, server
 
-    def open(self, scan: str | Path, series: float | None) -> Opened:
+    def open(self, scan: str | Path, series: str) -> Opened:
         """Reads a scan; an error of the page tells why it cannot be read."""
+        if series.strip() and not COUNT.fullmatch(series.strip()):
+            raise told_error(
+                "The DICOM series is chosen by its number, from 1. Leave the field empty if there is one."
+            )
         try:
-            return Opened(see(scan, self.reporter.volume_settings, int(series) if series else None))
+            return Opened(see(scan, self.reporter.volume_settings, int(series) if series.strip() else None))
         except VolumeError as error:
             told = str(error).replace("series=", "“DICOM series” ")
             raise told_error(f"This scan cannot be read: {told}") from None
 
-    def open_upload(self, scan: str, series: float | None) -> Opened:
+    def open_upload(self, scan: str, series: str) -> Opened:
         """Reads an uploaded scan, and deletes the file."""
         try:
             return self.open(scan, series)
         finally:
             Path(scan).unlink(missing_ok=True)
 
-    def open_study(self, study: str, series: float | None) -> Opened:
+    def open_study(self, study: str, series: str) -> Opened:
         """Reads a study of the PACS. Its files are kept in a temporary folder until they are read."""
         from ct_rate_pairs.hub.pacs import PacsError, choose_series, retrieved_series  # noqa: PLC0415 - needs the extra pacs
 
@@ -125,12 +131,15 @@ class Callbacks:
 
     def metadata(self, known: Sequence[object]) -> dict[str, int | str]:
         """What a visitor has filled in of the patient, by its name."""
-        return {name: value for name, value in zip(self.reporter.metadata, known, strict=True) if value}
+        told = {name: value for name, value in zip(self.reporter.metadata, known, strict=True) if value}
+        if told.get("age", "").isdecimal():
+            told["age"] = int(told["age"])
+        return told
 
 
 def told_error(message: str) -> gr.Error:
     """An error that the page shows until it is closed."""
-    return gr.Error(html.escape(message), duration=None, print_exception=False)
+    return gr.Error(html.escape(message, quote=False), duration=None, print_exception=False)
 
 
 @contextmanager

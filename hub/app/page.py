@@ -26,7 +26,7 @@ LARGEST = "2gb"  # of a file
 WAITING = 16  # visitors who wait for the model; more are told to come again
 KEPT = 3600  # seconds that a scan of a visitor who has gone is kept in memory
 EXAMPLES = 3
-SCAN = "Chest CT: .nii.gz, .nii, .mha, or DICOM as .zip"
+FORMS = "NIfTI (.nii.gz, .nii), MetaImage (.mha), or DICOM as .zip."
 FONTS = ["system-ui", "sans-serif"]  # a font of Google would tell Google of each visitor
 CSS = """
 #slice img { width: 100%; max-height: 60vh; object-fit: contain; background: black; border-radius: 6px; }
@@ -63,11 +63,11 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
         gr.Markdown(f"# Chest CT report\n{model}\n\n**{NOTICE[:21]}**{NOTICE[21:]}")
         with gr.Row():
             with gr.Column(scale=2):
-                upload = gr.File(label=SCAN, file_types=FORMATS, height=170)
+                upload = gr.File(label="Chest CT", file_types=FORMATS, height=150)
+                gr.Markdown(FORMS + " Or an example, made by software:" * bool(examples))
                 study = gr.Textbox(
                     label="Or a study in the PACS: its StudyInstanceUID", submit_btn=True, visible=bool(server)
                 )
-                gr.Markdown("Or an example, made by software:", visible=bool(examples))
                 with gr.Row():
                     buttons = [
                         gr.Button(f"Phantom {number}", size="sm", min_width=80) for number, _ in enumerate(examples, 1)
@@ -79,7 +79,8 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                         allow_custom_value=True,
                         visible=writes and has_points,
                     )
-                    series = gr.Number(label="DICOM series, if a .zip has several", precision=0, minimum=1, value=None)
+                    # No `gr.Number`: an empty one gives 0 once it is seen.
+                    series = gr.Textbox(label="DICOM series, if there are several: its number", max_length=4)
                     known = [metadata_field(name) for name in reporter.metadata]
                 write = gr.Button("Write the report", variant="primary", interactive=False, visible=writes)
                 number = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False)
@@ -148,7 +149,7 @@ def metadata_field(name: str) -> gr.components.Component:
     """Where a visitor fills in what is known of the patient."""
     label = name.replace("_", " ").capitalize()
     if name == "age":
-        return gr.Number(label="Age in years", precision=0, minimum=0, value=None)
+        return gr.Textbox(label="Age in years", max_length=3)
     if name == "sex":
         return gr.Radio(["F", "M"], label=label)
     return gr.Textbox(label=label)

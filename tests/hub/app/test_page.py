@@ -82,6 +82,7 @@ def test_a_scan_goes_in_and_report_findings_and_slices_come_out(visit, tmp_path)
     with zipfile.ZipFile(tmp_path / "DOE_JANE.zip", "w") as archive:
         for file in write(tmp_path / "series", slices(make_voxels(SHOWN), AFFINE)).iterdir():
             archive.write(file, f"DOE_JANE/{file.name}")
+    visit.get_by_text("Options").click()
     give(visit, tmp_path / "DOE_JANE.zip")
     write_the_report(visit)
     assert report_of(visit) == write_report(SHOWN)
@@ -212,13 +213,32 @@ def visible(page) -> dict[str, bool]:
     return {block.label or block.value: block.visible for block in page.blocks.values() if hasattr(block, "label")}
 
 
-def test_the_page_shows_what_the_model_was_trained_for(talker, reader):
+def test_one_of_several_series_is_chosen_by_its_number(talker, tmp_path):
+    folder = write(tmp_path / "DOE", slices(make_voxels((0, 1, 0)), AFFINE))
+    write(folder, slices(make_voxels(SHOWN), AFFINE, series=2))
+    call = Callbacks(talker)
+    for series, told in (
+        ("", r"choose .*“DICOM series” N|“DICOM series”"),
+        ("two", "by its number, from 1"),
+        ("0", "from 1"),
+    ):
+        with pytest.raises(gr.Error, match=told) as error:
+            call.open(folder, series)
+        assert "DOE" not in str(error.value)
+    second = call.open(folder, " 2 ")
+    assert (second.seen.pixels == see(folder, talker.volume_settings, 2).pixels).all()
+
+
+def test_the_page_shows_what_the_model_was_trained_for(talker, reader, tmp_path):
+    volume = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
     both = visible(make_page(talker))
     assert both["Report"] and both["Operating point: f1, or the share of findings to find"]
     asks = Reporter(*reader, SETTINGS | {"prompt_metadata": True}, tasks=["vqa"])
     shown = visible(make_page(asks))
     assert not shown["Report"] and not shown["Write the report"] and shown["Age in years"] and shown["Sex"]
-    assert Callbacks(asks).metadata([63, None]) == {"age": 63}
+    assert Callbacks(asks).metadata(["63", None]) == {"age": 63} and Callbacks(asks).metadata(["", ""]) == {}
+    with pytest.raises(gr.Error, match="age='old': give whole years"):
+        Callbacks(asks).ask(Opened(see(volume, asks.volume_settings)), "What?", False, [], "old", None)
     reports = Reporter(*reader, SETTINGS, tasks=["report"])
     (findings,) = [block for block in make_page(reports).blocks.values() if block.elem_id == "findings"]
     assert findings.interactive is False  # no findings line can be set

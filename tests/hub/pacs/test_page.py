@@ -18,9 +18,9 @@ def test_a_study_of_a_pacs_is_opened_on_the_page_and_a_wrong_one_is_told(pacs, r
     folder = write(tmp_path / "series", slices(make_voxels((1, 0, 1)), AFFINE))
     pacs.push(folder)
     call = Callbacks(Reporter(*reader, SETTINGS), DicomWebServer(pacs.url))
-    opened = call.open_study(f" {ROOT} ", None)
+    opened = call.open_study(f" {ROOT} ", "")
     assert (opened.seen.pixels == see(folder, call.reporter.volume_settings).pixels).all()
     for study, told in ((f"{ROOT}.9", "This study cannot be read: "), ("DOE", "UID")):
         with pytest.raises(gr.Error, match=told) as error:
-            call.open_study(study, None)
+            call.open_study(study, "")
         assert not [word for word in PLANTED if word not in (ROOT, "DOE") and word in str(error.value)]
