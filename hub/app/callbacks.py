@@ -23,6 +23,7 @@ from ct_rate_pairs.volumes.told import collected_warnings
 
 COUNT = re.compile("0*[1-9][0-9]{0,3}", re.ASCII)
 DECIDES = "the model decides"  # of the operating points
+MODELS = "as the model sees it"  # of the windows
 
 
 @dataclass
@@ -56,26 +57,27 @@ class Callbacks:
         """Keeps the model and the server."""
         self.reporter, self.server = reporter, server
 
-    def open(self, scan: str | Path, series: str) -> Opened:
+    def open(self, scan: str | Path, series: str | None) -> Opened:
         """Reads a scan; an error of the page tells why it cannot be read."""
-        if series.strip() and not COUNT.fullmatch(series.strip()):
+        series = (series or "").strip()  # `None` as long as the options have never been opened
+        if series and not COUNT.fullmatch(series):
             raise told_error(
                 "The DICOM series is chosen by its number, from 1. Leave the field empty if there is one."
             )
         try:
-            return Opened(see(scan, self.reporter.volume_settings, int(series) if series.strip() else None))
+            return Opened(see(scan, self.reporter.volume_settings, int(series) if series else None))
         except VolumeError as error:
             told = str(error).replace("series=", "“DICOM series” ")
             raise told_error(f"This scan cannot be read: {told}") from None
 
-    def open_upload(self, scan: str, series: str) -> Opened:
+    def open_upload(self, scan: str, series: str | None) -> Opened:
         """Reads an uploaded scan, and deletes the file."""
         try:
             return self.open(scan, series)
         finally:
             Path(scan).unlink(missing_ok=True)
 
-    def open_study(self, study: str, series: str) -> Opened:
+    def open_study(self, study: str, series: str | None) -> Opened:
         """Reads a study of the PACS. Its files are kept in a temporary folder until they are read."""
         from ct_rate_pairs.hub.pacs import PacsError, choose_series, retrieved_series  # noqa: PLC0415 - needs the extra pacs
 
@@ -151,18 +153,22 @@ def errors_as_told() -> Iterator[None]:
         raise told_error(str(error)) from None
 
 
-def show(opened: Opened | None, number: int) -> str:
-    """A slice of a scan and what rests on it, as HTML. The image is a part of it, and never a file."""
+def show(opened: Opened | None, window: str, number: int) -> str:
+    """A slice of a scan in a window, and what rests on it, as HTML. The image is a part of it, and never a file."""
     if opened is None:
         return ""
+    seen, report = opened.seen, opened.report
+    images = seen.images if window == MODELS else seen.native.images(window)
     data = io.BytesIO()
-    opened.seen.images[number - 1].save(data, "png")
+    images[number - 1].save(data, "png")
     image = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-    place, report = opened.seen.places[number - 1], opened.report
     here = [finding.label for finding in report.findings if number in finding.slices] if report else []
-    told = f"Slice {number} of {len(opened.seen.places)}: {place}"
+    told = f"Slice {number} of {len(images)}: {seen.places[number - 1]}"
     told += f". Rests on it: {', '.join(here)}" if here else ""
-    return f'<figure><img src="{image}" alt="{told}"><figcaption>{told}</figcaption></figure>'
+    # Of pictures, nobody knows the sides.
+    sides = "<span>R</span><span>L</span>" if seen.native.pixel_mm else ""
+    figure = f'<div>{sides}<img src="{image}" alt="{told}"></div><figcaption>{told}</figcaption>'
+    return f'<figure class="{"evidence" if here else ""}">{figure}</figure>'
 
 
 def choices_of(report: ScanReport) -> list[tuple[str, str]]:

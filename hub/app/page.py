@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.asking import TASKS, example_question
+from ct_rate_pairs.hub.reporting.asking import example_question
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.phantom.cohort import plan_cohort, write_scan
 from ct_rate_pairs.reports.labels import LABELS
@@ -18,7 +18,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 
-from .callbacks import DECIDES, Callbacks, Opened, as_list, show
+from .callbacks import DECIDES, MODELS, Callbacks, Opened, as_list, show
 
 
 FORMATS = [".gz", ".nii", ".mha", ".zip"]
@@ -29,7 +29,11 @@ EXAMPLES = 3
 FORMS = "NIfTI (.nii.gz, .nii), MetaImage (.mha), or DICOM as .zip."
 FONTS = ["system-ui", "sans-serif"]  # a font of Google would tell Google of each visitor
 CSS = """
-#slice img { width: 100%; max-height: 60vh; object-fit: contain; background: black; border-radius: 6px; }
+#slice figure div { position: relative; background: black; border-radius: 6px; overflow: hidden; }
+#slice .evidence div { outline: 3px solid #d55e00; }
+#slice img { width: 100%; max-height: 60vh; object-fit: contain; }
+#slice span { position: absolute; top: 50%; color: white; padding: 0 8px; }
+#slice span + span { right: 0; }
 #slice figcaption { padding-top: 6px; font-size: 0.85em; }
 #findings .wrap { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 4px 12px; }
 footer { display: none !important; }
@@ -52,38 +56,20 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
         [`~gradio.Blocks`]: the page.
     """
     call = Callbacks(reporter, server)
-    tasks = reporter.tasks or ("report", *TASKS)
-    writes, answers = "report" in tasks, bool(set(TASKS) & set(tasks))
+    writes, answers = reporter.writes_reports, reporter.answers_questions
     takes_findings = reporter.takes_findings or reporter.findings_line != "none"
-    has_points = reporter.confidence is not None and reporter.confidence.line is not None
-
     with gr.Blocks(title="Chest CT report", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         opened = gr.State(None, time_to_live=KEPT)
         model = f"Model {for_markdown(reporter.name)}, version {for_markdown(reporter.version)}"
         gr.Markdown(f"# Chest CT report\n{model}\n\n**{NOTICE[:21]}**{NOTICE[21:]}")
         with gr.Row():
             with gr.Column(scale=2):
-                upload = gr.File(label="Chest CT", file_types=FORMATS, height=150)
-                gr.Markdown(FORMS + " Or an example, made by software:" * bool(examples))
-                study = gr.Textbox(
-                    label="Or a study in the PACS: its StudyInstanceUID", submit_btn=True, visible=bool(server)
-                )
-                with gr.Row():
-                    buttons = [
-                        gr.Button(f"Phantom {number}", size="sm", min_width=80) for number, _ in enumerate(examples, 1)
-                    ]
+                upload, study, buttons = scan_fields(examples, bool(server))
                 with gr.Accordion("Options", open=False):
-                    point = gr.Dropdown(
-                        [DECIDES, "f1", "0.95", "0.9", "0.8"],
-                        label="Operating point: f1, or the share of findings to find",
-                        allow_custom_value=True,
-                        visible=writes and has_points,
-                    )
-                    # No `gr.Number`: an empty one gives 0 once it is seen.
-                    series = gr.Textbox(label="DICOM series, if there are several: its number", max_length=4)
-                    known = [metadata_field(name) for name in reporter.metadata]
+                    point, series, known = option_fields(reporter)
                 write = gr.Button("Write the report", variant="primary", interactive=False, visible=writes)
                 number = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False)
+                window = gr.Radio([MODELS], value=MODELS, label="Window", visible=False)
                 picture = gr.HTML(elem_id="slice")
             with gr.Column(scale=3):
                 text = gr.Textbox(
@@ -111,10 +97,13 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
             """The page of a scan that was read just now, or of none."""
             there = scan is not None
             slices, told = (len(scan.seen.places), scan.seen.told) if there else (2, ())
+            middle = max(1, slices // 2)
+            windows = [*(scan.seen.native.windows if there else ()), MODELS]
             return [
                 None,
-                gr.update(maximum=slices, value=slices // 2, visible=there),
-                show(scan, slices // 2),
+                gr.update(maximum=slices, value=middle, visible=there),
+                gr.update(choices=windows, value=windows[0], visible=there),
+                show(scan, windows[0], middle),
                 gr.update(interactive=there),
                 "",
                 gr.update(choices=list(LABELS), value=[], visible=there and writes),
@@ -123,7 +112,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                 [],
             ]
 
-        shown = [upload, number, picture, write, text, findings, notes, asking, turns]
+        shown = [upload, number, window, picture, write, text, findings, notes, asking, turns]
         opening = [upload.upload(call.open_upload, [upload, series], opened, **work)]
         opening.append(study.submit(call.open_study, [study, series], opened, **work))
         for button, path in zip(buttons, examples, strict=True):
@@ -139,10 +128,34 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                 trigger_mode="always_last",
                 **work,
             )
-            written.success(show, [opened, number], picture, **quick)
-        number.change(show, [opened, number], picture, **quick)
+            written.success(show, [opened, window, number], picture, **quick)
+        for event in (number.change, window.change):
+            event(show, [opened, window, number], picture, **quick)
         question.submit(call.ask, [opened, question, after, turns, *known], [turns, question], **work)
     return page
+
+
+def scan_fields(examples: Sequence[Path], has_server: bool) -> tuple[gr.File, gr.Textbox, list[gr.Button]]:
+    """Where a scan is given: a file, a study in the PACS, and a button for each example."""
+    upload = gr.File(label="Chest CT", file_types=FORMATS, height=150)
+    study = gr.Textbox(label="Or a study in the PACS: its StudyInstanceUID", submit_btn=True, visible=has_server)
+    gr.Markdown(FORMS + " Or an example, made by software:" * bool(examples))
+    with gr.Row():
+        buttons = [gr.Button(f"Phantom {number}", size="sm", min_width=80) for number, _ in enumerate(examples, 1)]
+    return upload, study, buttons
+
+
+def option_fields(reporter: Reporter) -> tuple[gr.Dropdown, gr.Textbox, list[gr.components.Component]]:
+    """The operating point, the series, and what is known of the patient, as far as the model can use them."""
+    point = gr.Dropdown(
+        [DECIDES, "f1", "0.95", "0.9", "0.8"],
+        label="Operating point: f1, or the share of findings to find",
+        allow_custom_value=True,
+        visible=reporter.writes_reports and bool(reporter.confidence and reporter.confidence.line),
+    )
+    # No `gr.Number`: an empty one gives 0 once it is seen.
+    series = gr.Textbox(label="DICOM series, if there are several: its number", max_length=4)
+    return point, series, [metadata_field(name) for name in reporter.metadata]
 
 
 def metadata_field(name: str) -> gr.components.Component:

@@ -290,6 +290,16 @@ class Reporter:
         """A report below its findings line, as the model wrote it. A line that stood in the prompt is left out."""
         return f"{line}\n{text}" if line and not self.takes_findings else text
 
+    @property
+    def writes_reports(self) -> bool:
+        """Whether the model was trained to write reports, or this is not known."""
+        return not self.tasks or "report" in self.tasks
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the model was trained on questions, or this is not known."""
+        return not self.tasks or bool(set(TASKS) & set(self.tasks))
+
     def check_task(self, tasks: Sequence[str], what: str) -> None:
         """Raises a `RowSettingsError` if the model was trained on none of some tasks, which teach it `what`."""
         if self.tasks and not set(tasks) & set(self.tasks):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import load_dataset
-from helpers.browser import CHROMIUM, open_browser
+from helpers.chromium import needs_chromium, started
 from helpers.command import call
 from helpers.paths import ROOT
 from helpers.tree import SPACING
@@ -87,7 +87,7 @@ def test_a_space_that_cannot_be_made_is_told_before_the_model_goes_up(hub, run):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium")
+@needs_chromium
 def test_the_page_runs_from_the_files_that_went_up(hub, talker_dir, tree, tmp_path):
     publish(make_run(talker_dir, tree, tmp_path / "run"), "alice/talker", space="alice/page")
     folder = Path(snapshot_download("alice/page", repo_type="space", local_dir=tmp_path / "space"))
@@ -99,7 +99,7 @@ def test_the_page_runs_from_the_files_that_went_up(hub, talker_dir, tree, tmp_pa
             while not (found := re.search(r"The page is at (\S+)", Path(said.name).read_text())):
                 assert process.poll() is None, Path(said.name).read_text()
                 time.sleep(0.2)
-            with open_browser() as browser:
+            with started() as browser:
                 tab = browser.new_page()
                 tab.set_default_timeout(60_000)
                 tab.goto(found[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from helpers.browser import CHROMIUM, open_browser
+from helpers.chromium import needs_chromium, started
 from helpers.dicom_series import PLANTED, slices, write
 from helpers.tiny_reader import AFFINE, SETTINGS, list_findings, make_voxels, save_nifti, write_report
 
@@ -21,7 +21,6 @@ from ct_rate_pairs.hub.reporting.seen import see
 
 pytestmark = pytest.mark.slow
 SHOWN = (1, 0, 1)
-in_a_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def served(talker):
 
 @pytest.fixture(scope="module")
 def browser():
-    with open_browser() as opened:
+    with started() as opened:
         yield opened
 
 
@@ -77,7 +76,7 @@ def ticked(tab) -> list[str]:
     return [box.get_attribute("name") for box in tab.locator("#findings input:checked").all()]
 
 
-@in_a_browser
+@needs_chromium
 def test_a_scan_goes_in_and_report_findings_and_slices_come_out(visit, tmp_path):
     with zipfile.ZipFile(tmp_path / "DOE_JANE.zip", "w") as archive:
         for file in write(tmp_path / "series", slices(make_voxels(SHOWN), AFFINE)).iterdir():
@@ -94,7 +93,11 @@ def test_a_scan_goes_in_and_report_findings_and_slices_come_out(visit, tmp_path)
     before = image.get_attribute("src")
     visit.get_by_label("number input for Slice").fill("1")
     visit.get_by_text("Slice 1 of 6").wait_for()
-    assert image.get_attribute("src") != before
+    first = image.get_attribute("src")
+    assert first != before
+    visit.get_by_label("mediastinum").check()
+    visit.wait_for_function("first => document.querySelector('#slice img').src != first", arg=first)
+    assert visit.locator("#slice span").all_inner_texts() == ["R", "L"]
     # Nothing of the scan is left, nothing tells whose it is, and no other server knows of the visit.
     uploads = Path(os.environ["GRADIO_TEMP_DIR"])
     assert not [file for file in uploads.rglob("*") if file.is_file() and file.stat().st_size]
@@ -107,7 +110,7 @@ def test_a_scan_goes_in_and_report_findings_and_slices_come_out(visit, tmp_path)
     }
 
 
-@in_a_browser
+@needs_chromium
 def test_ticking_a_finding_writes_the_report_anew(visit, tmp_path):
     give(visit, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
     write_the_report(visit)
@@ -120,7 +123,7 @@ def test_ticking_a_finding_writes_the_report_anew(visit, tmp_path):
     )
 
 
-@in_a_browser
+@needs_chromium
 def test_a_question_is_answered_and_asked_after_the_report(visit, tmp_path):
     give(visit, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
     question = visit.get_by_label("Question", exact=True)
@@ -135,7 +138,7 @@ def test_a_question_is_answered_and_asked_after_the_report(visit, tmp_path):
     visit.get_by_text("never trained on questions after a report").wait_for()
 
 
-@in_a_browser
+@needs_chromium
 def test_a_phantom_can_be_tried_and_a_scan_reported_on_a_phone(browser, served, tmp_path):
     tab = browser.new_page(viewport={"width": 390, "height": 844})
     tab.set_default_timeout(60_000)
@@ -150,7 +153,7 @@ def test_a_phantom_can_be_tried_and_a_scan_reported_on_a_phone(browser, served, 
     tab.close()
 
 
-@in_a_browser
+@needs_chromium
 def test_a_bad_file_is_told_in_words_and_no_earlier_report_stays(visit, tmp_path):
     give(visit, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
     write_the_report(visit)
@@ -163,7 +166,7 @@ def test_a_bad_file_is_told_in_words_and_no_earlier_report_stays(visit, tmp_path
     assert "DOE" not in shown and str(tmp_path) not in shown and os.environ["GRADIO_TEMP_DIR"] not in shown
 
 
-@in_a_browser
+@needs_chromium
 def test_a_file_that_is_too_large_is_refused(browser, talker, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", "2kb")
     monkeypatch.setattr(module, "EXAMPLES", 0)
@@ -206,7 +209,7 @@ def test_a_finding_and_its_slices_name_each_other(reader_dir, tmp_path):
     assert len(told) == 18 and re.fullmatch(r"Emphysema · \d\d% · slice [12](, [12])?", told["Emphysema"])
     assert re.fullmatch(r"Cardiomegaly · (< 1|\d+)%", told["Cardiomegaly"])
     number = int(told["Emphysema"][-1])
-    assert "Rests on it: Emphysema</figcaption>" in show(opened, number) and show(None, 1) == ""
+    assert "Rests on it: Emphysema</figcaption>" in show(opened, "lung", number) and show(None, "lung", 1) == ""
 
 
 def visible(page) -> dict[str, bool]:
