@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 
 from .caveats import caveats
 from .finding_codes import CODES, SYSTEMS
@@ -31,7 +31,7 @@ def make_diagnostic_report(report: ScanReport, subject: str | None = None) -> Di
     Observation with the confidence of each of the 18 labels, and the model as a Device.
 
     Args:
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]):
             The report.
         subject (`str`, *optional*):
             Reference to the patient on the FHIR server, such as `"Patient/123"`. By default there is no subject.

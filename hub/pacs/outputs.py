@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from pydicom import dcmwrite
 
-from ct_rate_pairs.hub.reporting.reporter import ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import ScanReport
 from ct_rate_pairs.whole_files import write_whole
 
 from .fhir import make_diagnostic_report
@@ -19,7 +19,7 @@ def write_for_pacs(report: ScanReport, args: Namespace, server: DicomWebServer |
     Writes and stores what the command was asked for.
 
     Args:
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]):
             The report.
         args (`Namespace`):
             The options `sr`, `store_sr`, `fhir` and `fhir_subject` of the command.

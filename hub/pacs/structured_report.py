@@ -30,7 +30,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.instances import Instance
@@ -53,7 +53,7 @@ def make_structured_report(report: ScanReport) -> ComprehensiveSR:
     A report as a DICOM Structured Report: PARTIAL, PRELIMINARY and UNVERIFIED, because no person has read it.
 
     Args:
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]):
             The report of a DICOM scan.
 
     Returns:
@@ -160,7 +160,7 @@ def _findings(report: ScanReport) -> ContainerContentItem:
     items += [_finding(finding, report.instances.images) for finding in report.findings if finding.stated]
     if not (report.unread or report.cut):
         others = [finding for finding in report.findings if not finding.stated]
-        told = (f.label if f.confidence is None else f"{f.label} ({f.confidence:.1%})" for f in others)
+        told = (f.label if f.confidence is None else f"{f.label} ({f.percent})" for f in others)
         items.append(_comment(f"Not stated (with the calibrated probability): {', '.join(told)}.", "CONTAINS"))
     section = ContainerContentItem(codes.LN.Findings, relationship_type="CONTAINS")
     section.ContentSequence = ContentSequence(items)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from ct_rate_pairs.hub.reporting.reporter import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 from ct_rate_pairs.hub.reporting.seen import see
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volumes.settings import VolumeSettings
@@ -33,6 +33,7 @@ def report_of(datasets: list[Dataset], **changes) -> ScanReport:
         name="scan",
         text=TEXT,
         findings=findings,
+        sentences=[],
         slices=seen.places,
         seconds={},
         model="USER/model",

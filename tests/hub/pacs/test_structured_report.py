@@ -59,7 +59,7 @@ def test_each_stated_finding_has_its_code_confidence_sentence_and_images(tmp_pat
     images = [item.referenced_sop_instance_uid for item in named(heart, "Best illustration of finding")]
     assert images == [report.instances.images[number - 1].sop_instance_uid for number in (3, 4)]
     (others,) = named(findings, "Comment")
-    assert others.value.startswith("Not stated") and "Atelectasis (0.4%)" in others.value
+    assert others.value.startswith("Not stated") and "Atelectasis (< 1%)" in others.value
     assert "Cardiomegaly" not in others.value
 
 
@@ -78,10 +78,21 @@ def test_it_names_the_images_that_the_model_saw_as_its_evidence(tmp_path):
 
 
 def test_what_makes_a_report_doubtful_stands_at_its_top_and_nothing_counts_as_absent(tmp_path):
-    report = report_of(datasets(), cut=True, told=["Its axes are guessed."], line_set_by="given findings")
+    report = report_of(
+        datasets(),
+        cut=True,
+        told=["Its axes are guessed."],
+        line_set_by="given findings",
+        unlike=["slices of 9 mm"],
+        trained_on="phantoms",
+        forced=True,
+    )
     root = kept(report, tmp_path).content[0]
     told = " ".join(item.value for item in named(root, "Comment"))
     assert "met its limit of tokens" in told and "Its axes are guessed." in told and "set by given findings" in told
+    assert (
+        "trained on phantoms" in told and "unlike those" in told and "slices of 9 mm" in told and "was forced" in told
+    )
     assert named(named(root, "Findings")[0], "Comment") == []
 
 
