@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
 from .reporter import Finding, ScanReport
-from .sheet import evidence_scale, marked, warnings_of
+from .sheet import evidence_scale, marked, place_told, warnings_of
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -98,7 +98,8 @@ def slice_values(report: ScanReport, stated: list[dict]) -> list[dict]:
         {
             "number": place.number,
             "place": place,
-            "told": f"{place}{', outside the lungs' if place.in_lungs is False else ''}.".capitalize(),
+            # The place begins with the depth where the scan does not tell its own.
+            "told": f"{place.mm:.0f} mm below the first, " * (place.table_mm is not None) + place_told(place),
             "here": [finding for finding in stated if place.number in finding["slices"]],
             "images": {window: _source(images[index]) for window, images in windows.items()},
         }

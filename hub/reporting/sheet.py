@@ -19,6 +19,7 @@ from ct_rate_pairs.eval.figures.style import chinese_fonts
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.native_slices import GREY
+from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.whole_files import whole_file
 
 from .reporter import CUT, Finding, ScanReport
@@ -112,8 +113,7 @@ def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -
             mark_sides(tile)
         columns.append(stack([written(caption, tile.width, bold=True), tile]))
     shown = beside(columns)
-    outside = ", outside the lungs" if place.in_lungs is False else ""
-    below = [written(f"{place}{outside}", shown.width, color=FAINT)]
+    below = [written(place_told(place), shown.width, color=FAINT)]
     if here := resting(report, index):
         below.append(written(f"rests here: {'; '.join(here)}", shown.width, color=EVIDENCE, bold=True))
     return stack([shown, *below])
@@ -178,6 +178,13 @@ def warnings_of(report: ScanReport) -> list[str]:
 def evidence_scale(report: ScanReport) -> float:
     """The evidence that is shown in full, in nats: the highest of all, so that findings can be compared."""
     return max([LEAST_SCALE, *(max(finding.evidence) for finding in report.findings if finding.stated)])
+
+
+def place_told(place: SlicePlace) -> str:
+    """Where a slice lies; and of which planes it is made, if these are more than the two nearest ones."""
+    outside = ", outside the lungs" if place.in_lungs is False else ""
+    made = f"; the model saw planes {place.first} to {place.last}" if place.last - place.first > 1 else ""
+    return f"{place}{outside}{made}"
 
 
 def marked(finding: Finding) -> str:

@@ -121,6 +121,7 @@ def test_keys_and_the_wheel_scroll_through_the_slices(open_page, report):
             assert number(page) == expected
         page.keyboard.press("2")
         assert page.locator("input[value=mediastinum]").is_checked()
+        page.keyboard.press("Tab")  # to the windows, where the arrows choose one
         page.keyboard.press("Tab")  # to the slider
         page.keyboard.press("ArrowRight")
         assert number(page) == 2

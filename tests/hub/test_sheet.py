@@ -131,6 +131,14 @@ def test_pictures_have_no_sides_and_no_windows(report, texts, monkeypatch):
     assert sum(text.startswith("slice ") and text.endswith(" mm") for text, _ in texts) == 6
 
 
+def test_of_a_slice_that_is_a_projection_its_planes_are_told(report, texts):
+    places = [replace(place, first=place.index - 1, last=place.index + 2) for place in report.slices]
+    draw_sheet(replace(report, slices=places))
+    told = [text for text, _ in texts if "the model saw planes" in text]
+    assert len(told) == 6 and f"plane {places[1].index} of 12" in told[1]
+    assert f"planes {places[1].first} to {places[1].last}" in told[1]
+
+
 def test_what_must_be_known_stands_above_the_slices(report, texts):
     draw_sheet(replace(report, cut=True, unread="It is empty.", line_set_by="given findings", told=["told"]))
     heading = [text for text, _ in texts if text.startswith("Warning: ")]
