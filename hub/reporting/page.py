@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
 from .reporter import Finding, ScanReport
-from .sheet import evidence_scale, marked, place_told, warnings_of
+from .sheet import PNG_LEVEL, evidence_scale, marked, place_told, warnings_of
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -155,7 +155,7 @@ def how_made(report: ScanReport) -> list[str]:
 def _source(image: Image.Image) -> str:
     """An image as an address that holds the image itself."""
     packed = io.BytesIO()
-    image.save(packed, format="PNG")
+    image.save(packed, format="PNG", compress_level=PNG_LEVEL)
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 

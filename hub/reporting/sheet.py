@@ -31,6 +31,7 @@ PANEL, GAP, FRAME = 640, 12, 5  # width of the findings, room between blocks, wi
 BLACK, WHITE, FAINT, DARK = (0, 0, 0), (240, 240, 240), (165, 165, 165), (60, 60, 60)
 EVIDENCE, WARNING = (255, 160, 50), (255, 210, 80)
 BODY, TITLE = 22, 30  # sizes of letters in pixels
+PNG_LEVEL = 3  # of slices it gives about the bytes of 6, the default, in half the time
 LEAST_SCALE = 2.0  # nats that are drawn in full colour at least, so that weak evidence looks weak
 CHINESE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"  # letters between which a line may end
 
@@ -46,7 +47,7 @@ def save_sheet(report: ScanReport, path: str | Path) -> None:
             File to write.
     """
     with whole_file(path) as part:
-        draw_sheet(report).save(part, format="PNG")
+        draw_sheet(report).save(part, format="PNG", compress_level=PNG_LEVEL)
 
 
 def draw_sheet(report: ScanReport) -> Image.Image:
