@@ -57,7 +57,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         masks (`str`, *optional*):
             Masks of findings, for the columns `masks` and `mask_findings`: a table of masks, ReXGroundingCT, or the
             folder of TotalSegmentator's output, see [`~ct_rate_pairs.masks.mask_set.MaskSet`]. By default, rows have
-            no such columns. A prepared copy, `files="original"` and `images="volume"` are refused.
+            no such columns. `files="original"`, `images="volume"` and prepared copies that do not tell where their
+            slices lie are refused.
         mask_names (`Sequence[str]`, *optional*):
             The findings or structures whose masks are taken. By default, all.
         min_label_distance (`int`, *optional*, defaults to `10`):

@@ -82,10 +82,11 @@ class RowReader:
                 f"images='volume' needs whole volumes, but {source.root} is a prepared copy of slices. Read the "
                 f"source ({source.provenance['source']}), or prepare a copy with --form preprocessed_numpy."
             )
-        if config.masks and isinstance(source, PreparedSource):
+        if config.masks and isinstance(source, PreparedSource) and not source.keeps_plans:
             raise ValueError(
-                f"masks lie on the voxels of the volumes, and {source.root} is a prepared copy without them. Read the "
-                f"source ({source.provenance['source']})."
+                f"masks lie on the voxels of the volumes, and {source.root} does not tell where its slices lie, as a "
+                "copy of whole volumes, of a table of your own or by an earlier release does not. Read the source "
+                f"({source.provenance['source']}), or prepare CT-RATE again with --form slices."
             )
         tables = read_tables(source, config)
         self.skipped: list[str] = []

@@ -19,6 +19,7 @@ class PreparedCopy(BaseModel):
     shard_size: Annotated[int, Field(ge=1)] | None = None
     own: bool = False  # of a reader's own table
     metadata: list[str] = []
+    plans: bool = False  # whether it keeps where its slices lie
     shards: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=0, le=10**6)]]
     ct_rate_pairs: str
     reading: int = 1

@@ -50,6 +50,17 @@ from .card import dataset_card
 logger = logging.getLogger(__name__)
 
 _OF_SLICES = {"images": List(Image()), "slice_mm": List(Value("float32"))}
+# Where the slices lie, for masks; see `SlicePlan.to_row`.
+_OF_PLANS = {
+    "plan": {
+        "shape": List(Value("int32"), length=3),
+        "affine": List(Value("float64"), length=16),
+        "axes": Value("string"),
+        "size": List(Value("int32"), length=3),
+        "planes": List(Value("int32")),
+        "slabs": List(List(Value("int32"), length=2)),
+    }
+}
 _OF_VOLUMES = {
     "shape": List(Value("int32"), length=3),
     "voxel_mm": List(Value("float64"), length=3),
@@ -70,6 +81,7 @@ def features_of(provenance: dict) -> Features:
         {
             "volume": Value("string"),
             **(_OF_SLICES if provenance.get("form", "slices") == "slices" else _OF_VOLUMES),
+            **(_OF_PLANS if provenance.get("plans") else {}),
             "findings": Value("string"),
             "impression": Value("string"),
             **{name: ROW_FEATURES[name] for name in ("labels", "age", "sex")},
@@ -253,6 +265,8 @@ def _write_provenance(
         provenance["own"] = True
     if form != "slices":
         provenance["form"] = form
+    elif _are_placed(source):
+        provenance["plans"] = True
     wanted = json.loads(json.dumps(provenance))  # tuples become lists, as in the file
     there = _read_provenance(out)
     if there is None:
@@ -268,7 +282,9 @@ def _write_provenance(
     defaults = {"form": "slices"}
     wanted, known = defaults | wanted, defaults | there
     known["settings"] = json.loads(json.dumps(asdict(VolumeSettings()))) | there["settings"]
-    differing = [name for name in wanted if name != "source" and known.get(name) != wanted[name]]
+    # Where the source is, and whether plans are kept, does not change what is in a shard otherwise.
+    compared = [name for name in wanted if name not in ("source", "plans")]
+    differing = [name for name in compared if known.get(name) != wanted[name]]
     if differing:
         name = differing[0]
         raise ValueError(
@@ -331,10 +347,20 @@ def _prepare_row(file: Path, scan: pd.Series) -> Prepared:
     return Prepared(scan.name, row, "", told)
 
 
+def _are_placed(source: TreeSource | OwnSource) -> bool:
+    """Whether the place of each volume is known. That of original files is not, and own scans may be pictures."""
+    return not source.is_own and source.settings.files == "fixed"
+
+
 def _slices_of(scan: pd.Series) -> dict:
     """The columns of the slices of a scan."""
-    slices, slice_mm = _source.read_slices(scan)
-    return {"images": [{"bytes": png(plane), "path": None} for plane in slices], "slice_mm": slice_mm}
+    plans = {}
+    if _are_placed(_source):
+        slices, slice_mm, plan = _source.read_planned(scan)
+        plans["plan"] = plan.to_row()
+    else:
+        slices, slice_mm = _source.read_slices(scan)
+    return plans | {"images": [{"bytes": png(plane), "path": None} for plane in slices], "slice_mm": slice_mm}
 
 
 def _write_volume_of(scan: pd.Series, shard: Path) -> dict:

@@ -1,10 +1,10 @@
 """
 Where scans come from. Each source has the methods `scans(split, on_error)` (a table of scans),
-`read_slices(scan, fractions)`, `read_planned(scan, fractions)` (slices, and where they lie for masks, which prepared
-copies do not know), `read_values(scan)` (whole volumes, which a prepared copy of slices cannot give) and
-`fingerprint()`, and the attributes `settings` (how it reads volumes), `splits` (those that it divides its scans into),
-`labels_from` (`"table"`, or `"rules"` if the rule labeler reads the labels from the reports), `metadata` (columns that
-rows hold as they are), `is_phantom` and `is_own` (a reader's own table).
+`read_slices(scan, fractions)`, `read_planned(scan, fractions)` (slices, and where they lie for masks),
+`read_values(scan)` (whole volumes, which a prepared copy of slices cannot give) and `fingerprint()`, and the
+attributes `settings` (how it reads volumes), `splits` (those that it divides its scans into), `labels_from`
+(`"table"`, or `"rules"` if the rule labeler reads the labels from the reports), `metadata` (columns that rows hold as
+they are), `is_phantom` and `is_own` (a reader's own table).
 """
 
 import hashlib

@@ -20,6 +20,7 @@ from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volume_names import VOLUME_NAME, patient_of
 from ct_rate_pairs.volumes.files import MOST_BYTES, MOST_SIDE
 from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.slice_plan import SlicePlan
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -109,6 +110,11 @@ class PreparedSource:
         """Where the labels of the copied cohort come from, see [`~ct_rate_pairs.sources.tree.TreeSource`]."""
         return self.provenance.get("labels_from", "table")
 
+    @property
+    def keeps_plans(self) -> bool:
+        """Whether the copy knows where its slices lie, so that masks can be shown on them."""
+        return self.provenance.get("plans", False)
+
     def shards(self, split: str) -> list[Path]:
         """
         Files of a split.
@@ -163,15 +169,29 @@ class PreparedSource:
         Raises:
             `VolumeError`: if they cannot be read, or are not as the settings of the copy say.
         """
+        slices, slice_mm, _ = self._read_row(scan, fractions, [])
+        return slices, slice_mm
+
+    def read_planned(
+        self, scan: pd.Series, fractions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[float], SlicePlan]:
+        """As [`read_slices`], and where the slices lie, if the copy [`keeps_plans`]."""
+        return self._read_row(scan, fractions, ["plan"])
+
+    def _read_row(self, scan: pd.Series, fractions: np.ndarray | None, more: list[str]) -> tuple:
         assert fractions is None, "the planes of a prepared copy are fixed"
         file = self.root / scan["path"]
         try:
             shard = _open(file, file.stat().st_mtime_ns)
-            group = shard.read_row_group(scan["row_group"], columns=["volume", "images", "slice_mm"])
+            group = shard.read_row_group(scan["row_group"], columns=["volume", "images", "slice_mm", *more])
             if group["volume"].to_pylist() != [scan.name]:
                 raise ValueError("they are those of another volume")
             images = group["images"].chunk(0).flatten().field("bytes").to_pylist()
-            return self._decode(images), self._depths(group["slice_mm"][0].as_py())
+            slices = self._decode(images)
+            plan = SlicePlan.from_row(scan.name, group["plan"][0].as_py()) if more else None
+            if plan and (len(plan.slabs), *plan.size[1:]) != slices.shape[:3]:
+                raise ValueError("its plan is not that of these slices")
+            return slices, self._depths(group["slice_mm"][0].as_py()), plan
         except Exception as error:  # whatever damage causes in Arrow or Pillow: a bad row costs no more than itself
             raise VolumeError(
                 f"{scan.name}: its slices in {file} cannot be read ({str(error) or type(error).__name__}). Remove the "

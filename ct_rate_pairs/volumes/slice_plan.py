@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+
+
+_MOST_VOXELS = 2**16  # along an axis, so that a damaged plan does not ask for all memory
+_BODY_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,39 @@ class SlicePlan:
     size: tuple[int, int, int]
     planes: tuple[int, ...]
     slabs: tuple[Sequence[int], ...]
+
+    def to_row(self) -> dict:
+        """The plan as plain values, for a prepared copy."""
+        return {
+            "shape": self.shape,
+            "affine": self.affine.ravel().tolist(),
+            "axes": self.axes,
+            "size": self.size,
+            "planes": self.planes,
+            "slabs": [[slab[0], slab[-1]] for slab in self.slabs],
+        }
+
+    @classmethod
+    def from_row(cls, name: str, row: dict) -> Self:
+        """
+        The plan of the volume `name` that [`to_row`] wrote.
+
+        Raises:
+            `ValueError`: if the values are no plan.
+        """
+        shape, size, planes, slabs = (np.array(row[field], int) for field in ("shape", "size", "planes", "slabs"))
+        affine = np.array(row["affine"], float)
+        if shape.shape != (3,) or size.shape != (3,) or slabs.shape != (len(planes), 2) or affine.shape != (16,):
+            raise ValueError("its plan has other dimensions than those of slices")
+        inside = (slabs >= 0).all() and (slabs < size[0]).all() and (slabs[:, 0] <= slabs[:, 1]).all()
+        sides = (*shape, *size)
+        if not (inside and min(sides) > 0 and max(sides) <= _MOST_VOXELS and np.isfinite(affine).all()):
+            raise ValueError("its plan has places that no slice has")
+        if sorted(_BODY_AXIS.get(letter, -1) for letter in row["axes"] or "") != [0, 1, 2]:
+            raise ValueError("its plan has other axes than those of a body")
+        ranges = tuple(range(first, last + 1) for first, last in slabs.tolist())
+        to = tuple(size.tolist())
+        return cls(name, tuple(shape.tolist()), affine.reshape(4, 4), row["axes"], to, tuple(planes.tolist()), ranges)
 
     def shown(self, voxels: np.ndarray, slab: Sequence[int]) -> np.ndarray:
         """

@@ -1,11 +1,14 @@
 """The columns of masks: as lazily read as the slices, on the same planes, and kept by every call of `datasets`."""
 
+import json
 import pickle
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from helpers.drawn_masks import FINDINGS, draw, save_like, volumes_of, write_masks, write_table
@@ -13,7 +16,9 @@ from helpers.few_slices import load
 from helpers.tree import SPACING
 from torch.utils.data import DataLoader
 
+from ct_rate_pairs.prepare import prepare
 from ct_rate_pairs.readers import reader_of, with_data_dir
+from ct_rate_pairs.sources import open_source
 from ct_rate_pairs.volumes.slicing import VolumeError
 
 
@@ -196,9 +201,51 @@ def test_masks_that_cannot_be_shown_are_refused_with_the_remedy(tree, masks, opt
         load(tree, **{"masks": masks, **options})
 
 
-def test_a_prepared_copy_has_no_grid_for_masks(copy, masks):
-    with pytest.raises(ValueError, match=r"is a prepared copy without them. Read the source \("):
-        load_dataset("ct_rate_pairs", data_dir=str(copy), masks=masks)
+@pytest.mark.parametrize("slices", ["uniform", "mip"])
+def test_a_prepared_copy_of_slices_shows_the_masks_of_its_source(tree, masks, tmp_path, slices, without_processes):
+    settings = {"spacing": SPACING, "num_slices": 4, "slices": slices}
+    prepare(open_source(tree, **settings), tmp_path, shard_size=5, workers=1)
+    kept, of_source = (
+        load_dataset("ct_rate_pairs", data_dir=str(folder), masks=masks, split="train", validation_size=0, **settings)
+        for folder in (tmp_path, tree)
+    )
+    for row, other in zip(kept, of_source, strict=True):
+        assert row["mask_findings"] == other["mask_findings"]
+        np.testing.assert_array_equal(pixels(row["masks"]), pixels(other["masks"]))
+        np.testing.assert_array_equal(np.array(row["images"][1]), np.array(other["images"][1]))
+
+
+def test_a_prepared_copy_that_does_not_tell_where_its_slices_lie_has_no_masks(copy, masks, tmp_path):
+    earlier = shutil.copytree(copy, tmp_path / "earlier")
+    kept = json.loads((earlier / "prepared.json").read_text())
+    (earlier / "prepared.json").write_text(json.dumps(kept | {"plans": False}))
+    with pytest.raises(ValueError, match=r"does not tell where its slices lie.* Read the source \(.*--form slices"):
+        load_dataset("ct_rate_pairs", data_dir=str(earlier), masks=masks)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [0, 20, 24]},
+        {"size": [20, 20, 23]},
+        {"slabs": [[0, 0]] * 9 + [[3, 99]]},
+        {"slabs": [[0, 0]] * 3, "planes": [0] * 3},
+        {"affine": [float("nan")] * 16},
+        {"axes": None},
+        {"axes": "LLS"},
+        {"size": [2**31 - 1, 20, 24]},
+    ],
+)
+def test_a_damaged_plan_is_a_bad_row(copy, masks, tmp_path, change):
+    damaged = shutil.copytree(copy, tmp_path / "damaged")
+    for file in sorted(damaged.glob("data/train-*")):
+        table = pq.read_table(file)
+        plans = [plan | change for plan in table["plan"].to_pylist()]
+        place, kind = table.schema.get_field_index("plan"), table.schema.field("plan").type
+        pq.write_table(table.set_column(place, "plan", pa.array(plans, kind)), file, row_group_size=1)
+    rows = load_dataset("ct_rate_pairs", data_dir=str(damaged), masks=masks, split="train", validation_size=0)
+    with pytest.raises(VolumeError, match=r"train_\d+_a_1.nii.gz: its (slices|mask)"):
+        rows[5]["masks"]
 
 
 def test_masks_of_another_cohort_are_refused(tree, tmp_path):
