@@ -11,7 +11,14 @@ from .settings import VolumeSettings
 from .windows import windows_of
 
 
-_RANGES = (-900.0, -500.0, -150.0, -20.0, 100.0, 250.0)  # HU: between gas, lung, dense lung, fat, soft tissue, bone
+# HU from which each kind of tissue begins. Shares of tissue vary less between scans than shares of the body, because
+# they do not depend on how much lung is in the scan, and how full of air it is.
+_TISSUES = {
+    -150.0: "fat (-150 to -20 HU)",
+    -20.0: "soft tissue (-20 to 100 HU)",
+    100.0: "dense tissue (100 to 250 HU)",
+    250.0: "bone (above 250 HU)",
+}
 _AIR = -400.0  # HU between air and tissue
 
 
@@ -38,8 +45,8 @@ def measure(
             Whether the size of the scan is known, which it is not of pictures.
 
     Returns:
-        `dict[str, float]`: what is measured, in words, and its value. Shares are those of the body, which is all
-        tissue and the air that it encloses. What the window of the slices does not show is left out.
+        `dict[str, float]`: what is measured, in words, and its value. The body is all tissue and the air that it
+        encloses. What the window of the slices does not show is left out.
     """
     channel, (low, high) = 0, windows_of(settings.window)[0]
     if pixels.ndim == 4:
@@ -47,8 +54,6 @@ def measure(
         pixels = pixels[..., channel]
     hu = pixels.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
     is_air = hu < _AIR if low < _AIR else pixels == 0
-    enclosed = _enclosed(is_air)
-    body = hu[~is_air | enclosed]
     measures = {}
     if has_sizes:
         _, height, width = hu.shape
@@ -61,13 +66,12 @@ def measure(
     if has_sizes and voxel_mm is not None:
         measures |= {"width of a pixel (mm)": voxel_mm[0], "distance between planes (mm)": voxel_mm[2]}
     if low < _AIR:
-        measures["share of lung and airways in the body"] = float(enclosed.sum()) / max(body.size, 1)
-    edges = [edge for edge in _RANGES if low < edge < high]
-    counts, _ = np.histogram(body, [-np.inf, *edges, np.inf])
-    starts, ends = ["", *(f"{edge:g}" for edge in edges)], [*(f"{edge:g}" for edge in edges), ""]
-    for start, end, count in zip(starts, ends, counts.tolist(), strict=True):
-        between = f"from {start} to {end}" if start and end else f"below {end}" if end else f"above {start}"
-        measures[f"share of the body {between} HU"] = count / max(body.size, 1)
+        enclosed = int(_enclosed(is_air).sum())
+        measures["share of lung and airways in the body"] = enclosed / max(enclosed + int((~is_air).sum()), 1)
+    edges = [edge for edge in _TISSUES if low <= edge < high]
+    counts, _ = np.histogram(hu[~is_air], [*edges, np.inf])
+    for edge, count in zip(edges, counts.tolist(), strict=True):
+        measures[f"share of the tissue that is {_TISSUES[edge]}"] = count / max(int(counts.sum()), 1)
     return {name: float(value) for name, value in measures.items()}
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import gradio as gr
 from transformers import TextIteratorStreamer
 
+from ct_rate_pairs.hub.reporting.domain import FORCE
 from ct_rate_pairs.hub.reporting.reporter import CUT, Reporter, ScanReport
-from ct_rate_pairs.hub.reporting.seen import SeenScan, see
+from ct_rate_pairs.hub.reporting.seen import SeenScan
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import for_markdown
 from ct_rate_pairs.volumes.slicing import VolumeError
@@ -65,9 +66,9 @@ class Callbacks:
                 "The DICOM series is chosen by its number, from 1. Leave the field empty if there is one."
             )
         try:
-            return Opened(see(scan, self.reporter.volume_settings, int(series) if series else None))
+            return Opened(self.reporter.see(scan, int(series) if series else None)[0])
         except VolumeError as error:
-            told = str(error).replace("series=", "“DICOM series” ")
+            told = str(error).replace("series=", "“DICOM series” ").replace(FORCE, "")
             raise told_error(f"This scan cannot be read: {told}") from None
 
     def open_upload(self, scan: str, series: str | None) -> Opened:
@@ -187,7 +188,7 @@ def notes_of(report: ScanReport) -> str:
     notes = [f"The report met its limit of tokens. {CUT}"] if report.cut else []
     notes += [f"{report.unread} This says nothing about the scan."] if report.unread else []
     notes += [f"Written below a findings line that was set by {report.line_set_by}."] if report.line_set_by else []
-    notes += report.told
+    notes += [*report.domain_told, *report.told]
     took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
     return as_list([*notes, f"Time: {took}."])
 

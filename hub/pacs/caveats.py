@@ -16,14 +16,4 @@ def caveats(report: ScanReport) -> list[str]:
     Returns:
         `list[str]`: sentences without anything of the patient.
     """
-    told = [NOTICE]
-    if report.forced:
-        told.append("The model refuses such a scan, and was forced: the report says nothing about it.")
-    told.append(
-        "It is not known what the model was trained on, so the scan may be unlike that."
-        if report.trained_on is None
-        else f"The model was trained on {report.trained_on}."
-    )
-    if report.unlike:
-        told.append(f"The scan is unlike those, and the report may be wrong for it: {'; '.join(report.unlike)}.")
-    return told + warnings_of(report)
+    return [NOTICE, *warnings_of(report)]

@@ -3,8 +3,8 @@ Which scans a model was trained on, and whether a scan is like them. A model kno
 writes a report of each.
 
 Simple measures of a scan, such as the distance between its planes and the share of lung in it, are compared with
-limits. The limits are fitted on scans of the validation split: from the 2 % to the 98 % quantile of a measure, and as
-much again below and above as the distance between the two, or a tenth of the median if that is more.
+limits. The limits are fitted on scans of the validation split. They lie beyond the 2 % and the 98 % quantile of a
+measure, by half of the distance between the two, or by a tenth of the median if that is more.
 """
 
 import json
@@ -27,9 +27,10 @@ from ct_rate_pairs.whole_files import write_whole
 
 FILE = "domain.json"
 _QUANTILES = (0.02, 0.5, 0.98)
-_BEYOND = 1.0  # of the distance between the outer quantiles
+_BEYOND = 0.5  # of the distance between the outer quantiles
 _LEAST_BEYOND = 0.1  # of the median: all scans of a cohort may have one size
 _DIGITS = 4  # decimals in the file
+FORCE = " To see what this model writes all the same, pass force=True."
 _MOST_TOLD = 4  # differences in an error
 TRAINED_ON = {
     "phantom": "computer-drawn phantoms, which are no patients",
@@ -89,8 +90,7 @@ class Domain:
         )
         return (
             f"the scan: it is unlike what the model was trained on, which was {self.in_words}. It has: {listed}. A "
-            "report would say nothing about a patient. Take a model that was trained on patients. To see what this "
-            "model writes all the same, pass force=True."
+            f"report would say nothing about a patient. Take a model that was trained on patients.{FORCE}"
         )
 
     def save(self, folder: str | Path) -> None:

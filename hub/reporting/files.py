@@ -30,7 +30,7 @@ def format_report(report: ScanReport) -> str:
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
     lines = [f"# Chest CT report: {for_markdown(report.name)}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
-    lines += domain_lines(report)
+    lines += [line for told in report.domain_told for line in (f"> **{for_markdown(told)}**", "")]
     if report.cut:
         lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
     if report.unread:
@@ -85,22 +85,6 @@ def format_report(report: ScanReport) -> str:
     model = f"Model {for_markdown(report.model)}, version {for_markdown(report.version)}"
     lines += ["", f"{model}; {len(report.slices)} slices; {took}.", ""]
     return "\n".join(lines)
-
-
-def domain_lines(report: ScanReport) -> list[str]:
-    """What the model was trained on, and how the scan differs from that, as quotes of Markdown."""
-    if report.trained_on is None:
-        return ["> **Trained on:** not known. The model has no `domain.json`, so the scan may be unlike them.", ""]
-    lines = [f"> **Trained on** {for_markdown(report.trained_on)}.", ""]
-    if report.unlike:
-        listed = for_markdown("; ".join(report.unlike))
-        lines += [
-            f"> **This scan is unlike those of the training**, and the report may be wrong for it: {listed}.",
-            "",
-        ]
-    if report.forced:
-        lines += ["> **Forced.** The model refuses such a scan. The report says nothing about a patient.", ""]
-    return lines
 
 
 def marked_text(report: ScanReport) -> str:

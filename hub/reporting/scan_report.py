@@ -151,6 +151,19 @@ class ScanReport:
     unlike: list[str] = field(default_factory=list)
     forced: bool = False
 
+    @property
+    def domain_told(self) -> list[str]:
+        """What a reader must know of the scans that the model was trained on, in sentences, the worst first."""
+        if self.trained_on is None:
+            return ["It is not known what the model was trained on (no domain.json), so the scan may be unlike that."]
+        told = [
+            "The model refuses such a scan, and was forced: the report says nothing about a patient."
+        ] * self.forced
+        if self.unlike:
+            listed = "; ".join(self.unlike)
+            told.append(f"This scan is unlike those of the training, and the report may be wrong for it: {listed}.")
+        return [*told, f"The model was trained on {self.trained_on}."]
+
     def to_dict(self) -> dict:
         """Everything except the images and what tells of the patient, ready for `json.dump`."""
         values = {name: value for name, value in vars(self).items() if name not in ("images", "native", "instances")}

@@ -170,7 +170,7 @@ def warnings_of(report: ScanReport) -> list[str]:
         warnings.append(f"The report met its limit of tokens. {CUT}")
     if report.line_set_by:
         warnings.append(f"The report was written below a findings line that was set by {report.line_set_by}.")
-    warnings += report.told
+    warnings += [*report.domain_told, *report.told]
     if report.native.pixel_mm is None:
         warnings.append("Nobody knows which side of these pictures is the patient's right.")
     return warnings

@@ -83,6 +83,10 @@ def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(re
     assert (
         "(doubtful)" in markdown and "> **Written below a findings line that was set** by given findings" in markdown
     )
+    (sentence,) = [sentence for sentence in report.sentences if sentence.doubtful]
+    assert report.text[sentence.start : sentence.end] == heart.sentence and sentence.states == ["Cardiomegaly"]
+    assert f"{heart.sentence} **[doubtful: Cardiomegaly {heart.percent}]**" in markdown  # in the text itself
+    assert report.to_dict()["sentences"][report.sentences.index(sentence)]["doubtful"] == ["Cardiomegaly"]
     own = reporter.report(scan)
     assert not any(finding.doubtful for finding in own.findings) and "doubtful" not in format_report(own)
 
