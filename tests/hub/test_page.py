@@ -216,6 +216,21 @@ def test_a_dark_screen_gets_a_dark_page(open_page, report):
     assert min(light) > 240 and max(dark) < 40
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "影像所见：两肺见肺气肿。 心影不大。左侧胸腔积液。\n诊断印象：肺气肿。",
+        f" {STATED[0]}\n\nFindings: x;{STATED[2]}",
+        "",
+    ],
+)
+def test_no_letter_of_a_text_is_lost_in_any_language(open_page, report, text):
+    with open_page(replace(report, text=text)) as page:
+        assert page.locator(".text").text_content() == text
+        assert page.locator(".text").get_attribute("lang") == ("zh" if "肺" in text else "en")
+        assert page.locator(".sentence").count() == (3 if "肺" in text else 2 if text else 0)
+
+
 def test_a_doubtful_finding_is_marked_where_it_is_read(open_page, report):
     findings = [replace(finding, doubtful=finding.label == "Emphysema") for finding in report.findings]
     with open_page(replace(report, findings=findings)) as page:
