@@ -46,9 +46,9 @@ DiagnosticReport.
 report.md says what the model was trained on, and how a scan differs from that. A model that was trained on phantoms
 refuses the scan of a patient, unless --force is given: its report would say nothing about the patient.
 
-Path and header of a scan are never written, but for the Structured Report, which belongs to its study and so names
-the patient. A scan is called scan, or in a batch scan-001, scan-002 and so on in the
-order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan, and
+The Structured Report belongs to its study, and so it names the patient. Nothing else in DIR has the path or the header
+of a scan, and neither has the DiagnosticReport. A scan is called scan, or in a batch scan-001, scan-002 and so on in
+the order of the paths. A file of CT-RATE such as valid_1_a_1.nii.gz keeps its name. --name names a single scan, and
 --names those of a batch. --mapping writes a file for you alone, outside of DIR: the path of the scan of each report,
 and of a DICOM scan the SOPInstanceUID of the image that each slice is of."""
 EXAMPLES = """\
