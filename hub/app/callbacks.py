@@ -132,6 +132,12 @@ class Callbacks:
         asked = {"role": "user", "content": answer.question}, {"role": "assistant", "content": answer.text + told}
         return [*turns, *asked], ""
 
+    def notes_of_scan(self, seen: SeenScan) -> str:
+        """What a reader must know of a scan before its report, as Markdown."""
+        unlike = self.reporter.domain.unlike(seen.measures) if self.reporter.domain else []
+        told = [f"This scan is unlike those of the training: {'; '.join(unlike)}."] * bool(unlike)
+        return as_list([*told, *seen.told])
+
     def metadata(self, known: Sequence[object]) -> dict[str, int | str]:
         """What a visitor has filled in of the patient, by its name."""
         told = {name: value for name, value in zip(self.reporter.metadata, known, strict=True) if value}
@@ -165,6 +171,7 @@ def show(opened: Opened | None, window: str, number: int) -> str:
     image = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
     here = [finding.label for finding in report.findings if number in finding.slices] if report else []
     told = f"Slice {number} of {len(images)}: {seen.places[number - 1]}"
+    told += ", outside the lungs" if seen.places[number - 1].in_lungs is False else ""
     told += f". Rests on it: {', '.join(here)}" if here else ""
     # Of pictures, nobody knows the sides.
     sides = "<span>R</span><span>L</span>" if seen.native.pixel_mm else ""

@@ -18,7 +18,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 
-from .callbacks import DECIDES, MODELS, Callbacks, Opened, as_list, show
+from .callbacks import DECIDES, MODELS, Callbacks, Opened, show
 
 
 FORMATS = [".gz", ".nii", ".mha", ".zip"]
@@ -96,7 +96,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
         def begin(scan: Opened | None) -> list:
             """The page of a scan that was read just now, or of none."""
             there = scan is not None
-            slices, told = (len(scan.seen.places), scan.seen.told) if there else (2, ())
+            slices = len(scan.seen.places) if there else 2
             middle = max(1, slices // 2)
             windows = [*(scan.seen.native.windows if there else ()), MODELS]
             return [
@@ -107,7 +107,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                 gr.update(interactive=there),
                 "",
                 gr.update(choices=list(LABELS), value=[], visible=there and writes),
-                as_list(told),
+                call.notes_of_scan(scan.seen) if there else "",
                 gr.update(visible=there and answers),
                 [],
             ]

@@ -15,6 +15,7 @@ from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.app import page as module
 from ct_rate_pairs.hub.app.callbacks import DECIDES, Callbacks, Opened, choices_of, show
 from ct_rate_pairs.hub.app.page import make_page, serve
+from ct_rate_pairs.hub.reporting.domain import Domain
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.hub.reporting.seen import see
 
@@ -146,7 +147,9 @@ def test_a_phantom_can_be_tried_and_a_scan_reported_on_a_phone(browser, served, 
     tab.get_by_role("button", name="Phantom 2").click()
     phantom = tab.locator("#slice img").get_attribute("src")
     give(tab, save_nifti(tmp_path / "scan.nii.gz", SHOWN))
-    tab.wait_for_function("before => document.querySelector('#slice img')?.src != before", arg=phantom)
+    # While the scan is read, the phantom's slice stands there, or none.
+    another = "before => ![before, undefined].includes(document.querySelector('#slice img')?.src)"
+    tab.wait_for_function(another, arg=phantom)
     write_the_report(tab)
     assert report_of(tab) == write_report(SHOWN)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
@@ -214,6 +217,19 @@ def test_a_finding_and_its_slices_name_each_other(reader_dir, tmp_path):
 
 def visible(page) -> dict[str, bool]:
     return {block.label or block.value: block.visible for block in page.blocks.values() if hasattr(block, "label")}
+
+
+def test_a_scan_that_is_unlike_those_of_the_training_is_told_and_refused_by_a_model_of_phantoms(reader, tmp_path):
+    scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
+    limits = {"width of the slices (mm)": {"low": 0.0, "high": 1.0}}
+    own = Callbacks(Reporter(*reader, SETTINGS, domain=Domain("own", limits, 100, 0.01)))
+    opened = own.open(scan, None)
+    assert "unlike those of the training: width of the slices" in own.notes_of_scan(opened.seen)
+    *_, (_, _, notes, _) = own.write(opened, DECIDES, None)
+    assert "unlike those of the training" in notes and "trained on scans of those who trained it" in notes
+    with pytest.raises(gr.Error, match="Take a model that was trained on patients.") as error:
+        Callbacks(Reporter(*reader, SETTINGS, domain=Domain("phantom", limits, 100, 0.01))).open(scan, None)
+    assert "force" not in str(error.value)
 
 
 def test_one_of_several_series_is_chosen_by_its_number(talker, tmp_path):
