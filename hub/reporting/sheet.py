@@ -163,14 +163,14 @@ def findings_block(report: ScanReport) -> Image.Image:
 
 def warnings_of(report: ScanReport) -> list[str]:
     """What a reader must know before the report, the worst first."""
-    warnings = []
+    warnings = list(report.domain_told)
     if report.unread:
         warnings.append(f"{report.unread} That no finding is stated says nothing about the scan.")
     if report.cut:
         warnings.append(f"The report met its limit of tokens. {CUT}")
     if report.line_set_by:
         warnings.append(f"The report was written below a findings line that was set by {report.line_set_by}.")
-    warnings += [*report.domain_told, *report.told]
+    warnings += report.told
     if report.native.pixel_mm is None:
         warnings.append("Nobody knows which side of these pictures is the patient's right.")
     return warnings

@@ -140,11 +140,11 @@ def test_of_a_slice_that_is_a_projection_its_planes_are_told(report, texts):
 
 
 def test_what_must_be_known_stands_above_the_slices(report, texts):
-    draw_sheet(replace(report, cut=True, unread="It is empty.", line_set_by="given findings", told=["told"]))
+    worst = {"trained_on": "phantoms", "unlike": ["voxels of 9 mm"], "forced": True}
+    draw_sheet(replace(report, cut=True, unread="It is empty.", line_set_by="given findings", told=["told"], **worst))
     heading = [text for text, _ in texts if text.startswith("Warning: ")]
-    assert all(
-        part in text for part, text in zip(("It is empty.", "limit", "given findings", "told"), heading, strict=True)
-    )
+    parts = ("was forced", "voxels of 9 mm", "trained on phantoms", "It is empty.", "limit", "given findings", "told")
+    assert all(part in text for part, text in zip(parts, heading, strict=True))
     assert any("Not a medical device." in text for text, _ in texts)
 
 
