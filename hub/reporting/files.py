@@ -62,13 +62,13 @@ def format_report(report: ScanReport) -> str:
             format_markdown(table, text_columns=4),
             "Slices and planes are counted from the top. Table: place along the patient in mm, as the scan has it. "
             "![slices](sheet.png)",
-            told_of_lungs(report),
         ]
         if any(finding.doubtful for finding in stated):
             above = report.line_set_by if (report.line_set_by or "").startswith("operating") else "the best F1"
             lines.append(f"Doubtful: the confidence is below the threshold of its label for {above}.")
     else:
         lines.append("None of the 18.")
+    lines += ["", told_of_lungs(report)]
     lines += ["", "## Findings it does not state", ""]
     if report.calibration and report.findings[0].confidence is not None:
         rows = [[f.label, f.percent] for f in sorted(others, key=lambda f: -f.confidence)]
@@ -91,12 +91,11 @@ def marked_text(report: ScanReport) -> str:
     """The text as Markdown, with a mark behind each sentence that states a finding which is doubtful."""
     sure = {finding.label: finding.percent for finding in report.findings}
     text, place = "", 0
-    for sentence in report.sentences:
-        text += for_markdown(report.text[place : sentence.end])
+    for sentence in (sentence for sentence in report.sentences if sentence.doubtful):
+        listed = ", ".join(f"{label} {sure[label]}" for label in sentence.doubtful)
+        text += f"{for_markdown(report.text[place : sentence.end])} **[doubtful: {listed}]**"
         place = sentence.end
-        if sentence.doubtful:
-            listed = ", ".join(f"{label} {sure[label]}" for label in sentence.doubtful)
-            text += f" **[doubtful: {listed}]**"
+        text += " " if report.text.startswith(" ", place) else ""  # which `for_markdown` strips
     return text + for_markdown(report.text[place:])
 
 

@@ -90,6 +90,7 @@ def test_a_model_of_phantoms_refuses_a_patient_unless_it_is_forced(reporter):
     assert "> **This scan is unlike those of the training" in told and "distance between planes" in told
     outside = [place.number for place in report.slices if not place.in_lungs]
     assert outside and {1, 6} >= set(outside)  # the lungs end above and below
+    assert f"Outside the lungs, above or below them: {', '.join(map(str, outside))}." in told
 
 
 def test_a_scan_like_those_of_the_training_is_reported_without_a_word(reporter, tmp_path):

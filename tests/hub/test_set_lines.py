@@ -1,6 +1,7 @@
 """A findings line gives probabilities. An operating point or a reader's findings set it, and the report follows."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from ct_rate_pairs.eval.scoring.operating_points import thresholds_at
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, load_confidence
-from ct_rate_pairs.hub.reporting.files import format_report
+from ct_rate_pairs.hub.reporting.files import format_report, marked_text
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.reports.findings_line import write_line
 
@@ -86,6 +87,7 @@ def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(re
     (sentence,) = [sentence for sentence in report.sentences if sentence.doubtful]
     assert report.text[sentence.start : sentence.end] == heart.sentence and sentence.states == ["Cardiomegaly"]
     assert f"{heart.sentence} **[doubtful: Cardiomegaly {heart.percent}]**" in markdown  # in the text itself
+    assert re.sub(r" \*\*\[.*?\]\*\*", "", marked_text(report)) == report.text  # nothing else changes
     assert report.to_dict()["sentences"][report.sentences.index(sentence)]["doubtful"] == ["Cardiomegaly"]
     own = reporter.report(scan)
     assert not any(finding.doubtful for finding in own.findings) and "doubtful" not in format_report(own)
