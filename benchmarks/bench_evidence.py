@@ -8,6 +8,9 @@ finding. The benchmark prints the share of hits beside chance (a random slice), 
 - of the true positives whose finding is in at most half of the slices;
 - of the true positives whose evidence is clear enough to name a slice to the reader (`top_slices`).
 
+If the model writes findings lines, there are two tables: of evidence on the line, which the reporter gives, and on the
+sentences.
+
 If the model has a calibrated confidence (`confidence.json`), the benchmark also prints its errors. They are compared
 with the errors of a constant: the prevalence of each label in the validation split.
 """
@@ -27,9 +30,11 @@ from ct_rate_pairs.hub.reporting.evidence import slice_evidence, top_slices
 from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.phantom import Scan
 from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.generation import write_batch
 from ct_rate_pairs.volumes.slicing import choose_planes
 
 
+MOST_TOKENS = 480  # of a report of the phantom
 CHANGED_HU, CHANGED_VOXELS = 40, 3  # a slice shows a finding if at least 3 of its voxels change by more than 40 HU
 
 
@@ -75,21 +80,27 @@ def main(model: str, data_dir: str, split: str, scans: int) -> None:
     known = splits["validation"].with_format("numpy", columns=["labels"])["labels"][:]
     rows = splits[split]
     rows = rows.select(range(min(scans or len(rows), len(rows))))
-    hits, probabilities, labels = [], [], []
+    hits: dict[str, list] = {"sentences": [], "line": []}
+    probabilities, labels = [], []
     for row in tqdm(rows, desc="Reporting", unit="scan"):
-        report = reporter.write(row)
-        if reporter.confidence:
-            own = reporter.confidence.probabilities(reporter.model, reporter.collator, row, report)
+        (written,) = write_batch(reporter.model, reporter.collator, [row], max_new_tokens=MOST_TOKENS)
+        if reporter.confidence and reporter.confidence.way == "sentences":
+            own = reporter.confidence.probabilities(reporter.model, reporter.collator, row, written.text)
             probabilities.append(own)
             labels.append(row["labels"])
         meets = planted(row, cohort)
-        for label, evidence in slice_evidence(reporter.model, reporter.collator, row, report).items():
-            here = meets.get(label, np.zeros(1))
-            if here.any():
-                hits.append((label, here[np.argmax(evidence)], here.mean(), bool(top_slices(evidence))))
+        for way, line in {"sentences": None, **({"line": written.line} if written.line else {})}.items():
+            found = slice_evidence(reporter.model, reporter.collator, row, written.text, line=line)
+            for label, evidence in found.items():
+                here = meets.get(label, np.zeros(1))
+                if here.any():
+                    hits[way].append((label, here[np.argmax(evidence)], here.mean(), bool(top_slices(evidence))))
     print(f"{len(rows)} scans of the split '{split}'")
-    print_hits(hits)
-    if reporter.confidence:
+    for way, own in hits.items():
+        if own:
+            print(f"\nevidence by the {way}")
+            print_hits(own)
+    if probabilities:
         prevalence = (known.sum(axis=0) + 1) / (len(known) + 2)
         print("confidence on these scans:", errors(np.array(probabilities), np.array(labels)))
         print("prevalence on these scans:", errors(np.tile(prevalence, (len(labels), 1)), np.array(labels)))

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import logging
-import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -267,9 +269,17 @@ def _write_scans(out, arguments, masks, workers):
     if workers == 1:
         written = list(progress(map(write, plans)))
     else:
-        # `spawn`, because a fork of a process with threads (of torch, for example) may hang.
-        with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as pool:
-            written = list(progress(pool.imap(write, plans, chunksize=CHUNK)))
+        # `spawn`, because a fork of a process with threads (of torch, for example) may hang. An executor, because a
+        # pool of multiprocessing starts processes that die anew, for ever.
+        try:
+            with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+                written = list(progress(pool.map(write, plans, chunksize=CHUNK)))
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A process that writes scans has ended. In a script, call write_cohort below `if __name__ == "
+                '"__main__":`, because each process runs the script again; or pass workers=1. If the system has killed '
+                "the process for its memory, pass fewer workers."
+            ) from error
 
     root = out / "dataset"
     for split, (_, reports_csv, labels_csv, metadata_csv, no_chest) in enumerate(SPLITS):

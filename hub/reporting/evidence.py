@@ -1,5 +1,6 @@
 """The slices that a stated finding rests on: its sentence becomes less likely if noise replaces these slices."""
 
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -9,8 +10,10 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import token_log_probs, tokens_of
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.looking.other_volumes import noise_slices
 from ct_rate_pairs.random_streams import random_stream
+from ct_rate_pairs.reports.findings_line import form_of
 from ct_rate_pairs.reports.sentences import Sentence, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
 
@@ -54,7 +57,13 @@ def contrast(drops: np.ndarray, reach: int) -> np.ndarray:
 
 
 def slice_evidence(
-    model: PreTrainedModel, collator: PairCollator, row: dict, report: str, *, batch_size: int = 4
+    model: PreTrainedModel,
+    collator: PairCollator,
+    row: dict,
+    report: str,
+    *,
+    line: str | None = None,
+    batch_size: int = 4,
 ) -> dict[int, list[float]]:
     r"""
     Measures which slices each stated finding rests on.
@@ -73,6 +82,9 @@ def slice_evidence(
     about as bright as soft tissue, like an opacity or an effusion. The slice's own pixels in random order keep bright
     specks of calcium and metal. The blurred slice keeps fluid.
 
+    Below a findings line, the sentences follow from the line, whatever the slices show. So with a `line`, the drop is
+    that of the log-odds which the line gives the finding.
+
     The method was chosen on the validation split, by the true positives of two models of the phantom (362 and 350
     findings; chance .40 and .42). The top slice met the finding in .77 and .75 of these. With only the first two kinds
     of noise, the shares were .76 and .70; with only the drops around each slice, .68 and .68.
@@ -87,6 +99,8 @@ def slice_evidence(
             The scan, with `volume`, `images`, `slice_mm` and `prompt`. The name `volume` seeds the noise.
         report (`str`):
             The report of the scan.
+        line (`str`, *optional*):
+            The findings line of the report. A malformed one counts as none.
         batch_size (`int`, *optional*, defaults to `4`):
             Volumes per forward pass. `S` slices take `1 + 6 * S` volumes in total.
 
@@ -97,25 +111,61 @@ def slice_evidence(
     stated = stating_sentences(report)
     if not stated:
         return {}
-    row = row | {"completion": [{"role": "assistant", "content": report}], "negative_images": []}
     images = row["images"]
     noises, reaches = (noise_slices(row), mixed_slices(row), blurred_slices(row)), reaches_of(len(images))
-    volumes = [row]
+    volumes = [row | {"images": images}, *noisy_volumes(row, noises, reaches)]
+    score = line_scores if line and form_of(line) else sentence_scores
+    scores = score(model, collator, volumes, line if score is line_scores else report, stated, batch_size)
+    evidence = {}
+    for label, (own, *others) in scores.items():  # 1 + noises * reaches * S
+        drops = own - np.reshape(others, (len(noises), len(reaches), len(images))).mean(axis=0)  # [reaches, S]
+        of_reaches = [contrast(of_reach, reach) for of_reach, reach in zip(drops, reaches, strict=True)]
+        evidence[label] = np.mean(of_reaches, axis=0).tolist()
+    return evidence
+
+
+def noisy_volumes(row: dict, noises: Sequence[list[Image.Image]], reaches: Sequence[int]) -> list[dict]:
+    """The row with each kind of noise, at each reach, around each slice."""
+    volumes, images = [], row["images"]
     for noise, reach in product(noises, reaches):
         for centre in range(len(images)):
             replaced = slice(max(centre - reach, 0), centre + reach + 1)
             noisy = list(images)
             noisy[replaced] = noise[replaced]
             volumes.append(row | {"images": noisy})
-    log_probs = torch.cat([token_log_probs(model, collator, batch) for batch in batched(volumes, batch_size)])
+    return volumes
+
+
+def sentence_scores(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    volumes: list[dict],
+    report: str,
+    stated: Mapping[int, Sentence],
+    batch_size: int,
+) -> dict[int, list[float]]:
+    """Log-probability of the sentence that states each finding, given each of the volumes."""
+    answer = {"completion": [{"role": "assistant", "content": report}], "negative_images": []}
+    batches = batched([volume | answer for volume in volumes], batch_size)
+    log_probs = torch.cat([token_log_probs(model, collator, batch) for batch in batches])
     _, offsets = tokens_of(collator, report)
-    evidence = {}
-    for label, sentence in stated.items():
-        own, *others = log_probs[:, token_span(offsets, sentence)].sum(dim=1).tolist()  # 1 + noises * reaches * S
-        drops = own - np.reshape(others, (len(noises), len(reaches), len(images))).mean(axis=0)  # [reaches, S]
-        of_reaches = [contrast(of_reach, reach) for of_reach, reach in zip(drops, reaches, strict=True)]
-        evidence[label] = np.mean(of_reaches, axis=0).tolist()
-    return evidence
+    return {
+        label: log_probs[:, token_span(offsets, sentence)].sum(dim=1).tolist() for label, sentence in stated.items()
+    }
+
+
+def line_scores(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    volumes: list[dict],
+    line: str,
+    stated: Mapping[int, Sentence],
+    batch_size: int,
+) -> dict[int, list[float]]:
+    """Log-odds that the findings line gives each stated finding, given each of the volumes."""
+    batches = batched(volumes, batch_size)
+    logits = np.concatenate([line_logits(model, collator, batch, [line] * len(batch)) for batch in batches])
+    return {label: logits[:, label].tolist() for label in stated}
 
 
 def top_slices(evidence: list[float]) -> list[int]:

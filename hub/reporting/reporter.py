@@ -196,7 +196,7 @@ class Reporter:
         if line and not unread:
             told += disagreements(line, written)
         with clock(seconds, "evidence"):
-            evidence = slice_evidence(self.model, self.collator, row, written.text)
+            evidence = slice_evidence(self.model, self.collator, row, written.text, line=written.line)
         findings = findings_of(written.report, probabilities, thresholds, evidence)
         return ScanReport(
             name=name,

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import nibabel as nib
@@ -403,3 +405,14 @@ def test_a_folder_with_another_cohort_is_refused(tmp_path):
     write_cohort(tmp_path, 1, valid_scans=1, workers=1)  # the same again is no harm
     with pytest.raises(ValueError, match="other arguments"):
         write_cohort(tmp_path, 2, valid_scans=1, workers=1)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_of_its_main_module_ends_with_an_error(tmp_path):
+    """Spawned workers run such a script again, and die. A pool of multiprocessing would start them anew, for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from ct_rate_pairs.phantom import write_cohort\nwrite_cohort({str(tmp_path / 'out')!r}, 9, workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode and 'call write_cohort below `if __name__ == "__main__":`' in done.stderr
