@@ -277,7 +277,7 @@ def _write_scans(out, arguments, masks, workers):
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "A process that writes scans has ended. In a script, call write_cohort below `if __name__ == "
-                '"__main__":`, because each process runs the script again; or pass workers=1. If the system has killed '
+                '"__main__":`, because each process runs the script again; or pass workers=1. If the system has ended '
                 "the process for its memory, pass fewer workers."
             ) from error
 

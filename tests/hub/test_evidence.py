@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.tiny_reader import COMBINATIONS, INDICES, STATED, make_row, write_report
+from helpers.tiny_reader import COMBINATIONS, INDICES, STATED, make_row, with_line, write_report
 
+from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.hub.reporting.evidence import mixed_slices, slice_evidence, top_slices
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
@@ -15,6 +16,19 @@ def test_each_finding_rests_on_the_slices_that_show_it(reader, shown):
     evidence = slice_evidence(*reader, make_row(shown, seed=900), write_report(shown))
     expected = {INDICES[third]: {2 * third + 1, 2 * third + 2} for third, here in enumerate(shown) if here}
     assert {label: set(top_slices(values)) for label, values in evidence.items()} == expected
+
+
+def test_below_a_findings_line_the_line_rests_on_the_slices_and_the_sentences_on_the_line(line_reader_dir):
+    model, collator = load_model(str(line_reader_dir), device="cpu")
+    row, text = make_row((1, 1, 0), seed=900), with_line((1, 1, 0))
+    by_line = slice_evidence(model, collator, row, text, line=text.splitlines()[0])
+    assert {label: set(top_slices(values)) for label, values in by_line.items()} == {
+        INDICES[0]: {1, 2},
+        INDICES[1]: {3, 4},
+    }
+    by_sentences = slice_evidence(model, collator, row, text)
+    assert max(map(max, by_sentences.values())) < 0.5 < max(map(max, by_line.values()))
+    assert slice_evidence(model, collator, row, text, line="Abnormalities: nonsense.") == by_sentences
 
 
 def test_a_finding_that_no_slice_shows_rests_on_none(reader):
