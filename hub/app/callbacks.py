@@ -84,11 +84,13 @@ class Callbacks:
 
         try:
             with collected_warnings() as told:
-                chosen = choose_series(self.server, study.strip())
+                uid, number = series_of_study(series)
+                chosen = uid or choose_series(self.server, study.strip())
                 with retrieved_series(self.server, study.strip(), chosen, progress=False) as folder:
-                    opened = self.open(folder, series)
+                    opened = self.open(folder, number)
         except (PacsError, ValueError) as error:
-            raise told_error(f"This study cannot be read: {error}") from None
+            told = str(error).replace("as series (--series UID)", "in the field “DICOM series” of the options")
+            raise told_error(f"This study cannot be read: {told}") from None
         return replace(opened, seen=replace(opened.seen, told=(*told, *opened.seen.told)))
 
     def write(
@@ -144,6 +146,12 @@ class Callbacks:
         if told.get("age", "").isdecimal():
             told["age"] = int(told["age"])
         return told
+
+
+def series_of_study(series: str | None) -> tuple[str, str]:
+    """The UID of a series in a PACS, and the number of a volume in it, from `UID`, `UID:NUMBER` or `NUMBER`."""
+    uid, _, number = (series or "").strip().partition(":")
+    return (uid, number) if "." in uid else ("", uid)
 
 
 def told_error(message: str) -> gr.Error:

@@ -66,7 +66,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
             with gr.Column(scale=2):
                 upload, study, buttons = scan_fields(examples, bool(server))
                 with gr.Accordion("Options", open=False):
-                    point, series, known = option_fields(reporter)
+                    point, series, known = option_fields(reporter, bool(server))
                 write = gr.Button("Write the report", variant="primary", interactive=False, visible=writes)
                 number = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False)
                 window = gr.Radio([MODELS], value=MODELS, label="Window", visible=False)
@@ -145,7 +145,9 @@ def scan_fields(examples: Sequence[Path], has_server: bool) -> tuple[gr.File, gr
     return upload, study, buttons
 
 
-def option_fields(reporter: Reporter) -> tuple[gr.Dropdown, gr.Textbox, list[gr.components.Component]]:
+def option_fields(
+    reporter: Reporter, has_server: bool
+) -> tuple[gr.Dropdown, gr.Textbox, list[gr.components.Component]]:
     """The operating point, the series, and what is known of the patient, as far as the model can use them."""
     point = gr.Dropdown(
         [DECIDES, "f1", "0.95", "0.9", "0.8"],
@@ -154,7 +156,10 @@ def option_fields(reporter: Reporter) -> tuple[gr.Dropdown, gr.Textbox, list[gr.
         visible=reporter.writes_reports and bool(reporter.confidence and reporter.confidence.line),
     )
     # No `gr.Number`: an empty one gives 0 once it is seen.
-    series = gr.Textbox(label="DICOM series, if there are several: its number", max_length=4)
+    series = gr.Textbox(
+        label="DICOM series, if there are several: its number" + " (of a study in the PACS: its UID)" * has_server,
+        max_length=70 if has_server else 4,  # UID:NUMBER
+    )
     return point, series, [metadata_field(name) for name in reporter.metadata]
 
 

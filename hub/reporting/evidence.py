@@ -87,7 +87,7 @@ def slice_evidence(
 
     The method was chosen on the validation split, by the true positives of two models of the phantom (362 and 350
     findings; chance .40 and .42). The top slice met the finding in .77 and .75 of these. With only the first two kinds
-    of noise, the shares were .76 and .70; with only the drops around each slice, .68 and .68. Of the 143 true positives
+    of noise, the shares were .76 and .70; with only the drops around each slice, .68 and .68. Of 143 true positives
     of a model with yes/no lines (60 test scans; chance .41), the top slice met the finding in .80 by the line, and in
     .64 by the sentences; 113 and 44 of them named a slice. `benchmarks/bench_evidence.py` measures this.
 
