@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
@@ -14,7 +14,7 @@ from ct_rate_pairs.eval.figures.evaluation import plot_reliability
 from ct_rate_pairs.eval.load_model import version_of
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance
 from ct_rate_pairs.eval.predictions.store import read_cut, read_line_logits, read_lines, write_predictions
-from ct_rate_pairs.eval.rows import first_rows, references_of
+from ct_rate_pairs.eval.rows import first_rows, references_of, select_readable
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.eval.tasks.report import evaluate_model
 from ct_rate_pairs.hub import write_model_card
@@ -23,6 +23,9 @@ from ct_rate_pairs.hub.reporting.domain import fit_domain, measure_row, trained_
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes.training_arguments import RecipeArguments
 from ct_rate_pairs.trainer import NegativeSFTTrainer
+
+
+MOST_OF_DOMAIN, LEAST_OF_DOMAIN = 100, 20  # scans that the limits of a domain are fitted on
 
 
 @dataclass
@@ -86,9 +89,7 @@ class ReportsAfterTraining:
 
     def fit_confidences(self) -> None:
         """Fits confidences and domain on the split `validation`, and writes them to the folder of the run."""
-        held_out = self.options | {"task": "report", "negative": "none"}
-        validation = load_dataset("ct_rate_pairs", split="validation", **held_out)
-        rows = first_rows(validation, self.recipe_args.confidence_scans)
+        rows = first_rows(self.validation(), self.recipe_args.confidence_scans)
         reader, measured = reader_of(rows), {}
 
         def keep_measures(row: dict) -> None:
@@ -101,9 +102,28 @@ class ReportsAfterTraining:
         (self.out / "figures").mkdir(exist_ok=True)
         plot_reliability(confidence.measured["per_label"], self.out / "figures" / "reliability.png")
 
+    def validation(self) -> Dataset:
+        """The rows of the split `validation`, as reports are asked for."""
+        return load_dataset(
+            "ct_rate_pairs", split="validation", **self.options | {"task": "report", "negative": "none"}
+        )
+
+    def keep_domain(self) -> None:
+        """
+        Fits the domain alone, for a run without confidences. Few scans would give limits that take scans of the very
+        cohort for others, so then there is none, and reports say that it is not known.
+        """
+        if len(self.index.get("validation", ())) < LEAST_OF_DOMAIN:
+            return
+        rows = select_readable(first_rows(self.validation(), MOST_OF_DOMAIN))
+        reader = reader_of(rows)
+        fit_domain({row["volume"]: measure_row(row, reader) for row in rows}, trained_on(reader.source)).save(self.out)
+
     def finish(self, minutes: float) -> None:
-        """Fits the confidences if there are none yet, measures the reports, and writes the card."""
-        if self.recipe_args.confidence_scans and self.recipe_args.point() is None:
+        """Fits confidences and domain if there are none yet, measures the reports, and writes the card."""
+        if not self.recipe_args.confidence_scans:
+            self.keep_domain()
+        elif self.recipe_args.point() is None:
             self.fit_confidences()
         collator, predicted = self.trainer.data_collator, self.out / "predictions.jsonl"
         calibration, _ = calibration_of_lines(str(self.out))

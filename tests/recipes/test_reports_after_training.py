@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from datasets import load_dataset
 from helpers.tree import write_tree
 
 from ct_rate_pairs.eval.predictions.provenance import read_provenance
+from ct_rate_pairs.hub.reporting.domain import load_domain
 from ct_rate_pairs.recipes import sft_neg
+from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
 
 
 @pytest.mark.slow
@@ -29,3 +32,15 @@ def test_an_operating_point_is_fitted_before_the_reports_and_told_if_it_has_no_e
     assert len(provenance.get("thresholds") or ()) == 18 * is_set and ("line_followed" in model) == is_set
     assert ("--operating_point has no effect" in capsys.readouterr().err) == (not is_set)
     assert (out / "confidence.json").exists() and (out / "README.md").exists()
+
+
+@pytest.mark.parametrize("validation_size", [0.05, 0.9])
+def test_a_run_without_confidences_tells_what_it_was_trained_on_if_there_are_scans_enough(
+    tmp_path, phantom, validation_size
+):
+    after = object.__new__(ReportsAfterTraining)  # the domain needs no training
+    after.options = {"data_dir": str(phantom), "validation_size": validation_size, "spacing": (9.0, 9.0, 13.0)}
+    after.index, after.out = load_dataset("ct_rate_pairs", **after.options), tmp_path
+    after.keep_domain()
+    domain = load_domain(str(tmp_path))
+    assert (domain and (domain.trained_on, domain.n >= 20)) == (None if validation_size < 0.5 else ("phantom", True))
