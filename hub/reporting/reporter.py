@@ -167,8 +167,8 @@ class Reporter:
                 (first,) = write_batch(self.model, self.collator, [row], **sizes, line_only=True)
                 own, logits = first.line, line_logits(self.model, self.collator, [row], [first.line])[0]
             if point and not (line := point.set_line(logits, own)):
-                lacks = "The model's own findings line is malformed" if own else "The model wrote no findings line"
-                told.append(f"{lacks}, so no operating point holds{f': {own!r:.200}' if own else ''}.")
+                wrote = f": {own!r:.200}" if own else ""
+                told.append(f"The model wrote no sound findings line, so no operating point holds{wrote}.")
         with clock(seconds, "writing"):
             openings = [f"{line}\n"] if line and not cue else None
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)

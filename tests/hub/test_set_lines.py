@@ -108,7 +108,7 @@ def test_a_malformed_line_has_no_probabilities_and_sets_nothing(reporter, scan):
     report = reporter.report(scan, operating_point="f1", max_new_tokens=1)
     assert {finding.confidence for finding in report.findings} == {None} and report.line_set_by is None
     told = " ".join(report.told)
-    assert "own findings line is malformed, so no operating point holds" in told and "No confidence is known" in told
+    assert "wrote no sound findings line, so no operating point holds" in told and "No confidence is known" in told
     assert "None is known for this scan" in format_report(report)
 
 
