@@ -8,6 +8,7 @@ from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.number_ranges import COUNT
 
+from .model_options import add_model_options, find_model, load_chosen_model
 from .notice import NOTICE
 from .report import read_metadata
 
@@ -39,8 +40,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser("ct-rate-pairs ask", description=HELP, epilog=EXAMPLES + NOTICE)
     add = parser.add_argument
     add("scan", type=Path, metavar="SCAN", help="scan: a file, or a folder of DICOM files")
-    add("--model_name_or_path", required=True, metavar="MODEL", help="name on the Hub, or folder of a trained model")
-    add("--model_revision", metavar="REVISION", help="branch, tag or commit on the Hub")
+    add_model_options(parser)
     add("--question", nargs="+", required=True, metavar="TEXT", help="one or several questions, each in quotes")
     add("--dialogue", action="store_true", help="ask the questions one after the other, in one dialogue")
     add("--report", type=Path, metavar="FILE", help="report to ask after: report.json, or a text file")
@@ -62,9 +62,6 @@ def make_parser() -> CommandParser:
     )
     add("--force", action="store_true", help="ask a model that was trained on phantoms about a patient's scan, too")
     add("--output_file", type=Path, metavar="FILE", help="JSON file to write the answers to")
-    add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
-    add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
-    add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
     return parser
 
 
@@ -81,22 +78,16 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--output_file is a folder: give a file.")
     metadata = read_metadata(args.metadata) if args.metadata else None
 
-    from ct_rate_pairs.trainer.hub_files import commit_of
-
-    # A missing model is told now, before torch is imported.
-    revision = commit_of(args.model_name_or_path, args.model_revision) or args.model_revision
+    find_model(args)
 
     from ct_rate_pairs.shown_text import for_terminal
     from ct_rate_pairs.volumes.slicing import VolumeError
 
     from .reporting.batch import for_command_line
     from .reporting.files import write_json
-    from .reporting.load import load_reporter
 
     text, line = read_report(args.report) if args.report else (None, None)
-    reporter = load_reporter(
-        args.model_name_or_path, revision, args.device, args.dtype, quantization=args.quantization
-    )
+    reporter = load_chosen_model(args)
     try:
         answers = reporter.ask(
             args.scan,

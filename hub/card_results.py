@@ -6,7 +6,10 @@ from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
 from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_prompt_only, format_value
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.confidence import ConfidenceQuality
+from ct_rate_pairs.json_schemas.domain import TrainingDomain
 
+from .reporting.domain import FILE as DOMAIN
+from .reporting.domain import Domain
 from .templates import read_template
 
 
@@ -190,6 +193,20 @@ def read_quality(run_dir: Path) -> dict | None:
     """The measured quality of the confidences in `confidence.json`; `None` without this file."""
     path = run_dir / "confidence.json"
     return read_json(path, ConfidenceQuality)["measured"] if path.is_file() else None
+
+
+def domain_text(run_dir: Path) -> str:
+    """How the model tells scans that are unlike those of its training; an empty string without a `domain.json`."""
+    path = run_dir / DOMAIN
+    if not path.is_file():
+        return ""
+    domain = Domain(**read_json(path, TrainingDomain))
+    told = "is refused" if domain.refuses else "is told in its report"
+    return (
+        f"- A scan that is unlike those of the training {told}. {len(domain.limits)} measures of a scan are compared\n"
+        f"  with limits (`{DOMAIN}`), such as the size of its voxels and the share of lung in it. The limits are of\n"
+        f"  {domain.n:,} scans of the validation split, of which {domain.false_alarms:.1%} are taken for others.\n"
+    )
 
 
 def confidence_text(run_dir: Path) -> str:

@@ -52,8 +52,13 @@ def space_files(model: str, commit: str) -> dict[str, Path | bytes]:
         "app.py": APP.format(model=model, commit=commit).encode(),
         "requirements.txt": "".join(f"{package}\n" for package in requirements()).encode(),
         "README.md": card.encode(),
-        "LICENSE": distribution(PACKAGE).read_text("licenses/LICENSE").encode(),
+        "LICENSE": licence().encode(),
     }
+
+
+def licence() -> str:
+    """The licence of this package, which an installed package and a source tree keep in different places."""
+    return next(file for file in distribution(PACKAGE).files if file.name == "LICENSE").read_text(encoding="utf-8")
 
 
 def package_files() -> dict[str, Path | bytes]:

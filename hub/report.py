@@ -11,6 +11,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.number_ranges import COUNT
 
+from .model_options import add_model_options, find_model, load_chosen_model
 from .notice import NOTICE
 from .pacs.options import add_pacs_options, check_pacs_options, check_single, series_of
 
@@ -75,8 +76,7 @@ def make_parser() -> CommandParser:
     )
     add = parser.add_argument
     add("scans", nargs="*", type=Path, metavar="SCAN", help="scan, or folder of scans")
-    add("--model_name_or_path", required=True, metavar="MODEL", help="name on the Hub, or folder of a trained model")
-    add("--model_revision", metavar="REVISION", help="branch, tag or commit on the Hub")
+    add_model_options(parser)
     add("--output_dir", required=True, type=Path, metavar="DIR", help="folder to write to; created if there is none")
     add("--name", help="name of a single scan in its report")
     add(
@@ -127,9 +127,6 @@ def make_parser() -> CommandParser:
         action="store_true",
         help="report a scan that is unlike phantoms, too, with a model that was trained on phantoms",
     )
-    add("--device", help="such as cuda:1 or cpu (default: an accelerator if there is one)")
-    add("--dtype", default="auto", help="data type of the weights, such as bfloat16 (default: as saved)")
-    add("--quantization", choices=("4bit", "8bit"), help="quantize the weights, for a small memory (extra qlora)")
     return parser
 
 
@@ -148,10 +145,7 @@ def main(argv: Sequence[str]) -> int:
     check_pacs_options(parser, args)
     args.series_uid, args.series = series_of(parser, args)
 
-    from ct_rate_pairs.trainer.hub_files import commit_of
-
-    # A missing model is told now, before torch is imported.
-    args.model_revision = commit_of(args.model_name_or_path, args.model_revision) or args.model_revision
+    find_model(args)
     if not args.dicomweb:
         return report_scans(parser, args)
 
@@ -177,7 +171,6 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
 
     from .reporting.batch import for_command_line, new_name, report_batch
     from .reporting.files import report_key, save
-    from .reporting.load import load_reporter
     from .reporting.mapping import PRIVATE, ScanMapping
     from .reporting.names import read_names
     from .reporting.streamer import TerminalStreamer
@@ -196,9 +189,7 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens, "force": args.force}
     options |= options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
-        reporter = load_reporter(
-            args.model_name_or_path, args.model_revision, args.device, args.dtype, quantization=args.quantization
-        )
+        reporter = load_chosen_model(args)
         if batch:
             failures = report_batch(reporter, scans, args.output_dir, names=names, mapping=mapping, **options)
             print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")

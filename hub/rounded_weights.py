@@ -93,7 +93,9 @@ def round_weights(run_dir: Path, files: Collection[str], folder: Path) -> Weight
     rounded_size = sum(map(_rounded_size, _tensors(headers)))
     if INDEX in files:
         index = read_json(run_dir / INDEX, WeightsIndex)
-        index["metadata"] = index.get("metadata", {}) | {"total_size": rounded_size}
+        shards = set(index["weight_map"].values())  # and no other weights, such as a mask head
+        of_shards = _tensors({file: header for file, header in headers.items() if file in shards})
+        index["metadata"] = index.get("metadata", {}) | {"total_size": sum(map(_rounded_size, of_shards))}
         rounded[INDEX] = _as_json(index)
     if config:
         rounded[CONFIG] = _as_json(_in_bfloat16(config))

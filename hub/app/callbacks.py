@@ -13,8 +13,9 @@ from pathlib import Path
 import gradio as gr
 from transformers import TextIteratorStreamer
 
-from ct_rate_pairs.hub.reporting.domain import FORCE
-from ct_rate_pairs.hub.reporting.reporter import CUT, Reporter, ScanReport
+from ct_rate_pairs.hub.reporting.domain import FORCE, in_short
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.hub.reporting.scan_report import ScanReport
 from ct_rate_pairs.hub.reporting.seen import SeenScan
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import for_markdown
@@ -35,7 +36,7 @@ class Opened:
     Args:
         seen ([`~ct_rate_pairs.hub.reporting.seen.SeenScan`]):
             What is taken from the scan.
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`], *optional*):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`], *optional*):
             Its last report.
     """
 
@@ -137,7 +138,7 @@ class Callbacks:
     def notes_of_scan(self, seen: SeenScan) -> str:
         """What a reader must know of a scan before its report, as Markdown."""
         unlike = self.reporter.domain.unlike(seen.measures) if self.reporter.domain else []
-        told = [f"This scan is unlike those of the training: {'; '.join(unlike)}."] * bool(unlike)
+        told = [f"This scan is unlike those of the training: {in_short(unlike)}."] * bool(unlike)
         return as_list([*told, *seen.told])
 
     def metadata(self, known: Sequence[object]) -> dict[str, int | str]:
@@ -200,12 +201,7 @@ def choices_of(report: ScanReport) -> list[tuple[str, str]]:
 
 def notes_of(report: ScanReport) -> str:
     """What a reader must know of a report, as Markdown."""
-    notes = [f"The report met its limit of tokens. {CUT}"] if report.cut else []
-    notes += [f"{report.unread} This says nothing about the scan."] if report.unread else []
-    notes += [f"Written below a findings line that was set by {report.line_set_by}."] if report.line_set_by else []
-    notes += [*report.domain_told, *report.told]
-    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
-    return as_list([*notes, f"Time: {took}."])
+    return as_list([*report.warnings, *report.how_made])
 
 
 def as_list(notes: Sequence[str]) -> str:

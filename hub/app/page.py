@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.hub.notice import NOTICE_MARKDOWN
 from ct_rate_pairs.hub.reporting.asking import example_question
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.phantom.cohort import plan_cohort, write_scan
@@ -61,7 +61,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
     with gr.Blocks(title="Chest CT report", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         opened = gr.State(None, time_to_live=KEPT)
         model = f"Model {for_markdown(reporter.name)}, version {for_markdown(reporter.version)}"
-        gr.Markdown(f"# Chest CT report\n{model}\n\n**{NOTICE[:21]}**{NOTICE[21:]}")
+        gr.Markdown(f"# Chest CT report\n{model}\n\n{NOTICE_MARKDOWN}")
         with gr.Row():
             with gr.Column(scale=2):
                 upload, study, buttons = scan_fields(examples, bool(server))

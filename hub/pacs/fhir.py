@@ -15,7 +15,6 @@ from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 
-from .caveats import caveats
 from .finding_codes import CODES, SYSTEMS
 from .options import check_subject
 
@@ -115,7 +114,7 @@ def _concept(label: str) -> dict:
 
 def _narrative(report: ScanReport) -> str:
     """The report for people, as XHTML: what is to be known first, then its text."""
-    paragraphs = [*caveats(report), *report.text.splitlines()]
+    paragraphs = [NOTICE, *report.warnings, *report.text.splitlines()]
     escaped = (html.escape(_plain(paragraph)) for paragraph in paragraphs if paragraph.strip())
     return f'<div xmlns="http://www.w3.org/1999/xhtml">{"".join(f"<p>{text}</p>" for text in escaped)}</div>'
 

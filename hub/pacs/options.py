@@ -31,7 +31,11 @@ def add_pacs_options(parser: CommandParser) -> None:
         metavar="FILE.dcm",
         help="also write a DICOM Structured Report. It names the patient, as each file of a study does",
     )
-    add("--store_sr", action="store_true", help="store the Structured Report in the study on the server")
+    add(
+        "--store_sr",
+        action="store_true",
+        help="store the Structured Report in the study on the server, beside those of earlier calls",
+    )
     add("--fhir", type=Path, metavar="FILE.json", help="also write a FHIR R4 DiagnosticReport, without the patient")
     add("--fhir_subject", metavar="REFERENCE", help="the patient of the DiagnosticReport, such as Patient/123")
 

@@ -10,7 +10,7 @@ from ct_rate_pairs.whole_files import write_whole
 
 from .fhir import make_diagnostic_report
 from .server import DicomWebServer
-from .store import store_instance
+from .store import reports_before, store_instance
 from .structured_report import make_structured_report
 
 
@@ -42,8 +42,10 @@ def write_for_pacs(report: ScanReport, args: Namespace, server: DicomWebServer |
             write_whole(args.sr, content.getvalue(), private=True)
             done.append(f"{args.sr} (it names the patient)")
         if args.store_sr:
+            before = reports_before(server, args.study)
             store_instance(server, document)
-            done.append(f"a Structured Report in the study, on {server.host}")
+            beside = f" (beside {before} of earlier calls)" if before else ""
+            done.append(f"a Structured Report in the study{beside}, on {server.host}")
     if args.fhir:
         write_whole(args.fhir, make_diagnostic_report(report, args.fhir_subject).model_dump_json(indent=2) + "\n")
         done.append(str(args.fhir))

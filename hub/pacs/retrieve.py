@@ -70,7 +70,7 @@ def retrieved_series(
     if series is not None:
         check_uid("series", series)
     chosen = choose_series(server, study) if series is None else series
-    listed = _series_of(server, study)
+    listed = list_series(server, study)
     if chosen not in listed:
         raise PacsError(f"{server.host}: the study has no such series. {_listed(server, study, listed)}")
     uids = _instances_of(server, study, chosen, listed[chosen])
@@ -85,7 +85,7 @@ def check_uid(name: str, uid: str) -> None:
         raise ValueError(f"{name} is no UID: a DICOM UID has numbers with points between them, at most 64 characters.")
 
 
-def _series_of(server: DicomWebServer, study: str) -> dict[str, Dataset]:
+def list_series(server: DicomWebServer, study: str) -> dict[str, Dataset]:
     """The series of a study by their UIDs, as the server describes them."""
 
     def search(client: DICOMwebClient, offset: int) -> list[dict]:
@@ -148,7 +148,7 @@ def choose_series(server: DicomWebServer, study: str) -> str:
         `ValueError`: for a UID that is none.
     """
     check_uid("study", study)
-    listed = _series_of(server, study)
+    listed = list_series(server, study)
     fitting = [uid for uid in listed if _may_fit(listed[uid]) and _is_axial_ct(_first_of(server, study, uid))]
     if len(fitting) != 1:
         raise PacsError(

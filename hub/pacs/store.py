@@ -2,7 +2,15 @@
 
 from pydicom import Dataset
 
+from .retrieve import list_series
 from .server import DicomWebServer, PacsError
+from .structured_report import DESCRIPTION
+
+
+def reports_before(server: DicomWebServer, study: str) -> int:
+    """How many Structured Reports of `ct-rate-pairs report` a study has on a server."""
+    series = list_series(server, study).values()
+    return sum(of_study.get("SeriesDescription") == DESCRIPTION for of_study in series)
 
 
 def store_instance(server: DicomWebServer, instance: Dataset) -> None:

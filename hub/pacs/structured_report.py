@@ -30,16 +30,17 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.instances import Instance
 
-from .caveats import caveats
 from .finding_codes import CODES, PRIVATE
 from .server import unheard
 
 
+DESCRIPTION = "Report of a model, unverified. Not a medical device."  # of its series
 SERIES_NUMBER = 9000  # far from those of scanners
 UNREAD = "Written by a model: no radiologist has read it"
 # Which a Structured Report must have, even if they are empty, and of which images may lack some.
@@ -89,7 +90,7 @@ def make_structured_report(report: ScanReport) -> ComprehensiveSR:
                 manufacturer="ct-rate-pairs",
                 manufacturer_model_name=_short(report.model) or "unnamed model",
                 software_versions=(_short(report.version) or "unknown", _short(version("ct-rate-pairs"))),
-                series_description="Report of a model, unverified. Not a medical device.",
+                series_description=DESCRIPTION,
                 coding_schemes=[
                     CodingSchemeIdentificationItem(PRIVATE, name="Findings of CT-RATE without another code")
                 ],
@@ -126,7 +127,7 @@ def _content(report: ScanReport) -> ContentSequence:
         [
             *([] if report.unread else LanguageOfContentItemAndDescendants(_language(report.text))),
             *ObserverContext(codes.DCM.Device, _observer(report)),
-            *(_comment(caveat, "CONTAINS") for caveat in caveats(report)),
+            *(_comment(caveat, "CONTAINS") for caveat in [NOTICE, *report.warnings]),
             _findings(report),
             _image_library(report),
         ]

@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.tasks.vqa_answers import parse_answer
-from ct_rate_pairs.reports.prompt_lines import metadata_lines, write_turns
+from ct_rate_pairs.reports.prompt_lines import write_turns
 from ct_rate_pairs.reports.readable import is_missing
 from ct_rate_pairs.tasks.vqa_wording import DEFAULT_TYPES, find_question, write_question
 from ct_rate_pairs.trainer.generation import write_batch
-from ct_rate_pairs.volumes.slicing import Volume
 
-from .clock import clock
-from .patient import given_metadata
-from .seen import SeenScan
+from .domain import in_short
 
 
 TASKS = ("vqa", "own_questions")  # those that teach a model to answer questions
@@ -97,63 +93,60 @@ class ScanAnswers:
         return asdict(self)
 
 
-def ask_scan(
-    reporter,
-    scan: str | Path | Volume | SeenScan,
-    questions: str | Sequence[str],
-    *,
-    report: str | None = None,
-    dialogue: bool = False,
-    name: str = "scan",
-    series: int | None = None,
-    metadata: Mapping[str, int | str] | None = None,
-    max_new_tokens: int = 96,
-    force: bool = False,
-) -> ScanAnswers:
+def read_questions(questions: str | Sequence[str], language: str) -> list[tuple[str, str | None]]:
     """
-    Asks about a scan: see [`~ct_rate_pairs.hub.reporting.reporter.Reporter.ask`], which calls this function. `report`
-    is the whole text of a report here, with its findings line.
+    Questions as the model is asked them, and their types in `task="vqa"`; see [`Answer`].
+
+    Raises:
+        `ValueError`: for no question, and for an empty one.
     """
     questions = [questions] if isinstance(questions, str) else list(questions)
     if not questions or any(map(is_missing, questions)):
         raise ValueError("Give at least one question, and no empty one.")
-    if report is not None and is_missing(report):
-        raise ValueError("The report is empty: leave it out, to ask about the scan alone.")
-    language = reporter.language
-    known = [find_question(question, language) or (question.strip(), None) for question in questions]
-    lines = metadata_lines(given_metadata(metadata or {}, reporter.metadata), reporter.metadata, language)
-    seconds: dict[str, float] = {}
-    with clock(seconds, "reading"):
-        seen, unlike = reporter.see(scan, series, force)
-    row = reporter.row(seen)
+    return [find_question(question, language) or (question.strip(), None) for question in questions]
 
+
+def write_answers(
+    reporter,
+    row: Mapping,
+    questions: Sequence[tuple[str, str | None]],
+    *,
+    report: str | None,
+    dialogue: bool,
+    lines: Mapping[str, str],
+    max_new_tokens: int,
+) -> list[Answer]:
+    """
+    The answers of a model about one scan.
+
+    Args:
+        reporter ([`~ct_rate_pairs.hub.reporting.reporter.Reporter`]):
+            The model.
+        row (`Mapping`):
+            The row of the scan, from [`~ct_rate_pairs.hub.reporting.reporter.Reporter.row`].
+        questions (`Sequence[tuple[str, str]]`):
+            From [`read_questions`].
+        report (`str`, *optional*), dialogue (`bool`), max_new_tokens (`int`):
+            See [`~ct_rate_pairs.hub.reporting.reporter.Reporter.ask`]. The report is whole, with its findings line.
+        lines (`Mapping[str, str]`):
+            What the prompt tells of the patient, see [`~ct_rate_pairs.reports.prompt_lines`].
+
+    Returns:
+        `list[Answer]`: the answers, in the order of the questions.
+    """
     before, replies = ([], []) if report is None else ([reporter.question], [report])
     answers: list[Answer] = []
-    with clock(seconds, "answering"):
-        # In a dialogue, each question waits for the answer to the one before it.
-        for batch in batched(known, 1 if dialogue else AT_ONCE):
-            prompts = [write_turns([*before, question], replies, lines, language) for question, _ in batch]
-            rows = [row | {"prompt": prompt} for prompt in prompts]
-            written = write_batch(reporter.model, reporter.collator, rows, max_new_tokens=max_new_tokens)
-            for (question, kind), (text, cut) in zip(batch, written, strict=True):
-                answers.append(Answer(question, text, cut, kind))
-            if dialogue:
-                before.append(answers[-1].question)
-                replies.append(answers[-1].text)
-    told = [*seen.told, *reporter.lacking(lines), *reporter.without_effect(force)]
-    told += [UNLIKE.format(listed="; ".join(unlike))] * bool(unlike)
-    told += doubts(reporter, answers, report is not None, dialogue)
-    told += [CUT.format(number=n, limit=max_new_tokens) for n, answer in enumerate(answers, start=1) if answer.cut]
-    return ScanAnswers(
-        name=name,
-        answers=answers,
-        report=report,
-        seconds=seconds,
-        model=reporter.name,
-        version=reporter.version,
-        told=[*reporter.told, *told],
-        prompt_metadata=list(lines),
-    )
+    # In a dialogue, each question waits for the answer to the one before it.
+    for batch in batched(questions, 1 if dialogue else AT_ONCE):
+        prompts = [write_turns([*before, question], replies, lines, reporter.language) for question, _ in batch]
+        rows = [row | {"prompt": prompt} for prompt in prompts]
+        written = write_batch(reporter.model, reporter.collator, rows, max_new_tokens=max_new_tokens)
+        for (question, kind), (text, cut) in zip(batch, written, strict=True):
+            answers.append(Answer(question, text, cut, kind))
+        if dialogue:
+            before.append(answers[-1].question)
+            replies.append(answers[-1].text)
+    return answers
 
 
 def example_question(language: str) -> str:
@@ -161,9 +154,18 @@ def example_question(language: str) -> str:
     return write_question("presence", language, 0, "Cardiomegaly")
 
 
-def doubts(reporter, answers: Sequence[Answer], after_report: bool, dialogue: bool) -> list[str]:
-    """What makes the answers of a model doubtful, in words: prompts that its training had not, and odd answers."""
-    settings, told = reporter.settings, []
+def doubts(
+    reporter,
+    answers: Sequence[Answer],
+    unlike: Sequence[str],
+    *,
+    after_report: bool,
+    dialogue: bool,
+    max_new_tokens: int,
+) -> list[str]:
+    """What makes the answers of a model doubtful, in words: what its training had not, odd answers, and cut ones."""
+    settings = reporter.settings
+    told = [UNLIKE.format(listed=in_short(unlike))] if unlike else []
     steps, shots = settings.get("steps", False), settings.get("num_shots", 0)
     if reporter.tasks and "own_questions" not in reporter.tasks:  # which has questions in any words
         types = settings.get("question_types", DEFAULT_TYPES)
@@ -179,4 +181,5 @@ def doubts(reporter, answers: Sequence[Answer], after_report: bool, dialogue: bo
     told += [ONE_DIALOGUE] * (dialogue and len(answers) > 1 and not steps)
     told += [STEPS] * (steps and not dialogue)
     told += [SHOTS.format(number=shots)] * (shots > 0)
-    return told
+    cut = [number for number, answer in enumerate(answers, start=1) if answer.cut]
+    return told + [CUT.format(number=number, limit=max_new_tokens) for number in cut]

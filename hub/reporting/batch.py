@@ -14,7 +14,8 @@ from ct_rate_pairs.volumes.slicing import VolumeError
 
 from .files import finished_reports, report_key, save, write_json
 from .mapping import ScanMapping
-from .reporter import CUT, Reporter
+from .reporter import Reporter
+from .scan_report import CUT
 from .seen import see
 
 

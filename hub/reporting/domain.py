@@ -4,7 +4,7 @@ writes a report of each.
 
 Simple measures of a scan, such as the distance between its planes and the share of lung in it, are compared with
 limits. The limits are fitted on scans of the validation split. They lie beyond the 2 % and the 98 % quantile of a
-measure, by half of the distance between the two, or by a tenth of the median if that is more.
+measure, by half of the distance between the two, or by a tenth of the median if that is more, and by 0.01 at least.
 """
 
 import json
@@ -29,9 +29,10 @@ FILE = "domain.json"
 _QUANTILES = (0.02, 0.5, 0.98)
 _BEYOND = 0.5  # of the distance between the outer quantiles
 _LEAST_BEYOND = 0.1  # of the median: all scans of a cohort may have one size
+_LEAST = 0.01  # beyond a quantile at least: a share may be 0 in all scans
 _DIGITS = 4  # decimals in the file
 FORCE = " To see what this model writes all the same, pass force=True."
-_MOST_TOLD = 4  # differences in an error
+_MOST_TOLD = 4  # differences in a line
 TRAINED_ON = {
     "phantom": "computer-drawn phantoms, which are no patients",
     "ct-rate": "CT-RATE, chest CT of adults without contrast from one hospital",
@@ -85,17 +86,21 @@ class Domain:
 
     def refusal(self, unlike: Sequence[str]) -> str:
         """Why a scan is refused, and what to do. `unlike` is that of [`unlike`]."""
-        listed = "; ".join(unlike[:_MOST_TOLD]) + (
-            f"; and {len(unlike) - _MOST_TOLD} more" * (len(unlike) > _MOST_TOLD)
-        )
         return (
-            f"the scan: it is unlike what the model was trained on, which was {self.in_words}. It has: {listed}. A "
+            f"the scan: it is unlike what the model was trained on, which was {self.in_words}. It has: "
+            f"{in_short(unlike)}. A "
             f"report would say nothing about a patient. Take a model that was trained on patients.{FORCE}"
         )
 
     def save(self, folder: str | Path) -> None:
         """Writes `domain.json` to the folder of a model."""
         write_whole(Path(folder) / FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def in_short(unlike: Sequence[str]) -> str:
+    """How a scan differs from those of the training, in one line. `unlike` is that of [`Domain.unlike`]."""
+    more = len(unlike) - _MOST_TOLD
+    return "; ".join([*unlike[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 def load_domain(name_or_path: str, revision: str | None = None) -> Domain | None:
@@ -158,5 +163,5 @@ def fit_domain(measured: Mapping[str, Mapping[str, float]], trained_on: str) -> 
 def _limits(values: np.ndarray) -> Sequence[np.ndarray]:
     """The lower and the upper limit of each measure, `[measures]`, of values `[N, measures]`, which are 0 or more."""
     low, median, high = np.quantile(values, _QUANTILES, axis=0)
-    beyond = np.maximum(_BEYOND * (high - low), _LEAST_BEYOND * median)
+    beyond = np.maximum(np.maximum(_BEYOND * (high - low), _LEAST_BEYOND * median), _LEAST)
     return np.round(np.maximum(low - beyond, 0), _DIGITS), np.round(high + beyond, _DIGITS)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct_rate_pairs.eval.tables import format_markdown
-from ct_rate_pairs.hub.notice import NOTICE
+from ct_rate_pairs.hub.notice import NOTICE, NOTICE_MARKDOWN
 from ct_rate_pairs.json_files import JSONFileError, check_json, read_json
 from ct_rate_pairs.json_schemas.scan_reports import FinishedReport
 from ct_rate_pairs.shown_text import for_markdown, to_json
@@ -14,7 +14,7 @@ from ct_rate_pairs.volumes.scan_files import digest
 from ct_rate_pairs.whole_files import write_whole
 
 from .page import format_page
-from .reporter import CUT, Reporter
+from .reporter import Reporter
 from .scan_report import ScanReport
 from .sheet import save_sheet
 
@@ -29,20 +29,8 @@ def format_report(report: ScanReport) -> str:
     """The report as Markdown: text, stated findings, all other findings, and how the report was made."""
     stated = [finding for finding in report.findings if finding.stated]
     others = [finding for finding in report.findings if not finding.stated]
-    lines = [f"# Chest CT report: {for_markdown(report.name)}", "", f"> **{NOTICE[:21]}**{NOTICE[21:]}", ""]
-    lines += [line for told in report.domain_told for line in (f"> **{for_markdown(told)}**", "")]
-    if report.cut:
-        lines += [f"> **This report met its limit of tokens.** {CUT}", ""]
-    if report.unread:
-        lines += [f"> **Not a readable report.** {for_markdown(report.unread)} This says nothing about the scan.", ""]
-    if report.line_set_by:
-        told = f"{report.line_set_by}: {for_markdown(report.line)}"
-        lines += [f"> **Written below a findings line that was set** by {told}", ""]
-    if report.prompt_metadata:
-        told = ", ".join(name.replace("_", " ") for name in report.prompt_metadata)
-        lines += [f"> **Its prompt told the model** {told}.", ""]
-    if report.told:
-        lines += ["> **Read with a warning.** " + for_markdown(" ".join(report.told)), ""]
+    lines = [f"# Chest CT report: {for_markdown(report.name)}", "", f"> {NOTICE_MARKDOWN}", ""]
+    lines += ["> **Read first:**", ">", *(f"> - {for_markdown(told)}" for told in report.warnings), ""]
     lines += [
         "## Report",
         "",
@@ -70,20 +58,14 @@ def format_report(report: ScanReport) -> str:
         lines.append("None of the 18.")
     lines += ["", told_of_lungs(report)]
     lines += ["", "## Findings it does not state", ""]
-    if report.calibration and report.findings[0].confidence is not None:
+    if report.findings[0].confidence is not None:
         rows = [[f.label, f.percent] for f in sorted(others, key=lambda f: -f.confidence)]
-        error = report.calibration["calibrated"]["ece"]
-        lines += [
-            format_markdown([["finding", "confidence that it is there"], *rows], text_columns=2),
-            f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans.",
-        ]
+        lines.append(format_markdown([["finding", "confidence that it is there"], *rows], text_columns=2))
     else:
         lines.append(", ".join(finding.label for finding in others) + ".")
         why = "None is known for this scan" if report.calibration else "The model has no `confidence.json`"
         lines += ["", f"{why}, so no confidence is given."]
-    took = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
-    model = f"Model {for_markdown(report.model)}, version {for_markdown(report.version)}"
-    lines += ["", f"{model}; {len(report.slices)} slices; {took}.", ""]
+    lines += ["", "## How it was made", "", *(f"- {for_markdown(told)}" for told in report.how_made), ""]
     return "\n".join(lines)
 
 
@@ -107,14 +89,17 @@ def told_of_lungs(report: ScanReport) -> str:
     return f"Outside the lungs, above or below them: {', '.join(outside)}." if outside else "All lie in the lungs."
 
 
-def save(report: ScanReport, folder: Path, key: dict) -> None:
-    """Writes the four files of a report. `report.json` comes last, and marks the scan in `key` as finished."""
+def save(report: ScanReport, folder: Path, key: dict | None = None) -> None:
+    """
+    Writes the four files of a report. `report.json` comes last. With the `key` of [`report_key`], it marks the scan as
+    finished.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
     save_sheet(report, folder / "sheet.png")
     write_whole(folder / "report.html", format_page(report))
     write_whole(folder / "report.md", format_report(report))
-    write_json(report.to_dict() | key | {"notice": NOTICE}, folder / "report.json")
+    write_json(report.to_dict() | (key or {}) | {"notice": NOTICE}, folder / "report.json")
 
 
 def write_json(values: dict | list, path: Path) -> None:

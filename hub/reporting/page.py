@@ -21,8 +21,8 @@ from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
-from .reporter import Finding, ScanReport
-from .sheet import PNG_LEVEL, evidence_scale, marked, place_told, warnings_of
+from .scan_report import Finding, ScanReport
+from .sheet import PNG_LEVEL, evidence_scale, marked, place_told
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -39,7 +39,7 @@ def format_page(report: ScanReport) -> str:
     The page of a report, as HTML.
 
     Args:
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]):
             The report.
 
     Returns:
@@ -58,7 +58,7 @@ def format_page(report: ScanReport) -> str:
         .render(
             report=report,
             notice=NOTICE,
-            warnings=warnings_of(report),
+            warnings=report.warnings,
             style=Markup(style),
             script=Markup(script),
             style_hash=_hash(style),
@@ -73,7 +73,7 @@ def format_page(report: ScanReport) -> str:
             stated=stated,
             others=sorted(others, key=lambda finding: -(finding["confidence"] or 0.0)),
             scale=scale,
-            made=how_made(report),
+            made=[*report.how_made, told_of_images(report)],
         )
     )
 
@@ -129,27 +129,15 @@ def text_pieces(text: str, stated: dict[int, dict]) -> list[dict]:
     return [*pieces, {"text": text[end:], "findings": []}]
 
 
-def how_made(report: ScanReport) -> list[str]:
-    """The model, the images and the times, a line each."""
-    lines = [f"Model {report.model}, version {report.version}."]
-    if report.prompt_metadata:
-        lines.append(f"Its prompt told the model {', '.join(report.prompt_metadata).replace('_', ' ')}.")
-    if report.line:
-        lines.append(f"Findings line: {report.line}")
-    if report.calibration and report.findings[0].percent:
-        error = report.calibration["calibrated"]["ece"]
-        lines.append(
-            f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans."
-        )
+def told_of_images(report: ScanReport) -> str:
+    """What the images of the page are."""
     if report.native.pixel_mm is None:
-        lines.append("The scan is a folder of pictures, which have no HU: their grey values are shown as they are.")
-    else:
-        across, down = report.native.pixel_mm
-        lines.append(
-            "Lung and mediastinum show the stored images nearest to the planes that the model got, at their own "
-            f"resolution (pixels of {across:.2f} x {down:.2f} mm). Nothing is lost by compression."
-        )
-    return [*lines, f"Time: {', '.join(f'{step} {seconds:.1f} s' for step, seconds in report.seconds.items())}."]
+        return "The scan is a folder of pictures, which have no HU: their grey values are shown as they are."
+    across, down = report.native.pixel_mm
+    return (
+        "Lung and mediastinum show the stored images nearest to the planes that the model got, at their own "
+        f"resolution (pixels of {across:.2f} x {down:.2f} mm). Nothing is lost by compression."
+    )
 
 
 def _source(image: Image.Image) -> str:

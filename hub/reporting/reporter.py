@@ -10,11 +10,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
-from ct_rate_pairs.reports.findings_line import labels_named, open_text, write_line
+from ct_rate_pairs.reports.findings_line import labels_named, write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.prompt_lines import FINDINGS, metadata_lines, metadata_names, put_before
-from ct_rate_pairs.reports.readable import is_missing, unread_language
-from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
+from ct_rate_pairs.reports.readable import is_missing
 from ct_rate_pairs.reports.texts import write_prompt
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
@@ -22,25 +21,25 @@ from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, 
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slicing import Volume
 
-from .asking import TASKS, ScanAnswers, ask_scan
+from .asking import TASKS, ScanAnswers, doubts, read_questions, write_answers
 from .clock import clock
 from .confidence import Confidence
-from .domain import Domain, UnlikeScanError
-from .evidence import slice_evidence, top_slices
+from .domain import Domain, UnlikeScanError, in_short
+from .evidence import slice_evidence
 from .patient import given_metadata
-from .scan_report import Finding, ReportSentence, ScanReport
+from .scan_report import CUT, ScanReport
 from .seen import SeenScan, see
+from .text_findings import disagreements, findings_of, sentences_of, why_unread
 
-
-CUT = (
-    "It is cut, and findings that it would have stated later are missing: raise the limit (max_new_tokens), and "
-    "report the scan again."
-)
 
 LACKS_LINES = (
     "The prompts of the training told {names}, and without prompt_dropout hardly any lacked this. It is not given "
     "here, and the report may be worse for it: give it as metadata."
 )
+
+NO_LINE_OF_ITS_OWN = "No confidence is known: the findings in the prompt are not the model's."
+NO_SOUND_LINE = "No confidence is known: the model's own findings line is malformed or not calibrated."
+NOT_KNOWN = (None,) * len(LABELS)  # probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -174,26 +173,15 @@ class Reporter:
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
         unread = why_unread(written.report)
         warn(name, unlike, unread, max_new_tokens if written.cut else None)
-        probabilities: list[float] | list[None] = [None] * len(LABELS)
-        thresholds = None
+        probabilities, thresholds = NOT_KNOWN, None
         if self.confidence is not None:
             # What is set by a reader or a threshold is no statement of the model: only its own line has probabilities.
             way = "line" if given or point else self.confidence.way
             with clock(seconds, "confidence"):
-                if way == "sentences":
-                    probabilities = self.confidence.probabilities(self.model, self.collator, row, written.text)
-                elif self.confidence.line:
-                    if logits is None:
-                        logits = line_logits(self.model, self.collator, [row], [written.line])[0]
-                    if not np.isnan(logits).any():
-                        probabilities = self.confidence.line.at("f1").probabilities(logits).tolist()
+                probabilities = self.probabilities(way, row, written, logits)
             thresholds = point.thresholds if point else self.confidence.doubtful_below(way)
-            if probabilities[0] is None:
-                told.append(
-                    "No confidence is known: the findings in the prompt are not the model's."
-                    if cue
-                    else "No confidence is known: the model's own findings line is malformed or not calibrated."
-                )
+            if probabilities is NOT_KNOWN:
+                told.append(NO_LINE_OF_ITS_OWN if cue else NO_SOUND_LINE)
         if line and not unread:
             told += disagreements(line, written)
         with clock(seconds, "evidence"):
@@ -274,18 +262,42 @@ class Reporter:
         self.check_task(TASKS, "answer questions")
         if isinstance(report, ScanReport):
             report = self.below_line(report.text, report.line)
-        return ask_scan(
-            self,
-            scan,
-            questions,
-            report=report,
-            dialogue=dialogue,
+        if report is not None and is_missing(report):
+            raise ValueError("The report is empty: leave it out, to ask about the scan alone.")
+        known = read_questions(questions, self.language)
+        lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
+        seconds: dict[str, float] = {}
+        with clock(seconds, "reading"):
+            seen, unlike = self.see(scan, series, force)
+        asked = {"dialogue": dialogue, "max_new_tokens": max_new_tokens}
+        with clock(seconds, "answering"):
+            answers = write_answers(self, self.row(seen), known, report=report, lines=lines, **asked)
+        told = [*self.told, *seen.told, *self.lacking(lines), *self.without_effect(force)]
+        return ScanAnswers(
             name=name,
-            series=series,
-            metadata=metadata,
-            max_new_tokens=max_new_tokens,
-            force=force,
+            answers=answers,
+            report=report,
+            seconds=seconds,
+            model=self.name,
+            version=self.version,
+            told=told + doubts(self, answers, unlike, after_report=report is not None, **asked),
+            prompt_metadata=list(lines),
         )
+
+    def probabilities(
+        self, way: str, row: dict, written: Written, logits: np.ndarray | None
+    ) -> Sequence[float | None]:
+        """
+        The calibrated probability of each label, by a way of [`~ct_rate_pairs.hub.reporting.confidence`]: from the
+        sentences of a report, or from the `logits` of its findings line, which are computed if they are not given.
+        """
+        if way == "sentences":
+            return self.confidence.probabilities(self.model, self.collator, row, written.text)
+        if self.confidence.line is None:
+            return NOT_KNOWN
+        if logits is None:
+            logits = line_logits(self.model, self.collator, [row], [written.line])[0]
+        return NOT_KNOWN if np.isnan(logits).any() else self.confidence.line.at("f1").probabilities(logits).tolist()
 
     def below_line(self, text: str, line: str | None) -> str:
         """A report below its findings line, as the model wrote it. A line that stood in the prompt is left out."""
@@ -385,62 +397,8 @@ class Reporter:
 def warn(name: str, unlike: Sequence[str], unread: str | None, met_limit: int | None) -> None:
     """Warns of what makes a report doubtful as a whole."""
     if unlike:
-        logger.warning("%s is unlike the scans that the model was trained on: %s.", name, "; ".join(unlike))
+        logger.warning("%s is unlike the scans that the model was trained on: %s.", name, in_short(unlike))
     if unread:
         logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
     if met_limit is not None:
         logger.warning("The report of %s met its limit of %d tokens. %s", name, met_limit, CUT)
-
-
-def findings_of(
-    report: str,
-    probabilities: Sequence[float | None],
-    thresholds: np.ndarray | None,
-    evidence: Mapping[int, list[float]],
-) -> list[Finding]:
-    """The 18 findings, from a report, their probabilities and thresholds, and the evidence of those it states."""
-    stated = stating_sentences(report)
-    below = [None] * len(LABELS)
-    if thresholds is not None and probabilities[0] is not None:
-        below = (np.array(probabilities) < thresholds).tolist()
-    return [
-        Finding(
-            label,
-            stated=index in stated,
-            confidence=probability,
-            sentence=stated[index].text if index in stated else None,
-            evidence=evidence.get(index),
-            slices=top_slices(evidence[index]) if index in stated else [],
-            doubtful=None if below[index] is None else index in stated and below[index],
-        )
-        for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
-    ]
-
-
-def sentences_of(report: str, doubtful: Sequence[str]) -> list[ReportSentence]:
-    """The sentences of a report, and which of the `doubtful` findings they state."""
-    sentences = []
-    for sentence in report_sentences(report):
-        states = [LABELS[index] for index in sentence.labels]
-        doubts = [label for label in states if label in doubtful]
-        sentences.append(ReportSentence(sentence.start, sentence.end, states, doubts))
-    return sentences
-
-
-def disagreements(line: str, written: Written) -> list[str]:
-    """How the text of a report differs from the findings line that was set before it, in words."""
-    labels, stated = open_text(line).labels, stating_sentences(written.report)
-    missing = [label for index, label in enumerate(LABELS) if labels[index] and index not in stated]
-    more = [label for index, label in enumerate(LABELS) if not labels[index] and index in stated]
-    told = [f"The text does not state what its findings line does: {', '.join(missing)}."] if missing else []
-    return told + ([f"The text states what its findings line does not: {', '.join(more)}."] if more else [])
-
-
-def why_unread(text: str) -> str | None:
-    """Why the rule labeler cannot read a report; `None` if it can."""
-    if is_missing(text):
-        return "The model wrote no report."
-    language = unread_language(text)
-    return (
-        f"The report seems to be in {language}: findings are read from English and Chinese only." if language else None
-    )

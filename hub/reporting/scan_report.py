@@ -8,6 +8,14 @@ from ct_rate_pairs.volumes.instances import Instances
 from ct_rate_pairs.volumes.native_slices import NativeSlices
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 
+from .domain import in_short
+
+
+CUT = (
+    "It is cut, and findings that it would have stated later are missing: raise the limit (max_new_tokens), and "
+    "report the scan again."
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -160,9 +168,39 @@ class ScanReport:
             "The model refuses such a scan, and was forced: the report says nothing about a patient."
         ] * self.forced
         if self.unlike:
-            listed = "; ".join(self.unlike)
+            listed = in_short(self.unlike)
             told.append(f"This scan is unlike those of the training, and the report may be wrong for it: {listed}.")
         return [*told, f"The model was trained on {self.trained_on}."]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before the report, in sentences, the worst first."""
+        warnings = self.domain_told
+        if self.unread:
+            warnings.append(f"{self.unread} That no finding is stated says nothing about the scan.")
+        if self.cut:
+            warnings.append(f"The report met its limit of tokens. {CUT}")
+        if self.line_set_by:
+            warnings.append(f"The report was written below a findings line that was set by {self.line_set_by}.")
+        warnings += self.told
+        if self.native.pixel_mm is None:
+            warnings.append("Nobody knows which side of these pictures is the patient's right.")
+        return warnings
+
+    @property
+    def how_made(self) -> list[str]:
+        """The model, what it was told, the quality of its confidences, and the times, a sentence each."""
+        lines = [f"Model {self.model}, version {self.version}."]
+        if self.prompt_metadata:
+            lines.append(f"Its prompt told the model {', '.join(self.prompt_metadata).replace('_', ' ')}.")
+        if self.line:
+            lines.append(f"Findings line: {self.line}")
+        if self.calibration and self.findings[0].percent:
+            error = self.calibration["calibrated"]["ece"]
+            lines.append(
+                f"Confidences are calibrated probabilities, {error:.1%} off on the average over validation scans."
+            )
+        return [*lines, f"Time: {', '.join(f'{step} {seconds:.1f} s' for step, seconds in self.seconds.items())}."]
 
     def to_dict(self) -> dict:
         """Everything except the images and what tells of the patient, ready for `json.dump`."""

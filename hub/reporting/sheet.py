@@ -22,7 +22,7 @@ from ct_rate_pairs.volumes.native_slices import GREY
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.whole_files import whole_file
 
-from .reporter import CUT, Finding, ScanReport
+from .scan_report import Finding, ScanReport
 
 
 LEAST_WIDTH = 360  # pixels of a slice: smaller ones are enlarged, so that their captions have room
@@ -41,7 +41,7 @@ def save_sheet(report: ScanReport, path: str | Path) -> None:
     Writes the sheet of a report as a PNG file.
 
     Args:
-        report ([`~ct_rate_pairs.hub.reporting.reporter.ScanReport`]):
+        report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]):
             The report. Only its name, its warnings and the names of labels are drawn from its texts.
         path (`str` or `Path`):
             File to write.
@@ -59,7 +59,7 @@ def draw_sheet(report: ScanReport) -> Image.Image:
 
 def heading_block(report: ScanReport, shrunk: float, width: int) -> Image.Image:
     """What must be known before the slices are looked at."""
-    warnings = warnings_of(report)
+    warnings = report.warnings
     if shrunk < 1:
         warnings.append(f"So many slices are drawn at {shrunk:.0%} of their resolution. report.html has all of it.")
     return stack(
@@ -159,21 +159,6 @@ def findings_block(report: ScanReport) -> Image.Image:
         sure = f": {finding.percent}" if finding.percent else ""
         blocks.append(written(finding.label + sure, PANEL, color=FAINT))
     return stack(blocks)
-
-
-def warnings_of(report: ScanReport) -> list[str]:
-    """What a reader must know before the report, the worst first."""
-    warnings = list(report.domain_told)
-    if report.unread:
-        warnings.append(f"{report.unread} That no finding is stated says nothing about the scan.")
-    if report.cut:
-        warnings.append(f"The report met its limit of tokens. {CUT}")
-    if report.line_set_by:
-        warnings.append(f"The report was written below a findings line that was set by {report.line_set_by}.")
-    warnings += report.told
-    if report.native.pixel_mm is None:
-        warnings.append("Nobody knows which side of these pictures is the patient's right.")
-    return warnings
 
 
 def evidence_scale(report: ScanReport) -> float:

@@ -20,6 +20,7 @@ from ct_rate_pairs.hub.card_results import METRICS
 from ct_rate_pairs.hub.card_settings import NOT_REPEATED, repeatable_settings
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.references import keep_reference_hashes
+from ct_rate_pairs.hub.reporting.domain import Domain
 from ct_rate_pairs.recipes.sft_neg import make_parser, parse
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
@@ -226,3 +227,13 @@ def test_no_table_figure_or_text_of_a_card_is_cut_off_at_760_pixels(run_dir):
     (run_dir / "README.md").write_text(f"---\na: b\n---\n{columns}{'|---' * 12}|\n{columns}")
     with opened(write_page(run_dir / "README.md")) as page:  # what the test is for
         assert [words.split()[0] for words in wide_elements(page)] == ["TABLE"]
+
+
+@pytest.mark.parametrize(("trained_on", "told"), [("phantom", "is refused"), ("own", "is told in its report")])
+def test_what_becomes_of_a_scan_unlike_those_of_the_training_is_told(run_dir, trained_on, told):
+    text = write(run_dir, whole_results())
+    assert "domain.json" not in text
+    Domain(trained_on, {"depth (mm)": {"low": 1.0, "high": 2.0}}, 1234, 0.017).save(run_dir)
+    text = " ".join(write(run_dir, whole_results()).split())
+    assert f"A scan that is unlike those of the training {told}. 1 measures" in text and "1,234 scans" in text
+    assert "1.7% are taken for others." in text

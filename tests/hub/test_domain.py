@@ -84,10 +84,10 @@ def test_a_model_of_phantoms_refuses_a_patient_unless_it_is_forced(reporter):
     assert report.forced and len(report.unlike) > 3 and report.to_dict()["forced"]
     told = format_report(report)
     assert (
-        "> **The model was trained on computer-drawn phantoms" in told
-        and "> **The model refuses such a scan, and was forced" in told
+        "> - The model was trained on computer-drawn phantoms" in told
+        and "> - The model refuses such a scan, and was forced" in told
     )
-    assert "> **This scan is unlike those of the training" in told and "distance between planes" in told
+    assert "> - This scan is unlike those of the training" in told and "and 4 more" in told
     outside = [place.number for place in report.slices if not place.in_lungs]
     assert outside and {1, 6} >= set(outside)  # the lungs end above and below
     assert f"Outside the lungs, above or below them: {', '.join(map(str, outside))}." in told
@@ -135,8 +135,9 @@ def test_a_limit_is_the_share_of_scans_that_it_mistakes_and_room_beyond_them():
     names = [f"train_{number}_a_1.nii.gz" for number in range(200)]
     values = np.random.default_rng(0).normal(10, 1, 200)
     fitted = fit_domain(
-        {name: {"depth (mm)": value, "one size": 1.0} for name, value in zip(names, values, strict=True)}, "own"
+        {name: {"depth (mm)": mm, "one size": 1.0, "none": 0.0} for name, mm in zip(names, values, strict=True)}, "own"
     )
+    assert fitted.limits["none"] == {"low": 0.0, "high": 0.01}
     assert fitted.limits["one size"] == {"low": 0.9, "high": 1.1} and fitted.false_alarms < 0.02
     low, high = fitted.limits["depth (mm)"].values()
     assert 4 < low < values.min() and values.max() < high < 16

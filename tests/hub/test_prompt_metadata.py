@@ -49,7 +49,7 @@ def test_what_is_told_stands_in_the_prompt_and_only_its_names_in_the_report(read
     assert report.prompt_metadata == NAMES and "training told" not in " ".join(report.told)
     written = json.dumps(report.to_dict() | report_key(scan, None, 4, metadata=TOLD)) + format_report(report)
     assert "JANE" not in written and "63" not in format_report(report)
-    assert "**Its prompt told the model** age, sex, clinical information, contrast." in format_report(report)
+    assert "Its prompt told the model age, sex, clinical information, contrast." in format_report(report)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from ct_rate_pairs.hub.reporting import files
 from ct_rate_pairs.hub.reporting.batch import new_name, report_batch
 from ct_rate_pairs.hub.reporting.files import format_report, report_key, save
 from ct_rate_pairs.hub.reporting.page import format_page
-from ct_rate_pairs.hub.reporting.sheet import save_sheet, warnings_of
+from ct_rate_pairs.hub.reporting.sheet import save_sheet
 from ct_rate_pairs.hub.reporting.streamer import TerminalStreamer
 from ct_rate_pairs.volumes.scan_files import find_scans
 
@@ -166,7 +166,7 @@ def test_a_report_that_is_cut_is_told_in_every_place(reader_dir, batch, tmp_path
     assert "The report of scan met its limit of 4 tokens. It is cut" in caplog.text
     capfd.readouterr()
     assert json.loads((tmp_path / "one" / "report.json").read_text())["cut"] is True
-    assert "> **This report met its limit of tokens.** It is cut" in (tmp_path / "one" / "report.md").read_text()
+    assert "> - The report met its limit of tokens. It is cut" in (tmp_path / "one" / "report.md").read_text()
     assert order(reader_dir, tmp_path / "both", batch, "--max_new_tokens", "4") == 0
     told = capfd.readouterr().out
     assert told.count("(cut at the limit of tokens)") == 2
@@ -412,11 +412,9 @@ def test_a_scan_whose_pixels_hold_text_is_told_beside_its_pictures(reader_dir, t
     assert order(reader_dir, tmp_path / "out", folder) == 0
     kept, told = (tmp_path / "out" / "report.json").read_text(), (tmp_path / "out" / "report.md").read_text()
     (warning,) = json.loads(kept)["told"]
-    assert (
-        "BurnedInAnnotation is YES in" in warning and "> **Read with a warning.** series 1 of the scan: Burned" in told
-    )
+    assert "BurnedInAnnotation is YES in" in warning and "> - series 1 of the scan: Burned" in told
     report = load_reporter(reader_dir, device="cpu").report(folder)
-    assert warning in warnings_of(report) and "BurnedInAnnotation is YES" in format_page(report)
+    assert warning in report.warnings and "BurnedInAnnotation is YES" in format_page(report)
 
 
 @pytest.mark.slow

@@ -125,7 +125,7 @@ def test_what_is_told_of_a_scan_stands_in_its_report(reporter, scans, tmp_path, 
     assert report.text == write_report(SHOWN)  # left, posterior, superior is right here
     (warning,) = report.told
     assert warning.startswith("the scan: its header does not say where its axes point") and warning in caplog.text
-    assert report.to_dict()["told"] == [warning] and f"> **Read with a warning.** {warning}" in format_report(report)
+    assert report.to_dict()["told"] == [warning] and f"> - {warning}" in format_report(report)
     plain = reporter.report(scans["DOE.nii"])
     assert plain.told == [] and "warning" not in format_report(plain)
 

@@ -81,9 +81,7 @@ def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(re
     assert heart.stated and heart.confidence < 0.4 and heart.doubtful
     assert report.findings[INDICES[0]].confidence > 0.6  # shown, and not given
     markdown = format_report(report)
-    assert (
-        "(doubtful)" in markdown and "> **Written below a findings line that was set** by given findings" in markdown
-    )
+    assert "(doubtful)" in markdown and "> - The report was written below a findings line" in markdown
     (sentence,) = [sentence for sentence in report.sentences if sentence.doubtful]
     assert report.text[sentence.start : sentence.end] == heart.sentence and sentence.states == ["Cardiomegaly"]
     assert f"{heart.sentence} **[doubtful: Cardiomegaly {heart.percent}]**" in markdown  # in the text itself

@@ -37,6 +37,8 @@ _DERIVED = re.compile(
     r"|ENERGY_PROP_WT|MD_[A-Z]{1,10}|VMI|VNC|VNUE|IODINE|WATER|CALCIUM|URIC_ACID|FAT_MAP|MATERIAL|Z_?EFF|RHO_?Z|MONO_?E|MONO(?=_?\d)"
     r"|MONOENERGETIC|MONOCHROMATIC|EFFECTIVE_Z)(?![A-Z])"
 )
+# In the terms of DICOM (PS3.16, annex L) and in other languages, each scan that has the lungs in it.
+_CHEST = re.compile(r"CHEST|TH?ORA|LUNG|PULMO|BRONCH|HEART|CARDI|MEDIAST|BREAST|AORTA|BODY|TRUNK|TORSO")
 _DERIVED_IN = ("ImageType", "VolumeBasedCalculationTechnique")
 _COLOURS = re.compile(r"MONOCHROME1|RGB|PALETTE COLOR|YBR_[A-Z_0-9]+")
 _MOST_TILT = 1.0  # degrees that are no tilt of the gantry
@@ -153,6 +155,13 @@ def _tell_contradictions(name: str, headers: list[Header]) -> None:
     Tells elements that say something else than what is taken, or that should be equal in all slices; and pixels that
     may name the patient.
     """
+    # The value itself is not told: whoever typed it may have typed a name.
+    if elsewhere := [h for h in headers if h["BodyPartExamined"] and not _CHEST.search(h["BodyPartExamined"].upper())]:
+        tell(
+            "%s: by BodyPartExamined, it shows another part of the body than the chest in %s. Check that it is a "
+            "chest CT.",
+            *(name, _where(elsewhere, headers)),
+        )
     if named := [h for h in headers if h["BurnedInAnnotation"].upper() == "YES"]:
         tell(
             "%s: BurnedInAnnotation is YES in %s: its pixels hold text that may name the patient. Look at the slices "

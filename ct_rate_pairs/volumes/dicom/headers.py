@@ -43,6 +43,7 @@ _TEXTS = (
     "AcquisitionDate",
     "AcquisitionDateTime",
     "AcquisitionTime",
+    "BodyPartExamined",
     "BurnedInAnnotation",
     "ClinicalTrialSubjectID",
     "ClinicalTrialTimePointID",

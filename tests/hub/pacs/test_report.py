@@ -113,6 +113,14 @@ def test_the_report_goes_back_into_the_study_as_a_document_that_names_its_images
     assert (record["conclusion"], record["status"]) == (write_report(SHOWN), "preliminary")
     assert record["subject"] == {"reference": "Patient/123"}
     assert not [word for word in PLANTED if word in files["report.fhir.json"].read_text()]
+    # A second call adds a second document, which is told. The private file names the images, and no path.
+    mapping = tmp_path / "mapping.json"
+    from_server = ("--dicomweb", pushed.url, "--study", ROOT, "--max_new_tokens", "4")
+    assert order(reader_dir, tmp_path / "again", *from_server, "--store_sr", "--mapping", mapping) == 0
+    assert "a Structured Report in the study (beside 1 of earlier calls), on 127.0.0.1" in capfd.readouterr().out
+    assert len(pushed.kept("SR")) == 2
+    (mapped,) = json.loads(mapping.read_text())["scans"]
+    assert mapped["path"] is None and {image["sop_instance_uid"] for image in mapped["slices"]} <= pushed_uids
 
 
 @pytest.mark.slow

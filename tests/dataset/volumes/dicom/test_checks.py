@@ -168,6 +168,18 @@ def test_text_in_the_pixels_is_told(tmp_path, caplog, as_one, value, is_told):
     assert any(told in message for message in caplog.messages) == is_told == bool(caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_told"),
+    [("HEAD", True), ("DOE^JANE", True), ("Tspine", True), ("CHEST", False), ("Torax ", False), ("WHOLEBODY", False)],
+)
+def test_another_part_of_the_body_is_told_without_its_words(tmp_path, caplog, value, is_told):
+    folder = write(tmp_path, series(BodyPartExamined=value))
+    caplog.clear()  # pydicom tells what it was given to write
+    read(folder)
+    assert any("another part of the body" in message for message in caplog.messages) == is_told
+    assert bool(caplog.messages) == is_told and "DOE" not in caplog.text
+
+
 def test_values_in_other_bits_than_the_lowest_are_refused(tmp_path):
     assert_refused(
         write(tmp_path, series(BitsStored=12, HighBit=15)), "HighBit is 15, but BitsStored 12, in 12 of its"
