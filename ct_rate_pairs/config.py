@@ -155,6 +155,8 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
             self.mask_names = (self.mask_names,) if isinstance(self.mask_names, str) else tuple(self.mask_names)
         if self.masks is None and self.mask_names is not None:
             raise ValueError("mask_names has no effect without masks: give both, or none.")
+        if self.masks is None and self.slices == "key":
+            raise ValueError("slices='key' takes the planes that masks show: give masks, too, or choose another rule.")
         if self.masks is not None and self.images == "volume":
             raise ValueError("masks are shown per slice, and images='volume' has none: leave one of the two out.")
         if self.masks is not None and self.files == "original":

@@ -107,6 +107,7 @@ class RowReader:
         self._partners: dict[str, PartnerSampler] = {}
         self._tasks: dict[str, Task] = {}
         self._facts: dict[tuple, object] = {}
+        self._key_planes: dict[str, np.ndarray | None] = {}
         self._unreadable: dict[str, VolumeError] = {}
 
     def __reduce__(self):
@@ -365,11 +366,27 @@ class RowReader:
         return self._facts[key]
 
     def _fractions(self, split: str, name: str, draw_key: int) -> np.ndarray | None:
-        """Position of each plane in its bin: drawn with `slices="jitter"`, otherwise `None`, the middle."""
-        if self.source.settings.slices == "jitter" and split == "train":
+        """
+        Position of each plane in its bin: in training, drawn with `slices="jitter"`, and that of the findings with
+        `slices="key"`; otherwise `None`, the middle.
+        """
+        rule = self.source.settings.slices if split == "train" else None
+        if rule == "jitter":
             rng = draw_rng(self.config.seed, draw_key, name, Purpose.PLANES)
             return rng.random(self.source.settings.num_slices)
-        return None
+        return self._key_fractions(split, name) if rule == "key" else None
+
+    def _key_fractions(self, split: str, name: str) -> np.ndarray | None:
+        """Position of the plane in each bin that shows most of the masks. The volume is read once more for it."""
+        if name not in self._key_planes:
+            volume, of = self._masked(split, self.tables[split].index.get_loc(name)), self.source.settings
+            found = None
+            if self.masks.findings(volume):
+                *_, plan = self._read(self.tables[split].loc[name], None, planned=True)
+                with each_warning_once():
+                    found = self.masks.key_fractions(volume, plan, of.num_slices, of.z_range)
+            self._key_planes[name] = found
+        return self._key_planes[name]
 
     def _partner(self, split: str, i: int, number: int, draw_key: int) -> tuple[str, int]:
         """

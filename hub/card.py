@@ -66,6 +66,7 @@ OPENINGS = {
 PLANES = {
     "uniform": " at equal distances",
     "jitter": " at random, one of each of as many equal parts",
+    "key": " with most of the findings, by masks, one of each of as many equal parts; beyond the training its middle",
     "lung": " at equal distances within the extent of the lungs, which is found from HU",
     "mip": " as images of as many equal slabs (red: maximum, green: mean, blue: the middle plane)",
 }

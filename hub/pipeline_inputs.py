@@ -79,8 +79,8 @@ def pipeline_inputs(row: dict, processor: ProcessorMixin, max_new_tokens: int = 
     check_rows([row], depths=collator.takes_video)
     if "second_per_grid_ts" in processor.model_input_names and collator._uneven_places(row["slice_mm"]):
         raise ValueError(
-            "The pipeline takes one frame rate per volume, but the slices of this row are uneven (slices='jitter'). "
-            "Use generate_reports, or a row of evenly spread slices."
+            "The pipeline takes one frame rate per volume, but the slices of this row are uneven (slices='jitter' "
+            "or 'key'). Use generate_reports, or a row of evenly spread slices."
         )
     options = collator._slices([row], "images")  # in the form in which the collator passes them to the processor
     if collator.takes_video:

@@ -74,7 +74,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     streams = recipe_args.streaming or recipe_args.mixture is not None
     validates = args.eval_strategy != "no"
     validation = first_rows(index["validation"], recipe_args.validation_scans) if validates else None
-    names = reader_of(index["train"]).masks.known if recipe_args.masks else ()
+    names = reader_of(index["train"]).masks.known if args.mask_loss_weight else ()
     peft_config = get_peft_config(model_args)
     if peft_config is not None:
         peft_config.revision = model_args.model_revision  # whoever loads the adapter needs the same base model
@@ -254,7 +254,7 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
             max_new_tokens=recipe_args.max_new_tokens,
         )
         evaluate_tasks(model, trainer.data_collator, indexes, options, out, settings)
-        if recipe_args.masks:
+        if args.mask_loss_weight:
             measure_masks(recipe_args, model, trainer.data_collator, options, out)
         if reports is not None:
             reports.finish(minutes)

@@ -57,11 +57,13 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
 
     def dataset_options(self) -> dict:
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
-        return self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
+        options = self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
+        return options | {"slices": "uniform"} if self.slices == "key" else options
 
     def mask_options(self) -> dict:
         """The arguments for the masks of the training rows. Rows that are measured need none."""
         given = {"masks": self.masks, "mask_names": self.mask_names}
+        given |= {"slices": "key"} if self.slices == "key" else {}
         return {name: value for name, value in given.items() if value is not None}
 
     def task_weights(self) -> dict[str, float]:
@@ -99,9 +101,10 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
             raise ValueError(f"beta={args.beta} needs negatives: pass --negative gauss or heter, or --beta 0.")
         if self.negative == "heter" and self.partner_sampling == "mutual" and args.beta > 0:
             check_mutual_batch(args)
-        if (self.masks is None) != (args.mask_loss_weight == 0):
-            given, missing = ("masks", "mask_loss_weight") if self.masks else ("mask_loss_weight", "masks")
-            raise ValueError(f"--{given} has no effect without --{missing}: give both, or none.")
+        if self.masks is None and args.mask_loss_weight:
+            raise ValueError("--mask_loss_weight has no effect without --masks: give both, or none.")
+        if self.masks and not args.mask_loss_weight and self.slices != "key":
+            raise ValueError("--masks has no effect without --mask_loss_weight or --slices key: give one of the two.")
         if args.hub_strategy == "all_checkpoints":
             raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
         if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":

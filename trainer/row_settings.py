@@ -104,7 +104,7 @@ class RowSettings:
 def row_settings(reader: RowReader) -> dict:
     """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and what it is asked."""
     volume, config = asdict(reader.source.settings), asdict(reader.config)
-    if volume["slices"] == "jitter":  # random planes are for training alone
+    if volume["slices"] in ("jitter", "key"):  # of the training alone
         volume["slices"] = "uniform"
     names = list(_OF_THE_TEXT)
     if config["task"] != "report":

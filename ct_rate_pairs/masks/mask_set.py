@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ct_rate_pairs.near_names import no_such
@@ -13,9 +14,10 @@ from ct_rate_pairs.sources.table_files import FORMATS
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
 
 from . import rexgrounding, table
+from .key_planes import key_fractions
 from .mask import Mask
 from .rexgrounding import read_rexgrounding
-from .shown import shown_masks
+from .shown import mask_areas, shown_masks
 from .table import read_table
 from .total_segmentator import find_structures
 
@@ -79,6 +81,27 @@ class MaskSet:
         """
         masks = self._masks.get(volume)
         return masks and [[Image.fromarray(plane) for plane in shown] for shown in shown_masks(masks, plan)]
+
+    def key_fractions(
+        self, volume: str, plan: SlicePlan, num_slices: int, z_range: tuple[float, float]
+    ) -> np.ndarray | None:
+        """
+        Where in each bin of the depth the plane lies that shows most of the masks of a volume, see
+        [`~ct_rate_pairs.masks.key_planes.key_fractions`]; `None`, the middle, if it has no masks.
+
+        Args:
+            volume (`str`):
+                The volume.
+            plan ([`~ct_rate_pairs.volumes.slice_plan.SlicePlan`]):
+                Where any slices of it lie.
+            num_slices (`int`), z_range (`tuple[float, float]`):
+                The bins.
+
+        Raises:
+            `VolumeError`: see [`~ct_rate_pairs.masks.shown.shown_masks`].
+        """
+        masks = self._masks.get(volume)
+        return key_fractions(mask_areas(masks, plan), num_slices, z_range) if masks else None
 
     def check(self, volumes: Collection[str]) -> None:
         """Raises a `ValueError` if none of these volumes has masks."""

@@ -1,6 +1,7 @@
-"""What the slices of a volume show of its masks. A mask must lie on the grid of its volume."""
+"""What the planes of a volume show of its masks. A mask must lie on the grid of its volume."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,44 +38,80 @@ def shown_masks(masks: Sequence[Mask], plan: SlicePlan) -> np.ndarray:
         `VolumeError`: if a file cannot be read, if its voxels are no whole numbers, or if it does not lie on the grid
             of the volume.
     """
-    shown = np.zeros((len(masks), len(plan.slabs), *plan.size[1:]), bool)
-    for file in dict.fromkeys(mask.file for mask in masks):
-        places = [place for place, mask in enumerate(masks) if mask.file == file]
-        shown[places] = _shown_in_file(file, [masks[place] for place in places], plan)
+    return _of_each_slice(masks, plan, _whole)
+
+
+def mask_areas(masks: Sequence[Mask], plan: SlicePlan) -> np.ndarray:
+    """
+    How large the masks of a volume are on each plane of its resampled grid.
+
+    Args:
+        masks (`Sequence[Mask]`), plan ([`~ct_rate_pairs.volumes.slice_plan.SlicePlan`]):
+            See [`shown_masks`].
+
+    Returns:
+        `np.ndarray`: stored voxels, int of shape `[F, D]`, superior first.
+
+    Raises:
+        `VolumeError`: see [`shown_masks`].
+    """
+    depth, every = plan.size[0], tuple((plane,) for plane in range(plan.size[0]))
+    return _of_each_slice(masks, replace(plan, size=(depth, *plan.shape[1:]), slabs=every), _area)
+
+
+_Take = Callable[[np.ndarray], np.ndarray]  # what is taken of the masks on one slice, bool [F, H, W]
+
+
+def _whole(shown: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _shown_in_file(file: Path, masks: list[Mask], plan: SlicePlan) -> np.ndarray:
+def _area(shown: np.ndarray) -> np.ndarray:
+    return shown.sum(axis=(1, 2))
+
+
+def _of_each_slice(masks: Sequence[Mask], plan: SlicePlan, take: _Take) -> np.ndarray:
+    """What is taken of the masks on each slice, of shape `[F, S, ...]`, in the order of the masks."""
+    places, taken = [], []
+    for file in dict.fromkeys(mask.file for mask in masks):
+        of_file = [place for place, mask in enumerate(masks) if mask.file == file]
+        places += of_file
+        taken.append(_of_file(file, [masks[place] for place in of_file], plan, take))
+    return np.concatenate(taken)[np.argsort(places)]
+
+
+def _of_file(file: Path, masks: list[Mask], plan: SlicePlan, take: _Take) -> np.ndarray:
     name = f"{plan.name}: its mask ({masks[0].place})"
     if masks[0].channel is None:
-        return read_volume(file, name, use=partial(_of_values, [mask.value for mask in masks], plan))
-    return read_apart(name, partial(_row_of_volumes, file, name), partial(_of_channels, masks, plan))
+        return read_volume(file, name, use=partial(_of_values, [mask.value for mask in masks], plan, take))
+    return read_apart(name, partial(_row_of_volumes, file, name), partial(_of_channels, masks, plan, take))
 
 
-def _of_values(values: list[int | None], plan: SlicePlan, mask: Volume) -> np.ndarray:
+def _of_values(values: list[int | None], plan: SlicePlan, take: _Take, mask: Volume) -> np.ndarray:
     """Masks of a file that is one volume, by the values of their voxels."""
     _check_grid(mask, plan)
-    shown = []
+    taken = []
     for slab in plan.slabs:
         labels = plan.shown(mask.stored, slab)  # [P, H, W]
         if (mask.slope, mask.intercept) != (1, 0):
             labels = labels * mask.slope + mask.intercept
         _check_whole(mask.name, labels)
-        shown.append([((labels != 0) if value is None else (labels == value)).any(axis=0) for value in values])
-    return np.swapaxes(np.array(shown, bool), 0, 1)
+        shown = [((labels != 0) if value is None else (labels == value)).any(axis=0) for value in values]
+        taken.append(take(np.array(shown)))
+    return np.stack(taken, axis=1)
 
 
 def _row_of_volumes(file: Path, name: str) -> np.ndarray:
     return read_array(file, name, dimensions=4)[1]
 
 
-def _of_channels(masks: list[Mask], plan: SlicePlan, row: np.ndarray) -> np.ndarray:
+def _of_channels(masks: list[Mask], plan: SlicePlan, take: _Take, row: np.ndarray) -> np.ndarray:
     """
     Masks of a file with an axis of findings before x, y, z. Its header has no place for a matrix of such axes, so the
     voxels lie as those in the file of the volume do.
     """
     turn = ornt_transform(axcodes2ornt(tuple(plan.axes)), DISPLAY)
-    shown = []
+    turned = []
     for mask in masks:
         name = f"{plan.name}: its mask ({mask.place})"
         if mask.channel >= len(row):
@@ -82,11 +119,14 @@ def _of_channels(masks: list[Mask], plan: SlicePlan, row: np.ndarray) -> np.ndar
         voxels = apply_orientation(row[mask.channel], turn).transpose(2, 1, 0)  # [Z, Y, X]
         if voxels.shape != plan.shape:
             raise VolumeError(f"{name} has {voxels.shape[::-1]} voxels as x, y, z, {_other(plan)}")
-        planes = [plan.shown(voxels, slab) for slab in plan.slabs]
-        for labels in planes:
+        turned.append((name, voxels))
+    taken = []
+    for slab in plan.slabs:
+        planes = [(name, plan.shown(voxels, slab)) for name, voxels in turned]
+        for name, labels in planes:
             _check_whole(name, labels)
-        shown.append([(labels != 0).any(axis=0) for labels in planes])
-    return np.array(shown, bool)
+        taken.append(take(np.array([(labels != 0).any(axis=0) for _, labels in planes])))
+    return np.stack(taken, axis=1)
 
 
 def _check_grid(mask: Volume, plan: SlicePlan) -> None:

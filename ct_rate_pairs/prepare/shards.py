@@ -185,6 +185,8 @@ def _check_form(form: str, settings: VolumeSettings) -> None:
                 "slices='jitter' draws other planes in each epoch, and form='slices' keeps one choice. Prepare whole "
                 "volumes (form='preprocessed_numpy'), or choose another rule."
             )
+        if settings.slices == "key":
+            raise ValueError("slices='key' takes planes by masks, which a copy does not know: read the source itself.")
         return
     for name in (*OF_SLICES, *(["window"] if form == "preprocessed_numpy" else [])):
         if getattr(settings, name) != getattr(VolumeSettings(), name):

@@ -14,7 +14,7 @@ from .windows import plain_window, windows_of
 FILES = ("fixed", "original")
 RECONSTRUCTIONS = ("first", "all")
 FORMS = ("slices", "preprocessed", "preprocessed_numpy")  # of a prepared copy
-RULES = ("uniform", "jitter", "lung", "mip")
+RULES = ("uniform", "jitter", "lung", "mip", "key")
 OF_SLICES = ("num_slices", "z_range", "slices")  # settings that choose the slices of a volume, and not its voxels
 MOST_SLICES = 2048
 FINEST, COARSEST = 0.1, 100.0  # voxel sizes in mm; finer ones than a CT has would only take memory
@@ -47,7 +47,9 @@ class VolumeSettings:
             bin. `"jitter"`: in the split `train`, a random plane of each bin, drawn anew in each epoch, so that the
             slices are uneven; elsewhere as `"uniform"`. `"lung"`: the middle planes of bins over the extent of the
             lungs, found from HU. A volume in which no lungs are found is refused. `"mip"`: colour images of each bin,
-            with the maximum of its planes as red, their mean as green, and the middle plane as blue.
+            with the maximum of its planes as red, their mean as green, and the middle plane as blue. `"key"`: in the
+            split `train`, the plane of each bin that shows most of the findings, by the dataset's `masks`; elsewhere
+            as `"uniform"`, because nobody knows yet where a new scan has findings.
 
     Raises:
         `ValueError`: if a value is not allowed.
@@ -86,7 +88,8 @@ class VolumeSettings:
         metadata={
             "choices": RULES,
             "help": "How planes are chosen: the middle of each bin, a random one in training (jitter), bins over the "
-            "lungs alone (lung), or maximum, mean and middle of each bin as red, green and blue (mip).",
+            "lungs alone (lung), maximum, mean and middle of each bin as red, green and blue (mip), or in training "
+            "the plane of each bin that shows most of the masks (key).",
         },
     )
 

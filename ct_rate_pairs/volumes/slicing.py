@@ -98,7 +98,7 @@ class Volume:
             rule (`str`, *optional*, defaults to `"uniform"`):
                 `"lung"` spreads the planes over the extent of the lungs instead of the whole depth. `"mip"` gives
                 three channels: the maximum of all planes in a bin, their mean, and the chosen plane itself. `"jitter"`
-                is `"uniform"` here, because `fractions` holds what is drawn.
+                and `"key"` are `"uniform"` here, because `fractions` holds what is chosen.
 
         Returns:
             `tuple[np.ndarray, list[float]]`: the slices, superior first, float32 of shape `[num_slices, H, W]` (with
@@ -381,9 +381,16 @@ def choose_planes(
     first, span = low * depth, (high - low) * depth
     planes = (first + bins * span / num_slices).astype(int)
     if fractions is not None:
-        starts = (first + np.arange(num_slices) * span / num_slices + 1e-9).astype(int)
+        starts = bin_starts(depth, num_slices, z_range)[:-1]
         planes = np.maximum(np.minimum(planes, [*(starts[1:] - 1), depth - 1]), starts)
     return planes.tolist()
+
+
+def bin_starts(depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """The first plane of each bin of [`choose_planes`], and the end of the last bin: int of shape `[S + 1]`."""
+    low, high = z_range
+    # Rounding must not put a start that is a whole number into the plane above it.
+    return (low * depth + np.arange(num_slices + 1) * (high - low) * depth / num_slices + 1e-9).astype(int)
 
 
 def slabs_around(planes: list[int], depth: int, z_range: tuple[float, float] = (0.0, 1.0)) -> list[range]:
@@ -401,8 +408,7 @@ def slabs_around(planes: list[int], depth: int, z_range: tuple[float, float] = (
     Returns:
         `list[range]`: the planes of each bin.
     """
-    first, span = z_range[0] * depth, (z_range[1] - z_range[0]) * depth
-    edges = (first + np.arange(len(planes) + 1) * span / len(planes) + 1e-9).astype(int).tolist()
+    edges = bin_starts(depth, len(planes), z_range).tolist()
     return [
         range(min(edge, plane), max(following, plane + 1))
         for edge, plane, following in zip(edges, planes, edges[1:], strict=False)

@@ -58,3 +58,29 @@ def test_a_value_of_a_config_that_a_library_refuses_ends_in_a_message(tmp_path, 
     assert call(sft_neg.main, "--config", config) == 2
     message = capsys.readouterr().err
     assert told in message and "own.yaml" in message
+
+
+def parsed(tmp_path, *arguments):
+    recipe_args, args, _ = sft_neg.parse(["--config", "phantom", "--output_dir", str(tmp_path), *arguments])
+    return recipe_args, args
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--masks", "m"), "--masks has no effect without --mask_loss_weight or --slices key"),
+        (("--mask_loss_weight", "1"), "--mask_loss_weight has no effect without --masks"),
+    ],
+)
+def test_masks_that_nothing_takes_are_refused(tmp_path, arguments, told):
+    recipe_args, args = parsed(tmp_path, *arguments)
+    with pytest.raises(ValueError, match=told):
+        recipe_args.check(args)
+
+
+def test_key_planes_are_those_of_the_training_rows_alone(tmp_path):
+    recipe_args, args = parsed(tmp_path, "--masks", "m", "--slices", "key")
+    recipe_args.check(args)
+    assert recipe_args.dataset_options()["slices"] == "uniform"
+    assert recipe_args.mask_options() == {"masks": "m", "slices": "key"}
+    assert "slices" not in parsed(tmp_path)[0].mask_options()
