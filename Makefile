@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THORAX := $(VENV)/thorax/cxr.nii.gz
 
-.PHONY: venv demo test test-fast test-floors fuzz faults quality docs bench-start bench-data bench-train bench-scale study-small study
+.PHONY: venv demo test test-fast test-floors fuzz faults quality docs site bench-start bench-data bench-train bench-scale study-small study
 
 venv: $(VENV)/installed
 
@@ -12,6 +12,12 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
+
+# What builds the documentation, beside what runs the tests.
+$(VENV)/docs: pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[docs,test]'
+	touch $(VENV)/installed $@
 
 # One thread trains and one worker reads: on two cores more threads only wait for each other.
 # Phantom cohort -> training -> reports -> table, card and figures under runs/phantom. No GPU, no download.
@@ -88,7 +94,9 @@ quality: venv
 	$(BIN)/ruff format --check .
 
 # The documentation as a site, with the API reference. A broken link or an undocumented public name fails the build.
-docs: venv
-	$(BIN)/pip install --quiet --editable '.[docs,test]'
+docs: site
 	$(BIN)/python -m pytest --quiet tests/test_documents.py -k "documented or reference"
+
+# The same without the tests of names, which `make test` runs, too.
+site: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
