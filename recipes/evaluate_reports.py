@@ -19,6 +19,7 @@ The model is any image-text-to-text model of transformers, or `openai:NAME` at a
 model at an endpoint, only the reports can be measured.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,17 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
 
     predictions: str | None = field(
         default=None,
-        metadata={"help": "File of reports to measure instead of a model: .jsonl, or .json of the challenge."},
+        metadata={
+            "help": "File of reports to measure instead of a model: .jsonl, .json of the challenge, or what the "
+            "scripts of another model write (docs/other_models.md)."
+        },
+    )
+    made_by: str | None = field(
+        default=None,
+        metadata={
+            "help": "What has written the --predictions, NAME@COMMIT: the reports are copied to predictions.jsonl, "
+            "with this as their provenance."
+        },
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
     max_eval_samples: int = scans_to_measure(0)
@@ -109,7 +120,9 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
             idle |= dict.fromkeys(of_endpoint, f"the model is not {SERVED}NAME")
         if self.slices_as != "video":
             idle["mm_per_second"] = "slices_as is not video, and a loaded model knows its own"
-        if self.predictions:
+        if not self.predictions:
+            idle["made_by"] = "there are no --predictions"
+        else:
             of_writing = ("max_new_tokens", "slices_as", "mm_per_second")
             idle |= dict.fromkeys((*of_model, *of_negatives, *of_writing), "the reports of --predictions are there")
         return idle
@@ -144,6 +157,11 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
             raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
             raise FileNotFoundError(no_such("file", self.predictions))
+        if self.made_by and not re.fullmatch(r"[^@\s]+@[0-9A-Za-z._-]+", self.made_by):
+            raise ValueError(
+                f"--made_by {self.made_by}: give the model and the commit or version of its weights as NAME@COMMIT, "
+                "such as M3D-LaMed-Phi-3-4B@0a1b2c3."
+            )
         self.template_kwargs()
         if self.slices_as == "video" and not self.served:
             raise ValueError(
@@ -170,6 +188,7 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.scoring.scores import score_reports
     from ct_rate_pairs.readers import split_of
+    from ct_rate_pairs.recipes.written_reports import measure_predictions
     from ct_rate_pairs.trainer.hub_files import commit_of, is_model_folder
     from ct_rate_pairs.trainer.row_settings import options_to_show, tell_assumed
 
@@ -195,40 +214,11 @@ def main(argv: Sequence[str]) -> None:
     _, score["train_reports"], score["train_labels"] = references_of(split_of(index, "train"))
     with folder_lock(out, parser.prog, distributed=True):
         if args.predictions:
-            measure_predictions(args, split, out, score)
+            measure_predictions(args.predictions, split, out, score, split_name=args.split, made_by=args.made_by)
         elif args.served:
             measure_endpoint(args, endpoint, split, out, score)
         else:
             measure_model(args, split, out, score, options)
-
-
-def measure_predictions(args: EvaluationArguments, split, out: Path, score: dict) -> None:
-    """Measures a file of reports. Neither a model nor a volume is read."""
-    from ct_rate_pairs.eval.predictions.provenance import check_references, read_provenance
-    from ct_rate_pairs.eval.predictions.store import (
-        count_cut,
-        read_cut,
-        read_line_logits,
-        read_lines,
-        read_predictions,
-    )
-    from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
-
-    predictions = read_predictions(args.predictions)
-    check_references(args.predictions, split, args.split)
-    print(f"{len(predictions)} of the {len(split)} scans of the split {args.split} have a report.")
-    made_with = read_provenance(args.predictions)
-    score |= {"lines": read_lines(args.predictions), "line_logits": read_line_logits(args.predictions)}
-    score["operating_point"] = made_with.get("operating_point")
-    results, counts = (
-        score_predictions(predictions, split, **score),
-        count_cut(read_cut(args.predictions), predictions),
-    )
-    if not counts:
-        print("Whether reports are cut at a limit of tokens is not known: the file does not tell.")
-    limit = made_with.get("max_new_tokens")
-    results["model"] |= counts | ({"max_new_tokens": limit} if limit else {})
-    write_results(results, out, predictions=predictions, looking={})
 
 
 def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, score: dict) -> None:

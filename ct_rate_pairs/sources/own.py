@@ -3,15 +3,18 @@
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from ct_rate_pairs.reports import LABELER
+from ct_rate_pairs.volumes.pictures import Pictures
 from ct_rate_pairs.volumes.scan_files import files_of, pictures_among, read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
@@ -24,6 +27,8 @@ from .tree import as_text, planned_of, resampled_of, slices_of, values_of
 
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class OwnSource:
@@ -154,6 +159,10 @@ class OwnSource:
     def read_resampled(self, scan: pd.Series, slope: float, intercept: float) -> Volume:
         """As [`~ct_rate_pairs.sources.tree.TreeSource.read_resampled`]."""
         return self._read(scan, use=partial(resampled_of, self.settings, slope, intercept))
+
+    def take(self, scan: pd.Series, use: Callable[[Volume | Pictures], T]) -> T:
+        """As [`~ct_rate_pairs.sources.tree.TreeSource.take`]."""
+        return self._read(scan, use=use)
 
     def voxel_mm(self, scan: pd.Series) -> tuple[float, float, float] | None:
         """As [`~ct_rate_pairs.sources.tree.TreeSource.voxel_mm`]; `None` for pictures, which have no size."""

@@ -106,6 +106,10 @@ class TreeSource(ABC):
         """The whole resampled volume of one row, see [`~ct_rate_pairs.volumes.slicing.Volume.resampled`]."""
         return self._read(scan, partial(resampled_of, self.settings, slope, intercept))
 
+    def take(self, scan: pd.Series, use: Callable[[Volume], T]) -> T:
+        """What `use` takes of the whole volume of one row. `use` is a function of a module, as it may be pickled."""
+        return self._read(scan, use)
+
     def voxel_mm(self, scan: pd.Series) -> tuple[float, float, float] | None:
         """
         Size of the stored voxels of one row as x, y, z, in mm, from the header of the volume; `None` if nobody knows

@@ -110,6 +110,13 @@ class Pictures:
         """The depth of each of some pictures below the first one, in mm."""
         return [(plane - planes[0]) * DEPTH_MM / len(self.files) for plane in planes]
 
+    def hu(self) -> None:
+        """Pictures have no HU: raises a `VolumeError`."""
+        raise VolumeError(
+            f"{self.name}: pictures have no HU and no size in mm, which other models are given. Use the DICOM or "
+            "NIfTI files that the pictures were made from."
+        )
+
     def whole(self) -> "Pictures":
         """The scan itself: its pictures stay where they are."""
         return self

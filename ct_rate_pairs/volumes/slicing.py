@@ -227,6 +227,18 @@ class Volume:
             values[planes] = windowed(hu, window)
         return values, (np.arange(size[0]) * self._gap(size[0])).tolist()
 
+    def hu(self) -> np.ndarray:
+        """
+        The whole volume in HU, at its own voxel size: float32 of shape `[Z, Y, X]`.
+
+        Raises:
+            `VolumeError`: if the values cannot be HU of a chest.
+        """
+        hu = np.empty(self.stored.shape, np.float32)
+        for planes, piece in self._pieces(self.stored.shape):
+            hu[planes] = piece
+        return hu
+
     def resampled(
         self, spacing: tuple[float, float, float] = (0.75, 0.75, 1.5), slope: float = 1.0, intercept: float = 0.0
     ) -> "Volume":

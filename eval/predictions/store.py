@@ -15,20 +15,22 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.json_files import JSONFileError, check_json, parse_json, read_json
-from ct_rate_pairs.json_schemas.challenge import ChallengeJobs, ChallengeReports
+from ct_rate_pairs.json_files import check_json
 from ct_rate_pairs.json_schemas.evaluation import Provenance
 from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.processes import end_worker_with_parent
 from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written
+from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.whole_files import write_whole
 
+from .formats import is_whole, read_rows
 from .predict import predict
-from .provenance import check_provenance, provenance_path, set_aside_unknown
+from .provenance import check_provenance, fingerprint, provenance_path, read_provenance, set_aside_unknown
 
 
 def find_predictions(name: str | Path) -> Path:
@@ -58,10 +60,11 @@ def read_predictions(path: str | Path) -> dict[str, str]:
     Args:
         path (`str` or `Path`):
             `.jsonl` with `volume`, `report` and perhaps `line` and `cut` on each line ([`read_lines`] and [`read_cut`]
-            read these), or `.json` in the format of the VLM3D challenge: a list `generated_reports` of
+            read these); `.json` in the format of the VLM3D challenge: a list `generated_reports` of
             `input_image_name` and `report`, alone or within the list of jobs that the challenge's server writes
-            (`outputs`, `value`). If an interruption truncated the last line of a `.jsonl`, the line is left out and a
-            notice is printed.
+            (`outputs`, `value`); or what the scripts of another model write, see
+            [`~ct_rate_pairs.eval.predictions.formats`]. If an interruption truncated the last line of a `.jsonl`, the
+            line is left out and a notice is printed.
 
     Returns:
         `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report without a findings line, in the
@@ -72,24 +75,17 @@ def read_predictions(path: str | Path) -> dict[str, str]:
         `ValueError`: for a line or entry without these fields, or a volume that occurs twice. The message gives the
             number of the entry.
     """
-    path = Path(path)
-    rows = _challenge_rows(path) if path.suffix == ".json" else _lines(path)
     predictions = {}
-    for number, row in enumerate(rows, 1):
-        volume, report = (row.get("volume"), row.get("report")) if isinstance(row, dict) else (None, None)
-        if not isinstance(volume, str) or not isinstance(report, str):
-            raise ValueError(f"{path} entry {number} needs texts for the volume and the report, got {row}.")
-        volume = f"{volume.removesuffix('.nii.gz').removesuffix('.mha')}.nii.gz"
-        if volume in predictions:
-            raise ValueError(f"{path} entry {number} is a second report for {volume}: keep one of them.")
-        predictions[volume] = open_text(report).report
+    for number, row in enumerate(read_rows(path), 1):
+        if row["volume"] in predictions:
+            raise ValueError(f"{path} entry {number} is a second report for {row['volume']}: keep one of them.")
+        predictions[row["volume"]] = open_text(row["report"]).report
     return predictions
 
 
 def read_lines(path: str | Path) -> dict[str, str]:
-    """The findings line of each VolumeName of a `.jsonl` file; reports without one are left out."""
-    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
-    lines = {row["volume"]: row.get("line") or open_text(row["report"]).line for row in rows}
+    """The findings line of each VolumeName of a file; reports without one are left out."""
+    lines = {row["volume"]: row.get("line") or open_text(row["report"]).line for row in read_rows(path)}
     return {volume: line for volume, line in lines.items() if line}
 
 
@@ -98,8 +94,7 @@ def read_line_logits(path: str | Path) -> dict[str, list[float]]:
     The log-odds of the 18 labels in the findings line that the model itself wrote, for each VolumeName of a `.jsonl`
     file, see [`~ct_rate_pairs.eval.looking.line_probabilities`]. Scans of which they are not known are left out.
     """
-    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
-    return {row["volume"]: row["line_logits"] for row in rows if "line_logits" in row}
+    return {row["volume"]: row["line_logits"] for row in read_rows(path) if "line_logits" in row}
 
 
 def read_cut(path: str | Path) -> dict[str, bool]:
@@ -110,8 +105,7 @@ def read_cut(path: str | Path) -> dict[str, bool]:
         `dict[str, bool]`: maps each VolumeName to whether its report is cut. Reports of which the file does not tell,
         as in files of other programs, are left out.
     """
-    rows = [] if Path(path).suffix == ".json" else _lines(Path(path))
-    return {row["volume"]: row["cut"] for row in rows if isinstance(row.get("cut"), bool)}
+    return {row["volume"]: row["cut"] for row in read_rows(path) if isinstance(row.get("cut"), bool)}
 
 
 def count_cut(cut: Mapping[str, bool], volumes: Collection[str]) -> dict:
@@ -136,51 +130,36 @@ def count_cut(cut: Mapping[str, bool], volumes: Collection[str]) -> dict:
     return counts | ({"cut_unknown": unknown} if unknown else {})
 
 
-def _challenge_rows(path: Path) -> list[dict]:
-    """The entries of a file of the VLM3D challenge, with the keys `volume` and `report`."""
-    content = read_json(path)
-    if isinstance(content, list):
-        jobs = check_json(content, ChallengeJobs, path)
-        contents = [output.get("value") for job in jobs for output in (job.get("outputs") or ())]
-    else:
-        contents = [content]
-    found = [
-        check_json(content, ChallengeReports, path)["generated_reports"]
-        for content in contents
-        if isinstance(content, dict) and "generated_reports" in content
-    ]
-    if not found:
-        raise ValueError(f"{path} has no list `generated_reports`, as the VLM3D challenge's files have.")
-    return [
-        {"volume": entry.get("input_image_name"), "report": entry.get("report")}
-        for entries in found
-        for entry in entries
-    ]
+def copy_predictions(path: str | Path, scans: Dataset, out: str | Path, *, made_by: str, split: str) -> None:
+    """
+    Copies the reports that another program has written to `predictions.jsonl`, with a record of what has made them. So
+    they are a run as any other, and `ct-rate-pairs compare` takes the folder.
 
+    Args:
+        path (`str` or `Path`):
+            The file, see [`read_predictions`].
+        scans ([`~datasets.Dataset`]):
+            The whole split that the reports are for.
+        out (`str` or `Path`):
+            Folder to write to.
+        made_by (`str`):
+            The model and its commit, `NAME@COMMIT`.
+        split (`str`):
+            Name of the split.
 
-def _lines(path: Path) -> list:
-    """The lines of a `.jsonl` file, parsed. A truncated last line is left out."""
-    *lines, last = path.read_bytes().split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(parse_json(line, f"{path} line {number}"))
-        except JSONFileError as error:
-            raise ValueError(f"{error} Or remove the line.") from error
-    if last and _is_whole(last):
-        rows.append(parse_json(last, f"{path} line {len(lines) + 1}"))
-    elif last:
-        print(f"{path} line {len(lines) + 1} was cut off and is left out.")
-    return rows
-
-
-def _is_whole(line: str | bytes) -> bool:
-    """Whether a last line without a line break is complete: a truncated JSON object is never valid JSON."""
-    try:
-        parse_json(line, "the line")
-    except JSONFileError:
-        return False
-    return True
+    Raises:
+        `ValueError`: if `path` has a record of its own, or if `out` holds the reports of another model.
+    """
+    if read_provenance(path):
+        raise ValueError(f"--made_by is for files of other programs, and {path} tells itself what has made it.")
+    copy = Path(out) / "predictions.jsonl"
+    settings = {"target": reader_of(scans).config.target, "split": split, "references": fingerprint(scans)}
+    provenance = {"weights": made_by, "code": sources_version(), **settings}
+    if copy.exists():
+        check_provenance(copy, provenance)
+    rows = (json.dumps({"volume": row["volume"], "report": row["report"]}) + "\n" for row in read_rows(path))
+    write_whole(copy, "".join(rows))
+    write_whole(provenance_path(copy), json.dumps(provenance, indent=2) + "\n")
 
 
 def write_challenge_file(predictions: dict[str, str], path: str | Path) -> None:
@@ -300,7 +279,7 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1
-        if content[whole:] and _is_whole(content[whole:]):
+        if content[whole:] and is_whole(content[whole:]):
             with path.open("ab") as file:  # nothing that is there is written again: the disk may be full
                 file.write(b"\n")
         else:

@@ -276,3 +276,26 @@ def test_no_negative_is_read_where_looking_is_not_measured(tmp_path):
     words += ["--spacing", *map(str, SPACING), "--num_slices", "2"]
     evaluate_reports.main(["--model_name_or_path", str(tmp_path / "model"), *words])
     assert json.loads((tmp_path / "out" / "results.json").read_text())["model"]["labeler"] == "rules"
+
+
+@pytest.mark.slow
+def test_reports_of_another_model_are_a_run_with_its_name_and_commit(tmp_path, tree, capsys):
+    theirs = tmp_path / "eval_caption.csv"
+    rows = "".join(f"q,valid_{i}_a_1.nii.gz,Finding {i - 1}.\n" for i in range(1, 13))
+    theirs.write_text(f"Question,Ground Truth,pred\n{rows}")
+    out = tmp_path / "m3d"
+    evaluate(theirs, tree, "--made_by", "M3D-LaMed@b7d2b19", "--output_dir", str(out))
+    assert json.loads((out / "results.json").read_text())["model"]["made_by"] == "M3D-LaMed@b7d2b19"
+    written = json.loads(provenance_path(out / "predictions.jsonl").read_text())
+    assert written["weights"] == "M3D-LaMed@b7d2b19" and len(written["references"]) == 16
+    compare_runs.main(
+        ["--first", str(out), "--second", str(out), "--data_dir", str(tree), "--output_file", str(tmp_path / "c.json")]
+    )
+    assert json.loads((tmp_path / "c.json").read_text())
+
+    with pytest.raises(ValueError, match="begun with other settings: weights M3D-LaMed@b7d2b19, now RadFM@1"):
+        evaluate(theirs, tree, "--made_by", "RadFM@1", "--output_dir", str(out))
+    with pytest.raises(ValueError, match="tells itself what has made it"):
+        evaluate(out / "predictions.jsonl", tree, "--made_by", "RadFM@1")
+    with pytest.raises(ValueError, match="as NAME@COMMIT"):
+        evaluate(theirs, tree, "--made_by", "RadFM")

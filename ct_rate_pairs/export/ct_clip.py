@@ -1,0 +1,141 @@
+"""
+The input of CT-CLIP, and of CT-CHAT and CT2Rep, which share its preprocessing: 0.75 x 0.75 x 1.5 mm, cropped or padded
+around the centre to 480 x 480 x 240 voxels.
+
+The scripts read CT-RATE's files without a look at their directions. CT-RATE's files have their axes to the patient's
+left, the back and the head, so this is what the models were trained on (CT-CLIP#41 and TorchIO#1282 say so, too). Here
+a volume is turned to these axes, whatever its file has.
+
+CT-CLIP's scripts apply the slope and intercept of the metadata table. On the `*_fixed` files, which are HU already,
+they rescale twice (CT-CLIP#50). The arrays here are made from HU.
+"""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ct_rate_pairs.volumes.slicing import Volume, fit_volume
+
+from .form import ModelInput, nothing_beside, npy_of, stem_of, turned
+
+
+SPACING = (0.75, 0.75, 1.5)  # mm as x, y, z
+WINDOW = (-1000.0, 1000.0)  # HU
+SIZE = (240, 480, 480)  # voxels to the head, the left and the back
+AXES = "SLP"
+CT2REP_WINDOW = (-1000.0, 200.0)  # HU, which CT2Rep's own loader clips to
+ASKED = "<image>\nCan you generate the report for the following chest CT image?<report_generation>"
+
+
+def resampled(volume: Volume) -> np.ndarray:
+    """
+    A volume at 0.75 x 0.75 x 1.5 mm, as HU / 1000 in [-1, 1]: clipped, then resampled (trilinear,
+    `align_corners=False`), then cropped or padded with -1 around its centre.
+
+    Args:
+        volume ([`~ct_rate_pairs.volumes.slicing.Volume`]):
+            The volume.
+
+    Returns:
+        `np.ndarray` of shape `[240, 480, 480]`, float32. The axes run to the head, the patient's left and the back.
+
+    Raises:
+        `VolumeError`: if the values cannot be HU of a chest.
+    """
+    hu = torch.from_numpy(volume.hu().clip(*WINDOW))
+    own = zip(hu.shape, volume.spacing[::-1], SPACING[::-1], strict=True)
+    size = [int(count * (side / target)) for count, side, target in own]
+    values = F.interpolate(hu[None, None], size=size, mode="trilinear", align_corners=False)[0, 0] / 1000
+    return fit_volume(turned(values.numpy(), AXES), SIZE, air=-1.0)
+
+
+def with_channel(volume: Volume) -> np.ndarray:
+    """As [`resampled`], with an axis for the channel: what CT-CLIP's image encoder takes, without the batch."""
+    return resampled(volume)[None]
+
+
+def ct2rep_place(volume: str) -> str:
+    """The file of a volume's array, in the folders of patient and scan that CT2Rep's loader looks through."""
+    patient, scan = ("_".join(stem_of(volume).split("_")[:parts]) for parts in (2, 3))
+    return f"scans/{patient}/{scan}/{stem_of(volume)}.npz"
+
+
+def ct_chat_questions(files: Mapping[str, str]) -> dict[str, str]:
+    """The file of questions that CT-CHAT's validation scripts read, `merged_output_valid.json`."""
+    asked = [
+        {
+            "id": stem_of(volume),
+            "image": volume,
+            "conversations": [
+                {"from": "human", "value": ASKED, "type": "report_generation"},
+                {"from": "gpt", "value": ""},
+            ],
+        }
+        for volume in files
+    ]
+    return {"merged_output_valid.json": json.dumps(asked, indent=1) + "\n"}
+
+
+_SHARED = {
+    "dtype": "float32",
+    "spacing_mm": SPACING,
+    "window_hu": WINDOW,
+    "not_stated": ("The axes: to the head, the left and the back, as the files of CT-RATE have them.",),
+}
+CT_CLIP = ModelInput(
+    model="CT-CLIP",
+    repository="ibrahimethemhamamci/CT-CLIP",
+    sources={
+        "scripts/data_inference_nii.py": "13d84fbd78ac886d1a881f5e054a0aea742c89f7",
+        "scripts/zero_shot.py": "b97fab65663f15f15daff6e00bedc9086c65d574",
+        "scripts/forward_data.py": "b0a0e80258badc4c7f2161527248920ed514fe68",
+    },
+    shape=(1, *SIZE),
+    axes="channel, head, left, back",
+    values="HU / 1000, padded with -1",
+    prompts=("{label} is present.", "{label} is not present."),
+    array=with_channel,
+    place=npy_of,
+    beside=nothing_beside,
+    **_SHARED,
+)
+CT_CHAT = ModelInput(
+    model="CT-CHAT",
+    repository="ibrahimethemhamamci/CT-CHAT",
+    sources={
+        "llava/serve/encode_script.py": "fec81f5c75816f83ee6d1ee3709ef56ec9fbc985",
+        "llava/serve/ctchat_validation_llama.py": "fec81f5c75816f83ee6d1ee3709ef56ec9fbc985",
+        "evaluations/evaluate_llm.py": "fec81f5c75816f83ee6d1ee3709ef56ec9fbc985",
+    },
+    shape=(1, *SIZE),
+    axes="channel, head, left, back",
+    values="HU / 1000, padded with -1",
+    prompts=(ASKED,),
+    array=with_channel,
+    place=npy_of,
+    beside=ct_chat_questions,
+    **_SHARED
+    | {
+        "not_stated": (
+            *_SHARED["not_stated"],
+            "The words of the question: one of those in CT-RATE's own questions. The scripts state the marks <image> "
+            "and <report_generation>.",
+        )
+    },
+)
+CT2REP = ModelInput(
+    model="CT2Rep",
+    repository="ibrahimethemhamamci/CT2Rep",
+    sources={"CT2Rep/modules/data_ct.py": "c8e1fb5b0c7662686c6769b710820bef612f3cd2"},
+    shape=SIZE,
+    axes="head, left, back",
+    values="HU / 1000, padded with -1. CT2Rep's loader clips them to -1000 to 200 HU, and maps these to -1 to 1.",
+    prompts=(),
+    array=resampled,
+    place=ct2rep_place,
+    beside=nothing_beside,
+    **_SHARED,
+)

@@ -1,0 +1,71 @@
+"""`ct-rate-pairs export`: an interrupted night goes on, and one bad scan does not end it."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.tree import write_tree
+
+from ct_rate_pairs.recipes import export
+
+
+def run(tree, out, *options, of="m3d"):
+    export.main(["--for", of, "--data_dir", str(tree), "--output_dir", str(out), *options])
+    return json.loads((out / "manifest.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_bad_scan_is_listed_and_the_next_run_writes_only_what_is_missing(tmp_path, capsys, caplog):
+    tree = write_tree(tmp_path / "tree", scans=4)
+    (bad,) = tree.glob("dataset/valid_fixed/valid_2/*/*.nii.gz")
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:300])
+    out = tmp_path / "out"
+    manifest = run(tree, out, "--max_eval_samples", "3")
+    assert manifest["scans"] == {f"valid_{i}_a_1.nii.gz": f"scans/valid_{i}_a_1.npy" for i in (1, 3)}
+    assert (
+        list(manifest["failed"]) == ["valid_2_a_1.nii.gz"] and "truncated" in manifest["failed"]["valid_2_a_1.nii.gz"]
+    )
+    assert "1 scans could not be read" in capsys.readouterr().out and "valid_2_a_1.nii.gz is left out" in caplog.text
+    array = np.load(out / "scans/valid_1_a_1.npy")
+    assert array.shape == (1, 32, 256, 256) == tuple(manifest["shape"]) and array.dtype == np.float32
+    assert manifest["prompts"][0].endswith("<im_patch>Please generate a medical report based on this image.")
+    assert manifest["sources"]["Data/process/m3d_cap_data_prepare.py"].startswith("ac364a9a")
+
+    bad.write_bytes(whole)
+    (out / "scans/valid_3_a_1.npy").write_text("as it was written before")
+    before = {path: path.stat().st_mtime_ns for path in (out / "scans").iterdir()}
+    manifest = run(tree, out)
+    assert list(manifest["scans"]) == [f"valid_{i}_a_1.nii.gz" for i in (1, 3, 2, 4)] and not manifest["failed"]
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    listed = json.loads((out / "M3D_Cap.json").read_text())["test"]
+    assert [(out / row["text"]).read_text() for row in listed] == list(manifest["scans"])
+    assert all((out / row["image"]).is_file() for row in listed)
+
+    with pytest.raises(ValueError, match="holds scans that were exported otherwise: split 'test', now 'train'"):
+        run(tree, out, "--split", "train")
+
+
+@pytest.mark.slow
+def test_each_model_s_scripts_find_their_lists(tmp_path, tree):
+    one = ("--max_eval_samples", "1")
+    run(tree, tmp_path / "radfm", *one, of="radfm")
+    (listed,) = json.loads((tmp_path / "radfm/radiology_article_npy_test.json").read_text())
+    assert listed["finding"] == "valid_1_a_1.nii.gz" and np.load(tmp_path / "radfm" / listed["npy_path"]).shape[0] == 1
+    assert json.loads((tmp_path / "radfm/caption_prompt.json").read_text())["caption_prompt"]
+
+    run(tree, tmp_path / "ct2rep", *one, of="ct2rep")
+    with np.load(tmp_path / "ct2rep/scans/valid_1/valid_1_a/valid_1_a_1.npz") as file:
+        assert file["arr_0"].shape == (240, 480, 480)
+
+    run(tree, tmp_path / "ct-chat", *one, of="ct-chat")
+    (asked,) = json.loads((tmp_path / "ct-chat/merged_output_valid.json").read_text())
+    human, gpt = asked["conversations"]
+    assert asked["image"] == "valid_1_a_1.nii.gz" and human["from"] == "human" and gpt == {"from": "gpt", "value": ""}
+    assert human["value"].startswith("<image>\n") and human["value"].endswith("<report_generation>")
+
+
+def test_a_prepared_copy_is_refused(tmp_path, tree, capsys):
+    (tmp_path / "prepared.json").write_text("{}")
+    with pytest.raises((SystemExit, ValueError)):
+        run(tmp_path, tmp_path / "out")
