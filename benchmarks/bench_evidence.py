@@ -31,7 +31,7 @@ from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.phantom import Scan
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.generation import write_batch
-from ct_rate_pairs.volumes.slicing import choose_planes
+from ct_rate_pairs.volumes.planes import choose_planes
 
 
 MOST_TOKENS = 480  # of a report of the phantom

@@ -28,7 +28,8 @@ from ct_rate_pairs.tasks import TASKS
 from .config import NEGATIVES, CTRatePairsConfig
 from .pair_column import READ_COLUMNS, PairColumn
 from .readers import parts_of_stream
-from .rows import RowReader, make_reader
+from .rows import RowReader
+from .shared_readers import make_reader
 
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})

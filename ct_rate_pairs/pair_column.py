@@ -69,12 +69,12 @@ class PairColumn:
         if isinstance(self.feature, dict):  # a schema was read from JSON
             self.feature = generate_from_dict(self.feature)
         # The epoch is made now, so that the worker processes of a DataLoader share it.
-        from .rows import share_epoch  # noqa: PLC0415  (imports torch, which `import ct_rate_pairs` does not need)
+        from .shared_readers import share_epoch  # noqa: PLC0415  (imports torch, which `import ct_rate_pairs` does not need)
 
         share_epoch(self.options, self.source)
 
     def __reduce__(self):
-        from .rows import what_a_process_needs  # noqa: PLC0415
+        from .shared_readers import what_a_process_needs  # noqa: PLC0415
 
         needed = what_a_process_needs(self.options, self.source)
         return _rebuild, (self.column, self.feature, self.options, self.source, self.decode, *needed)
@@ -115,7 +115,7 @@ class PairColumn:
 
     def read(self, place: dict):
         """What the reader makes of a place now."""
-        from .rows import reader_for  # noqa: PLC0415
+        from .shared_readers import reader_for  # noqa: PLC0415
 
         return reader_for(self.options, self.source).column(self.column, place["volume"], place["number"])
 
@@ -144,7 +144,7 @@ class PairColumn:
 
 def _rebuild(column: str, feature: FeatureType, options: str, source: str, decode: bool, epoch, reader) -> PairColumn:
     """The feature type in another process, with the epoch, and with the reader if the first process has one."""
-    from .rows import adopt  # noqa: PLC0415
+    from .shared_readers import adopt  # noqa: PLC0415
 
     adopt(options, source, epoch, reader)
     return PairColumn(column, feature, options, source, decode)

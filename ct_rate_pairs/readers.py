@@ -50,7 +50,7 @@ def reader_of(dataset: Dataset | IterableDataset):
     Raises:
         `ValueError`: if no column of the dataset is read by a reader.
     """
-    from .rows import reader_for  # noqa: PLC0415  (imports torch, which those who only ask for names do not need)
+    from .shared_readers import reader_for  # noqa: PLC0415  (imports torch, which those who only ask for names do not need)
 
     for feature in pair_columns(dataset):
         return reader_for(feature.options, feature.source)
@@ -80,7 +80,7 @@ def with_data_dir(dataset: Dataset, data_dir: str | Path, masks: str | Path | No
         `ValueError`: if `data_dir` lacks a volume of the dataset, or has other labels for it.
         `FileNotFoundError`: if there is no such folder.
     """
-    from .rows import CTRatePairsConfig, hash_of, open_source, reader_for  # noqa: PLC0415  (imports torch)
+    from .shared_readers import CTRatePairsConfig, hash_of, open_source, reader_for  # noqa: PLC0415  (imports torch)
 
     for name, feature in dataset.features.items():
         if isinstance(feature, PairColumn):

@@ -13,7 +13,7 @@ from ct_rate_pairs.partners import match_mutually
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.volume_names import patient_of
-from ct_rate_pairs.volumes.slicing import fit
+from ct_rate_pairs.volumes.fitting import fit
 
 from .pair_collator import PairCollator
 

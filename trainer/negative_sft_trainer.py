@@ -19,21 +19,14 @@ from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
 from .finite import FiniteTrainer, NonFiniteLossError
-from .loss import (
-    capped_cross_entropy,
-    has_negatives,
-    hinge,
-    info_nce,
-    logistic,
-    negative_weight,
-    pair_cross_entropy,
-    unlikelihood,
-)
+from .loss import has_negatives, negative_weight, pair_cross_entropy
 from .mask_head import MaskHead, OutputWithMasks, attach_mask_head, mask_loss
 from .model_files import ModelFilesTrainer
 from .mutual_pairs import PARTNERS, MutualPairs, mutual_reader
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
+from .negative_term import NegativeTerm, negative_term
 from .pair_collator import MASK_SHARES, PairCollator
+from .pair_sums import SUMS, metrics_of, sums_of
 from .preconditions import REMEDY, check_columns, check_embeddings, check_mutual_batch, check_upload, check_vision
 from .row_settings import RowSettings, settings_of_dataset
 from .vision_features import ENCODED, VisionFeatures, inputs_of_rows, takes_features, volumes_of_pixels
@@ -44,12 +37,6 @@ logger = logging.getLogger(__name__)
 
 NEGATIVE = "negative_"  # `negative_X` of a batch replaces `X` when the negatives are scored
 VOLUMES = "volumes"  # key of a batch with the names of its volumes, for messages
-# Sums between two logs, over tokens or pairs. The sums named "paired" cover only reports that were also scored with a
-# negative, and "matched" counts the volumes of the batches in which partners were mutual.
-SUMS = (
-    "positive", "tokens", "volumes", "attended", "paired_positive", "negative", "paired_tokens", "capped", "pairs",
-    "matched",
-)  # fmt: skip
 
 
 class Pairs(NamedTuple):
@@ -61,15 +48,6 @@ class Pairs(NamedTuple):
     features: VisionFeatures | None = None  # of the volumes, if both forwards share them
     leaves: VisionFeatures | None = None  # the same, cut from the graph of the tower, as `negative` has them
     serving: list[int] | None = None  # the places of the negatives in `features`
-
-
-class NegativeTerm(NamedTuple):
-    """The term of the loss for the negatives of a batch."""
-
-    loss: torch.Tensor  # the term, without its weight, []
-    cross_entropy: torch.Tensor  # of each report given the negative, in nats per token, [B]
-    tokens: torch.Tensor  # tokens of each report, [B]
-    capped: torch.Tensor  # whether a pair is at or above the cap and has no gradient, bool [B]
 
 
 @contextmanager
@@ -301,8 +279,9 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         self._check_finite(loss, negative, volumes)
         counts = (tokens, len(inputs["labels"]), inputs["attention_mask"].sum())
         matched = len(partners) if scored and partners is not None else 0
-        self._add_to_sums(loss.detach() / scale, *counts, negative, paired_positive, matched)
-        self._metrics["train" if training else "eval"]["beta"] = [expected_beta]
+        mode = "train" if training else "eval"
+        self._sums[mode] += sums_of(loss.detach() / scale, *counts, negative, paired_positive, matched)
+        self._metrics[mode]["beta"] = [expected_beta]
 
         loss = self.args.alpha * loss
         if negative is not None:
@@ -383,7 +362,7 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
             volumes = None
             if self.args.negative_loss in GAP_LOSSES:  # only in evaluation: training with these losses is joint
                 volumes = self._cross_entropies(model(**pairs.positive, fused_lm_head=True))[0][pairs.rows]
-            term = self._term(volumes, *self._scores(outputs), scale)
+            term = negative_term(self.args, volumes, *self._scores(outputs), scale)
             factor = None
             if self.model.training and not term.capped.all():
                 one = torch.ones((), device=term.loss.device, requires_grad=True)
@@ -405,7 +384,7 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         log_probs, mask = self._scores(model(**both, use_cache=False, fused_lm_head=True))  # [B + P, T]
         cross_entropy, tokens = pair_cross_entropy(log_probs[:number], mask[:number])
         paired = cross_entropy[pairs.rows]
-        term = self._term(paired, log_probs[number:], mask[number:], scale)
+        term = negative_term(self.args, paired, log_probs[number:], mask[number:], scale)
         return (cross_entropy * tokens).sum() * scale, term, paired.detach()
 
     def _cross_entropies(self, outputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -414,28 +393,6 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
     @staticmethod
     def _scores(outputs) -> tuple[torch.Tensor, torch.Tensor]:
         return outputs.log_probs, outputs.label_mask
-
-    def _term(
-        self, positive: torch.Tensor | None, log_probs: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor
-    ) -> NegativeTerm:
-        """The term that is added to the loss with weight `beta`. `positive` is the volumes' cross-entropy, `[B]`."""
-        args = self.args
-        negative, tokens = pair_cross_entropy(log_probs, mask)  # [B], [B]
-        capped = torch.zeros_like(negative, dtype=torch.bool)
-        match args.negative_loss:
-            case "capped":
-                capped = negative >= args.max_negative_loss
-                penalty = -capped_cross_entropy(negative, args.max_negative_loss)
-            case "hinge":
-                capped = negative - positive >= args.max_negative_loss
-                penalty = hinge(positive, negative, args.max_negative_loss)
-            case "logistic":
-                penalty = logistic(positive, negative, args.negative_temperature)
-            case "info_nce":
-                penalty = info_nce(positive, negative, args.negative_temperature)
-            case "unlikelihood":
-                penalty = unlikelihood(log_probs, mask)
-        return NegativeTerm((penalty * tokens).sum() * scale, negative.detach(), tokens, capped)
 
     def _check_finite(self, loss: torch.Tensor, negative: NegativeTerm | None, volumes: list[str] | None) -> None:
         """
@@ -451,45 +408,18 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
                     "`learning_rate` or `max_grad_norm`, and resume from the last checkpoint."
                 )
 
-    def _add_to_sums(
-        self,
-        positive_sum: torch.Tensor,
-        tokens: torch.Tensor,
-        volumes: int,
-        attended: torch.Tensor,
-        negative: NegativeTerm | None,
-        paired_positive: torch.Tensor | None,
-        matched: int,
-    ) -> None:
-        mode = "train" if self.model.training else "eval"
-        paired = [0.0] * 5
-        if negative is not None:
-            of_volumes = (paired_positive * negative.tokens).sum()
-            of_negatives = (negative.cross_entropy * negative.tokens).sum()
-            capped = negative.capped
-            paired = [of_volumes, of_negatives, negative.tokens.sum(), capped.sum(), len(capped)]
-        sums = (positive_sum, tokens, volumes, attended, *paired, matched)
-        self._sums[mode] += torch.stack([torch.as_tensor(value, device=tokens.device).float() for value in sums])
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, as [`~trl.SFTTrainer`] does, and add the values of this class."""
         mode = "train" if self.model.training else "eval"
-        # Sums and not means of means, so that every token counts equally. One reduction over the processes per log.
-        sums = dict(zip(SUMS, self.accelerator.reduce(self._sums[mode], reduction="sum").tolist(), strict=True))
+        sums = self.accelerator.reduce(self._sums[mode], reduction="sum")
         self._sums[mode].zero_()
-        if sums["tokens"] > 0:
-            self._metrics[mode]["loss_pos"] = [sums["positive"] / sums["tokens"]]
-        if sums["pairs"] > 0:
-            self._metrics[mode]["loss_neg"] = [sums["negative"] / sums["paired_tokens"]]
-            margin = (sums["negative"] - sums["paired_positive"]) / sums["paired_tokens"]
-            self._metrics[mode]["margin"] = [margin]
-            self._metrics[mode]["capped_share"] = [sums["capped"] / sums["pairs"]]
-        if sums["matched"] > 0:
-            self._metrics[mode]["paired_share"] = [sums["pairs"] / sums["matched"]]
-        if mode == "train" and sums["volumes"] > 0:
+        for name, value in metrics_of(sums).items():
+            self._metrics[mode][name] = [value]
+        volumes, attended = (sums[SUMS.index(name)].item() for name in ("volumes", "attended"))
+        if mode == "train" and volumes > 0:
             now = time.monotonic()
-            self._metrics[mode]["volumes_per_second"] = [sums["volumes"] / (now - self._last_log)]
-            self._metrics[mode]["tokens_per_second"] = [sums["attended"] / (now - self._last_log)]
+            self._metrics[mode]["volumes_per_second"] = [volumes / (now - self._last_log)]
+            self._metrics[mode]["tokens_per_second"] = [attended / (now - self._last_log)]
             self._last_log = now
         super().log(logs, start_time)
 

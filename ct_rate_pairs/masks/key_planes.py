@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ct_rate_pairs.volumes.slicing import bin_starts, choose_planes
+from ct_rate_pairs.volumes.planes import bin_starts, choose_planes
 
 
 def key_fractions(areas: np.ndarray, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
@@ -21,7 +21,7 @@ def key_fractions(areas: np.ndarray, num_slices: int, z_range: tuple[float, floa
 
     Returns:
         `np.ndarray`: position of each plane in its bin, in [0, 1), of shape `[S]`; 0.5, the middle, where no plane
-        shows a finding. [`~ct_rate_pairs.volumes.slicing.choose_planes`] takes them.
+        shows a finding. [`~ct_rate_pairs.volumes.planes.choose_planes`] takes them.
     """
     depth = areas.shape[1]
     shown = (areas / np.maximum(areas.max(axis=1, keepdims=True), 1)).sum(axis=0)  # [D]

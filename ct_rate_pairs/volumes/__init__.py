@@ -10,7 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "nifti": ["read_slices", "read_volume"],
         "slice_places": ["SlicePlace"],
-        "slicing": ["Volume", "VolumeError", "choose_planes", "fit"],
+        "fitting": ["fit"],
+        "planes": ["choose_planes"],
+        "slicing": ["Volume", "VolumeError"],
         "windows": ["AIR", "air_value", "to_uint8", "windows_of"],
     },
 )

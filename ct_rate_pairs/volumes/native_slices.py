@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from .pictures import Pictures
-from .slicing import Volume, windowed
-from .windows import to_uint8
+from .slicing import Volume
+from .windows import to_uint8, windowed
 
 
 # HU that become black and white: level -600 and width 1500, and level 40 and width 400.

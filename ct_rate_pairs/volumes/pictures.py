@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .files import MOST_SIDE, open_file, refusals
+from .planes import choose_planes
 from .slice_places import SlicePlace, places_of
-from .slicing import VolumeError, choose_planes
+from .slicing import VolumeError
 from .told import tell
 from .windows import Window, windows_of
 

@@ -1,5 +1,5 @@
 """
-From a volume to slices: chooses planes, resamples, applies windows, and checks that the values can be HU of a chest.
+From a volume to slices: resamples, applies windows, and checks that the values can be HU of a chest.
 
 Only the chosen planes are computed.
 """
@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from .instances import Instances
+from .planes import choose_planes, share_of, slabs_around
 from .slice_places import SlicePlace, places_of
 from .slice_plan import SlicePlan
-from .windows import AIR, Window, windows_of
+from .windows import Window, windowed, windows_of
 
 
 _PIECE = 16  # planes of a whole volume that are in memory as float32
@@ -182,7 +183,7 @@ class Volume:
     ) -> tuple[list[int], tuple[int, ...]]:
         """The planes of [`slices`] on the resampled grid, and the shape of this grid, as `[D, H, W]`."""
         if rule == "lung":
-            z_range = _share_of(self.find_lungs(), z_range)
+            z_range = share_of(self.find_lungs(), z_range)
         depth, height, width = size = self._size_at(spacing)
         planes = choose_planes(depth, num_slices, z_range, fractions)
         if len(set(planes)) < num_slices or min(height, width) < 1:
@@ -362,128 +363,12 @@ class Volume:
         return hu
 
 
-def choose_planes(
-    depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0), fractions: np.ndarray | None = None
-) -> list[int]:
-    """
-    Chooses one plane in each of `S` equal bins of the depth: `floor((z0 + (i + f_i) / S * (z1 - z0)) * D)`, for
-    `i = 0..S-1`. No plane is chosen twice: where two bins meet within a plane, that plane belongs to the lower bin.
-
-    Args:
-        depth (`int`):
-            Number of planes `D`, counted from the top.
-        num_slices (`int`):
-            Number of bins `S`.
-        z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
-            Part of the depth that is divided into bins, `(z0, z1)`, as shares of the depth from the top.
-        fractions (`np.ndarray`, *optional*):
-            Position `f_i` of each plane in its bin, in [0, 1), of shape `[S]`. By default the middle, 0.5.
-
-    Returns:
-        `list[int]`: the planes, from the top.
-
-    Raises:
-        `ValueError`: if `z_range` is not `0 <= z0 < z1 <= 1`.
-    """
-    low, high = z_range
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"z_range={z_range}: give two shares of the depth, 0 <= low < high <= 1.")
-    # The only division comes last, so that rounding never puts the middle of a bin below its plane.
-    bins = np.arange(num_slices) + (0.5 if fractions is None else fractions)
-    first, span = low * depth, (high - low) * depth
-    planes = (first + bins * span / num_slices).astype(int)
-    if fractions is not None:
-        starts = bin_starts(depth, num_slices, z_range)[:-1]
-        planes = np.maximum(np.minimum(planes, [*(starts[1:] - 1), depth - 1]), starts)
-    return planes.tolist()
-
-
-def bin_starts(depth: int, num_slices: int, z_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """The first plane of each bin of [`choose_planes`], and the end of the last bin: int of shape `[S + 1]`."""
-    low, high = z_range
-    # Rounding must not put a start that is a whole number into the plane above it.
-    return (low * depth + np.arange(num_slices + 1) * (high - low) * depth / num_slices + 1e-9).astype(int)
-
-
-def slabs_around(planes: list[int], depth: int, z_range: tuple[float, float] = (0.0, 1.0)) -> list[range]:
-    """
-    The planes of each bin of [`choose_planes`].
-
-    Args:
-        planes (`list[int]`):
-            The plane that is chosen in each bin. It belongs to its slab, also where two bins meet within it.
-        depth (`int`):
-            Number of planes, counted from the top.
-        z_range (`tuple[float, float]`, *optional*, defaults to `(0.0, 1.0)`):
-            Part of the depth that is divided into bins, as shares of the depth from the top.
-
-    Returns:
-        `list[range]`: the planes of each bin.
-    """
-    edges = bin_starts(depth, len(planes), z_range).tolist()
-    return [
-        range(min(edge, plane), max(following, plane + 1))
-        for edge, plane, following in zip(edges, planes, edges[1:], strict=False)
-    ]
-
-
-def windowed(hu: np.ndarray, window: Window) -> np.ndarray:
-    """HU as values in [-1, 1] of the same shape, float32; with three windows, each is a channel along a last axis."""
-    channels = [
-        (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
-        for low, high in windows_of(window)
-    ]
-    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
-
-
 def _in_plane(hu: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Planes `[S, Y, X]` at the size `(Z, H, W)`: `[S, H, W]`."""
     if hu.shape[1:] == tuple(size[1:]):
         return hu
     planes = torch.from_numpy(hu)[:, None]
     return F.interpolate(planes, size=tuple(size[1:]), mode="bilinear", align_corners=False)[:, 0].numpy()
-
-
-def _share_of(part: tuple[float, float], z_range: tuple[float, float]) -> tuple[float, float]:
-    """The share `z_range` of a part of the depth, as shares of the whole depth."""
-    low, high = part
-    return low + z_range[0] * (high - low), low + z_range[1] * (high - low)
-
-
-def fit(slices: np.ndarray, height: int, width: int, air: float | np.ndarray | None = None) -> np.ndarray:
-    """
-    Crops slices around their centre, or pads them with air, to a given size.
-
-    Args:
-        slices (`np.ndarray`):
-            Slices of shape `[S, h, w]` or `[S, h, w, 3]`.
-        height (`int`):
-            New height, in pixels.
-        width (`int`):
-            New width, in pixels.
-        air (`float` or `np.ndarray`, *optional*):
-            Value of the padding, or one value per channel. By default the darkest value: -1 for floats, 0 for uint8.
-
-    Returns:
-        `np.ndarray`: slices of shape `[S, height, width]` or `[S, height, width, 3]`.
-    """
-    return fit_volume(slices, (len(slices), height, width), air)
-
-
-def fit_volume(values: np.ndarray, size: tuple[int, int, int], air: float | np.ndarray | None = None) -> np.ndarray:
-    """As [`fit`], along the depth, too: `size` is the new size `(Z, Y, X)`."""
-    if air is None:
-        air = 0 if values.dtype == np.uint8 else AIR
-    fitted = np.empty((*size, *values.shape[3:]), dtype=values.dtype)
-    fitted[:] = air
-    to, of = zip(*map(_centre, size, values.shape), strict=True)
-    fitted[to] = values[of]
-    return fitted
-
-
-def _centre(to: int, of: int) -> tuple[slice, slice]:
-    size = min(to, of)
-    return slice((to - size) // 2, (to - size) // 2 + size), slice((of - size) // 2, (of - size) // 2 + size)
 
 
 def _check_hu(name: str, hu: np.ndarray) -> None:

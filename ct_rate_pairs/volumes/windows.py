@@ -53,3 +53,12 @@ def air_value(window: Window) -> np.ndarray:
 def to_uint8(slices: np.ndarray) -> np.ndarray:
     """Values in [-1, 1] as 8-bit values: processors take these, and bfloat16 inputs keep no more than 8 bits."""
     return np.rint((slices + 1) * 127.5).astype(np.uint8)
+
+
+def windowed(hu: np.ndarray, window: Window) -> np.ndarray:
+    """HU as values in [-1, 1] of the same shape, float32; with three windows, each is a channel along a last axis."""
+    channels = [
+        (hu.clip(low, high) - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+        for low, high in windows_of(window)
+    ]
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)

@@ -22,8 +22,9 @@ from ct_rate_pairs.sources.csv_tables import TableError
 from ct_rate_pairs.sources.hub import CTRateAccessError
 from ct_rate_pairs.sources.own import OwnSource
 from ct_rate_pairs.sources.tree import LocalSource
+from ct_rate_pairs.volumes.fitting import fit
 from ct_rate_pairs.volumes.nifti import read_slices
-from ct_rate_pairs.volumes.slicing import VolumeError, fit
+from ct_rate_pairs.volumes.slicing import VolumeError
 
 
 def pixels(images) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_a_saved_dataset_whose_scans_are_not_there_names_the_remedy(tmp_path, mo
     tree = write_tree(tmp_path / "tree")
     load(tree, "none").save_to_disk(tmp_path / "saved")
     tree.rename(tmp_path / "moved")
-    monkeypatch.setattr("ct_rate_pairs.rows._readers", {})  # as in a new process
+    monkeypatch.setattr("ct_rate_pairs.shared_readers._readers", {})  # as in a new process
     told = rf"no folder or table {tree}\. .*moved: .*with_data_dir\(dataset, NEW_FOLDER\)"
     with pytest.raises(FileNotFoundError, match=told):
         load_from_disk(tmp_path / "saved")[0]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
-from ct_rate_pairs.volumes.slicing import choose_planes
+from ct_rate_pairs.volumes.planes import choose_planes
 
 
 REPORTS = ["Heart size is normal.", "There is a pleural effusion on the right. A nodule of 8 mm.", "Emphysema."]

@@ -16,7 +16,7 @@ from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.sources import open_source
 from ct_rate_pairs.trainer import read_row_settings
 from ct_rate_pairs.trainer.row_settings import save_row_settings
-from ct_rate_pairs.volumes.slicing import bin_starts, choose_planes
+from ct_rate_pairs.volumes.planes import bin_starts, choose_planes
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,11 @@ from helpers.marked_volume import marked_volume, save
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ct_rate_pairs.volumes.fitting import fit
 from ct_rate_pairs.volumes.nifti import read_slices, read_volume
+from ct_rate_pairs.volumes.planes import choose_planes, slabs_around
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import VolumeError, choose_planes, fit, slabs_around
+from ct_rate_pairs.volumes.slicing import VolumeError
 from ct_rate_pairs.volumes.windows import air_value, windows_of
 
 
