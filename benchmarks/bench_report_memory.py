@@ -35,7 +35,7 @@ def measure(run: Path, scan: Path, dtype: str) -> list[int]:
     found = [peak()]
     reporter = load_reporter(run, device="cpu", dtype=dtype)
     found.append(peak())
-    reporter.report(scan)
+    reporter.report(scan, force=True)
     return [*found, peak()]
 
 
