@@ -51,7 +51,7 @@ class KillInCheckpoint(KillAtStep, ExportableState):
 
 
 def make_trainer(mode, tree, out, callbacks=()):
-    """5 steps an epoch, 3 epochs and a step, a checkpoint every other step."""
+    """5 steps an epoch, 2 epochs and a step, a checkpoint every other step."""
     data = {"data_dir": tree, "split": "train", "spacing": SPACING, "num_slices": 4, "validation_size": 0.1}
     negatives = {"negative": "gauss"} if mode == "map" else {"negative": "heter", "min_label_distance": 6}
     dataset = load_dataset("ct_rate_pairs", streaming=mode == "stream", **data, **negatives)
@@ -64,7 +64,7 @@ def make_trainer(mode, tree, out, callbacks=()):
     args = NegativeSFTConfig(
         output_dir=out,
         per_device_train_batch_size=2,
-        max_steps=16,
+        max_steps=11,
         save_steps=2,
         logging_steps=1,
         beta=0.3,

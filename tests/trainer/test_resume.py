@@ -23,7 +23,7 @@ def steps_of(log):
 def whole_run(mode, tree, out):
     trainer = make_trainer(mode, str(tree), str(out))
     trainer.train()
-    assert len(steps_of(trainer.state.log_history)) == 16
+    assert len(steps_of(trainer.state.log_history)) == 11
     return trainer
 
 
