@@ -337,10 +337,10 @@ except OSError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [[str(ROOT / "recipes/sft_neg.py")], ["-m", "ct_rate_pairs.recipes.sft_neg"]])
-def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path, recipe):
-    command = ["-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "1", "--cpu", *recipe]
-    done = programs.run(*command, "--config", "phantom", "--data_dir", "nowhere", cwd=tmp_path)
+def test_under_accelerate_the_recipe_s_own_words_are_its_message_alone(tmp_path):
+    command = ["-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "1", "--cpu"]
+    recipe = str(ROOT / "recipes/sft_neg.py")
+    done = programs.run(*command, recipe, "--config", "phantom", "--data_dir", "nowhere", cwd=tmp_path)
     assert done.returncode != 0
     ours = done.stderr[: done.stderr.index("Traceback")]  # what follows is the launcher's, on the exit code
     assert "error: " in ours and "There is no folder nowhere." in ours
