@@ -105,11 +105,10 @@ def test_workers_read_the_negatives_of_the_epoch(tree, calls):
 @pytest.mark.slow
 def test_spawned_workers_read_the_negatives_of_the_epoch(tree):
     stream = compose(tree, ("concatenate", "skip"))
-    for epoch in (0, 1):
-        alone = negatives_of(stream, epoch)
-        shared = negatives_of(stream, epoch, num_workers=2, multiprocessing_context="spawn", collate_fn=lambda_free)
-        assert shared.keys() & alone.keys()
-        assert all(shared[name] == alone[name] for name in shared.keys() & alone.keys())
+    alone = negatives_of(stream, 1)  # a worker that knew no epoch would read those of epoch 0
+    shared = negatives_of(stream, 1, num_workers=2, multiprocessing_context="spawn", collate_fn=lambda_free)
+    assert shared.keys() & alone.keys()
+    assert all(shared[name] == alone[name] for name in shared.keys() & alone.keys())
 
 
 def lambda_free(row):
