@@ -28,7 +28,7 @@ class XetStorage:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
 
     def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{self.server.server_port}"
         self.address = {
             "endpoint": url,

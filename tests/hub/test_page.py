@@ -165,7 +165,7 @@ def test_even_markup_that_got_into_the_page_could_neither_run_nor_load(browser, 
             asked.append(self.path)
 
     server = HTTPServer(("127.0.0.1", 0), Listener)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     injected = (
         f"<script>window.ran = 1</script><script src='{address}/a.js'></script><img src='{address}/b.png' "
