@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.faults import fill, small_disk
 from helpers.pair_trainer import make_trainer
+from helpers.prepare import use_a_thread
 from helpers.tiny_reader import AFFINE, make_voxels
 from helpers.tree import SPACING
 
@@ -83,7 +84,8 @@ def test_a_batch_goes_on_when_there_is_room(tmp_path, reader_dir, size):
 
 
 @pytest.mark.slow
-def test_a_cohort_and_a_copy_go_on_when_there_is_room(tmp_path, tree):
+def test_a_cohort_and_a_copy_go_on_when_there_is_room(tmp_path, tree, monkeypatch):
+    use_a_thread(monkeypatch)
     source = open_source(tree, spacing=SPACING)
     prepare(source, tmp_path / "whole", shard_size=2, workers=1)
     largest = max(path.stat().st_size for path in tmp_path.glob("whole/data/*"))

@@ -3,10 +3,10 @@
 import json
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 import types
+from contextlib import suppress
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +18,7 @@ from datasets import load_dataset
 from helpers import programs
 from helpers.faults import KILLS, all_end, descendants, kill_at_random
 from helpers.pair_trainer import make_trainer
-from helpers.paths import ROOT
+from helpers.prepare import use_a_thread
 from helpers.tiny_reader import AFFINE, make_voxels
 from helpers.tree import SPACING
 from matplotlib.figure import Figure
@@ -35,6 +35,7 @@ from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.reporting.files import finished_reports, report_key, save, write_json
 from ct_rate_pairs.phantom.cohort import write_cohort
+from ct_rate_pairs.prepare.__main__ import main as prepare
 from ct_rate_pairs.prepare.shards import Prepared, _is_whole, _write_shard, png
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer.generation import Written
@@ -201,30 +202,31 @@ def test_a_shard_is_there_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["preprocessed", "preprocessed_numpy"])
-def test_a_store_that_was_killed_has_whole_files_and_becomes_the_same(tree, tmp_path, form):
-    command = ["-m", "ct_rate_pairs.prepare", "--data_dir", tree, "--form", form, "--spacing", *SPACING]
-    command += ["--shard_size", "4", "--workers", "2", "--on_error", "raise"]
-    assert programs.run(*command, "--output_dir", tmp_path / "whole").returncode == 0
+def test_a_store_that_was_killed_has_whole_files_and_becomes_the_same(tree, tmp_path, monkeypatch, capsys, form):
+    options = ["--data_dir", str(tree), "--form", form, "--spacing", *map(str, SPACING)]
+    options += ["--shard_size", "4", "--on_error", "raise"]
+    use_a_thread(monkeypatch)  # in this process; the runs that are killed have processes
+    prepare([*options, "--workers", "1", "--output_dir", str(tmp_path / "whole")])
     files = {path.relative_to(tmp_path / "whole"): path for path in (tmp_path / "whole").rglob("volumes/*/*")}
     out, moments = tmp_path / "out", random.Random(0)
-    kills = max(3, KILLS // 5)  # each starts a command with two processes
+    kills = max(1, KILLS // 5)  # each starts a command with two processes
     for kill in range(kills):
-        arguments = [sys.executable, *map(str, command), "--output_dir", str(out)]
-        run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-        wanted = min(1 + kill * len(files) // kills, len(files) - 1)  # later in the store with each kill
+        run = programs.start("-m", "ct_rate_pairs.prepare", *options, "--workers", "2", "--output_dir", out)
+        wanted = (2 * kill + 1) * len(files) // (2 * kills)  # later in the store with each kill
         while run.poll() is None and len(list(out.rglob("volumes/*/*.n*"))) < wanted:
             time.sleep(0.002)
         time.sleep(moments.random() / 50)
         processes = descendants(run.pid) if run.poll() is None else []
-        run.kill()
+        with suppress(ProcessLookupError):  # it may have ended just now
+            os.kill(run.pid, signal.SIGKILL)
         run.wait()
         assert all_end(processes)
         for path in out.rglob("volumes/*/[!.]*"):
             assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
         for path in out.rglob("data/[!.]*"):
             assert pq.read_table(path).num_rows == 4
-    done = programs.run(*command, "--output_dir", out)
-    assert done.returncode == 0 and "24 scans" in done.stdout
+    prepare([*options, "--workers", "1", "--output_dir", str(out)])
+    assert "24 scans" in capsys.readouterr().out.splitlines()[-1]
     assert {path.relative_to(out) for path in out.rglob("volumes/*/*")} == set(files)
     whole, again = (load_dataset("ct_rate_pairs", data_dir=str(folder), split="test") for folder in
                     (tmp_path / "whole", out))  # fmt: skip

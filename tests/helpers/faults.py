@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 
-KILLS = int(os.environ.get("KILLS", "10"))  # `make faults`: 50
+KILLS = int(os.environ.get("KILLS", "5"))  # `make faults`: 50
 
 
 def in_child(work: Callable[[], object]) -> int:
