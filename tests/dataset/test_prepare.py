@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
+from helpers import programs
 from helpers.failing_decoders import FILE, WAY
 from helpers.few_slices import comparable
 from helpers.tree import SPACING, without_labels
@@ -235,7 +236,7 @@ def test_a_killed_run_goes_on_without_redoing_shards_or_leaving_half_of_one(tree
     for name in there:
         pq.ParquetFile(data / name).read()
     (data / ".train-00011-of-00012.parquet.4242.part").write_bytes(b"half a shard")
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = programs.run(*command[1:])
     assert "24 scans" in again.stdout and "going on from there" in again.stderr
     assert {name: (data / name).stat().st_mtime_ns for name in there} == there
     assert len(list(data.iterdir())) == 24
