@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+from helpers import programs
 from helpers.launch import SHORT
 from helpers.paths import ROOT
 
@@ -91,23 +90,41 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, recipe: str, *arguments: str) -> subprocess.CompletedProcess:
+# One after another in one process, which imports that product.
+RUN_ALL = """
+import sys
+from ct_rate_pairs.__main__ import main
+for words in {commands}:
+    try:
+        main(words)
+    except SystemExit as end:  # `--help`
+        assert not end.code
+print(sys.modules["ct_rate_pairs"].__file__)
+"""
+
+
+def run(folder, *commands: list[str]) -> str:
     environment = os.environ | {"PYTHONPATH": str(folder), "HF_DATASETS_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", f"ct_rate_pairs.recipes.{recipe}", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = programs.run("-c", RUN_ALL.format(commands=commands), cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
+    assert done.stdout.endswith(f"{folder / 'ct_rate_pairs' / '__init__.py'}\n")
+    return done.stdout
 
 
 @pytest.mark.slow
 def test_a_task_of_two_files_a_config_and_two_lines_is_trained_and_measured(folder, phantom):
     data = ("--data_dir", str(phantom))
-    arguments = ("--config", "normal", *data, *SHORT, "--confidence_scans", "0", "--wording", "short")
-    run(folder, "sft_neg", *arguments, "--max_steps", "2", "--output_dir", "run")
+    train = ("--config", "normal", *data, *SHORT, "--confidence_scans", "0", "--wording", "short")
+    evaluate = ("--model_name_or_path", "run", "--task", "normal", *data, "--max_eval_samples", "2")
+    told = run(
+        folder,
+        ["train", *train, "--output_dir", "run"],
+        ["evaluate-task", *evaluate],
+        ["evaluate-task", "--help"],
+    )
     results = json.loads((folder / "run" / "results.json").read_text())
     assert 0 <= results["accuracy"] <= 1 and "Normal?" in str(results["asked"])
     settings = json.loads((folder / "run" / "row_settings.json").read_text())
     assert settings["task"] == "normal" and settings["wording"] == "short"
-
-    run(folder, "evaluate_task", "--model_name_or_path", "run", "--task", "normal", *data, "--max_eval_samples", "2")
-    assert "How it is asked" in run(folder, "evaluate_task", "--help").stdout
+    assert (folder / "run" / "evaluation" / "normal" / "results.json").exists()
+    assert "How it is asked" in told

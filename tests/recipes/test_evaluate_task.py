@@ -24,7 +24,7 @@ def test_a_task_from_one_config_to_its_table_and_measured_again(tmp_path, phanto
 
     # The same model on its own: asked as it was trained, without being told the spacing or the options.
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    sizes = ("--max_eval_samples", "8", "--max_new_tokens", "8", "--per_device_eval_batch_size", "50")
+    sizes = ("--max_eval_samples", "2", "--max_new_tokens", "4", "--per_device_eval_batch_size", "50")
     asked = ("--model_name_or_path", str(tmp_path / "run"), "--task", task, "--data_dir", str(phantom))
     evaluate_task.main([*asked, *sizes])
     name = {"matching": "matching-keywords-random-letters"}.get(task, task)
@@ -51,7 +51,7 @@ def test_dialogues_and_examples_are_trained_on_and_asked_again(tmp_path, phantom
         assert all(row["earlier"] for row in answers)
 
     # Asked again as it was trained, without being told.
-    sizes = ("--max_eval_samples", "8", "--max_new_tokens", "8", "--per_device_eval_batch_size", "50")
+    sizes = ("--max_eval_samples", "2", "--max_new_tokens", "4", "--per_device_eval_batch_size", "50")
     evaluate_task.main(["--model_name_or_path", str(run), "--task", "vqa", *data, *sizes])
     again = json.loads((run / "evaluation" / "vqa" / "results.json").read_text())
     assert again.pop("made_with") and again == results

@@ -85,7 +85,9 @@ def test_own_questions_from_a_table_to_results(tmp_path, capsys):
     table = write_table(tmp_path / "own" / "asked.jsonl", asked)
     data = ["--data_dir", str(table)]
     shape = ["--spacing", *map(str, SPACING), "--num_slices", "4", "--output_dir", str(tmp_path / "run")]
-    sft_neg.main(["--config", "own_questions", *data, *shape, *SHORT])
+    sft_neg.main(
+        ["--config", "own_questions", *data, *shape, *SHORT, "--max_eval_samples", "8", "--max_new_tokens", "8"]
+    )
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["model"]["n"] == results["text_only"]["n"] > 0 and set(results["model"]["per_type"]) == {
         "closed",
