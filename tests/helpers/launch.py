@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 CONFIGS = ROOT / "recipes" / "configs"
 ONE_PROCESS = ("--num_processes", "1", "--cpu")
 SHORT = (
-    *("--max_steps", "2", "--logging_steps", "1", "--max_eval_samples", "8", "--max_new_tokens", "8"),
+    *("--max_steps", "2", "--logging_steps", "1", "--max_eval_samples", "2", "--max_new_tokens", "4"),
     *("--per_device_train_batch_size", "2", "--beta", "0.1", "--negative_start_ratio", "0"),
 )
 
