@@ -83,7 +83,10 @@ def test_the_wheel_holds_every_module_config_and_template(built):
 
 
 @pytest.mark.slow
-def test_the_literal_uses_work_from_an_empty_folder(built, phantom, tmp_path):
+def test_the_literal_uses_work_from_an_empty_folder_and_a_run_finds_its_config_and_template(built, phantom, tmp_path):
+    train = ("train", "--config", "phantom", "--data_dir", str(phantom), "--output_dir", "run", "--max_steps", "1")
+    train += ("--max_eval_samples", "2", "--max_new_tokens", "4", "--confidence_scans", "0")
+    train += ("--operating_point", "none")
     code = f"""
 import ct_rate_pairs
 from datasets import load_dataset
@@ -94,36 +97,22 @@ row = rows["train"][0]
 print(len(row["images"]), len(row["negative_images"]))
 print(evaluate.load("ct_coverage").compute(predictions=["A nodule."], references=["Nodules."])["coverage"])
 import sys
+from ct_rate_pairs.__main__ import main
+main({[*train]})
 print({{module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "ct_rate_pairs"}})
 """
-    slices, coverage, files = use(built, tmp_path, "-c", code).splitlines()
+    slices, coverage, *_, files = use(built, tmp_path, "-c", code).splitlines()
     assert (slices, coverage) == ("10 10", "1.0")
     assert all(file.startswith(str(built / "site")) for file in eval(files))
+    card = (tmp_path / "empty" / "run" / "README.md").read_text()
+    assert card.startswith("---") and "phantom" in card
+    assert (tmp_path / "empty" / "run" / "results.json").exists()
 
 
 @pytest.mark.slow
 def test_the_command_lists_the_others(built, tmp_path):
     told = use(built, tmp_path, "-m", "ct_rate_pairs", "--help")
     assert all(f"  {command} " in told for command in COMMANDS)
-
-
-@pytest.mark.slow
-def test_a_run_finds_its_config_and_the_template_of_its_card(built, phantom, tmp_path):
-    train = ("train", "--config", "phantom", "--data_dir", str(phantom), "--output_dir", "run", "--max_steps", "3")
-    short = (
-        "--max_eval_samples",
-        "2",
-        "--max_new_tokens",
-        "8",
-        "--confidence_scans",
-        "0",
-        "--operating_point",
-        "none",
-    )
-    use(built, tmp_path, "-m", "ct_rate_pairs", *train, *short)
-    card = (tmp_path / "empty" / "run" / "README.md").read_text()
-    assert card.startswith("---") and "phantom" in card
-    assert (tmp_path / "empty" / "run" / "results.json").exists()
 
 
 def test_the_linter_of_the_commits_is_that_of_the_tests():

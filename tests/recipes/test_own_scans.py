@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import load_dataset
 from helpers.own_scans import own_rows, write_table
+from helpers.prepare import use_a_thread
 from helpers.tree import SPACING
 
 from ct_rate_pairs.__main__ import main
@@ -14,13 +15,13 @@ from ct_rate_pairs.hub.guard import ForbiddenContentError, publishable_files
 
 
 GRID = ("--spacing", *map(str, SPACING), "--num_slices", "4")
-TRAIN = ("--max_steps", "3", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "8")
+TRAIN = ("--max_steps", "2", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "4")
 PLANTED = ("MÜLLER", "Cough")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prepared", [False, True])
-def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, prepared):
+def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, hub, capsys, prepared):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     rows = own_rows(tmp_path / "own", 12)
@@ -32,6 +33,7 @@ def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, 
     main(["partners", "own"])
     data = "own"
     if prepared:
+        use_a_thread(monkeypatch)
         main(["prepare", "--data_dir", "own", "--output_dir", "copy", "--workers", "1", "--on_error", "raise", *GRID])
         whole, copy = (
             load_dataset("ct_rate_pairs", "heter", data_dir=name, spacing=SPACING, num_slices=4)
@@ -66,6 +68,8 @@ def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, 
     assert "figures/reports.png" not in publishable_files(tmp_path / "run")
     written = [file for file in (tmp_path / "run").rglob("*") if file.suffix in (".json", ".jsonl", ".md", ".yaml")]
     assert not [word for word in PLANTED for file in written if word in file.read_text()]
+    if not prepared:
+        _is_published_without_texts_and_pixels(tmp_path, rows, hub, capsys)
     lines = [json.loads(line) for line in predictions.splitlines()]
     copied = [line | {"report": row["report"]} for line, row in zip(lines, rows, strict=False)]
     (tmp_path / "run" / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in copied))
@@ -73,17 +77,14 @@ def test_a_table_of_own_scans_goes_the_whole_way(tmp_path, monkeypatch, capsys, 
         publishable_files(tmp_path / "run")
 
 
-@pytest.mark.slow
-def test_a_run_on_own_scans_is_published_without_their_texts_and_pixels(tmp_path, monkeypatch, hub, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    rows = own_rows(tmp_path / "own", 12)
-    write_table(tmp_path / "own" / "cohort.parquet", rows)
-    short = ["--max_steps", "2", "--logging_steps", "1", "--max_new_tokens", "8", "--confidence_scans", "0"]
-    main(["train", "--config", "phantom_heter", "--data_dir", "own", *GRID, *short, "--max_eval_samples", "4",
-          "--per_device_train_batch_size", "2", "--output_dir", "run"])  # fmt: skip
-    main(["evaluate", "--model_name_or_path", "run", "--data_dir", "own", "--max_eval_samples", "4",
-          "--max_new_tokens", "8", "--looking_scans", "4"])  # fmt: skip
+def _of_reports(rows) -> str:
+    """Reports of the table as predictions."""
+    lines = ({"volume": f"patient_{n}_a_1.nii.gz", "report": row["report"]} for n, row in enumerate(rows, 1))
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _is_published_without_texts_and_pixels(tmp_path, rows, hub, capsys):
+    """The run goes up, without what is of the scans, and is refused once it holds something of them."""
     capsys.readouterr()
     main(["publish", "run", "alice/own", "--private"])
     assert capsys.readouterr().out == f"{hub.url}/alice/own/tree/main\n"
@@ -110,9 +111,3 @@ def test_a_run_on_own_scans_is_published_without_their_texts_and_pixels(tmp_path
             main(["publish", "run", "alice/own"])
         assert repo.branches == before
         file.unlink() if kept is None else file.write_bytes(kept)
-
-
-def _of_reports(rows) -> str:
-    """Reports of the table as predictions."""
-    lines = ({"volume": f"patient_{n}_a_1.nii.gz", "report": row["report"]} for n, row in enumerate(rows, 1))
-    return "".join(json.dumps(line) + "\n" for line in lines)
