@@ -23,6 +23,10 @@ COMMANDS = {
     "train-matcher": ("ct_rate_pairs.recipes.train_matcher", "train a dual encoder, the light baseline"),
     "evaluate": ("ct_rate_pairs.recipes.evaluate_reports", "write reports with a model and measure them"),
     "evaluate-task": ("ct_rate_pairs.recipes.evaluate_task", "measure a model's answers, choices, or found errors"),
+    "evaluate-matcher": (
+        "ct_rate_pairs.recipes.evaluate_matcher",
+        "measure a dual encoder from its vectors, as those of CT-CLIP",
+    ),
     "export": ("ct_rate_pairs.recipes.export", "write scans as other models read them: M3D, RadFM, CT-CLIP, ..."),
     "compare": ("ct_rate_pairs.recipes.compare_runs", "compare two runs, with intervals and p-values"),
     "table": ("ct_rate_pairs.recipes.table1", "compare three runs, as in the paper's table 1"),

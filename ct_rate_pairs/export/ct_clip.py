@@ -57,6 +57,11 @@ def with_channel(volume: Volume) -> np.ndarray:
     return resampled(volume)[None]
 
 
+def blank() -> np.ndarray:
+    """A volume of air, as CT-CLIP's image encoder takes it: the same for all scans."""
+    return np.full((1, *SIZE), -1, np.float32)
+
+
 def ct2rep_place(volume: str) -> str:
     """The file of a volume's array, in the folders of patient and scan that CT2Rep's loader looks through."""
     patient, scan = ("_".join(stem_of(volume).split("_")[:parts]) for parts in (2, 3))

@@ -72,7 +72,7 @@ def export_scans(
     form, out = FORMATS[name], Path(out)
     facts = {"format": name, "split": split, **form.facts()}
     with folder_lock(out, "ct-rate-pairs export"):
-        before = _read_manifest(out, facts)
+        before = open_manifest(out, facts)
         files, failed = dict(before["scans"]), dict(before["failed"])
         owed = [volume for volume in scans.index if volume not in files]
         for volume in tqdm(owed, f"exporting for {form.model}", unit="scan"):
@@ -80,7 +80,7 @@ def export_scans(
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             try:
                 if not (out / file).exists():
-                    _save(out / file, source.take(scans.loc[volume], form.array))
+                    save_array(out / file, source.take(scans.loc[volume], form.array))
             except VolumeError as error:
                 failed[volume] = str(error)
                 logger.warning("%s is left out: %s", volume, error)
@@ -95,8 +95,13 @@ def export_scans(
     return manifest
 
 
-def _read_manifest(out: Path, facts: dict) -> dict:
-    """The manifest that is there, or a new one without scans, which is written at once."""
+def open_manifest(out: Path, facts: dict) -> dict:
+    """
+    The manifest of an export that goes on, or a new one without scans, which is written at once.
+
+    Raises:
+        `ValueError`: if the folder has a manifest with other facts.
+    """
     if not (out / MANIFEST).exists():
         manifest = facts | {"scans": {}, "failed": {}}
         write_whole(out / MANIFEST, to_json(manifest, indent=2) + "\n")
@@ -111,7 +116,7 @@ def _read_manifest(out: Path, facts: dict) -> dict:
     return there
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
     """Writes an array: `.npy`, or `.npz` with the name `arr_0`, as CT2Rep's loader reads it."""
     with whole_file(path) as part, part.open("wb") as file:
         if path.suffix == ".npz":

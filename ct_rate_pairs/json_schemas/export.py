@@ -1,4 +1,4 @@
-"""The manifest of scans that were exported for another model."""
+"""What was exported for another model: the manifest of scans, and texts to embed."""
 
 from pydantic import ConfigDict
 
@@ -14,3 +14,10 @@ class ExportManifest(Schema):
     split: str
     scans: dict[str, str]
     failed: dict[str, str]
+
+
+class TextToEmbed(Schema):
+    """A line of `texts.jsonl`."""
+
+    id: str
+    text: str

@@ -9,11 +9,9 @@ from helpers.phantom_reports import cohort
 from helpers.tree import SPACING, write_tree
 
 from ct_rate_pairs.eval.looking.other_volumes import blank_slices
-from ct_rate_pairs.eval.matcher import (
+from ct_rate_pairs.eval.matcher import embed_scans, embed_texts, evaluate_matcher
+from ct_rate_pairs.eval.matcher_scores import (
     choose,
-    embed_scans,
-    embed_texts,
-    evaluate_matcher,
     format_retrieval,
     score_labels,
     sentence_prompts,
@@ -142,5 +140,5 @@ def test_a_label_without_positives_or_sentences_has_a_dash_in_the_table():
     recalls = {f"{name}_at_{k}": 0.5 for name in ("recall", "chance") for k in (1, 5, 10)}
     zero_shot = {"auroc_macro": 0.5, "per_label": {"Cardiomegaly": {"auroc": None, "support": 0}}}
     both = {"image_to_text": recalls, "text_to_image": recalls, "n": 4}
-    results = {"retrieval": both, "zero_shot": zero_shot, "zero_shot_sentences": None}
+    results = {"retrieval": both, "zero_shot": zero_shot, "zero_shot_sentences": None, "n": 4}
     assert "| Cardiomegaly | 0 | - | - |" in format_retrieval(results)

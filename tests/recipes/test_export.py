@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from helpers.tree import write_tree
+from helpers.prepare import use_a_thread
+from helpers.tree import SPACING, write_tree
 
+from ct_rate_pairs.export import ct_clip, radfm
+from ct_rate_pairs.prepare.shards import prepare
 from ct_rate_pairs.recipes import export
+from ct_rate_pairs.sources import open_source
 
 
 def run(tree, out, *options, of="m3d"):
@@ -47,7 +51,9 @@ def test_a_bad_scan_is_listed_and_the_next_run_writes_only_what_is_missing(tmp_p
 
 
 @pytest.mark.slow
-def test_each_model_s_scripts_find_their_lists(tmp_path, tree):
+def test_each_model_s_scripts_find_their_lists(tmp_path, tree, monkeypatch):
+    monkeypatch.setattr(ct_clip, "SIZE", (24, 48, 48))  # arrays of the true size have 221 MB
+    monkeypatch.setattr(radfm, "SIDE", 16)
     one = ("--max_eval_samples", "1")
     run(tree, tmp_path / "radfm", *one, of="radfm")
     (listed,) = json.loads((tmp_path / "radfm/radiology_article_npy_test.json").read_text())
@@ -56,7 +62,7 @@ def test_each_model_s_scripts_find_their_lists(tmp_path, tree):
 
     run(tree, tmp_path / "ct2rep", *one, of="ct2rep")
     with np.load(tmp_path / "ct2rep/scans/valid_1/valid_1_a/valid_1_a_1.npz") as file:
-        assert file["arr_0"].shape == (240, 480, 480)
+        assert file["arr_0"].shape == (24, 48, 48)
 
     run(tree, tmp_path / "ct-chat", *one, of="ct-chat")
     (asked,) = json.loads((tmp_path / "ct-chat/merged_output_valid.json").read_text())
@@ -65,7 +71,24 @@ def test_each_model_s_scripts_find_their_lists(tmp_path, tree):
     assert human["value"].startswith("<image>\n") and human["value"].endswith("<report_generation>")
 
 
-def test_a_prepared_copy_is_refused(tmp_path, tree, capsys):
-    (tmp_path / "prepared.json").write_text("{}")
-    with pytest.raises((SystemExit, ValueError)):
-        run(tmp_path, tmp_path / "out")
+@pytest.mark.slow
+def test_a_prepared_copy_is_refused_as_it_has_no_whole_volumes(tmp_path, tree, monkeypatch, capsys):
+    use_a_thread(monkeypatch)
+    prepare(open_source(tree, num_slices=2, spacing=SPACING), tmp_path / "copy")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "copy", tmp_path / "out")
+    assert "is a prepared copy, which lacks the whole volumes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "give either --for MODEL"),
+        (("--for", "m3d", "--embeddings", "x"), "give either --for MODEL"),
+        (("--embeddings", "x", "--split", "train"), "--split has no effect with --embeddings"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options, told, capsys):
+    with pytest.raises(SystemExit):
+        export.main(["--output_dir", "out", *options])
+    assert told in capsys.readouterr().err

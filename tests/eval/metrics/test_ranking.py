@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_rate_pairs import LABELS
-from ct_rate_pairs.eval.matcher import label_prompts
+from ct_rate_pairs.eval.matcher_scores import label_prompts
 from ct_rate_pairs.eval.metrics.ranking import auroc, chance, label_auroc, retrieval
 
 
