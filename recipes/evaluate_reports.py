@@ -44,6 +44,7 @@ from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
+EXPORTS = ("radeval", "radmatch", "vlm3d")
 SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoint gets
 
 
@@ -63,6 +64,13 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         metadata={
             "help": "What has written the --predictions, NAME@COMMIT: the reports are copied to predictions.jsonl, "
             "with this as their provenance."
+        },
+    )
+    export: list[str] = field(
+        default_factory=list,
+        metadata={
+            "choices": EXPORTS,
+            "help": "Also write reports and references for other tools: RadEval, RadMatch, the VLM3D challenge.",
         },
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
@@ -182,9 +190,12 @@ def main(argv: Sequence[str]) -> None:
     parser.tell_idle(args.idle())
     endpoint = args.at_endpoint() if args.served else None  # now, not after hours of building the dataset
 
+    from accelerate import PartialState
     from datasets import load_dataset
 
+    from ct_rate_pairs.eval.predictions.for_tools import write_for_tools
     from ct_rate_pairs.eval.predictions.provenance import row_settings_of
+    from ct_rate_pairs.eval.predictions.store import read_predictions
     from ct_rate_pairs.eval.rows import references_of
     from ct_rate_pairs.eval.scoring.scores import score_reports
     from ct_rate_pairs.readers import split_of
@@ -219,6 +230,9 @@ def main(argv: Sequence[str]) -> None:
             measure_endpoint(args, endpoint, split, out, score)
         else:
             measure_model(args, split, out, score, options)
+        if args.export and PartialState().is_main_process:
+            measured = read_predictions(out / "generated_reports.json")
+            print("for other tools:", *write_for_tools(args.export, measured, split, out))
 
 
 def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, score: dict) -> None:

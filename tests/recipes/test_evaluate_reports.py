@@ -284,8 +284,13 @@ def test_reports_of_another_model_are_a_run_with_its_name_and_commit(tmp_path, t
     rows = "".join(f"q,valid_{i}_a_1.nii.gz,Finding {i - 1}.\n" for i in range(1, 13))
     theirs.write_text(f"Question,Ground Truth,pred\n{rows}")
     out = tmp_path / "m3d"
-    evaluate(theirs, tree, "--made_by", "M3D-LaMed@b7d2b19", "--output_dir", str(out))
+    named = ("--made_by", "M3D-LaMed@b7d2b19", "--export", "radmatch", "vlm3d")
+    evaluate(theirs, tree, *named, "--output_dir", str(out))
     assert json.loads((out / "results.json").read_text())["model"]["made_by"] == "M3D-LaMed@b7d2b19"
+    pairs = [
+        sorted(path.name for path in (out / "radmatch" / side).iterdir()) for side in ("reports_gt", "reports_pred")
+    ]
+    assert pairs[0] == pairs[1] and len(pairs[0]) == 12 and (out / "vlm3d/ground_truth/ground_truth.csv").is_file()
     written = json.loads(provenance_path(out / "predictions.jsonl").read_text())
     assert written["weights"] == "M3D-LaMed@b7d2b19" and len(written["references"]) == 16
     compare_runs.main(
