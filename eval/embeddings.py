@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ct_rate_pairs.eval.predictions.formats import volume_of
 from ct_rate_pairs.json_files import parse_json
 from ct_rate_pairs.json_schemas.export import TextToEmbed
 from ct_rate_pairs.reports.labels import LABELS
@@ -126,7 +127,7 @@ def read_label_scores(folder: str | Path) -> dict[str, np.ndarray] | None:
             f"{folder / ZERO_SHOT} has the shape {scores.shape}, but {ACCESSIONS} beside it names {len(set(names))} "
             f"scans, and there are {len(LABELS)} labels. Take both from one run."
         )
-    return {f"{name.removesuffix('.nii.gz')}.nii.gz": row for name, row in zip(names, scores, strict=True)}
+    return {volume_of(name): row for name, row in zip(names, scores, strict=True)}
 
 
 def _read_blank(folder: Path, name: str, unknown: torch.Tensor) -> torch.Tensor:

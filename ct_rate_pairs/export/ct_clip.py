@@ -12,12 +12,14 @@ they rescale twice (CT-CLIP#50). The arrays here are made from HU.
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ct_rate_pairs.volumes.slicing import Volume, fit_volume
+from ct_rate_pairs.volumes.fitting import fit_volume
+from ct_rate_pairs.volumes.slicing import Volume
 
 from .form import ModelInput, nothing_beside, npy_of, stem_of, turned
 
@@ -62,10 +64,10 @@ def blank() -> np.ndarray:
     return np.full((1, *SIZE), -1, np.float32)
 
 
-def ct2rep_place(volume: str) -> str:
-    """The file of a volume's array, in the folders of patient and scan that CT2Rep's loader looks through."""
+def in_folders(volume: str, ending: str = ".npy") -> str:
+    """The file of a volume's array, in the folders of patient and scan that CT-CLIP's and CT2Rep's loaders expect."""
     patient, scan = ("_".join(stem_of(volume).split("_")[:parts]) for parts in (2, 3))
-    return f"scans/{patient}/{scan}/{stem_of(volume)}.npz"
+    return f"scans/{patient}/{scan}/{stem_of(volume)}{ending}"
 
 
 def ct_chat_questions(files: Mapping[str, str]) -> dict[str, str]:
@@ -103,7 +105,7 @@ CT_CLIP = ModelInput(
     values="HU / 1000, padded with -1",
     prompts=("{label} is present.", "{label} is not present."),
     array=with_channel,
-    place=npy_of,
+    place=in_folders,
     beside=nothing_beside,
     **_SHARED,
 )
@@ -140,7 +142,7 @@ CT2REP = ModelInput(
     values="HU / 1000, padded with -1. CT2Rep's loader clips them to -1000 to 200 HU, and maps these to -1 to 1.",
     prompts=(),
     array=resampled,
-    place=ct2rep_place,
+    place=partial(in_folders, ending=".npz"),
     beside=nothing_beside,
     **_SHARED,
 )

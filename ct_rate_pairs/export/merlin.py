@@ -8,7 +8,8 @@ Merlin was trained on CT of the abdomen. Its reports are about one organ system 
 import numpy as np
 from scipy import ndimage
 
-from ct_rate_pairs.volumes.slicing import Volume, fit_volume
+from ct_rate_pairs.volumes.fitting import fit_volume
+from ct_rate_pairs.volumes.slicing import Volume
 
 from .form import ModelInput, nothing_beside, npy_of, turned, voxel_sizes
 

@@ -113,7 +113,7 @@ def test_ct_clip_gets_its_scans_a_blank_one_and_the_texts_to_embed(cohort, tmp_p
     export.main(
         ["--for", "ct-clip", "--data_dir", str(tree), "--output_dir", str(tmp_path), "--max_eval_samples", "1"]
     )
-    assert np.load(tmp_path / "blank.npy").shape == np.load(tmp_path / "scans/valid_1_a_1.npy").shape
+    assert np.load(tmp_path / "blank.npy").shape == np.load(tmp_path / "scans/valid_1/valid_1_a/valid_1_a_1.npy").shape
     texts = {json.loads(line)["text"] for line in (tmp_path / "texts.jsonl").read_text().splitlines()}
     assert references_of(splits["test"])[1][0] in texts and "Cardiomegaly is present." in texts
 
