@@ -96,11 +96,11 @@ def reader(reader_dir) -> tuple:
 
 
 @pytest.fixture(scope="session")
-def line_reader_dir(tmp_path_factory) -> Path:
+def line_reader_dir(tmp_path_factory, talker_dir) -> Path:
     """The folder of a model that opens its reports with a findings line, with its confidence."""
     from helpers.tiny_reader import save_line_reader
 
-    return made_once(tmp_path_factory, "line_reader", save_line_reader)
+    return made_once(tmp_path_factory, "line_reader", lambda folder: save_line_reader(folder, talker_dir))
 
 
 @pytest.fixture(scope="session")
