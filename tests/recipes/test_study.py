@@ -7,12 +7,14 @@ import yaml
 from helpers import programs
 from helpers.study import STUDY
 
+from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.recipes import study
 
 
 @pytest.mark.slow
 def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    write_cohort(tmp_path / "runs" / "tiny" / "cohort", **STUDY["cohort"], workers=1)  # it starts two processes for it
     run = programs.run("-m", "ct_rate_pairs", "study", "--config", "tiny.yaml", cwd=tmp_path)
     assert run.returncode == 0, run.stderr[-3000:]
     out = tmp_path / "runs" / "tiny"  # named by the config
