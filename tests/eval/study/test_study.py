@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,12 @@ STUDY = {
         },
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def cohorts_without_processes(monkeypatch):
+    """They would take longer to start than these cohorts take to write."""
+    monkeypatch.setattr(study_module, "write_cohort", partial(write_cohort, workers=1))
 
 
 def read(tmp_path, content=STUDY, only=()):
