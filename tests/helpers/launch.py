@@ -15,9 +15,7 @@ SHORT = (
 )
 
 
-def launch(
-    *arguments: str, cwd: Path, launcher: tuple[str, ...] = ONE_PROCESS, recipe: str = "sft_neg"
-) -> subprocess.CompletedProcess:
+def launch(*arguments: str, cwd: Path, launcher: tuple[str, ...]) -> subprocess.CompletedProcess:
     """The launcher is a fork; the processes that it starts are not."""
     command = ["-m", "accelerate.commands.accelerate_cli", "launch", *launcher]
-    return programs.run(*command, ROOT / "recipes" / f"{recipe}.py", *arguments, cwd=cwd)
+    return programs.run(*command, ROOT / "recipes" / "sft_neg.py", *arguments, cwd=cwd)

@@ -55,12 +55,16 @@ def test_an_operating_point_needs_lines_and_their_calibration(tmp_path, options,
 
 
 @pytest.mark.slow
-def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom, monkeypatch):
+def test_two_processes_leave_the_model_of_the_best_coverage_with_results_and_card(tmp_path, phantom, monkeypatch):
     run = launch(
         *("--config", str(CONFIGS / "phantom_heter.yaml"), "--data_dir", str(phantom), "--output_dir", "run"),
-        *("--max_steps", "3", "--logging_steps", "1", "--max_eval_samples", "4", "--max_new_tokens", "12"),
-        *("--confidence_scans", "0"),
+        *("--global_batch_size", "8", "--per_device_train_batch_size", "2", "--max_steps", "4"),
+        *("--max_eval_samples", "4", "--max_new_tokens", "12", "--validation_scans", "3", "--confidence_scans", "0"),
+        *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),
+        *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
+        *("--load_best_model_at_end", "true"),
         cwd=tmp_path,
+        launcher=TWO_PROCESSES,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     for row in ("model", "shuffled", "all_negative", "most_common", "all_positive"):
@@ -74,17 +78,21 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom,
         assert (tmp_path / "run" / file).stat().st_size > 0
     AutoModelForImageTextToText.from_pretrained(tmp_path / "run")
     AutoProcessor.from_pretrained(tmp_path / "run")
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    coverages = [entry["eval_coverage"] for entry in state["log_history"] if "eval_coverage" in entry]
+    assert len(coverages) == 2 and state["best_metric"] == max(coverages)
+    assert state["epoch"] == pytest.approx(4 * 8 / 24, abs=0.4)  # eight pairs a step: both processes took their half
+    assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"step-000002.md", "step-000004.md"}
 
     # The same model, measured on its own by two processes: as it was trained, without being told the spacing.
     cohort = ("--data_dir", str(phantom))
-    again = launch(
+    run_as_two(
+        ROOT / "recipes" / "evaluate_reports.py",
         *("--model_name_or_path", "run", *cohort, "--max_eval_samples", "4", "--max_new_tokens", "12"),
         *("--dataloader_num_workers", "0", "--partner_sampling", "balanced"),  # the same negatives
         cwd=tmp_path,
-        launcher=TWO_PROCESSES,
-        recipe="evaluate_reports",
+        ACCELERATE_USE_CPU="true",
     )
-    assert again.returncode == 0, again.stderr[-3000:]
     evaluation = tmp_path / "run" / "evaluation"
     assert read_predictions(evaluation / "predictions.jsonl") == read_predictions(tmp_path / "run/predictions.jsonl")
     measured = json.loads((evaluation / "results.json").read_text())
@@ -105,25 +113,6 @@ def test_a_phantom_run_leaves_a_usable_model_results_and_card(tmp_path, phantom,
     compare_runs.main([*runs, *cohort])
     metrics = json.loads((tmp_path / "compared.json").read_text())["metrics"]
     assert metrics["bleu1"]["difference"] == 0 and metrics["bleu1"]["p"] == 1
-
-
-@pytest.mark.slow
-def test_two_processes_choose_the_checkpoint_by_coverage_on_validation(tmp_path, phantom):
-    run_as_two(
-        *(ROOT / "recipes" / "sft_neg.py", "--config", "phantom_heter", "--data_dir", phantom, "--output_dir", "run"),
-        *("--global_batch_size", "8", "--per_device_train_batch_size", "2", "--max_steps", "4"),
-        *("--max_eval_samples", "2", "--max_new_tokens", "8", "--validation_scans", "3", "--confidence_scans", "0"),
-        *("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"),
-        *("--metric_for_best_model", "eval_coverage", "--greater_is_better", "true"),
-        *("--load_best_model_at_end", "true"),
-        cwd=tmp_path,
-        ACCELERATE_USE_CPU="true",
-    )
-    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
-    coverages = [entry["eval_coverage"] for entry in state["log_history"] if "eval_coverage" in entry]
-    assert len(coverages) == 2 and state["best_metric"] == max(coverages)
-    assert state["epoch"] == pytest.approx(4 * 8 / 24, abs=0.4)  # eight pairs a step: both processes took their half
-    assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"step-000002.md", "step-000004.md"}
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
-"""`recipes/train_matcher.py` on a small phantom: once as a user launches it, else in this process."""
+"""`recipes/train_matcher.py` on a small phantom: once as a user starts it, else in this process."""
 
 import json
 
 import pytest
 import yaml
 from datasets import load_dataset
+from helpers import programs
 from helpers.command import call
-from helpers.launch import CONFIGS, launch
+from helpers.launch import CONFIGS
+from helpers.paths import ROOT
 
 from ct_rate_pairs.eval.matcher import evaluate_matcher
 from ct_rate_pairs.recipes.train_matcher import MatcherArguments, load_matcher, main
@@ -22,11 +24,10 @@ CONFIG = ("--config", str(CONFIGS / "matcher.yaml"), "--per_device_train_batch_s
 
 @pytest.mark.slow
 def test_a_phantom_run_leaves_a_usable_model_and_one_table(tmp_path, phantom, capsys):
-    run = launch(
-        *(*CONFIG, "--data_dir", str(phantom), "--output_dir", "run", "--negative", "hard"),
-        *("--max_steps", "3", "--logging_steps", "1", "--save_strategy", "steps"),
+    run = programs.run(
+        *(ROOT / "recipes" / "train_matcher.py", *CONFIG, "--data_dir", phantom, "--output_dir", "run"),
+        *("--negative", "hard", "--max_steps", "3", "--logging_steps", "1", "--save_strategy", "steps"),
         cwd=tmp_path,
-        recipe="train_matcher",
     )
     assert run.returncode == 0, run.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
