@@ -21,6 +21,7 @@ import evaluate  # noqa: F401 (chooses its cache when it is imported, and not th
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from helpers.paths import ROOT
+from helpers.prepare import use_a_thread
 from helpers.writable_hub import WRITE, Repo, WritableHub
 
 from ct_rate_pairs.__main__ import COMMANDS
@@ -36,15 +37,15 @@ SPACING = ["--spacing", "4.5", "4.5", "6.5"]
 # What a reader would put in, and what stands there in the tests: the phantom has CT-RATE's layout.
 STANDS_FOR = {"/path/to/CT-RATE": COHORT, "DIR": COHORT, "USER": "alice"}
 # Options that make a command short. They come last, so they override the printed ones.
-TRAIN = ["--max_steps", "2", "--max_eval_samples", "4", "--max_new_tokens", "8", "--confidence_scans", "0"]
+TRAIN = ["--max_steps", "1", "--max_eval_samples", "2", "--max_new_tokens", "4", "--confidence_scans", "0"]
 TRAIN += ["--per_device_train_batch_size", "1", "--operating_point", "none"]
 SHORT = {
     "phantom": ["--scans", "4", "--valid_scans", "2", "--workers", "1", "--output_dir", "phantom"],
     "prepare": ["--workers", "1", *SPACING],
     "train": TRAIN,
-    "train-matcher": ["--max_steps", "2"],
-    "evaluate": ["--max_eval_samples", "4", "--max_new_tokens", "8", "--looking_scans", "4"],
-    "evaluate-task": ["--max_new_tokens", "8"],
+    "train-matcher": ["--max_steps", "1"],
+    "evaluate": ["--max_eval_samples", "2", "--max_new_tokens", "4", "--looking_scans", "2"],
+    "evaluate-task": ["--max_new_tokens", "4"],
 }
 # The paper's run without its weights of 7 billion parameters, and on the phantom in the place of CT-RATE.
 PAPER = [*TRAIN, "--model_name_or_path", "tiny", "--data_dir", COHORT, *SPACING, "--eval_strategy", "no"]
@@ -116,7 +117,7 @@ def workshop(tmp_path_factory) -> Path:
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_cohort(Path(COHORT), 60, valid_scans=8, workers=1, reconstructions=0.0)
+        write_cohort(Path(COHORT), 40, valid_scans=4, workers=1, reconstructions=0.0)
         ct_rate_pairs(["train", "--config", "phantom_heter", *TRAIN, "--output_dir", "runs/phantom"])
     for name in ("heter", "origin", "gauss", "vqa", "matching", "errors"):
         shutil.copytree(folder / "runs/phantom", folder / "runs" / name)
@@ -144,6 +145,7 @@ def hub(workshop):
 def here(workshop, hub, monkeypatch):
     """The workshop as the folder that a reader is in, logged in to the Hub."""
     monkeypatch.chdir(workshop)
+    use_a_thread(monkeypatch)
     hub.connect(monkeypatch, WRITE, workshop / "hf")
 
 
