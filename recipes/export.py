@@ -21,6 +21,7 @@ from pathlib import Path
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import CommandParser, run
 from ct_rate_pairs.export import FORMATS
+from ct_rate_pairs.folder_lock import folder_lock
 from ct_rate_pairs.volumes.settings import FILES, RECONSTRUCTIONS
 
 
@@ -39,13 +40,15 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     if (args.format is None) == (args.embeddings is None):
         parser.error("give either --for MODEL, to write scans, or --embeddings MATCHER, to write vectors.")
-    if args.embeddings is None:
-        export_scans_for(parser, args)
-        return
     changed = ("split", "max_eval_samples", "files", "reconstructions")
-    if idle := [name for name in changed if getattr(args, name) != parser.get_default(name)]:
+    idle = [name for name in changed if getattr(args, name) != parser.get_default(name)]
+    if args.embeddings and idle:
         parser.error(f"--{idle[0]} has no effect with --embeddings, which takes the settings of the matcher.")
-    export_embeddings(args.embeddings, args.data_dir, Path(args.output_dir))
+    with folder_lock(args.output_dir, parser.prog):
+        if args.embeddings:
+            export_embeddings(args.embeddings, args.data_dir, Path(args.output_dir))
+        else:
+            export_scans_for(parser, args)
 
 
 def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
@@ -65,7 +68,6 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
     scans = scans.iloc[: args.max_eval_samples or len(scans)]
     print(f"{len(scans)} scans of the split {args.split}: at most {gigabytes(args.format, len(scans)):.1f} GB.")
     if args.format == "ct-clip" and args.split == "test":  # before hours of reading scans
-        out.mkdir(parents=True, exist_ok=True)
         write_texts_to_embed(out, {"data_dir": args.data_dir, "on_error": "skip", **settings}, list(scans.index))
         save_array(out / "blank.npy", ct_clip.blank())
     manifest = export_scans(source, scans, out, name=args.format, split=args.split)
@@ -109,7 +111,6 @@ def export_embeddings(matcher: str, data_dir: str | None, out: Path) -> None:
     collator = MatcherCollator.from_pretrained(matcher)
     options = options_to_show(matcher, None, {"data_dir": data_dir, "on_error": "skip"}, "report")
     scans = load_split("test", options | {"negative": "none"})
-    out.mkdir(parents=True, exist_ok=True)
     open_manifest(out, {"format": "embeddings", "split": "test", "weights": version_of(matcher)})
     write_texts_to_embed(out, options, scans["volume"][:])
     stems = [volume.removesuffix(".nii.gz") for volume in scans.with_format(None)["volume"]]

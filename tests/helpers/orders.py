@@ -8,14 +8,14 @@ import yaml
 from ct_rate_pairs.hub import report as report_command
 from ct_rate_pairs.phantom import __main__ as phantom_command
 from ct_rate_pairs.prepare import __main__ as prepare_command
-from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, sft_neg, study, train_matcher
+from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, export, sft_neg, study, train_matcher
 
 from .study import STUDY
 from .tiny_reader import save_nifti
 
 
 COMMANDS = ("report", "phantom", "prepare", "train", "train-matcher", "evaluate a model", "evaluate predictions")
-COMMANDS = (*COMMANDS, "evaluate-task", "study")
+COMMANDS = (*COMMANDS, "evaluate-task", "study", "export")
 
 
 def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
@@ -34,5 +34,6 @@ def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
         "evaluate a model": (evaluate_reports.main, *by, *data),
         "evaluate predictions": (evaluate_reports.main, "--predictions", predictions, *data),
         "evaluate-task": (evaluate_task.main, *by, "--task", "vqa", *data),
+        "export": (export.main, "--for", "m3d", *data),
         "study": (study.main, "--config", folder / "tiny.yaml"),
     }
