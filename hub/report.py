@@ -121,6 +121,12 @@ def make_parser() -> CommandParser:
         metavar="NAME=VALUE",
         help="what is known of a single scan: age, sex, clinical_information, technique, contrast, surgery or device",
     )
+    add(
+        "--masks",
+        action="store_true",
+        help="also write a mask of each stated finding in the space of the scan, masks/*.nii.gz, with a model that "
+        "has learnt from masks",
+    )
     add_pacs_options(parser)
     add(
         "--force",
@@ -172,25 +178,21 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
     from .reporting.batch import for_command_line, new_name, report_batch
     from .reporting.files import report_key, save
     from .reporting.mapping import PRIVATE, ScanMapping
+    from .reporting.masks import check_masker
     from .reporting.names import read_names
     from .reporting.streamer import TerminalStreamer
 
     scans, batch = find_scans(args.scans)
-    if batch and args.name is not None:
-        parser.error("--name is for a single scan: those of a batch are numbered.")
-    for name in ("findings", "metadata"):
-        if batch and getattr(args, name) is not None:
-            parser.error(f"--{name} is for a single scan: those of a batch differ.")
-    check_single(parser, args, scans, batch)
-    if args.names and not batch:
-        parser.error("--names is for a batch: give --name for a single scan.")
+    check_number(parser, args, scans, batch)
     names = read_names(args.names, scans) if args.names else None
     mapping = ScanMapping(args.mapping, args.output_dir) if args.mapping else None
     options = {"series": args.series, "max_new_tokens": args.max_new_tokens, "force": args.force}
     options |= options_of_scan(args)
     with folder_lock(args.output_dir, parser.prog):
         reporter = load_chosen_model(args)
+        check_masker(reporter.masker, bool(args.masks or args.seg))
         if batch:
+            options["with_masks"] = args.masks
             failures = report_batch(reporter, scans, args.output_dir, names=names, mapping=mapping, **options)
             print(f"{len(scans) - len(failures)} of {len(scans)} scans are reported in {args.output_dir}.")
             if mapping:
@@ -201,7 +203,7 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
         try:
             report = reporter.report(scans[0], name=name, streamer=streamer, **options)
             report = replace(report, told=[*told, *report.told])
-            key = report_key(scans[0], **options)
+            key = report_key(scans[0], **options, with_masks=args.masks)
             save(report, args.output_dir, key)
             if mapping:
                 mapping.add(name, None if server else scans[0], key["digest"], report.instances)
@@ -211,8 +213,11 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
             found = found.replace("--series ", f"--series {args.series_uid}:") if server else found
             raise VolumeError(found) from None
         written = [f"{args.output_dir}/report.md, report.html, report.json, sheet.png"]
+        written += (
+            [f"{len(report.masks.shown)} masks in {args.output_dir}/masks"] if args.masks and report.masks else []
+        )
         written += [f"{args.mapping} ({PRIVATE})"] if mapping else []
-        if args.sr or args.store_sr or args.fhir:
+        if args.sr or args.store_sr or args.seg or args.fhir:
             from .pacs.outputs import write_for_pacs
 
             written += write_for_pacs(report, args, server)
@@ -220,6 +225,18 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
         print(f"\nStated, and doubtful by their confidence: {', '.join(doubtful)}.")
     print(f"\n{NOTICE}\nWritten: {', '.join(written)}")
     return 0
+
+
+def check_number(parser: CommandParser, args: Namespace, scans: Sequence[Path], batch: bool) -> None:
+    """Ends the command if an option is for one scan and there is a batch, or the other way round."""
+    if batch and args.name is not None:
+        parser.error("--name is for a single scan: those of a batch are numbered.")
+    for name in ("findings", "metadata"):
+        if batch and getattr(args, name) is not None:
+            parser.error(f"--{name} is for a single scan: those of a batch differ.")
+    check_single(parser, args, scans, batch)
+    if args.names and not batch:
+        parser.error("--names is for a batch: give --name for a single scan.")
 
 
 def read_metadata(words: Sequence[str]) -> dict[str, int | str]:

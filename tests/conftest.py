@@ -88,6 +88,14 @@ def reader_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mask_reader_dir(reader_dir, tmp_path_factory) -> Path:
+    """The folder of that model with a mask head; see `helpers/mask_reader.py`."""
+    from helpers.mask_reader import save_mask_reader
+
+    return made_once(tmp_path_factory, "mask_reader", lambda folder: save_mask_reader(folder, reader_dir))
+
+
+@pytest.fixture(scope="session")
 def reader(reader_dir) -> tuple:
     """That model and its collator."""
     from ct_rate_pairs.eval.load_model import load_model

@@ -37,6 +37,7 @@ class FinishedReport(Schema):
     findings_given: list[str] | None = None
     metadata_given: list[str] | None = None
     force: bool = False
+    with_masks: bool = False
     cut: bool = False
 
 

@@ -18,6 +18,8 @@ class Instance:
             Its `InstanceNumber`; `None` if its header lacks it, and for a frame of an Enhanced CT.
         frame (`int`, *optional*):
             Number of the frame in an Enhanced CT, from 1; `None` for a file with one image.
+        position (`tuple[float, float, float]`):
+            Place of the centre of its first pixel, in mm in LPS.
     """
 
     sop_instance_uid: str
@@ -26,6 +28,7 @@ class Instance:
     study_uid: str
     number: int | None
     frame: int | None
+    position: tuple[float, float, float]
 
 
 @dataclass(frozen=True)

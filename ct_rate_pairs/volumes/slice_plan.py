@@ -1,4 +1,7 @@
-"""Where the slices of a volume lie on its grid, so that a mask on this grid is shown at the very same places."""
+"""
+Where the slices of a volume lie on its grid, so that a mask on this grid is shown at the very same places, and a mask
+on the slices is brought back to the grid.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,9 +91,41 @@ class SlicePlan:
         Returns:
             `np.ndarray`: the different stored planes at these places, of shape `[P, H, W]`.
         """
-        depth, height, width = (_nearest(to, of) for to, of in zip(self.size, self.shape, strict=True))
-        stored = np.unique(depth[list(slab)])
-        return voxels[np.ix_(stored, height, width)]
+        _, height, width = (_nearest(to, of) for to, of in zip(self.size, self.shape, strict=True))
+        return voxels[np.ix_(self.stored_planes(slab), height, width)]
+
+    def stored_planes(self, slab: Sequence[int]) -> np.ndarray:
+        """The stored planes of the volume that [`shown`] shows for a slab, from 0 at the top."""
+        return np.unique(_nearest(self.size[0], self.shape[0])[list(slab)])
+
+    @property
+    def seen_planes(self) -> list[int]:
+        """All stored planes of the volume that the slices show, from 0 at the top."""
+        return sorted({int(plane) for slab in self.slabs for plane in self.stored_planes(slab)})
+
+    def on_grid(self, shown: np.ndarray) -> np.ndarray:
+        """
+        The inverse of [`shown`]: what masks on the slices say of the voxels of the volume. Each voxel takes the pixel
+        that its middle lies in. Planes that no slice shows stay 0: nothing is known of them. Slices that show the
+        same stored plane are joined by their maximum.
+
+        Args:
+            shown (`np.ndarray` of shape `[S, H, W]`):
+                Masks on the slices.
+
+        Returns:
+            `np.ndarray`: the masks on the grid of the volume, in display order, of shape `[Z, Y, X]`.
+        """
+        voxels = np.zeros(self.shape, shown.dtype)
+        for plane, slab in zip(shown, self.slabs, strict=True):
+            for stored in self.stored_planes(slab):
+                np.maximum(voxels[stored], self.in_plane(plane), out=voxels[stored])
+        return voxels
+
+    def in_plane(self, shown: np.ndarray) -> np.ndarray:
+        """One slice `[H, W]` at the pixels of a stored plane, `[Y, X]`, as [`on_grid`] brings it there."""
+        rows, columns = (_nearest(to, of) for to, of in zip(self.shape[1:], self.size[1:], strict=True))
+        return shown[np.ix_(rows, columns)]
 
 
 def _nearest(to: int, of: int) -> np.ndarray:

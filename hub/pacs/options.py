@@ -9,7 +9,7 @@ from pathlib import Path
 from ct_rate_pairs.command_line import CommandParser
 
 
-NEEDS = {"dicomweb": "dicomweb_client", "sr": "highdicom", "store_sr": "highdicom", "fhir": "fhir"}
+NEEDS = {"dicomweb": "dicomweb_client"} | dict.fromkeys(("sr", "store_sr", "seg"), "highdicom") | {"fhir": "fhir"}
 OF_DICOMWEB = ("study", "store_sr", "allow_http")
 _REFERENCE = re.compile(r"(https?://[!-~]+/)?[A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64}|urn:(uuid|oid):[0-9a-fA-F.\-]+")
 VOLUME_FILES = (".nii", ".nii.gz", ".mha", ".npz")  # of scans without DICOM instances
@@ -36,6 +36,12 @@ def add_pacs_options(parser: CommandParser) -> None:
         action="store_true",
         help="store the Structured Report in the study on the server, beside those of earlier calls",
     )
+    add(
+        "--seg",
+        type=Path,
+        metavar="FILE.dcm",
+        help="also write the masks of the stated findings as a DICOM Segmentation. It names the patient",
+    )
     add("--fhir", type=Path, metavar="FILE.json", help="also write a FHIR R4 DiagnosticReport, without the patient")
     add("--fhir_subject", metavar="REFERENCE", help="the patient of the DiagnosticReport, such as Patient/123")
 
@@ -56,7 +62,7 @@ def check_pacs_options(parser: CommandParser, args: Namespace) -> None:
     if args.fhir_subject and not args.fhir:
         parser.error("--fhir_subject has no effect without --fhir: leave it out, or write --fhir FILE.json.")
     check_subject(args.fhir_subject)
-    for name in ("sr", "fhir"):
+    for name in ("sr", "seg", "fhir"):
         path = getattr(args, name)
         if path is not None and path.is_dir():
             parser.error(f"--{name} is a folder: give a file.")
@@ -69,7 +75,7 @@ def check_pacs_options(parser: CommandParser, args: Namespace) -> None:
 
 def check_single(parser: CommandParser, args: Namespace, scans: Sequence[Path], batch: bool) -> None:
     """Ends the command if a report for a PACS is asked for of a batch, or of a scan without DICOM instances."""
-    for name in ("sr", "fhir"):
+    for name in ("sr", "seg", "fhir"):
         if batch and getattr(args, name) is not None:
             parser.error(f"--{name} is for a single scan: report the scans one by one.")
     from ct_rate_pairs.volumes.scan_files import files_of, pictures_among
@@ -77,8 +83,9 @@ def check_single(parser: CommandParser, args: Namespace, scans: Sequence[Path], 
     is_other = scans[0].name.lower().endswith(VOLUME_FILES) or (
         scans[0].is_dir() and bool(pictures_among(files_of(scans[0])))
     )
-    if args.sr and is_other:
-        parser.error("--sr needs a DICOM scan: a Structured Report names the images of its study, and this has none.")
+    for name, what in (("sr", "Structured Report"), ("seg", "Segmentation")):
+        if getattr(args, name) and is_other:
+            parser.error(f"--{name} needs a DICOM scan: a {what} names the images of its study, and this has none.")
 
 
 def series_of(parser: CommandParser, args: Namespace) -> tuple[str | None, int | None]:

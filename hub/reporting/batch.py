@@ -35,6 +35,7 @@ def report_batch(
     force: bool = False,
     names: Mapping[Path, str] | None = None,
     mapping: ScanMapping | None = None,
+    with_masks: bool = False,
 ) -> list[dict]:
     """
     Reports many scans, each in a subfolder of `out`. Scans that an earlier call has finished are skipped.
@@ -55,6 +56,9 @@ def report_batch(
             scans are numbered.
         mapping ([`~ct_rate_pairs.hub.reporting.mapping.ScanMapping`], *optional*):
             The private file that says which report is of which scan.
+        with_masks (`bool`, *optional*, defaults to `False`):
+            Whether the masks of the stated findings are written, too. A scan that was reported without them is
+            reported again.
 
     Returns:
         `list[dict]`: the failures, each with `name`, `number` of the scan in the order of `scans`, `digest` and
@@ -66,7 +70,7 @@ def report_batch(
     with folder_lock(out, "ct-rate-pairs report"):
         options = {"series": series, "max_new_tokens": max_new_tokens, "operating_point": operating_point}
         options["force"] = force
-        return _report_batch(reporter, scans, out, options, names, mapping)
+        return _report_batch(reporter, scans, out, options, names, mapping, with_masks)
 
 
 def _report_batch(
@@ -76,6 +80,7 @@ def _report_batch(
     options: dict,
     given: Mapping[Path, str] | None,
     mapping: ScanMapping | None,
+    with_masks: bool,
 ) -> list[dict]:
     listed = out / "failures.json"
     done = finished_reports(out, reporter)
@@ -86,7 +91,7 @@ def _report_batch(
     for number, scan in enumerate(scans, start=1):
         key, name, instances = {"digest": None}, given[scan] if given else f"scan number {number}", None
         try:
-            key = report_key(scan, **options)
+            key = report_key(scan, **options, with_masks=with_masks)
             finished = [known for known, other in done.items() if other == key and (not given or known == name)]
             if finished:
                 print(f"[{number}/{len(scans)}] {for_terminal(finished[0])}: finished before", flush=True)

@@ -13,6 +13,7 @@ from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest
 from ct_rate_pairs.whole_files import write_whole
 
+from .masks import remove_masks, save_masks
 from .page import format_page
 from .reporter import Reporter
 from .scan_report import ScanReport
@@ -22,7 +23,10 @@ from .sheet import save_sheet
 logger = logging.getLogger(__name__)
 
 # Of `report_key`.
-KEY = ("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given", "force")
+KEY = (
+    *("digest", "series", "max_new_tokens", "code", "operating_point", "findings_given", "metadata_given", "force"),
+    "with_masks",
+)
 
 
 def format_report(report: ScanReport) -> str:
@@ -91,15 +95,20 @@ def told_of_lungs(report: ScanReport) -> str:
 
 def save(report: ScanReport, folder: Path, key: dict | None = None) -> None:
     """
-    Writes the four files of a report. `report.json` comes last. With the `key` of [`report_key`], it marks the scan as
-    finished.
+    Writes the four files of a report, and its masks if it has some and the `key` does not leave them out.
+    `report.json` comes last. With the `key` of [`report_key`], it marks the scan as finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
+    remove_masks(folder)
+    masks = report.masks if key is None or key["with_masks"] else None
+    if masks:
+        save_masks(masks, folder)
     save_sheet(report, folder / "sheet.png")
     write_whole(folder / "report.html", format_page(report))
     write_whole(folder / "report.md", format_report(report))
-    write_json(report.to_dict() | (key or {}) | {"notice": NOTICE}, folder / "report.json")
+    of_masks = {"masks": masks.to_dict()} if masks else {}
+    write_json(report.to_dict() | of_masks | (key or {}) | {"notice": NOTICE}, folder / "report.json")
 
 
 def write_json(values: dict | list, path: Path) -> None:
@@ -115,6 +124,7 @@ def report_key(
     findings: Sequence[str] | None = None,
     metadata: Mapping[str, int | str] | None = None,
     force: bool = False,
+    with_masks: bool = False,
 ) -> dict:
     """
     What identifies a report: its scan, and the options and the code that change the report. Of metadata there are only
@@ -129,6 +139,7 @@ def report_key(
         "findings_given": None if findings is None else list(findings),
         "metadata_given": None if metadata is None else sorted(metadata),
         "force": force,
+        "with_masks": with_masks,
     }
 
 

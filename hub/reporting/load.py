@@ -65,6 +65,8 @@ def load_reporter(
     from .confidence import FILE, load_confidence
     from .domain import FILE as DOMAIN
     from .domain import load_domain
+    from .masks import FILE as MASK_HEAD
+    from .masks import SCORES, load_masker
     from .reporter import Reporter
 
     name_or_path = str(name_or_path)
@@ -84,7 +86,7 @@ def load_reporter(
     base_commit = base_commit_of(name_or_path, revision)
     placed = {"device_map": device_map, "quantization": quantization}
     model, collator = load_model(name_or_path, revision, dtype, device, base_commit=base_commit, **placed)
-    folder, decides = Path(name_or_path), (*DECIDING, FILE, DOMAIN)
+    folder, decides = Path(name_or_path), (*DECIDING, FILE, DOMAIN, MASK_HEAD, SCORES)
     version = version_of(name_or_path, revision, base_commit=base_commit, files=decides)
     return Reporter(
         model,
@@ -96,4 +98,5 @@ def load_reporter(
         version=version.removeprefix(f"{name_or_path}@") + (f", {TOLD[quantization]}" if quantization else ""),
         tasks=settings.tasks,
         domain=load_domain(name_or_path, revision),
+        masker=load_masker(name_or_path, revision, model),
     )

@@ -26,6 +26,7 @@ from .clock import clock
 from .confidence import Confidence
 from .domain import Domain, UnlikeScanError, in_short
 from .evidence import slice_evidence
+from .masks import Masker, ScanMasks
 from .patient import given_metadata
 from .scan_report import CUT, ScanReport
 from .seen import SeenScan, see
@@ -65,6 +66,8 @@ class Reporter:
             The tasks that the model was trained on. `None` if that is not known.
         domain ([`~ct_rate_pairs.hub.reporting.domain.Domain`], *optional*):
             The scans that the model was trained on. Without it, nobody knows whether a scan is like them.
+        masker ([`~ct_rate_pairs.hub.reporting.masks.Masker`], *optional*):
+            The mask head of the model. Without it, findings have no masks.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Reporter:
         version: str = "",
         tasks: Sequence[str] | None = None,
         domain: Domain | None = None,
+        masker: Masker | None = None,
     ):
         """Takes the volume settings and the prompt from `row_settings`."""
         self.settings = settings = row_settings or {}
@@ -91,6 +95,7 @@ class Reporter:
         self.told = [unknown] if assumed else []
         self.model, self.collator, self.confidence = model, collator, confidence
         self.name, self.version, self.tasks, self.domain = name, version, tasks, domain
+        self.masker = masker
 
     def report(
         self,
@@ -139,7 +144,7 @@ class Reporter:
 
         Returns:
             [`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`]: the report. A scan that is unlike those of the
-            training is told in `unlike`.
+            training is told in `unlike`. A model with a mask head gives `masks`, too: where the stated findings are.
 
         Raises:
             `VolumeError`: if the scan cannot be read, or is not a chest CT in HU.
@@ -187,6 +192,12 @@ class Reporter:
         with clock(seconds, "evidence"):
             evidence = slice_evidence(self.model, self.collator, row, written.text, line=written.line)
         findings = findings_of(written.report, probabilities, thresholds, evidence)
+        masks = None
+        if self.masker:
+            with clock(seconds, "masks"):
+                stated = [finding.label for finding in findings if finding.stated]
+                masks = seen.plan and self.masker.masks(self.model, self.collator, row, seen.plan, stated)
+            told += lacking_masks(masks)
         return ScanReport(
             name=name,
             text=written.report,
@@ -203,6 +214,7 @@ class Reporter:
             images=row["images"],
             native=seen.native,
             instances=seen.instances,
+            masks=masks,
             cut=written.cut,
             told=[*self.told, *told],
             unread=unread,
@@ -402,3 +414,11 @@ def warn(name: str, unlike: Sequence[str], unread: str | None, met_limit: int | 
         logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
     if met_limit is not None:
         logger.warning("The report of %s met its limit of %d tokens. %s", name, met_limit, CUT)
+
+
+def lacking_masks(masks: ScanMasks | None) -> list[str]:
+    """That findings which the report states have no masks, in words; else none."""
+    if masks is None:
+        return ["There are no masks: pictures do not tell where they lie."]
+    listed = ", ".join(masks.without)
+    return [f"The mask head shows no place for what the report states: {listed}."] if listed else []

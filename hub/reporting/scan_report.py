@@ -9,6 +9,7 @@ from ct_rate_pairs.volumes.native_slices import NativeSlices
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 
 from .domain import in_short
+from .masks import ScanMasks
 
 
 CUT = (
@@ -110,6 +111,9 @@ class ScanReport:
             The DICOM image that is nearest to each slice, and the patient, the study and the series of the images.
             `None` for a scan in another format. [`to_dict`] leaves them out, and so does no file of a report have
             them.
+        masks ([`~ct_rate_pairs.hub.reporting.masks.ScanMasks`], *optional*):
+            Where the stated findings are. `None` for a model without a mask head, and for pictures. [`to_dict`] leaves
+            them out.
         cut (`bool`, *optional*, defaults to `False`):
             Whether the report met its limit of tokens before its end. Findings that it would have stated later are
             missing then.
@@ -149,6 +153,7 @@ class ScanReport:
     images: list[Image.Image] = field(repr=False)
     native: NativeSlices = field(repr=False)
     instances: Instances | None = field(default=None, repr=False)
+    masks: ScanMasks | None = field(default=None, repr=False)
     cut: bool = False
     told: list[str] = field(default_factory=list)
     unread: str | None = None
@@ -203,6 +208,7 @@ class ScanReport:
         return [*lines, f"Time: {', '.join(f'{step} {seconds:.1f} s' for step, seconds in self.seconds.items())}."]
 
     def to_dict(self) -> dict:
-        """Everything except the images and what tells of the patient, ready for `json.dump`."""
-        values = {name: value for name, value in vars(self).items() if name not in ("images", "native", "instances")}
+        """Everything except the images, the masks and what tells of the patient, ready for `json.dump`."""
+        left_out = ("images", "native", "instances", "masks")
+        values = {name: value for name, value in vars(self).items() if name not in left_out}
         return values | {name: [asdict(item) for item in values[name]] for name in ("findings", "sentences", "slices")}

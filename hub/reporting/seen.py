@@ -14,6 +14,7 @@ from ct_rate_pairs.volumes.pictures import Pictures
 from ct_rate_pairs.volumes.scan_files import read_scan
 from ct_rate_pairs.volumes.settings import VolumeSettings
 from ct_rate_pairs.volumes.slice_places import SlicePlace
+from ct_rate_pairs.volumes.slice_plan import SlicePlan
 from ct_rate_pairs.volumes.slicing import Volume
 from ct_rate_pairs.volumes.told import collected_warnings
 from ct_rate_pairs.volumes.windows import to_uint8
@@ -35,6 +36,8 @@ class SeenScan:
             The stored plane that is nearest to each slice, at its own resolution.
         instances ([`~ct_rate_pairs.volumes.instances.Instances`], *optional*):
             The DICOM image that is nearest to each slice; `None` for other formats. It tells of the patient.
+        plan ([`~ct_rate_pairs.volumes.slice_plan.SlicePlan`], *optional*):
+            Where the slices lie on the grid of the scan; `None` for pictures, which do not tell it.
         told (`tuple[str, ...]`):
             Warnings of the reader of the scan.
     """
@@ -44,6 +47,7 @@ class SeenScan:
     places: list[SlicePlace]
     native: NativeSlices
     instances: Instances | None
+    plan: SlicePlan | None = None
     told: tuple[str, ...] = ()
 
     @property
@@ -94,4 +98,6 @@ def _seen(settings: VolumeSettings, volume: Volume | Pictures) -> SeenScan:
     places = volume.places(spacing=settings.spacing, **chosen)
     planes = [place.index for place in places]
     instances = volume.instances.at(planes) if volume.instances else None
-    return SeenScan(pixels, measures, places, native_slices(volume, planes), instances)
+    # A volume is called by its path, which no report may tell.
+    plan = None if isinstance(volume, Pictures) else replace(volume.plan(spacing=settings.spacing, **chosen), name="")
+    return SeenScan(pixels, measures, places, native_slices(volume, planes), instances, plan)

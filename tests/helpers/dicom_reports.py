@@ -4,10 +4,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset
 
+from ct_rate_pairs.hub.reporting.masks import ScanMasks
 from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
-from ct_rate_pairs.hub.reporting.seen import see
+from ct_rate_pairs.hub.reporting.seen import SeenScan, see
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.volumes.settings import VolumeSettings
 
@@ -19,8 +21,11 @@ STATED = {"Cardiomegaly": [3, 4], "Medical material": []}
 TEXT = "The heart is enlarged.\nA catheter & a <b>clip</b>."
 
 
-def report_of(datasets: list[Dataset], **changes) -> ScanReport:
-    """A report that states two findings of a scan; `changes` are fields of it."""
+def report_of(datasets: list[Dataset], masked: bool = False, **changes) -> ScanReport:
+    """
+    A report that states two findings of a scan; `changes` are fields of it. If it is `masked`, the mask of the first
+    finding is what the slices show bright, and that of the second is a chessboard of it.
+    """
     settings = VolumeSettings(num_slices=SETTINGS["num_slices"], spacing=tuple(SETTINGS["spacing"]))
     with tempfile.TemporaryDirectory() as folder:
         seen = see(write(Path(folder, "series"), datasets), settings, None)
@@ -42,5 +47,13 @@ def report_of(datasets: list[Dataset], **changes) -> ScanReport:
         images=seen.images,
         native=seen.native,
         instances=seen.instances,
+        masks=bright_masks(seen) if masked else None,
     )
     return replace(whole, **changes)
+
+
+def bright_masks(seen: SeenScan) -> ScanMasks:
+    """The masks of what the slices of a scan show brighter than soft tissue."""
+    bright = seen.pixels > 150
+    shown = dict(zip(STATED, (bright, bright & (np.indices(bright.shape).sum(axis=0) % 2 == 1)), strict=True))
+    return ScanMasks(seen.plan, shown, dict.fromkeys(shown, 0.5), [], [])

@@ -28,6 +28,7 @@ def _instance(header: Header) -> Instance:
         study_uid=header["StudyInstanceUID"],
         number=None if is_frame or number is None else int(number),
         frame=header["frame"] + 1 if is_frame else None,
+        position=tuple(header["ImagePositionPatient"].tolist()),
     )
 
 
