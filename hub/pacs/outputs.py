@@ -52,9 +52,9 @@ def write_for_pacs(report: ScanReport, args: Namespace, server: DicomWebServer |
         masks = make_segmentation(report)
         if masks is None:
             args.seg.unlink(missing_ok=True)  # an earlier one must not stand for this report
-        done.append(
-            f"no {args.seg}, as no stated finding has a mask" if masks is None else write_document(masks, args.seg)
-        )
+            done.append(f"no {args.seg}, because no stated finding has a mask")
+        else:
+            done.append(write_document(masks, args.seg))
     if args.fhir:
         write_whole(args.fhir, make_diagnostic_report(report, args.fhir_subject).model_dump_json(indent=2) + "\n")
         done.append(str(args.fhir))

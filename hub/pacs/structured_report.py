@@ -5,10 +5,9 @@ It is a Comprehensive SR, built as a basic diagnostic imaging report is (PS3.16,
 stated finding as a code with its confidence, its sentence and the images that it rests on. A measurement report (TID
 1500) would need places within the images, which the model does not give.
 
-By its nature, a Structured Report names the patient and the study. It is the one output of this project that does.
+By its nature, a Structured Report names the patient and the study, as a Segmentation does and no other output.
 """
 
-from copy import deepcopy
 from importlib.metadata import version
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -26,16 +25,15 @@ from highdicom.sr import (
     ObserverContext,
     TextContentItem,
 )
-from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from ct_rate_pairs.hub.notice import NOTICE
 from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
 from ct_rate_pairs.reports.readable import is_chinese
-from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.volumes.instances import Instance
 
+from .elements import plain_text, seen_images, short_text, wrong_value
 from .finding_codes import CODES, PRIVATE
 from .server import unheard
 
@@ -43,10 +41,7 @@ from .server import unheard
 DESCRIPTION = "Report of a model, unverified. Not a medical device."  # of its series
 SERIES_NUMBER = 9000  # far from those of scanners
 UNREAD = "Written by a model: no radiologist has read it"
-# Which a Structured Report must have, even if they are empty, and of which images may lack some.
-OF_WHOM = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-OF_STUDY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime")
-_LONGEST = 64  # characters of a short text of DICOM
+WHAT = "Structured Report"
 
 
 def make_structured_report(report: ScanReport) -> ComprehensiveSR:
@@ -70,26 +65,19 @@ def make_structured_report(report: ScanReport) -> ComprehensiveSR:
     make_structured_report(report).save_as("report.dcm")
     ```
     """
-    if report.instances is None:
-        raise ValueError("A Structured Report names the images of its study: report a DICOM scan, not another format.")
-    images = report.instances.images
-    if not all(image.sop_instance_uid and image.sop_class_uid and image.study_uid for image in images):
-        raise ValueError(
-            "The images of the scan lack a UID (SOPInstanceUID, SOPClassUID, StudyInstanceUID), so no Structured "
-            "Report can name them. Export the series again."
-        )
+    evidence = seen_images(report, WHAT)
     try:
         with unheard():
             document = ComprehensiveSR(
-                evidence=_evidence(report),
+                evidence=evidence,
                 content=_content(report),
                 series_instance_uid=generate_uid(),
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=generate_uid(),
                 instance_number=1,
                 manufacturer="ct-rate-pairs",
-                manufacturer_model_name=_short(report.model) or "unnamed model",
-                software_versions=(_short(report.version) or "unknown", _short(version("ct-rate-pairs"))),
+                manufacturer_model_name=short_text(report.model) or "unnamed model",
+                software_versions=(short_text(report.version) or "unknown", short_text(version("ct-rate-pairs"))),
                 series_description=DESCRIPTION,
                 coding_schemes=[
                     CodingSchemeIdentificationItem(PRIVATE, name="Findings of CT-RATE without another code")
@@ -97,27 +85,9 @@ def make_structured_report(report: ScanReport) -> ComprehensiveSR:
                 specific_character_set="ISO_IR 192",
             )
     except Exception as error:
-        # Its words quote values of the patient.
-        raise ValueError(
-            f"The header of the scan holds a value that a Structured Report may not have ({type(error).__name__}), "
-            "such as a date that is none. Correct it (dcmodify -m), or export the series again."
-        ) from None
+        raise wrong_value(WHAT, error) from None
     document.CompletionFlagDescription = UNREAD
     return document
-
-
-def _evidence(report: ScanReport) -> list[Dataset]:
-    """The images that the model saw, each with the patient and the study."""
-    whose = deepcopy(report.instances.header)
-    for keyword in (*OF_WHOM, *OF_STUDY):
-        if keyword not in whose:
-            setattr(whose, keyword, "")
-    evidence = []
-    for image in report.instances.images:
-        evidence.append(item := deepcopy(whose))
-        item.SOPInstanceUID, item.SOPClassUID = image.sop_instance_uid, image.sop_class_uid
-        item.SeriesInstanceUID, item.StudyInstanceUID = image.series_uid, image.study_uid
-    return evidence
 
 
 def _content(report: ScanReport) -> ContentSequence:
@@ -138,9 +108,9 @@ def _content(report: ScanReport) -> ContentSequence:
 def _observer(report: ScanReport) -> DeviceObserverIdentifyingAttributes:
     return DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[report.model, report.version]),
-        name=_text(report.model) or "unnamed model",
+        name=plain_text(report.model) or "unnamed model",
         manufacturer_name="ct-rate-pairs",
-        model_name=f"{_text(report.model) or 'unnamed model'}, version {_text(report.version) or 'unknown'}",
+        model_name=f"{plain_text(report.model) or 'unnamed model'}, version {plain_text(report.version) or 'unknown'}",
     )
 
 
@@ -150,13 +120,13 @@ def _language(text: str) -> CodedConcept:
 
 
 def _comment(text: str, relationship: str) -> TextContentItem:
-    return TextContentItem(codes.DCM.Comment, _text(text), relationship)
+    return TextContentItem(codes.DCM.Comment, plain_text(text), relationship)
 
 
 def _findings(report: ScanReport) -> ContainerContentItem:
     """The text of the report, each finding that it states, and the others in one comment, which no one can misread."""
     items: list[ContentItem] = [
-        TextContentItem(codes.DCM.Finding, _text(report.text) or "The model wrote no report.", "CONTAINS")
+        TextContentItem(codes.DCM.Finding, plain_text(report.text) or "The model wrote no report.", "CONTAINS")
     ]
     items += [_finding(finding, report.instances.images) for finding in report.findings if finding.stated]
     if not (report.unread or report.cut):
@@ -199,13 +169,3 @@ def _image(name: CodedConcept, image: Instance, relationship: str) -> ImageConte
     return ImageContentItem(
         name, image.sop_class_uid, image.sop_instance_uid, image.frame, relationship_type=relationship
     )
-
-
-def _text(text: str) -> str:
-    """A text without what DICOM does not allow in one, such as control characters, which are shown as escapes."""
-    return for_terminal(text).strip().replace("\n", "\r\n")
-
-
-def _short(text: str) -> str:
-    """A short text, in which a backslash would begin another value."""
-    return _text(text).replace("\\", "/").replace("\r\n", " ")[:_LONGEST].strip()

@@ -129,7 +129,7 @@ def test_slices_of_one_thick_plane_are_joined():
     assert np.argwhere(plan.on_grid(shown)).tolist() == [[0, 0, 0], [0, 1, 1]]
 
 
-@pytest.mark.parametrize(("axes", "flips"), itertools.product(AXES, [(1, 1, 1), (-1, -1, 1), (1, -1, -1)]))
+@pytest.mark.parametrize(("axes", "flips"), list(itertools.product(AXES, [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])))
 def test_the_order_of_the_file_undoes_the_order_of_the_display(tmp_path, axes, flips):
     shape = tuple(np.array(SHAPE)[list(axes)])
     affine = affine_of(axes, flips, np.array(VOXEL)[list(axes)])
