@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "generate": ["generate_reports"],
         "metrics.crg": ["crg"],
+        "metrics.dice": ["mask_scores"],
         "metrics.label_metrics": ["coverage", "label_accuracy"],
         "metrics.text_metrics": ["text_scores"],
         "scoring.labelers": ["label_reports"],

@@ -18,6 +18,7 @@ TITLES = {
     "ct_coverage": "CT coverage",
     "ct_label_accuracy": "CT label accuracy",
     "ct_crg": "CT CRG",
+    "ct_dice": "CT Dice",
     "ct_report_text": "CT report text",
 }
 # `evaluate` has `launch_gradio_widget`, but that calls `gradio.inputs`, which gradio dropped in version 4.
@@ -41,9 +42,34 @@ gr.Interface(
     description={description!r},
 ).launch()
 """
+APP_OF_MASKS = """\
+import evaluate
+import gradio as gr
+import nibabel
+
+
+metric = evaluate.load("{repo_id}")
+
+
+def compute(prediction, reference):
+    prediction, reference = (nibabel.load(file).get_fdata() for file in (prediction, reference))
+    return metric.compute(predictions=[prediction], references=[reference])
+
+
+gr.Interface(
+    compute,
+    [gr.File(label="Predicted mask (NIfTI)"), gr.File(label="Reference mask on the same grid (NIfTI)")],
+    gr.JSON(),
+    title="{title}",
+    description={description!r},
+).launch()
+"""
 GRADIO = "6.31.0"
 REQUIREMENTS = ["datasets>=4", "evaluate>=0.4.6", "numpy"]
+REQUIREMENTS_OF_MASKS = [*REQUIREMENTS, "nibabel", "scipy"]
+OF_MASKS = ("ct_dice",)
 REPORTS = ["Heart size is increased."], ["Heart size is increased. There is emphysema."]
+MASKS = [[[[1, 1, 0, 0]]]], [[[[1, 0, 0, 1]]]]
 
 
 def space_files(name: str, repo_id: str) -> dict[str, bytes]:
@@ -64,6 +90,9 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
     script = files[f"{name}.py"].decode()
     description, inputs = (_constant(script, constant).strip() for constant in ("_DESCRIPTION", "_INPUTS"))
     citation = _constant(script, "_CITATION").strip()
+    app, requirements, (predictions, references) = (
+        (APP_OF_MASKS, REQUIREMENTS_OF_MASKS, MASKS) if name in OF_MASKS else (APP, REQUIREMENTS, REPORTS)
+    )
     card = read_template("metric_space").format(
         title=TITLES[name],
         name=name,
@@ -73,12 +102,12 @@ def space_files(name: str, repo_id: str) -> dict[str, bytes]:
         indented="\n".join(f"  {line}" for line in description.splitlines()),
         inputs=inputs,
         citation=f"\n{citation}\n" if citation else "",
-        predictions=REPORTS[0],
-        references=REPORTS[1],
+        predictions=predictions,
+        references=references,
     )
     return files | {
-        "app.py": APP.format(repo_id=repo_id, title=TITLES[name], description=description).encode(),
-        "requirements.txt": "".join(f"{package}\n" for package in REQUIREMENTS).encode(),
+        "app.py": app.format(repo_id=repo_id, title=TITLES[name], description=description).encode(),
+        "requirements.txt": "".join(f"{package}\n" for package in requirements).encode(),
         "README.md": card.encode(),
     }
 

@@ -117,9 +117,10 @@ def workshop(tmp_path_factory) -> Path:
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_cohort(Path(COHORT), 40, valid_scans=4, workers=1, reconstructions=0.0)
-        ct_rate_pairs(["train", "--config", "phantom_heter", *TRAIN, "--output_dir", "runs/phantom"])
-    for name in ("heter", "origin", "gauss", "vqa", "matching", "errors"):
+        write_cohort(Path(COHORT), 40, valid_scans=4, workers=1, reconstructions=0.0, masks=True)
+        masks = ["--masks", f"{COHORT}/masks", "--mask_loss_weight", "1"]
+        ct_rate_pairs(["train", "--config", "phantom_heter", *TRAIN, *masks, "--output_dir", "runs/phantom"])
+    for name in ("masks", "heter", "origin", "gauss", "vqa", "matching", "errors"):
         shutil.copytree(folder / "runs/phantom", folder / "runs" / name)
     shutil.copy(folder / "runs/phantom/generated_reports.json", folder / "theirs.json")
     shutil.copy(next((folder / COHORT / "dataset/valid_fixed").rglob("*.nii.gz")), folder / "scan.nii.gz")

@@ -30,6 +30,7 @@ METRICS = {
     "ct_coverage": _LABELS,
     "ct_label_accuracy": _LABELS,
     "ct_crg": (*_LABELS, _HERE / "crg.py"),
+    "ct_dice": tuple(_HERE / file for file in ("bootstrap.py", "dice.py", "own_copy.py")),
     "ct_report_text": (
         *(_HERE / file for file in ("bootstrap.py", "text_metrics.py", "missing_texts.py", "own_copy.py")),
         next(file for file in LABELER if file.name == "readable.py"),

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.eval.metrics.bootstrap import known
+from ct_rate_pairs.eval.metrics.bootstrap import divide, known
+from ct_rate_pairs.eval.metrics.dice import count_lesions
 from ct_rate_pairs.eval.metrics.ranking import auroc
 from ct_rate_pairs.eval.predictions.masks import predict_masks
 from ct_rate_pairs.eval.tables import format_value
@@ -20,7 +21,7 @@ from ct_rate_pairs.trainer.mask_head import MaskHead
 
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
-KEYS = ("dice", "met", "pointed", "false_masks", "auroc")
+KEYS = ("dice", "met", "pointed", "lesion_recall", "lesion_precision", "false_masks", "auroc")
 PREDICTED = ("both", "predicted", "highest", "pointed")  # of `MaskCounts`
 ATLAS = (64, 64)  # rows and columns of a slice of the atlas
 
@@ -39,6 +40,8 @@ class MaskCounts:
             Highest prediction in the volume.
         pointed (`np.ndarray` of shape `[N, L]`):
             Whether the pixel of the highest prediction lies in the drawn mask.
+        lesions (`np.ndarray` of shape `[N, L, 4]`, *optional*):
+            What [`~ct_rate_pairs.eval.metrics.dice.count_lesions`] counts at one threshold of each finding.
     """
 
     both: np.ndarray
@@ -46,6 +49,7 @@ class MaskCounts:
     drawn: np.ndarray
     highest: np.ndarray
     pointed: np.ndarray
+    lesions: np.ndarray | None = None
 
 
 def drawn_masks(row: dict, names: Sequence[str]) -> np.ndarray:
@@ -81,10 +85,15 @@ def masks_of_atlas(atlas: np.ndarray, row: dict) -> np.ndarray:
 
 
 def count_masks(
-    predict: Callable[[dict], np.ndarray], rows: Iterable[dict], names: Sequence[str], progress: bool = True
+    predict: Callable[[dict], np.ndarray],
+    rows: Iterable[dict],
+    names: Sequence[str],
+    progress: bool = True,
+    chosen: np.ndarray | None = None,
 ) -> MaskCounts:
     """
-    Counts the pixels of predicted and drawn masks. Volumes whose masks are not known are left out.
+    Counts the pixels of predicted and drawn masks, and with `chosen` also the lesions. Volumes whose masks are not
+    known are left out.
 
     Args:
         predict (`Callable[[dict], np.ndarray]`):
@@ -93,6 +102,8 @@ def count_masks(
             Rows with `masks`.
         names (`Sequence[str]`):
             Names of the `L` findings.
+        chosen (`np.ndarray` of shape `[L]`, *optional*):
+            Places of the thresholds at which lesions are counted, from [`fit_thresholds`].
 
     Returns:
         [`MaskCounts`]: the counts.
@@ -100,15 +111,19 @@ def count_masks(
     Raises:
         `ValueError`: if the masks of no volume are known.
     """
-    counts = []
+    counts, lesions = [], []
     for row in tqdm(rows, desc="Masks", unit="scan", disable=not progress):
         if row["masks"] is None:
             continue
         drawn, maps = drawn_masks(row, names), predict(row)
         counts.append([np.stack(values) for values in zip(*map(_of_finding, maps, drawn), strict=True)])
+        if chosen is not None:
+            masks = maps >= THRESHOLDS[chosen][:, None, None, None]
+            lesions.append([count_lesions(*of_finding) for of_finding in zip(masks, drawn, strict=True)])
     if not counts:
         raise ValueError("The masks of none of these volumes are known: give masks of these volumes.")
-    return MaskCounts(*(np.stack(values) for values in zip(*counts, strict=True)))
+    pixels = (np.stack(values) for values in zip(*counts, strict=True))
+    return MaskCounts(*pixels, lesions=np.array(lesions) if lesions else None)
 
 
 def _of_finding(maps: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -144,7 +159,7 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
 
     Args:
         counts ([`MaskCounts`]):
-            From [`count_masks`].
+            From [`count_masks`], with the lesions.
         chosen (`np.ndarray` of shape `[L]`):
             Places of the thresholds, from [`fit_thresholds`] on other volumes.
         names (`Sequence[str]`):
@@ -156,6 +171,7 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
         - `dice`: mean Dice over the volumes that have the finding.
         - `met`: share of these volumes in which the predicted mask touches the drawn one.
         - `pointed`: share of them in which the highest prediction lies in the drawn mask (the pointing game).
+        - `lesion_recall`, `lesion_precision`: see [`~ct_rate_pairs.eval.metrics.dice.mask_scores`].
         - `false_masks`: share of the volumes without the finding that get a mask.
         - `auroc`: of the highest prediction, for whether a volume has the finding.
         - `support`: volumes that have the finding; `threshold`.
@@ -168,6 +184,7 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
     def mean(values: np.ndarray, of: np.ndarray) -> float | None:
         return known(values[of].mean()) if of.any() else None
 
+    lesions, found, shown, right = np.moveaxis(counts.lesions.sum(axis=0), -1, 0)  # [L] each
     findings = {}
     for label, name in enumerate(names):
         own = has[:, label]
@@ -175,6 +192,8 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
             "dice": mean(dice[:, label], own),
             "met": mean(both[:, label] > 0, own),
             "pointed": mean(counts.pointed[:, label], own),
+            "lesion_recall": known(divide(found[label], lesions[label])),
+            "lesion_precision": known(divide(right[label], shown[label])),
             "false_masks": mean(predicted[:, label] > 0, ~own),
             "auroc": known(auroc(counts.highest[:, label], own.astype(int))),
             "support": int(own.sum()),
@@ -219,15 +238,16 @@ def evaluate_masks(
     }
     for way, predict in ways.items():
         chosen = fit_thresholds(count_masks(predict, validation, names, progress))
-        counts = count_masks(predict, test, names, progress)
+        counts = count_masks(predict, test, names, progress, chosen)
         results[way] = score_masks(counts, chosen, names)
-    nothing = replace(counts, **{name: np.zeros_like(getattr(counts, name)) for name in PREDICTED})
+    lesions = counts.lesions * np.array([1, 0, 0, 0])  # those that are drawn
+    nothing = replace(counts, **{name: np.zeros_like(getattr(counts, name)) for name in PREDICTED}, lesions=lesions)
     return results | {"empty": score_masks(nothing, chosen, names), "n": len(counts.drawn)}
 
 
 def format_masks(results: Mapping[str, Any]) -> str:
     """A table for the terminal: the scores of the model and of the two ways that need no scan, then each finding's."""
-    heading = f"{'':<36}{'scans':>6}" + "".join(f"{key.replace('_', ' '):>13}" for key in KEYS)
+    heading = f"{'':<36}{'scans':>6}" + "".join(f"{key.replace('_', ' '):>17}" for key in KEYS)
     lines = [heading, "-" * len(heading)]
     lines += [_line(way, results["n"], results[way]) for way in ("model", "atlas", "empty")]
     findings = results["model"]["findings"]
@@ -236,4 +256,4 @@ def format_masks(results: Mapping[str, Any]) -> str:
 
 
 def _line(name: str, number: int, scores: Mapping[str, float | None]) -> str:
-    return f"{name:<36}{number:>6}" + "".join(f"{format_value(scores[key]):>13}" for key in KEYS)
+    return f"{name:<36}{number:>6}" + "".join(f"{format_value(scores[key]):>17}" for key in KEYS)

@@ -1,4 +1,4 @@
-"""From a PACS and back: a series comes by DICOMweb, and its report goes as a DICOM Structured Report or as FHIR."""
+"""From a PACS and back: a series comes by DICOMweb, and its report and masks go as DICOM documents or as FHIR."""
 
 import lazy_loader
 
@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "fhir": ["make_diagnostic_report"],
         "retrieve": ["choose_series", "retrieved_series"],
+        "segmentation": ["make_segmentation"],
         "server": ["DicomWebServer", "PacsError"],
         "store": ["store_instance"],
         "structured_report": ["make_structured_report"],

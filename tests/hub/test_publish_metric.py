@@ -62,8 +62,9 @@ def test_every_space_runs_where_only_evaluate_is_installed(hub, tmp_path):
     for name in METRICS:  # the code of each card, as printed
         card = hub.repo(f"alice/{name}", "spaces").files()["README.md"].decode()
         codes.append(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1])
-    coverage, accuracy, crg, text = map(eval, run("\n".join(codes), hub, tmp_path).splitlines())
+    coverage, accuracy, crg, dice, text = map(eval, run("\n".join(codes), hub, tmp_path).splitlines())
     assert (coverage["coverage"], coverage["labeler"]) == (0.5, "rules")
+    assert (dice["dice"], dice["lesion_recall"], dice["lesion_precision"]) == (0.5, 0.5, 1.0)
     assert accuracy["precision_micro"] == 1.0 and 0.2 <= crg["crg"] <= 1 and text["recipe"] == "lower"
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ct_rate_pairs.eval.scoring.masks import (
+    KEYS,
     THRESHOLDS,
     count_masks,
     drawn_masks,
@@ -41,13 +42,14 @@ ROWS = [make_row(0), make_row(2), make_row(4, (True, False)), make_row(5, (False
 
 
 def scores_of(change, rows=ROWS, chosen=EXACT):
-    counts = count_masks(lambda row: change(drawn_masks(row, NAMES).astype(np.float32)), rows, NAMES, progress=False)
+    predict = lambda row: change(drawn_masks(row, NAMES).astype(np.float32))  # noqa: E731
+    counts = count_masks(predict, rows, NAMES, progress=False, chosen=chosen)
     return score_masks(counts, chosen, NAMES)
 
 
 def test_the_drawn_masks_themselves_are_perfect():
     scores = scores_of(lambda masks: masks)
-    assert [scores[key] for key in ("dice", "met", "pointed", "false_masks", "auroc")] == [1, 1, 1, 0, 1]
+    assert [scores[key] for key in KEYS] == [1, 1, 1, 1, 1, 0, 1]
     assert [values["support"] for values in scores["findings"].values()] == [3, 3]
 
 
@@ -69,6 +71,7 @@ def test_masks_in_a_wrong_place_score_lower(change):
 def test_an_empty_mask_has_no_overlap_and_a_full_one_is_false_where_nothing_is():
     empty, full = scores_of(np.zeros_like), scores_of(np.ones_like)
     assert (empty["dice"], empty["met"], empty["false_masks"], empty["auroc"]) == (0, 0, 0, 0.5)
+    assert (empty["lesion_recall"], empty["lesion_precision"], full["lesion_recall"]) == (0, None, 1)
     assert (full["met"], full["false_masks"], full["auroc"]) == (1, 1, 0.5)
     assert 0 < full["dice"] < 0.2
 
