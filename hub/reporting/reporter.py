@@ -19,15 +19,17 @@ from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
 from ct_rate_pairs.trainer.row_settings import OF_THE_VOLUME, RowSettingsError, assumed_settings
 from ct_rate_pairs.volumes.settings import VolumeSettings
-from ct_rate_pairs.volumes.slicing import Volume
+from ct_rate_pairs.volumes.slicing import Volume, VolumeError
 
 from .asking import TASKS, ScanAnswers, doubts, read_questions, write_answers
 from .clock import clock
 from .confidence import Confidence
 from .domain import Domain, UnlikeScanError, in_short
 from .evidence import slice_evidence
-from .masks import Masker, ScanMasks
+from .locating import LocatedSentence, locate_findings, read_sentence
+from .masks import Masker, ScanMasks, check_masker
 from .patient import given_metadata
+from .regions import find_chest
 from .scan_report import CUT, ScanReport
 from .seen import SeenScan, see
 from .text_findings import disagreements, findings_of, sentences_of, why_unread
@@ -41,6 +43,8 @@ LACKS_LINES = (
 NO_LINE_OF_ITS_OWN = "No confidence is known: the findings in the prompt are not the model's."
 NO_SOUND_LINE = "No confidence is known: the model's own findings line is malformed or not calibrated."
 NOT_KNOWN = (None,) * len(LABELS)  # probabilities
+
+UNLIKE = "This scan is unlike those of the training, and the place may be wrong:"
 
 logger = logging.getLogger(__name__)
 
@@ -310,6 +314,46 @@ class Reporter:
         if logits is None:
             logits = line_logits(self.model, self.collator, [row], [written.line])[0]
         return NOT_KNOWN if np.isnan(logits).any() else self.confidence.line.at("f1").probabilities(logits).tolist()
+
+    def locate(
+        self, scan: str | Path | Volume | SeenScan, sentence: str, *, series: int | None = None, force: bool = False
+    ) -> LocatedSentence:
+        """
+        Where a scan shows what a sentence states, by the mask head of the model. The rule labeler reads the finding,
+        [`~ct_rate_pairs.reports.places.places`] reads its side and lobes, and an atlas tells which part of the slices
+        these cover. The language model does not run.
+
+        Args:
+            scan, series, force:
+                See [`report`].
+            sentence (`str`):
+                A sentence in English or Chinese that states at least one finding, such as `"nodule in the left lower
+                lobe"`.
+
+        Returns:
+            [`~ct_rate_pairs.hub.reporting.locating.LocatedSentence`]: the mask, and a score that is lower for a
+            sentence which is not true of the scan.
+
+        Raises:
+            `VolumeError`: see [`report`]; for pictures, too, which do not tell where they lie.
+            `ValueError`: if the model has no mask head, or if the sentence states nothing that the head knows.
+
+        Example:
+
+        ```python
+        found = reporter.locate("scan.nii.gz", "Nodule in the left lower lobe.")
+        print(found.score, found.slices, found.voxels.sum())
+        ```
+        """
+        check_masker(self.masker)
+        read = read_sentence(sentence, self.masker)
+        seen, unlike = self.see(scan, series, force)
+        if seen.plan is None:
+            raise VolumeError("Pictures do not tell where they lie, so a sentence has no place on them.")
+        shares = self.masker.shares(self.model, self.collator, self.row(seen), read)
+        chest = find_chest(seen.native, seen.places)
+        told = [*seen.told, *([f"{UNLIKE} {in_short(unlike)}."] if unlike else [])]
+        return locate_findings(sentence, read, shares, self.masker, chest, seen.plan, told)
 
     def below_line(self, text: str, line: str | None) -> str:
         """A report below its findings line, as the model wrote it. A line that stood in the prompt is left out."""
