@@ -66,7 +66,7 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
         parser.error(f"{args.data_dir} is a prepared copy, which lacks the whole volumes: give what it is a copy of.")
     scans = read_tables(source, CTRatePairsConfig(on_error="skip"))[args.split]
     scans = scans.iloc[: args.max_eval_samples or len(scans)]
-    print(f"{len(scans)} scans of the split {args.split}: at most {gigabytes(args.format, len(scans)):.1f} GB.")
+    print(f"{len(scans)} scans of the split {args.split}: at most {gigabytes(args.format, len(scans)):.2f} GB.")
     if args.format == "ct-clip" and args.split == "test":  # before hours of reading scans
         write_texts_to_embed(out, {"data_dir": args.data_dir, "on_error": "skip", **settings}, list(scans.index))
         save_array(out / "blank.npy", ct_clip.blank())

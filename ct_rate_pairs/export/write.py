@@ -83,7 +83,7 @@ def export_scans(
                     save_array(out / file, source.take(scans.loc[volume], form.array))
             except VolumeError as error:
                 failed[volume] = str(error)
-                logger.warning("%s is left out: %s", volume, error)
+                logger.warning("Left out: %s", error)
                 continue
             files[volume] = file
             failed.pop(volume, None)

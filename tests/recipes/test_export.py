@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.own_scans import own_rows, write_table
 from helpers.prepare import use_a_thread
 from helpers.tree import SPACING, write_tree
 
@@ -30,7 +31,7 @@ def test_a_bad_scan_is_listed_and_the_next_run_writes_only_what_is_missing(tmp_p
     assert (
         list(manifest["failed"]) == ["valid_2_a_1.nii.gz"] and "truncated" in manifest["failed"]["valid_2_a_1.nii.gz"]
     )
-    assert "1 scans could not be read" in capsys.readouterr().out and "valid_2_a_1.nii.gz is left out" in caplog.text
+    assert "1 scans could not be read" in capsys.readouterr().out and "Left out: " in caplog.text
     array = np.load(out / "scans/valid_1_a_1.npy")
     assert array.shape == (1, 32, 256, 256) == tuple(manifest["shape"]) and array.dtype == np.float32
     assert manifest["prompts"][0].endswith("<im_patch>Please generate a medical report based on this image.")
@@ -69,6 +70,18 @@ def test_each_model_s_scripts_find_their_lists(tmp_path, tree, monkeypatch):
     human, gpt = asked["conversations"]
     assert asked["image"] == "valid_1_a_1.nii.gz" and human["from"] == "human" and gpt == {"from": "gpt", "value": ""}
     assert human["value"].startswith("<image>\n") and human["value"].endswith("<report_generation>")
+
+
+@pytest.mark.slow
+def test_own_scans_of_any_format_are_written_under_neutral_names_and_pictures_are_told(tmp_path):
+    write_table(tmp_path / "ours/scans.csv", own_rows(tmp_path / "ours"))
+    out = tmp_path / "out"
+    manifest = run(tmp_path / "ours", out)
+    assert len(manifest["scans"]) == 3 and len(manifest["failed"]) == 1  # a zip of DICOM, NIfTI, MetaImage; pictures
+    (told,) = manifest["failed"].values()
+    assert "pictures have no HU" in told and "row 11 of scans.csv" in told
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert not any("MÜLLER" in path.name or b"M\xc3\x9cLLER" in path.read_bytes() for path in files)
 
 
 @pytest.mark.slow
