@@ -29,7 +29,10 @@ COMMANDS = {
     ),
     "export": ("ct_rate_pairs.recipes.export", "write scans as other models read them: M3D, RadFM, CT-CLIP, ..."),
     "compare": ("ct_rate_pairs.recipes.compare_runs", "compare two runs, with intervals and p-values"),
-    "table": ("ct_rate_pairs.recipes.table1", "compare three runs, as in the paper's table 1"),
+    "table": (
+        "ct_rate_pairs.recipes.table1",
+        "set runs side by side: the paper's table 1, or any runs",
+    ),
     "study": ("ct_rate_pairs.recipes.study", "train and measure every row of a study"),
     "report": ("ct_rate_pairs.hub.report", "write the report of a scan with a released model"),
     "ask": ("ct_rate_pairs.hub.ask", "ask a released model about a scan"),

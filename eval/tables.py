@@ -253,6 +253,18 @@ UNREAD = {"empty reports": "empty_predictions", "not read": "foreign_predictions
 TRIVIAL = ("all_negative", "most_common", "all_positive")
 
 
+def check_same(rows: Mapping[str, Mapping], keys: Sequence[str]) -> None:
+    """Raises a `ValueError` if the rows of some runs, by their names, differ in one of `keys`."""
+    for key in keys:
+        values = {name: row[key] for name, row in rows.items()}
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{name}: {value}" for name, value in values.items())
+            raise ValueError(
+                f"The runs differ in `{key}` ({told}), so their numbers cannot be compared. Measure all runs with the "
+                f"same `{key}`."
+            )
+
+
 def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
     """
     Sets runs side by side as the paper's table 1 does (section 8).
@@ -270,14 +282,7 @@ def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
         `ValueError`: if the runs were not measured on the same scans and references, by the same labeler and recipe.
     """
     models = {name: results["model"] for name, results in runs.items()}
-    for key in ("n", "scans", "labeler", "recipe"):
-        values = {name: model[key] for name, model in models.items()}
-        if len(set(values.values())) > 1:
-            told = ", ".join(f"{name}: {value}" for name, value in values.items())
-            raise ValueError(
-                f"The runs differ in `{key}` ({told}), so their numbers cannot be compared. Measure all runs with the "
-                f"same `{key}`."
-            )
+    check_same(models, ("n", "scans", "labeler", "recipe"))
     first = next(iter(runs.values()))
     lines = [["", *models, *TRIVIAL]]
     for title, key in PAPER_METRICS.items():

@@ -36,6 +36,18 @@ class Results(BaseModel):
         return self
 
 
+class MatcherResults(BaseModel):
+    """`results.json` of a dual encoder, which writes no reports."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    n: int
+    scans: str
+    retrieval: dict[str, Any] | None
+    zero_shot: dict[str, Any] | None
+    zero_shot_sentences: dict[str, Any] | None
+
+
 class Gaps(BaseModel):
     """`looking.json` of an evaluation, as far as figures of a study read it."""
 

@@ -46,3 +46,51 @@ def test_reports_that_could_not_be_read_are_a_line_of_the_table():
     assert len(paper_table(runs)) == 1 + len(PAPER_METRICS)
     runs["Heter"]["model"]["empty_predictions"] = 3
     assert paper_table(runs)[-1][:4] == ["empty reports", "0", "3", "0"]
+
+
+def matcher_results(**changes):
+    recalls = {"image_to_text": {"recall_at_1": 0.25, "recall_at_1_ci": [0.1, 0.4]}, "n": 7}
+    labels = {"auroc_macro": 0.75, "auroc_macro_ci": [0.7, 0.8]}
+    known = {"matching": {}, "retrieval": recalls, "zero_shot": {"auroc_macro": 0.5}, "zero_shot_sentences": labels}
+    return known | {"n": 7, "scans": "a1"} | changes
+
+
+def test_runs_of_any_kind_stand_in_one_table_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = {
+        "ours/evaluation": results(0.5) | {"model": results(0.5, precision_micro=0.4, line_auroc=0.9)["model"]},
+        "theirs": results(0.25),
+        "clip": matcher_results(),
+        "blind": matcher_results(retrieval=None, zero_shot_sentences=None),
+    }
+    for name, content in runs.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    main(["qwen=ours", "m3d=theirs", "ct-clip=clip", "blind=blind/results.json", "--output_file", "models.md"])
+    with open("models.csv") as file:
+        heading, *lines = csv.reader(file)
+    shown = {line[0]: dict(zip(heading[1:], line[1:], strict=True)) for line in lines}
+    assert list(shown) == ["qwen", "m3d", "ct-clip", "blind", "all_negative", "most_common", "all_positive"]
+    assert shown["qwen"]["Coverage"] == "0.500" and shown["qwen"]["AUROC of labels"] == "0.900"
+    assert shown["m3d"]["Precision"] == shown["ct-clip"]["Coverage"] == shown["m3d"]["AUROC of labels"] == "-"
+    assert shown["ct-clip"]["AUROC of labels"] == "0.750 [0.700, 0.800]" and shown["ct-clip"]["scans"] == "7"
+    assert shown["ct-clip"]["scan -> report, Recall@1"] == "0.250 [0.100, 0.400]"
+    assert shown["blind"]["AUROC of labels"] == "0.500" and shown["blind"]["scan -> report, Recall@1"] == "-"
+
+    (tmp_path / "clip/results.json").write_text(json.dumps(matcher_results(scans="b2")))
+    with pytest.raises(ValueError, match="differ in `scans` .*ct-clip: b2"):
+        main(["qwen=ours", "ct-clip=clip"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["a", "b"], "give the paper's three runs, or NAME=RUN"),
+        (["a=x", "b"], "give all runs as NAME=RUN"),
+        (["a=x", "a=y"], "two runs have the same name"),
+    ],
+)
+def test_runs_without_or_with_equal_names_are_refused(arguments, told, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert told in capsys.readouterr().err
