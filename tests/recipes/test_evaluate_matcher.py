@@ -20,7 +20,7 @@ from ct_rate_pairs.eval.rows import references_of
 from ct_rate_pairs.export import ct_clip
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes import evaluate_matcher as recipe
-from ct_rate_pairs.recipes import export
+from ct_rate_pairs.recipes import evaluate_reports, export, table1
 from ct_rate_pairs.recipes.train_matcher import CHOICES, load_choices
 from ct_rate_pairs.trainer import save_row_settings
 from ct_rate_pairs.trainer.matcher_collator import MatcherCollator
@@ -68,6 +68,24 @@ def test_vectors_of_a_matcher_give_its_numbers_again(cohort, capsys):
         ["--embeddings", str(root / "run"), "--data_dir", str(cohort[0]), "--output_dir", str(root / "vectors")]
     )
     assert before == {path: path.stat().st_mtime_ns for path in (root / "vectors/image").iterdir()}
+
+
+@pytest.mark.slow
+def test_vectors_and_reports_of_the_same_scans_stand_in_one_table(cohort, tmp_path, capsys):
+    tree, splits, root, expected = cohort
+    reports = dict(zip(*references_of(splits["test"])[:2], strict=True))
+    (tmp_path / "theirs.json").write_text(json.dumps(reports))
+    theirs = ("--predictions", str(tmp_path / "theirs.json"), "--made_by", "RadFM@0a1b2c3")
+    evaluate_reports.main([*theirs, "--data_dir", str(tree), "--output_dir", str(tmp_path / "radfm")])
+    runs = (f"radfm={tmp_path / 'radfm'}", f"dual encoder={root}")
+    table1.main([*runs, "--output_file", str(tmp_path / "table.md")])
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:4]] == ["radfm", "dual encoder"]
+    assert (
+        "| 16 |" in lines[2]
+        and "| 16 |" in lines[3]
+        and f"{expected['retrieval']['image_to_text']['recall_at_1']:.3f}" in lines[3]
+    )
 
 
 def flat(content, name=""):

@@ -2,8 +2,12 @@
 
 import csv
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ct_rate_pairs.eval.predictions.formats import volume_of
 from ct_rate_pairs.eval.predictions.store import read_cut, read_lines, read_predictions
@@ -132,3 +136,25 @@ def test_a_report_that_only_looks_like_a_list_stays_as_it_is(tmp_path):
     report = "['" + "(" * 10_000 + "']['"
     write_csv(tmp_path / "a.csv", [["VolumeName", "report"], ["v", report + "']"]])
     assert read_predictions(tmp_path / "a.csv") == {"v.nii.gz": report + "']"}
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["csv", "json", "jsonl"]),
+    st.one_of(
+        st.binary(max_size=60),
+        st.text(
+            st.sampled_from("[\"',\n]valid_1_a:{}image conversations_out report pred Ground Truth"), max_size=60
+        ).map(str.encode),
+    ),
+)
+def test_any_bytes_are_reports_or_refused_by_file(ending, content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"theirs.{ending}")
+        path.write_bytes(content)
+        try:
+            found = read_predictions(path)
+        except ValueError as error:
+            assert f"theirs.{ending}" in str(error)
+        else:
+            assert all(isinstance(report, str) for report in found.values())
