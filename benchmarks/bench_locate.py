@@ -28,7 +28,14 @@ from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.looking.likelihood import token_log_probs
 from ct_rate_pairs.eval.metrics.dice import mask_scores
 from ct_rate_pairs.eval.metrics.ranking import auroc
-from ct_rate_pairs.eval.scoring.masks import drawn_masks, make_atlas, masks_of_atlas
+from ct_rate_pairs.eval.scoring.masks import (
+    THRESHOLDS,
+    count_masks,
+    drawn_masks,
+    fit_thresholds,
+    make_atlas,
+    masks_of_atlas,
+)
 from ct_rate_pairs.eval.tables import format_markdown
 from ct_rate_pairs.hub.reporting.evidence import blurred_slices
 from ct_rate_pairs.hub.reporting.load import load_reporter
@@ -36,9 +43,6 @@ from ct_rate_pairs.hub.reporting.locating import locate_findings, read_sentence,
 from ct_rate_pairs.hub.reporting.regions import find_chest, weights_of
 from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.flips import swap_side
-
-
-ATLAS_SHARE = 0.2  # from which on the atlas is a mask
 
 
 @dataclass
@@ -58,15 +62,18 @@ class Places:
     labels: list[str] = field(default_factory=list)
     drawn: list[np.ndarray] = field(default_factory=list)
     masks: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    pointed: dict[str, list[bool]] = field(default_factory=dict)
+    pointed: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, label: str, drawn: np.ndarray, ways: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Adds a sentence: for each way its values on the slices, and its mask."""
+        """
+        Adds a sentence: for each way its values on the slices, and its mask. Of several highest points, one is drawn:
+        the share of those that lie in the drawn mask counts.
+        """
         self.labels.append(label)
         self.drawn.append(drawn)
         for way, (values, mask) in ways.items():
             self.masks.setdefault(way, []).append(mask)
-            self.pointed.setdefault(way, []).append(bool(drawn.flat[int(values.argmax())]))
+            self.pointed.setdefault(way, []).append(float(drawn[values == values.max()].mean()))
 
 
 def main() -> None:
@@ -84,7 +91,9 @@ def main() -> None:
     options |= {"spacing": reporter.volume_settings.spacing, "num_slices": reporter.volume_settings.num_slices}
     rows, train = (load_dataset("ct_rate_pairs", split=split, **options) for split in (args.split, "train"))
     rows = rows.select(range(min(args.scans, len(rows))))
-    atlas = make_atlas(train.select(range(min(args.atlas_scans, len(train)))), LABELS)
+    train = train.select(range(min(args.atlas_scans, len(train))))
+    atlas = make_atlas(train, LABELS)
+    of_atlas = THRESHOLDS[fit_thresholds(count_masks(partial(masks_of_atlas, atlas), train, LABELS))]
     files = {path.name: path for path in Path(args.cohort, "dataset").rglob("*.nii.gz")}
     said = rows.with_format(None)["mask_findings"]
     asked, places, rng = [], Places(), random_stream(0)
@@ -106,7 +115,7 @@ def main() -> None:
                 ways = {"locate": (found.shares, found.shown)}
                 ways["head alone"] = (shares[label], shares[label] >= reporter.masker.threshold(label))
                 for way, values in {"atlas": maps[number], "atlas in the place": maps[number] * where}.items():
-                    ways[way] = (values, values >= ATLAS_SHARE)
+                    ways[way] = (values, values >= of_atlas[number])
                 ways["the place alone"] = (where, where >= 0.5)
                 places.add(label, drawn[number], ways)
         absent = [label for label in LABELS if label not in stated]
