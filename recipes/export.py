@@ -55,7 +55,7 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
     """Writes the scans for the model of `--for`."""
     from ct_rate_pairs.config import CTRatePairsConfig
     from ct_rate_pairs.export import ct_clip
-    from ct_rate_pairs.export.write import MANIFEST, export_scans, gigabytes, save_array
+    from ct_rate_pairs.export.write import MANIFEST, cohort_of, export_scans, gigabytes, save_array
     from ct_rate_pairs.sources import open_source
     from ct_rate_pairs.sources.prepared import PreparedSource
     from ct_rate_pairs.splits import read_tables
@@ -65,12 +65,13 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
     if isinstance(source, PreparedSource):
         parser.error(f"{args.data_dir} is a prepared copy, which lacks the whole volumes: give what it is a copy of.")
     scans = read_tables(source, CTRatePairsConfig(on_error="skip"))[args.split]
+    cohort = cohort_of(scans)
     scans = scans.iloc[: args.max_eval_samples or len(scans)]
     print(f"{len(scans)} scans of the split {args.split}: at most {gigabytes(args.format, len(scans)):.2f} GB.")
     if args.format == "ct-clip" and args.split == "test":  # before hours of reading scans
         write_texts_to_embed(out, {"data_dir": args.data_dir, "on_error": "skip", **settings}, list(scans.index))
         save_array(out / "blank.npy", ct_clip.blank())
-    manifest = export_scans(source, scans, out, name=args.format, split=args.split)
+    manifest = export_scans(source, scans, out, name=args.format, split=args.split, cohort=cohort)
     print(f"{out}: {len(manifest['scans'])} scans for {manifest['model']}, see {MANIFEST}.")
     for told in manifest["not_stated"]:
         print(f"The scripts of {manifest['model']} do not state everything. {told}")
@@ -100,6 +101,7 @@ def export_embeddings(matcher: str, data_dir: str | None, out: Path) -> None:
     from ct_rate_pairs.eval.embeddings import read_texts, write_vectors
     from ct_rate_pairs.eval.load_model import version_of
     from ct_rate_pairs.eval.matcher import embed_scans, embed_texts
+    from ct_rate_pairs.eval.predictions.provenance import fingerprint
     from ct_rate_pairs.export.write import open_manifest
     from ct_rate_pairs.recipes.train_matcher import load_split
     from ct_rate_pairs.trainer.generation import evaluating
@@ -111,7 +113,8 @@ def export_embeddings(matcher: str, data_dir: str | None, out: Path) -> None:
     collator = MatcherCollator.from_pretrained(matcher)
     options = options_to_show(matcher, None, {"data_dir": data_dir, "on_error": "skip"}, "report")
     scans = load_split("test", options | {"negative": "none"})
-    open_manifest(out, {"format": "embeddings", "split": "test", "weights": version_of(matcher)})
+    facts = {"format": "embeddings", "split": "test", "cohort": fingerprint(scans), "weights": version_of(matcher)}
+    open_manifest(out, facts)
     write_texts_to_embed(out, options, scans["volume"][:])
     stems = [volume.removesuffix(".nii.gz") for volume in scans.with_format(None)["volume"]]
     owed = [place for place, stem in enumerate(stems) if not (out / "blank" / f"{stem}.npz").is_file()]

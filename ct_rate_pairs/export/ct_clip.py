@@ -3,8 +3,8 @@ The input of CT-CLIP, and of CT-CHAT and CT2Rep, which share its preprocessing: 
 around the centre to 480 x 480 x 240 voxels.
 
 The scripts read CT-RATE's files without a look at their directions. CT-RATE's files have their axes to the patient's
-left, the back and the head, so this is what the models were trained on (CT-CLIP#41 and TorchIO#1282 say so, too). Here
-a volume is turned to these axes, whatever its file has.
+left, the back and the head, so this is what the models were trained on; others turn scans to them, too (CT-CLIP#41).
+Here a volume is turned to these axes, whatever its file has.
 
 CT-CLIP's scripts apply the slope and intercept of the metadata table. On the `*_fixed` files, which are HU already,
 they rescale twice (CT-CLIP#50). The arrays here are made from HU.

@@ -1,5 +1,6 @@
 """Writes the arrays of scans for another model. An interrupted export goes on; a bad scan is listed and left out."""
 
+import hashlib
 import json
 import logging
 import math
@@ -40,7 +41,7 @@ FORMATS: Mapping[str, ModelInput] = {
 
 
 def export_scans(
-    source: TreeSource | OwnSource, scans: pd.DataFrame, out: str | Path, *, name: str, split: str
+    source: TreeSource | OwnSource, scans: pd.DataFrame, out: str | Path, *, name: str, split: str, cohort: str
 ) -> dict:
     """
     Writes the array of each scan, what the model's scripts read beside them, and `manifest.json`.
@@ -59,18 +60,20 @@ def export_scans(
             The model: a key of `FORMATS`.
         split (`str`):
             Name of the split, for the manifest.
+        cohort (`str`):
+            What tells the split from that of another source with the same names, see [`cohort_of`].
 
     Returns:
-        `dict`: the content of `manifest.json`: `format`, `split`, the facts of
+        `dict`: the content of `manifest.json`: `format`, `split`, `cohort`, the facts of
         [`~ct_rate_pairs.export.form.ModelInput`], `scans` (the file of each VolumeName whose array is there) and
         `failed` (the reason for each VolumeName that could not be read).
 
     Raises:
-        `ValueError`: if `out` holds the arrays of another model or split.
+        `ValueError`: if `out` holds the arrays of another model, split or cohort.
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into the folder.
     """
     form, out = FORMATS[name], Path(out)
-    facts = {"format": name, "split": split, **form.facts()}
+    facts = {"format": name, "split": split, "cohort": cohort, **form.facts()}
     with folder_lock(out, "ct-rate-pairs export"):
         before = open_manifest(out, facts)
         files, failed = dict(before["scans"]), dict(before["failed"])
@@ -93,6 +96,12 @@ def export_scans(
             write_whole(out / path, content)
         write_whole(out / MANIFEST, to_json(manifest, indent=2) + "\n")
     return manifest
+
+
+def cohort_of(scans: pd.DataFrame) -> str:
+    """A hash (16 hexadecimal digits) of the names and reports of a split, from its whole table."""
+    rows = pd.util.hash_pandas_object(scans[["findings", "impression"]].astype(str))
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
 def open_manifest(out: Path, facts: dict) -> dict:

@@ -12,6 +12,7 @@ class ExportManifest(Schema):
 
     format: str
     split: str
+    cohort: str
     scans: dict[str, str]
     failed: dict[str, str]
 

@@ -47,8 +47,10 @@ def test_a_bad_scan_is_listed_and_the_next_run_writes_only_what_is_missing(tmp_p
     assert [(out / row["text"]).read_text() for row in listed] == list(manifest["scans"])
     assert all((out / row["image"]).is_file() for row in listed)
 
-    with pytest.raises(ValueError, match="holds scans that were exported otherwise: split 'test', now 'train'"):
-        run(tree, out, "--split", "train")
+    with pytest.raises(ValueError, match="holds scans that were exported otherwise: axes"):
+        run(tree, out, of="radfm")
+    with pytest.raises(ValueError, match="holds scans that were exported otherwise: cohort"):  # of the same names
+        run(write_tree(tmp_path / "other", scans=5), out)
 
 
 @pytest.mark.slow
