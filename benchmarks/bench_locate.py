@@ -6,10 +6,11 @@ For each finding of a scan, the sentence of its report is true. Two kinds of sen
 - `side`: the same sentence with the other side, where the finding lies on one side;
 - `absent`: a sentence about a finding that the scan does not have, from the report of another scan.
 
-The benchmark prints the AUROC of true against false sentences over all scans, and the share of the pairs of one scan
-in which the true sentence has the higher score; .5 is chance for both. For the true sentences it then prints how often
-the highest point lies in the drawn mask (the pointing game), and the Dice. Beside them stand ways that need no head:
-the place of the sentence alone, the mean mask of training scans (atlas), the atlas within that place, and no mask.
+The benchmark prints the AUROC of true against false sentences over all scans, the mean AUROC of the sentences about
+one finding, and the share of the pairs of one scan in which the true sentence has the higher score; .5 is chance. For
+the true sentences it then prints how often the highest point lies in the drawn mask (the pointing game), and the Dice.
+Beside them stand ways that need no head: the place of the sentence alone, the mean mask of training scans (atlas), the
+atlas within that place, and no mask.
 
 `--likelihood` adds a score that needs no mask head: how much less likely the model finds the sentence, as a report of
 its own, if the slices are blurred.
@@ -151,7 +152,7 @@ def likelihood(reporter, row: dict, sentence: str) -> float:
 
 def print_scores(asked: list[Asked]) -> None:
     """AUROC and shares of pairs, for each kind of false sentence and each way."""
-    table = [["score", "false sentences", "true", "false", "AUROC", "true one higher"]]
+    table = [["score", "false sentences", "true", "false", "AUROC", "of one finding", "true one higher"]]
     for way in asked[0].scores:
         for kind in ("side", "absent"):
             false = [one for one in asked if one.kind == kind]
@@ -159,15 +160,24 @@ def print_scores(asked: list[Asked]) -> None:
             paired = {(one.scan, one.label) for one in false}
             true = [one for one in asked if one.kind == "true"]
             true = [one for one in true if kind == "absent" or (one.scan, one.label) in paired]
-            values = np.array([one.scores[way] for one in [*true, *false]])
             pairs = [
                 (mine.scores[way], other.scores[way]) for other in false for mine in true
                 if mine.scan == other.scan and (kind == "absent" or mine.label == other.label)
             ]  # fmt: skip
             higher = np.mean([(mine > other) + 0.5 * (mine == other) for mine, other in pairs])
-            score = auroc(values, np.array([1] * len(true) + [0] * len(false)))
-            table.append([way, kind, str(len(true)), str(len(false)), f"{float(score):.3f}", f"{higher:.3f}"])
+            of_one = [
+                auroc_of(way, *([one for one in sort if one.label == label] for sort in (true, false)))
+                for label in {one.label for one in true} & {one.label for one in false}
+            ]
+            told = [auroc_of(way, true, false), np.mean(of_one), higher]
+            table.append([way, kind, str(len(true)), str(len(false)), *(f"{number:.3f}" for number in told)])
     print(format_markdown(table, text_columns=2))
+
+
+def auroc_of(way: str, true: list[Asked], false: list[Asked]) -> float:
+    """AUROC of the scores of true sentences against those of false ones."""
+    values = np.array([one.scores[way] for one in [*true, *false]])
+    return float(auroc(values, np.array([1] * len(true) + [0] * len(false))))
 
 
 def print_places(places: Places) -> None:
