@@ -83,7 +83,8 @@ def make_parser() -> CommandParser:
         "--names",
         type=Path,
         metavar="FILE.csv",
-        help="names of the scans of a batch: the columns path and name (default: scan-001, scan-002 and so on)",
+        help="names of the scans of a batch: the columns path and name (default: scan-001, scan-002 and so on). A "
+        "name has letters, digits, points, hyphens and underscores",
     )
     add(
         "--mapping",

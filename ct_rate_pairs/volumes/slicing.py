@@ -191,7 +191,7 @@ class Volume:
                 f"{self.name}: {self.stored.shape[::-1]} voxels of {self.spacing} mm give {depth} planes of {height} "
                 f"x {width} at {tuple(spacing or self.spacing)} mm, but {num_slices} slices are asked for, from the "
                 f"share {z_range} of the depth. Check the file's spacing, or pass a smaller `num_slices` or a finer "
-                "`spacing`."
+                "`spacing`. A released model needs the slices of its training, and this scan is too small for them."
             )
         return planes, size
 
@@ -387,7 +387,7 @@ def _check_hu(name: str, hu: np.ndarray) -> None:
         raise VolumeError(
             f"{name}: only {air_and_lung:.2%} of the voxels lie between -1020 and -500 HU, so there is no air in this "
             "chest. The volume was probably never rescaled: HU = stored value * slope + intercept. (For CT-RATE, use "
-            "the `*_fixed` files, whose NIfTI header rescales to HU.)"
+            "the `*_fixed` files, whose NIfTI header rescales to HU.) Or the scan shows no chest."
         )
 
 

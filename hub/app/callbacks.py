@@ -17,7 +17,9 @@ from ct_rate_pairs.hub.reporting.domain import FORCE, in_short
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.hub.reporting.scan_report import ScanReport
 from ct_rate_pairs.hub.reporting.seen import SeenScan
+from ct_rate_pairs.hub.reporting.sheet import slices_told
 from ct_rate_pairs.reports.findings_line import open_text
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.shown_text import for_markdown
 from ct_rate_pairs.volumes.slicing import VolumeError
 from ct_rate_pairs.volumes.told import collected_warnings
@@ -69,7 +71,7 @@ class Callbacks:
         try:
             return Opened(self.reporter.see(scan, int(series) if series else None)[0])
         except VolumeError as error:
-            told = str(error).replace("series=", "“DICOM series” ").replace(FORCE, "")
+            told = str(error).removeprefix("the scan: ").replace("series=", "“DICOM series” ").replace(FORCE, "")
             raise told_error(f"This scan cannot be read: {told}") from None
 
     def open_upload(self, scan: str, series: str | None) -> Opened:
@@ -95,15 +97,25 @@ class Callbacks:
         return replace(opened, seen=replace(opened.seen, told=(*told, *opened.seen.told)))
 
     def write(
-        self, opened: Opened, operating_point: str, findings: Sequence[str] | None, *known: object
+        self,
+        opened: Opened,
+        window: str,
+        number: int,
+        operating_point: str,
+        findings: Sequence[str] | None,
+        *known: object,
     ) -> Iterator[tuple]:
         """
-        Writes the report of a scan, or writes it anew for the `findings` that a reader has ticked.
+        Writes the report of a scan, or writes it anew for the `findings` that a reader has ticked. `window` and
+        `number` are of the slice that is shown.
 
         Yields:
-            `tuple`: the text so far; and at the end also the choices of findings, the notes, and the scan with its
-            report.
+            `tuple`: the notes, the text so far, the choices of findings, how the report was made, the scan with its
+            report, and the slice that is shown. Until the report is whole, nothing of an earlier one is left.
         """
+        opened.report = None
+        empty = gr.update(choices=list(LABELS))
+        yield "Writing …", "", empty, "", gr.skip(), show(opened, window, number)
         point = None if operating_point == DECIDES or findings is not None else operating_point
         options = {"operating_point": point, "findings": findings, "metadata": self.metadata(known)}
         tokenizer = self.reporter.collator.processor.tokenizer
@@ -116,12 +128,13 @@ class Callbacks:
                 text += piece
                 # A line of findings that the model writes itself is not shown: the findings below are the same.
                 shown = open_text(text).report if not has_line or "\n" in text.lstrip() else ""
-                yield shown, gr.skip(), "Writing …", gr.skip()
+                yield gr.skip(), shown, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            yield "Measuring which slices each finding rests on …", *[gr.skip()] * 5
             opened.report = writing.result()
         report = opened.report
         stated = [finding.label for finding in report.findings if finding.stated]
         choices = gr.update(choices=choices_of(report), value=stated)
-        yield report.text, choices, notes_of(report), opened
+        yield as_list(report.warnings), report.text, choices, how_made(report), opened, gr.skip()
 
     def ask(self, opened: Opened, question: str, after_report: bool, turns: list, *known: object) -> tuple[list, str]:
         """Asks about a scan. Returns the questions and answers so far, and an empty text for the next question."""
@@ -194,14 +207,15 @@ def choices_of(report: ScanReport) -> list[tuple[str, str]]:
     for finding in report.findings:
         told = [finding.percent] if finding.confidence is not None else []
         told += ["doubtful"] if finding.doubtful else []
-        told += [f"slice {', '.join(map(str, finding.slices))}"] if finding.slices else []
+        told += [slices_told(finding)] if finding.slices else []
         choices.append((" · ".join([finding.label, *told]), finding.label))
     return choices
 
 
-def notes_of(report: ScanReport) -> str:
-    """What a reader must know of a report, as Markdown."""
-    return as_list([*report.warnings, *report.how_made])
+def how_made(report: ScanReport) -> str:
+    """How a report was made, as Markdown. Its scan was read before."""
+    seconds = {step: value for step, value in report.seconds.items() if step != "reading"}
+    return as_list(replace(report, seconds=seconds).how_made)
 
 
 def as_list(notes: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ LARGEST = "2gb"  # of a file
 WAITING = 16  # visitors who wait for the model; more are told to come again
 KEPT = 3600  # seconds that a scan of a visitor who has gone is kept in memory
 EXAMPLES = 3
+MOST_LINES = 200  # of a report: a box that scrolls would hide its end
 FORMS = "NIfTI (.nii.gz, .nii), MetaImage (.mha), or DICOM as .zip."
 FONTS = ["system-ui", "sans-serif"]  # a font of Google would tell Google of each visitor
 CSS = """
@@ -72,8 +73,9 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                 window = gr.Radio([MODELS], value=MODELS, label="Window", visible=False)
                 picture = gr.HTML(elem_id="slice")
             with gr.Column(scale=3):
+                notes = gr.Markdown(elem_id="notes")
                 text = gr.Textbox(
-                    label="Report", lines=6, max_lines=30, buttons=["copy"], visible=writes, elem_id="report"
+                    label="Report", lines=6, max_lines=MOST_LINES, buttons=["copy"], visible=writes, elem_id="report"
                 )
                 findings = gr.CheckboxGroup(
                     list(LABELS),
@@ -82,7 +84,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
                     visible=False,
                     elem_id="findings",
                 )
-                notes = gr.Markdown(elem_id="notes")
+                made = gr.Markdown(elem_id="made")
                 with gr.Column(visible=False) as asking:
                     turns = gr.Chatbot(label="Questions", height=260, render_markdown=False, buttons=["copy_all"])
                     example = f"Such as: {example_question(reporter.language)}"
@@ -100,35 +102,43 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
             middle = max(1, slices // 2)
             windows = [*(scan.seen.native.windows if there else ()), MODELS]
             return [
-                None,
                 gr.update(maximum=slices, value=middle, visible=there),
                 gr.update(choices=windows, value=windows[0], visible=there),
                 show(scan, windows[0], middle),
                 gr.update(interactive=there),
+                call.notes_of_scan(scan.seen) if there else "",
                 "",
                 gr.update(choices=list(LABELS), value=[], visible=there and writes),
-                call.notes_of_scan(scan.seen) if there else "",
+                "",
                 gr.update(visible=there and answers),
                 [],
             ]
 
-        shown = [upload, number, window, picture, write, text, findings, notes, asking, turns]
-        opening = [upload.upload(call.open_upload, [upload, series], opened, **work)]
-        opening.append(study.submit(call.open_study, [study, series], opened, **work))
-        for button, path in zip(buttons, examples, strict=True):
-            opening.append(button.click(lambda given, path=path: call.open(path, given), series, opened, **work))
-        for opens in opening:
-            opens.success(begin, opened, shown, **quick)
-            opens.failure(lambda: [None, *begin(None)], None, [opened, *shown], **quick)
+        writing = []
         for event, ticked in ((write.click, gr.State(None)), (findings.input, findings)):
             written = event(
                 call.write,
-                [opened, point, ticked, *known],
-                [text, findings, notes, opened],
+                [opened, window, number, point, ticked, *known],
+                [notes, text, findings, made, opened, picture],
                 trigger_mode="always_last",
+                show_progress_on=[text],
                 **work,
             )
             written.success(show, [opened, window, number], picture, **quick)
+            writing.append(written)
+        shown = [number, window, picture, write, notes, text, findings, made, asking, turns]
+        starts = [
+            (upload.upload, call.open_upload, [upload, series]),
+            (study.submit, call.open_study, [study, series]),
+        ]
+        for button, path in zip(buttons, examples, strict=True):
+            starts.append((button.click, lambda given, path=path: call.open(path, given), [series]))
+        for event, opens, given in starts:
+            # Nothing of the scan before is left beside the name of the new one, and no report of it comes later.
+            event(lambda: [None, *begin(None)], None, [opened, *shown], cancels=writing, **quick)
+            read = event(opens, given, opened, **work)
+            read.success(lambda scan: [None, *begin(scan)], opened, [upload, *shown], **quick)
+            read.failure(lambda: [None, None, *begin(None)], None, [opened, upload, *shown], **quick)
         for event in (number.change, window.change):
             event(show, [opened, window, number], picture, **quick)
         question.submit(call.ask, [opened, question, after, turns, *known], [turns, question], **work)

@@ -74,7 +74,7 @@ class Domain:
     def unlike(self, measures: Mapping[str, float]) -> list[str]:
         """How a scan differs from those of the training, in words; empty if it is like them."""
         return [
-            f"{name} {measures[name]:.3g} (training {limits['low']:.3g} to {limits['high']:.3g})"
+            f"{name} is {measures[name]:.3g}, in the training {limits['low']:.3g} to {limits['high']:.3g}"
             for name, limits in self.limits.items()
             if name in measures and not limits["low"] <= measures[name] <= limits["high"]
         ]
@@ -87,8 +87,7 @@ class Domain:
     def refusal(self, unlike: Sequence[str]) -> str:
         """Why a scan is refused, and what to do. `unlike` is that of [`unlike`]."""
         return (
-            f"the scan: it is unlike what the model was trained on, which was {self.in_words}. It has: "
-            f"{in_short(unlike)}. A "
+            f"the scan: it is unlike what the model was trained on ({self.in_words}): {in_short(unlike)}. A "
             f"report would say nothing about a patient. Take a model that was trained on patients.{FORCE}"
         )
 

@@ -44,14 +44,15 @@ def format_report(report: ScanReport) -> str:
         "",
     ]
     if stated:
-        table = [["finding", "confidence", "slices it rests on", "sentence"]]
+        table = [["finding", "confidence", "doubtful below", "slices it rests on, most first", "sentence"]]
         for finding in stated:
             slices = "; ".join(f"{number} ({report.slices[number - 1]})" for number in finding.slices)
             sentence = for_markdown(finding.sentence)
             sure = finding.percent + " (doubtful)" * bool(finding.doubtful)
-            table.append([finding.label, sure, slices or "none stands out", sentence])
+            least = "" if finding.threshold is None else f"{finding.threshold:.0%}"
+            table.append([finding.label, sure, least, slices or "none stands out", sentence])
         lines += [
-            format_markdown(table, text_columns=4),
+            format_markdown(table, text_columns=5),
             "Slices and planes are counted from the top. Table: place along the patient in mm, as the scan has it. "
             "![slices](sheet.png)",
         ]
@@ -90,7 +91,9 @@ def told_of_lungs(report: ScanReport) -> str:
     if report.slices[0].in_lungs is None:
         return "No lungs are found in the scan, so it is not known which slices show them."
     outside = [str(place.number) for place in report.slices if not place.in_lungs]
-    return f"Outside the lungs, above or below them: {', '.join(outside)}." if outside else "All lie in the lungs."
+    return (
+        f"Outside the lungs, above or below them: {', '.join(outside)}." if outside else "All slices lie in the lungs."
+    )
 
 
 def save(report: ScanReport, folder: Path, key: dict | None = None) -> None:

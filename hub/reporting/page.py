@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
 from .scan_report import Finding, ScanReport
-from .sheet import PNG_LEVEL, evidence_scale, marked, place_told
+from .sheet import PNG_LEVEL, evidence_scale, full_evidence, marked, place_told
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -72,7 +72,7 @@ def format_page(report: ScanReport) -> str:
             language="zh" if is_chinese(report.text) else "en",
             stated=stated,
             others=sorted(others, key=lambda finding: -(finding["confidence"] or 0.0)),
-            scale=scale,
+            full_evidence=full_evidence(scale),
             made=[*report.how_made, told_of_images(report)],
         )
     )

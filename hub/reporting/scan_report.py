@@ -42,6 +42,8 @@ class Finding:
         doubtful (`bool`, *optional*):
             Whether the finding is stated although its confidence is below the threshold of its label: that of the
             operating point, or without one that of the best F1. `None` if confidence or threshold are not known.
+        threshold (`float`, *optional*):
+            The confidence below which a stated finding is doubtful.
     """
 
     label: str
@@ -51,6 +53,7 @@ class Finding:
     evidence: list[float] | None = None
     slices: list[int] = field(default_factory=list)
     doubtful: bool | None = None
+    threshold: float | None = None
 
     @property
     def percent(self) -> str:

@@ -108,7 +108,9 @@ def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -
     """One slice in each window, with its number above it, and its place and the findings that rest on it below."""
     place, columns = report.slices[index], []
     for window, image in tiles.items():
-        caption = f"slice {place.number}, {place.mm:.0f} mm" + ("" if window == GREY else f", {window}")
+        caption = f"slice {place.number}, {place.mm:.0f} mm below the first" + (
+            "" if window == GREY else f", {window}"
+        )
         tile = image.convert("RGB")
         if window != GREY:
             mark_sides(tile)
@@ -136,9 +138,9 @@ def findings_block(report: ScanReport) -> Image.Image:
     scale = evidence_scale(report)
     blocks = [written("Findings that the report states", PANEL, TITLE, bold=True)]
     for finding in stated:
-        slices = ", ".join(map(str, sorted(finding.slices)))
-        rests = f"slice{'s' * (len(finding.slices) > 1)} {slices}" if slices else "no slice stands out"
+        rests = slices_told(finding) if finding.slices else "no slice stands out"
         sure = f"confidence {finding.percent}, " if finding.percent else ""
+        sure += f"doubtful below {finding.threshold:.0%}, " if finding.threshold is not None else ""
         blocks += [
             written(marked(finding), PANEL, color=WARNING if finding.doubtful else WHITE, bold=True),
             written(sure + rests, PANEL),
@@ -146,7 +148,8 @@ def findings_block(report: ScanReport) -> Image.Image:
             Image.new("RGB", (PANEL, GAP)),
         ]
     if stated:
-        told = f"Evidence of slices 1 to {len(report.slices)}: black is none, orange is {scale:.1f} nats."
+        told = f"Strips: how much a finding rests on slices 1 to {len(report.slices)}, from black to orange. "
+        told += f"Orange: {full_evidence(scale)}."
         blocks.append(written(told, PANEL, color=FAINT))
         if any(finding.doubtful for finding in stated):
             told = "Doubtful: stated, although its confidence is below the threshold of its label."
@@ -155,6 +158,8 @@ def findings_block(report: ScanReport) -> Image.Image:
         blocks.append(written("None of the 18.", PANEL))
     if others:
         blocks += [Image.new("RGB", (PANEL, GAP)), written("Findings that it does not state", PANEL, TITLE, bold=True)]
+        if others[0].percent:
+            blocks.append(written("with the confidence that they are there", PANEL, color=FAINT))
     for finding in sorted(others, key=lambda finding: -(finding.confidence or 0.0)):
         sure = f": {finding.percent}" if finding.percent else ""
         blocks.append(written(finding.label + sure, PANEL, color=FAINT))
@@ -171,6 +176,18 @@ def place_told(place: SlicePlace) -> str:
     outside = ", outside the lungs" if place.in_lungs is False else ""
     made = f"; the model saw planes {place.first} to {place.last}" if place.last - place.first > 1 else ""
     return f"{place}{outside}{made}"
+
+
+def slices_told(finding: Finding) -> str:
+    """The slices that a finding rests on, those with most evidence first."""
+    return f"slice{'s' * (len(finding.slices) > 1)} {', '.join(map(str, finding.slices))}"
+
+
+def full_evidence(scale: float) -> str:
+    """What an evidence of `scale` nats means."""
+    return (
+        f"with noise in the place of the slice, the finding is {math.exp(scale):,.0f} times less likely to be stated"
+    )
 
 
 def marked(finding: Finding) -> str:

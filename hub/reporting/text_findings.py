@@ -22,9 +22,9 @@ def findings_of(
 ) -> list[Finding]:
     """The 18 findings, from a report, their probabilities and thresholds, and the evidence of those it states."""
     stated = stating_sentences(report)
-    below = [None] * len(LABELS)
+    below, least = [None] * len(LABELS), [None] * len(LABELS)
     if thresholds is not None and probabilities[0] is not None:
-        below = (np.array(probabilities) < thresholds).tolist()
+        below, least = (np.array(probabilities) < thresholds).tolist(), [float(value) for value in thresholds]
     return [
         Finding(
             label,
@@ -34,6 +34,7 @@ def findings_of(
             evidence=evidence.get(index),
             slices=top_slices(evidence[index]) if index in stated else [],
             doubtful=None if below[index] is None else index in stated and below[index],
+            threshold=least[index],
         )
         for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
     ]

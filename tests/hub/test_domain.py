@@ -71,14 +71,14 @@ def test_a_patient_is_unlike_phantoms_by_what_the_body_is_made_of_alone(domain):
     """Not only because phantoms have one size of voxel: tissue is not drawn as it is in a patient."""
     seen = see(REAL, VolumeSettings(spacing=(4.5, 4.5, 6.5)))
     told = domain.unlike(seen.measures)
-    assert any(word.startswith("distance between planes (mm) 2.5 (training 5.85 to 7.15)") for word in told)
+    assert any(word.startswith("distance between planes (mm) is 2.5, in the training 5.85 to 7.15") for word in told)
     of_the_tissue = {name: value for name, value in seen.measures.items() if "of the tissue" in name}
     assert len(domain.unlike(of_the_tissue)) >= 2
 
 
 @needs_a_patient
 def test_a_model_of_phantoms_refuses_a_patient_unless_it_is_forced(reporter):
-    with pytest.raises(UnlikeScanError, match=r"trained on, which was computer-drawn phantoms.*pass force=True"):
+    with pytest.raises(UnlikeScanError, match=r"trained on \(computer-drawn phantoms.*pass force=True"):
         reporter.report(REAL, max_new_tokens=4)
     report = reporter.report(REAL, max_new_tokens=4, force=True)
     assert report.forced and len(report.unlike) > 3 and report.to_dict()["forced"]
@@ -141,7 +141,7 @@ def test_a_limit_is_the_share_of_scans_that_it_mistakes_and_room_beyond_them():
     assert fitted.limits["one size"] == {"low": 0.9, "high": 1.1} and fitted.false_alarms < 0.02
     low, high = fitted.limits["depth (mm)"].values()
     assert 4 < low < values.min() and values.max() < high < 16
-    assert fitted.unlike({"depth (mm)": 20.0}) == [f"depth (mm) 20 (training {low:.3g} to {high:.3g})"]
+    assert fitted.unlike({"depth (mm)": 20.0}) == [f"depth (mm) is 20, in the training {low:.3g} to {high:.3g}"]
     assert fitted.unlike({"another": 20.0}) == []
 
 

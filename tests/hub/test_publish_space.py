@@ -107,7 +107,7 @@ def test_the_page_runs_from_the_files_that_went_up(hub, talker_dir, tree, tmp_pa
                 tab.get_by_role("button", name="Phantom 1").click()
                 tab.locator("#slice img").wait_for()
                 tab.get_by_role("button", name="Write the report").click()
-                tab.get_by_text("Time: reading").wait_for()
+                tab.get_by_text("Time: writing").wait_for()
                 assert tab.locator("#report textarea").input_value()
         finally:
             process.terminate()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import zipfile
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.app import page as module
 from ct_rate_pairs.hub.app.callbacks import DECIDES, Callbacks, Opened, choices_of, show
 from ct_rate_pairs.hub.app.page import make_page, serve
+from ct_rate_pairs.hub.reporting import reporter as reporter_module
 from ct_rate_pairs.hub.reporting.domain import Domain
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.hub.reporting.seen import see
+from ct_rate_pairs.reports.labels import LABELS
 
 
 pytestmark = pytest.mark.slow
@@ -66,7 +69,7 @@ def give(tab, path: Path) -> None:
 def write_the_report(tab) -> None:
     tab.locator("#slice img").wait_for()
     tab.get_by_role("button", name="Write the report").click()
-    tab.get_by_text("Time: reading").wait_for()
+    tab.get_by_text("Time: writing").wait_for()
 
 
 def report_of(tab) -> str:
@@ -88,7 +91,7 @@ def test_a_scan_goes_in_and_report_findings_and_slices_come_out(visit, tmp_path)
     assert report_of(visit) == write_report(SHOWN)
     assert ticked(visit) == ["Emphysema", "Pleural effusion"]
     emphysema = visit.locator("#findings label", has_text="Emphysema").inner_text()
-    assert re.fullmatch(r"Emphysema · \d\d%( · slice \d(, \d)?)?", emphysema)
+    assert re.fullmatch(r"Emphysema · \d\d%( · slices? \d(, \d)*)?", emphysema)
     assert visit.locator("#findings label").count() == 18
     caption, image = visit.locator("#slice figcaption"), visit.locator("#slice img")
     assert caption.inner_text().startswith("Slice 3 of 6: table")
@@ -197,12 +200,35 @@ def test_the_page_is_for_this_machine_alone_and_tells_nobody_of_it(served):
 
 def test_the_text_streams(talker, tmp_path):
     opened = Opened(see(save_nifti(tmp_path / "scan.nii.gz", SHOWN), talker.volume_settings))
-    *parts, last = Callbacks(talker).write(opened, DECIDES, None)
-    assert len(parts) > 5 and last[0] == write_report(SHOWN) and parts[-1][0].strip() == last[0]
-    assert "" in [part[0] for part in parts] and opened.report.text == last[0]
-    assert not any("Abnormalities" in part[0] for part in parts)  # the line of findings
+    opened.report = "an earlier one"
+    parts = Callbacks(talker).write(opened, "lung", 1, DECIDES, None)
+    notes, text, choices, made, _, picture = next(parts)
+    # Nothing of an earlier report is left beside a new one.
+    assert (notes, text, made, opened.report) == ("Writing …", "", "", None) and 'class=""' in picture
+    assert choices["choices"] == list(LABELS)
+    *parts, measuring, last = parts
+    texts = [part[1] for part in parts]
+    assert len(texts) > 5 and last[1] == write_report(SHOWN) and texts[-1].strip() == last[1]
+    assert measuring[0].startswith("Measuring which slices") and last[0].startswith("- The model was trained on")
+    assert "" in texts and opened.report.text == last[1]
+    assert not any("Abnormalities" in text for text in texts)  # the line of findings
     with pytest.raises(gr.Error, match="write the report first"):
         Callbacks(talker).ask(Opened(opened.seen), "What is abnormal in this scan?", True, [])
+
+
+@needs_chromium
+def test_a_new_scan_leaves_nothing_of_the_report_before_it(visit, tmp_path, monkeypatch):
+    give(visit, save_nifti(tmp_path / "first.nii.gz", SHOWN))
+    write_the_report(visit)
+    assert report_of(visit) and ticked(visit)
+    slow, reads = threading.Event(), reporter_module.see
+    monkeypatch.setattr(reporter_module, "see", lambda *given: slow.wait(30) and reads(*given))
+    give(visit, save_nifti(tmp_path / "second.nii.gz", SHOWN))
+    visit.wait_for_function("() => !document.querySelector('#report textarea').value")
+    assert not visit.locator("#slice img").count() and not visit.locator("#findings input:checked").count()
+    slow.set()
+    visit.locator("#slice img").wait_for()
+    assert report_of(visit) == ""
 
 
 def test_a_finding_and_its_slices_name_each_other(reader_dir, tmp_path):
@@ -210,7 +236,7 @@ def test_a_finding_and_its_slices_name_each_other(reader_dir, tmp_path):
     seen = see(save_nifti(tmp_path / "scan.nii.gz", SHOWN), reporter.volume_settings)
     opened = Opened(seen, reporter.report(seen))
     told = {label: text for text, label in choices_of(opened.report)}
-    assert len(told) == 18 and re.fullmatch(r"Emphysema · \d\d% · slice [12](, [12])?", told["Emphysema"])
+    assert len(told) == 18 and re.fullmatch(r"Emphysema · \d\d% · slices? [12](, [12])?", told["Emphysema"])
     assert re.fullmatch(r"Cardiomegaly · (< 1|\d+)%", told["Cardiomegaly"])
     number = int(told["Emphysema"][-1])
     assert "Rests on it: Emphysema</figcaption>" in show(opened, "lung", number) and show(None, "lung", 1) == ""
@@ -227,7 +253,7 @@ def test_a_scan_that_is_unlike_those_of_the_training_is_told_and_refused_by_a_mo
     own = Callbacks(Reporter(*reader, SETTINGS, domain=Domain("own", limits, 100, 0.01)))
     opened = own.open(scan, None)
     assert "unlike those of the training: width of the slices" in own.notes_of_scan(opened.seen)
-    *_, (_, _, notes, _) = own.write(opened, DECIDES, None)
+    *_, (notes, *_) = own.write(opened, "lung", 1, DECIDES, None)
     assert "unlike those of the training" in notes and "trained on scans of those who trained it" in notes
     with pytest.raises(gr.Error, match="Take a model that was trained on patients.") as error:
         Callbacks(Reporter(*reader, SETTINGS, domain=Domain("phantom", limits, 100, 0.01))).open(scan, None)
