@@ -104,7 +104,7 @@ def save(report: ScanReport, folder: Path, key: dict | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)  # the report of an earlier run must not stand beside a new sheet
     remove_masks(folder)
-    masks = report.masks if key is None or key["with_masks"] else None
+    masks = report.masks if (key or {}).get("with_masks", True) else None
     if masks:
         save_masks(masks, folder)
     save_sheet(report, folder / "sheet.png")

@@ -119,7 +119,7 @@ def test_the_command_names_the_option_and_a_batch_lists_the_patient(phantom_dir,
     places = ("--model_name_or_path", phantom_dir, "--output_dir", tmp_path / "out", "--device", "cpu")
     assert call(main, REAL, *places, "--max_new_tokens", 4) == 2
     said = capfd.readouterr().err
-    assert "width of the slices (mm) 360" in said and "pass --force" in said and "Traceback" not in said
+    assert "width of the slices (mm) is 360" in said and "pass --force" in said and "Traceback" not in said
     (tmp_path / "scans").mkdir()
     shutil.copy(REAL, tmp_path / "scans" / "a.nii.gz")
     save_nifti(tmp_path / "scans" / "b.nii.gz", SHOWN)

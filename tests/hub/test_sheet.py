@@ -62,7 +62,7 @@ def test_slice_number_and_mm_are_on_every_tile_and_r_and_l_beside_it(report, tex
     draw_sheet(report)
     captions = [text for text, _ in texts if text.startswith("slice ") and text.endswith(("lung", "mediastinum"))]
     assert captions == [
-        f"slice {place.number}, {place.mm:.0f} mm, {window}"
+        f"slice {place.number}, {place.mm:.0f} mm below the first, {window}"
         for place in report.slices
         for window in ("lung", "mediastinum")
     ]
@@ -128,7 +128,7 @@ def test_pictures_have_no_sides_and_no_windows(report, texts, monkeypatch):
     monkeypatch.setattr(sheet, "mark_sides", sides.append)
     draw_sheet(grey_pictures(report))
     assert not sides and any("which side of these pictures" in text for text, _ in texts)
-    assert sum(text.startswith("slice ") and text.endswith(" mm") for text, _ in texts) == 6
+    assert sum(text.startswith("slice ") and text.endswith(" mm below the first") for text, _ in texts) == 6
 
 
 def test_of_a_slice_that_is_a_projection_its_planes_are_told(report, texts):
