@@ -88,7 +88,7 @@ def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(re
     assert re.sub(r" \*\*\[.*?\]\*\*", "", marked_text(report)) == report.text  # nothing else changes
     assert report.to_dict()["sentences"][report.sentences.index(sentence)]["doubtful"] == ["Cardiomegaly"]
     own = reporter.report(scan)
-    assert not any(finding.doubtful for finding in own.findings) and "doubtful" not in format_report(own)
+    assert not any(finding.doubtful for finding in own.findings) and "(doubtful)" not in format_report(own)
 
 
 def test_an_operating_point_decides_the_line_and_the_text_follows(reporter, scan):

@@ -166,7 +166,7 @@ def test_a_bad_file_is_told_in_words_and_no_earlier_report_stays(visit, tmp_path
     write_the_report(visit)
     (tmp_path / "DOE_JANE.nii.gz").write_bytes(b"DOE JANE")
     give(visit, tmp_path / "DOE_JANE.nii.gz")
-    visit.get_by_text("This scan cannot be read: the scan: not a NIfTI file").wait_for()
+    visit.get_by_text("This scan cannot be read: not a NIfTI file").wait_for()
     visit.locator("#slice img").wait_for(state="detached")
     assert report_of(visit) == "" and visit.get_by_role("button", name="Write the report").is_disabled()
     shown = visit.content()
