@@ -127,6 +127,7 @@ def write_model_card(
     steps: int,
     hardware: str,
     minutes: float,
+    peak_memory: int | None = None,
     base_model: str | None = None,
     takes_video: bool = True,
     slices: str = "uniform",
@@ -167,6 +168,9 @@ def write_model_card(
             Description of the machine, such as `"2 CPU cores"` or `"2 x NVIDIA H100 80GB HBM3"`.
         minutes (`float`):
             Training time in minutes. For a resumed run, the time since the last resumption.
+        peak_memory (`int`, *optional*):
+            Bytes that the process took at most which trained and wrote the reports: of the GPU if there is one, and
+            else of the machine.
         base_model (`str`, *optional*):
             Model that the training started from; by default the card says "from scratch". The card names a model on
             the Hub, but not a local folder.
@@ -254,7 +258,7 @@ def write_model_card(
         labeler=scores["labeler"],
         recipe=scores["recipe"],
         this_folder=THIS_FOLDER,
-        memory=memory_text(run_dir, adapter),
+        memory=memory_text(run_dir, adapter, hardware, peak_memory),
         weights=MEASURED,
         row_options=cohort["row_options"],
         **(ADAPTER if adapter else WHOLE),

@@ -11,8 +11,10 @@ FOUR_BITS = 1 / 2 + 4 / 64  # bytes per weight: a block of 64 weights has a scal
 WHOLE = """
 **Memory.** The {number:,} weights take {sizes[bfloat16]} in bfloat16, and {sizes[float32]} in float32. They take
 {sizes[8bit]} with `load_reporter(..., quantization="8bit")`, and {sizes[4bit]} with `"4bit"`. These numbers are
-computed from the shapes of the weights. What a report needs beside the weights was not measured.
+computed from the shapes of the weights.{measured}
 """
+MEASURED = """ Measured on the machine of the training ({hardware}): the process that trained and then
+wrote the reports took {peak} at most, all libraries included."""
 ADAPTER = """
 **Memory.** The {number:,} weights of the adapter take {sizes[bfloat16]} in bfloat16, and {sizes[float32]} in float32.
 The weights of the base model come on top.
@@ -55,8 +57,11 @@ def shapes_of(folder: Path, files: Collection[str]) -> dict[str, list[int]]:
     return {name: part["shape"] for header in headers for name, part in header.items() if name != "__metadata__"}
 
 
-def memory_text(folder: Path, is_adapter: bool) -> str:
-    """A paragraph of the card with the memory of the weights in a folder; an empty string without weights."""
+def memory_text(folder: Path, is_adapter: bool, hardware: str, peak: float | None = None) -> str:
+    """
+    A paragraph of the card with the memory of the weights in a folder, and the bytes that the training took at most on
+    its `hardware`; an empty string without weights.
+    """
     files = [path.name for path in folder.glob("adapter_model*" if is_adapter else "model*") if path.is_file()]
     shapes = shapes_of(folder, files)
     if not shapes:
@@ -64,7 +69,8 @@ def memory_text(folder: Path, is_adapter: bool) -> str:
     number, sizes = sum(map(math.prod, shapes.values())), {kind: written(n) for kind, n in memory_of(shapes).items()}
     if is_adapter:
         return ADAPTER.format(number=number, sizes=sizes)
-    return WHOLE.format(number=number, sizes=sizes)
+    measured = MEASURED.format(hardware=hardware, peak=written(peak)) if peak else ""
+    return WHOLE.format(number=number, sizes=sizes, measured=measured)
 
 
 def written(size: float) -> str:

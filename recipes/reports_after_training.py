@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedModel
@@ -162,8 +163,20 @@ class ReportsAfterTraining:
             steps=self.trainer.state.global_step,
             hardware=f"{args.world_size} x {gpu}" if gpu else f"{os.cpu_count()} CPU cores",
             minutes=minutes,
+            peak_memory=peak_memory(),
             takes_video=collator.takes_video,
             base_model=None if base == "tiny" else base,
             sample=sample,
             **{name: getattr(self.recipe_args, name) for name in drawn},
         )
+
+
+def peak_memory() -> int:
+    """Bytes that this process has taken at most: of the GPU if there is one, and else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
