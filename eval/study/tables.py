@@ -53,8 +53,8 @@ def format_summary(table: dict) -> str:
     differences = [
         (title, count_seeds(row["states"]), row["difference"]) for title, row in rows.items() if title != first
     ]
-    # Runs of earlier releases have no places.
-    placed = {key: title for key, title in PLACE_METRICS.items() if any(key in metrics for *_, metrics in measured)}
+    # Runs of earlier releases have no places. Without those of the first row, there is nothing to compare with.
+    placed = {key: title for key, title in PLACE_METRICS.items() if key in measured[0][2]}
     seeds = max(len(row["states"]) for row in rows.values())
     parts = [
         f"# {table['title']}",
