@@ -99,6 +99,24 @@ def form_of(line: str) -> tuple[str, str] | None:
     return read[1:] if read else None
 
 
+def stating_entries(line: str) -> dict[int, tuple[int, int]]:
+    """
+    Where a findings line states labels: the index in `LABELS` of each label that the line states -> the first
+    character of its entry, and the character after it. Empty for a malformed line.
+    """
+    if not (form := form_of(line)):
+        return {}
+    kind, language = form
+    words, names = _WORDS[language], NAMES[language]
+    stated, start = {}, len(words["heading"])
+    for entry in line[start:].removesuffix(words["end"]).split(words["separator"]):
+        name = entry.removesuffix(words["answers"][True]) if kind == "yes_no" else entry
+        if label := next((label for label in LABELS if names[label] == name), None):
+            stated[LABELS.index(label)] = start, start + len(entry)
+        start += len(entry) + len(words["separator"])
+    return stated
+
+
 def decisions(labels: Sequence[int], kind: str, language: str = "en") -> list[dict[int, str]]:
     """
     The decisions that a line is made of, in the order in which it is written, with the line that each choice leads to.

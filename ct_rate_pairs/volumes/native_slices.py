@@ -63,6 +63,29 @@ class NativeSlices:
             images.append(image if image.size == self.size else image.resize(self.size, Image.Resampling.BICUBIC))
         return images
 
+    def box(self, number: int, shares: tuple[float, float, float, float]) -> dict:
+        """
+        A part of a slice in the pixels of its stored plane, ready for `json.dump`.
+
+        Args:
+            number (`int`):
+                Number of the slice, counted from 1.
+            shares (`tuple[float, float, float, float]`):
+                Left, upper, right and lower edge, in shares of the width and the height.
+
+        Returns:
+            `dict`: `slice`, the number; `box`, the edges in pixels of the stored plane, counted from its upper left
+            corner as it is displayed; and `size_mm`, width and height in mm, `None` for pictures.
+        """
+        _, height, width = self.values.shape
+        left, upper, right, lower = box = [
+            round(share * side, 2) for share, side in zip(shares, (width, height) * 2, strict=True)
+        ]
+        mm = self.pixel_mm and [
+            round((right - left) * self.pixel_mm[0], 1), round((lower - upper) * self.pixel_mm[1], 1)
+        ]  # fmt: skip
+        return {"slice": number, "box": box, "size_mm": mm}
+
 
 def native_slices(scan: Volume | Pictures, planes: Sequence[int]) -> NativeSlices:
     """

@@ -23,9 +23,9 @@ BLUR = 0.1  # radius as a share of a slice's shorter side, so large that no orga
 LEAST_EVIDENCE = float(np.log(2))  # nats; with noise there, the sentence is half as likely as with noise elsewhere
 
 
-def token_span(offsets: list[tuple[int, int]], sentence: Sentence) -> slice:
-    """The span of tokens of a sentence. `offsets` are the characters of each token of the report."""
-    inside = [index for index, (start, end) in enumerate(offsets) if end > sentence.start and start < sentence.end]
+def token_span(offsets: list[tuple[int, int]], first: int, after: int) -> slice:
+    """The tokens of a part of a report, such as a sentence. `offsets` are the characters of each token."""
+    inside = [index for index, (start, end) in enumerate(offsets) if end > first and start < after]
     return slice(inside[0], inside[-1] + 1)
 
 
@@ -150,9 +150,8 @@ def sentence_scores(
     batches = batched([volume | answer for volume in volumes], batch_size)
     log_probs = torch.cat([token_log_probs(model, collator, batch) for batch in batches])
     _, offsets = tokens_of(collator, report)
-    return {
-        label: log_probs[:, token_span(offsets, sentence)].sum(dim=1).tolist() for label, sentence in stated.items()
-    }
+    spans = {label: token_span(offsets, sentence.start, sentence.end) for label, sentence in stated.items()}
+    return {label: log_probs[:, span].sum(dim=1).tolist() for label, span in spans.items()}
 
 
 def line_scores(

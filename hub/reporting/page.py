@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
 from .scan_report import Finding, ScanReport
-from .sheet import PNG_LEVEL, evidence_scale, full_evidence, marked, place_told
+from .sheet import PNG_LEVEL, colour_of, evidence_scale, full_evidence, marked, place_told, resting
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -101,9 +101,24 @@ def slice_values(report: ScanReport, stated: list[dict]) -> list[dict]:
             # The place begins with the depth where the scan does not tell its own.
             "told": f"{place.mm:.0f} mm below the first, " * (place.table_mm is not None) + place_told(place),
             "here": [finding for finding in stated if place.number in finding["slices"]],
+            "outlines": outline_values(report, index),
             "images": {window: _source(images[index]) for window, images in windows.items()},
         }
         for index, place in enumerate(report.slices)
+    ]
+
+
+def outline_values(report: ScanReport, index: int) -> list[dict]:
+    """What the template draws on a slice: the outline of each finding that rests there, in shares of the sides."""
+    return [
+        {
+            "finding": LABELS.index(finding.label),
+            "name": marked(finding),
+            "colour": "#{:02x}{:02x}{:02x}".format(*colour_of(report, finding)),
+            "path": " ".join("M{:.4g} {:.4g}L{:.4g} {:.4g}".format(*line) for line in lines),
+        }
+        for finding in resting(report, index)
+        if finding.patches and (lines := finding.patches.outline(report.slices[index].number))
     ]
 
 

@@ -25,9 +25,10 @@ from .asking import TASKS, ScanAnswers, doubts, read_questions, write_answers
 from .clock import clock
 from .confidence import Confidence
 from .domain import Domain, UnlikeScanError, in_short
-from .evidence import slice_evidence
+from .evidence import slice_evidence, top_slices
 from .locating import LocatedSentence, locate_findings, read_sentence
 from .masks import Masker, ScanMasks, check_masker
+from .patch_evidence import patch_evidence
 from .patient import given_metadata
 from .regions import find_chest
 from .scan_report import CUT, ScanReport
@@ -195,7 +196,9 @@ class Reporter:
             told += disagreements(line, written)
         with clock(seconds, "evidence"):
             evidence = slice_evidence(self.model, self.collator, row, written.text, line=written.line)
-        findings = findings_of(written.report, probabilities, thresholds, evidence)
+            named = [label for label, own in evidence.items() if top_slices(own)]
+            patches = patch_evidence(self.model, self.collator, row, written.text, line=written.line, labels=named)
+        findings = findings_of(written.report, probabilities, thresholds, evidence, patches)
         masks = None
         if self.masker:
             with clock(seconds, "masks"):

@@ -1,6 +1,6 @@
 """What a report of a scan holds."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from PIL import Image
 
@@ -10,6 +10,7 @@ from ct_rate_pairs.volumes.slice_places import SlicePlace
 
 from .domain import in_short
 from .masks import ScanMasks
+from .patches import PatchEvidence
 
 
 CUT = (
@@ -39,6 +40,9 @@ class Finding:
             [`~ct_rate_pairs.hub.reporting.evidence.slice_evidence`].
         slices (`list[int]`):
             The slices that the finding rests on, in descending order of evidence, counted from 1 at the top.
+        patches ([`~ct_rate_pairs.hub.reporting.patches.PatchEvidence`], *optional*):
+            Evidence of each patch of the slices, for a finding that rests on some slices. [`ScanReport.to_dict`] keeps
+            the patch with the most evidence.
         doubtful (`bool`, *optional*):
             Whether the finding is stated although its confidence is below the threshold of its label: that of the
             operating point, or without one that of the best F1. `None` if confidence or threshold are not known.
@@ -54,6 +58,7 @@ class Finding:
     slices: list[int] = field(default_factory=list)
     doubtful: bool | None = None
     threshold: float | None = None
+    patches: PatchEvidence | None = field(default=None, repr=False)
 
     @property
     def percent(self) -> str:
@@ -214,4 +219,11 @@ class ScanReport:
         """Everything except the images, the masks and what tells of the patient, ready for `json.dump`."""
         left_out = ("images", "native", "instances", "masks")
         values = {name: value for name, value in vars(self).items() if name not in left_out}
-        return values | {name: [asdict(item) for item in values[name]] for name in ("findings", "sentences", "slices")}
+        listed = {name: [asdict(item) for item in values[name]] for name in ("sentences", "slices")}
+        return values | {"findings": [self._finding(finding) for finding in self.findings]} | listed
+
+    def _finding(self, finding: Finding) -> dict:
+        """A finding for `json.dump`. Of its patches, it has the one with the most evidence."""
+        values = asdict(replace(finding, patches=None))
+        del values["patches"]
+        return values | {"top_patch": finding.patches and self.native.box(*finding.patches.top)}

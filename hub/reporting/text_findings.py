@@ -11,6 +11,7 @@ from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer.generation import Written
 
 from .evidence import top_slices
+from .patches import PatchEvidence
 from .scan_report import Finding, ReportSentence
 
 
@@ -19,6 +20,7 @@ def findings_of(
     probabilities: Sequence[float | None],
     thresholds: np.ndarray | None,
     evidence: Mapping[int, list[float]],
+    patches: Mapping[int, PatchEvidence],
 ) -> list[Finding]:
     """The 18 findings, from a report, their probabilities and thresholds, and the evidence of those it states."""
     stated = stating_sentences(report)
@@ -33,6 +35,7 @@ def findings_of(
             sentence=stated[index].text if index in stated else None,
             evidence=evidence.get(index),
             slices=top_slices(evidence[index]) if index in stated else [],
+            patches=patches.get(index),
             doubtful=None if below[index] is None else index in stated and below[index],
             threshold=least[index],
         )

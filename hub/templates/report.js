@@ -6,6 +6,8 @@ const slices = [...document.querySelectorAll(".slice")];
 const cells = [...document.querySelectorAll(".strip button")];
 const findings = [...document.querySelectorAll(".finding")];
 const links = [...document.querySelectorAll("a[data-findings]")];
+const outlines = [...document.querySelectorAll(".outlines path")];
+const outlined = document.getElementById("outlined"); // null if no finding has patches that stand out
 const windows = [...document.querySelectorAll("input[name=window]")];
 const numbers = (text) => text.split(" ").filter(Boolean).map(Number);
 let chosen = []; // the findings whose evidence is shown; none for all of them
@@ -27,6 +29,9 @@ function choose(indices) {
     const rests = here.some((id) => !chosen.length || chosen.includes(id));
     slice.classList.toggle("rests", rests);
     cells[index].classList.toggle("rests", rests);
+  });
+  outlines.forEach((outline) => {
+    outline.classList.toggle("other", chosen.length > 0 && !chosen.includes(`finding-${outline.dataset.finding}`));
   });
   const shares = meant.map((finding) => numbers(finding.dataset.shares));
   cells.forEach((cell, index) => {
@@ -77,6 +82,10 @@ windows.forEach((input) =>
     document.documentElement.dataset.window = input.value;
   }),
 );
+
+outlined?.addEventListener("change", () => {
+  document.documentElement.dataset.outlines = outlined.checked ? "on" : "off";
+});
 
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 from helpers.chromium import needs_chromium, opened, started
-from helpers.scan_reports import full_report, grey_pictures
+from helpers.scan_reports import full_report, grey_pictures, with_patches
 from helpers.tiny_reader import STATED, save_nifti
 from PIL import Image
 
@@ -122,12 +122,29 @@ def test_keys_and_the_wheel_scroll_through_the_slices(open_page, report):
         page.keyboard.press("2")
         assert page.locator("input[value=mediastinum]").is_checked()
         page.keyboard.press("Tab")  # to the windows, where the arrows choose one
+        page.keyboard.press("Tab")  # to the outlines
         page.keyboard.press("Tab")  # to the slider
         page.keyboard.press("ArrowRight")
         assert number(page) == 2
         page.locator(".slices").hover()
         page.mouse.wheel(0, 100)
         page.wait_for_selector("#slice-3.shown")
+
+
+def test_the_outline_of_a_finding_lies_over_its_patch_and_can_be_turned_off(open_page, report):
+    with open_page(with_patches(report, patch=(1, 2))) as page:
+        page.locator(".finding").get_by_text("Pleural effusion").click()
+        outline = page.locator(f"{SHOWN} .outlines path:visible").bounding_box()
+        picture = page.locator(f"{SHOWN} .outlines").bounding_box()
+        shares = [(outline[axis] - picture[axis]) / picture[side] for axis, side in (("x", "width"), ("y", "height"))]
+        shares += [outline[side] / picture[side] for side in ("width", "height")]
+        np.testing.assert_allclose(shares, [0.5, 0.25, 0.25, 0.25], atol=0.02)
+        page.locator(".finding").get_by_text("Emphysema").click()
+        assert page.locator(".outlines path:not(.other)").count() == 1
+        page.keyboard.press("Escape")
+        assert page.locator(".outlines path:not(.other)").count() == 2
+        page.get_by_label("outlines", exact=True).uncheck()
+        assert page.locator(".outlines:visible").count() == 0
 
 
 def test_every_sentence_can_be_reached_and_followed_by_keys(open_page, report):
@@ -242,7 +259,8 @@ def test_a_doubtful_finding_is_marked_where_it_is_read(open_page, report):
 def test_pictures_have_no_sides_and_no_windows_but_their_own(open_page, report):
     with open_page(grey_pictures(report)) as page:
         assert page.locator(".mark.right").count() == 0
-        assert [label.inner_text() for label in page.locator("fieldset label").all()] == ["grey", "the model's view"]
+        windows = page.locator("fieldset label:has([name=window])").all()
+        assert [label.inner_text() for label in windows] == ["grey", "the model's view"]
         assert "which side of these pictures" in page.locator(".warnings").inner_text()
         np.testing.assert_array_equal(pixels(page), np.asarray(report.native.images("lung")[number(page) - 1]))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.scan_reports import full_report, grey_pictures
+from helpers.scan_reports import full_report, grey_pictures, with_patches, without_patches
 from helpers.tiny_reader import save_nifti
 from PIL import Image
 
@@ -52,7 +52,7 @@ def find(drawn: np.ndarray, image: Image.Image) -> int:
 
 def test_each_slice_is_there_in_both_windows_at_its_own_resolution(report):
     native = windows_of(400)
-    drawn = np.asarray(draw_sheet(replace(report, native=native)))[..., 1]
+    drawn = np.asarray(draw_sheet(replace(without_patches(report), native=native)))[..., 1]
     assert [find(drawn, image) for window in native.windows for image in native.images(window)] == [1] * 12
 
 
@@ -89,6 +89,30 @@ def test_frames_and_names_mark_the_slices_that_a_finding_rests_on(report, texts)
     assert framed >= 2
     plain = replace(report, findings=[replace(finding, slices=[]) for finding in report.findings])
     assert not ((np.asarray(draw_sheet(plain)) == EVIDENCE).all(axis=-1).sum(axis=1) > 2 * sheet.LEAST_WIDTH).any()
+
+
+def test_a_finding_is_outlined_on_its_slice_in_the_colour_in_which_it_is_named(report, monkeypatch):
+    blocks, written = [], sheet.slice_block
+
+    def record(*args):
+        blocks.append(written(*args))
+        return blocks[-1]
+
+    monkeypatch.setattr(sheet, "slice_block", record)
+    native = windows_of(400)
+    draw_sheet(replace(with_patches(report, patch=(1, 2)), native=native))
+    outlined = {}
+    for number, block in enumerate(np.asarray(block) for block in blocks):
+        tiles = block[: -3 * sheet.BODY]
+        found = [(tiles == colour).all(axis=-1) for colour in sheet.COLOURS[:2]]
+        outlined |= {(number + 1, place): mask for place, mask in enumerate(found) if mask.sum() > 200}
+    first, second = (finding.slices[0] for finding in report.findings if finding.stated)
+    assert set(outlined) == {(first, 0), (second, 1)}
+    for mask in outlined.values():
+        left = np.flatnonzero(mask[:, :400].any(axis=0))  # of the first window
+        assert (left.min(), left.max()) == pytest.approx((200, 300), abs=2)
+        rows = np.flatnonzero(mask.any(axis=1))
+        assert rows.max() - rows.min() == pytest.approx(100, abs=3)
 
 
 @pytest.mark.parametrize(("slices", "stated"), [(1, 18), (10, 5), (40, 0)])

@@ -1,0 +1,300 @@
+"""
+Whether the patches that are named as evidence lie in the finding: `python benchmarks/bench_patch_evidence.py MODEL
+PHANTOM`, for a phantom with masks (`ct-rate-pairs phantom --masks`).
+
+Reports are written at the operating point f1, if the model has one. Measured are the true positives that a slice
+shows: findings which the report states and the masks have. The second table has those for which the evidence of slices
+names a slice, so that the reporter shows patches of them. Each way gives a map of all patches of the slices, and the
+same is measured of each map:
+- pointing: whether the patch with the most evidence touches the mask (of equal patches, the share that does);
+- merged: the same for the model's merged patches of 28 x 28 pixels and two slices, by their highest patch;
+- slice: the same for slices;
+- AP: average precision of the patches, each with its share of the mask.
+
+The trivial ways need no model: all patches alike (chance), those near the centre first, and the mean mask of the
+finding in the training scans (atlas). Intervals are bootstrapped by patient.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset, load_dataset
+from tqdm.auto import tqdm
+
+from ct_rate_pairs import LABELS
+from ct_rate_pairs.eval.generate import batched
+from ct_rate_pairs.eval.looking.likelihood import answer_losses, on_device
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits
+from ct_rate_pairs.eval.metrics.bootstrap import estimate
+from ct_rate_pairs.eval.predictions.masks import predict_masks
+from ct_rate_pairs.eval.rows import first_rows
+from ct_rate_pairs.eval.scoring.masks import drawn_masks, make_atlas
+from ct_rate_pairs.eval.tables import format_markdown
+from ct_rate_pairs.hub.reporting.evidence import blurred_slices, slice_evidence, top_slices
+from ct_rate_pairs.hub.reporting.load import load_reporter
+from ct_rate_pairs.hub.reporting.patch_evidence import PATCHES, log_odds, patch_evidence, stated_spans
+from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.generation import Written, write_batch
+from ct_rate_pairs.trainer.mask_head import FILE, MaskHead, read_mask_head
+from ct_rate_pairs.trainer.vision_features import ENCODED
+from ct_rate_pairs.whole_files import write_whole
+
+
+MOST_TOKENS = 480  # of a report of the phantom
+ATLAS_SCANS = 400
+CI = 0.95
+SLICES = "evidence of slices"  # which tells whether a slice is named
+SCORES = ("pointing", "merged", "slice", "AP")
+Maps = dict[int, np.ndarray]  # index in `LABELS` -> evidence [S, R, C]
+
+
+def write(reporter: Reporter, row: dict) -> Written:
+    """The report of a row, at the operating point f1 if the model has one."""
+    sizes = {"max_new_tokens": MOST_TOKENS}
+    openings = None
+    if reporter.confidence and reporter.confidence.line:
+        (first,) = write_batch(reporter.model, reporter.collator, [row], **sizes, line_only=True)
+        logits = line_logits(reporter.model, reporter.collator, [row], [first.line])[0]
+        line = reporter.confidence.operating_point("f1").set_line(logits, first.line)
+        openings = [f"{line}\n"] if line else None
+    (written,) = write_batch(reporter.model, reporter.collator, [row], **sizes, openings=openings)
+    return written
+
+
+def to_patches(planes: np.ndarray) -> np.ndarray:
+    """Means of planes [..., H, W] over the patches: [..., R, C]."""
+    *lead, height, width = planes.shape
+    shorter = min(height, width)
+    size = round(PATCHES * height / shorter), round(PATCHES * width / shorter)
+    flat = torch.from_numpy(np.ascontiguousarray(planes, np.float32)).view(-1, 1, height, width)
+    return F.adaptive_avg_pool2d(flat, size).view(*lead, *size).numpy()
+
+
+class Scored:
+    """A row with its report: the log-odds of each stated finding, given any pixels or features."""
+
+    def __init__(self, reporter: Reporter, row: dict, written: Written):
+        """Collates the row once."""
+        self.model, self.collator, self.row = reporter.model, reporter.collator, row
+        answer, self.spans = stated_spans(self.collator, written.text, written.line)
+        turn = {"completion": [{"role": "assistant", "content": answer}], "negative_images": []}
+        self.batch = on_device(self.collator([row | turn]), self.model)
+        self.pixels = self.batch.pop("pixel_values_videos")
+        self.grid = self.batch["video_grid_thw"]
+        self.first = int((self.batch["labels"][0] != -100).nonzero()[0])
+
+    def log_odds(self, number: int, **visual) -> dict[int, torch.Tensor]:
+        """Log-odds [B] of each finding for `number` volumes."""
+        inputs = {name: value.repeat(number, *[1] * (value.dim() - 1)) for name, value in self.batch.items()}
+        losses, _ = answer_losses(self.model, inputs | visual)
+        return {label: log_odds(-losses[:, span].sum(dim=1)) for label, span in self.spans.items()}
+
+    def merged(self, values: torch.Tensor) -> np.ndarray:
+        """Values of the merged patches as a map of the pixels, [S, H, W]."""
+        frames, rows, columns = self.grid[0].tolist()
+        planes = values.detach().float().view(frames, rows // 2, columns // 2).numpy()
+        planes = np.repeat(np.kron(planes, np.ones((1, 28, 28))), 2, axis=0)
+        return planes[: len(self.row["images"])]
+
+
+@torch.no_grad()
+def noise_in_blocks(scored: Scored) -> Maps:
+    """The drop of the log-odds if one block of 14 x 14 pixels of two slices is blurred, for each block."""
+    blurred = scored.row | {"images": blurred_slices(scored.row)}
+    noise = scored.collator.prompts([blurred])["pixel_values_videos"]
+    blocks, own = range(len(scored.pixels)), scored.log_odds(1, pixel_values_videos=scored.pixels)
+    drops: dict[int, list] = {label: [] for label in scored.spans}
+    for chosen in batched(blocks, 16):
+        volumes = scored.pixels.repeat(len(chosen), 1, 1)
+        volumes[range(len(chosen)), chosen] = noise[chosen]
+        for label, odds in scored.log_odds(len(chosen), pixel_values_videos=volumes.flatten(0, 1)).items():
+            drops[label] += (own[label] - odds).tolist()
+    frames, rows, columns = scored.grid[0].tolist()
+    maps = {}
+    for label, values in drops.items():
+        planes = np.array(values).reshape(frames, rows // 2, columns // 2, 2, 2).transpose(0, 1, 3, 2, 4)
+        planes = np.kron(planes.reshape(frames, rows, columns), np.ones((1, 14, 14)))
+        maps[label] = to_patches(np.repeat(planes, 2, axis=0)[: len(scored.row["images"])])
+    return maps
+
+
+def gradient_of_features(scored: Scored) -> Maps:
+    """Gradient x input on the vision tower's merged patches: one backward pass per finding."""
+    with torch.no_grad():
+        encoded = scored.model.get_video_features(scored.pixels, scored.grid, return_dict=True)
+    features = torch.cat(tuple(encoded.pooler_output)).requires_grad_()
+    encoded.pooler_output = (features,)
+    maps = {}
+    for label, odds in scored.log_odds(1, **{ENCODED: {"video": encoded}}).items():
+        (gradient,) = torch.autograd.grad(odds.sum(), features, retain_graph=True)
+        maps[label] = to_patches(scored.merged((gradient * features).sum(dim=-1)))
+    return maps
+
+
+@torch.no_grad()
+def attention(scored: Scored) -> Maps:
+    """Mean attention, over layers and heads, of the tokens that write a finding on the merged patches."""
+    inputs = {name: value for name, value in scored.batch.items() if name != "labels"}
+    scored.model.set_attn_implementation("eager")
+    layers = scored.model(**inputs, pixel_values_videos=scored.pixels, output_attentions=True).attentions
+    scored.model.set_attn_implementation("sdpa")
+    mean = torch.stack([layer[0].mean(dim=0) for layer in layers]).mean(dim=0)  # [T, T]
+    patches = scored.batch["input_ids"][0] == scored.model.config.video_token_id
+    maps = {}
+    for label, span in scored.spans.items():
+        begin = scored.first - 1  # a token is written at the place before it
+        writing = mean[begin + span.start : begin + span.stop, patches].mean(dim=0)
+        maps[label] = to_patches(scored.merged(writing))
+    return maps
+
+
+def ways_of(
+    reporter: Reporter, head: MaskHead | None, atlas: np.ndarray
+) -> dict[str, Callable[[Scored, Written, tuple], Maps]]:
+    """Each way with its name. A way takes a row with its report, and the shape of a map."""
+
+    def integrated(scored: Scored, written: Written, shape: tuple) -> Maps:
+        found = patch_evidence(reporter.model, reporter.collator, scored.row, written.text, line=written.line)
+        return {label: patches.values for label, patches in found.items()}
+
+    def head_map(scored: Scored, written: Written, shape: tuple) -> Maps:
+        maps = to_patches(predict_masks(reporter.model, head, reporter.collator, scored.row))
+        return {label: maps[head.names.index(LABELS[label])] for label in scored.spans}
+
+    def centre(scored: Scored, written: Written, shape: tuple) -> Maps:
+        axes = np.meshgrid(*((np.arange(count) + 0.5) / count - 0.5 for count in shape), indexing="ij")
+        return dict.fromkeys(scored.spans, -sum(axis**2 for axis in axes))
+
+    def mean_mask(scored: Scored, written: Written, shape: tuple) -> Maps:
+        maps = F.interpolate(torch.from_numpy(atlas), size=shape[1:], mode="area").numpy()
+        return {label: maps[label] for label in scored.spans}
+
+    return {
+        "integrated gradients": integrated,
+        "noise in blocks": lambda scored, written, shape: noise_in_blocks(scored),
+        "gradient x merged patches": lambda scored, written, shape: gradient_of_features(scored),
+        "attention": lambda scored, written, shape: attention(scored),
+        **({"mask head": head_map} if head else {}),
+        "atlas": mean_mask,
+        "centre": centre,
+        "chance": lambda scored, written, shape: dict.fromkeys(scored.spans, np.zeros(shape)),
+    }
+
+
+def average_precision(evidence: np.ndarray, shares: np.ndarray) -> float:
+    """Average precision of patches, each of which counts as inside by its share, and as outside by the rest."""
+    _, place = np.unique(-evidence, return_inverse=True)  # patches of equal evidence come together
+    inside, all_of = np.bincount(place.ravel(), shares.ravel()), np.bincount(place.ravel())
+    precision = inside.cumsum() / all_of.cumsum()
+    return float((inside * precision).sum() / inside.sum())
+
+
+def measure(evidence: np.ndarray, shares: np.ndarray) -> dict[str, float]:
+    """The scores of one map, `[S, R, C]`, against the shares of the mask in its patches."""
+    slices, rows, columns = shares.shape
+
+    def pointing(evidence: np.ndarray, touches: np.ndarray) -> float:
+        return float(touches[evidence == evidence.max()].mean())
+
+    def merge(values: np.ndarray) -> np.ndarray:
+        # Four patches of 7 pixels along each side of a merged patch, as the slices of the phantom have them.
+        padded = np.concatenate([values, values[-1:]]) if slices % 2 else values
+        return padded.reshape(-1, 2, rows // 4, 4, columns // 4, 4).max(axis=(1, 3, 5))
+
+    return {
+        "pointing": pointing(evidence, shares > 0),
+        "merged": pointing(merge(evidence), merge(shares) > 0),
+        "slice": pointing(evidence.max(axis=(1, 2)), shares.any(axis=(1, 2))),
+        "AP": average_precision(evidence, shares),
+    }
+
+
+def score(records: list[dict]) -> dict:
+    """Means of the scores over true positives, with intervals by patient."""
+    values = {name: np.array([record[name] for record in records], float) for name in SCORES}
+    statistics = values | {"n": np.ones(len(records))}
+    volumes = [record["volume"] for record in records]
+    means = estimate(statistics, lambda sums: {name: sums[name] / sums["n"] for name in SCORES}, volumes, CI)
+    return means | {"n": len(records)}
+
+
+def format_scores(results: dict[str, dict], seconds: dict[str, float]) -> str:
+    """A Markdown table: a row per way."""
+    lines = [["", "true positives", *SCORES, "s per scan"]]
+    for way, own in results.items():
+        cells = []
+        for name in SCORES:
+            low, high = own[f"{name}_ci"] or (own[name], own[name])
+            cells.append(f"{own[name]:.2f} [{low:.2f}, {high:.2f}]")
+        lines.append([way, str(own["n"]), *cells, f"{seconds[way]:.2f}"])
+    return format_markdown(lines)
+
+
+def collect(reporter: Reporter, rows: Dataset, ways: dict) -> tuple[list[dict], dict[str, float], dict[str, list]]:
+    """
+    The scores of each true positive by each way, processor seconds per scan, and for each planted finding whether a
+    slice shows it.
+    """
+    records, seconds, seen = [], dict.fromkeys((SLICES, *ways), 0.0), {}
+    for row in tqdm(rows, desc="Evidence", unit="scan"):
+        shares = to_patches(drawn_masks(row, LABELS))
+        for label in np.flatnonzero(row["labels"]):
+            seen.setdefault(LABELS[label], []).append(bool(shares[label].any()))
+        written = write(reporter, row)
+        scored = Scored(reporter, row, written)
+        start = time.process_time()
+        named = slice_evidence(reporter.model, reporter.collator, row, written.text, line=written.line)
+        named = {label for label, evidence in named.items() if top_slices(evidence)}
+        seconds[SLICES] += time.process_time() - start
+        for way, run in ways.items():
+            start = time.process_time()
+            maps = run(scored, written, shares.shape[1:])
+            seconds[way] += time.process_time() - start
+            for label in scored.spans:
+                if shares[label].any():
+                    own = measure(maps[label], shares[label])
+                    told = {"volume": row["volume"], "finding": LABELS[label], "named": label in named}
+                    records.append({"way": way, **told, **own})
+    return records, {way: value / len(rows) for way, value in seconds.items()}, seen
+
+
+def main() -> None:
+    """Measures the ways, prints the tables, and writes the records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model trained on the phantom: a folder, such as runs/phantom")
+    parser.add_argument("data_dir", help="a phantom cohort with masks")
+    parser.add_argument("--split", default="test", help="split to measure (default: %(default)s)")
+    parser.add_argument("--scans", type=int, default=0, help="scans to measure; 0, the default, is all")
+    parser.add_argument("--output_file", type=Path, help="JSON file for all scores, in the end")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    reporter = load_reporter(args.model, device="cpu")
+    options = {"masks": str(Path(args.data_dir, "masks")), "negative": "none", **read_row_settings(args.model)}
+    splits = load_dataset("ct_rate_pairs", data_dir=args.data_dir, **options)
+    atlas = make_atlas(first_rows(splits["train"], ATLAS_SCANS), LABELS)
+    file = Path(args.model, FILE)
+    ways = ways_of(reporter, read_mask_head(file, reporter.model) if file.exists() else None, atlas)
+    records, seconds, seen = collect(reporter, first_rows(splits[args.split], args.scans), ways)
+    results = {}
+    groups = {"all findings": records, "with a slice named": [record for record in records if record["named"]]}
+    groups |= {label: [record for record in records if record["finding"] == label] for label in LABELS}
+    for group, of_group in groups.items():
+        if of_group:
+            results[group] = {way: score([record for record in of_group if record["way"] == way]) for way in ways}
+            print(f"\n{group}\n\n{format_scores(results[group], seconds)}", end="")
+    hidden = [f"{name} {seen[name].count(False)} of {len(seen[name])}" for name in seen if not all(seen[name])]
+    print(f"\n{SLICES}: {seconds[SLICES]:.2f} s per scan; findings that no slice shows: {', '.join(hidden) or 'none'}")
+    if args.output_file:
+        told = {"results": results, "seconds": seconds, "seen": seen, "records": records}
+        write_whole(args.output_file, json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
