@@ -70,7 +70,9 @@ def install_text(environment: dict) -> str:
         at = f"@{commit}" if commit else ""
         return f'[`ct-rate-pairs`]({source}) {version}: `pip install "ct-rate-pairs[dicom] @ git+{source}{at}"`.'
     where = f"commit {commit[:12]} of its repository" if commit else "its source"
-    return f"`ct-rate-pairs` {version}: `pip install '.[dicom]'` in a checkout of {where}."
+    return (
+        f"`ct-rate-pairs` {version}: `pip install '.[dicom]'` in a checkout of {where}. It has no public address yet."
+    )
 
 
 def citation_text(of_ct_rate: bool) -> str:
