@@ -46,7 +46,10 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.tables import paper_table, write_csv, write_markdown
     from ct_rate_pairs.trainer.generation import cut_warning
 
-    runs = {name: read_run(Path(place)) for name, place in places.items()}
+    files = {
+        name: find_results(Path(place)) for name, place in places.items()
+    }  # a missing one is told before all else
+    runs = {name: read_results(file) for name, file in files.items()}
     lines = paper_table(runs) if is_paper else model_table(runs)
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
     write_markdown(lines, args.output_file.with_suffix(".md"))
@@ -58,14 +61,19 @@ def main(argv: Sequence[str]) -> None:
             print(f"{name}: {warning}")
 
 
-def read_run(path: Path) -> dict:
-    """The results of a run, from its folder, the subfolder `evaluation` of it, or the file itself."""
+def find_results(path: Path) -> Path:
+    """The results of a run: in its folder, in the subfolder `evaluation` of it, or the file itself."""
     folders = [path / "results.json", path / "evaluation" / "results.json"] if path.is_dir() else [path]
     file = next((file for file in folders if file.is_file()), None)
     if file is None:
         raise FileNotFoundError(
             f"{no_such('file', folders[0])} Give the folder of a finished run, or its results.json."
         )
+    return file
+
+
+def read_results(file: Path) -> dict:
+    """The results in a file, of a model of reports or of a dual encoder."""
     content = read_json(file)
     is_matcher = isinstance(content, dict) and "retrieval" in content
     return check_json(content, MatcherResults if is_matcher else Results, file)
