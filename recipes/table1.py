@@ -46,9 +46,8 @@ def main(argv: Sequence[str]) -> None:
     from ct_rate_pairs.eval.tables import paper_table, write_csv, write_markdown
     from ct_rate_pairs.trainer.generation import cut_warning
 
-    files = {
-        name: find_results(Path(place)) for name, place in places.items()
-    }  # a missing one is told before all else
+    # A missing run is told before any is read.
+    files = {name: find_results(Path(place)) for name, place in places.items()}
     runs = {name: read_results(file) for name, file in files.items()}
     lines = paper_table(runs) if is_paper else model_table(runs)
     args.output_file.parent.mkdir(parents=True, exist_ok=True)
