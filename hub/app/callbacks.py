@@ -40,10 +40,13 @@ class Opened:
             What is taken from the scan.
         report ([`~ct_rate_pairs.hub.reporting.scan_report.ScanReport`], *optional*):
             Its last report.
+        closed (`bool`, *optional*, defaults to `False`):
+            Whether the visitor has given another scan: a report or an answer that is ready later is not shown.
     """
 
     seen: SeenScan
     report: ScanReport | None = None
+    closed: bool = False
 
 
 class Callbacks:
@@ -128,9 +131,13 @@ class Callbacks:
                 text += piece
                 # A line of findings that the model writes itself is not shown: the findings below are the same.
                 shown = open_text(text).report if not has_line or "\n" in text.lstrip() else ""
-                yield gr.skip(), shown, gr.skip(), gr.skip(), gr.skip(), gr.skip()
-            yield "Measuring which slices each finding rests on …", *[gr.skip()] * 5
+                if not opened.closed:
+                    yield gr.skip(), shown, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            if not opened.closed:
+                yield "Measuring which slices each finding rests on …", *[gr.skip()] * 5
             opened.report = writing.result()
+        if opened.closed:
+            return
         report = opened.report
         stated = [finding.label for finding in report.findings if finding.stated]
         choices = gr.update(choices=choices_of(report), value=stated)
@@ -143,6 +150,8 @@ class Callbacks:
             raise told_error("There is no report to ask after: write the report first.")
         with errors_as_told():
             answers = self.reporter.ask(opened.seen, question, report=report, metadata=self.metadata(known))
+        if opened.closed:
+            return gr.skip(), gr.skip()
         (answer,) = answers.answers
         told = "".join(f"\n\n({told})" for told in answers.told)
         asked = {"role": "user", "content": answer.question}, {"role": "assistant", "content": answer.text + told}
@@ -160,6 +169,12 @@ class Callbacks:
         if told.get("age", "").isdecimal():
             told["age"] = int(told["age"])
         return told
+
+
+def close(opened: Opened | None) -> None:
+    """Closes a scan: what is still computed about it is not shown any more."""
+    if opened is not None:
+        opened.closed = True
 
 
 def series_of_study(series: str | None) -> tuple[str, str]:

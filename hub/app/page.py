@@ -18,7 +18,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 
-from .callbacks import DECIDES, MODELS, Callbacks, Opened, show
+from .callbacks import DECIDES, MODELS, Callbacks, Opened, close, show
 
 
 FORMATS = [".gz", ".nii", ".mha", ".zip"]
@@ -135,7 +135,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
             starts.append((button.click, lambda given, path=path: call.open(path, given), [series]))
         for event, opens, given in starts:
             # Nothing of the scan before is left beside the name of the new one, and no report of it comes later.
-            event(lambda: [None, *begin(None)], None, [opened, *shown], cancels=writing, **quick)
+            event(lambda before: [close(before), *begin(None)], opened, [opened, *shown], cancels=writing, **quick)
             read = event(opens, given, opened, **work)
             read.success(lambda scan: [None, *begin(scan)], opened, [upload, *shown], **quick)
             read.failure(lambda: [None, None, *begin(None)], None, [opened, upload, *shown], **quick)

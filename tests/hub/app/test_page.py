@@ -216,6 +216,16 @@ def test_the_text_streams(talker, tmp_path):
         Callbacks(talker).ask(Opened(opened.seen), "What is abnormal in this scan?", True, [])
 
 
+def test_what_is_ready_after_another_scan_was_given_is_not_shown(talker, tmp_path):
+    call = Callbacks(talker)
+    opened = Opened(see(save_nifti(tmp_path / "scan.nii.gz", SHOWN), talker.volume_settings))
+    parts = call.write(opened, "lung", 1, DECIDES, None)
+    next(parts)
+    opened.closed = True
+    assert list(parts) == []
+    assert call.ask(opened, "Is there emphysema in this chest CT?", False, []) == (gr.skip(), gr.skip())
+
+
 @needs_chromium
 def test_a_new_scan_leaves_nothing_of_the_report_before_it(visit, tmp_path, monkeypatch):
     give(visit, save_nifti(tmp_path / "first.nii.gz", SHOWN))
