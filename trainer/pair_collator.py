@@ -223,8 +223,12 @@ class PairCollator:
         """The answer of a row with its end-of-turn token. `prompt` is that of [`_prompts`]."""
         completion = [turn | {"content": text_of(turn).strip()} for turn in row["completion"]]
         dialogue = self._render(row, [*row["prompt"], *completion])
-        answer, content = dialogue.removeprefix(prompt).rstrip(), completion[0]["content"]
-        if not dialogue.startswith(prompt) or not answer.lstrip(" ").startswith(content):
+        # Some templates (LLaVA-OneVision's) write other white space before an answer than at the end of a prompt. Then
+        # the white space of the prompt counts, because that is what a model sees when it generates.
+        begin = prompt if dialogue.startswith(prompt) else prompt.rstrip()
+        answer, content = dialogue.removeprefix(begin).rstrip(), completion[0]["content"]
+        answer = answer if begin == prompt else answer.lstrip()
+        if not dialogue.startswith(begin) or not answer.lstrip(" ").startswith(content):
             raise ValueError(
                 f"The chat template ends a prompt with {prompt[-40:]!r}, but writes a dialogue as "
                 f"{dialogue[-len(answer) - 40 :][:120]!r}. So the answer cannot be told from its prompt. If this is a "

@@ -82,6 +82,57 @@ def test_what_a_template_adds_after_an_answer_is_not_learnt_but_for_the_end_of_t
     assert labelled(collator(ROWS), collator.processor.tokenizer) == [f"{report}<|im_end|>" for report in REPORTS]
 
 
+def spaced(before_prompt_ends: str, before_answer: str) -> str:
+    """A template with some white space at the end of a prompt, and other white space before an answer."""
+    return (
+        "{% for message in messages %}<|im_start|>{{ message.role }}"
+        f"{{{{ {json.dumps(before_answer)} if message.role == 'assistant' else ' ' }}}}"
+        "{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}{% else %}"
+        "<|vision_start|><|video_pad|><|vision_end|>{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+        f"{{% if add_generation_prompt %}}<|im_start|>assistant{{{{ {json.dumps(before_prompt_ends)} }}}}{{% endif %}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "before", "scored"),
+    [
+        ("\n", " \n", ""),  # as of LLaVA-OneVision
+        ("\n", " ", ""),
+        ("\n", "", ""),
+        (" ", "", ""),
+        (" ", "\n\n", ""),
+        (":\n", ": \n", ""),
+        ("", " ", " "),  # as of LLaVA 1.5: a tokenizer joins the blank with the word after it
+        ("\n", "\n", ""),
+        ("\n", "\n\n", ""),  # the second line end is added to the prompt
+    ],
+)
+def test_an_answer_is_scored_behind_the_white_space_that_generation_sees(ends, before, scored):
+    collator = PairCollator(processor_with(spaced(ends, before)))
+    batch = collator(ROWS)
+    assert labelled(batch, collator.processor.tokenizer) == [f"{scored}{report}<|im_end|>" for report in REPORTS]
+    for row, ids, labels in zip(ROWS, batch["input_ids"], batch["labels"], strict=True):
+        (prompt,) = collator.prompts([row])["input_ids"]
+        begins = int((labels != -100).nonzero()[0])
+        assert torch.equal(ids[:begins], prompt)
+    (opened,) = collator.prompts(ROWS[:1], ["No nodule."])["input_ids"]
+    assert collator.processor.tokenizer.decode(opened) == f"{prompt_of(collator, ROWS[0])}{scored}No nodule."
+
+
+@pytest.mark.parametrize(
+    ("ends", "before"),
+    [
+        ("\n", " \n<think></think>"),
+        ("\n<think>\n", " \n"),
+        ("\n", ": \n"),
+        ("\n<think>\n", "\n<think> \n</think>\n"),
+    ],
+)
+def test_more_than_other_white_space_before_an_answer_is_refused(ends, before):
+    with pytest.raises(ValueError, match="cannot be told from its prompt"):
+        PairCollator(processor_with(spaced(ends, before)))(ROWS)
+
+
 def test_blank_lines_around_a_report_are_no_part_of_it():
     row = ROWS[0] | {"completion": [{"role": "assistant", "content": f"\n\n{REPORTS[0]}\n"}]}
     for template in (*THINKING, chat_template("qwen3_vl")):
