@@ -22,7 +22,6 @@ from ct_rate_pairs.eval.tables import format_markdown, write_markdown
 from ct_rate_pairs.recipes import sft_neg
 from ct_rate_pairs.recipes.recipe_parser import find_config
 from ct_rate_pairs.recipes.starting_model import load_model
-from ct_rate_pairs.trainer.splits import texts_to_learn
 
 
 STEPS = 40
@@ -36,7 +35,7 @@ def count(run: Run, study: Path, out: Path) -> float:
     recipe_args, args, model_args = sft_neg.parse(["--config", str(out / "config.yaml")])
     options = recipe_args.dataset_options() | {"seed": args.seed}
     indexes = sft_neg.load_tasks(recipe_args, args, options)
-    model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
+    model, processor = load_model(recipe_args, model_args, indexes, args.seed, {})
     model.set_attn_implementation("eager")  # torch's counter does not know the attention of CPUs
     trainer = sft_neg.make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     with FlopCounterMode(display=False) as counter:

@@ -6,6 +6,7 @@ Two files for machines are written beside the card: the settings of the training
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
@@ -128,7 +129,7 @@ def write_model_card(
     hardware: str,
     minutes: float,
     peak_memory: int | None = None,
-    base_model: str | None = None,
+    base_model: str | Sequence[str] | None = None,
     takes_video: bool = True,
     slices: str = "uniform",
     min_label_distance: int = 10,
@@ -206,20 +207,18 @@ def write_model_card(
     recorded = run_dir / ENVIRONMENT
     environment = read_json(recorded, Environment) if recorded.is_file() else {}
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
-    if base_model is None:
-        base = "none, trained from scratch"
-    elif Path(base_model).is_dir():
-        base, base_model = "a local checkpoint", None  # the Hub would take a local path for the name of a repository
-    else:
-        base = f"[{base_model}](https://huggingface.co/{base_model})"
+    bases = [base_model] if isinstance(base_model, str) else list(base_model or ())
+    on_hub = [name for name in bases if not Path(name).is_dir()]  # not paths, which would be taken for repositories
+    told = [f"[{name}](https://huggingface.co/{name})" if name in on_hub else "a local checkpoint" for name in bases]
+    base = " and ".join(told) or "none, trained from scratch"
     data = ModelCardData(
         model_name=run_dir.resolve().name,
         library_name="transformers",
         pipeline_tag="image-text-to-text",
         language=row_settings["prompt"],
         license=cohort["license"],
-        base_model=base_model,
-        base_model_relation=base_model and ("adapter" if adapter else "finetune"),
+        base_model=on_hub if len(on_hub) > 1 else next(iter(on_hub), None),
+        base_model_relation=("adapter" if adapter else "finetune") if on_hub else None,
         datasets=cohort["datasets"],
         metrics=["ct_coverage", "ct_label_accuracy", "ct_crg", "ct_report_text"],
         tags=["chest-ct", "radiology", "report-generation", "ct-rate-pairs", "trl"] + ["phantom"] * phantom,

@@ -22,6 +22,7 @@ from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, fit_confidence
 from ct_rate_pairs.hub.reporting.domain import fit_domain, measure_row, trained_on
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.recipes.starting_model import models_to_start_from
 from ct_rate_pairs.recipes.training_arguments import RecipeArguments
 from ct_rate_pairs.trainer import NegativeSFTTrainer
 
@@ -145,7 +146,7 @@ class ReportsAfterTraining:
             operating_point=self.operating_point and self.operating_point.name,
             **self.sizes,
         )
-        args, base = self.trainer.args, self.model_args.model_name_or_path
+        args = self.trainer.args
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         source = reader_of(self.index["train"]).source
         volumes, references, _ = references_of(self.scans)
@@ -165,7 +166,7 @@ class ReportsAfterTraining:
             minutes=minutes,
             peak_memory=peak_memory(),
             takes_video=collator.takes_video,
-            base_model=None if base == "tiny" else base,
+            base_model=models_to_start_from(self.recipe_args, self.model_args),
             sample=sample,
             **{name: getattr(self.recipe_args, name) for name in drawn},
         )

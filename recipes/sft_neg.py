@@ -99,18 +99,21 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     return trainer
 
 
-def keep_records(recipe_args: RecipeArguments, trainer, parser: RecipeParser, model_args, indexes: dict) -> None:
-    """Keeps the options of the run, what it runs with, and hashes of its reference reports for the guard."""
+def keep_records(recipe_args: RecipeArguments, trainer, parser: RecipeParser, indexes: dict, commits: dict) -> None:
+    """
+    Keeps the options of the run, what it runs with, and hashes of its reference reports for the guard. `commits` are
+    those of the models that the training starts from.
+    """
     from ct_rate_pairs.hub.references import keep_references
     from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
 
     rows = [of_task["train"] for of_task in indexes.values()]
-    options, base = options_in_effect(parser.values, rows), None
+    options = options_in_effect(parser.values, rows)
     if recipe_args.muon:  # the optimizer that Trainer would have made did not run
         options = {name: value for name, value in options.items() if name not in OF_OPTIM}
-    if model_args.model_revision:  # by now a commit
-        options["model_revision"] = model_args.model_revision
-        base = f"{model_args.model_name_or_path}@{model_args.model_revision}"
+    if commit := commits.get(options["model_name_or_path"]):
+        options["model_revision"] = commit
+    base = ", ".join(f"{name}@{commit}" for name, commit in commits.items() if commit) or None
     trainer.add_callback(WriteRunRecord("ct-rate-pairs train", options, parser.given, base))
     if "report" in indexes and trainer.is_world_process_zero():
         keep_references(trainer.args.output_dir, rows[0])
@@ -215,24 +218,24 @@ def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) 
     from ct_rate_pairs.hub.repository import HubRepository
     from ct_rate_pairs.recipes.masks_after_training import measure_masks
     from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
-    from ct_rate_pairs.recipes.starting_model import commit_of_start, load_model
+    from ct_rate_pairs.recipes.starting_model import commits_of_start, load_model, models_to_start_from
     from ct_rate_pairs.trainer.hub_files import check_name
-    from ct_rate_pairs.trainer.splits import texts_to_learn
 
-    if model_args.model_name_or_path != "tiny":
-        check_name(model_args.model_name_or_path)
+    for name in models_to_start_from(recipe_args, model_args):
+        check_name(name)
     logging.basicConfig(level=logging.WARNING)
     pushing, hub = args.push_to_hub, take_over_push(args)
     if pushing and args.process_index == 0:
         HubRepository(**hub)  # a token without the right to write fails now, not after the training
     options = recipe_args.dataset_options() | {"seed": args.seed}
     indexes = load_tasks(recipe_args, args, options)
-    model_args.model_revision = commit_of_start(model_args)
-    model, processor = load_model(model_args, texts_to_learn(indexes.values()), args.seed)
+    commits = commits_of_start(recipe_args, model_args)
+    model_args.model_revision = commits.get(model_args.model_name_or_path)  # of an adapter's base
+    model, processor = load_model(recipe_args, model_args, indexes, args.seed, commits)
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
     if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         trainer.add_callback(PushCheckpoints(**hub))
-    keep_records(recipe_args, trainer, parser, model_args, indexes)
+    keep_records(recipe_args, trainer, parser, indexes, commits)
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=resume_from(args, hub))
     minutes, out = (time.monotonic() - start) / 60, save_run(trainer, processor)

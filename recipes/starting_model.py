@@ -1,24 +1,53 @@
 """The model that a training starts from."""
 
+from collections.abc import Mapping
+
+from datasets import Dataset
 from transformers import AutoModelForImageTextToText
-from trl import get_quantization_config
+from trl import ModelConfig, get_quantization_config
 
 from ct_rate_pairs.eval.load_model import check_configs, load_processor, naming
+from ct_rate_pairs.readable_rows import ReadableRows
+from ct_rate_pairs.recipes.training_arguments import ENCODER_DECODER, MADE_ANEW, RecipeArguments
+from ct_rate_pairs.trainer.encoder_decoder import TEXT_MODELS, VISION_MODELS, make_encoder_decoder
 from ct_rate_pairs.trainer.hub_files import commit_of
 from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
+from ct_rate_pairs.trainer.splits import texts_to_learn
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
-def load_model(model_args, texts: list[str], seed: int) -> tuple:
-    """The model and processor of `--model_name_or_path`; `"tiny"` is untrained, with a vocabulary from `texts`."""
+def load_model(
+    recipe_args: RecipeArguments,
+    model_args: ModelConfig,
+    indexes: Mapping[str, Mapping[str, Dataset]],
+    seed: int,
+    commits: Mapping[str, str | None],
+) -> tuple:
+    """
+    The model and processor of `--model_name_or_path`. `"tiny"` and the untrained parts of `"encoder-decoder"` have a
+    vocabulary from the training texts of `indexes`. What comes from the Hub is that of `commits`.
+    """
     if model_args.model_name_or_path == "tiny":
-        return make_tiny_qwen(texts, seed=seed)
-    commit = model_args.model_revision
-    check_configs(model_args.model_name_or_path, commit)
-    before = find_row_settings(model_args.model_name_or_path, commit)
-    with naming(model_args.model_name_or_path):
+        return make_tiny_qwen(texts_to_learn(indexes.values()), seed=seed)
+    if model_args.model_name_or_path == ENCODER_DECODER:
+        for name, commit in commits.items():
+            check_configs(name, commit)
+        width, height = ReadableRows(next(iter(indexes.values()))["train"])[0]["images"][0].size
+        return make_encoder_decoder(
+            recipe_args.vision_model,
+            recipe_args.text_model,
+            texts_to_learn(indexes.values()),
+            (height, width),
+            seed=seed,
+            vision_revision=commits.get(recipe_args.vision_model),
+            text_revision=commits.get(recipe_args.text_model),
+        )
+    name, commit = model_args.model_name_or_path, commits[model_args.model_name_or_path]
+    check_configs(name, commit)
+    before = find_row_settings(name, commit)
+    with naming(name):
         model = AutoModelForImageTextToText.from_pretrained(
-            model_args.model_name_or_path,
+            name,
             revision=commit,
             dtype=model_args.dtype or "auto",
             attn_implementation=model_args.attn_implementation,
@@ -32,14 +61,21 @@ def load_model(model_args, texts: list[str], seed: int) -> tuple:
     # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
     if before:
         setattr(model.config, KEY, before.content())
-    return model, load_processor(model_args.model_name_or_path, commit)
+    return model, load_processor(name, commit)
 
 
-def commit_of_start(model_args) -> str | None:
+def models_to_start_from(recipe_args: RecipeArguments, model_args: ModelConfig) -> list[str]:
+    """The folders, and the names on the Hub, of the pretrained models that a training starts from."""
+    if model_args.model_name_or_path == ENCODER_DECODER:
+        named = (recipe_args.vision_model, VISION_MODELS), (recipe_args.text_model, TEXT_MODELS)
+        return [name for name, untrained in named if name not in untrained]
+    return [name for name in [model_args.model_name_or_path] if name not in MADE_ANEW]
+
+
+def commits_of_start(recipe_args: RecipeArguments, model_args: ModelConfig) -> dict[str, str | None]:
     """
-    The commit on the Hub that the training begins with; `None` for a folder, and for `"tiny"`. It is asked for once,
+    The commit on the Hub of each model that the training starts from; `None` for a folder. It is asked for once,
     because the branch may move, and before the training, because the Hub may not answer after it.
     """
-    if model_args.model_name_or_path == "tiny":
-        return None
-    return commit_of(model_args.model_name_or_path, model_args.model_revision)
+    names = models_to_start_from(recipe_args, model_args)
+    return {name: commit_of(name, model_args.model_revision) for name in names}

@@ -21,6 +21,8 @@ from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
 
 
+ENCODER_DECODER = "encoder-decoder"
+MADE_ANEW = ("tiny", ENCODER_DECODER)  # values of `model_name_or_path` that name no folder and no repository
 # Options of Trainer's own optimizers, which Muon does not take.
 OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_beta2", "adam_epsilon")
 
@@ -29,6 +31,20 @@ OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_b
 class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
+    vision_model: str = field(
+        default="swin",
+        metadata={
+            "help": "Image encoder of --model_name_or_path encoder-decoder: swin or vit (small and untrained), or a "
+            "folder or name on the Hub."
+        },
+    )
+    text_model: str = field(
+        default="biogpt",
+        metadata={
+            "help": "Language model of --model_name_or_path encoder-decoder: biogpt (small and untrained), or a "
+            "folder or name on the Hub."
+        },
+    )
     mixture: dict | str | None = field(
         default=None,
         metadata={"help": "Tasks and their weights instead of `task`: {report: 0.5, vqa: 0.5}, or JSON."},
@@ -128,8 +144,11 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         quantized = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
         if quantized and not model_args.use_peft:
             raise ValueError(f"{quantized[0]}=true: such weights cannot learn. Train adapters: --use_peft true.")
-        if quantized and model_args.model_name_or_path == "tiny":
-            raise ValueError(f"{quantized[0]}=true is for the weights of a released model, and tiny has none.")
+        if quantized and model_args.model_name_or_path in MADE_ANEW:
+            raise ValueError(
+                f"{quantized[0]}=true is for the weights of a released model, and {model_args.model_name_or_path} "
+                "makes a model anew."
+            )
         if self.muon and model_args.use_peft:
             raise ValueError(
                 "--muon true is for a model that is trained from scratch, not for adapters: leave it out."
@@ -156,9 +175,11 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
             )
         if not model_args.load_in_4bit:
             idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
-        if model_args.model_name_or_path == "tiny":
+        if model_args.model_name_or_path != ENCODER_DECODER:
+            idle |= dict.fromkeys(("vision_model", "text_model"), f"the model is no {ENCODER_DECODER}")
+        if model_args.model_name_or_path in MADE_ANEW:
             of_released = ("model_revision", "dtype", "attn_implementation")
-            idle |= dict.fromkeys(of_released, "the tiny model is made anew, in float32")
+            idle |= dict.fromkeys(of_released, f"{model_args.model_name_or_path} makes a model anew, in float32")
         elif Path(model_args.model_name_or_path or "").is_dir():
             idle["model_revision"] = "a folder has no revisions"
         return idle

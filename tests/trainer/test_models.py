@@ -1,4 +1,4 @@
-"""Three families, one collator and trainer: Qwen2.5-VL and Qwen3-VL take a video, Gemma 3 takes images."""
+"""One collator and trainer for all families: Qwen's take a video, Gemma 3 and encoder-decoders take images."""
 
 import re
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.trainer import NegativeSFTConfig, NegativeSFTTrainer, PairCollator
+from ct_rate_pairs.trainer.encoder_decoder import make_encoder_decoder
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -24,9 +25,13 @@ FAMILIES = {
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
     "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
+    "encoder-decoder": lambda: make_encoder_decoder("swin", "biogpt", TEXTS, (32, 32)),
 }
 END_OF_TURN = {family: "<end_of_turn>" if family == "gemma3" else "<|im_end|>" for family in FAMILIES}
-VISUAL_TOKEN = {family: "<image_soft_token>" if family == "gemma3" else "<|video_pad|>" for family in FAMILIES}
+VISUAL_TOKEN = dict.fromkeys(FAMILIES, "<|video_pad|>") | {
+    "gemma3": "<image_soft_token>",
+    "encoder-decoder": "<image>",
+}
 VISION = r".*(visual|vision_tower).*"
 
 
@@ -98,7 +103,7 @@ def test_batch_has_what_the_familys_forward_needs(family, tiny):
     batch = tiny[1](UNEVEN)
     assert batch.pop("volumes") == [row["volume"] for row in UNEVEN]
     length = batch["input_ids"].shape[1]
-    along_text = {"input_ids", "attention_mask", "labels", "mm_token_type_ids"}
+    along_text = {"input_ids", "attention_mask", "labels"}
     visual = {
         "qwen2.5-vl": {
             "pixel_values_videos": (2 * 4 + 3 * 4 + 2 * 8, 3 * 2 * 14 * 14),
@@ -108,9 +113,9 @@ def test_batch_has_what_the_familys_forward_needs(family, tiny):
         # 28 x 28 is padded to 32 x 32, 28 x 56 to 32 x 64
         "qwen3-vl": {"pixel_values_videos": (2 * 4 + 3 * 4 + 2 * 8, 3 * 2 * 16 * 16), "video_grid_thw": (3, 3)},
         "gemma3": {"pixel_values": (4 + 6 + 4, 3, 28, 28)},
+        "encoder-decoder": {"pixel_values": (4 + 6 + 4, 3, 32, 32)},
     }["qwen3-vl" if family == "qwen3.5" else family]
-    if family == "gemma3":
-        along_text = along_text - {"mm_token_type_ids"} | {"token_type_ids"}
+    along_text |= {"gemma3": {"token_type_ids"}, "encoder-decoder": set()}.get(family, {"mm_token_type_ids"})
     pixels = next(name for name in visual if name.startswith("pixel_values"))
     shapes = dict.fromkeys(along_text, (3, length)) | visual | {f"negative_{pixels}": visual[pixels]}
     assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == shapes
@@ -128,6 +133,7 @@ def test_labels_are_the_answer_and_its_end_of_turn(family, tiny):
         assert (batch["input_ids"][i][batch["attention_mask"][i] == 0] == tokenizer.pad_token_id).all()
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "encoder-decoder"])  # has no such types
 def test_token_types_mark_the_visual_tokens_and_nothing_of_the_answer(family, tiny):
     batch = tiny[1](UNEVEN)
     types = batch["token_type_ids" if family == "gemma3" else "mm_token_type_ids"]
