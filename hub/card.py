@@ -62,6 +62,7 @@ OPENINGS = {
     "none": "",
     "names": "a line with the names of the abnormalities, then ",
     "yes_no": "a line that says yes or no to each of the 18 abnormalities, then ",
+    "sides": "a line that says of each of the 18 abnormalities whether and on which side it is there, then ",
 }
 
 PLANES = {

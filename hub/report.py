@@ -262,7 +262,7 @@ def options_of_scan(args) -> dict:
     before the model is loaded.
     """
     from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
-    from ct_rate_pairs.reports.findings_line import labels_named
+    from ct_rate_pairs.reports.findings_line import findings_named
 
     options = {}
     if args.operating_point is not None:
@@ -270,7 +270,7 @@ def options_of_scan(args) -> dict:
     if args.findings is not None:
         text = args.findings.strip()
         options["findings"] = [] if text == "none" else [name.strip() for name in text.split(";")]
-        labels_named(options["findings"])
+        findings_named(options["findings"])
     if args.metadata is not None:
         options["metadata"] = read_metadata(args.metadata)
     return options

@@ -130,7 +130,7 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         if self.point() is not None and (self.findings_line in (None, "none") or not self.confidence_scans):
             raise ValueError(
                 f"operating_point={self.operating_point} sets findings lines by their calibrated probabilities: pass "
-                "--findings_line names or yes_no, and --confidence_scans. Or pass --operating_point none."
+                "--findings_line names, yes_no or sides, and --confidence_scans. Or pass --operating_point none."
             )
         if "report" in self.task_weights():
             return

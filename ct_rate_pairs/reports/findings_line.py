@@ -6,6 +6,9 @@ decides on the findings before it words them.
   `异常：心脏增大；胸腔积液。` or `异常：无。`.
 - `"yes_no"`: all 18 labels in the official order, `Abnormalities: Medical material no; Cardiomegaly yes; ….`, in
   Chinese `异常：医疗材料否；心脏增大是；…。`.
+- `"sides"`: the same, but the ten findings of the lungs and the pleura are answered with their side instead of yes:
+  `Abnormalities and sides: …; Lung nodule right; Pleural effusion both; ….`, in Chinese
+  `异常及侧别：…；肺结节右；胸腔积液双；…。`. The answer is yes if the report does not clearly tell the side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +16,29 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from .labels import LABELS, NAMES
+from .places import LATERAL, SIDES
 from .texts import text_of
 
 
-FINDINGS_LINES = ("none", "names", "yes_no")
+FINDINGS_LINES = ("none", "names", "yes_no", "sides")
+END = len(LABELS)  # the entry that ends a line of names, among the indices of the labels
 
 _WORDS = {
-    "en": {"heading": "Abnormalities: ", "separator": "; ", "end": ".", "none": "none", "answers": (" no", " yes")},
-    "zh": {"heading": "异常：", "separator": "；", "end": "。", "none": "无", "answers": ("否", "是")},
+    "en": {
+        "heading": {"names": "Abnormalities: ", "yes_no": "Abnormalities: ", "sides": "Abnormalities and sides: "},
+        "separator": "; ",
+        "end": ".",
+        "none": "none",
+        "answers": {0: " no", 1: " yes", "right": " right", "left": " left", "both": " both"},
+    },
+    "zh": {
+        "heading": {"names": "异常：", "yes_no": "异常：", "sides": "异常及侧别："},
+        "separator": "；",
+        "end": "。",
+        "none": "无",
+        "answers": {0: "否", 1: "是", "right": "右", "left": "左", "both": "双"},
+    },
 }
-
-
-END = len(LABELS)  # the entry that ends a line of names, among the indices of the labels
 
 
 class Opened(NamedTuple):
@@ -45,7 +59,23 @@ class Opened(NamedTuple):
     report: str
 
 
-def write_line(labels: Sequence[int], kind: str, language: str = "en") -> str:
+class Named(NamedTuple):
+    """Findings that a reader has named: the 18 labels, 0 or 1, and the sides of those whose side is named, too."""
+
+    labels: tuple[int, ...]
+    sides: dict[int, str]
+
+
+class _Line(NamedTuple):
+    """What a sound findings line states, and its form."""
+
+    labels: tuple[int, ...]
+    sides: dict[int, str]
+    kind: str
+    language: str
+
+
+def write_line(labels: Sequence[int], kind: str, language: str = "en", sides: Mapping[int, str] | None = None) -> str:
     """
     The findings line of a scan.
 
@@ -53,50 +83,73 @@ def write_line(labels: Sequence[int], kind: str, language: str = "en") -> str:
         labels (`Sequence[int]`):
             The 18 labels in the official order, 0 or 1.
         kind (`str`):
-            `"names"` or `"yes_no"`.
+            `"names"`, `"yes_no"` or `"sides"`.
         language (`str`, *optional*, defaults to `"en"`):
             `"en"` or `"zh"`.
+        sides (`Mapping[int, str]`, *optional*):
+            For `"sides"`: the known sides of findings, by their index in `LABELS`: `"right"`, `"left"` or `"both"`.
+            That of a label which the scan does not have is not read.
     """
     words, names = _WORDS[language], NAMES[language]
-    if kind == "yes_no":
-        entries = [names[label] + words["answers"][value] for label, value in zip(LABELS, labels, strict=True)]
-    else:
+    known = {i: side for i, side in (sides or {}).items() if kind == "sides" and i in LATERAL and labels[i]}
+    if kind == "names":
         entries = [names[label] for label, value in zip(LABELS, labels, strict=True) if value] or [words["none"]]
-    return words["heading"] + words["separator"].join(entries) + words["end"]
+    else:
+        answers = [words["answers"][known.get(i, value)] for i, value in enumerate(labels)]
+        entries = [names[label] + answer for label, answer in zip(LABELS, answers, strict=True)]
+    return words["heading"][kind] + words["separator"].join(entries) + words["end"]
 
 
-def labels_named(names: Sequence[str]) -> tuple[int, ...]:
+def findings_named(names: Sequence[str]) -> Named:
     """
-    The 18 labels: 1 for those in `names`, 0 for the others.
+    The 18 labels: 1 for those in `names`, 0 for the others. A name may end with a side, as `"Lung nodule right"`.
 
     Raises:
-        `ValueError`: for a text in the place of a list, and for a name that is no label. The message has similar
-            names.
+        `ValueError`: for a text in the place of a list, for a name that is no label, and for the side of a finding
+            that has none. The message has similar names.
     """
     if isinstance(names, str):
         raise ValueError(f"findings={names!r} is one text: give a list of labels, such as ['Cardiomegaly'].")
-    for name in names:
-        if name not in LABELS:
-            near = get_close_matches(str(name), LABELS)
+    found = [0] * len(LABELS)
+    sides = {}
+    for name in map(str, names):
+        label, _, side = name.rpartition(" ")
+        if side not in SIDES:
+            label, side = name, ""
+        if label not in LABELS:
+            near = get_close_matches(label, LABELS)
             told = f"is {' or '.join(near)} meant?" if near else f"they are {', '.join(LABELS)}"
             raise ValueError(f"findings: {name!r} is none of the 18 labels ({told}).")
-    return tuple(int(label in names) for label in LABELS)
+        index = LABELS.index(label)
+        found[index] = 1
+        if side and index not in LATERAL:
+            raise ValueError(
+                f"findings: {name!r} has a side, which only findings of the lungs and the pleura have. Leave it out."
+            )
+        if side:
+            sides[index] = side
+    return Named(tuple(found), sides)
 
 
 def open_text(text: str) -> Opened:
     """Takes the findings line off a text, whatever its kind and language are."""
-    for language, words in _WORDS.items():
-        if text.startswith(words["heading"]):
-            line, _, report = text.partition("\n")
-            read = _read_line(line, language)
-            return Opened(line, read and read[0], report.lstrip())
-    return Opened(None, None, text)
+    if not text.startswith(_HEADINGS):
+        return Opened(None, None, text)
+    line, _, report = text.partition("\n")
+    read = _read_line(line)
+    return Opened(line, read and read.labels, report.lstrip())
 
 
 def form_of(line: str) -> tuple[str, str] | None:
     """Kind and language of a findings line; `None` if it is malformed."""
-    read = next((_read_line(line, words) for words in _WORDS if line.startswith(_WORDS[words]["heading"])), None)
-    return read[1:] if read else None
+    read = _read_line(line)
+    return (read.kind, read.language) if read else None
+
+
+def sides_of(line: str) -> dict[int, str]:
+    """The sides that a findings line states, by the indices of their labels; empty for a line without sides."""
+    read = _read_line(line)
+    return read.sides if read else {}
 
 
 def stating_entries(line: str) -> dict[int, tuple[int, int]]:
@@ -104,38 +157,47 @@ def stating_entries(line: str) -> dict[int, tuple[int, int]]:
     Where a findings line states labels: the index in `LABELS` of each label that the line states -> the first
     character of its entry, and the character after it. Empty for a malformed line.
     """
-    if not (form := form_of(line)):
+    if not (read := _read_line(line)):
         return {}
-    kind, language = form
-    words, names = _WORDS[language], NAMES[language]
-    stated, start = {}, len(words["heading"])
+    words, names = _WORDS[read.language], NAMES[read.language]
+    entries, start = {}, len(words["heading"][read.kind])
     for entry in line[start:].removesuffix(words["end"]).split(words["separator"]):
-        name = entry.removesuffix(words["answers"][True]) if kind == "yes_no" else entry
-        if label := next((label for label in LABELS if names[label] == name), None):
-            stated[LABELS.index(label)] = start, start + len(entry)
+        entries[entry] = start, start + len(entry)
         start += len(entry) + len(words["separator"])
-    return stated
+    answers = {i: "" if read.kind == "names" else words["answers"][read.sides.get(i, 1)] for i in range(len(LABELS))}
+    return {i: entries[names[label] + answers[i]] for i, label in enumerate(LABELS) if read.labels[i]}
 
 
-def decisions(labels: Sequence[int], kind: str, language: str = "en") -> list[dict[int, str]]:
+def decisions(
+    labels: Sequence[int], kind: str, language: str = "en", sides: Mapping[int, str] | None = None
+) -> list[dict[int | str, str]]:
     """
     The decisions that a line is made of, in the order in which it is written, with the line that each choice leads to.
 
     Args:
         labels (`Sequence[int]`):
             The 18 labels that the line states, 0 or 1.
-        kind (`str`), language (`str`, *optional*, defaults to `"en"`):
+        kind (`str`), language (`str`, *optional*, defaults to `"en"`), sides (`Mapping[int, str]`, *optional*):
             As in [`write_line`].
 
     Returns:
-        `list[dict[int, str]]`: one entry per decision. For `"yes_no"`, the 18 labels in the official order, each with
-        the lines in which it has the value 0 or 1, and the other labels are as stated. For `"names"`, one entry per
-        boundary, before the first name and after each: the lines that end with the next name, by its index in
-        `LABELS`, or end without one, by `END`. Lines are in the official order, so only later labels may follow.
+        `list[dict[int | str, str]]`: one entry per decision. For `"yes_no"` and `"sides"`, the 18 labels in the
+        official order, each with the lines in which it has the value 0 or 1, or for `"sides"` also a side (`"right"`,
+        `"left"` or `"both"`), and the other labels are as stated. For `"names"`, one entry per boundary, before the
+        first name and after each: the lines that end with the next name, by its index in `LABELS`, or end without one,
+        by `END`. Lines are in the official order, so only later labels may follow.
     """
-    if kind == "yes_no":
+    if kind != "names":
+        sides = sides or {}
+        without = [{other: side for other, side in sides.items() if other != i} for i in range(len(LABELS))]
         with_value = [[(*labels[:i], value, *labels[i + 1 :]) for value in (0, 1)] for i in range(len(LABELS))]
-        return [dict(enumerate(write_line(each, kind, language) for each in pair)) for pair in with_value]
+        found = [
+            dict(enumerate(write_line(each, kind, language, known) for each in pair))
+            for pair, known in zip(with_value, without, strict=True)
+        ]
+        for i in LATERAL if kind == "sides" else ():
+            found[i] |= {side: write_line(with_value[i][1], kind, language, without[i] | {i: side}) for side in SIDES}
+        return found
     found, stated = [], [index for index, value in enumerate(labels) if value]
     for count in range(len(stated) + 1):
         before = stated[:count]
@@ -151,13 +213,26 @@ def report_of(turn: Mapping) -> str:
     return open_text(text_of(turn)).report
 
 
-def _read_line(line: str, language: str) -> tuple[tuple[int, ...], str, str] | None:
-    """Labels, kind and language of a line; `None` if it is not exactly as [`write_line`] writes one."""
-    words, names = _WORDS[language], NAMES[language]
-    entries = line.removeprefix(words["heading"]).removesuffix(words["end"]).split(words["separator"])
-    yes = words["answers"][True]
-    for kind, stated in (("names", set(entries)), ("yes_no", {entry.removesuffix(yes) for entry in entries})):
-        labels = tuple(int(names[label] in stated) for label in LABELS)
-        if line == write_line(labels, kind, language):
-            return labels, kind, language
+_HEADINGS = tuple({heading for words in _WORDS.values() for heading in words["heading"].values()})
+
+
+def _read_line(line: str) -> _Line | None:
+    """What a line states; `None` if it is not exactly as [`write_line`] writes one."""
+    for language, words in _WORDS.items():
+        names = NAMES[language]
+        for kind, heading in words["heading"].items():
+            if not line.startswith(heading):
+                continue
+            entries = set(line.removeprefix(heading).removesuffix(words["end"]).split(words["separator"]))
+            answers = {0: ""} if kind == "names" else {value: words["answers"][value] for value in (1, *SIDES)}
+            stated = {
+                i: value
+                for i, label in enumerate(LABELS)
+                for value, answer in answers.items()
+                if names[label] + answer in entries
+            }
+            labels = tuple(int(i in stated) for i in range(len(LABELS)))
+            sides = {i: value for i, value in stated.items() if value in SIDES}
+            if line == write_line(labels, kind, language, sides):
+                return _Line(labels, sides, kind, language)
     return None

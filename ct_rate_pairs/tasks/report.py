@@ -8,6 +8,7 @@ import numpy as np
 
 from ct_rate_pairs.number_ranges import Range
 from ct_rate_pairs.reports.findings_line import FINDINGS_LINES, write_line
+from ct_rate_pairs.reports.places import places
 from ct_rate_pairs.reports.prompt_lines import METADATA, plain_metadata
 from ct_rate_pairs.reports.texts import LANGUAGES, TARGETS, write_completion, write_prompt
 from ct_rate_pairs.volumes.settings import one_of
@@ -45,7 +46,8 @@ class ReportOptions(TaskOptions):
         findings_line (`str`, *optional*, defaults to `"none"`):
             For the task `"report"`: a line before the report that states the 18 labels of the scan, so that the model
             decides on the findings before it words them. `"names"` names those that are present, `"yes_no"` says yes
-            or no for each; see [`~ct_rate_pairs.reports.findings_line`]. It has the language of the prompt.
+            or no for each, and `"sides"` also says on which side the findings of the lungs and the pleura are, by the
+            report; see [`~ct_rate_pairs.reports.findings_line`]. It has the language of the prompt.
     """
 
     target: str = field(
@@ -77,7 +79,7 @@ class ReportOptions(TaskOptions):
         default="none",
         metadata={
             "choices": FINDINGS_LINES,
-            "help": "For the task report, a line of findings before the report: none, names or yes_no.",
+            "help": "For the task report, a line of findings before the report: none, names, yes_no or sides.",
         },
     )
 
@@ -119,7 +121,7 @@ class ReportWriting(Task):
         labels (`np.ndarray` of shape `[N, 18]`):
             The labels of the volumes, for the findings line.
         findings_line (`str`):
-            The line before the report: `"none"`, `"names"` or `"yes_no"`.
+            The line before the report: `"none"`, `"names"`, `"yes_no"` or `"sides"`.
     """
 
     Options = ReportOptions
@@ -146,7 +148,10 @@ class ReportWriting(Task):
         """The request for the report of volume `i`."""
         completion = write_completion(*self.reports[i], self.target)
         if self.findings_line != "none":
-            line = write_line(self.labels[i].tolist(), self.findings_line, self.language)
+            sides = {}
+            if self.findings_line == "sides":  # by the whole report, also for a part of it
+                sides = {label: place.side for label, place in places(" ".join(self.reports[i])).items()}
+            line = write_line(self.labels[i].tolist(), self.findings_line, self.language, sides)
             completion = f"{line}\n{completion}"
         return Asked(write_prompt(self.target, self.language), completion, {})
 

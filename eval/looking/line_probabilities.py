@@ -8,6 +8,8 @@ matter: an answer may be one token, several, or joined with the letters around i
 
 - `"yes_no"`: the choices of each label are its line with no and its line with yes. All 18 decisions are read from one
   forward pass over scan, prompt and line. The decisions before a label are those that the model has made.
+- `"sides"`: the same, with more choices for the findings of the lungs and the pleura: no, yes and the three sides. A
+  finding is there with the probability of all choices but no. Its likeliest side is read at the same place.
 - `"names"`: a choice is the label that is named next, or the end. Let \\(q_k(m)\\) be the probability that entry
   \\(m\\) comes after the first \\(k\\) names. The list says of each label, in the official order, whether it is there.
   So the probability of label \\(l\\), given the decisions before it, is \\(q_k(l) / \sum_{m \ge l} q_k(m)\\), with the
@@ -18,13 +20,15 @@ matter: an answer may be one token, several, or joined with the letters around i
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.reports.findings_line import decisions, form_of, open_text
+from ct_rate_pairs.reports.findings_line import decisions, form_of, open_text, sides_of
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.places import SIDES
 from ct_rate_pairs.trainer import PairCollator
 
 from .likelihood import answer_logits, logits_after, next_log_probs, on_device, read_prompt, tokens_of
@@ -33,12 +37,36 @@ from .likelihood import answer_logits, logits_after, next_log_probs, on_device, 
 Tokens = tuple[int, ...]
 
 
-@torch.no_grad()
+class LineReading(NamedTuple):
+    """
+    What a model holds probable when it writes its findings line.
+
+    Args:
+        logits (`np.ndarray` of shape `[18]`):
+            Log-odds of the labels in the official order, before calibration. They are NaN for a scan without a line or
+            with a malformed one: what the model holds probable is not known then.
+        sides (`dict[int, str]`):
+            The likeliest side of each finding that has one, whether the finding is stated or not, by the index of its
+            label: `"right"`, `"left"` or `"both"`. Empty for a line without sides.
+    """
+
+    logits: np.ndarray
+    sides: dict[int, str]
+
+
 def line_logits(
     model: PreTrainedModel, collator: PairCollator, rows: Sequence[dict], lines: Sequence[str | None]
 ) -> np.ndarray:
+    """The log-odds of [`read_findings_lines`] alone, `[N, 18]`."""
+    return np.stack([reading.logits for reading in read_findings_lines(model, collator, rows, lines)])
+
+
+@torch.no_grad()
+def read_findings_lines(
+    model: PreTrainedModel, collator: PairCollator, rows: Sequence[dict], lines: Sequence[str | None]
+) -> list[LineReading]:
     """
-    Log-odds of the 18 labels, as the model gives them when it writes its findings line.
+    Reads what a model holds probable when it writes its findings lines.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -51,47 +79,62 @@ def line_logits(
             The findings line that the model has written at temperature 0 for each scan.
 
     Returns:
-        `np.ndarray` of shape `[N, 18]`: log-odds in the official order, before calibration. They are NaN for a scan
-        without a line or with a malformed one: what the model holds probable is not known then.
+        `list[LineReading]`: one per scan.
     """
-    logits = np.full((len(rows), len(LABELS)), np.nan)
+    readings = [LineReading(np.full(len(LABELS), np.nan), {}) for _ in rows]
     forms = [form_of(line) if line else None for line in lines]
     choices = [
-        [_tokens_of_choices(collator, choice) for choice in decisions(open_text(line).labels, *form)] if form else []
+        [_tokens_of_choices(collator, each) for each in decisions(open_text(line).labels, *form, sides_of(line))]
+        if form
+        else []
         for line, form in zip(lines, forms, strict=True)
     ]
-    yes_no = [n for n, form in enumerate(forms) if form and form[0] == "yes_no"]
-    if yes_no:
-        answers = [{"completion": [{"role": "assistant", "content": lines[n]}], "negative_images": []} for n in yes_no]
-        batch = collator([rows[n] | answer for n, answer in zip(yes_no, answers, strict=True)])
+
+    def read_aside(n: int, places: Collection[Tokens]) -> dict[Tokens, torch.Tensor]:
+        """The next-token logits after beginnings of lines, which need not be those of the scan's own line."""
+        context = read_prompt(model, on_device(collator.prompts([rows[n]]), model))
+        return dict(zip(places, logits_after(model, context, list(places)), strict=True))
+
+    whole = [n for n, form in enumerate(forms) if form and form[0] != "names"]  # lines with an entry for each label
+    if whole:
+        answers = [{"completion": [{"role": "assistant", "content": lines[n]}], "negative_images": []} for n in whole]
+        batch = collator([rows[n] | answer for n, answer in zip(whole, answers, strict=True)])
         read, labels = answer_logits(model, on_device(batch, model))
-        firsts = (labels != -100).int().argmax(dim=1).tolist()
-        for n, own, first in zip(yes_no, read, firsts, strict=True):
+        for n, own, own_labels in zip(whole, read, labels, strict=True):
+            first = int((own_labels != -100).int().argmax())
+            line = tuple(own_labels[first:].tolist())
+            places = {at for choice in choices[n] for at in _forks(choice)}
+            after = {at: own[first + len(at)] for at in places if at == line[: len(at)]}
+            # Of several sides, two may begin with the same token, which the line need not have.
+            if aside := places - after.keys():
+                after |= read_aside(n, aside)
             for label, choice in enumerate(choices[n]):
-                q = choice_log_probs(choice, {at: own[first + len(at)] for at in _forks(choice)})
-                logits[n, label] = q[1] - q[0]
+                q = choice_log_probs(choice, after)
+                readings[n].logits[label] = np.logaddexp.reduce([q[value] for value in q if value != 0]) - q[0]
+                if sides := q.keys() & set(SIDES):
+                    readings[n].sides[label] = max(sorted(sides), key=q.get)
     for n, form in enumerate(forms):
         if form and form[0] == "names":
-            context = read_prompt(model, on_device(collator.prompts([rows[n]]), model))
-            places = {at for choice in choices[n] for at in _forks(choice)}
-            after = dict(zip(places, logits_after(model, context, list(places)), strict=True))
-            logits[n] = chain_logits([choice_log_probs(choice, after) for choice in choices[n]])
-    return logits
+            after = read_aside(n, {at for choice in choices[n] for at in _forks(choice)})
+            readings[n].logits[:] = chain_logits([choice_log_probs(choice, after) for choice in choices[n]])
+    return readings
 
 
-def choice_log_probs(choice: Mapping[int, Tokens], logits: Mapping[Tokens, torch.Tensor]) -> dict[int, float]:
+def choice_log_probs(
+    choice: Mapping[int | str, Tokens], logits: Mapping[Tokens, torch.Tensor]
+) -> dict[int | str, float]:
     """
     Log-probabilities of the choices of one decision, among each other.
 
     Args:
-        choice (`Mapping[int, tuple[int, ...]]`):
+        choice (`Mapping[int | str, tuple[int, ...]]`):
             Maps each choice to the tokens of the line that it leads to.
         logits (`Mapping[tuple[int, ...], torch.Tensor]`):
             The model's next-token logits, `[V]`, after each beginning at which lines part.
 
     Returns:
-        `dict[int, float]`: the log-probability of each choice. The probabilities sum to 1: a text that is no findings
-        line has none of them.
+        `dict[int | str, float]`: the log-probability of each choice. The probabilities sum to 1: a text that is no
+        findings line has none of them.
     """
     total = dict.fromkeys(choice, 0.0)
     for at, following in _forks(choice).items():
@@ -129,14 +172,14 @@ def chain_logits(boundaries: Sequence[Mapping[int, float]]) -> np.ndarray:
     return logits
 
 
-def _tokens_of_choices(collator: PairCollator, lines: Mapping[int, str]) -> dict[int, Tokens]:
+def _tokens_of_choices(collator: PairCollator, lines: Mapping[int | str, str]) -> dict[int | str, Tokens]:
     # With the line break, because a tokenizer may join it with the full stop before it.
     return {entry: tuple(tokens_of(collator, f"{line}\n")[0]) for entry, line in lines.items()}
 
 
-def _forks(choice: Mapping[int, Tokens]) -> dict[Tokens, dict[int, Collection[int]]]:
+def _forks(choice: Mapping[int | str, Tokens]) -> dict[Tokens, dict[int, Collection[int | str]]]:
     """Where the lines of a decision part: after which tokens, and which choices go on with each next token."""
-    following: dict[Tokens, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    following: dict[Tokens, dict[int, list[int | str]]] = defaultdict(lambda: defaultdict(list))
     for entry, tokens in choice.items():
         for place, token in enumerate(tokens):
             following[tokens[:place]][token].append(entry)

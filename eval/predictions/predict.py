@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from ct_rate_pairs.eval.looking.line_probabilities import line_logits
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits, read_findings_lines
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, write_batch
@@ -57,8 +57,11 @@ def predict(
         logits = line_logits(model, collator, rows, [text.line for text in written])
         return list(map(Prediction, written, logits))
     own = [text.line for text in write_batch(model, collator, rows, **sizes, line_only=True)]
-    logits = line_logits(model, collator, rows, own)
-    lines = [operating_point.set_line(*each) for each in zip(logits, own, strict=True)]
+    readings = read_findings_lines(model, collator, rows, own)
+    lines = [
+        operating_point.set_line(reading.logits, line, reading.sides)
+        for reading, line in zip(readings, own, strict=True)
+    ]
     openings = [f"{line}\n" if line else "" for line in lines]
     written = write_batch(model, collator, rows, **sizes, streamer=streamer, openings=openings)
-    return list(map(Prediction, written, logits))
+    return [Prediction(text, reading.logits) for text, reading in zip(written, readings, strict=True)]

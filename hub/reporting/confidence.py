@@ -132,7 +132,7 @@ class Confidence:
         if self.line is None:
             raise ValueError(
                 f"operating_point={name!r} sets the findings line, and {FILE} of this model has no calibration of its "
-                "findings lines. Train it with findings_line names or yes_no, and with confidence_scans."
+                "findings lines. Train it with findings_line names, yes_no or sides, and with confidence_scans."
             )
         return self.line.at(name)
 
@@ -171,7 +171,7 @@ def calibration_of_lines(
     if confidence is None:
         raise ValueError(
             f"operating_point={operating_point!r} sets the findings line by its probabilities, and {name_or_path} has "
-            f"no {FILE}. Train it with findings_line names or yes_no, and with confidence_scans."
+            f"no {FILE}. Train it with findings_line names, yes_no or sides, and with confidence_scans."
         )
     return confidence.line, confidence.operating_point(operating_point)
 

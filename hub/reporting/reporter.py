@@ -8,9 +8,9 @@ import numpy as np
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from ct_rate_pairs.eval.looking.line_probabilities import line_logits
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits, read_findings_lines
 from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
-from ct_rate_pairs.reports.findings_line import labels_named, write_line
+from ct_rate_pairs.reports.findings_line import Named, findings_named, write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.prompt_lines import FINDINGS, metadata_lines, metadata_names, put_before
 from ct_rate_pairs.reports.readable import is_missing
@@ -137,8 +137,9 @@ class Reporter:
             findings (`Sequence[str]`, *optional*):
                 The labels that the scan has, by a reader. The model writes the report for these findings; `[]` for
                 none of the 18. They are set as the findings line, or for a model that was trained with
-                `prompt_findings` named in its prompt. What the model writes need not follow them: a warning in `told`
-                names each difference.
+                `prompt_findings` named in its prompt. For a model whose line has sides, a label may end with one, as
+                in `"Lung nodule right"`; otherwise the model's likeliest side is set. What the model writes need not
+                follow them: a warning in `told` names each difference.
             metadata (`Mapping[str, int or str]`, *optional*):
                 What is known of the patient and the scan, for a model that was trained with `prompt_metadata`: `age`
                 in whole years, `sex` as `"M"` or `"F"`, and the texts `clinical_information`, `technique`,
@@ -163,21 +164,26 @@ class Reporter:
         self.check_task(["report"], "write reports")
         given, point = self.check_line(operating_point, findings)
         lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
-        cue = given if self.takes_findings else None
+        cue = write_line(given.labels, "names", self.language) if given and self.takes_findings else None
         seconds: dict[str, float] = {}
         with clock(seconds, "reading"):
             seen, unlike = self.see(scan, series, force)
         row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
         told = [*seen.told, *self.lacking(lines), *self.without_effect(force)]
         sizes = {"max_new_tokens": max_new_tokens}
-        own, logits, line = None, None, given
-        if point or (given and self.confidence and self.confidence.line):
+        logits, line = None, cue
+        takes_sides = given is not None and self.findings_line == "sides" and not cue
+        if point or takes_sides or (given and self.confidence and self.confidence.line):
             with clock(seconds, "confidence"):
                 (first,) = write_batch(self.model, self.collator, [row], **sizes, line_only=True)
-                own, logits = first.line, line_logits(self.model, self.collator, [row], [first.line])[0]
-            if point and not (line := point.set_line(logits, own)):
-                wrote = f": {own!r:.200}" if own else ""
+                (reading,) = read_findings_lines(self.model, self.collator, [row], [first.line])
+            logits = reading.logits
+            if point and not (line := point.set_line(logits, first.line, reading.sides)):
+                wrote = f": {first.line!r:.200}" if first.line else ""
                 told.append(f"The model wrote no sound findings line, so no operating point holds{wrote}.")
+        if given and not cue:
+            sides = reading.sides | given.sides if takes_sides else {}
+            line = write_line(given.labels, self.findings_line, self.language, sides)
         with clock(seconds, "writing"):
             openings = [f"{line}\n"] if line and not cue else None
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
@@ -382,10 +388,9 @@ class Reporter:
 
     def check_line(
         self, operating_point: str | float | None, findings: Sequence[str] | None
-    ) -> tuple[str | None, OperatingPoint | None]:
+    ) -> tuple[Named | None, OperatingPoint | None]:
         """
-        The findings line for the findings that a reader gives, and the operating point; each `None` if it is not asked
-        for.
+        The findings that a reader gives, and the operating point; each `None` if it is not asked for.
 
         Raises:
             `ValueError`: see [`report`].
@@ -393,22 +398,27 @@ class Reporter:
         if operating_point is not None and findings is not None:
             raise ValueError("operating_point and findings both set the findings line: give one of the two.")
         if findings is not None:
-            labels = labels_named(findings)
+            named = findings_named(findings)
+            if named.sides and (self.takes_findings or self.findings_line != "sides"):
+                raise ValueError(
+                    "findings names a side, and this model was not trained to read one. Leave sides out, or train it "
+                    "with findings_line sides."
+                )
             if self.takes_findings:
-                return write_line(labels, "names", self.language), None
+                return named, None
             if self.findings_line == "none":
                 raise ValueError(
                     "findings sets the findings line, and this model was not trained to write one. Train it with "
-                    "findings_line names or yes_no, or with prompt_findings."
+                    "findings_line names, yes_no or sides, or with prompt_findings."
                 )
-            return write_line(labels, self.findings_line, self.language), None
+            return named, None
         if operating_point is None:
             return None, None
         name = read_operating_point(operating_point)
         if self.confidence is None:
             raise ValueError(
                 f"operating_point={name!r} sets the findings line by its probabilities, and this model has no "
-                "confidence.json. Train it with findings_line names or yes_no, and with confidence_scans."
+                "confidence.json. Train it with findings_line names, yes_no or sides, and with confidence_scans."
             )
         return None, self.confidence.operating_point(name)
 

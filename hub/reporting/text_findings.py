@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ct_rate_pairs.reports.findings_line import open_text
+from ct_rate_pairs.reports.findings_line import open_text, sides_of
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.places import places
 from ct_rate_pairs.reports.readable import is_missing, unread_language
 from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer.generation import Written
@@ -59,7 +60,10 @@ def disagreements(line: str, written: Written) -> list[str]:
     missing = [label for index, label in enumerate(LABELS) if labels[index] and index not in stated]
     more = [label for index, label in enumerate(LABELS) if not labels[index] and index in stated]
     told = [f"The text does not state what its findings line does: {', '.join(missing)}."] if missing else []
-    return told + ([f"The text states what its findings line does not: {', '.join(more)}."] if more else [])
+    told += [f"The text states what its findings line does not: {', '.join(more)}."] if more else []
+    placed, sides = places(written.report), sides_of(line)
+    other = [LABELS[index] for index in sides if index in placed and placed[index].side != sides[index]]
+    return told + ([f"The text has another side than its findings line: {', '.join(other)}."] if other else [])
 
 
 def why_unread(text: str) -> str | None:
