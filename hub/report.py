@@ -114,7 +114,8 @@ def make_parser() -> CommandParser:
     add(
         "--findings",
         metavar="LABELS",
-        help='findings of a single scan to write the report for, such as "Cardiomegaly; Pleural effusion", or none',
+        help='findings of a single scan to write the report for, such as "Cardiomegaly; Pleural effusion", or none; '
+        'with a side, as "Lung nodule left", for a model whose findings line has sides',
     )
     add(
         "--metadata",

@@ -14,7 +14,10 @@ from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, load_confidence
 from ct_rate_pairs.hub.reporting.files import format_report, marked_text
 from ct_rate_pairs.hub.reporting.reporter import Reporter
+from ct_rate_pairs.hub.reporting.text_findings import disagreements
 from ct_rate_pairs.reports.findings_line import write_line
+from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.trainer.generation import Written
 
 
 pytestmark = pytest.mark.slow  # the fixture trains a model of its own
@@ -73,6 +76,25 @@ def test_a_report_is_written_for_the_findings_that_a_reader_gives(reporter, scan
         assert report.told == []
     own = reporter.report(scan)
     assert (own.line, own.text, own.line_set_by) == (line_of(SHOWN), write_report(SHOWN), None)
+
+
+def test_a_reader_names_sides_to_a_model_whose_line_has_them(reporter, scan):
+    own = reporter.settings | {"findings_line": "sides"}
+    sided = Reporter(reporter.model, reporter.collator, row_settings=own, confidence=reporter.confidence)
+    report = sided.report(scan, findings=["Lung nodule left", "Cardiomegaly"], max_new_tokens=20)
+    nodule = LABELS.index("Lung nodule")
+    labels = [int(label in ("Lung nodule", "Cardiomegaly")) for label in LABELS]
+    assert report.line == write_line(labels, "sides", sides={nodule: "left"})
+    with pytest.raises(ValueError, match="names a side, and this model was not trained to read one"):
+        reporter.report(scan, findings=["Lung nodule left"])
+
+
+def test_a_side_that_the_text_does_not_follow_is_told():
+    labels = [int(label == "Lung nodule") for label in LABELS]
+    line = write_line(labels, "sides", sides={LABELS.index("Lung nodule"): "left"})
+    texts = ("A nodule is observed in the left lung.", "A nodule is observed in the right lung.")
+    same, other = (disagreements(line, Written(text, False)) for text in texts)
+    assert same == [] and other == ["The text has another side than its findings line: Lung nodule."]
 
 
 def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(reporter, scan):

@@ -5,7 +5,8 @@ from datasets import load_dataset
 from helpers.tree import SPACING
 
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.reports.findings_line import open_text, write_line
+from ct_rate_pairs.reports.findings_line import open_text, sides_of, write_line
+from ct_rate_pairs.reports.places import places
 from ct_rate_pairs.trainer.row_settings import settings_of_dataset
 
 
@@ -24,6 +25,20 @@ def test_the_completion_opens_with_the_labels_of_the_row(tree, kind, language):
         assert text == f"{write_line(row['labels'], kind, language)}\n{without['completion'][0]['content']}"
         assert open_text(text).labels == tuple(row["labels"])
         assert row["prompt"] == without["prompt"] and twin["completion"] == row["completion"]
+
+
+@pytest.mark.parametrize("target", ["findings+impression", "impression"])
+def test_the_line_has_the_sides_of_the_whole_report(phantom, target):
+    plain, opened = (load(phantom, target=target, **more) for more in ({}, {"findings_line": "sides"}))
+    whole = {row["volume"]: row["completion"][0]["content"] for row in load(phantom).with_format(None)}
+    found = 0
+    for row, without in zip(opened.with_format(None), plain.with_format(None), strict=True):
+        line, _, report = row["completion"][0]["content"].partition("\n")
+        assert report == without["completion"][0]["content"] and open_text(line).labels == tuple(row["labels"])
+        placed = places(whole[row["volume"]])
+        assert sides_of(line) == {i: place.side for i, place in placed.items() if row["labels"][i]}
+        found += len(sides_of(line))
+    assert found
 
 
 @pytest.mark.parametrize("task", ["vqa", "matching"])

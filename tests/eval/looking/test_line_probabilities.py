@@ -10,10 +10,16 @@ from helpers.tiny_reader import COMBINATIONS, make_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_rate_pairs.eval.looking.likelihood import on_device, option_losses, tokens_of
-from ct_rate_pairs.eval.looking.line_probabilities import chain_logits, line_logits
-from ct_rate_pairs.reports.findings_line import decisions, form_of, open_text, write_line
+from ct_rate_pairs.eval.looking.likelihood import logits_after, on_device, option_losses, read_prompt, tokens_of
+from ct_rate_pairs.eval.looking.line_probabilities import (
+    chain_logits,
+    choice_log_probs,
+    line_logits,
+    read_findings_lines,
+)
+from ct_rate_pairs.reports.findings_line import decisions, form_of, open_text, sides_of, write_line
 from ct_rate_pairs.reports.labels import LABELS, NAMES
+from ct_rate_pairs.reports.places import LATERAL, SIDES
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -21,6 +27,8 @@ from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 NUMBER = 4  # labels of the small lists
 TEXTS = [write_line(labels, kind, language) for labels in ([0] * 18, [1] * 18, [0, 1] * 9)
          for kind in ("names", "yes_no") for language in ("en", "zh")]  # fmt: skip
+SIDED = [write_line([1] * 18, "sides", language, dict.fromkeys(LATERAL, side))
+         for side in SIDES for language in ("en", "zh")]  # fmt: skip
 ROWS = [make_row(shown) for shown in COMBINATIONS[:2]]
 HEART = [int(label in ("Cardiomegaly", "Lung nodule", "Bronchiectasis")) for label in LABELS]
 
@@ -110,6 +118,33 @@ def test_the_decisions_are_those_of_the_whole_lines(make, language):
     no, yes = log_probs_until_they_part(ROWS[0], [text[: common + 1] for text in tokens])
     assert logits[0, label] == pytest.approx(yes - no, abs=1e-3)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("vocab_size", [1024, 280])  # of the second, answers are letters, and some begin alike
+def test_a_finding_with_a_side_has_the_probability_of_all_answers_but_no(language, vocab_size):
+    model, processor = make_tiny_qwen(SIDED, vocab_size, hidden_size=32, num_layers=1, vision_depth=1)
+    collator, nodule = PairCollator(processor), LABELS.index("Lung nodule")
+    lines = [write_line(HEART, "sides", language, {nodule: "left"}), write_line([0] * 18, "sides", language)]
+    readings = read_findings_lines(model.eval(), collator, ROWS, lines)
+    for row, line, reading in zip(ROWS, lines, readings, strict=True):
+        assert reading.sides.keys() == set(LATERAL)
+        with torch.no_grad():
+            context = read_prompt(model, on_device(collator.prompts([row]), model))
+        for label, choice in enumerate(decisions(open_text(line).labels, "sides", language, sides_of(line))):
+            assert len(choice) == (5 if label in LATERAL else 2)
+            tokens = {answer: tuple(tokens_of(collator, f"{text}\n")[0]) for answer, text in choice.items()}
+            begins = {text[:place] for text in tokens.values() for place in range(1, len(text))}
+            forks = [
+                at for at in begins if len({text[len(at)] for text in tokens.values() if text[: len(at)] == at}) > 1
+            ]
+            with torch.no_grad():
+                after = dict(zip(forks, logits_after(model, context, forks), strict=True))
+            q = choice_log_probs(tokens, after)
+            assert np.logaddexp.reduce(list(q.values())) == pytest.approx(0, abs=1e-6)
+            assert log_sigmoid(-reading.logits[label]) == pytest.approx(q[0], abs=1e-3)
+            if label in LATERAL:
+                assert q[reading.sides[label]] >= max(q[side] for side in SIDES) - 1e-4
 
 
 def test_an_unknown_line_has_no_probabilities_and_costs_no_forward_pass():

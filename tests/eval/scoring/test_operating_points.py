@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ct_rate_pairs.eval.scoring.label_calibration import folds_of, judge
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, read_operating_point, thresholds_at
-from ct_rate_pairs.reports.findings_line import open_text, write_line
+from ct_rate_pairs.reports.findings_line import open_text, sides_of, write_line
 from ct_rate_pairs.reports.labels import LABELS
 
 
@@ -72,6 +72,9 @@ def test_a_line_is_set_by_the_thresholds_in_the_form_of_the_model_s_own(kind, la
     line = point.set_line(logits, write_line([0] * 18, kind, language))
     assert line == write_line([int(i in (2, 5)) for i in range(18)], kind, language)
     assert open_text(line).labels == tuple(point.decide(logits))
+    logits[8] = 2.0
+    sided = point.set_line(logits, write_line([0] * 18, "sides", language), {8: "right", 9: "both"})
+    assert open_text(sided).labels == tuple(point.decide(logits)) and sides_of(sided) == {8: "right"}
     assert point.set_line(logits, "Abnormalities: heart.") is None and point.set_line(logits, None) is None
     assert point.describe() == {"operating_point": "f1", "thresholds": [0.7] * 18}
 
