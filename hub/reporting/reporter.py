@@ -8,9 +8,8 @@ import numpy as np
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from ct_rate_pairs.eval.looking.line_probabilities import line_logits, read_findings_lines
-from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
-from ct_rate_pairs.reports.findings_line import Named, findings_named, write_line
+from ct_rate_pairs.eval.looking.line_probabilities import line_logits
+from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.prompt_lines import FINDINGS, metadata_lines, metadata_names, put_before
 from ct_rate_pairs.reports.readable import is_missing
@@ -27,12 +26,14 @@ from .confidence import Confidence
 from .domain import Domain, UnlikeScanError, in_short
 from .evidence import slice_evidence, top_slices
 from .locating import LocatedSentence, locate_findings, read_sentence
-from .masks import Masker, ScanMasks, check_masker
+from .masks import Masker, check_masker
+from .masks_and_text import told_of_masks
 from .patch_evidence import patch_evidence
 from .patient import given_metadata
 from .regions import find_chest
 from .scan_report import CUT, ScanReport
 from .seen import SeenScan, see
+from .set_line import check_line, no_point_holds, read_own_line
 from .text_findings import disagreements, findings_of, sentences_of, why_unread
 
 
@@ -162,7 +163,13 @@ class Reporter:
             [`~ct_rate_pairs.trainer.row_settings.RowSettingsError`]: if the model was not trained to write reports.
         """
         self.check_task(["report"], "write reports")
-        given, point = self.check_line(operating_point, findings)
+        given, point = check_line(
+            operating_point,
+            findings,
+            kind=self.findings_line,
+            in_prompt=self.takes_findings,
+            confidence=self.confidence,
+        )
         lines = metadata_lines(given_metadata(metadata or {}, self.metadata), self.metadata, self.language)
         cue = write_line(given.labels, "names", self.language) if given and self.takes_findings else None
         seconds: dict[str, float] = {}
@@ -171,19 +178,15 @@ class Reporter:
         row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
         told = [*seen.told, *self.lacking(lines), *self.without_effect(force)]
         sizes = {"max_new_tokens": max_new_tokens}
-        logits, line = None, cue
-        takes_sides = given is not None and self.findings_line == "sides" and not cue
+        logits, line, sides = None, cue, {}
+        takes_sides = given is not None and self.findings_line == "sides"
         if point or takes_sides or (given and self.confidence and self.confidence.line):
             with clock(seconds, "confidence"):
-                (first,) = write_batch(self.model, self.collator, [row], **sizes, line_only=True)
-                (reading,) = read_findings_lines(self.model, self.collator, [row], [first.line])
-            logits = reading.logits
-            if point and not (line := point.set_line(logits, first.line, reading.sides)):
-                wrote = f": {first.line!r:.200}" if first.line else ""
-                told.append(f"The model wrote no sound findings line, so no operating point holds{wrote}.")
+                own, (logits, sides) = read_own_line(self.model, self.collator, row, max_new_tokens)
+            if point and not (line := point.set_line(logits, own, sides)):
+                told.append(no_point_holds(own))
         if given and not cue:
-            sides = reading.sides | given.sides if takes_sides else {}
-            line = write_line(given.labels, self.findings_line, self.language, sides)
+            line = write_line(given.labels, self.findings_line, self.language, sides | given.sides)
         with clock(seconds, "writing"):
             openings = [f"{line}\n"] if line and not cue else None
             (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
@@ -206,11 +209,13 @@ class Reporter:
             patches = patch_evidence(self.model, self.collator, row, written.text, line=written.line, labels=named)
         findings = findings_of(written.report, probabilities, thresholds, evidence, patches)
         masks = None
-        if self.masker:
+        if self.masker and seen.plan:
             with clock(seconds, "masks"):
                 stated = [finding.label for finding in findings if finding.stated]
-                masks = seen.plan and self.masker.masks(self.model, self.collator, row, seen.plan, stated)
-            told += lacking_masks(masks)
+                masks = self.masker.masks(self.model, self.collator, row, seen.plan, stated)
+                told += told_of_masks(masks, written.report, find_chest(seen.native, seen.places))
+        elif self.masker:
+            told.append("There are no masks: pictures do not tell where they lie.")
         return ScanReport(
             name=name,
             text=written.report,
@@ -386,42 +391,6 @@ class Reporter:
                 f"model of the task {' or '.join(tasks)}, or measure this one by `ct-rate-pairs evaluate-task`."
             )
 
-    def check_line(
-        self, operating_point: str | float | None, findings: Sequence[str] | None
-    ) -> tuple[Named | None, OperatingPoint | None]:
-        """
-        The findings that a reader gives, and the operating point; each `None` if it is not asked for.
-
-        Raises:
-            `ValueError`: see [`report`].
-        """
-        if operating_point is not None and findings is not None:
-            raise ValueError("operating_point and findings both set the findings line: give one of the two.")
-        if findings is not None:
-            named = findings_named(findings)
-            if named.sides and (self.takes_findings or self.findings_line != "sides"):
-                raise ValueError(
-                    "findings names a side, and this model was not trained to read one. Leave sides out, or train it "
-                    "with findings_line sides."
-                )
-            if self.takes_findings:
-                return named, None
-            if self.findings_line == "none":
-                raise ValueError(
-                    "findings sets the findings line, and this model was not trained to write one. Train it with "
-                    "findings_line names, yes_no or sides, or with prompt_findings."
-                )
-            return named, None
-        if operating_point is None:
-            return None, None
-        name = read_operating_point(operating_point)
-        if self.confidence is None:
-            raise ValueError(
-                f"operating_point={name!r} sets the findings line by its probabilities, and this model has no "
-                "confidence.json. Train it with findings_line names, yes_no or sides, and with confidence_scans."
-            )
-        return None, self.confidence.operating_point(name)
-
     def lacking(self, lines: Mapping[str, str]) -> list[str]:
         """That a prompt lacks lines which those of the training nearly always had, in words; else none."""
         missing = [name for name in self.metadata if name not in lines]
@@ -471,11 +440,3 @@ def warn(name: str, unlike: Sequence[str], unread: str | None, met_limit: int | 
         logger.warning("%s: %s That no finding is stated says nothing about the scan.", name, unread)
     if met_limit is not None:
         logger.warning("The report of %s met its limit of %d tokens. %s", name, met_limit, CUT)
-
-
-def lacking_masks(masks: ScanMasks | None) -> list[str]:
-    """That findings which the report states have no masks, in words; else none."""
-    if masks is None:
-        return ["There are no masks: pictures do not tell where they lie."]
-    listed = ", ".join(masks.without)
-    return [f"The mask head shows no place for what the report states: {listed}."] if listed else []

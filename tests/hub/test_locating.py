@@ -1,5 +1,7 @@
 """A sentence is located where its finding is and its words say; one that is not true of the scan scores lower."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.tiny_reader import make_row, save_nifti
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.reporting.locating import locate_findings, read_sentence, score_of
-from ct_rate_pairs.hub.reporting.masks import Masker
+from ct_rate_pairs.hub.reporting.masks import Masker, ScanMasks
+from ct_rate_pairs.hub.reporting.masks_and_text import told_of_masks
 from ct_rate_pairs.hub.reporting.regions import ChestFrame, find_chest, weights_of
 from ct_rate_pairs.reports.places import LOBES, Place
 from ct_rate_pairs.trainer.mask_head import MaskHead
@@ -52,6 +55,26 @@ def test_a_true_sentence_is_located_at_its_finding(sentence):
     assert found.score > 0.5 and found.slices == [9] and found.point[0] == 8
     np.testing.assert_array_equal(found.shown, LEFT_BASE >= 0.3)
     assert found.voxels.shape == (20, *SIZE) and found.voxels.sum() == 9
+
+
+OTHER_SIDE = "Lung nodule: the text says right, and the mask head shows it on the left. Look at the scan."
+
+
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        ("A nodule is seen in the left lung.", []),
+        ("A nodule is seen in the right lung.", [OTHER_SIDE]),
+        ("Nodules in both lungs.", []),  # the head need not show all
+        ("A nodule.", []),
+        ("The heart is on the right.", []),
+    ],
+)
+def test_a_side_on_which_text_and_mask_disagree_is_told(report, told):
+    masks = ScanMasks(PLAN, {"Lung nodule": LEFT_BASE >= 0.3, "Cardiomegaly": LEFT_BASE >= 0.3}, {}, [], [])
+    assert told_of_masks(masks, report, CHEST) == told
+    across = np.flip(masks.shown["Lung nodule"], axis=2) | masks.shown["Lung nodule"]
+    assert told_of_masks(replace(masks, shown={"Lung nodule": across}), report, CHEST) == []
 
 
 @pytest.mark.parametrize("sentence", FALSE)
