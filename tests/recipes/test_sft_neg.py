@@ -42,7 +42,7 @@ def test_a_config_differs_from_the_reports_in_its_task_alone(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--operating_point f1", "pass --findings_line names or yes_no, and --confidence_scans"),
+        ("--operating_point f1", "pass --findings_line names, yes_no or sides, and --confidence_scans"),
         ("--operating_point f1 --findings_line names --confidence_scans 0", "and --confidence_scans"),
         ("--operating_point 90 --findings_line names", "give f1, or a sensitivity above 0 and below 1"),
     ],
