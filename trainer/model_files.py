@@ -58,7 +58,7 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.mask_head is not None:
+        if self.mask_head is not None and self.args.should_save:  # every process comes here
             part = "mask_head."
             weights = {name.partition(part)[2]: value for name, value in (state_dict or {}).items() if part in name}
             self.mask_head.save(output_dir or self.args.output_dir, weights)

@@ -23,6 +23,7 @@ def main(out):
     )
     assert trainer.accelerator.num_processes == 2
     trainer.train()
+    trainer.save_model(f"{out}/saved")
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
         torch.save({name: weight.detach() for name, weight in model.named_parameters()}, f"{out}/weights.pt")

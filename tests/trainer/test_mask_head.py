@@ -208,9 +208,11 @@ def test_a_checkpoint_without_a_head_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_head_of_one(tmp_path):
+def test_two_processes_train_the_head_of_one_and_one_of_them_saves_it(tmp_path):
     run_as_two("masks_run.py", tmp_path)
     two = torch.load(tmp_path / "weights.pt")
+    saved = load_file(tmp_path / "saved" / "mask_head.safetensors")
+    assert_same(saved, {name: two[f"mask_head.{name}"] for name in saved}, rtol=0, atol=0)
     trainer = make_masked(tmp_path, ALIKE, per_device_train_batch_size=4)
     trainer.train()
     weights = weights_of(trainer)
