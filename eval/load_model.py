@@ -10,10 +10,18 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Blip2Processor,
+    InstructBlipProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers.utils.hub import extract_commit_hash
 
 from ct_rate_pairs.eval.predictions.montage import MontageCollator
+from ct_rate_pairs.eval.predictions.numbered import NumberedCollator
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, WeightsIndex
@@ -63,7 +71,7 @@ def load_model(
     revision: str | None = None,
     dtype: str = "auto",
     device: torch.device | str = "cpu",
-    slices_as: Literal["slices", "montage"] = "slices",
+    slices_as: Literal["slices", "numbered", "montage"] = "slices",
     chat_template_kwargs: dict | None = None,
     base_commit: str | None = None,
     device_map: str | dict | None = None,
@@ -84,8 +92,10 @@ def load_model(
         device (`torch.device` or `str`, *optional*, defaults to `"cpu"`):
             Device that the model is moved to.
         slices_as (`str`, *optional*, defaults to `"slices"`):
-            `"slices"`: one video per volume or one image per slice, whichever the model family expects; `"montage"`:
-            one picture per volume, see [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
+            `"slices"`: one video per volume or one image per slice, whichever the model family expects; `"numbered"`:
+            one image per slice with its number, see
+            [`~ct_rate_pairs.eval.predictions.numbered.NumberedCollator`]; `"montage"`: one picture per volume, see
+            [`~ct_rate_pairs.eval.predictions.montage.MontageCollator`].
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the chat template. By default, those that the model was trained with, or thinking turned off,
             see [`~ct_rate_pairs.trainer.PairCollator`].
@@ -104,7 +114,8 @@ def load_model(
     Raises:
         `OSError`: if there is no such model, or if its weights are cut. Code from a repository is never run
             (`trust_remote_code=False`).
-        `ValueError`: if its files are not as they must be. The message names the model.
+        `ValueError`: if its files are not as they must be, or for [`check_family`]'s reasons. The message names the
+            model.
         `ImportError`: if `quantization` needs a package that is not installed.
         [`~ct_rate_pairs.trainer.finite.NonFiniteWeightsError`]: if its weights are NaN or infinite.
     """
@@ -129,10 +140,36 @@ def load_model(
             f"quantization={quantization!r}: {name_or_path} is quantized already, in another way. Leave it out."
         )
     processor = load_processor(name_or_path, revision, base_commit)
-    collate = {"slices": PairCollator, "montage": MontageCollator}[slices_as]
+    check_family(model, processor, name_or_path)
+    collate = {"slices": PairCollator, "numbered": NumberedCollator, "montage": MontageCollator}[slices_as]
     model = model.eval() if placed else model.eval().to(device)
     check_loaded(model, name_or_path)
     return model, collate(processor, chat_template_kwargs=chat_template_kwargs)
+
+
+def check_family(model: PreTrainedModel, processor: ProcessorMixin, name_or_path: str) -> None:
+    """
+    Refuses a model whose answers do not continue its prompt, and one that would write reports without any picture.
+
+    Raises:
+        `ValueError`: if its language model is an encoder-decoder itself, such as T5; or if a processor of BLIP-2 or
+            InstructBLIP does not place the pictures where the model looks for them.
+    """
+    if model.config.is_encoder_decoder or model.config.get_text_config().is_encoder_decoder:
+        raise ValueError(
+            f"The language model of {name_or_path} is an encoder-decoder itself, such as T5, and only decoders are "
+            "measured here. Take a release with a decoder: of BLIP-2 Salesforce/blip2-opt-2.7b, of InstructBLIP "
+            "Salesforce/instructblip-vicuna-7b."
+        )
+    if isinstance(processor, Blip2Processor | InstructBlipProcessor):
+        placed = processor.num_query_tokens, processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
+        looked_for = model.config.num_query_tokens, model.config.image_token_id
+        if placed != looked_for:
+            raise ValueError(
+                f"The processor of {name_or_path} places (number, token) {placed} for a picture, but the model looks "
+                f"for {looked_for}, so it would write without seeing the picture. Take a newer commit of this model, "
+                "whose processor_config.json has num_query_tokens."
+            )
 
 
 def check_configs(name_or_path: str, revision: str | None = None, base_commit: str | None = None) -> None:

@@ -77,11 +77,12 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
     max_eval_samples: int = scans_to_measure(0)
     max_new_tokens: int = longest_text(1200)
     dataloader_num_workers: int = field(default=2, metadata={"help": "Worker processes that read scans, per process."})
-    slices_as: Literal["slices", "montage", "video"] = field(
+    slices_as: Literal["slices", "numbered", "montage", "video"] = field(
         default="slices",
         metadata={
             "help": "slices: one video, or one image per slice, whichever a loaded model takes; an endpoint gets one "
-            "image per slice. montage: one picture per volume. video: one video, for a model behind a vLLM server."
+            "image per slice. numbered: one image per slice with its number, for a loaded MedGemma 1.5. montage: one "
+            "picture per volume. video: one video, for a model behind a vLLM server."
         },
     )
     mm_per_second: float | None = field(
@@ -174,6 +175,10 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         if self.slices_as == "video" and not self.served:
             raise ValueError(
                 "--slices_as video is for an --endpoint: a model that takes videos is loaded to get them."
+            )
+        if self.slices_as == "numbered" and self.served:
+            raise ValueError(
+                "--slices_as numbered is for a loaded model: an --endpoint gets slices, montage or video."
             )
         if self.served and not self.endpoint:
             raise ValueError(

@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import Blip2Processor, InstructBlipProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
 from ct_rate_pairs.json_files import parse_json
 
 
 HEADER = re.compile(r"\{#- chat_template_kwargs: (\{.*?\}) #\}.*?\{\{- '' \}\}", re.DOTALL)
 FOOTER = re.compile(r"\{% if add_generation_prompt %\}\{\{ (\".*?\") \}\}\{% endif %\}\{# before the answer #\}$")
+PROBE = "A nodule."
 # Thinking models are asked for the answer alone: CT-RATE's reports hold no thoughts that could be learnt or measured.
 DEFAULTS = {"enable_thinking": False}
 # How models mark their thought: Qwen and others, MedGemma, Magistral, Kimi, Gemma 4, Command A, gpt-oss.
@@ -45,6 +46,27 @@ _ANSWER_BEGINS, _ANSWER_ENDS = (
 )
 _TOKENS_AROUND = re.compile(r"^(?:\s*<\|\w+\|>)+|(?<!\|>)(?<!\|>\s)(?:<\|\w+\|>\s?)+$")
 _AROUND_ALL = re.compile(r"<(\w+)>(?P<inner>(?:(?!</?\1>).)*)</\1>|```\w*\n(?P<fenced>(?:(?!```).)*)```", re.DOTALL)
+
+
+def takes_one_picture(processor: ProcessorMixin) -> bool:
+    """Whether a processor is BLIP-2's or InstructBLIP's, which places one picture before the text."""
+    return isinstance(processor, Blip2Processor | InstructBlipProcessor)
+
+
+def set_plain_template(processor: ProcessorMixin) -> None:
+    """
+    Gives a processor of BLIP-2 or InstructBLIP, which have no chat template, one that writes a plain question: for
+    BLIP-2 `Question: ... Answer:`, for InstructBLIP the instruction alone. Other processors are left as they are.
+    """
+    if not takes_one_picture(processor) or processor.chat_template:
+        return
+    before, after = ("Question: ", " Answer:") if isinstance(processor, Blip2Processor) else ("", "")
+    processor.chat_template = (
+        "{% for message in messages %}"
+        "{% set text = message.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join(' ') %}"
+        "{% if message.role == 'assistant' %}{{ ' ' + text + '\n' }}"
+        f"{{% else %}}{{{{ {json.dumps(before)} + text + {json.dumps(after)} }}}}{{% endif %}}{{% endfor %}}"
+    )
 
 
 def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = None) -> dict:
@@ -100,12 +122,23 @@ def set_chat_template_kwargs(processor: ProcessorMixin, kwargs: dict | None = No
 
 def before_answers(processor: ProcessorMixin) -> str:
     """What a chat template writes before an answer, but not at the end of a prompt."""
-    probe = "A nodule."
-    question, answer = ({"role": role, "content": [{"type": "text", "text": probe}]} for role in ("user", "assistant"))
-    prompt = processor.apply_chat_template([question], add_generation_prompt=True)
-    dialogue = processor.apply_chat_template([question, answer])
-    before = dialogue.removeprefix(prompt).partition(probe)[0] if dialogue.startswith(prompt) else ""
+    prompt, dialogue = _probe(processor)
+    before = dialogue.removeprefix(prompt).partition(PROBE)[0] if dialogue.startswith(prompt) else ""
     return before.rstrip(" ")  # a tokenizer joins a blank with the word after it
+
+
+def end_of_answers(processor: ProcessorMixin) -> int | None:
+    """The token that a chat template writes after an answer; `None` if it writes no such token."""
+    tokenizer = processor.tokenizer
+    end = end_of_turn(tokenizer, _probe(processor)[1].rpartition(PROBE)[2])
+    return tokenizer.get_added_vocab().get(end)
+
+
+def _probe(processor: ProcessorMixin) -> tuple[str, str]:
+    """A prompt, and a dialogue of this prompt and an answer; both say `PROBE`."""
+    question, answer = ({"role": role, "content": [{"type": "text", "text": PROBE}]} for role in ("user", "assistant"))
+    prompt = processor.apply_chat_template([question], add_generation_prompt=True)
+    return prompt, processor.apply_chat_template([question, answer])
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> str:

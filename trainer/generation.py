@@ -17,7 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from ct_rate_pairs.reports.findings_line import open_text
 
-from .chat_template import begins_thought, decode_with_marks, without_thought
+from .chat_template import begins_thought, decode_with_marks, end_of_answers, without_thought
 from .pair_collator import PairCollator
 
 
@@ -89,7 +89,8 @@ def write_batch(
     Writes one report per row at temperature 0 (paper, section 8): always the most likely token.
 
     Of the checkpoint's own generation config, only the tokens that end and pad a text are used. Qwen2.5-VL's config
-    has a repetition penalty of 1.05, which penalises just the sentences that normal reports share.
+    has a repetition penalty of 1.05, which penalises just the sentences that normal reports share. The token at which
+    the chat template ends a turn ends a text, too.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -119,6 +120,9 @@ def write_batch(
             answer that begins with a thought.
     """
     end_ids = end_tokens(model)
+    # Idefics3's generation config lacks the token at which its template ends a turn.
+    if (end_of_turn := end_of_answers(collator.processor)) is not None and end_of_turn not in end_ids:
+        end_ids = [*end_ids, end_of_turn]
     generation_config = GenerationConfig(
         **GREEDY,
         max_new_tokens=max_new_tokens,

@@ -18,7 +18,13 @@ from trl.trainer.utils import flush_left
 
 from ct_rate_pairs.reports.texts import text_of
 
-from .chat_template import begins_thought, end_of_turn, set_chat_template_kwargs
+from .chat_template import (
+    begins_thought,
+    end_of_turn,
+    set_chat_template_kwargs,
+    set_plain_template,
+    takes_one_picture,
+)
 from .mask_shares import mask_shares
 from .row_checks import check_rows
 
@@ -67,6 +73,8 @@ class PairCollator:
     Args:
         processor ([`~transformers.ProcessorMixin`]):
             Processor of an image-text-to-text model. It must have a chat template, and its tokenizer a padding token.
+            BLIP-2's and InstructBLIP's have none, and get a plain form of questions. These two families are shown one
+            picture per volume. They write reports, and are not trained.
         mm_per_second (`float`, *optional*):
             Depth in mm that counts as one second of video. Defaults to that of the training, which the processor was
             saved with, or 10. Qwen2.5-VL has 2 positions per second. So with 10, slices
@@ -83,11 +91,12 @@ class PairCollator:
             `masks` and `mask_findings`. By default, masks are not collated.
 
     Raises:
-        `ValueError`: if the processor reads no images or has no chat template; if the template does not use an
-            argument of `chat_template_kwargs`; if a row lacks a column, has other things than PIL images as slices,
-            or depths that do not rise; if a turn has parts that are no text; if a negative differs from its volume in
-            the size or the number of slices; if only some rows of a batch have a negative; if the template does not
-            separate an answer from its prompt.
+        `ValueError`: if the processor reads no images or has no chat template; if a family without one is to be
+            trained, or gets several pictures per volume; if the template does not use an argument of
+            `chat_template_kwargs`; if a row lacks a column, has other things than PIL images as slices, or depths that
+            do not rise; if a turn has parts that are no text; if a negative differs from its volume in the size or the
+            number of slices; if only some rows of a batch have a negative; if the template does not separate an answer
+            from its prompt.
 
     Example:
 
@@ -118,6 +127,8 @@ class PairCollator:
             raise ValueError(f"mm_per_second={mm_per_second!r}: give a depth in mm above 0.")
         self.processor = processor
         self.mm_per_second = saved_mm_per_second(processor) if mm_per_second is None else mm_per_second
+        self.takes_one_picture = takes_one_picture(processor)
+        set_plain_template(processor)
         self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
         self.mask_names = tuple(mask_names)
         self.takes_video = self._takes_video()
@@ -146,6 +157,11 @@ class PairCollator:
               [`~ct_rate_pairs.trainer.mask_shares.mask_shares`]; NaN for a volume whose masks are not known.
             - `volumes`: names of the `B` volumes, for messages.
         """
+        if self.takes_one_picture:
+            raise ValueError(
+                f"A model with a {type(self.processor).__name__} writes reports here, but is not trained, and the "
+                "likelihood of a report is not measured: it has no chat template that says how an answer ends."
+            )
         check_rows(rows, "completion", "volume", depths=self.takes_video)
         prompts = self._prompts(rows)
         answers = [self._answer(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
@@ -255,26 +271,44 @@ class PairCollator:
         """The prompt of a row, or its whole dialogue. The slices come before the text of the prompt's last turn."""
         # Some templates iterate over the content, so text must not be a plain string.
         turns = [{"role": t["role"], "content": [{"type": "text", "text": text_of(t)}]} for t in turns]
-        slices = [{"type": "video"}] if self.takes_video else [{"type": "image"}] * len(row["images"])
         question = turns[len(row["prompt"]) - 1]
-        question["content"] = slices + question["content"]
+        question["content"] = self._places(len(row["images"])) + question["content"]
         is_prompt = len(turns) == len(row["prompt"])
         return self.processor.apply_chat_template(turns, add_generation_prompt=is_prompt, **_kwargs_of(row))
+
+    def _places(self, number: int) -> list[dict[str, str]]:
+        """The places of `number` slices in the turn that asks, before the text of the question."""
+        return [{"type": "video"}] if self.takes_video else [{"type": "image"}] * number
 
     def _process(self, prompts: list[str], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = dict(
             self.processor(
                 text=prompts,
-                add_special_tokens=False,  # the template has written them already
+                # A chat template has written special tokens already, a plain form has not.
+                **({} if self.takes_one_picture else {"add_special_tokens": False}),
                 padding=True,
                 padding_side="left",
                 return_tensors="pt",
                 **self._slices(rows, "images"),
             )
         )
+        if self.takes_one_picture:
+            self._move_padding(batch)
         if "second_per_grid_ts" in batch:  # of Qwen2.5-VL
             batch["second_per_grid_ts"] = self._seconds_per_grid(batch["second_per_grid_ts"], rows)
         return batch
+
+    @staticmethod
+    def _move_padding(batch: dict[str, torch.Tensor]) -> None:
+        """
+        Moves padding to the left of the pictures' tokens, which BLIP-2's processor puts in front of padded text. What
+        InstructBLIP's Q-Former reads is padded on the right, since its positions count from the left.
+        """
+        for start, on_left in (("", True), ("qformer_", False)):
+            if (mask := batch.get(f"{start}attention_mask")) is not None:  # [B, P]
+                order = mask.argsort(dim=1, descending=not on_left, stable=True)
+                for name in ("input_ids", "attention_mask"):
+                    batch[start + name] = batch[start + name].gather(1, order)
 
     def _seconds_per_grid(self, even: torch.Tensor, rows: list[dict[str, Any]]) -> torch.Tensor:
         """
@@ -302,6 +336,13 @@ class PairCollator:
 
     def _slices(self, rows: list[dict[str, Any]], column: str) -> dict[str, Any]:
         """The processor's arguments for the slices in `column`."""
+        if self.takes_one_picture:
+            if any(len(row[column]) > 1 for row in rows):
+                raise ValueError(
+                    f"A model with a {type(self.processor).__name__} is shown one picture per scan: pass all slices "
+                    "as one (--slices_as montage)."
+                )
+            return {"images": [row[column][0].convert("RGB") for row in rows]}
         if not self.takes_video:
             return {"images": [[image.convert("RGB") for image in row[column]] for row in rows]}
         # For lists of frames, qwen_vl_utils multiplies the patch size by the merge size twice, so it would round sides

@@ -62,6 +62,15 @@ def test_sampling_settings_of_the_checkpoint_are_left_out(model_and_collator, ro
     assert generate_reports(model, collator, rows, progress=False) == REPORTS
 
 
+def test_a_report_ends_where_the_template_ends_a_turn_even_if_the_generation_config_does_not_say_so(
+    model_and_collator, rows, monkeypatch
+):
+    model, collator = model_and_collator
+    monkeypatch.setattr(model.generation_config, "eos_token_id", model.generation_config.pad_token_id)
+    written = write_reports(model, collator, rows, progress=False)
+    assert [report.text for report in written] == REPORTS and not any(report.cut for report in written)
+
+
 OF_THE_CHECKPOINT = {
     "return_dict_in_generate": True,
     "stop_strings": ["a"],

@@ -6,22 +6,16 @@ import shutil
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
-from helpers.tiny_models import make, make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
+from helpers.tiny_image_models import (
+    make_tiny_idefics3,
+    make_tiny_llava,
+    make_tiny_llava_med,
+    make_tiny_onevision,
+)
+from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from helpers.writable_hub import WRITE, WritableHub
 from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    CLIPImageProcessor,
-    GenerationConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionImageProcessor,
-    LlavaOnevisionProcessor,
-    LlavaOnevisionVideoProcessor,
-    LlavaProcessor,
-)
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.load_model import (
@@ -38,7 +32,7 @@ from ct_rate_pairs.eval.scoring.radbert import load_radbert
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.hub_files import commit_of, is_model_folder
 from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
-from ct_rate_pairs.trainer.tiny import make_tiny_qwen, train_tokenizer
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 ROW = make_row(0, REPORTS[0])
@@ -309,92 +303,16 @@ def test_a_folder_of_results_is_no_model(tmp_path):
 
 
 TEXTS = [*REPORTS, "Write the report.", "USER: ASSISTANT:"]
-TEXT_MODEL = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-}
-VISION_MODEL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-# Those of llava-hf/llava-1.5-7b-hf and llava-hf/llava-onevision-qwen2-7b-ov-hf, without the marks of generation.
-LLAVA_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' ' }}"
-    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-ONEVISION_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
-    "{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-
-def make_tiny_llava():
-    """LLaVA 1.5: CLIP, 16 tokens an image, and a context that a dozen slices fill, as in the real one."""
-    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<image>",
-        chat_template=LLAVA_TEMPLATE,
-    )
-    text = {"model_type": "llama", "vocab_size": len(tokenizer), "max_position_embeddings": 250}
-    vision = {"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14, "projection_dim": 32}
-    config = LlavaConfig(
-        text_config=TEXT_MODEL | text,
-        vision_config=VISION_MODEL | vision,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=16,
-    )
-    return with_ends(make(LlavaForConditionalGeneration, config), tokenizer), processor
-
-
-def make_tiny_onevision():
-    """LLaVA-OneVision: SigLIP, and a video processor that resizes to squares, so slices go in as images."""
-    tokenizer = train_tokenizer(TEXTS, vocab_size=400)
-    tokenizer.add_tokens(["<image>", "<video>"], special_tokens=True)
-    grid = [[28, 28], [56, 56]]
-    processor = LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(size={"height": 28, "width": 28}, image_grid_pinpoints=grid),
-        video_processor=LlavaOnevisionVideoProcessor(size={"height": 28, "width": 28}),
-        tokenizer=tokenizer,
-        num_image_tokens=4,
-        vision_feature_select_strategy="full",
-        chat_template=ONEVISION_TEMPLATE,
-    )
-    vision = {"model_type": "siglip_vision_model", "image_size": 28, "patch_size": 14, "vision_use_head": False}
-    config = LlavaOnevisionConfig(
-        text_config=TEXT_MODEL | {"model_type": "qwen2", "vocab_size": len(tokenizer)},
-        vision_config=VISION_MODEL | vision,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
-        image_grid_pinpoints=grid,
-    )
-    return with_ends(make(LlavaOnevisionForConditionalGeneration, config), tokenizer), processor
-
-
-def with_ends(model, tokenizer):
-    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
-    return model
-
 
 FAMILIES = {
     "qwen2.5-vl": lambda: make_tiny_qwen(TEXTS, hidden_size=32, num_layers=1, vision_depth=1),
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
     "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
-    "llava": make_tiny_llava,
-    "llava-onevision": make_tiny_onevision,
+    "llava": lambda: make_tiny_llava(TEXTS),
+    "llava-med": lambda: make_tiny_llava_med(TEXTS),
+    "llava-onevision": lambda: make_tiny_onevision(TEXTS),
+    "idefics3": lambda: make_tiny_idefics3(TEXTS),
 }
 
 
@@ -448,7 +366,7 @@ def test_a_montage_is_one_image_told_of_in_the_prompt_and_its_negative_another()
 
 
 def test_slices_that_do_not_fit_into_the_context_are_refused():
-    model, processor = make_tiny_llava()
+    model, processor = make_tiny_llava(TEXTS)
     row = ROWS[0] | {"images": ROWS[0]["images"] * 3, "slice_mm": [30.0 * place for place in range(12)]}
     with pytest.raises(ValueError, match=r"takes \d+ tokens.* context of 250.*--slices_as montage"):
         check_model(model, PairCollator(processor), row, 60, with_losses=False)

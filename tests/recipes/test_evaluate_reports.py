@@ -211,6 +211,8 @@ def test_no_slice_leaves_the_machine_unasked(tmp_path, tree):
         ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--i_have_deidentified", "false")
     with pytest.raises(ValueError, match="--slices_as video is for an --endpoint"):
         evaluate_reports.main(["--model_name_or_path", "m", "--slices_as", "video", "--data_dir", str(tree)])
+    with pytest.raises(ValueError, match="--slices_as numbered is for a loaded model"):
+        ask("http://127.0.0.1:1/v1", tmp_path / "out", tree, "--slices_as", "numbered")
     with pytest.raises(ValueError, match="needs --endpoint"):
         evaluate_reports.main(["--model_name_or_path", "openai:some/model", "--data_dir", str(tree)])
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.pair_trainer import make_dataset, options
+from helpers.tiny_image_models import make_tiny_idefics3, make_tiny_llava, make_tiny_llava_med, make_tiny_onevision
 from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from peft import LoraConfig
 from PIL import Image
@@ -343,3 +344,22 @@ def test_a_frozen_vision_tower_stays_as_it_was(tiny, tmp_path):
     trained = changed(model, before)
     vision = {name for name in before if re.fullmatch(VISION, name)}
     assert trained and vision and not trained & vision
+
+
+@pytest.mark.slow_but_first
+@pytest.mark.parametrize("make", [make_tiny_llava, make_tiny_llava_med, make_tiny_onevision, make_tiny_idefics3])
+def test_other_families_that_are_shown_images_learn_by_the_same_loss(make, tmp_path):
+    model, processor = make(TEXTS)
+    collator = PairCollator(processor)
+    trainer = make_trainer((model, collator), tmp_path, per_device_train_batch_size=2)
+    batch = collator(ROWS[:2])
+    expected = [
+        F.cross_entropy(model.eval()(**inputs).logits[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten())
+        for inputs in split(batch)
+    ]
+    assert abs(expected[0] - expected[1]) > 1e-4  # the pixels count
+    torch.testing.assert_close(trainer.compute_loss(model, batch), expected[0] - 0.5 * expected[1])
+    before = weights_of(model)
+    trainer.train()
+    trained = changed(model, before)
+    assert {"vision" in name for name in trained} == {True, False}  # the tower and what reads its features
