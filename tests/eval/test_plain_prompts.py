@@ -89,6 +89,6 @@ def test_an_encoder_decoder_is_refused_by_name():
     _, processor = make_tiny_blip2(TEXTS)
     sizes = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
     t5 = {"text_config": sizes | {"model_type": "t5", "vocab_size": len(processor.tokenizer)}}
-    model = Blip2ForConditionalGeneration(Blip2Config(**blip_configs(processor.tokenizer, {}) | t5))
+    model = Blip2ForConditionalGeneration(Blip2Config(**blip_configs(processor.tokenizer) | t5))
     with pytest.raises(ValueError, match=r"alice/t5 is an encoder-decoder itself.*blip2-opt-2.7b"):
         check_family(model, processor, "alice/t5")

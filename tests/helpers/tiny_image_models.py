@@ -122,14 +122,13 @@ def with_ends(model, tokenizer, end="<|im_end|>", pad="<|endoftext|>"):
 
 
 def make_tiny_idefics3(texts):
-    """Idefics3: SigLIP, whose 16 patches of an image become 4 tokens; images are not split."""
+    """Idefics3: an image becomes 4 tiles and itself as a fifth, of 16 patches and 4 tokens each."""
     tokenizer = train_tokenizer([*texts, "User: Assistant:"], vocab_size=500)
     tokenizer.add_special_tokens({"bos_token": "<|begin_of_text|>"})
-    tokenizer.add_tokens(["<row_1_col_1>", "<global-img>"], special_tokens=True)
+    tiles = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
+    tokenizer.add_tokens([*tiles, "<global-img>"], special_tokens=True)
     processor = Idefics3Processor(
-        image_processor=Idefics3ImageProcessor(
-            size={"longest_edge": 56}, max_image_size={"longest_edge": 56}, do_image_splitting=False
-        ),
+        image_processor=Idefics3ImageProcessor(size={"longest_edge": 112}, max_image_size={"longest_edge": 56}),
         tokenizer=tokenizer,
         image_seq_len=4,
         chat_template=chat_template("idefics3"),
@@ -160,16 +159,19 @@ def opt_tokenizer(texts):
     return tokenizer
 
 
-def blip_configs(tokenizer, qformer):
-    """The parts that BLIP-2 and InstructBLIP have in common: 4 query tokens, and OPT as their language model."""
-    size = len(tokenizer)
+OPT = {"model_type": "opt", "num_hidden_layers": 2, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0}
+VICUNA = TEXT_MODEL | {"model_type": "llama"}
+
+
+def blip_configs(tokenizer, text=OPT, qformer=None):
+    """The parts that BLIP-2 and InstructBLIP have in common, with 4 query tokens."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "opt", "vocab_size": size, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0}
+    text = text | {"vocab_size": len(tokenizer), "max_position_embeddings": 250}
     return {
         # With the default the patches would hardly differ.
         "vision_config": VISION_MODEL | {"image_size": 56, "patch_size": 14, "initializer_range": 0.2},
-        "qformer_config": sizes | {"intermediate_size": 64, "initializer_range": 0.2} | qformer,
-        "text_config": sizes | text | {"max_position_embeddings": 250, "pad_token_id": tokenizer.pad_token_id},
+        "qformer_config": sizes | {"intermediate_size": 64, "initializer_range": 0.2} | (qformer or {}),
+        "text_config": sizes | text | {"pad_token_id": tokenizer.pad_token_id},
         "num_query_tokens": 4,
         "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
     }
@@ -181,18 +183,18 @@ def make_tiny_blip2(texts):
         BlipImageProcessor(size={"height": 56, "width": 56}), opt_tokenizer(texts), num_query_tokens=4
     )
     tokenizer = processor.tokenizer
-    config = Blip2Config(**blip_configs(tokenizer, {}))
+    config = Blip2Config(**blip_configs(tokenizer))
     return with_ends(make_blip(Blip2ForConditionalGeneration, config), tokenizer, "</s>", "<pad>"), processor
 
 
 def make_tiny_instructblip(texts):
-    """InstructBLIP, whose Q-Former reads the question, too. Its processor has no chat template."""
+    """InstructBLIP with Vicuna, and OPT's tokenizer. Its Q-Former reads the question, too. It has no chat template."""
     of_qformer = train_wordpiece(texts, 300)
     image_processor = BlipImageProcessor(size={"height": 56, "width": 56})
     processor = InstructBlipProcessor(image_processor, opt_tokenizer(texts), of_qformer, num_query_tokens=4)
     tokenizer = processor.tokenizer
     qformer = {"vocab_size": len(of_qformer)}
-    config = InstructBlipConfig(**blip_configs(tokenizer, qformer))
+    config = InstructBlipConfig(**blip_configs(tokenizer, VICUNA, qformer))
     return with_ends(make_blip(InstructBlipForConditionalGeneration, config), tokenizer, "</s>", "<pad>"), processor
 
 
