@@ -22,7 +22,7 @@ from ct_rate_pairs.eval.tables import format_markdown
 PYTHON = sys.executable
 DATASETS, TRL = "import datasets", "from trl import SFTConfig"
 TRANSFORMERS = "from transformers import AutoModelForImageTextToText"
-OF_TRL = ("train", "train-matcher")  # their help shows the options of Trainer, so they need TRL
+OF_TRL = ("train", "grpo", "train-matcher")  # their help shows the options of Trainer, so they need TRL
 MOST = 1.3  # largest ratio of the times
 
 

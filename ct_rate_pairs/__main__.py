@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": ("ct_rate_pairs.prepare.__main__", "store the slices of every scan once, for fast epochs"),
     "plan": ("ct_rate_pairs.recipes.plan", "tell what a training on CT-RATE takes: hours, cores, memory, disk"),
     "train": ("ct_rate_pairs.recipes.sft_neg", "fine-tune a vision-language model, measure it, write its card"),
+    "grpo": ("ct_rate_pairs.recipes.grpo", "reinforce a trained model by rewards on the reports that it writes"),
     "train-matcher": ("ct_rate_pairs.recipes.train_matcher", "train a dual encoder, the light baseline"),
     "evaluate": ("ct_rate_pairs.recipes.evaluate_reports", "write reports with a model and measure them"),
     "evaluate-task": ("ct_rate_pairs.recipes.evaluate_task", "measure a model's answers, choices, or found errors"),

@@ -27,6 +27,11 @@ class ReadableRows:
     def __len__(self):
         return len(self.rows)
 
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """The rows of a batch. A row that the batch repeats, as for reinforcement, is read once."""
+        rows = {index: self[index] for index in dict.fromkeys(indices)}
+        return [rows[index] for index in indices]
+
     def __getitem__(self, index: int) -> dict:
         if index >= len(self):
             raise IndexError(index)  # ends a loop over the rows

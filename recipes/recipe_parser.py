@@ -42,6 +42,13 @@ RANGES = {
     "max_negative_loss": Range(-math.inf, endless=True),  # infinity is no cap
     **dict.fromkeys(("negative_start_ratio", "negative_warmup_ratio", "negative_share"), Range(-math.inf)),
     "global_batch_size": Range(-math.inf),
+    # Of `GRPOConfig`.
+    "num_generations": Range(2),  # whose rewards are compared
+    **dict.fromkeys(("num_generations_eval", "max_completion_length", "generation_batch_size"), COUNT),
+    **dict.fromkeys(("steps_per_generation", "num_iterations", "ref_model_sync_steps"), COUNT),
+    **dict.fromkeys(("temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta"), SIZE),
+    **dict.fromkeys(("top_p", "top_entropy_quantile"), Range(0, 1, above=True)),
+    **dict.fromkeys(("min_p", "ref_model_mixup_alpha"), SHARE),
 }
 
 

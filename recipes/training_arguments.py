@@ -141,14 +141,7 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
 
     def check_model(self, model_args) -> None:
         """Raises a `ValueError` for options of the model that exclude each other."""
-        quantized = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
-        if quantized and not model_args.use_peft:
-            raise ValueError(f"{quantized[0]}=true: such weights cannot learn. Train adapters: --use_peft true.")
-        if quantized and model_args.model_name_or_path in MADE_ANEW:
-            raise ValueError(
-                f"{quantized[0]}=true is for the weights of a released model, and {model_args.model_name_or_path} "
-                "makes a model anew."
-            )
+        check_quantized(model_args)
         if self.muon and model_args.use_peft:
             raise ValueError(
                 "--muon true is for a model that is trained from scratch, not for adapters: leave it out."
@@ -168,18 +161,33 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         if not args.push_to_hub and args.resume_from_checkpoint != "last-checkpoint":
             of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
             idle |= dict.fromkeys(of_hub, "push_to_hub is false")
-        names = vars(model_args)
-        if not model_args.use_peft:
-            idle |= dict.fromkeys(
-                (n for n in names if n.startswith(("lora_", "use_rs", "use_do"))), "use_peft is false"
-            )
-        if not model_args.load_in_4bit:
-            idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
         if model_args.model_name_or_path != ENCODER_DECODER:
             idle |= dict.fromkeys(("vision_model", "text_model"), f"the model is no {ENCODER_DECODER}")
-        if model_args.model_name_or_path in MADE_ANEW:
-            of_released = ("model_revision", "dtype", "attn_implementation")
-            idle |= dict.fromkeys(of_released, f"{model_args.model_name_or_path} makes a model anew, in float32")
-        elif Path(model_args.model_name_or_path or "").is_dir():
-            idle["model_revision"] = "a folder has no revisions"
-        return idle
+        return idle | idle_model_options(model_args)
+
+
+def check_quantized(model_args) -> None:
+    """Raises a `ValueError` for quantized weights that cannot learn, or that are not there."""
+    quantized = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
+    if quantized and not model_args.use_peft:
+        raise ValueError(f"{quantized[0]}=true: such weights cannot learn. Train adapters: --use_peft true.")
+    if quantized and model_args.model_name_or_path in MADE_ANEW:
+        raise ValueError(
+            f"{quantized[0]}=true is for the weights of a released model, and {model_args.model_name_or_path} makes a "
+            "model anew."
+        )
+
+
+def idle_model_options(model_args) -> dict[str, str]:
+    """The options of the model that have no effect beside the others, and why."""
+    names, idle = vars(model_args), {}
+    if not model_args.use_peft:
+        idle |= dict.fromkeys((n for n in names if n.startswith(("lora_", "use_rs", "use_do"))), "use_peft is false")
+    if not model_args.load_in_4bit:
+        idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
+    if model_args.model_name_or_path in MADE_ANEW:
+        of_released = ("model_revision", "dtype", "attn_implementation")
+        idle |= dict.fromkeys(of_released, f"{model_args.model_name_or_path} makes a model anew, in float32")
+    elif Path(model_args.model_name_or_path or "").is_dir():
+        idle["model_revision"] = "a folder has no revisions"
+    return idle

@@ -19,7 +19,7 @@ from ct_rate_pairs.recipes.recipe_parser import CONFIGS, RecipeParser, find_conf
 from ct_rate_pairs.volumes.settings import VolumeSettings, volume_options
 
 
-OF_TRAINER = ("train", "train-matcher")  # these show the options of Trainer, which needs torch
+OF_TRAINER = ("train", "grpo", "train-matcher")  # these show the options of Trainer, which needs torch
 
 # In one process: what each command says to `--help` and to a mistyped option, and whether torch was imported for it.
 ASK_ALL = """

@@ -15,7 +15,7 @@ from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
 
-OF_TRAINER = ("train", "train-matcher")  # these show the options of Trainer, which needs torch
+OF_TRAINER = ("train", "grpo", "train-matcher")  # these show the options of Trainer, which needs torch
 # What 0 means something for. Every other option refuses it.
 ZERO = {
     *("seed", "valid_scans", "reconstructions", "z_range", "shard_index", "hours", "num_shots"),
@@ -29,6 +29,13 @@ ZERO_IN_TRAINING = ZERO | {
     *("pad_to_multiple_of", "global_batch_size", "alpha", "beta", "negative_temperature", "max_negative_loss"),
     "mask_loss_weight",
     *("negative_start_ratio", "negative_warmup_ratio", "negative_share", "prompt_dropout"),
+    # Of TRL's `GRPOConfig`.
+    *("reward_weights", "top_k", "min_p", "ref_model_mixup_alpha", "off_policy_mask_threshold", "entropy_target"),
+    *("entropy_coef", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "sapo_temperature_neg"),
+    *("sapo_temperature_pos", "vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg"),
+    *("num_completions_to_print", "max_tool_calling_iterations", "vllm_server_port", "vllm_server_timeout"),
+    *("vllm_group_port", "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size"),
+    *("vllm_importance_sampling_cap", "vllm_importance_sampling_clip_max", "vllm_importance_sampling_clip_min"),
 }
 NEGATIVE_IN_TRAINING = {
     *("max_steps", "local_rank"),

@@ -8,14 +8,14 @@ import yaml
 from ct_rate_pairs.hub import report as report_command
 from ct_rate_pairs.phantom import __main__ as phantom_command
 from ct_rate_pairs.prepare import __main__ as prepare_command
-from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, export, sft_neg, study, train_matcher
+from ct_rate_pairs.recipes import evaluate_reports, evaluate_task, export, grpo, sft_neg, study, train_matcher
 
 from .study import STUDY
 from .tiny_reader import save_nifti
 
 
 COMMANDS = ("report", "phantom", "prepare", "train", "train-matcher", "evaluate a model", "evaluate predictions")
-COMMANDS = (*COMMANDS, "evaluate-task", "study", "export")
+COMMANDS = (*COMMANDS, "evaluate-task", "study", "export", "grpo")
 
 
 def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
@@ -25,6 +25,7 @@ def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
     predictions = folder / "theirs.jsonl"
     predictions.write_text(json.dumps({"volume": "valid_1_a_1.nii.gz", "report": "Heart size is normal."}) + "\n")
     data, by = ("--data_dir", phantom), ("--model_name_or_path", model)
+    reward = ("--reward_funcs", "length", "--reward_weights", "1")
     return {
         "report": (report_command.main, folder / "a.nii", *by),
         "phantom": (phantom_command.main, "--scans", "2"),
@@ -35,5 +36,6 @@ def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
         "evaluate predictions": (evaluate_reports.main, "--predictions", predictions, *data),
         "evaluate-task": (evaluate_task.main, *by, "--task", "vqa", *data),
         "export": (export.main, "--for", "m3d", *data),
+        "grpo": (grpo.main, "--config", "phantom_grpo", *by, *data, *reward),
         "study": (study.main, "--config", folder / "tiny.yaml"),
     }

@@ -1,0 +1,197 @@
+"""
+Reinforce a model that was trained here, by rewards on the reports that it writes (GRPO of TRL).
+
+On the phantom, after `make demo` has trained `runs/phantom`:
+
+    ct-rate-pairs grpo --config phantom_grpo
+
+On CT-RATE, with adapters on the language model, from a checkout:
+
+    accelerate launch recipes/grpo.py --model_name_or_path runs/heter --output_dir runs/heter_grpo \\
+        --reward_funcs label_f1 place length --reward_weights 1 0.5 0.5 --num_generations 8 \\
+        --use_peft true --lora_target_modules '.*language_model.*_proj'
+
+The rows are those of the model's own training, without negatives. `ct-rate-pairs evaluate` measures the result.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ct_rate_pairs.command_line import run
+from ct_rate_pairs.eval.rewards import REWARDS
+from ct_rate_pairs.folder_lock import folder_lock
+from ct_rate_pairs.recipes.arguments import ScanArguments
+from ct_rate_pairs.recipes.recipe_parser import RecipeParser
+from ct_rate_pairs.recipes.training_arguments import MADE_ANEW, check_quantized, idle_model_options
+
+
+@dataclass
+class ReinforcementArguments(ScanArguments):
+    """The options of this recipe besides TRL's: scans and rewards."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["label_f1"],
+        metadata={
+            "choices": tuple(REWARDS),
+            "help": "Rewards of a report, weighed by `reward_weights`: F1 of its labels, its share of CRG, the sides "
+            "of its findings, the agreement with its findings line, its length.",
+        },
+    )
+    validation_scans: int = field(
+        default=64,
+        metadata={"help": "Rows of the validation split to measure rewards on, with an `eval_strategy`; 0: all."},
+    )
+
+    def check(self, args, model_args) -> None:
+        """Raises a `ValueError` for options that this recipe cannot follow."""
+        from ct_rate_pairs.trainer.grpo_trainer import check_options
+        from ct_rate_pairs.trainer.preconditions import check_upload
+
+        check_upload(args)
+        check_options(args)
+        check_quantized(model_args)
+        if args.trust_remote_code:
+            raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
+        if model_args.model_name_or_path in (None, *MADE_ANEW):
+            raise ValueError(
+                "GRPO goes on from a model that writes reports. Train one by `ct-rate-pairs train`, and give its "
+                "folder: --model_name_or_path runs/phantom"
+            )
+        if args.reward_weights is not None and len(args.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"--reward_weights has {len(args.reward_weights)} numbers for {len(self.reward_funcs)} --reward_funcs "
+                f"({' '.join(self.reward_funcs)}): give one number for each."
+            )
+
+    def idle(self, args, model_args) -> dict[str, str]:
+        """The options that have no effect beside the others, and why."""
+        from ct_rate_pairs.trainer.idle_options import idle_training_options
+
+        idle = idle_training_options(args) | idle_model_options(model_args)
+        of_vllm = (name for name in vars(args) if name.startswith("vllm_"))
+        idle |= dict.fromkeys(of_vllm, "reports are drawn by the model itself, without vLLM")
+        if args.eval_strategy == "no":
+            of_evaluation = ("validation_scans", "num_generations_eval", "eval_on_start")
+            idle |= dict.fromkeys(of_evaluation, "eval_strategy is no")
+        if args.beta == 0:
+            of_reference = ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps")
+            idle |= dict.fromkeys(
+                (*of_reference, "use_bias_correction_kl"), "beta is 0, so there is no reference model"
+            )
+        return idle
+
+
+def options_of_start(recipe_args: ReinforcementArguments, model_args) -> dict:
+    """
+    The options of `load_dataset` for the rows: those of the model's training, and the given ones.
+
+    Raises:
+        `ValueError`: if the model is an adapter, was not trained here, or was not trained to write reports; or if a
+            reward needs a findings line and the model has none.
+    """
+    from ct_rate_pairs.trainer.hub_files import ADAPTER, check_name, find_file
+    from ct_rate_pairs.trainer.row_settings import find_row_settings
+
+    name, revision = model_args.model_name_or_path, model_args.model_revision
+    check_name(name)
+    if find_file(name, ADAPTER, revision):
+        raise ValueError(
+            f"{name} is an adapter. Merge it into its base model (`merge_and_unload` of PEFT), save that with the "
+            "adapter's processor and row_settings.json, and give its folder."
+        )
+    found = find_row_settings(name, revision)
+    if found is None:
+        raise ValueError(
+            f"{name} was not trained by ct-rate-pairs: it has no row_settings.json, so nobody knows how it is to be "
+            f"shown a scan. Fine-tune it first: ct-rate-pairs train --model_name_or_path {name}"
+        )
+    if found.tasks and "report" not in found.tasks:
+        tasks = " and ".join(found.tasks)
+        raise ValueError(f"{name} was trained on {tasks}, and writes no reports: give a model that does.")
+    options = found.options | recipe_args.dataset_options()
+    if "agreement" in recipe_args.reward_funcs and options.get("findings_line", "none") == "none":
+        raise ValueError(
+            f"--reward_funcs agreement compares a report with its findings line, and {name} writes no such line. "
+            "Leave it out, or start from a model that was trained with --findings_line names."
+        )
+    return options | {"task": "report", "negative": "none"}
+
+
+def make_parser() -> RecipeParser:
+    """The parser of the options of the recipe, of the training and of the model."""
+    from trl import GRPOConfig, ModelConfig
+
+    return RecipeParser([ReinforcementArguments, GRPOConfig, ModelConfig], "ct-rate-pairs grpo", __doc__, {})
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command `ct-rate-pairs grpo`."""
+    import torch
+
+    parser = make_parser()
+    if not torch.accelerator.is_available():
+        argv = [*argv, "--use_cpu", "true"]  # otherwise bf16 is refused before errors of the data are reported
+    recipe_args, args, model_args = parser.parse(argv)
+    recipe_args.check(args, model_args)
+    idle = recipe_args.idle(args, model_args)
+    parser.refuse_idle(idle)
+    parser.tell_idle(idle)
+    parser.keep_run(args.output_dir, args.resume_from_checkpoint)
+    with folder_lock(args.output_dir, parser.prog, distributed=True):
+        train(recipe_args, args, model_args, parser)
+
+
+def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeParser) -> None:
+    """Trains, and saves the run."""
+    from trl import get_peft_config
+
+    from ct_rate_pairs.eval.rewards import rewards_of
+    from ct_rate_pairs.eval.rows import first_rows, references_of
+    from ct_rate_pairs.hub.references import keep_references
+    from ct_rate_pairs.recipes.sft_neg import resume_from, save_run
+    from ct_rate_pairs.recipes.starting_model import load_model
+    from ct_rate_pairs.trainer import PairCollator
+    from ct_rate_pairs.trainer.grpo_trainer import ReportGRPOTrainer
+    from ct_rate_pairs.trainer.hub_files import commit_of
+    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
+    from ct_rate_pairs.trainer.splits import load_splits
+
+    logging.basicConfig(level=logging.WARNING)
+    name = model_args.model_name_or_path
+    model_args.model_revision = commit_of(name, model_args.model_revision)  # asked for once: a branch may move
+    options = options_of_start(recipe_args, model_args) | {"seed": args.seed}
+    validates = args.eval_strategy != "no"
+    index = load_splits(options, validates=validates)
+    rows = index["train"]
+    commits = {name: model_args.model_revision}
+    model, processor = load_model(recipe_args, model_args, {"report": index}, args.seed, commits)
+    peft_config, base = get_peft_config(model_args), None
+    if model_args.model_revision:
+        base = f"{name}@{model_args.model_revision}"
+        args.model_init_kwargs = {"revision": model_args.model_revision}  # of the reference model
+        if peft_config is not None:
+            peft_config.revision = model_args.model_revision
+    trainer = ReportGRPOTrainer(
+        model,
+        rewards_of(recipe_args.reward_funcs, references_of(rows)[2]),
+        args,
+        train_dataset=rows,
+        eval_dataset=first_rows(index["validation"], recipe_args.validation_scans) if validates else None,
+        data_collator=PairCollator(processor, None, args.chat_template_kwargs),
+        peft_config=peft_config,
+    )
+    used = options_in_effect(parser.values, [rows])
+    trainer.add_callback(WriteRunRecord("ct-rate-pairs grpo", used, parser.given, base))
+    if trainer.is_world_process_zero():
+        keep_references(args.output_dir, rows)
+    trainer.train(resume_from_checkpoint=resume_from(args, {}))
+    out = save_run(trainer, processor)
+    trainer.accelerator.end_training()  # a process group that is still open at exit may abort
+    if trainer.is_world_process_zero():
+        data = f" --data_dir {recipe_args.data_dir}" if recipe_args.data_dir else ""
+        print(f"Saved. To measure it: ct-rate-pairs evaluate --model_name_or_path {out}{data}")
+
+
+if __name__ == "__main__":
+    run(main)

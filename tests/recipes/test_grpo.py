@@ -1,0 +1,118 @@
+"""`ct-rate-pairs grpo`: a few steps on a model that has learnt to read, saved as any run, and measured."""
+
+import json
+import shutil
+
+import pytest
+from helpers.command import call
+from transformers import AutoProcessor
+
+from ct_rate_pairs.recipes import evaluate_reports, grpo
+from ct_rate_pairs.trainer import read_row_settings
+
+
+STEPS = ("--max_steps", "2", "--logging_steps", "1", "--max_completion_length", "6", "--num_generations", "2")
+BATCH = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0")
+LENGTH = ("--reward_funcs", "length", "--reward_weights", "1")
+
+
+def start(model, phantom, out, *options):
+    """The arguments of a short run."""
+    data = ("--config", "phantom_grpo", "--model_name_or_path", str(model), "--data_dir", str(phantom))
+    return [*data, "--output_dir", str(out), *STEPS, *BATCH, *options]
+
+
+def refused(capsys, model, phantom, out, *options):
+    """What the command tells when it refuses the options."""
+    assert call(grpo.main, *start(model, phantom, out, *options)) == 2
+    assert not list(out.glob("*.safetensors"))
+    return capsys.readouterr().err
+
+
+def test_a_reinforced_model_is_a_run_that_evaluate_measures(tmp_path, phantom, reader_dir, capsys):
+    out = tmp_path / "run"
+    rewards = ("--reward_funcs", "label_f1", "crg", "place", "length", "--reward_weights", "1", "1", "1", "1")
+    # So that whole texts differ: only what is better than others is learnt.
+    rewards += ("--temperature", "1.3", "--max_completion_length", "48", "--num_generations", "4")
+    rewards += ("--per_device_train_batch_size", "4")
+    validation = ("--eval_strategy", "steps", "--eval_steps", "2", "--per_device_eval_batch_size", "4")
+    validation += ("--validation_scans", "1")
+    grpo.main(start(reader_dir, phantom, out, *rewards, *validation))
+    told = capsys.readouterr().out
+    assert "language model" in told and f"ct-rate-pairs evaluate --model_name_or_path {out}" in told
+    assert "eval_reward" in told and "rewards/crg_reward/mean" in told and "unreadable" in told
+
+    before, after = (read_row_settings(str(folder)) for folder in (reader_dir, out))
+    assert before.items() <= after.items()  # the scans are shown as in the training before
+    assert json.loads((out / "row_settings.json").read_text())["tasks"] == ["report"]
+    assert (out / "model.safetensors").read_bytes() != (reader_dir / "model.safetensors").read_bytes()
+    AutoProcessor.from_pretrained(out)
+    assert "ct-rate-pairs" in json.loads((out / "environment.json").read_text())["versions"]
+    assert "ct-rate-pairs grpo --config" in (out / "run.yaml").read_text()
+    assert (out / "reference_hashes.json").is_file()
+
+    measure = ("--model_name_or_path", out, "--data_dir", phantom, "--max_eval_samples", "2", "--max_new_tokens", "6")
+    evaluate_reports.main([str(word) for word in (*measure, "--looking_scans", "0", "--dataloader_num_workers", "0")])
+    assert json.loads((out / "evaluation" / "results.json").read_text())["model"]["n"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_its_checkpoint_and_repeats_from_its_record(tmp_path, phantom, reader_dir):
+    out, again = tmp_path / "run", tmp_path / "again"
+    grpo.main(start(reader_dir, phantom, out, *LENGTH, "--save_strategy", "steps", "--save_steps", "1"))
+    shutil.copytree(out / "checkpoint-1", again / "checkpoint-1")
+    grpo.main(["--config", str(out / "run.yaml"), "--output_dir", str(again), "--resume_from_checkpoint", "true"])
+    assert (again / "model.safetensors").is_file() and (again / "checkpoint-2" / "checkpoint_files.json").is_file()
+    third = tmp_path / "third"
+    grpo.main(["--config", str(out / "run.yaml"), "--output_dir", str(third)])
+    assert (third / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_adapters_learn_and_keep_near_the_model_they_start_from(tmp_path, phantom, reader_dir):
+    out = tmp_path / "run"
+    adapters = ("--use_peft", "true", "--lora_r", "2", "--lora_target_modules", ".*language_model.*_proj")
+    grpo.main(start(reader_dir, phantom, out, *LENGTH, *adapters, "--beta", "0.1"))
+    assert (out / "adapter_model.safetensors").is_file() and read_row_settings(str(out))["num_slices"] == 6
+
+
+@pytest.mark.slow
+def test_a_whole_model_keeps_near_a_copy_of_itself(tmp_path, phantom, reader_dir, capsys):
+    grpo.main(start(reader_dir, phantom, tmp_path / "run", *LENGTH, "--beta", "0.1"))
+    assert "'kl'" in capsys.readouterr().out
+
+
+def test_a_model_that_was_not_trained_here_is_refused(tmp_path, phantom, reader_dir, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(reader_dir, model, ignore=shutil.ignore_patterns("row_settings.json"))
+    told = refused(capsys, model, phantom, tmp_path / "run", *LENGTH)
+    assert "was not trained by ct-rate-pairs" in told and "ct-rate-pairs train --model_name_or_path" in told
+
+
+def test_an_adapter_and_a_model_of_another_task_are_refused(tmp_path, phantom, reader_dir, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(reader_dir, model)
+    settings = json.loads((model / "row_settings.json").read_text())
+    (model / "row_settings.json").write_text(json.dumps(settings | {"tasks": ["vqa"]}))
+    assert "was trained on vqa, and writes no reports" in refused(capsys, model, phantom, tmp_path / "run", *LENGTH)
+    (model / "adapter_config.json").write_text("{}")
+    assert "merge_and_unload" in refused(capsys, model, phantom, tmp_path / "run", *LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--model_name_or_path", "tiny"), "Train one by `ct-rate-pairs train`"),
+        (("--reward_funcs", "agreement", "--reward_weights", "1"), "writes no such line"),
+        (("--reward_funcs", "length", "place", "--reward_weights", "1"), "1 numbers for 2 --reward_funcs"),
+        ((*LENGTH, "--use_vllm", "true"), "Leave the option out"),
+        ((*LENGTH, "--vllm_mode", "server"), "without vLLM"),
+        ((*LENGTH, "--validation_scans", "3"), "eval_strategy is no"),
+        ((*LENGTH, "--sync_ref_model", "true"), "there is no reference model"),
+        ((*LENGTH, "--load_in_4bit", "true"), "--use_peft true"),
+        ((*LENGTH, "--trust_remote_code", "true"), "never run here"),
+        ((*LENGTH, "--negative", "heter"), "no option --negative"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_a_remedy(tmp_path, phantom, reader_dir, capsys, options, told):
+    assert told in refused(capsys, reader_dir, phantom, tmp_path / "run", *options)
