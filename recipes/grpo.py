@@ -51,6 +51,8 @@ class ReinforcementArguments(ScanArguments):
         check_upload(args)
         check_options(args)
         check_quantized(model_args)
+        if args.resume_from_checkpoint == "last-checkpoint":
+            raise ValueError("--resume_from_checkpoint: this run has no checkpoint on the Hub. Say true, or a folder.")
         if args.trust_remote_code:
             raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
         if model_args.model_name_or_path in (None, *MADE_ANEW):
@@ -90,11 +92,10 @@ def options_of_start(recipe_args: ReinforcementArguments, model_args) -> dict:
         `ValueError`: if the model is an adapter, was not trained here, or was not trained to write reports; or if a
             reward needs a findings line and the model has none.
     """
-    from ct_rate_pairs.trainer.hub_files import ADAPTER, check_name, find_file
+    from ct_rate_pairs.trainer.hub_files import ADAPTER, find_file
     from ct_rate_pairs.trainer.row_settings import find_row_settings
 
     name, revision = model_args.model_name_or_path, model_args.model_revision
-    check_name(name)
     if find_file(name, ADAPTER, revision):
         raise ValueError(
             f"{name} is an adapter. Merge it into its base model (`merge_and_unload` of PEFT), save that with the "
@@ -153,12 +154,13 @@ def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeP
     from ct_rate_pairs.recipes.starting_model import load_model
     from ct_rate_pairs.trainer import PairCollator
     from ct_rate_pairs.trainer.grpo_trainer import ReportGRPOTrainer
-    from ct_rate_pairs.trainer.hub_files import commit_of
+    from ct_rate_pairs.trainer.hub_files import check_name, commit_of
     from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
     from ct_rate_pairs.trainer.splits import load_splits
 
     logging.basicConfig(level=logging.WARNING)
     name = model_args.model_name_or_path
+    check_name(name)
     model_args.model_revision = commit_of(name, model_args.model_revision)  # asked for once: a branch may move
     options = options_of_start(recipe_args, model_args) | {"seed": args.seed}
     validates = args.eval_strategy != "no"

@@ -14,6 +14,7 @@ from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.reports.texts import text_of
 
 from .callbacks import NewNegativesEachEpoch
+from .chat_template import end_of_answers
 from .finite import FiniteTrainer
 from .model_files import ModelFilesTrainer
 from .pair_collator import PairCollator
@@ -95,6 +96,10 @@ class ReportGRPOTrainer(ModelFilesTrainer, FiniteTrainer, GRPOTrainer):
         kwargs |= {"train_dataset": train_dataset, "processing_class": data_collator.processor}
         super().__init__(model=model, reward_funcs=list(reward_funcs), args=args, **kwargs)
         check_whole(self.accelerator.distributed_type)
+        end = end_of_answers(data_collator.processor)  # which ends a text in evaluations, too
+        if end is not None and end not in self.eos_token_ids:
+            self.eos_token_ids = [*self.eos_token_ids, end]
+            self.generation_config.eos_token_id = self.generation_kwargs["eos_token_id"] = self.eos_token_ids
         check_vision(self.model, data_collator.pixels)
         self.add_callback(NewNegativesEachEpoch(train_dataset))
         self.data_collator = data_collator
