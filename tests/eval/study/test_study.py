@@ -147,7 +147,7 @@ def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
 def test_both_studies_share_their_runs():
     small, whole = (read_study(CONFIGS / f"{name}.yaml") for name in ("study_small", "study"))
     assert small.tables["table1"] == whole.tables["table1"] and small.cohort == whole.cohort
-    assert len(small.runs) == 15 and {run.name for run in small.runs} < {run.name for run in whole.runs}
+    assert len(small.runs) == 18 and {run.name for run in small.runs} < {run.name for run in whole.runs}
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("records/*.yaml")), ids=lambda path: path.stem)
