@@ -1,12 +1,12 @@
 """What is not for others stays at home: scans, reports, tables, tokens, paths."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from helpers.finished_run import NIFTI, REFERENCE, REPORT, write_model, write_run
 from helpers.paths import ROOT
+from helpers.reading_time import grows_with_length
 from helpers.writable_hub import READ, WRITE
 
 from ct_rate_pairs.hub.guard import ForbiddenContentError, publishable_files
@@ -184,13 +184,12 @@ BEGINNINGS = ("eyJ-", "-eyJaaaaaaaa", ".eyJ-", "hf_", "sk-", "~/", "//", "/-", "
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_the_time_to_look_for_tokens_and_paths_grows_with_a_text_and_no_faster(tmp_path, beginning):
-    seconds = []
-    for length in (20_000, 160_000):
-        text, start = beginning * (length // len(beginning)), time.process_time()
+    def look(text):
         find_token(text, None)
         find_path(text, tmp_path, settings=True)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 24 * seconds[0] + 0.1  # eight times the text: a squared time would take 64 times as long
+
+    # Squared, the time would be 64 times as long.
+    assert grows_with_length(look, *(beginning * (length // len(beginning)) for length in (20_000, 160_000)))
 
 
 def test_a_token_of_another_form_is_found_too(hub, run_dir, monkeypatch):
