@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -262,15 +263,16 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         # The same in all processes, so that all take the same way, and gather the same.
         scored = bool(negatives or partners is not None) and (beta > 0 or not training)
         pairs, outputs, negative, paired_positive, feature_scale = None, None, None, None, None
+        joint = scored and training and self.joint
         if scored:
             pairs = self._pairs(model, positive, negatives, partners)
-        with outputs_of(model) as forwards:  # the last one is that of the volumes
-            if scored and training and self.joint:
+            positive = pairs.positive
+            if pairs.rows and not joint:
+                negative, feature_scale = self._sequential(model, pairs, beta, scale)
+        with outputs_of(model) as forwards:  # after that of the negatives, whose graph would stay in memory with it
+            if joint:
                 loss, negative, paired_positive = self._joint(model, pairs, scale)
             else:
-                if scored and pairs.rows:
-                    negative, feature_scale = self._sequential(model, pairs, beta, scale)
-                positive = pairs.positive if scored else positive
                 loss = super().compute_loss(model, positive, return_outputs, num_items_in_batch)
                 if return_outputs:
                     loss, outputs = loss
@@ -358,10 +360,10 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         """
         # The processes are synchronised only in the later backward of the volumes.
         with self.accelerator.no_sync(model):
-            outputs = model(**pairs.negative, fused_lm_head=True)
-            volumes = None
+            forward = partial(model, use_cache=False, fused_lm_head=True)
+            outputs, volumes = forward(**pairs.negative), None
             if self.args.negative_loss in GAP_LOSSES:  # only in evaluation: training with these losses is joint
-                volumes = self._cross_entropies(model(**pairs.positive, fused_lm_head=True))[0][pairs.rows]
+                volumes = self._cross_entropies(forward(**pairs.positive))[0][pairs.rows]
             term = negative_term(self.args, volumes, *self._scores(outputs), scale)
             factor = None
             if self.model.training and not term.capped.all():

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -13,6 +14,28 @@ from ct_rate_pairs.trainer.finite import NonFiniteLossError
 
 
 VOLUMES, NEGATIVES = "pixel_values_videos", "negative_pixel_values_videos"
+
+
+class Saved:
+    """A tensor that a graph keeps for its backward."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("cap", [1e-6, 100.0])
+def test_the_graph_of_the_negatives_is_freed_before_that_of_the_volumes_is_built(tmp_path, cap):
+    trainer = make_trainer(tmp_path, beta=0.1, pair_mode="sequential", max_negative_loss=cap)
+    saved, at_start = WeakSet(), []
+
+    def pack(tensor):
+        saved.add(packed := Saved(tensor.detach()))  # with its graph, it would keep itself
+        return packed
+
+    trainer.model.register_forward_pre_hook(lambda model, inputs: at_start.append(len(saved)))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda packed: packed.tensor):
+        trainer.training_step(trainer.model, dict(trainer.data_collator(ROWS[:3])), torch.tensor(40))
+    assert at_start == [0, 0]
 
 
 @pytest.mark.slow_but_first
