@@ -25,7 +25,7 @@ from ct_rate_pairs.eval.predictions.numbered import NumberedCollator
 from ct_rate_pairs.json_files import check_json, read_json
 from ct_rate_pairs.json_schemas.adapter import AdapterConfig
 from ct_rate_pairs.json_schemas.model_folder import ModelConfig, ProcessorPart, WeightsIndex
-from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer import PairCollator, volume_encoder  # noqa: F401  its models become known to transformers
 from ct_rate_pairs.trainer.finite import check_loaded
 from ct_rate_pairs.trainer.generation import end_tokens
 from ct_rate_pairs.trainer.hub_files import (
@@ -149,19 +149,21 @@ def load_model(
 
 def check_family(model: PreTrainedModel, processor: ProcessorMixin, name_or_path: str) -> None:
     """
-    Refuses a model whose answers do not continue its prompt, and one that would write reports without any picture.
+    Refuses a model that is asked in another way than those measured here, and one that would write reports without any
+    picture.
 
     Raises:
-        `ValueError`: if its language model is an encoder-decoder itself, such as T5; or if a processor of BLIP-2 or
-            InstructBLIP does not place the pictures where the model looks for them.
+        `ValueError`: if its language model is an encoder-decoder, unless it is the T5 of BLIP-2 or InstructBLIP; or if
+            a processor of these two does not place the pictures where the model looks for them.
     """
-    if model.config.is_encoder_decoder or model.config.get_text_config().is_encoder_decoder:
+    blip = isinstance(processor, Blip2Processor | InstructBlipProcessor)
+    if not blip and (model.config.is_encoder_decoder or model.config.get_text_config().is_encoder_decoder):
         raise ValueError(
-            f"The language model of {name_or_path} is an encoder-decoder itself, such as T5, and only decoders are "
-            "measured here. Take a release with a decoder: of BLIP-2 Salesforce/blip2-opt-2.7b, of InstructBLIP "
-            "Salesforce/instructblip-vicuna-7b."
+            f"The language model of {name_or_path} is an encoder-decoder. Of these, only the T5 of BLIP-2 and "
+            "InstructBLIP is measured here. Take another model, or write its reports by its own code, and measure "
+            "them with --predictions FILE."
         )
-    if isinstance(processor, Blip2Processor | InstructBlipProcessor):
+    if blip:
         placed = processor.num_query_tokens, processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
         looked_for = model.config.num_query_tokens, model.config.image_token_id
         if placed != looked_for:
@@ -283,8 +285,10 @@ def check_model(
             nonsense without any error; or if the chat template does not separate an answer from its prompt.
     """
     length = collator.prompts([row])["input_ids"].shape[1]
-    context = model.config.get_text_config().max_position_embeddings
-    if length + max_new_tokens > context:
+    text = model.config.get_text_config()
+    # T5, an encoder-decoder, knows relative positions, and no longest text.
+    context = None if text.is_encoder_decoder else text.max_position_embeddings
+    if context and length + max_new_tokens > context:
         raise ValueError(
             f"{row['volume']} takes {length} tokens. With {max_new_tokens} for the report, this is more than this "
             f"model's context of {context}. Pass one picture per volume (--slices_as montage), fewer slices "

@@ -32,12 +32,13 @@ def load_model(
     if model_args.model_name_or_path == ENCODER_DECODER:
         for name, commit in commits.items():
             check_configs(name, commit)
-        width, height = ReadableRows(next(iter(indexes.values()))["train"])[0]["images"][0].size
+        slices = ReadableRows(next(iter(indexes.values()))["train"])[0]["images"]
         return make_encoder_decoder(
             recipe_args.vision_model,
             recipe_args.text_model,
             texts_to_learn(indexes.values()),
-            (height, width),
+            slices[0].size[::-1],
+            len(slices),
             seed=seed,
             vision_revision=commits.get(recipe_args.vision_model),
             text_revision=commits.get(recipe_args.text_model),

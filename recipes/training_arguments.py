@@ -34,8 +34,8 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
     vision_model: str = field(
         default="swin",
         metadata={
-            "help": "Image encoder of --model_name_or_path encoder-decoder: swin or vit (small and untrained), or a "
-            "folder or name on the Hub."
+            "help": "Image encoder of --model_name_or_path encoder-decoder: swin or vit of single slices, swin_unetr "
+            "or resnet3d of all slices of a volume (small and untrained), or a folder or name on the Hub."
         },
     )
     text_model: str = field(

@@ -3,7 +3,8 @@ A model of one's own: an image encoder, a language model, and a projector betwee
 
 The class is LLaVA's of transformers (Liu et al., 2023, arXiv:2304.08485), which takes most image encoders of
 transformers and many of its language models. So such a model is loaded, published and served as any other LLaVA. The
-encoder sees one slice at a time, and the language model reads the slices in their order, before the prompt.
+encoder sees one slice at a time, or all slices of a volume ([`~ct_rate_pairs.trainer.volume_encoder`]), and the
+language model reads the slices in their order, before the prompt.
 """
 
 from typing import NamedTuple
@@ -32,9 +33,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from .tiny import train_tokenizer
+from .volume_encoder import NETWORKS, VolumeEncoder, VolumeEncoderConfig
 
 
-VISION_MODELS = ("swin", "vit")  # small untrained encoders; any other name is that of a pretrained one
+VISION_MODELS = ("swin", "vit", *NETWORKS)  # small untrained encoders; any other name is that of a pretrained one
 TEXT_MODELS = ("biogpt",)
 IMAGE_TOKEN = "<image>"
 PATCH = 32  # pixels along each side of what becomes one token of a small encoder
@@ -47,11 +49,12 @@ CHAT_TEMPLATE = (
 
 
 class Encoder(NamedTuple):
-    """An image encoder of transformers, what prepares its images, and the layer that the projector reads."""
+    """An image encoder, what prepares its images, the layer that the projector reads, and how many images it needs."""
 
     model: PreTrainedModel
     image_processor: BaseImageProcessor
     layer: int
+    images: int = 1
 
 
 def make_encoder_decoder(
@@ -59,6 +62,7 @@ def make_encoder_decoder(
     text_model: str,
     texts: list[str],
     image_size: tuple[int, int],
+    num_slices: int,
     *,
     seed: int = 0,
     vision_revision: str | None = None,
@@ -69,8 +73,9 @@ def make_encoder_decoder(
 
     Args:
         vision_model (`str`):
-            `"swin"` or `"vit"`, a small untrained encoder; or a folder or a name on the Hub, such as
-            `google/vit-base-patch16-224` or `openai/clip-vit-base-patch32`.
+            A small untrained encoder: `"swin"` or `"vit"` of single slices, `"swin_unetr"` or `"resnet3d"` of all
+            slices of a volume; or a folder or a name on the Hub, such as `google/vit-base-patch16-224` or
+            `openai/clip-vit-base-patch32`.
         text_model (`str`):
             `"biogpt"`, a small untrained language model; or a folder or a name on the Hub, such as `microsoft/biogpt`.
         texts (`list[str]`):
@@ -78,6 +83,8 @@ def make_encoder_decoder(
         image_size (`tuple[int, int]`):
             Height and width of the slices in pixels. A small encoder is made for this size, rounded up to whole
             patches of 32 pixels, and slices are scaled to it. A pretrained encoder has a size of its own.
+        num_slices (`int`):
+            Slices of a volume, for an encoder that reads them at once.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the untrained weights. The global random state is not changed.
         vision_revision (`str`, *optional*), text_revision (`str`, *optional*):
@@ -89,11 +96,12 @@ def make_encoder_decoder(
     Raises:
         `OSError`: if there is no such model.
         `ValueError`: if LLaVA's class cannot join the two.
+        `ImportError`: if MONAI is needed and not installed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if vision_model in VISION_MODELS:
-            encoder = _small_encoder(vision_model, image_size)
+            encoder = _small_encoder(vision_model, image_size, num_slices)
         else:
             encoder = _pretrained_encoder(vision_model, vision_revision)
         if text_model in TEXT_MODELS:
@@ -170,7 +178,7 @@ def _grid(encoder: Encoder) -> tuple[int, str]:
     """
     height, width = (encoder.image_processor.size[side] for side in ("height", "width"))
     with torch.no_grad():
-        images = torch.zeros(1, encoder.model.config.num_channels, height, width)
+        images = torch.zeros(encoder.images, encoder.model.config.num_channels, height, width)
         tokens = encoder.model(images, output_hidden_states=True).hidden_states[encoder.layer].shape[1]
     for strategy, number in (("full", tokens), ("default", tokens - 1)):
         patch = round((height * width / number) ** 0.5)
@@ -182,7 +190,7 @@ def _grid(encoder: Encoder) -> tuple[int, str]:
     )
 
 
-def _small_encoder(name: str, image_size: tuple[int, int]) -> Encoder:
+def _small_encoder(name: str, image_size: tuple[int, int], num_slices: int) -> Encoder:
     height, width = (-(-side // PATCH) * PATCH for side in image_size)
     if name == "swin":  # the two-dimensional sibling of SwinUNETR's encoder
         config = SwinConfig(
@@ -195,6 +203,9 @@ def _small_encoder(name: str, image_size: tuple[int, int]) -> Encoder:
             drop_path_rate=0.0,
         )
         model = SwinModel(config, add_pooling_layer=False)
+    elif name in NETWORKS:
+        grid = height // PATCH, width // PATCH
+        model = VolumeEncoder(VolumeEncoderConfig(name, num_slices, grid, image_size=(height, width)))
     else:
         config = ViTConfig(
             image_size=(height, width),
@@ -211,7 +222,7 @@ def _small_encoder(name: str, image_size: tuple[int, int]) -> Encoder:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    return Encoder(model, prepare, layer=-1)
+    return Encoder(model, prepare, layer=-1, images=num_slices if name in NETWORKS else 1)
 
 
 def _pretrained_encoder(name: str, revision: str | None) -> Encoder:

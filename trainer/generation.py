@@ -117,27 +117,34 @@ def write_batch(
 
     Raises:
         `ValueError`: if the tokens that end or pad a text are no tokens, see [`end_tokens`]; or for the opening of an
-            answer that begins with a thought.
+            answer that begins with a thought; or for any opening, if the language model is an encoder-decoder, whose
+            answers do not continue the prompt.
     """
     end_ids = end_tokens(model)
     # Idefics3's generation config lacks the token at which its template ends a turn.
     if (end_of_turn := end_of_answers(collator.processor)) is not None and end_of_turn not in end_ids:
         end_ids = [*end_ids, end_of_turn]
+    of_text = model.config.get_text_config()
+    if of_text.is_encoder_decoder and any(openings or ()):
+        raise ValueError("The language model is an encoder-decoder, which cannot go on from a text that is given.")
     generation_config = GenerationConfig(
         **GREEDY,
         max_new_tokens=max_new_tokens,
         use_cache=True,  # training with gradient checkpointing has switched the cache off in the model's own config
         eos_token_id=end_ids or None,
         pad_token_id=model.generation_config.pad_token_id,
+        # T5 begins its answers with the token that pads.
+        decoder_start_token_id=of_text.pad_token_id if of_text.is_encoder_decoder else None,
     )
     openings = [""] * len(rows) if openings is None else list(openings)
     inputs = {name: tensor.to(model.device) for name, tensor in collator.prompts(rows, openings).items()}
     tokenizer = collator.processor.tokenizer
-    criteria = StoppingCriteriaList([LineBreak(tokenizer, inputs["input_ids"].shape[1])] if line_only else [])
+    begin = 1 if of_text.is_encoder_decoder else inputs["input_ids"].shape[1]
+    criteria = StoppingCriteriaList([LineBreak(tokenizer, begin)] if line_only else [])
     stops = {"streamer": streamer, "stopping_criteria": criteria}
     with evaluating(model), generating_by(generation_config, model):
         tokens = model.generate(**inputs, generation_config=generation_config, **stops)  # [B, T]
-    answers = tokens[:, inputs["input_ids"].shape[1] :]  # [B, T_new]
+    answers = tokens[:, begin:]  # [B, T_new]
     texts = [
         opening + decode_with_marks(tokenizer, own) for opening, own in zip(openings, answers.tolist(), strict=True)
     ]
@@ -155,7 +162,7 @@ def write_batch(
 
 
 class LineBreak(StoppingCriteria):
-    """Ends each text of a batch at its first line break. `begin` is the number of tokens of the prompts."""
+    """Ends each text of a batch at its first line break. `begin` is the number of tokens before the answers."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, begin: int):
         """Takes the tokenizer, and where the texts begin."""

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
-from helpers.tiny_image_models import blip_configs, make_tiny_blip2, make_tiny_instructblip
-from transformers import Blip2Config, Blip2ForConditionalGeneration
+from helpers.tiny_image_models import make_tiny_blip2, make_tiny_blip2_t5, make_tiny_instructblip
+from helpers.tiny_models import make_tiny_gemma3
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.load_model import check_family, check_model, load_model
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.generation import write_batch
 
 
 TEXTS = [*REPORTS, "Write the report."]
@@ -85,10 +86,42 @@ def test_a_processor_that_does_not_place_the_picture_where_the_model_looks_is_re
             check_family(model, processor, "alice/model")
 
 
-def test_an_encoder_decoder_is_refused_by_name():
-    _, processor = make_tiny_blip2(TEXTS)
-    sizes = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
-    t5 = {"text_config": sizes | {"model_type": "t5", "vocab_size": len(processor.tokenizer)}}
-    model = Blip2ForConditionalGeneration(Blip2Config(**blip_configs(processor.tokenizer) | t5))
-    with pytest.raises(ValueError, match=r"alice/t5 is an encoder-decoder itself.*blip2-opt-2.7b"):
+def test_an_encoder_decoder_that_is_no_blip_is_refused_by_name():
+    model, processor = make_tiny_gemma3(TEXTS)
+    model.config.is_encoder_decoder = True
+    with pytest.raises(ValueError, match=r"alice/t5 is an encoder-decoder.*--predictions FILE"):
         check_family(model, processor, "alice/t5")
+
+
+@pytest.fixture(scope="module")
+def with_t5(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("t5")
+    for part in make_tiny_blip2_t5(TEXTS):
+        part.save_pretrained(folder)
+    return load_model(str(folder), slices_as="montage")
+
+
+def test_the_t5_of_blip2_writes_its_own_most_likely_tokens_alone_or_in_a_batch(with_t5):
+    model, collator = with_t5
+    check_model(model, collator, ROWS[0], 10_000, with_losses=False)  # T5 knows no longest text
+    together = write_batch(model, collator, ROWS, max_new_tokens=5)
+    alone = [write_batch(model, collator, [row], max_new_tokens=5)[0] for row in ROWS]
+    assert together == alone and all(written.text for written in alone)
+    # Token by token, as T5's decoder has them behind its first token.
+    prompt, tokens = collator.prompts(ROWS[:1]), [model.config.text_config.pad_token_id]
+    with torch.no_grad():
+        for _ in range(5):
+            logits = model(**prompt, decoder_input_ids=torch.tensor([tokens])).logits
+            tokens.append(int(logits[0, -1].argmax()))
+    assert alone[0].text == collator.processor.tokenizer.decode(tokens[1:], skip_special_tokens=True).strip()
+
+
+def test_the_picture_counts_for_t5_and_no_text_is_set(with_t5):
+    model, collator = with_t5
+    decoder = {"decoder_input_ids": torch.tensor([[model.config.text_config.pad_token_id]])}
+    seen = [
+        model(**collator.prompts([ROWS[0] | {"images": row["images"]}]), **decoder).logits.detach() for row in ROWS
+    ]
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="encoder-decoder, which cannot go on"):
+        write_batch(model, collator, ROWS[:1], max_new_tokens=2, openings=["Abnormalities: none.\n"])

@@ -187,6 +187,32 @@ def make_tiny_blip2(texts):
     return with_ends(make_blip(Blip2ForConditionalGeneration, config), tokenizer, "</s>", "<pad>"), processor
 
 
+T5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 2, "num_heads": 2}
+T5 |= {"tie_word_embeddings": False}  # as FLAN-T5
+
+
+def t5_tokenizer(texts):
+    """Of T5, which ends each text with the token that ends an answer, and begins an answer with the one that pads."""
+    tokenizer = opt_tokenizer(texts)
+    end = ("</s>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[end])
+    return tokenizer
+
+
+def make_tiny_blip2_t5(texts):
+    """BLIP-2 with T5, an encoder-decoder."""
+    processor = Blip2Processor(
+        BlipImageProcessor(size={"height": 56, "width": 56}), t5_tokenizer(texts), num_query_tokens=4
+    )
+    tokenizer = processor.tokenizer
+    text = T5 | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    config = Blip2Config(**blip_configs(tokenizer) | {"text_config": text})
+    model = with_ends(make_blip(Blip2ForConditionalGeneration, config), tokenizer, "</s>", "<pad>")
+    # As it is made, it would write nothing but the token that pads.
+    model.language_model.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    return model, processor
+
+
 def make_tiny_instructblip(texts):
     """InstructBLIP with Vicuna, and OPT's tokenizer. Its Q-Former reads the question, too. It has no chat template."""
     of_qformer = train_wordpiece(texts, 300)

@@ -18,7 +18,7 @@ def test_one_table_over_a_vlm_an_encoder_decoder_a_dual_encoder_a_file_and_an_en
     test = load_dataset("ct_rate_pairs", data_dir=str(phantom), split="test")
     volumes, references, _ = references_of(test)
     texts, size = [*references, "Write the report."], (56, 84)
-    own = make_encoder_decoder("vit", "biogpt", texts, size)
+    own = make_encoder_decoder("vit", "biogpt", texts, size, 10)
     for name, parts in {
         "qwen": make_tiny_qwen(texts, hidden_size=32, num_layers=1, vision_depth=1),
         "own": own,

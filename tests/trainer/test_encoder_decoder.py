@@ -31,7 +31,7 @@ SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 
 
 def make_small(vision_model="vit", seed=0):
-    return make_encoder_decoder(vision_model, "biogpt", TEXTS, (56, 56), seed=seed)
+    return make_encoder_decoder(vision_model, "biogpt", TEXTS, (56, 56), 4, seed=seed)
 
 
 def save_clip(folder):
@@ -101,7 +101,7 @@ def test_pretrained_parts_keep_their_weights_and_the_sides_of_the_chest_are_not_
     text = save_text(
         tmp_path / "qwen", Qwen2ForCausalLM, lambda **size: Qwen2Config(**SIZES, num_key_value_heads=2, **size)
     )
-    model, processor = make_encoder_decoder(str(tmp_path / "clip"), str(tmp_path / "qwen"), [], (56, 84))
+    model, processor = make_encoder_decoder(str(tmp_path / "clip"), str(tmp_path / "qwen"), [], (56, 84), 4)
     tower = model.model.vision_tower.state_dict()
     assert all(torch.equal(tower[name], value) for name, value in clip.vision_model.state_dict().items())
     # The last layer but one of a dual encoder, as LLaVA reads it.
@@ -126,7 +126,7 @@ def test_weights_that_a_pretrained_part_lacks_are_not_made_up(tmp_path):
     del weights["vision_model.encoder.layers.1.mlp.fc1.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"vision_model: .* lacks the weights encoder.layers.1.mlp.fc1.weight"):
-        make_encoder_decoder(str(tmp_path), "biogpt", TEXTS, (56, 56))
+        make_encoder_decoder(str(tmp_path), "biogpt", TEXTS, (56, 56), 4)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_what_cannot_be_joined_is_refused(vision_model, text_model, message, tmp
     save_text(tmp_path / "gpt2", GPT2LMHeadModel, lambda **size: GPT2Config(n_embd=32, n_layer=1, n_head=1, **size))
     text = text_model if text_model == "biogpt" else str(tmp_path / text_model)
     with pytest.raises(ValueError, match=message):
-        make_encoder_decoder(str(tmp_path / vision_model), text, TEXTS, (56, 56))
+        make_encoder_decoder(str(tmp_path / vision_model), text, TEXTS, (56, 56), 4)

@@ -26,7 +26,7 @@ FAMILIES = {
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
     "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
-    "encoder-decoder": lambda: make_encoder_decoder("swin", "biogpt", TEXTS, (32, 32)),
+    "encoder-decoder": lambda: make_encoder_decoder("swin", "biogpt", TEXTS, (32, 32), 4),
 }
 END_OF_TURN = {family: "<end_of_turn>" if family == "gemma3" else "<|im_end|>" for family in FAMILIES}
 VISUAL_TOKEN = dict.fromkeys(FAMILIES, "<|video_pad|>") | {
