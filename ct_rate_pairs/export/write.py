@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from ct_rate_pairs.folder_lock import folder_lock
@@ -24,6 +25,7 @@ from .ct_clip import CT2REP, CT_CHAT, CT_CLIP
 from .form import ModelInput
 from .m3d import M3D
 from .merlin import MERLIN
+from .pictures import MED_FLAMINGO, MINIGPT4, QILIN
 from .radfm import RADFM
 
 
@@ -37,6 +39,9 @@ FORMATS: Mapping[str, ModelInput] = {
     "ct2rep": CT2REP,
     "ct-clip": CT_CLIP,
     "merlin": MERLIN,
+    "med-flamingo": MED_FLAMINGO,
+    "qilin": QILIN,
+    "minigpt-4": MINIGPT4,
 }
 
 
@@ -126,10 +131,12 @@ def open_manifest(out: Path, facts: dict) -> dict:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Writes an array: `.npy`, or `.npz` with the name `arr_0`, as CT2Rep's loader reads it."""
+    """Writes an array: `.npy`; `.npz` with the name `arr_0`, as CT2Rep's loader reads it; or a picture, `.png`."""
     with whole_file(path) as part, part.open("wb") as file:
         if path.suffix == ".npz":
             np.savez(file, array)
+        elif path.suffix == ".png":
+            Image.fromarray(array).save(file, "PNG")
         else:
             np.save(file, array)
 

@@ -10,9 +10,10 @@ from PIL import Image
 
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer.row_checks import depths_of
+from ct_rate_pairs.volumes.montage import montage
 
 from .endpoint import Endpoint
-from .montage import montage, with_layout
+from .montage import with_layout
 
 
 def request_body(row: dict, endpoint: Endpoint, max_new_tokens: int) -> dict:

@@ -1,34 +1,13 @@
 """A volume as one picture, for models that take a single image or whose context is too short for one per slice."""
 
-import math
 from collections.abc import Sequence
 
-from PIL import Image
 from transformers import ProcessorMixin
 
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.row_checks import check_rows, depths_of
-
-
-def montage(slices: list[Image.Image]) -> Image.Image:
-    """
-    Lays slices out in a grid, left to right and top to bottom, with at least as many columns as rows.
-
-    Args:
-        slices (`list[PIL.Image.Image]`):
-            Slices of one size and mode.
-
-    Returns:
-        `PIL.Image.Image`: the picture, in the mode of the slices. Unused places are black, like air.
-    """
-    columns = math.ceil(math.sqrt(len(slices)))
-    rows = math.ceil(len(slices) / columns)
-    width, height = slices[0].size
-    picture = Image.new(slices[0].mode, (columns * width, rows * height))
-    for place, image in enumerate(slices):
-        picture.paste(image, (place % columns * width, place // columns * height))
-    return picture
+from ct_rate_pairs.volumes.montage import montage
 
 
 def with_layout(row: dict, as_montage: bool) -> list[dict]:

@@ -7,6 +7,7 @@ import pytest
 from helpers.own_scans import own_rows, write_table
 from helpers.prepare import use_a_thread
 from helpers.tree import SPACING, write_tree
+from PIL import Image
 
 from ct_rate_pairs.export import ct_clip, radfm
 from ct_rate_pairs.prepare.shards import prepare
@@ -72,6 +73,12 @@ def test_each_model_s_scripts_find_their_lists(tmp_path, tree, monkeypatch):
     human, gpt = asked["conversations"]
     assert asked["image"] == "valid_1_a_1.nii.gz" and human["from"] == "human" and gpt == {"from": "gpt", "value": ""}
     assert human["value"].startswith("<image>\n") and human["value"].endswith("<report_generation>")
+
+    manifest = run(tree, tmp_path / "qilin", *one, of="qilin")
+    (asked,) = [json.loads(line) for line in (tmp_path / "qilin/questions.jsonl").read_text().splitlines()]
+    assert asked["VolumeName"] == "valid_1_a_1.nii.gz" and asked["prompt"] == manifest["prompts"][0]
+    with Image.open(tmp_path / "qilin" / asked["image"]) as picture:
+        assert (picture.size, picture.mode, picture.format) == ((1344, 1344), "RGB", "PNG")
 
 
 @pytest.mark.slow

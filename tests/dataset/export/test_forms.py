@@ -39,7 +39,7 @@ def arrays(volume):
     """The array of each format. Those of CT-CLIP's kin are made once: they take a second."""
     whole = ct_clip.resampled(volume)
     kin = {"ct-clip": whole[None], "ct-chat": whole[None], "ct2rep": whole}
-    return kin | {name: FORMATS[name].array(volume) for name in ("m3d", "radfm", "merlin")}
+    return kin | {name: form.array(volume) for name, form in FORMATS.items() if name not in kin}
 
 
 def along(axes, place):
@@ -150,6 +150,30 @@ def test_a_corner_is_where_the_axes_say(axes, corner):
     assert turned(values, axes)[corner] == 1
     sizes = {"I": 2, "S": 2, "P": 3, "A": 3, "L": 4, "R": 4}
     assert turned(values, axes).shape == tuple(sizes[letter] for letter in axes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pixels"), [("med-flamingo", 224), ("qilin", 336), ("minigpt-4", 448)])
+def test_the_picture_of_ten_slices_is_a_square_that_no_processor_crops(arrays, name, pixels):
+    """Four slices beside each other, from the head to the feet; their right is the patient's left; 8 bits."""
+    picture = arrays[name]
+    assert picture.shape[0] == picture.shape[1] and picture.shape[0] % pixels == 0
+    cells = picture[:, :, 0].reshape(4, 336, 4, 336).swapaxes(1, 2).reshape(16, 336, 336)
+    assert (picture[:, :, 0] == picture[:, :, 2]).all() and not cells[10:].any() and cells[:10].any((1, 2)).all()
+    # A slice of 300 x 320 mm is 315 x 336 pixels.
+    for (x, y, z), grey in ((MARK, 191), (METAL, 255), (HOLE, 0), (LUNG, 13)):
+        shown = cells[int((z + 150) / 300 * 10)]
+        assert shown[int(168 + y / 320 * 336), int(168 + x / 320 * 336)] == pytest.approx(grey, abs=2)
+
+
+def test_a_picture_is_asked_with_the_marks_of_its_model():
+    prompts = {name: FORMATS[name].prompts[0] for name in ("med-flamingo", "qilin", "minigpt-4")}
+    assert prompts["med-flamingo"].startswith("You are a helpful medical assistant. <image>Question: 10 axial slices")
+    assert prompts["med-flamingo"].endswith(" Answer:") and prompts["qilin"].startswith("<image>\n10 axial slices")
+    assert (
+        prompts["minigpt-4"].startswith("[INST] <Img><ImageHere></Img> 10 axial") and "[/INST]" in prompts["minigpt-4"]
+    )
+    assert all("Write the findings and the impression of this chest CT." in prompt for prompt in prompts.values())
 
 
 def test_pictures_have_no_hu_to_export():
