@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
-from helpers.tiny_image_models import make_tiny_blip2, make_tiny_blip2_t5, make_tiny_instructblip
+from helpers.tiny_image_models import T5, make_tiny_blip2, make_tiny_instructblip
 from helpers.tiny_models import make_tiny_gemma3
 
 from ct_rate_pairs.eval.generate import generate_reports
@@ -93,15 +93,15 @@ def test_an_encoder_decoder_that_is_no_blip_is_refused_by_name():
         check_family(model, processor, "alice/t5")
 
 
-@pytest.fixture(scope="module")
-def with_t5(tmp_path_factory):
+@pytest.fixture(scope="module", params=FAMILIES)
+def with_t5(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("t5")
-    for part in make_tiny_blip2_t5(TEXTS):
+    for part in FAMILIES[request.param](TEXTS, T5):
         part.save_pretrained(folder)
     return load_model(str(folder), slices_as="montage")
 
 
-def test_the_t5_of_blip2_writes_its_own_most_likely_tokens_alone_or_in_a_batch(with_t5):
+def test_t5_writes_its_own_most_likely_tokens_alone_or_in_a_batch(with_t5):
     model, collator = with_t5
     check_model(model, collator, ROWS[0], 10_000, with_losses=False)  # T5 knows no longest text
     together = write_batch(model, collator, ROWS, max_new_tokens=5)

@@ -161,71 +161,57 @@ def opt_tokenizer(texts):
 
 OPT = {"model_type": "opt", "num_hidden_layers": 2, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0}
 VICUNA = TEXT_MODEL | {"model_type": "llama"}
-
-
-def blip_configs(tokenizer, text=OPT, qformer=None):
-    """The parts that BLIP-2 and InstructBLIP have in common, with 4 query tokens."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = text | {"vocab_size": len(tokenizer), "max_position_embeddings": 250}
-    return {
-        # With the default the patches would hardly differ.
-        "vision_config": VISION_MODEL | {"image_size": 56, "patch_size": 14, "initializer_range": 0.2},
-        "qformer_config": sizes | {"intermediate_size": 64, "initializer_range": 0.2} | (qformer or {}),
-        "text_config": sizes | text | {"pad_token_id": tokenizer.pad_token_id},
-        "num_query_tokens": 4,
-        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
-    }
-
-
-def make_tiny_blip2(texts):
-    """BLIP-2 with OPT. Its processor has no chat template."""
-    processor = Blip2Processor(
-        BlipImageProcessor(size={"height": 56, "width": 56}), opt_tokenizer(texts), num_query_tokens=4
-    )
-    tokenizer = processor.tokenizer
-    config = Blip2Config(**blip_configs(tokenizer))
-    return with_ends(make_blip(Blip2ForConditionalGeneration, config), tokenizer, "</s>", "<pad>"), processor
-
-
 T5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 2, "num_heads": 2}
 T5 |= {"tie_word_embeddings": False}  # as FLAN-T5
 
 
 def t5_tokenizer(texts):
-    """Of T5, which ends each text with the token that ends an answer, and begins an answer with the one that pads."""
+    """Of T5, which ends each text with the token that ends an answer."""
     tokenizer = opt_tokenizer(texts)
     end = ("</s>", tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[end])
     return tokenizer
 
 
-def make_tiny_blip2_t5(texts):
-    """BLIP-2 with T5, an encoder-decoder."""
-    processor = Blip2Processor(
-        BlipImageProcessor(size={"height": 56, "width": 56}), t5_tokenizer(texts), num_query_tokens=4
-    )
-    tokenizer = processor.tokenizer
-    text = T5 | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    config = Blip2Config(**blip_configs(tokenizer) | {"text_config": text})
-    model = with_ends(make_blip(Blip2ForConditionalGeneration, config), tokenizer, "</s>", "<pad>")
-    # As it is made, it would write nothing but the token that pads.
-    model.language_model.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
-    return model, processor
+def blip_configs(tokenizer, text, qformer=None):
+    """The parts that BLIP-2 and InstructBLIP have in common, with 4 query tokens."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    of_text = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    decoder = {} if text is T5 else sizes | {"max_position_embeddings": 250}
+    return {
+        # With the default the patches would hardly differ.
+        "vision_config": VISION_MODEL | {"image_size": 56, "patch_size": 14, "initializer_range": 0.2},
+        "qformer_config": sizes | {"intermediate_size": 64, "initializer_range": 0.2} | (qformer or {}),
+        "text_config": decoder | text | of_text,
+        "num_query_tokens": 4,
+        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+    }
 
 
-def make_tiny_instructblip(texts):
-    """InstructBLIP with Vicuna, and OPT's tokenizer. Its Q-Former reads the question, too. It has no chat template."""
+def make_tiny_blip2(texts, text=OPT):
+    """BLIP-2 with OPT or T5. Its processor has no chat template."""
+    tokenizer = t5_tokenizer(texts) if text is T5 else opt_tokenizer(texts)
+    processor = Blip2Processor(BlipImageProcessor(size={"height": 56, "width": 56}), tokenizer, num_query_tokens=4)
+    config = Blip2Config(**blip_configs(processor.tokenizer, text))
+    return make_blip(Blip2ForConditionalGeneration, config, processor.tokenizer), processor
+
+
+def make_tiny_instructblip(texts, text=VICUNA):
+    """InstructBLIP with Vicuna and OPT's tokenizer, or with T5. Its Q-Former reads the question, too."""
     of_qformer = train_wordpiece(texts, 300)
     image_processor = BlipImageProcessor(size={"height": 56, "width": 56})
-    processor = InstructBlipProcessor(image_processor, opt_tokenizer(texts), of_qformer, num_query_tokens=4)
-    tokenizer = processor.tokenizer
-    qformer = {"vocab_size": len(of_qformer)}
-    config = InstructBlipConfig(**blip_configs(tokenizer, VICUNA, qformer))
-    return with_ends(make_blip(InstructBlipForConditionalGeneration, config), tokenizer, "</s>", "<pad>"), processor
+    tokenizer = t5_tokenizer(texts) if text is T5 else opt_tokenizer(texts)
+    processor = InstructBlipProcessor(image_processor, tokenizer, of_qformer, num_query_tokens=4)
+    config = InstructBlipConfig(**blip_configs(processor.tokenizer, text, {"vocab_size": len(of_qformer)}))
+    return make_blip(InstructBlipForConditionalGeneration, config, processor.tokenizer), processor
 
 
-def make_blip(of_model, config):
-    """The query tokens start at zero, so that all would be the same."""
+def make_blip(of_model, config, tokenizer):
+    """The query tokens start at zero, so that all would be the same. T5 would write nothing but its first token."""
     model = make(of_model, config)
-    model.query_tokens.data.normal_(generator=torch.Generator().manual_seed(0))
-    return model
+    drawn = [model.query_tokens]
+    if config.text_config.is_encoder_decoder:
+        drawn.append(model.language_model.lm_head.weight)
+    for weights in drawn:
+        weights.data.normal_(generator=torch.Generator().manual_seed(2))
+    return with_ends(model, tokenizer, "</s>", "<pad>")
