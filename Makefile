@@ -35,11 +35,15 @@ $(THORAX): $(VENV)/installed
 $(VENV)/qlora: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps --target $@ bitsandbytes
 
+# RadEval with what two of its metrics need: all that it depends on takes more than the package itself.
+$(VENV)/radeval: $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps --target $@ radeval cloudpickle joblib narwhals nltk regex scikit-learn six threadpoolctl
+
 # One worker per core, each with one thread and caches of its own.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # Everything.
-test: venv $(THORAX) $(VENV)/qlora
+test: venv $(THORAX) $(VENV)/qlora $(VENV)/radeval
 	$(PYTEST)
 
 # All but what takes more than about half a second, and a share of the long tables of cases.

@@ -45,6 +45,7 @@ from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
 EXPORTS = ("radeval", "radmatch", "vlm3d")
+RADEVAL = ("bleu", "rouge", "bertscore", "f1radbert_ct", "radgraph", "ratescore")  # what needs no service and no code
 SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoint gets
 
 
@@ -71,6 +72,13 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         metadata={
             "choices": EXPORTS,
             "help": "Also write reports and references for other tools: RadEval, RadMatch, the VLM3D challenge.",
+        },
+    )
+    radeval: list[str] = field(
+        default_factory=list,
+        metadata={
+            "choices": RADEVAL,
+            "help": "Also measure by these metrics of RadEval (pip install radeval), with weights of the Hub.",
         },
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
@@ -198,10 +206,9 @@ def main(argv: Sequence[str]) -> None:
     from accelerate import PartialState
     from datasets import load_dataset
 
-    from ct_rate_pairs.eval.predictions.for_tools import write_for_tools
     from ct_rate_pairs.eval.predictions.provenance import row_settings_of
-    from ct_rate_pairs.eval.predictions.store import read_predictions
     from ct_rate_pairs.eval.rows import references_of
+    from ct_rate_pairs.eval.scoring.radeval import radeval_scores
     from ct_rate_pairs.eval.scoring.scores import score_reports
     from ct_rate_pairs.readers import split_of
     from ct_rate_pairs.recipes.written_reports import measure_predictions
@@ -224,9 +231,12 @@ def main(argv: Sequence[str]) -> None:
     index = load_dataset("ct_rate_pairs", seed=args.seed, **options | {"negative": "none"})
     split = split_of(index, args.split)
     score = args.given(ScoringArguments) | {"ci": args.ci}
-    # A dry run, so that a misspelt option or a missing program (Java) fails now, not after hours of writing reports.
+    # A dry run, so that a misspelt option, a missing program (Java) or missing weights fail now, and not after reports
+    # were written for hours.
     volumes, references, labels = references_of(split.select(range(min(2, len(split)))))
     score_reports(references, references, labels, volumes=volumes, **score)
+    if args.radeval:
+        radeval_scores(args.radeval, dict(zip(volumes, references, strict=True)), split, references, labels)
     _, score["train_reports"], score["train_labels"] = references_of(split_of(index, "train"))
     with folder_lock(out, parser.prog, distributed=True):
         if args.predictions:
@@ -235,9 +245,22 @@ def main(argv: Sequence[str]) -> None:
             measure_endpoint(args, endpoint, split, out, score)
         else:
             measure_model(args, split, out, score, options)
-        if args.export and PartialState().is_main_process:
-            measured = read_predictions(out / "generated_reports.json")
-            print("for other tools:", *write_for_tools(args.export, measured, split, out))
+        if PartialState().is_main_process:
+            serve_others(args, split, out, score)
+
+
+def serve_others(args: EvaluationArguments, split, out: Path, score: dict) -> None:
+    """Writes the files of `--export`, and measures by the metrics of `--radeval`."""
+    from ct_rate_pairs.eval.predictions.for_tools import write_for_tools
+    from ct_rate_pairs.eval.predictions.store import read_predictions
+    from ct_rate_pairs.eval.scoring.radeval import radeval_scores, write_radeval
+
+    measured = read_predictions(out / "generated_reports.json")
+    if args.export:
+        print("for other tools:", *write_for_tools(args.export, measured, split, out))
+    if args.radeval:
+        scores = radeval_scores(args.radeval, measured, split, score["train_reports"], score["train_labels"])
+        print(write_radeval(scores, out))
 
 
 def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, score: dict) -> None:
