@@ -85,7 +85,7 @@ bench-scale: venv $(THORAX)
 	$(BIN)/python benchmarks/bench_unit_costs.py
 	$(BIN)/python benchmarks/bench_feeding.py
 
-# The paper's table 1 on the phantom, three seeds a row. Finished runs are kept: the same command goes on.
+# The headline table of the study and the paper's table 1, on the phantom, three seeds a row. Finished runs are kept: the same command goes on.
 study-small: venv
 	$(BIN)/python recipes/study.py --config recipes/configs/study_small.yaml --output_dir runs/study
 

@@ -202,6 +202,18 @@ def memory_of_each(shape: str, out: Path) -> dict[str, float]:
     return memory
 
 
+def operations(variant: str, tower: float) -> float:
+    """
+    The operations of a step, as a multiple of stock, if a backward has twice those of its forward. `tower` is the
+    ratio of the operations of the vision tower to those of the language model.
+    """
+    if variant in OF_A_SHARE:
+        return 1 + 0.25 * (operations(OF_A_SHARE[variant], tower) - 1)
+    if variant == "mutual":  # the tower runs once, the language model twice
+        return (tower + 2) / (tower + 1)
+    return {"stock": 1.0, "heter, sequential, all capped": 4 / 3}.get(variant, 2.0)
+
+
 def measure(shape: str, memory: dict[str, float], out: Path, rounds: int) -> list[dict]:
     """Prints and returns the figures of a shape."""
     steps = {variant: Steps(shape, variant, out) for variant in VARIANTS}
@@ -214,20 +226,23 @@ def measure(shape: str, memory: dict[str, float], out: Path, rounds: int) -> lis
         seen = f"patches {GRID}, {PROMPT_TOKENS} tokens of the prompt, {REPORT_TOKENS} of the report"
         released = f"; {released_ratio(shape):.3f} in Qwen2.5-VL {shape} ({seen})"
     print(f"{stock.ratio:.3f} here{released}")
-    print(f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'peak MB':>10}{'x stock':>9}{'target':>9}")
+    print(
+        f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'operations':>12}{'peak MB':>10}{'x stock':>9}{'target':>9}"
+    )
     report = []
     for variant in VARIANTS:
         time_target, memory_target = TARGETS.get((shape, variant), (None, None))
         time_ratio, memory_ratio = seconds[variant] / seconds["stock"], memory[variant] / memory["stock"]
         report.append(
             {"shape": shape, "ratio": stock.ratio, "variant": variant, "seconds": seconds[variant],
-             "time_ratio": time_ratio, "time_target": time_target, "peak_mb": memory[variant],
+             "operations": operations(variant, stock.ratio), "time_ratio": time_ratio, "time_target": time_target,
+             "peak_mb": memory[variant],
              "memory_ratio": memory_ratio, "memory_target": memory_target}
         )  # fmt: skip
         targets = [f"<= {target}" if target else "" for target in (time_target, memory_target)]
         print(
             f"{variant:<32}{seconds[variant]:>10.3f}{time_ratio:>9.2f}{targets[0]:>9}"
-            f"{memory[variant]:>10.0f}{memory_ratio:>9.2f}{targets[1]:>9}",
+            f"{report[-1]['operations']:>12.2f}{memory[variant]:>10.0f}{memory_ratio:>9.2f}{targets[1]:>9}",
             flush=True,
         )
     return report

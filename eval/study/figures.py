@@ -79,7 +79,8 @@ def plot_cost(rows: Mapping[str, Mapping], path: str | Path) -> None:
                 continue
             cost, of = row["metrics"]["cpu_minutes"], row["metrics"][metric]
             spread = of["half_width"] if of["n"] > 2 else 0.0
-            marks = {"fmt": "osD^v"[place % 5], "color": f"C{place % 10}", "capsize": 3}
+            # Seven marks and ten colours: no two rows of a table look the same.
+            marks = {"fmt": "osD^vP*"[place % 7], "color": f"C{place % 10}", "capsize": 3}
             axes.errorbar(cost["mean"], of["mean"], spread, label=title, **marks)
         axes.set(xlabel="CPU minutes per run, training and evaluation", title=METRICS[metric])
         clear(axes)
