@@ -22,6 +22,7 @@ from ct_rate_pairs.eval.tables import format_markdown, write_markdown
 from ct_rate_pairs.recipes import sft_neg
 from ct_rate_pairs.recipes.recipe_parser import find_config
 from ct_rate_pairs.recipes.starting_model import load_model
+from ct_rate_pairs.recipes.training_arguments import MADE_ANEW
 
 
 STEPS = 40
@@ -30,7 +31,9 @@ STEPS = 40
 def count(run: Run, study: Path, out: Path) -> float:
     """Operations per row of this run's training."""
     settings = run.settings | run.own_paths(study)
-    settings |= {"output_dir": str(out), "max_steps": STEPS, "model_name_or_path": "tiny", "save_strategy": "no"}
+    settings |= {"output_dir": str(out), "max_steps": STEPS, "save_strategy": "no"}
+    if settings["model_name_or_path"] not in MADE_ANEW:
+        settings["model_name_or_path"] = "tiny"
     (out / "config.yaml").write_text(yaml.safe_dump(settings))
     recipe_args, args, model_args = sft_neg.parse(["--config", str(out / "config.yaml")])
     options = recipe_args.dataset_options() | {"seed": args.seed}

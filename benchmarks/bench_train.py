@@ -227,7 +227,7 @@ def measure(shape: str, memory: dict[str, float], out: Path, rounds: int) -> lis
         released = f"; {released_ratio(shape):.3f} in Qwen2.5-VL {shape} ({seen})"
     print(f"{stock.ratio:.3f} here{released}")
     print(
-        f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'operations':>12}{'peak MB':>10}{'x stock':>9}{'target':>9}"
+        f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'FLOPs':>12}{'peak MB':>10}{'x stock':>9}{'target':>9}"
     )
     report = []
     for variant in VARIANTS:
