@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> None:
         "--negative heter\n  ct-rate-pairs plan --tuning lora --gpu A100 --output_file plan.json",
     )
     add_options(parser, PlanOptions)
-    parser.add_argument("--unit_costs", type=Path, metavar="FILE", help="unit costs that you have measured")
-    parser.add_argument("--output_file", type=Path, metavar="FILE", help="also write the plan to this JSON file")
+    parser.add_argument("--unit_costs", type=Path, metavar="FILE", help="Unit costs that you have measured.")
+    parser.add_argument("--output_file", type=Path, metavar="FILE", help="Also write the plan to this JSON file.")
     arguments = vars(parser.parse_args(argv))
     given = given_options(arguments, PlanOptions)
     options = PlanOptions(**given)
