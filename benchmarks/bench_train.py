@@ -226,9 +226,7 @@ def measure(shape: str, memory: dict[str, float], out: Path, rounds: int) -> lis
         seen = f"patches {GRID}, {PROMPT_TOKENS} tokens of the prompt, {REPORT_TOKENS} of the report"
         released = f"; {released_ratio(shape):.3f} in Qwen2.5-VL {shape} ({seen})"
     print(f"{stock.ratio:.3f} here{released}")
-    print(
-        f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'FLOPs':>12}{'peak MB':>10}{'x stock':>9}{'target':>9}"
-    )
+    print(f"{'':<32}{'s/step':>10}{'x stock':>9}{'target':>9}{'FLOPs':>12}{'peak MB':>10}{'x stock':>9}{'target':>9}")
     report = []
     for variant in VARIANTS:
         time_target, memory_target = TARGETS.get((shape, variant), (None, None))
