@@ -17,6 +17,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 NETWORKS = ("swin_unetr", "resnet3d")
 STAGES = 4
+MOST_FEATURES = 192  # four times those of SwinUNETR's release: MONAI makes all weights before any are loaded
+MOST = 4096  # of slices, tokens along a side, channels and pixels
 
 
 class VolumeEncoderConfig(PreTrainedConfig):
@@ -38,6 +40,9 @@ class VolumeEncoderConfig(PreTrainedConfig):
             Channels of a slice.
         image_size (`tuple[int, int]`, *optional*, defaults to `(96, 96)`):
             Height and width of a slice in pixels.
+
+    Raises:
+        `ValueError`: for another network, and for sizes that no model has.
     """
 
     model_type = "ct_volume_encoder"
@@ -53,6 +58,13 @@ class VolumeEncoderConfig(PreTrainedConfig):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if network not in NETWORKS:
+            raise ValueError(f"network={network!r:.80}: give {' or '.join(NETWORKS)}.")
+        sizes = {"num_slices": [num_slices], "grid": grid, "num_channels": [num_channels], "image_size": image_size}
+        for name, values in (sizes | {"feature_size": [feature_size]}).items():
+            most = MOST_FEATURES if name == "feature_size" else MOST
+            if not all(type(value) is int and 1 <= value <= most for value in values):
+                raise ValueError(f"{name}: give whole numbers from 1 to {most}.")
         self.network, self.num_slices, self.grid = network, num_slices, grid
         self.feature_size, self.num_channels, self.image_size = feature_size, num_channels, image_size
         maps = STAGES + 1 if network == "swin_unetr" else STAGES  # the patches of a Swin transformer come before them

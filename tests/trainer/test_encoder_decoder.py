@@ -1,5 +1,8 @@
 """An encoder and a language model that are joined here are a LLaVA, with the weights that they had before."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers.eval_rows import REPORTS, make_row
@@ -66,6 +69,14 @@ def test_it_writes_after_loading_what_it_wrote_before_alone_or_in_a_batch(vision
     longer = make_row(7, "", prompt="Write the report. The patient coughs.")
     together = generate_reports(loaded, collator, [*ROWS, longer], max_new_tokens=12, progress=False)
     assert together[:3] == before and any(before)
+
+
+@pytest.mark.slow
+def test_an_encoder_of_volumes_is_known_to_a_process_that_only_loads_it(tmp_path):
+    for part in make_small("resnet3d"):
+        part.save_pretrained(tmp_path)
+    load = "import sys; from ct_rate_pairs.eval.load_model import load_model; load_model(sys.argv[1])"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", load, str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("vision_model", VISION_MODELS)

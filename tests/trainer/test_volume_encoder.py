@@ -57,6 +57,21 @@ def test_slices_that_are_no_whole_volumes_are_refused_with_the_remedy(encoder):
         encoder(torch.zeros(7, 3, 64, 96))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"network": "nn_unet"}, "network='nn_unet': give swin_unetr or resnet3d"),
+        ({"feature_size": 10_000}, "feature_size: give whole numbers from 1 to 192"),
+        ({"grid": (2, 10**9)}, "grid: give whole numbers"),
+        ({"num_slices": 0}, "num_slices"),
+        ({"num_slices": "10"}, "num_slices"),
+    ],
+)
+def test_a_hostile_config_is_refused_before_a_network_is_made(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        VolumeEncoderConfig(**wrong)
+
+
 def test_without_monai_the_extra_is_named(monkeypatch):
     for module in [name for name in sys.modules if name.split(".")[0] == "monai"]:
         monkeypatch.delitem(sys.modules, module)
