@@ -34,6 +34,7 @@ from .card_results import (
     lines_text,
     looking_text,
     places_text,
+    point_texts,
     prompt_only_text,
     results_table,
 )
@@ -253,6 +254,7 @@ def write_model_card(
         cut=cut_text(scores),
         looking=looking_text(scores),
         lines=lines_text(scores),
+        **point_texts(scores),
         confidence=confidence_text(run_dir),
         domain=domain_text(run_dir),
         labeler=scores["labeler"],

@@ -49,6 +49,10 @@ CONFIDENCES = (
     " AUROC and calibration error\nare those of the confidences, on {n} scans of the validation split; the error by "
     "cross-validation over patients."
 )
+OTHER_POINTS = """
+With `report("scan.nii.gz", operating_point="none")`, the model decides by itself what it states. It does so in
+the code below, too, so that code writes other reports than those of the results.
+"""
 WAY_COLUMNS = {
     "auroc": "mean AUROC",
     "brier": "Brier score",
@@ -172,7 +176,8 @@ def lines_text(model: dict) -> str:
     followed = ""
     if "operating_point" in model:
         followed = (
-            f"\nThe lines of the results above were set at the operating point {model['operating_point']}. "
+            f"\nThe lines of the results above were set at the operating point {model['operating_point']}, which is "
+            "also the default of `report`. "
             f"{model['line_followed']:.1%} of the reports state just what their line says.\n"
         )
     curve = ""
@@ -187,6 +192,18 @@ def lines_text(model: dict) -> str:
     return read_template("model_card_lines").format(
         calibrated=calibrated, quality=quality, followed=followed, curve=curve
     )
+
+
+def point_texts(model: dict) -> dict[str, str]:
+    """
+    For the card's code: the operating point of the row `model`, at which a reporter writes as well, and what lets the
+    model decide. Empty if the model decided.
+    """
+    point = model.get("operating_point")
+    return {
+        "at_point": f", at the operating point {point} as in the results above" if point else "",
+        "other_points": OTHER_POINTS if point else "",
+    }
 
 
 def read_quality(run_dir: Path) -> dict | None:

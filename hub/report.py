@@ -35,9 +35,11 @@ interruption, the same command continues: finished scans are not repeated, unles
 reported.
 
 A model that was trained with a findings line can be told which findings to write about: --operating_point states what
-is probable enough, and --findings states what a reader has found. --findings is also for a model that was trained with
-findings in its prompts. A model whose prompts told of the patient is told by --metadata; report.md and report.json
-name what it was told, and not the values.
+is probable enough, and --findings states what a reader has found. By default, the operating point is the one at which
+the model was measured after its training, as its card tells; --operating_point none lets the model decide. report.md
+and report.json name what has decided. --findings is also for a model that was trained with findings in its prompts. A
+model whose prompts told of the patient is told by --metadata; report.md and report.json name what it was told, and not
+the values.
 
 --dicomweb takes a study from a PACS. A token is read from CT_RATE_PAIRS_DICOMWEB_TOKEN, or a login from
 CT_RATE_PAIRS_DICOMWEB_USER and CT_RATE_PAIRS_DICOMWEB_PASSWORD. The scan is kept in a temporary folder until it is
@@ -108,8 +110,8 @@ def make_parser() -> CommandParser:
     add(
         "--operating_point",
         metavar="POINT",
-        help="decides on the findings by their probabilities: f1, or a sensitivity such as 0.9 "
-        "(default: the model decides)",
+        help="decides on the findings by their probabilities: f1, or a sensitivity such as 0.9; none: the model "
+        "decides (default: as the model was measured)",
     )
     add(
         "--findings",
@@ -200,6 +202,8 @@ def report_scans(parser: CommandParser, args: Namespace, server=None, told: Sequ
             if mapping:
                 print(f"{args.mapping}: {PRIVATE}")
             return 1 if failures else 0
+        if args.findings is None:
+            options["operating_point"] = reporter.deciding_point(args.operating_point)
         name = args.name or new_name(scans[0], {"scan"}).removesuffix("-001")
         streamer = TerminalStreamer(reporter.collator.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         try:
@@ -267,7 +271,8 @@ def options_of_scan(args) -> dict:
 
     options = {}
     if args.operating_point is not None:
-        options["operating_point"] = read_operating_point(args.operating_point)
+        read_operating_point(args.operating_point)
+        options["operating_point"] = args.operating_point
     if args.findings is not None:
         text = args.findings.strip()
         options["findings"] = [] if text == "none" else [name.strip() for name in text.split(";")]

@@ -184,25 +184,6 @@ class SplitArguments:
 
 
 @dataclass
-class LineArguments:
-    """What decides on the findings that reports state."""
-
-    operating_point: str = field(
-        default="none",
-        metadata={
-            "help": "Sets the findings lines by their probabilities: f1, or a sensitivity such as 0.9. none: the "
-            "model decides."
-        },
-    )
-
-    def point(self) -> str | float | None:
-        """The operating point, parsed; `None` if the model decides. Raises a `ValueError` for other words."""
-        from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
-
-        return None if self.operating_point == "none" else read_operating_point(self.operating_point)
-
-
-@dataclass
 class ScoringArguments:
     """How reports are scored."""
 

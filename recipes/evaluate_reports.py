@@ -33,7 +33,6 @@ from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.number_ranges import COUNT, SIZE
 from ct_rate_pairs.recipes.arguments import (
     DataArguments,
-    LineArguments,
     ModelArguments,
     ScoringArguments,
     SplitArguments,
@@ -50,7 +49,7 @@ SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoin
 
 
 @dataclass
-class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, ModelArguments, DataArguments):
+class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, DataArguments):
     """A model or a file of predictions, the scans, and what to measure."""
 
     predictions: str | None = field(
@@ -79,6 +78,13 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
         metadata={
             "choices": RADEVAL,
             "help": "Also measure by these metrics of RadEval (pip install radeval), with weights of the Hub.",
+        },
+    )
+    operating_point: str | None = field(
+        default=None,
+        metadata={
+            "help": "Sets the findings lines by their probabilities: f1, or a sensitivity such as 0.9. none: the "
+            "model decides. Default: that at which the training measured the model."
         },
     )
     looking_scans: int = field(default=200, metadata={"help": "Number of scans that looking is measured on; 0: none."})
@@ -165,7 +171,10 @@ class EvaluationArguments(LineArguments, ScoringArguments, SplitArguments, Model
                 "--partner_sampling mutual makes the volumes of a training batch each other's negatives, and a "
                 "measurement has no such batches: give uniform or balanced."
             )
-        self.point()
+        if self.operating_point is not None:
+            from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
+
+            read_operating_point(self.operating_point)
         if (self.model_name_or_path is None) == (self.predictions is None):
             raise ValueError(
                 "Give either --model_name_or_path, to write reports, or --predictions, to measure a file of reports."
@@ -327,7 +336,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
     base_commit = base_commit_of(name, revision)
-    calibration, point = calibration_of_lines(name, revision, args.point())
+    calibration, point = calibration_of_lines(name, revision, args.operating_point)
     shown = {"slices_as": args.slices_as, "chat_template_kwargs": args.template_kwargs()}
     model, collator = load_model(name, revision, args.dtype, state.device, base_commit=base_commit, **shown)
     check_model(model, collator, split[0], args.max_new_tokens, with_losses=args.looking_scans > 0)

@@ -64,20 +64,18 @@ class ReportsAfterTraining:
         made_with = {"split": "test", "dtype": str(self.model.dtype), "max_new_tokens": self.sizes["max_new_tokens"]}
         version = version_of(str(self.out), base_commit=self.model_args.model_revision)
         provenance = describe_provenance(version, self.index["test"], **made_with)
-        wanted = self.recipe_args.point()
-        if wanted is not None:
+        if self.recipe_args.point() is not None:
             if self.trainer.is_world_process_zero():
                 self.fit_confidences()
             self.trainer.accelerator.wait_for_everyone()
-            calibration, _ = calibration_of_lines(str(self.out))
-            if calibration is None:  # told, and no error: the training took hours
+            _, self.operating_point = calibration_of_lines(str(self.out))  # which now has this default
+            if self.operating_point is None:  # told, and no error: the training took hours
                 print(
                     "The model writes no sound findings lines, so --operating_point has no effect: the model decides "
                     "on the findings.",
                     file=sys.stderr,
                 )
             else:
-                self.operating_point = calibration.at(wanted)
                 provenance |= self.operating_point.describe()
         self.predictions = write_predictions(
             self.model,
@@ -98,7 +96,8 @@ class ReportsAfterTraining:
             measured[row["volume"]] = measure_row(row, reader)
 
         collator = self.trainer.data_collator
-        confidence = fit_confidence(self.model, collator, rows, **self.sizes, on_row=keep_measures)
+        fitted = {"operating_point": self.recipe_args.point(), "on_row": keep_measures}
+        confidence = fit_confidence(self.model, collator, rows, **self.sizes, **fitted)
         confidence.save(self.out)
         fit_domain(measured, trained_on(reader.source)).save(self.out)
         (self.out / "figures").mkdir(exist_ok=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from ct_rate_pairs.recipes.arguments import (
     ChatArguments,
     DataArguments,
-    LineArguments,
     TaskArguments,
     TrainingTextArguments,
     longest_text,
@@ -28,7 +27,7 @@ OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_b
 
 
 @dataclass
-class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
+class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     vision_model: str = field(
@@ -67,6 +66,13 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         default=0,
         metadata={"help": "Scans of the validation split to fit the confidences of findings on; 0: none."},
     )
+    operating_point: str = field(
+        default="none",
+        metadata={
+            "help": "Sets the findings lines of the reports by their probabilities, and is then the default of the "
+            "model: f1, or a sensitivity such as 0.9. none: the model decides."
+        },
+    )
     max_eval_samples: int = scans_to_measure(200)  # of the split `test`
     max_new_tokens: int = longest_text(1200)
     muon: bool = field(default=False, metadata={"help": "Use Muon for the hidden matrices, for a model from scratch."})
@@ -75,6 +81,12 @@ class RecipeArguments(LineArguments, ChatArguments, TrainingTextArguments, TaskA
         """The arguments that were given, for `load_dataset("ct_rate_pairs", ...)`."""
         options = self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
         return options | {"slices": "uniform"} if self.slices == "key" else options
+
+    def point(self) -> str | float | None:
+        """The operating point, parsed; `None` if the model decides. Raises a `ValueError` for other words."""
+        from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
+
+        return read_operating_point(self.operating_point)
 
     def mask_options(self) -> dict:
         """The arguments for the masks of the training rows. Rows that are measured need none."""

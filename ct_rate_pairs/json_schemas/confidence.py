@@ -90,6 +90,7 @@ class LineCalibration(Schema):
     temperature: Temperatures
     bias: Biases
     held_out: HeldOut
+    operating_point: Literal["f1"] | Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class Confidences(Schema):

@@ -81,11 +81,15 @@ class LineCalibration:
         held_out (`dict[str, list[float]]`):
             Maps each label to the probabilities of the validation scans, in ascending order, by calibrations that have
             not seen their patients. Operating points are found from these.
+        operating_point (`str` or `float`, *optional*):
+            The operating point at which the model was measured after its training, and at which it writes reports if
+            no other is asked for. `None` if the model decides, as in files of earlier releases.
     """
 
     temperature: dict[str, float]
     bias: dict[str, float]
     held_out: dict[str, list[float]]
+    operating_point: str | float | None = None
 
     def at(self, name: str | float) -> OperatingPoint:
         """The operating point `"f1"`, or that of a sensitivity."""
@@ -93,13 +97,16 @@ class LineCalibration:
         return OperatingPoint(str(name), *arrays, thresholds_at(name, self.held_out))
 
 
-def read_operating_point(text: str | float) -> str | float:
+def read_operating_point(text: str | float) -> str | float | None:
     """
-    An operating point from an option: `"f1"`, or the sensitivity that is asked for.
+    An operating point from an option: `"f1"`, or the sensitivity that is asked for; `None` for `"none"`, which lets
+    the model decide.
 
     Raises:
-        `ValueError`: for anything but `"f1"` and numbers above 0 and below 1.
+        `ValueError`: for anything but `"f1"`, `"none"` and numbers above 0 and below 1.
     """
+    if text == "none":
+        return None
     if text == "f1":
         return text
     try:
@@ -109,7 +116,7 @@ def read_operating_point(text: str | float) -> str | float:
     if isinstance(text, bool) or not 0 < sensitivity < 1:
         raise ValueError(
             f"operating_point={text!r}: give f1, or a sensitivity above 0 and below 1, such as 0.9: the share of the "
-            "present findings that reports are to state."
+            "present findings that reports are to state. none lets the model decide."
         )
     return sensitivity
 

@@ -119,14 +119,15 @@ class Callbacks:
         opened.report = None
         empty = gr.update(choices=list(LABELS))
         yield "Writing …", "", empty, "", gr.skip(), show(opened, window, number)
-        point = None if operating_point == DECIDES or findings is not None else operating_point
+        point = "none" if operating_point == DECIDES else operating_point
+        point = point if findings is None else None  # what a reader ticks is written, whatever is probable
         options = {"operating_point": point, "findings": findings, "metadata": self.metadata(known)}
         tokenizer = self.reporter.collator.processor.tokenizer
         pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         with ThreadPoolExecutor(1) as pool, errors_as_told():
             writing = pool.submit(self.reporter.report, opened.seen, streamer=pieces, **options)
             writing.add_done_callback(lambda _: pieces.end())  # also after an error before the first piece
-            text, has_line = "", self.reporter.findings_line != "none" and point is None and findings is None
+            text, has_line = "", self.reporter.findings_line != "none" and point == "none"
             for piece in pieces:
                 text += piece
                 # A line of findings that the model writes itself is not shown: the findings below are the same.

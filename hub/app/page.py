@@ -159,9 +159,12 @@ def option_fields(
     reporter: Reporter, has_server: bool
 ) -> tuple[gr.Dropdown, gr.Textbox, list[gr.components.Component]]:
     """The operating point, the series, and what is known of the patient, as far as the model can use them."""
+    default = reporter.deciding_point()
     point = gr.Dropdown(
         [DECIDES, "f1", "0.95", "0.9", "0.8"],
+        value=DECIDES if default == "none" else default,
         label="Operating point: f1, or the share of findings to find",
+        info=None if default == "none" else f"The model was measured at {default}.",
         allow_custom_value=True,
         visible=reporter.writes_reports and bool(reporter.confidence and reporter.confidence.line),
     )

@@ -68,8 +68,8 @@ def report_batch(
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into `out`.
     """
     with folder_lock(out, "ct-rate-pairs report"):
-        options = {"series": series, "max_new_tokens": max_new_tokens, "operating_point": operating_point}
-        options["force"] = force
+        point = reporter.deciding_point(operating_point)
+        options = {"series": series, "max_new_tokens": max_new_tokens, "operating_point": point, "force": force}
         return _report_batch(reporter, scans, out, options, names, mapping, with_masks)
 
 

@@ -53,7 +53,12 @@ from ct_rate_pairs.eval.scoring.label_calibration import (
     judge,
     judge_each,
 )
-from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint, thresholds_at
+from ct_rate_pairs.eval.scoring.operating_points import (
+    LineCalibration,
+    OperatingPoint,
+    read_operating_point,
+    thresholds_at,
+)
 from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.confidence import Confidences
@@ -122,6 +127,11 @@ class Confidence:
         temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
         return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
 
+    @property
+    def default_point(self) -> str | float | None:
+        """The operating point at which reports are written if no other is asked for; `None` if the model decides."""
+        return self.line.operating_point if self.line else None
+
     def operating_point(self, name: str | float) -> OperatingPoint:
         """
         The calibration and the thresholds under which a findings line is set, for `"f1"` or a sensitivity.
@@ -160,20 +170,49 @@ def calibration_of_lines(
     name_or_path: str, revision: str | None = None, operating_point: str | float | None = None
 ) -> tuple[LineCalibration | None, OperatingPoint | None]:
     """
-    The calibration of a model's findings lines, if it has one, and the operating point that is asked for.
+    The calibration of a model's findings lines, if it has one, and the operating point of [`choose_point`].
 
     Raises:
         `ValueError`: for an operating point of a model without such a calibration.
     """
     confidence = load_confidence(name_or_path, revision)
-    if operating_point is None:
-        return confidence and confidence.line, None
+    return confidence and confidence.line, choose_point(confidence, operating_point, name_or_path)
+
+
+def choose_point(
+    confidence: Confidence | None, operating_point: str | float | None, model: str = "this model"
+) -> OperatingPoint | None:
+    """
+    What decides on the findings lines of a model.
+
+    Args:
+        confidence ([`Confidence`], *optional*):
+            The confidence of the model.
+        operating_point (`str` or `float`, *optional*):
+            `"f1"` or a sensitivity; `"none"` lets the model decide. By default, the operating point at which the model
+            was measured after its training.
+        model (`str`, *optional*):
+            The model, as an error names it.
+
+    Returns:
+        [`~ct_rate_pairs.eval.scoring.operating_points.OperatingPoint`] or `None`: the operating point; `None` if the
+        model decides.
+
+    Raises:
+        `ValueError`: for anything else, and for an operating point of a model without calibrated findings lines.
+    """
+    if operating_point is not None:
+        name = read_operating_point(operating_point)
+    else:
+        name = confidence.default_point if confidence else None
+    if name is None:
+        return None
     if confidence is None:
         raise ValueError(
-            f"operating_point={operating_point!r} sets the findings line by its probabilities, and {name_or_path} has "
-            f"no {FILE}. Train it with findings_line names, yes_no or sides, and with confidence_scans."
+            f"operating_point={name!r} sets the findings line by its probabilities, and {model} has no {FILE}. Train "
+            "it with findings_line names, yes_no or sides, and with confidence_scans."
         )
-    return confidence.line, confidence.operating_point(operating_point)
+    return confidence.operating_point(name)
 
 
 def find_openings(reports: Sequence[str]) -> dict[str, list[str]]:
@@ -257,6 +296,7 @@ def fit_confidence(
     *,
     batch_size: int = 16,
     max_new_tokens: int = 1200,
+    operating_point: str | float | None = None,
     progress: bool = True,
     on_row: Callable[[dict], object] = lambda row: None,
 ) -> Confidence:
@@ -277,6 +317,8 @@ def fit_confidence(
             Scans per batch.
         max_new_tokens (`int`, *optional*, defaults to `1200`):
             Maximum length of a report in tokens.
+        operating_point (`str` or `float`, *optional*):
+            The operating point at which the model is measured. It becomes the default of the model's reports.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show progress bars.
         on_row (`Callable[[dict], object]`, *optional*):
@@ -349,5 +391,5 @@ def fit_confidence(
         "unknown": int(np.isnan(ways["line"]).any(axis=1).sum()) if has_lines else 0,
     }
     temperature, bias, held_out = fitted["sentences"]
-    lines = LineCalibration(*fitted["line"]) if "line" in fitted else None
+    lines = LineCalibration(*fitted["line"], operating_point) if "line" in fitted else None
     return Confidence(openings, temperature, bias, measured, held_out, lines, used)

@@ -123,22 +123,23 @@ def report_key(
     scan: Path,
     series: int | None,
     max_new_tokens: int,
-    operating_point: str | float | None = None,
+    operating_point: str | None = None,
     findings: Sequence[str] | None = None,
     metadata: Mapping[str, int | str] | None = None,
     force: bool = False,
     with_masks: bool = False,
 ) -> dict:
     """
-    What identifies a report: its scan, and the options and the code that change the report. Of metadata there are only
-    the names, because the values tell of the patient.
+    What identifies a report: its scan, and the options and the code that change the report. `operating_point` is that
+    of [`~ct_rate_pairs.hub.reporting.reporter.Reporter.deciding_point`], or `None` for given findings. Of metadata,
+    there are only the names, because the values tell of the patient.
     """
     return {
         "digest": digest(scan),
         "series": series,
         "max_new_tokens": max_new_tokens,
         "code": sources_version(),
-        "operating_point": None if operating_point is None else str(operating_point),
+        "operating_point": operating_point,
         "findings_given": None if findings is None else list(findings),
         "metadata_given": None if metadata is None else sorted(metadata),
         "force": force,

@@ -22,7 +22,7 @@ from ct_rate_pairs.volumes.slicing import Volume, VolumeError
 
 from .asking import TASKS, ScanAnswers, doubts, read_questions, write_answers
 from .clock import clock
-from .confidence import Confidence
+from .confidence import Confidence, choose_point
 from .domain import Domain, UnlikeScanError, in_short
 from .evidence import slice_evidence, top_slices
 from .locating import LocatedSentence, locate_findings, read_sentence
@@ -134,13 +134,15 @@ class Reporter:
             operating_point (`str` or `float`, *optional*):
                 Decides on the findings by the probabilities of the model's findings line, and lets the model write the
                 report below that decision: `"f1"` for the best F1, or a sensitivity such as `0.9`, see
-                [`~ct_rate_pairs.eval.scoring.operating_points`]. By default, the model decides by itself.
+                [`~ct_rate_pairs.eval.scoring.operating_points`]. `"none"` lets the model decide by itself. By default,
+                the operating point at which the model was measured after its training, which is that of its card; for
+                a model that was measured without one, `"none"`.
             findings (`Sequence[str]`, *optional*):
-                The labels that the scan has, by a reader. The model writes the report for these findings; `[]` for
-                none of the 18. They are set as the findings line, or for a model that was trained with
-                `prompt_findings` named in its prompt. For a model whose line has sides, a label may end with one, as
-                in `"Lung nodule right"`; otherwise the model's likeliest side is set. What the model writes need not
-                follow them: a warning in `told` names each difference.
+                The labels that the scan has, by a reader, in the place of any operating point. The model writes the
+                report for these findings; `[]` for none of the 18. They are set as the findings line, or for a model
+                that was trained with `prompt_findings` named in its prompt. For a model whose line has sides, a label
+                may end with one, as in `"Lung nodule right"`; otherwise the model's likeliest side is set. What the
+                model writes need not follow them: a warning in `told` names each difference.
             metadata (`Mapping[str, int or str]`, *optional*):
                 What is known of the patient and the scan, for a model that was trained with `prompt_metadata`: `age`
                 in whole years, `sex` as `"M"` or `"F"`, and the texts `clinical_information`, `technique`,
@@ -372,6 +374,11 @@ class Reporter:
     def below_line(self, text: str, line: str | None) -> str:
         """A report below its findings line, as the model wrote it. A line that stood in the prompt is left out."""
         return f"{line}\n{text}" if line and not self.takes_findings else text
+
+    def deciding_point(self, operating_point: str | float | None = None) -> str:
+        """The name of the operating point that [`report`] takes; `"none"` if the model decides."""
+        point = choose_point(self.confidence, operating_point)
+        return point.name if point else "none"
 
     @property
     def writes_reports(self) -> bool:

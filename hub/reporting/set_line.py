@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.looking.line_probabilities import LineReading, read_findings_lines
-from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint, read_operating_point
+from ct_rate_pairs.eval.scoring.operating_points import OperatingPoint
 from ct_rate_pairs.reports.findings_line import Named, findings_named
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import write_batch
 
-from .confidence import Confidence
+from .confidence import Confidence, choose_point
 
 
 def check_line(
@@ -35,13 +35,14 @@ def check_line(
             The confidence of the model.
 
     Returns:
-        `tuple`: the findings that a reader gives, and the operating point; each `None` if it is not asked for.
+        `tuple`: the findings that a reader gives, and the operating point that decides. Both are `None` if the model
+        decides.
 
     Raises:
         `ValueError`: if both are given, if one of them is malformed, or if the model was not trained for it.
     """
     if operating_point is not None and findings is not None:
-        raise ValueError("operating_point and findings both set the findings line: give one of the two.")
+        raise ValueError("operating_point and findings both tell what sets the findings line: give one of the two.")
     if findings is not None:
         named = findings_named(findings)
         if named.sides and (in_prompt or kind != "sides"):
@@ -55,15 +56,7 @@ def check_line(
                 "findings_line names, yes_no or sides, or with prompt_findings."
             )
         return named, None
-    if operating_point is None:
-        return None, None
-    name = read_operating_point(operating_point)
-    if confidence is None:
-        raise ValueError(
-            f"operating_point={name!r} sets the findings line by its probabilities, and this model has no "
-            "confidence.json. Train it with findings_line names, yes_no or sides, and with confidence_scans."
-        )
-    return None, confidence.operating_point(name)
+    return None, choose_point(confidence, operating_point)
 
 
 def read_own_line(

@@ -236,9 +236,14 @@ def test_both_ways_to_read_a_confidence_and_the_operating_curve_are_told(run_dir
     assert table["line"] == ["0.881", "0.080", "0.560", "0.020", "0.04"] and table["sentences"][0] == "-"
     assert "The way `line` is used." in text and "calibrated on validation scans: mean AUROC 0.880" in text
     assert table["sensitivity 0.9"] == table["f1"] == ["0.764", "-", "0.700", "0.688"]
-    assert "were set at" not in text
+    assert "were set at" not in text and 'operating_point="none"' not in text
     results["model"] |= {"operating_point": "f1", "line_followed": 0.975}
-    assert "operating point f1. 97.5% of the reports state just what" in write(run_dir, results).read_text()
+    text = write(run_dir, results).read_text()
+    assert "set at the operating point f1, which is also the default of `report`. 97.5% of the reports state" in text
+    # The code of the card says what it does, before it does so.
+    use = text[text.index("## Use") :]
+    assert use.index("at the operating point f1 as in the results above:") < use.index('.report("scan.nii.gz")')
+    assert use.index('operating_point="none")`, the model decides') < use.index("generate_reports(")
 
 
 def test_a_local_base_is_not_taken_for_a_repository(run_dir, results):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from helpers.tiny_reader import INDICES, save_nifti, stating, write_report
 
 from ct_rate_pairs.eval.scoring.operating_points import thresholds_at
 from ct_rate_pairs.hub import load_reporter
+from ct_rate_pairs.hub.publish import publish
+from ct_rate_pairs.hub.references import keep_reference_hashes
 from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, load_confidence
 from ct_rate_pairs.hub.reporting.files import format_report, marked_text
@@ -23,6 +26,7 @@ from ct_rate_pairs.trainer.generation import Written
 pytestmark = pytest.mark.slow  # the fixture trains a model of its own
 
 SHOWN = (1, 0, 1)
+FEW = 0.05  # an operating point: a sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,15 @@ def reporter(line_reader_dir):
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     return save_nifti(tmp_path_factory.mktemp("scan") / "scan.nii.gz", SHOWN)
+
+
+@pytest.fixture
+def measured_dir(line_reader_dir, tmp_path):
+    """The model as a run that was measured at an operating point, which states nearly nothing."""
+    folder = shutil.copytree(line_reader_dir, tmp_path / "measured")
+    confidence = load_confidence(str(folder))
+    replace(confidence, line=replace(confidence.line, operating_point=FEW)).save(folder)
+    return folder
 
 
 def line_of(shown):
@@ -61,6 +74,7 @@ def test_a_confidence_of_an_earlier_release_is_one_of_sentences(line_reader_dir,
     confidence = load_confidence(str(tmp_path))
     assert (confidence.way, confidence.line, confidence.doubtful_below("sentences")) == ("sentences", None, None)
     assert calibration_of_lines(str(tmp_path)) == (None, None)
+    assert calibration_of_lines(str(tmp_path), operating_point="none") == (None, None)
     with pytest.raises(ValueError, match="has no calibration of its findings lines"):
         calibration_of_lines(str(tmp_path), operating_point="f1")
 
@@ -124,6 +138,59 @@ def test_an_operating_point_decides_the_line_and_the_text_follows(reporter, scan
     assert f1.text == write_report(tuple(decided[INDICES].astype(int).tolist()))
 
 
+def test_a_model_that_was_published_reports_at_the_operating_point_at_which_it_was_measured(hub, measured_dir, scan):
+    (measured_dir / "README.md").write_text("---\ntags: [phantom]\n---\n# A reader\n")
+    keep_reference_hashes(measured_dir, ["A nodule in the left lung."], phantom=True)
+    publish(measured_dir, "alice/reader", dtype="float32")
+    reporter = load_reporter("alice/reader", device="cpu")
+    point, default = reporter.confidence.operating_point(FEW), reporter.report(scan)
+    decided = np.array([finding.confidence for finding in default.findings]) >= point.thresholds
+    assert default.line == write_line(decided.astype(int).tolist(), "names") != line_of(SHOWN)
+    assert default.line_set_by == "operating point 0.05" and "operating point 0.05" in format_report(default)
+    own = reporter.report(scan, operating_point="none")
+    assert (own.line, own.line_set_by) == (line_of(SHOWN), None)
+    given = reporter.report(scan, findings=["Cardiomegaly"])
+    assert (given.line, given.line_set_by) == (line_of((0, 1, 0)), "given findings")
+    assert reporter.deciding_point("f1") == "f1"
+
+
+def test_an_evaluation_takes_the_operating_point_of_the_training_unless_another_is_given(measured_dir):
+    line, point = calibration_of_lines(str(measured_dir))
+    assert point.name == "0.05" and (point.thresholds == line.at(FEW).thresholds).all()
+    assert calibration_of_lines(str(measured_dir), operating_point="f1")[1].name == "f1"
+    assert calibration_of_lines(str(measured_dir), operating_point="none")[1] is None
+
+
+def test_without_an_operating_point_in_its_file_the_model_decides(measured_dir):
+    content = json.loads((measured_dir / "confidence.json").read_text())
+    content["line"]["operating_point"] = "most"
+    (measured_dir / "confidence.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="operating_point"):
+        load_confidence(str(measured_dir))
+    del content["line"]["operating_point"]  # as in files of earlier releases
+    (measured_dir / "confidence.json").write_text(json.dumps(content))
+    line, point = calibration_of_lines(str(measured_dir))
+    assert line is not None and point is None
+
+
+def test_the_command_reports_at_the_operating_point_of_the_model(measured_dir, scan, tmp_path, capsys):
+    (tmp_path / "scans").mkdir()
+    shutil.copy(scan, tmp_path / "scans")
+    model = ("--model_name_or_path", str(measured_dir), "--device", "cpu", "--max_new_tokens", "60")
+    batch = (str(tmp_path / "scans"), *model, "--output_dir", str(tmp_path / "many"))
+    for options, again in (((), False), (("--operating_point", "0.05"), True)):  # by name, it is the same report
+        assert main([*batch, *options]) == 0
+        assert ("finished before" in capsys.readouterr().out) == again
+    told = json.loads((tmp_path / "many" / "scan-001" / "report.json").read_text())
+    assert (told["operating_point"], told["line_set_by"]) == ("0.05", "operating point 0.05")
+    for options, decided in (((), "0.05"), (("--operating_point", "none"), "none"), (("--findings", "none"), None)):
+        assert main([str(scan), *model, "--output_dir", str(tmp_path / "one"), *options]) == 0
+        told = json.loads((tmp_path / "one" / "report.json").read_text())
+        assert told["operating_point"] == decided
+        by = {"0.05": "operating point 0.05", "none": None, None: "given findings"}
+        assert told["line_set_by"] == by[decided]
+
+
 def test_a_malformed_line_has_no_probabilities_and_sets_nothing(reporter, scan):
     report = reporter.report(scan, operating_point="f1", max_new_tokens=1)
     assert {finding.confidence for finding in report.findings} == {None} and report.line_set_by is None
@@ -135,7 +202,8 @@ def test_a_malformed_line_has_no_probabilities_and_sets_nothing(reporter, scan):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"operating_point": "f1", "findings": []}, "both set the findings line"),
+        ({"operating_point": "f1", "findings": []}, "both tell what sets the findings line"),
+        ({"operating_point": "none", "findings": []}, "both tell what sets the findings line"),
         ({"findings": ["Cardiomegly"]}, "none of the 18 labels .is Cardiomegaly meant"),
         ({"findings": "Cardiomegaly"}, "give a list of labels"),
         ({"operating_point": 1.2}, "give f1, or a sensitivity"),

@@ -8,7 +8,7 @@ from helpers.tree import write_tree
 
 from ct_rate_pairs.eval.predictions.provenance import read_provenance
 from ct_rate_pairs.hub.reporting.domain import load_domain
-from ct_rate_pairs.recipes import sft_neg
+from ct_rate_pairs.recipes import evaluate_reports, sft_neg
 from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
 
 
@@ -31,7 +31,17 @@ def test_an_operating_point_is_fitted_before_the_reports_and_told_if_it_has_no_e
     assert model.get("operating_point") == provenance.get("operating_point") == ("f1" if is_set else None)
     assert len(provenance.get("thresholds") or ()) == 18 * is_set and ("line_followed" in model) == is_set
     assert ("--operating_point has no effect" in capsys.readouterr().err) == (not is_set)
-    assert (out / "confidence.json").exists() and (out / "README.md").exists()
+    line = json.loads((out / "confidence.json").read_text())["line"]
+    assert (line and line["operating_point"]) == ("f1" if is_set else None)
+    assert ("at the operating point f1 as in the results above" in (out / "README.md").read_text()) == is_set
+    if is_set:  # an evaluation is made at the same point, unless another is given
+        again = ("--model_name_or_path", str(out), "--data_dir", str(tmp_path / "tree"), "--looking_scans", "0")
+        again += ("--max_eval_samples", "4", "--max_new_tokens", "60", "--dataloader_num_workers", "0")
+        for options, point in (((), "f1"), (("--operating_point", "none"), None)):
+            folder = tmp_path / f"at_{point}"
+            evaluate_reports.main([*again, *options, "--output_dir", str(folder)])
+            model = json.loads((folder / "results.json").read_text())["model"]
+            assert model.get("operating_point") == point
 
 
 @pytest.mark.parametrize("validation_size", [0.05, 0.9])

@@ -52,8 +52,8 @@ def test_one_threshold_serves_a_sensitivity_and_those_of_the_best_f1_lie_between
     assert thresholds[0] > 0.1  # what a model cannot see is not stated for every scan
 
 
-@pytest.mark.parametrize(("text", "point"), [("f1", "f1"), ("0.9", 0.9), (0.25, 0.25)])
-def test_an_operating_point_is_f1_or_a_sensitivity(text, point):
+@pytest.mark.parametrize(("text", "point"), [("f1", "f1"), ("0.9", 0.9), (0.25, 0.25), ("none", None)])
+def test_an_operating_point_is_f1_or_a_sensitivity_or_none(text, point):
     assert read_operating_point(text) == point
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,7 @@ from helpers.tiny_reader import AFFINE, SETTINGS, list_findings, make_voxels, sa
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.app import page as module
 from ct_rate_pairs.hub.app.callbacks import DECIDES, Callbacks, Opened, choices_of, show
-from ct_rate_pairs.hub.app.page import make_page, serve
+from ct_rate_pairs.hub.app.page import make_page, option_fields, serve
 from ct_rate_pairs.hub.reporting import reporter as reporter_module
 from ct_rate_pairs.hub.reporting.domain import Domain
 from ct_rate_pairs.hub.reporting.reporter import Reporter
@@ -284,6 +285,23 @@ def test_one_of_several_series_is_chosen_by_its_number(talker, tmp_path):
         assert "DOE" not in str(error.value)
     second = call.open(folder, " 2 ")
     assert (second.seen.pixels == see(folder, talker.volume_settings, 2).pixels).all()
+
+
+def test_a_report_is_written_at_the_operating_point_of_the_model_unless_a_visitor_chooses(talker, tmp_path):
+    confidence = replace(talker.confidence, line=replace(talker.confidence.line, operating_point=0.05))
+    measured = Reporter(talker.model, talker.collator, talker.settings, confidence)
+    with gr.Blocks():
+        chosen, default = (option_fields(reporter, False)[0] for reporter in (talker, measured))
+    assert (chosen.value, default.value) == (DECIDES, "0.05") and "measured at 0.05" in default.info
+    call = Callbacks(measured)
+    opened = Opened(see(save_nifti(tmp_path / "scan.nii.gz", SHOWN), talker.volume_settings))
+    for point, ticked, by in (
+        (default.value, None, "operating point 0.05"),
+        (DECIDES, None, None),
+        (default.value, ["Cardiomegaly"], "given findings"),
+    ):
+        list(call.write(opened, "lung", 1, point, ticked))
+        assert opened.report.line_set_by == by
 
 
 def test_the_page_shows_what_the_model_was_trained_for(talker, reader, tmp_path):
