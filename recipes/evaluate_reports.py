@@ -368,7 +368,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         scans = first_rows(with_negatives, args.max_eval_samples)
         path, seen = out / "predictions.jsonl", {"looking_scans": args.looking_scans, "seed": args.seed}
         seen |= {"cut": read_cut(path), "lines": read_lines(path), "line_logits": read_line_logits(path)}
-        seen |= {"line_calibration": calibration, "operating_point": point and point.name}
+        seen |= {"line_calibration": calibration, "operating_point": point}
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

@@ -142,7 +142,7 @@ class ReportsAfterTraining:
             lines=read_lines(predicted),
             line_logits=read_line_logits(predicted),
             line_calibration=calibration,
-            operating_point=self.operating_point and self.operating_point.name,
+            operating_point=self.operating_point,
             **self.sizes,
         )
         args = self.trainer.args

@@ -4,21 +4,23 @@ also whether it looks at the scan.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels, plot_operating_curve
 from ct_rate_pairs.eval.figures.report_sheet import plot_reports
-from ct_rate_pairs.eval.generate import write_reports
+from ct_rate_pairs.eval.generate import batched, write_reports
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, TooFewScansError, shuffle_volumes, suffix_of
 from ct_rate_pairs.eval.looking.report_matching import report_matching
 from ct_rate_pairs.eval.metrics.calibration import calibration_error
 from ct_rate_pairs.eval.metrics.diversity import report_diversity
+from ct_rate_pairs.eval.predictions.predict import predict
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
 from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
@@ -27,7 +29,7 @@ from ct_rate_pairs.eval.scoring.comparison import compare_reports
 from ct_rate_pairs.eval.scoring.findings_lines import score_following, score_lines, score_probabilities
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
-from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
+from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint
 from ct_rate_pairs.eval.scoring.places import score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import (
@@ -40,7 +42,7 @@ from ct_rate_pairs.eval.tables import (
 )
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
-from ct_rate_pairs.trainer.generation import Written, cut_warning
+from ct_rate_pairs.trainer.generation import Written, cut_warning, evaluating
 from ct_rate_pairs.whole_files import write_whole
 
 from .prompt_only import score_prompts
@@ -134,20 +136,22 @@ def measure_looking(
     max_new_tokens: int = 1200,
     ci: float | None = None,
     seed: int = 0,
+    operating_point: OperatingPoint | None = None,
 ) -> tuple[dict, dict[str, Written]]:
     """
     Measures whether reports depend on the scan: loss gaps, report matching, and reports for shuffled volumes.
 
     The first result is `{"gaps": ..., "matching": {"random": ..., "hard": ...}}`, from [`loss_gap`] and
     [`report_matching`]. The second maps each VolumeName to the report that the model writes for the volume of another
-    patient. A measurement for which there are too few scans is left out, with a printed notice.
+    patient, at `operating_point`. A measurement for which there are too few scans is left out, with a printed notice.
     """
     kinds = ["negative"] * bool(scans[0]["negative_images"]) + ["noise", "shuffled", "blank"]
     looking, swapped = {}, {}
     try:
         looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, ci=ci, seed=seed)
         others = shuffle_volumes(scans, seed)
-        reports = write_reports(model, collator, others, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        reports = write_at(model, collator, others, operating_point, **sizes)
         swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
     except TooFewScansError as error:
         print(f"Neither loss gaps nor a row `shuffled`: {error}")
@@ -159,6 +163,27 @@ def measure_looking(
         else:
             looking.setdefault("matching", {})[difficulty] = matching
     return looking, swapped
+
+
+def write_at(
+    model: PreTrainedModel,
+    collator: PairCollator,
+    rows: Iterable[dict],
+    operating_point: OperatingPoint | None,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+) -> list[Written]:
+    """Reports of rows, as [`write_reports`] writes them, below the findings lines that an operating point sets."""
+    if operating_point is None:
+        return write_reports(model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    sizes = {"max_new_tokens": max_new_tokens, "operating_point": operating_point}
+    written: list[Written] = []
+    with evaluating(model), tqdm(desc="Writing reports", unit="scan") as bar:
+        for batch in batched(rows, batch_size):
+            written += [prediction.written for prediction in predict(model, collator, batch, **sizes)]
+            bar.update(len(batch))
+    return written
 
 
 def evaluate_model(
@@ -173,6 +198,7 @@ def evaluate_model(
     max_new_tokens: int = 1200,
     seed: int = 0,
     cut: Mapping[str, bool] | None = None,
+    operating_point: OperatingPoint | None = None,
     **score,
 ) -> dict[str, dict]:
     """
@@ -197,15 +223,18 @@ def evaluate_model(
             Seed of [`measure_looking`].
         cut (`Mapping[str, bool]`, *optional*):
             Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
+        operating_point ([`~ct_rate_pairs.eval.scoring.operating_points.OperatingPoint`], *optional*):
+            What has set the findings lines of the reports. It sets those of the row `shuffled`, too.
         score:
-            `train_reports`, `train_labels`, `lines`, `line_logits`, `line_calibration`, `operating_point` and the
-            options of [`score_predictions`].
+            `train_reports`, `train_labels`, `lines`, `line_logits`, `line_calibration` and the options of
+            [`score_predictions`].
 
     Returns:
         `dict[str, dict]`: the contents of `results.json`: the entries of [`score_predictions`]; `shuffled`, the scores
         of reports that the model writes for the volumes of other patients, on the first `looking_scans` scans; and if
         these are not all scans, `unshuffled`, the scores of the model's own reports on the same scans.
     """
+    score["operating_point"] = operating_point and operating_point.name
     results = score_predictions(predictions, scans, **score)
     if cut is not None and (unknown := [volume for volume in predictions if volume not in cut]):
         print(
@@ -226,6 +255,7 @@ def evaluate_model(
             max_new_tokens=max_new_tokens,
             ci=score.get("ci"),
             seed=seed,
+            operating_point=operating_point,
         )
         if swapped:
             own = {volume: predictions[volume] for volume in swapped}
@@ -235,9 +265,8 @@ def evaluate_model(
             texts = {volume: written.report for volume, written in swapped.items()}
             counts = count_cut({volume: report.cut for volume, report in swapped.items()}, swapped)
             lines = {volume: written.line for volume, written in swapped.items() if written.line}
-            # Of another patient's volume, the model writes its own line.
-            own_lines = {"lines": lines, "line_logits": None, "operating_point": None}
-            rows["shuffled"] = score_predictions(texts, few, **score | own_lines)["model"] | counts
+            of_others = {"lines": lines, "line_logits": None}
+            rows["shuffled"] = score_predictions(texts, few, **score | of_others)["model"] | counts
             results = rows | results
             looking["coverage_change"] = coverage_change(
                 own, texts, few, labeler=score.get("labeler", "rules"), ci=score.get("ci") or 0.95

@@ -19,7 +19,7 @@ from ct_rate_pairs.eval.predictions.store import (
 )
 from ct_rate_pairs.eval.rows import references_of
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration
-from ct_rate_pairs.eval.tasks.report import evaluate_model, score_predictions
+from ct_rate_pairs.eval.tasks.report import evaluate_model, measure_looking, score_predictions
 from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS as NAMES
 from ct_rate_pairs.reports.rules import label_report
@@ -126,7 +126,7 @@ def test_lines_are_set_by_their_probabilities_and_what_is_made_of_it_is_measured
     for row, labels in zip(logits.values(), LABELS, strict=True):  # of the lines that the model itself writes
         assert (np.array(row) > 0).tolist() == [bool(value) for value in labels]
     seen = {"lines": read_lines(path), "line_logits": logits, "line_calibration": calibration}
-    options = {"looking_scans": 0, "max_new_tokens": 60, "operating_point": "f1", **TRAINING}
+    options = {"looking_scans": 0, **sizes, **TRAINING}
     model = evaluate_model(*model_and_collator, predictions, scans, tmp_path, **seen, **options)["model"]
     assert model["operating_point"] == "f1" and model["line_followed"] == model["line_agreement"]
     assert model["line_auroc"] is None or 0 <= model["line_auroc"] <= 1
@@ -135,6 +135,17 @@ def test_lines_are_set_by_their_probabilities_and_what_is_made_of_it_is_measured
     printed = capsys.readouterr().out
     assert "set at the operating point f1; reports that follow their line" in printed
     assert "lines at sensitivity 0.95: Coverage" in printed
+
+
+@pytest.mark.slow
+def test_on_other_patients_volumes_lines_are_set_at_the_same_point(model_and_collator):
+    """Otherwise `shuffled` would be another model than `model`, and its loss of Coverage no matter of the volumes."""
+    sure = {label: 99.0 if label == "Hiatal hernia" else -99.0 for label in NAMES}
+    calibration = LineCalibration(dict.fromkeys(NAMES, 1.0), sure, {label: [0.01, 0.5, 0.9] for label in NAMES})
+    at_point = {"max_new_tokens": 60, "operating_point": calibration.at("f1")}
+    _, swapped = measure_looking(*model_and_collator, make_scans(), **at_point)
+    hernia = write_line([int(label == "Hiatal hernia") for label in NAMES], "names")
+    assert [written.line for written in swapped.values()] == [hernia] * 3
 
 
 def test_a_report_that_is_matched_is_read_with_its_line(model_and_collator):
