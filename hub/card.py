@@ -11,6 +11,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
+from trl import GRPOConfig
 
 from ct_rate_pairs.eval.tables import format_unread
 from ct_rate_pairs.json_files import read_json
@@ -40,24 +41,12 @@ from .card_results import (
 )
 from .card_sample import sample_text
 from .card_settings import NOT_TOLD, citation_text, install_text, settings_text, software_text
+from .card_training import base_text, commits_of, negative_text, objective_text, trained_text
 from .templates import CT_RATE, MEASURED, THIS_FOLDER, read_template
 
 
-CONSTRAINED = "whose loss makes a report unlikely where its visual evidence is absent"
-UNCONSTRAINED = "without its negative constraint (beta 0): a baseline"
 SHUFFLED = "Shuffled, the model gets another patient's scan: if it looks, its Coverage falls.\n"
 
-NEGATIVES = {
-    "none": "none; the model is trained only on volumes with their own reports.",
-    "gauss": "standard normal noise of the volume's size, clipped to [-1, 1], drawn anew in each epoch.",
-    "heter": "a volume of another patient with at least {min_label_distance} of 18 labels different, or if there is\n"
-    "  none, with as many different as possible; drawn `{partner_sampling}`, and cropped or padded with air to the\n"
-    "  volume's size.",
-    "mutual": "a volume of the same training batch, of another patient and with other labels. The volumes of a batch\n"
-    "  are matched so that as many labels as possible differ; a volume without a partner has no negative.",
-    "hard": "a volume of another patient with at most {max_label_distance} of 18 labels different that lacks a\n"
-    "  finding of the report; drawn `{partner_sampling}`, and cropped or padded with air to the volume's size.",
-}
 CHANNELS = {1: "as grey", 3: "as the three channels of an image"}
 OPENINGS = {
     "none": "",
@@ -105,7 +94,7 @@ def prompt_text(settings: dict) -> str:
     return text
 
 
-def training_settings(config: NegativeSFTConfig, environment: dict) -> dict:
+def training_settings(config: NegativeSFTConfig | GRPOConfig, environment: dict) -> dict:
     """
     All training arguments except tokens and paths of this machine. If `environment.json` tells which optimizer ran, it
     stands in the place of the arguments that may have chosen another one.
@@ -120,11 +109,12 @@ def training_settings(config: NegativeSFTConfig, environment: dict) -> dict:
 def write_model_card(
     run_dir: str | Path,
     results: dict[str, dict],
-    config: NegativeSFTConfig,
+    config: NegativeSFTConfig | GRPOConfig,
     *,
     phantom: bool,
     own: bool = False,
-    negative: str,
+    negative: str = "none",
+    reward_funcs: Sequence[str] = (),
     num_train: int,
     num_test: int,
     steps: int,
@@ -154,15 +144,17 @@ def write_model_card(
         results (`dict[str, dict]`):
             Contents of `results.json`: metrics under `model`, with intervals and measures of looking if there are any;
             metrics under the name of each trivial report; and metrics under `shuffled`, if measured.
-        config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`]):
+        config ([`~ct_rate_pairs.trainer.NegativeSFTConfig`] or [`~trl.GRPOConfig`]):
             Training arguments of the run.
         phantom (`bool`):
             Whether the cohort is the phantom.
         own (`bool`, *optional*, defaults to `False`):
             Whether the cohort is a table of the reader's own scans. If it is neither, it is CT-RATE, whose licence the
             card then names.
-        negative (`str`):
+        negative (`str`, *optional*, defaults to `"none"`):
             `"none"`, `"gauss"`, `"heter"` or `"hard"`.
+        reward_funcs (`Sequence[str]`, *optional*):
+            Names of the rewards of a reinforcement, in the order of `reward_weights` of `config`.
         num_train (`int`), num_test (`int`):
             Number of training scans, and number of scans that the results come from.
         steps (`int`):
@@ -176,7 +168,8 @@ def write_model_card(
             else of the machine.
         base_model (`str`, *optional*):
             Model that the training started from; by default the card says "from scratch". The card names a model on
-            the Hub, but not a local folder.
+            the Hub, with its commit from `environment.json`. It does not name a local folder. If that is a run of this
+            package, the card tells how it was trained, and what from.
         takes_video (`bool`, *optional*, defaults to `True`):
             Whether the model gets a volume as a video, or each slice as an image: `takes_video` of its
             [`~ct_rate_pairs.trainer.PairCollator`].
@@ -210,9 +203,9 @@ def write_model_card(
     environment = read_json(recorded, Environment) if recorded.is_file() else {}
     measured = {key: round(scores[key], 4) for key in METRICS if scores.get(key) is not None}
     bases = [base_model] if isinstance(base_model, str) else list(base_model or ())
-    on_hub = [name for name in bases if not Path(name).is_dir()]  # not paths, which would be taken for repositories
-    told = [f"[{name}](https://huggingface.co/{name})" if name in on_hub else "a local checkpoint" for name in bases]
-    base = " and ".join(told) or "none, trained from scratch"
+    commits = commits_of(environment.get("base"))  # a run that the training started from has told its own
+    direct = [name for name in bases if not Path(name).is_dir()]  # not paths, which would be taken for repositories
+    on_hub = list(dict.fromkeys((*direct, *commits)))
     data = ModelCardData(
         model_name=run_dir.resolve().name,
         library_name="transformers",
@@ -220,10 +213,12 @@ def write_model_card(
         language=row_settings["prompt"],
         license=cohort["license"],
         base_model=on_hub if len(on_hub) > 1 else next(iter(on_hub), None),
-        base_model_relation=("adapter" if adapter else "finetune") if on_hub else None,
+        base_model_relation=("adapter" if adapter and direct else "finetune") if on_hub else None,
         datasets=cohort["datasets"],
         metrics=["ct_coverage", "ct_label_accuracy", "ct_crg", "ct_report_text"],
-        tags=["chest-ct", "radiology", "report-generation", "ct-rate-pairs", "trl"] + ["phantom"] * phantom,
+        tags=["chest-ct", "radiology", "report-generation", "ct-rate-pairs", "trl"]
+        + ["grpo"] * bool(reward_funcs)
+        + ["phantom"] * phantom,
         eval_results=[
             EvalResult(
                 task_type="image-text-to-text",
@@ -242,7 +237,7 @@ def write_model_card(
         metadata=data.to_yaml(),
         name=data.model_name,
         table=results_table(results),
-        constraint=CONSTRAINED if config.beta > 0 else UNCONSTRAINED,
+        trained=trained_text(config, reward_funcs),
         blind="four" if "prompt_only" in results else "three",
         prompt_column=", and the labels that the prompt alone suggests" if "prompt_only" in results else "",
         reading=SHUFFLED * ("shuffled" in results),
@@ -265,11 +260,14 @@ def write_model_card(
         row_options=cohort["row_options"],
         **(ADAPTER if adapter else WHOLE),
         negative=negative,
-        negative_text=NEGATIVES["mutual" if partner_sampling == "mutual" and negative == "heter" else negative].format(
+        negative_text=negative_text(
+            negative,
+            partner_sampling,
+            reward_funcs,
             min_label_distance=min_label_distance,
             max_label_distance=max_label_distance,
-            partner_sampling=partner_sampling,
         ),
+        objective=objective_text(config, reward_funcs),
         num_train=num_train,
         num_test=num_test,
         alone=alone_text(row_settings, adapter, takes_video),
@@ -278,13 +276,13 @@ def write_model_card(
         config=config,
         steps=steps,
         batch=config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,
-        base=base,
+        base=base_text(bases, commits),
         lr_scheduler=config.lr_scheduler_type.value,
         optimizer=environment.get("optimizer", {"name": config.to_dict()["optim"]})["name"],
         software=software_text(environment),
-        settings=settings_text(run_dir),
+        settings=settings_text(run_dir, f"ct-rate-pairs {'grpo' if reward_funcs else 'train'}"),
         install=install_text(environment),
-        citation=citation_text(of_ct_rate=not own),
+        citation=citation_text(of_ct_rate=not own, of_grpo=bool(reward_funcs)),
         hardware=hardware,
         minutes=minutes,
         resumed=", from the last resumption on" if config.resume_from_checkpoint else "",

@@ -28,6 +28,15 @@ NOT_TOLD = (
 # A run that is repeated goes to another folder, and not over what this run has published.
 NOT_REPEATED = (*NOT_TOLD, "data_dir", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision")
 
+GRPO = """\
+@article{shao2024deepseekmath,
+  title={DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models},
+  author={Shao, Zhihong and Wang, Peiyi and Zhu, Qihao and Xu, Runxin and Song, Junxiao and Bi, Xiao and
+    Zhang, Haowei and Zhang, Mingchuan and Li, Y. K. and Wu, Y. and Guo, Daya},
+  journal={arXiv preprint arXiv:2402.03300},
+  year={2024}
+}"""
+
 
 def repeatable_settings(run_dir: Path) -> tuple[dict, list[str]]:
     """
@@ -39,14 +48,14 @@ def repeatable_settings(run_dir: Path) -> tuple[dict, list[str]]:
     return {name: value for name, value in options.items() if name not in local}, local
 
 
-def settings_text(run_dir: Path) -> str:
-    """All settings of a run as a folded block of YAML, which repeats it; an empty string without `run.yaml`."""
+def settings_text(run_dir: Path, command: str) -> str:
+    """All settings of a run, as a folded block of YAML for `command`; an empty string without `run.yaml`."""
     settings, local = repeatable_settings(run_dir)
     if not settings:
         return ""
     missing = f" Pass also {', '.join(f'`--{name}`' for name in local)}: a path here." if local else ""
     block = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return read_template("model_card_settings").format(settings=block, missing=missing)
+    return read_template("model_card_settings").format(command=command, settings=block, missing=missing)
 
 
 def software_text(environment: dict) -> str:
@@ -75,9 +84,10 @@ def install_text(environment: dict) -> str:
     )
 
 
-def citation_text(of_ct_rate: bool) -> str:
-    """BibTeX of the method, of this package, and of CT-RATE if the labels or scans are from there."""
+def citation_text(of_ct_rate: bool, of_grpo: bool) -> str:
+    """BibTeX of the method, of this package, of GRPO, and of CT-RATE if the labels or scans are from there."""
     software = {"version": versions()[PACKAGES[0]], "data": f"\n{CITATION.strip()}" * of_ct_rate}
+    software["grpo"] = f"\n{GRPO}" * of_grpo
     text = read_template("model_card_citation")
     for name, value in software.items():
         text = text.replace(f"<{name}>", value)

@@ -47,7 +47,7 @@ PROCESSOR = (
     *TEMPLATES,
     *TOKENS,
 )
-FIGURES = ("losses", "labels", "gaps", "calibration", "reliability", "operating_curve")
+FIGURES = ("losses", "rewards", "labels", "gaps", "calibration", "reliability", "operating_curve")
 PIXELS = "figures/reports.png"  # slices beside reference reports: published for the phantom only
 ROW_SETTINGS = "row_settings.json"
 SETTINGS = (

@@ -184,6 +184,39 @@ class SplitArguments:
 
 
 @dataclass
+class TrainingRunArguments:
+    """What a training measures while it runs and at its end."""
+
+    validation_scans: int = field(
+        default=64,
+        metadata={"help": "Rows of the validation split to evaluate checkpoints on, with an `eval_strategy`; 0: all."},
+    )
+    confidence_scans: int = field(
+        default=0,
+        metadata={"help": "Scans of the validation split to fit the confidences of findings on; 0: none."},
+    )
+    operating_point: str = field(
+        default="none",
+        metadata={
+            "help": "Sets the findings lines of the reports by their probabilities, and is then the default of the "
+            "model: f1, or a sensitivity such as 0.9. none: the model decides."
+        },
+    )
+    max_eval_samples: int = scans_to_measure(200)  # of the split `test`
+    max_new_tokens: int = longest_text(1200)
+
+    def point(self) -> str | float | None:
+        """The operating point, parsed; `None` if the model decides. Raises a `ValueError` for other words."""
+        from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
+
+        return read_operating_point(self.operating_point)
+
+    def card_options(self) -> dict:
+        """What the model card tells of the training besides its configuration."""
+        raise NotImplementedError
+
+
+@dataclass
 class ScoringArguments:
     """How reports are scored."""
 

@@ -11,24 +11,33 @@ On CT-RATE, with adapters on the language model, from a checkout:
         --reward_funcs label_f1 place length --reward_weights 1 0.5 0.5 --num_generations 8 \\
         --use_peft true --lora_target_modules '.*language_model.*_proj'
 
-The rows are those of the model's own training, without negatives. `ct-rate-pairs evaluate` measures the result.
+The rows are those of the model's own training, without negatives. The run ends as `ct-rate-pairs train` does: reports
+of the split `test` are written and measured, confidences are fitted, and the card is written.
 """
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.eval.rewards import REWARDS
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.recipes.arguments import ScanArguments
+from ct_rate_pairs.recipes.arguments import ScanArguments, TrainingRunArguments
 from ct_rate_pairs.recipes.recipe_parser import RecipeParser
-from ct_rate_pairs.recipes.training_arguments import MADE_ANEW, check_quantized, idle_model_options
+from ct_rate_pairs.recipes.training_arguments import (
+    MADE_ANEW,
+    check_hub,
+    check_quantized,
+    idle_hub_options,
+    idle_model_options,
+)
 
 
 @dataclass
-class ReinforcementArguments(ScanArguments):
-    """The options of this recipe besides TRL's: scans and rewards."""
+class ReinforcementArguments(TrainingRunArguments, ScanArguments):
+    """The options of this recipe besides TRL's: scans, rewards and evaluation."""
 
     reward_funcs: list[str] = field(
         default_factory=lambda: ["label_f1"],
@@ -38,23 +47,14 @@ class ReinforcementArguments(ScanArguments):
             "of its findings, the agreement with its findings line, its length.",
         },
     )
-    validation_scans: int = field(
-        default=64,
-        metadata={"help": "Rows of the validation split to measure rewards on, with an `eval_strategy`; 0: all."},
-    )
 
     def check(self, args, model_args) -> None:
         """Raises a `ValueError` for options that this recipe cannot follow."""
         from ct_rate_pairs.trainer.grpo_trainer import check_options
-        from ct_rate_pairs.trainer.preconditions import check_upload
 
-        check_upload(args)
         check_options(args)
         check_quantized(model_args)
-        if args.resume_from_checkpoint == "last-checkpoint":
-            raise ValueError("--resume_from_checkpoint: this run has no checkpoint on the Hub. Say true, or a folder.")
-        if args.trust_remote_code:
-            raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
+        check_hub(args)
         if model_args.model_name_or_path in (None, *MADE_ANEW):
             raise ValueError(
                 "GRPO goes on from a model that writes reports. Train one by `ct-rate-pairs train`, and give its "
@@ -65,12 +65,21 @@ class ReinforcementArguments(ScanArguments):
                 f"--reward_weights has {len(args.reward_weights)} numbers for {len(self.reward_funcs)} --reward_funcs "
                 f"({' '.join(self.reward_funcs)}): give one number for each."
             )
+        if self.point() is not None and not self.confidence_scans:
+            raise ValueError(
+                f"operating_point={self.operating_point} sets findings lines by their calibrated probabilities: pass "
+                "--confidence_scans. Or pass --operating_point none."
+            )
+
+    def card_options(self) -> dict:
+        """The rewards, for the model card."""
+        return {"reward_funcs": self.reward_funcs}
 
     def idle(self, args, model_args) -> dict[str, str]:
         """The options that have no effect beside the others, and why."""
         from ct_rate_pairs.trainer.idle_options import idle_training_options
 
-        idle = idle_training_options(args) | idle_model_options(model_args)
+        idle = idle_training_options(args) | idle_model_options(model_args) | idle_hub_options(args)
         of_vllm = (name for name in vars(args) if name.startswith("vllm_"))
         idle |= dict.fromkeys(of_vllm, "reports are drawn by the model itself, without vLLM")
         if args.eval_strategy == "no":
@@ -90,7 +99,7 @@ def options_of_start(recipe_args: ReinforcementArguments, model_args) -> dict:
 
     Raises:
         `ValueError`: if the model is an adapter, was not trained here, or was not trained to write reports; or if a
-            reward needs a findings line and the model has none.
+            reward or an operating point needs a findings line and the model has none.
     """
     from ct_rate_pairs.trainer.hub_files import ADAPTER, find_file
     from ct_rate_pairs.trainer.row_settings import find_row_settings
@@ -111,7 +120,13 @@ def options_of_start(recipe_args: ReinforcementArguments, model_args) -> dict:
         tasks = " and ".join(found.tasks)
         raise ValueError(f"{name} was trained on {tasks}, and writes no reports: give a model that does.")
     options = found.options | recipe_args.dataset_options()
-    if "agreement" in recipe_args.reward_funcs and options.get("findings_line", "none") == "none":
+    has_line = options.get("findings_line", "none") != "none"
+    if recipe_args.point() is not None and not has_line:
+        raise ValueError(
+            f"operating_point={recipe_args.operating_point} sets findings lines, and {name} writes no such line. Pass "
+            "--operating_point none, or start from a model that was trained with --findings_line names."
+        )
+    if "agreement" in recipe_args.reward_funcs and not has_line:
         raise ValueError(
             f"--reward_funcs agreement compares a report with its findings line, and {name} writes no such line. "
             "Leave it out, or start from a model that was trained with --findings_line names."
@@ -144,33 +159,34 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeParser) -> None:
-    """Trains, and saves the run."""
+    """Trains, writes and measures reports, and writes the card."""
     from trl import get_peft_config
 
+    from ct_rate_pairs.eval.figures.training import plot_rewards
     from ct_rate_pairs.eval.rewards import rewards_of
     from ct_rate_pairs.eval.rows import first_rows, references_of
-    from ct_rate_pairs.hub.references import keep_references
-    from ct_rate_pairs.recipes.sft_neg import resume_from, save_run
-    from ct_rate_pairs.recipes.starting_model import load_model
+    from ct_rate_pairs.recipes.starting_model import commits_of_start, load_model
+    from ct_rate_pairs.recipes.training_run import HubOfRun, keep_records, measure_run, train_and_save
     from ct_rate_pairs.trainer import PairCollator
     from ct_rate_pairs.trainer.grpo_trainer import ReportGRPOTrainer
-    from ct_rate_pairs.trainer.hub_files import check_name, commit_of
-    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
+    from ct_rate_pairs.trainer.hub_files import check_name
     from ct_rate_pairs.trainer.splits import load_splits
 
     logging.basicConfig(level=logging.WARNING)
     name = model_args.model_name_or_path
     check_name(name)
-    model_args.model_revision = commit_of(name, model_args.model_revision)  # asked for once: a branch may move
+    hub = HubOfRun(args)
+    commits = commits_of_start(recipe_args, model_args)
+    model_args.model_revision = commits[name]  # asked for once: a branch may move
     options = options_of_start(recipe_args, model_args) | {"seed": args.seed}
     validates = args.eval_strategy != "no"
-    index = load_splits(options, validates=validates)
-    rows = index["train"]
-    commits = {name: model_args.model_revision}
-    model, processor = load_model(recipe_args, model_args, {"report": index}, args.seed, commits)
-    peft_config, base = get_peft_config(model_args), None
+    indexes = {
+        "report": load_splits(options, validates=validates, confidence_scans=recipe_args.confidence_scans),
+    }
+    rows, validation = indexes["report"]["train"], indexes["report"].get("validation")
+    model, processor = load_model(recipe_args, model_args, indexes, args.seed, commits)
+    peft_config = get_peft_config(model_args)
     if model_args.model_revision:
-        base = f"{name}@{model_args.model_revision}"
         args.model_init_kwargs = {"revision": model_args.model_revision}  # of the reference model
         if peft_config is not None:
             peft_config.revision = model_args.model_revision
@@ -179,20 +195,40 @@ def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeP
         rewards_of(recipe_args.reward_funcs, references_of(rows)[2]),
         args,
         train_dataset=rows,
-        eval_dataset=first_rows(index["validation"], recipe_args.validation_scans) if validates else None,
+        eval_dataset=first_rows(validation, recipe_args.validation_scans) if validates else None,
         data_collator=PairCollator(processor, None, args.chat_template_kwargs),
         peft_config=peft_config,
     )
-    used = options_in_effect(parser.values, [rows])
-    trainer.add_callback(WriteRunRecord("ct-rate-pairs grpo", used, parser.given, base))
+    keep_records(trainer, parser, indexes, commits)
+    minutes = train_and_save(trainer, processor, hub)
     if trainer.is_world_process_zero():
-        keep_references(args.output_dir, rows)
-    trainer.train(resume_from_checkpoint=resume_from(args, {}))
-    out = save_run(trainer, processor)
-    trainer.accelerator.end_training()  # a process group that is still open at exit may abort
-    if trainer.is_world_process_zero():
-        data = f" --data_dir {recipe_args.data_dir}" if recipe_args.data_dir else ""
-        print(f"Saved. To measure it: ct-rate-pairs evaluate --model_name_or_path {out}{data}")
+        keep_mask_head(trainer, name, model_args.model_revision)
+        plot_rewards(trainer.state.log_history, Path(args.output_dir, "figures", "rewards.png"))
+    measure_run(recipe_args, model_args, trainer, indexes, options, minutes)
+    hub.publish(trainer)
+
+
+def keep_mask_head(trainer, name: str, revision: str | None) -> None:
+    """
+    Copies the mask head of the start, with its scores and thresholds, to the run: they hold as long as the vision
+    tower that the head reads has not learnt. If it has, it is told that the head is left out.
+    """
+    from ct_rate_pairs.hub.reporting.masks import SCORES
+    from ct_rate_pairs.trainer.hub_files import find_file
+    from ct_rate_pairs.trainer.mask_head import FILE
+    from ct_rate_pairs.trainer.what_learns import PROJECTOR, VISION, what_learns
+
+    if not find_file(name, FILE, revision):
+        return
+    if any(part.trainable for part in what_learns(trainer.model) if part.name in (VISION, PROJECTOR)):
+        print(
+            f"The mask head of {name} is not kept: the vision tower that it reads has learnt. To keep it, train "
+            "adapters on the language model alone (--use_peft true --lora_target_modules '.*language_model.*_proj')."
+        )
+        return
+    for file in (FILE, SCORES):
+        if found := find_file(name, file, revision):
+            shutil.copy(found, Path(trainer.args.output_dir, file))
 
 
 if __name__ == "__main__":

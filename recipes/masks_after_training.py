@@ -1,4 +1,4 @@
-"""What `recipes/sft_neg.py` does with masks after the training: it measures those of the mask head."""
+"""What a training of a mask head does at its end: it measures the masks."""
 
 from pathlib import Path
 

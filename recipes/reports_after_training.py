@@ -1,4 +1,4 @@
-"""What `recipes/sft_neg.py` does with reports after the training: writes them, measures them, and writes the card."""
+"""What a training does with reports at its end: writes them, measures them, and writes the card."""
 
 import os
 import sys
@@ -22,9 +22,9 @@ from ct_rate_pairs.hub import write_model_card
 from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines, fit_confidence
 from ct_rate_pairs.hub.reporting.domain import fit_domain, measure_row, trained_on
 from ct_rate_pairs.readers import reader_of
+from ct_rate_pairs.recipes.arguments import TrainingRunArguments
 from ct_rate_pairs.recipes.starting_model import models_to_start_from
-from ct_rate_pairs.recipes.training_arguments import RecipeArguments
-from ct_rate_pairs.trainer import NegativeSFTTrainer
+from ct_rate_pairs.trainer.model_files import ModelFilesTrainer
 
 
 MOST_OF_DOMAIN, LEAST_OF_DOMAIN = 100, 20  # scans that the limits of a domain are fitted on
@@ -38,9 +38,9 @@ class ReportsAfterTraining:
     All processes write them (`write`), and then the main process measures them (`finish`).
     """
 
-    recipe_args: RecipeArguments
+    recipe_args: TrainingRunArguments
     model_args: ModelConfig
-    trainer: NegativeSFTTrainer  # after its training, and with the model saved in its output folder
+    trainer: ModelFilesTrainer  # after its training, and with the model saved in its output folder
     model: PreTrainedModel  # with all weights in this process
     index: dict  # the rows of each split
     options: dict  # of `load_dataset`
@@ -150,7 +150,6 @@ class ReportsAfterTraining:
         source = reader_of(self.index["train"]).source
         volumes, references, _ = references_of(self.scans)
         sample = (self.predictions[volumes[0]], references[0]) if source.is_phantom else None
-        drawn = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
         write_model_card(
             self.out,
             results,
@@ -167,7 +166,7 @@ class ReportsAfterTraining:
             takes_video=collator.takes_video,
             base_model=models_to_start_from(self.recipe_args, self.model_args),
             sample=sample,
-            **{name: getattr(self.recipe_args, name) for name in drawn},
+            **self.recipe_args.card_options(),
         )
 
 

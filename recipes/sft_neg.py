@@ -21,14 +21,12 @@ also keeps the last checkpoint, and `--resume_from_checkpoint last-checkpoint` r
 
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import ct_rate_pairs
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.near_names import no_such
 from ct_rate_pairs.recipes.recipe_parser import OLD_NAMES, RecipeParser
 from ct_rate_pairs.recipes.training_arguments import OF_OPTIM, RecipeArguments
 
@@ -99,26 +97,6 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     return trainer
 
 
-def keep_records(recipe_args: RecipeArguments, trainer, parser: RecipeParser, indexes: dict, commits: dict) -> None:
-    """
-    Keeps the options of the run, what it runs with, and hashes of its reference reports for the guard. `commits` are
-    those of the models that the training starts from.
-    """
-    from ct_rate_pairs.hub.references import keep_references
-    from ct_rate_pairs.trainer.run_record import WriteRunRecord, options_in_effect
-
-    rows = [of_task["train"] for of_task in indexes.values()]
-    options = options_in_effect(parser.values, rows)
-    if recipe_args.muon:  # the optimizer that Trainer would have made did not run
-        options = {name: value for name, value in options.items() if name not in OF_OPTIM}
-    if commit := commits.get(options["model_name_or_path"]):
-        options["model_revision"] = commit
-    base = ", ".join(f"{name}@{commit}" for name, commit in commits.items() if commit) or None
-    trainer.add_callback(WriteRunRecord("ct-rate-pairs train", options, parser.given, base))
-    if "report" in indexes and trainer.is_world_process_zero():
-        keep_references(trainer.args.output_dir, rows[0])
-
-
 def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str, float]:
     """
     The metric of `metric_for_best_model: eval_coverage`, 0 if no scan has a finding; and how many reports are
@@ -129,35 +107,6 @@ def validation_coverage(reports: list[str], labels: list[list[int]]) -> dict[str
 
     stated, unread = label_predictions(reports)
     return {"coverage": coverage(stated, labels, ct_rate_pairs.LABELS)["coverage"] or 0.0, **unread}
-
-
-def resume_from(args, hub: dict) -> str | bool | None:
-    """The checkpoint of `--resume_from_checkpoint`; as in Trainer, `last-checkpoint` is the checkpoint on the Hub."""
-    from accelerate.utils import broadcast_object_list
-
-    from ct_rate_pairs.hub.checkpoints import LAST_CHECKPOINT, fetch_checkpoint
-
-    if args.resume_from_checkpoint == LAST_CHECKPOINT:
-        place = {name: hub[name] for name in ("repo_id", "revision", "token")}
-        fetched = [fetch_checkpoint(output_dir=args.output_dir, **place) if args.process_index == 0 else None]
-        return broadcast_object_list(fetched)[0]
-    # On the command line "true" is a string, which Trainer would take for a path.
-    wanted = args.resume_from_checkpoint == "true" or args.resume_from_checkpoint
-    if isinstance(wanted, str) and not Path(wanted).is_dir():
-        raise FileNotFoundError(f"--resume_from_checkpoint: {no_such('folder', wanted)}")
-    return wanted
-
-
-def save_run(trainer, processor) -> Path:
-    """Saves model, row settings and processor, and removes what an earlier run has measured."""
-    out = Path(trainer.args.output_dir)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        processor.save_pretrained(out)
-        for earlier in ("predictions.jsonl", "confidence.json", "domain.json", "masks.json"):
-            (out / earlier).unlink(missing_ok=True)
-    trainer.accelerator.wait_for_everyone()
-    return out
 
 
 def make_parser() -> RecipeParser:
@@ -208,61 +157,28 @@ def main(argv: Sequence[str]) -> None:
 
 def train(recipe_args: RecipeArguments, args, model_args, parser: RecipeParser) -> None:
     """Trains, writes and measures reports or answers, and writes the card."""
-    from transformers import AutoModelForImageTextToText
-    from transformers.trainer_utils import HubStrategy
-
     from ct_rate_pairs.eval.figures.training import plot_losses
-    from ct_rate_pairs.eval.tasks import TaskSettings, evaluate_tasks
-    from ct_rate_pairs.hub.checkpoints import PushCheckpoints, take_over_push
-    from ct_rate_pairs.hub.publish import publish_or_tell_how
-    from ct_rate_pairs.hub.repository import HubRepository
-    from ct_rate_pairs.recipes.masks_after_training import measure_masks
-    from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
     from ct_rate_pairs.recipes.starting_model import commits_of_start, load_model, models_to_start_from
+    from ct_rate_pairs.recipes.training_run import HubOfRun, keep_records, measure_run, train_and_save
     from ct_rate_pairs.trainer.hub_files import check_name
 
     for name in models_to_start_from(recipe_args, model_args):
         check_name(name)
     logging.basicConfig(level=logging.WARNING)
-    pushing, hub = args.push_to_hub, take_over_push(args)
-    if pushing and args.process_index == 0:
-        HubRepository(**hub)  # a token without the right to write fails now, not after the training
+    hub = HubOfRun(args)
     options = recipe_args.dataset_options() | {"seed": args.seed}
     indexes = load_tasks(recipe_args, args, options)
     commits = commits_of_start(recipe_args, model_args)
     model_args.model_revision = commits.get(model_args.model_name_or_path)  # of an adapter's base
     model, processor = load_model(recipe_args, model_args, indexes, args.seed, commits)
     trainer = make_trainer(recipe_args, args, model_args, model, processor, indexes, options)
-    if pushing and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-        trainer.add_callback(PushCheckpoints(**hub))
-    keep_records(recipe_args, trainer, parser, indexes, commits)
-    start = time.monotonic()
-    trainer.train(resume_from_checkpoint=resume_from(args, hub))
-    minutes, out = (time.monotonic() - start) / 60, save_run(trainer, processor)
-
-    model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # each process holds only a share of the weights
-        model = AutoModelForImageTextToText.from_pretrained(out, dtype="auto", trust_remote_code=False).to(args.device)
-    reports = None
-    if "report" in indexes:
-        reports = ReportsAfterTraining(recipe_args, model_args, trainer, model, indexes["report"], options)
-        reports.write()
-    trainer.accelerator.end_training()  # a process group that is still open at exit may abort
+    # The optimizer that Trainer would have made does not run.
+    keep_records(trainer, parser, indexes, commits, unused=OF_OPTIM if recipe_args.muon else ())
+    minutes = train_and_save(trainer, processor, hub)
     if trainer.is_world_process_zero():
-        (out / "figures").mkdir(exist_ok=True)
-        plot_losses(trainer.state.log_history, out / "figures" / "losses.png", args)
-        settings = TaskSettings(
-            max_samples=recipe_args.max_eval_samples,
-            batch_size=args.per_device_eval_batch_size,
-            max_new_tokens=recipe_args.max_new_tokens,
-        )
-        evaluate_tasks(model, trainer.data_collator, indexes, options, out, settings)
-        if args.mask_loss_weight:
-            measure_masks(recipe_args, model, trainer.data_collator, options, out)
-        if reports is not None:
-            reports.finish(minutes)
-        if pushing:
-            print("Published:", publish_or_tell_how(out, **hub))
+        plot_losses(trainer.state.log_history, Path(args.output_dir, "figures", "losses.png"), args)
+    measure_run(recipe_args, model_args, trainer, indexes, options, minutes)
+    hub.publish(trainer)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from ct_rate_pairs.recipes.arguments import (
     ChatArguments,
     DataArguments,
     TaskArguments,
+    TrainingRunArguments,
     TrainingTextArguments,
-    longest_text,
-    scans_to_measure,
 )
 from ct_rate_pairs.tasks import TASKS
 from ct_rate_pairs.volumes.settings import one_of
@@ -27,7 +26,7 @@ OF_OPTIM = ("optim", "optim_args", "optim_target_modules", "adam_beta1", "adam_b
 
 
 @dataclass
-class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
+class RecipeArguments(TrainingRunArguments, ChatArguments, TrainingTextArguments, TaskArguments, DataArguments):
     """The options of this recipe besides TRL's: scans, negatives, evaluation, and Muon for a model from scratch."""
 
     vision_model: str = field(
@@ -58,23 +57,6 @@ class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataA
     streaming: bool = field(
         default=False, metadata={"help": "Stream the training rows; max_steps is then computed from the epochs."}
     )
-    validation_scans: int = field(
-        default=64,
-        metadata={"help": "Rows of the validation split to evaluate checkpoints on, with an `eval_strategy`; 0: all."},
-    )
-    confidence_scans: int = field(
-        default=0,
-        metadata={"help": "Scans of the validation split to fit the confidences of findings on; 0: none."},
-    )
-    operating_point: str = field(
-        default="none",
-        metadata={
-            "help": "Sets the findings lines of the reports by their probabilities, and is then the default of the "
-            "model: f1, or a sensitivity such as 0.9. none: the model decides."
-        },
-    )
-    max_eval_samples: int = scans_to_measure(200)  # of the split `test`
-    max_new_tokens: int = longest_text(1200)
     muon: bool = field(default=False, metadata={"help": "Use Muon for the hidden matrices, for a model from scratch."})
 
     def dataset_options(self) -> dict:
@@ -82,11 +64,10 @@ class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataA
         options = self.given(DataArguments) | self.given(TaskArguments) | self.given(TrainingTextArguments)
         return options | {"slices": "uniform"} if self.slices == "key" else options
 
-    def point(self) -> str | float | None:
-        """The operating point, parsed; `None` if the model decides. Raises a `ValueError` for other words."""
-        from ct_rate_pairs.eval.scoring.operating_points import read_operating_point
-
-        return read_operating_point(self.operating_point)
+    def card_options(self) -> dict:
+        """How negatives were drawn, for the model card."""
+        drawn = ("negative", "min_label_distance", "max_label_distance", "partner_sampling")
+        return {name: getattr(self, name) for name in drawn}
 
     def mask_options(self) -> dict:
         """The arguments for the masks of the training rows. Rows that are measured need none."""
@@ -133,12 +114,7 @@ class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataA
             raise ValueError("--mask_loss_weight has no effect without --masks: give both, or none.")
         if self.masks and not args.mask_loss_weight and self.slices != "key":
             raise ValueError("--masks has no effect without --mask_loss_weight or --slices key: give one of the two.")
-        if args.hub_strategy == "all_checkpoints":
-            raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
-        if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":
-            raise ValueError("hub_strategy=checkpoint needs checkpoints: pass --save_strategy steps or epoch.")
-        if args.trust_remote_code:
-            raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
+        check_hub(args)
         if self.point() is not None and (self.findings_line in (None, "none") or not self.confidence_scans):
             raise ValueError(
                 f"operating_point={self.operating_point} sets findings lines by their calibrated probabilities: pass "
@@ -170,12 +146,28 @@ class RecipeArguments(ChatArguments, TrainingTextArguments, TaskArguments, DataA
                 idle["streaming"] = "a mixture is always streamed"
         if args.eval_strategy == "no":
             idle |= dict.fromkeys(("validation_scans", "eval_on_start"), "eval_strategy is no")
-        if not args.push_to_hub and args.resume_from_checkpoint != "last-checkpoint":
-            of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
-            idle |= dict.fromkeys(of_hub, "push_to_hub is false")
+        idle |= idle_hub_options(args)
         if model_args.model_name_or_path != ENCODER_DECODER:
             idle |= dict.fromkeys(("vision_model", "text_model"), f"the model is no {ENCODER_DECODER}")
         return idle | idle_model_options(model_args)
+
+
+def check_hub(args) -> None:
+    """Raises a `ValueError` for options of the Hub that a training cannot follow."""
+    if args.hub_strategy == "all_checkpoints":
+        raise ValueError("hub_strategy=all_checkpoints: only the last checkpoint is kept there, say checkpoint.")
+    if args.push_to_hub and args.hub_strategy == "checkpoint" and args.save_strategy == "no":
+        raise ValueError("hub_strategy=checkpoint needs checkpoints: pass --save_strategy steps or epoch.")
+    if args.trust_remote_code:
+        raise ValueError("trust_remote_code=true: code of a repository is never run here. Leave it out.")
+
+
+def idle_hub_options(args) -> dict[str, str]:
+    """The options of the Hub that have no effect if nothing is published, and why."""
+    if args.push_to_hub or args.resume_from_checkpoint == "last-checkpoint":
+        return {}
+    of_hub = ("hub_model_id", "hub_strategy", "hub_revision", "hub_private_repo")
+    return dict.fromkeys(of_hub, "push_to_hub is false")
 
 
 def check_quantized(model_args) -> None:

@@ -26,6 +26,8 @@ import yaml
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ct_rate_pairs.json_files import read_json
+from ct_rate_pairs.json_schemas.run import Environment
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.shown_text import for_terminal
 from ct_rate_pairs.whole_files import write_whole
@@ -144,6 +146,12 @@ def read_run(folder: Path) -> dict:
             "%s is empty, cut or damaged, and says nothing about the run. It is written again. %s", path, error
         )
         return {}
+
+
+def base_of_run(folder: str | Path) -> str | None:
+    """The models on the Hub that the run in a folder started from, as [`WriteRunRecord`] has them."""
+    path = Path(folder, ENVIRONMENT)
+    return read_json(path, Environment).get("base") if path.is_file() else None
 
 
 def plain(value: Any) -> Any:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from .schema import Schema
 
 
+AT_COMMIT = r"[\w.-]+(/[\w.-]+)?@[0-9a-f]{7,64}"  # a model on the Hub
+
+
 class Optimizer(BaseModel):
     """The optimizer in `environment.json`."""
 
@@ -24,6 +27,7 @@ class Environment(BaseModel):
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
     dirty: bool | None = None
     optimizer: Optimizer | None = None
+    base: Annotated[str, Field(pattern=f"^{AT_COMMIT}(, {AT_COMMIT})*$")] | None = None
 
 
 class LossHistory(BaseModel):

@@ -1,12 +1,13 @@
-"""Figure of the losses of a training run."""
+"""Figures of a training run: its losses, or its rewards."""
 
+import re
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
-from .style import NEGATIVE, POSITIVE, finish, log_axis
+from .style import NEGATIVE, NEUTRAL, POSITIVE, finish, log_axis
 
 
 def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTConfig | None = None) -> None:
@@ -63,4 +64,31 @@ def plot_losses(log_history: list[dict], path: str | Path, config: NegativeSFTCo
     log_axis(axes)
     axes.set(xlim=(0, last_step), xlabel="step", ylabel="cross-entropy (nats per token)")
     axes.set_title("Loss of the true report")
+    finish(figure, axes, path)
+
+
+def plot_rewards(log_history: list[dict], path: str | Path) -> None:
+    """
+    Draws the rewards of a reinforcement: the mean of each reward, and their weighted sum.
+
+    Args:
+        log_history (`list[dict]`):
+            `trainer.state.log_history`. Of its entries, `step`, `reward` (the weighted sum) and `rewards/NAME/mean`
+            are read, and the same with `eval_`, which are drawn as points.
+        path (`str` or `Path`):
+            Image file to write.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    names = [key for entry in log_history for key in entry if re.fullmatch(r"rewards/.*/mean", key)]
+    curves = {"reward": "weighted sum"} | {key: key.split("/")[1].removesuffix("_reward") for key in names}
+    for place, (key, name) in enumerate(curves.items()):
+        color = f"C{place - 1}" if place else NEUTRAL
+        for prefix, style in (("", "-"), ("eval_", "o")):
+            points = [(entry["step"], entry[prefix + key]) for entry in log_history if prefix + key in entry]
+            if points:
+                told = f"{name}, validation" if prefix else name
+                axes.plot(*zip(*points, strict=True), style, label=told, color=color, linewidth=2 - bool(place))
+    axes.set(xlabel="step", ylabel="reward")
+    axes.set_title("Rewards of the reports that are drawn")
     finish(figure, axes, path)

@@ -7,19 +7,21 @@ import pytest
 from helpers.command import call
 from transformers import AutoProcessor
 
-from ct_rate_pairs.recipes import evaluate_reports, grpo
+from ct_rate_pairs.hub.guard import publishable_files
+from ct_rate_pairs.recipes import grpo
 from ct_rate_pairs.trainer import read_row_settings
 
 
 STEPS = ("--max_steps", "2", "--logging_steps", "1", "--max_completion_length", "6", "--num_generations", "2")
 BATCH = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0")
+MEASURES = ("--max_eval_samples", "2", "--max_new_tokens", "6", "--confidence_scans", "0", "--operating_point", "none")
 LENGTH = ("--reward_funcs", "length", "--reward_weights", "1")
 
 
 def start(model, phantom, out, *options):
     """The arguments of a short run."""
     data = ("--config", "phantom_grpo", "--model_name_or_path", str(model), "--data_dir", str(phantom))
-    return [*data, "--output_dir", str(out), *STEPS, *BATCH, *options]
+    return [*data, "--output_dir", str(out), *STEPS, *BATCH, *MEASURES, *options]
 
 
 def refused(capsys, model, phantom, out, *options):
@@ -29,9 +31,9 @@ def refused(capsys, model, phantom, out, *options):
     return capsys.readouterr().err
 
 
-def test_a_reinforced_model_is_a_run_that_evaluate_measures(tmp_path, phantom, reader_dir, capsys):
+def test_a_reinforced_model_is_measured_and_ends_as_a_run_that_can_be_published(tmp_path, phantom, reader_dir, capsys):
     out = tmp_path / "run"
-    rewards = ("--reward_funcs", "label_f1", "crg", "place", "length", "--reward_weights", "1", "1", "1", "1")
+    rewards = ("--reward_funcs", "label_f1", "crg", "place", "length", "--reward_weights", "1", "1", "1", "0.5")
     # So that whole texts differ: only what is better than others is learnt.
     rewards += ("--temperature", "1.3", "--max_completion_length", "48", "--num_generations", "4")
     rewards += ("--per_device_train_batch_size", "4")
@@ -39,7 +41,7 @@ def test_a_reinforced_model_is_a_run_that_evaluate_measures(tmp_path, phantom, r
     validation += ("--validation_scans", "1")
     grpo.main(start(reader_dir, phantom, out, *rewards, *validation))
     told = capsys.readouterr().out
-    assert "language model" in told and f"ct-rate-pairs evaluate --model_name_or_path {out}" in told
+    assert "language model" in told and "not kept" not in told
     assert "eval_reward" in told and "rewards/crg_reward/mean" in told and "unreadable" in told
 
     before, after = (read_row_settings(str(folder)) for folder in (reader_dir, out))
@@ -49,11 +51,17 @@ def test_a_reinforced_model_is_a_run_that_evaluate_measures(tmp_path, phantom, r
     AutoProcessor.from_pretrained(out)
     assert "ct-rate-pairs" in json.loads((out / "environment.json").read_text())["versions"]
     assert "ct-rate-pairs grpo --config" in (out / "run.yaml").read_text()
-    assert (out / "reference_hashes.json").is_file()
 
-    measure = ("--model_name_or_path", out, "--data_dir", phantom, "--max_eval_samples", "2", "--max_new_tokens", "6")
-    evaluate_reports.main([str(word) for word in (*measure, "--looking_scans", "0", "--dataloader_num_workers", "0")])
-    assert json.loads((out / "evaluation" / "results.json").read_text())["model"]["n"] == 2
+    results = json.loads((out / "results.json").read_text())
+    assert results["model"]["n"] == 2 and {"all_negative", "shuffled"} <= results.keys()
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == 2
+    config = json.loads((out / "training_config.json").read_text())
+    assert (config["num_generations"], config["reward_weights"]) == (4, [1.0, 1.0, 1.0, 0.5])
+    card = (out / "README.md").read_text()
+    assert "by rewards on the reports that it writes" in card and "`ct-rate-pairs grpo --config run.yaml" in card
+    assert str(tmp_path) not in card and str(reader_dir) not in card
+    published = publishable_files(out)
+    assert {"README.md", "model.safetensors", "results.json", "figures/rewards.png"} <= set(published)
 
 
 @pytest.mark.slow
