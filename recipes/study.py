@@ -4,9 +4,10 @@ Does the negative constraint make the model look? Train and evaluate every row o
     ct-rate-pairs study --config study_small
     ct-rate-pairs study --config study --jobs 2 --only table2 shortcut
 
-Each run is `ct-rate-pairs train` in its own process. Its settings, log and results are in DIR/runs/NAME. After an
-interruption, the same command continues: finished runs are kept, and failed runs are tried again. Tables are made from
-the records of the runs (NAME/run.yaml), and figures from their folders; `--tables_only` makes them at any time.
+Each run is `ct-rate-pairs train`, or with rewards `ct-rate-pairs grpo`, in its own process. Its settings, log and
+results are in DIR/runs/NAME. After an interruption, the same command continues: finished runs are kept, and failed
+runs are tried again. Tables are made from the records of the runs (NAME/run.yaml), and figures from their folders;
+`--tables_only` makes them at any time.
 """
 
 import os
@@ -64,7 +65,7 @@ def train(run, study, out: Path, deadline: float, first: Future | None, stop: Ev
     log = folder / "log.txt"
     with open(log, "w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ct_rate_pairs.recipes.sft_neg", "--config", str(config)],
+            [sys.executable, "-m", f"ct_rate_pairs.recipes.{run.recipe}", "--config", str(config)],
             stdout=stream,
             stderr=subprocess.STDOUT,
             # Runs share the cores, and more threads than cores only slow all of them down.

@@ -44,7 +44,10 @@ SHORT = {
     "prepare": ["--workers", "1", *SPACING],
     "train": TRAIN,
     "train-matcher": ["--max_steps", "1"],
-    "grpo": ["--max_steps", "1", "--max_completion_length", "4", "--num_generations", "2", "--logging_steps", "1"],
+    "grpo": [
+        *("--max_steps", "1", "--max_completion_length", "4", "--num_generations", "2", "--logging_steps", "1"),
+        *("--max_eval_samples", "2", "--max_new_tokens", "4", "--confidence_scans", "0", "--operating_point", "none"),
+    ],
     "evaluate": ["--max_eval_samples", "2", "--max_new_tokens", "4", "--looking_scans", "2"],
     "evaluate-task": ["--max_new_tokens", "4"],
 }

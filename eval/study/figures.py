@@ -55,8 +55,10 @@ def plot_study(study: Study, summary: Mapping[str, Mapping], out: str | Path, fi
         folders = {title: of_row for title, of_row in folders.items() if of_row}
         if not folders:
             continue
-        losses = {title: list(map(read_losses, of)) for title, of in folders.items()}
-        plot_loss_curves(losses, figures / f"{name}_losses.png")
+        supervised = [row.title for row in table.rows if row.title in folders and row.runs[0].recipe == "sft_neg"]
+        if supervised:  # a reinforcement has no loss of the true report
+            losses = {title: list(map(read_losses, folders[title])) for title in supervised}
+            plot_loss_curves(losses, figures / f"{name}_losses.png")
         gaps = {title: list(map(read_gaps, of)) for title, of in folders.items()}
         means = {
             title: {kind: rows[title]["metrics"][f"loss_gap{suffix_of(kind)}"]["mean"] for kind in GAP_TITLES}
@@ -92,8 +94,12 @@ def plot_cost(rows: Mapping[str, Mapping], path: str | Path) -> None:
 def plot_against(table: Table, rows: Mapping[str, Mapping], path: str | Path) -> None:
     """Draws metrics against the setting `table.against`, with one line per kind of negative; `rows` as summarised."""
     settings = {row.title: row.runs[0].settings for row in table.rows}
-    # Rows with another rule of slices are no points of these lines: the table alone has them.
-    settings = {title: of for title, of in settings.items() if of.get("slices", "uniform") == "uniform"}
+    # Rows with another rule of slices or with rewards are no points of these lines: the table alone has them.
+    settings = {
+        title: of
+        for title, of in settings.items()
+        if of.get("slices", "uniform") == "uniform" and "reward_funcs" not in of
+    }
     # A row without negatives lacks settings that concern negatives.
     values = sorted({of[table.against] for of in settings.values() if table.against in of})
     lines = {

@@ -47,7 +47,12 @@ class Run(NamedTuple):
     """One training run."""
 
     name: str  # also the name of its folder
-    settings: dict  # options of `recipes/sft_neg.py`; the paths of `own_paths` are relative to the study's folder
+    settings: dict  # options of its recipe; the paths of `own_paths` are relative to the study's folder
+
+    @property
+    def recipe(self) -> str:
+        """The module of `recipes` that trains it: a run with rewards is a reinforcement."""
+        return "grpo" if "reward_funcs" in self.settings else "sft_neg"
 
     @property
     def first_run(self) -> str | None:
@@ -120,7 +125,8 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
               axis of its figure.
 
             A row whose `model_name_or_path` is `runs/NAME` starts from the model of that run. `{seed}` in `NAME`
-            stands for the seed of the run itself.
+            stands for the seed of the run itself. A row may have a `base` of its own. If its options have
+            `reward_funcs`, as those of `phantom_grpo.yaml`, it is trained by `recipes/grpo.py`.
         only (`Sequence[str]`, *optional*):
             Names of the tables to keep; all by default.
 
@@ -130,8 +136,14 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     content = read_yaml(path)
-    base = read_config(path.parent / content["base"]) | {"data_dir": COHORT} | content["settings"]
-    del base["output_dir"]
+
+    def make_run(overrides: dict, seed: int) -> Run:
+        """One run of a row."""
+        config = read_config(path.parent / overrides.get("base", content["base"]))
+        own = {name: value for name, value in overrides.items() if name != "base"}
+        del config["output_dir"]
+        return _run(config | {"data_dir": COHORT} | content["settings"], own | {"seed": seed})
+
     if unknown := set(only) - set(content["tables"]):
         raise ValueError(f"{path} has no table {sorted(unknown)[0]!r}, only {', '.join(content['tables'])}.")
     tables = {}
@@ -142,7 +154,7 @@ def read_study(path: str | Path, only: Sequence[str] = ()) -> Study:
         if not 1 <= len(seeds) <= len(T_QUANTILES) + 1:
             raise ValueError(f"{path}, table {name}: {len(seeds)} seeds; give 1 to {len(T_QUANTILES) + 1}.")
         rows = (
-            Row(title, tuple(_run(base, overrides | {"seed": seed}) for seed in seeds))
+            Row(title, tuple(make_run(overrides, seed) for seed in seeds))
             for title, overrides in table["rows"].items()
         )
         tables[name] = Table(table["title"], tuple(rows), table.get("against"))
@@ -159,17 +171,23 @@ def _run(base: dict, overrides: dict) -> Run:
     """The run with these settings. Its name lists what differs from `base`, so equal settings have equal names."""
     settings = base | overrides
     settings["model_name_or_path"] = settings["model_name_or_path"].replace("{seed}", str(settings["seed"]))
-    if settings["beta"] == 0:  # settings of the negative do not affect this training
+    reinforces = "reward_funcs" in settings
+    if settings["beta"] == 0 or reinforces:  # settings of the negative do not affect this training
         settings = {key: value for key, value in settings.items() if key not in OF_THE_NEGATIVE}
     changed = {key: settings[key] for key in sorted(settings) if key not in base or settings[key] != base[key]}
     told = {"beta": settings["beta"]} | changed | {"seed": settings["seed"]}
     told.pop("negative", None)
-    words = [settings["negative"], *(f"{key}-{_plain(value)}" for key, value in told.items())]
+    words = [
+        "grpo" if reinforces else settings["negative"],
+        *(f"{key}-{_plain(value)}" for key, value in told.items()),
+    ]
     return Run(re.sub(r"[^\w.-]+", "-", "_".join(words)), settings)
 
 
 def _plain(value: object) -> str:
     """A setting as text; a number in its shortest form."""
+    if isinstance(value, list):
+        return "-".join(map(_plain, value))
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

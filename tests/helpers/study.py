@@ -32,6 +32,18 @@ STUDY = {
             "title": "Second",
             "rows": {
                 "goes on": {"model_name_or_path": "runs/none_beta-0_seed-{seed}", "max_steps": 1},
+                "rewards": {
+                    "base": str(ROOT / "recipes" / "configs" / "phantom_grpo.yaml"),
+                    "model_name_or_path": "runs/none_beta-0_seed-{seed}",
+                    "reward_funcs": ["length"],
+                    "reward_weights": [1],
+                    "max_steps": 1,
+                    "num_generations": 2,
+                    "max_completion_length": 4,
+                    "per_device_train_batch_size": 2,
+                    "gradient_accumulation_steps": 1,
+                    "operating_point": "none",
+                },
                 "again": {"negative": "none", "beta": 0},
                 "broken": {"beta": -1},
             },

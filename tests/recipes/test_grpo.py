@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from helpers.command import call
+from helpers.tree import write_tree
 from transformers import AutoProcessor
 
+from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.recipes import grpo
 from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.what_learns import vision_tower
 
 
 STEPS = ("--max_steps", "2", "--logging_steps", "1", "--max_completion_length", "6", "--num_generations", "2")
@@ -65,6 +69,32 @@ def test_a_reinforced_model_is_measured_and_ends_as_a_run_that_can_be_published(
 
 
 @pytest.mark.slow
+def test_confidences_are_fitted_anew_and_reports_are_written_at_an_operating_point(tmp_path, line_reader_dir):
+    write_tree(tmp_path / "tree", scans=130)  # of the training patients, some are for validation
+    out, measures = tmp_path / "run", "--confidence_scans 6 --operating_point f1 --max_eval_samples 4"
+    rewards = ("--reward_funcs", "agreement", "--reward_weights", "1", "--learning_rate", "1e-9")
+    longer = ("--max_completion_length", "60", "--max_new_tokens", "60", "--per_device_eval_batch_size", "4")
+    grpo.main(start(line_reader_dir, tmp_path / "tree", out, *rewards, *longer, *measures.split()))
+    assert (out / "confidence.json").read_bytes() != (line_reader_dir / "confidence.json").read_bytes()
+    assert json.loads((out / "results.json").read_text())["model"]["operating_point"] == "f1"
+    assert (out / "domain.json").is_file() and "calibrated on 6 scans" in (out / "README.md").read_text()
+
+
+def test_a_mask_head_is_kept_if_the_tower_that_it_reads_has_not_learnt_and_else_it_is_told(
+    tmp_path, mask_reader_dir, capsys
+):
+    model, _ = load_model(str(mask_reader_dir), device="cpu")
+    trainer = SimpleNamespace(model=model, args=SimpleNamespace(output_dir=tmp_path))
+    model.requires_grad_(True)
+    grpo.keep_mask_head(trainer, str(mask_reader_dir), None)
+    assert "is not kept: the vision tower" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    vision_tower(model).requires_grad_(False)
+    grpo.keep_mask_head(trainer, str(mask_reader_dir), None)
+    for name in ("mask_head.safetensors", "masks.json"):
+        assert (tmp_path / name).read_bytes() == (mask_reader_dir / name).read_bytes()
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_and_repeats_from_its_record(tmp_path, phantom, reader_dir):
     out, again = tmp_path / "run", tmp_path / "again"
     grpo.main(start(reader_dir, phantom, out, *LENGTH, "--save_strategy", "steps", "--save_steps", "1"))
@@ -117,6 +147,12 @@ def test_an_adapter_and_a_model_of_another_task_are_refused(tmp_path, phantom, r
         ((*LENGTH, "--vllm_mode", "server"), "without vLLM"),
         ((*LENGTH, "--validation_scans", "3"), "eval_strategy is no"),
         ((*LENGTH, "--sync_ref_model", "true"), "there is no reference model"),
+        ((*LENGTH, "--operating_point", "f1"), "pass --confidence_scans"),
+        (
+            (*LENGTH, "--operating_point", "f1", "--confidence_scans", "9"),
+            "writes no such line. Pass --operating_point",
+        ),
+        ((*LENGTH, "--hub_model_id", "me/it"), "push_to_hub is false"),
         ((*LENGTH, "--load_in_4bit", "true"), "--use_peft true"),
         ((*LENGTH, "--trust_remote_code", "true"), "never run here"),
         ((*LENGTH, "--negative", "heter"), "no option --negative"),

@@ -21,10 +21,12 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     runs = {path.name: path for path in (out / "runs").iterdir()}
     # A row of both tables is run once.
     on = "heter_beta-0.1_max_steps-1_model_name_or_path-runs-none_beta-0_seed-0_seed-0"
+    (grpo,) = (name for name in runs if name.startswith("grpo_beta-0_"))
     assert runs.keys() == {
-        "none_beta-0_seed-0", "heter_beta-0.1_max_negative_loss-inf_seed-0", "heter_beta--1_seed-0", on
+        "none_beta-0_seed-0", "heter_beta-0.1_max_negative_loss-inf_seed-0", "heter_beta--1_seed-0", on, grpo
     }  # fmt: skip
-    assert run.stdout.count(": finished") == 3 and "heter_beta--1_seed-0: failed" in run.stdout
+    assert "ct-rate-pairs grpo --config" in (runs[grpo] / "config.yaml").read_text()
+    assert run.stdout.count(": finished") == 4 and "heter_beta--1_seed-0: failed" in run.stdout
     failed = runs.pop("heter_beta--1_seed-0")
     records = {name: (path / "run.yaml").read_text() for name, path in runs.items()}
     for name, path in runs.items():
@@ -35,7 +37,12 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
         assert (out / "figures" / name).stat().st_size > 10_000
     # What fails is told with its log, and stops nothing.
     second = (out / "tables" / "second.md").read_text()
-    assert "| goes on | 1 | " in second and "| again | 1 | " in second and "| broken | 1 failed | - |" in second
+    assert (
+        "| goes on | 1 | " in second
+        and "| rewards | 1 | " in second
+        and "| again | 1 | " in second
+        and "| broken | 1 failed | - |" in second
+    )
     assert "must not be negative" in second and "runs/heter_beta--1_seed-0/log.txt" in second
     assert (failed / "log.txt").exists()
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ct_rate_pairs.eval.figures.report_sheet import OUTCOMES, label_marks, plot_reports, report_lines
-from ct_rate_pairs.eval.figures.training import plot_losses
+from ct_rate_pairs.eval.figures.training import plot_losses, plot_rewards
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
 
@@ -95,6 +96,17 @@ def test_losses_are_drawn_with_and_without_negatives(tmp_path, beta):
     plot_losses(history, tmp_path / "ramp.png", config)
     plain, ramp = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("plain", "ramp"))
     assert (plain == ramp).all() == (beta == 0)  # cap and ramp are drawn where there are negatives
+
+
+def test_each_reward_and_its_validation_is_a_curve(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **__: told.extend(figure.axes[0].get_legend_handles_labels()[1])
+    )
+    history = [{"step": step, "reward": step / 9, "rewards/length_reward/mean": 0.5} for step in range(1, 9)]
+    history += [{"step": 4, "eval_reward": 0.4}, {"step": 8, "train_runtime": 2.0}]
+    plot_rewards(history, tmp_path / "rewards.png")
+    assert told == ["weighted sum", "weighted sum, validation", "length"]
 
 
 def test_a_model_that_repeats_itself_without_end_has_a_sheet_all_the_same(tmp_path):

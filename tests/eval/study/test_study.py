@@ -13,6 +13,7 @@ import yaml
 from datasets import load_dataset
 from helpers.paths import ROOT
 from matplotlib.figure import Figure
+from trl import GRPOConfig
 
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.eval.study import plan as study_module
@@ -21,6 +22,7 @@ from ct_rate_pairs.eval.study.plan import flip_labels, prepare_cohorts, read_stu
 from ct_rate_pairs.eval.study.results import interval_over_seeds, read_numbers, read_outcome, summarise
 from ct_rate_pairs.eval.study.tables import format_summary, write_tables
 from ct_rate_pairs.phantom import write_cohort
+from ct_rate_pairs.recipes.grpo import make_parser
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer import NegativeSFTConfig
 from ct_rate_pairs.volume_names import patient_of
@@ -133,14 +135,16 @@ def test_a_row_may_go_on_from_the_run_of_its_seed_and_then_comes_after_it(tmp_pa
 def test_every_setting_of_the_studies_is_one_the_trainer_takes(name, tmp_path):
     study = read_study(CONFIGS / f"{name}.yaml")
     for run in study.runs:
-        known = {field.name for field in dataclasses.fields(NegativeSFTConfig)}
+        kind = GRPOConfig if run.recipe == "grpo" else NegativeSFTConfig
+        known = {field.name for field in dataclasses.fields(kind)}
         config = {key: value for key, value in run.settings.items() if key in known}
-        NegativeSFTConfig(output_dir=str(tmp_path), **config)
+        kind(output_dir=str(tmp_path), **config)
         assert run.settings["beta"] == 0 or run.settings["negative"] != "none"
     # One budget for all rows that start afresh, and one for those that go on, but for what a row is there to change.
     budget = ("max_steps", "per_device_train_batch_size", "max_eval_samples", "max_new_tokens", "spacing")
+    supervised = [run for run in study.runs if run.recipe == "sft_neg"]
     for goes_on in (False, True):
-        settings = [run.settings for run in study.runs if bool(run.first_run) is goes_on]
+        settings = [run.settings for run in supervised if bool(run.first_run) is goes_on]
         assert all(len({str(of[key]) for of in settings}) <= 1 for key in budget)
 
 
@@ -155,6 +159,19 @@ def test_a_kept_record_is_that_of_a_run_of_the_study(path):
     study, record = read_study(CONFIGS / "study.yaml"), read_yaml(path)
     (run,) = [run for run in study.runs if run.name == path.stem]
     assert (record["settings"], record["cohort"], record["state"]) == (run.settings, study.cohort, "finished")
+
+
+def test_a_row_with_a_base_of_its_own_has_the_options_of_that_and_of_the_study_but_none_of_negatives(tmp_path):
+    row = {"base": str(CONFIGS / "phantom_grpo.yaml"), "model_name_or_path": "runs/none_beta-0_seed-{seed}"}
+    rows = {"Origin": STUDY["tables"]["first"]["rows"]["Origin"], "GRPO": row}
+    settings = {"max_steps": 2, "partner_sampling": "uniform"}
+    tables = {"rewards": {"title": "Rewards", "rows": rows}}
+    (origin, grpo, *_) = read(tmp_path, STUDY | {"settings": settings, "tables": tables}).runs
+    assert (origin.recipe, grpo.recipe, grpo.first_run) == ("sft_neg", "grpo", origin.name)
+    assert grpo.name.startswith("grpo_beta-0_") and grpo.settings["reward_weights"] == [1.0, 0.25, 0.25, 0.25]
+    assert (grpo.settings["max_steps"], grpo.settings["seed"], grpo.settings["data_dir"]) == (2, 0, "cohort")
+    known = {option.dest for option in make_parser()._actions}
+    assert grpo.settings.keys() <= known
 
 
 def test_the_interval_is_students():
