@@ -25,7 +25,7 @@ def orders_of(folder: Path, phantom: Path, model: Path) -> dict[str, tuple]:
     predictions = folder / "theirs.jsonl"
     predictions.write_text(json.dumps({"volume": "valid_1_a_1.nii.gz", "report": "Heart size is normal."}) + "\n")
     data, by = ("--data_dir", phantom), ("--model_name_or_path", model)
-    reward = ("--reward_funcs", "length", "--reward_weights", "1")
+    reward = ("--reward_funcs", "length", "--reward_weights", "1", "--operating_point", "none")
     return {
         "report": (report_command.main, folder / "a.nii", *by),
         "phantom": (phantom_command.main, "--scans", "2"),

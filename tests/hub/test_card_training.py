@@ -37,7 +37,7 @@ def write(run_dir: Path, weights: list[float] | None = None, **facts) -> ModelCa
 
 
 def test_rewards_weights_and_settings_of_a_reinforcement_are_told_and_grpo_is_cited(run_dir):
-    write_run_config("ct-rate-pairs grpo", {"num_generations": 4}, {"num_generations"}, run_dir)
+    write_run_config("ct-rate-pairs grpo", {"num_generations": 4, "seed": 0}, {"seed"}, run_dir)
     card = write(run_dir, [1.0, 0.25])
     assert "`ct-rate-pairs`,\nby rewards on the reports that it writes (GRPO)." in card.text
     assert "- `label_f1`, 1: F1 of" in card.text and "- `length`, 0.25: 1 up to" in card.text
@@ -55,7 +55,7 @@ def test_the_run_that_a_training_started_from_is_told_without_its_folder_and_its
     start.mkdir()
     assert "| base model | a local checkpoint |" in write(run_dir, base_model=str(start)).text
     options = {"negative": "none", "findings_line": "names", "beta": 0.0, "max_steps": 1700, "data_dir": "/cohort"}
-    write_run_config("ct-rate-pairs train", options, set(), start)
+    write_run_config("ct-rate-pairs train", options, {"negative"}, start)
     (start / "environment.json").write_text(json.dumps({"commit": COMMIT, "base": None}))
     card = write(run_dir, base_model=str(start))
     told = "negative none, findings_line names, beta 0.0, max_steps 1700, commit 0123456789ab"
