@@ -163,12 +163,13 @@ def test_a_kept_record_is_that_of_a_run_of_the_study(path):
 
 def test_a_row_with_a_base_of_its_own_has_the_options_of_that_and_of_the_study_but_none_of_negatives(tmp_path):
     row = {"base": str(CONFIGS / "phantom_grpo.yaml"), "model_name_or_path": "runs/none_beta-0_seed-{seed}"}
+    row |= {"beta": 0.04}  # here the distance to the start
     rows = {"Origin": STUDY["tables"]["first"]["rows"]["Origin"], "GRPO": row}
     settings = {"max_steps": 2, "partner_sampling": "uniform"}
     tables = {"rewards": {"title": "Rewards", "rows": rows}}
     (origin, grpo, *_) = read(tmp_path, STUDY | {"settings": settings, "tables": tables}).runs
     assert (origin.recipe, grpo.recipe, grpo.first_run) == ("sft_neg", "grpo", origin.name)
-    assert grpo.name.startswith("grpo_beta-0_") and grpo.settings["reward_weights"] == [1.0, 0.25, 0.25, 0.25]
+    assert grpo.name.startswith("grpo_beta-0.04_") and grpo.settings["reward_weights"] == [1.0, 0.25, 0.25, 0.25]
     assert (grpo.settings["max_steps"], grpo.settings["seed"], grpo.settings["data_dir"]) == (2, 0, "cohort")
     known = {option.dest for option in make_parser()._actions}
     assert grpo.settings.keys() <= known
