@@ -83,9 +83,11 @@ def main(model: str, data_dir: str, split: str, scans: int) -> None:
     hits: dict[str, list] = {"sentences": [], "line": []}
     probabilities, labels = [], []
     for row in tqdm(rows, desc="Reporting", unit="scan"):
-        (written,) = write_batch(reporter.model, reporter.collator, [row], max_new_tokens=MOST_TOKENS)
+        options = {"max_new_tokens": MOST_TOKENS, "with_line": reporter.has_line}
+        (written,) = write_batch(reporter.model, reporter.collator, [row], **options)
         if reporter.confidence and reporter.confidence.way == "sentences":
-            own = reporter.confidence.probabilities(reporter.model, reporter.collator, row, written.text)
+            asked = (reporter.model, reporter.collator, row, written.text, written.with_line)
+            own = reporter.confidence.probabilities(*asked)
             probabilities.append(own)
             labels.append(row["labels"])
         meets = planted(row, cohort)

@@ -57,14 +57,14 @@ Maps = dict[int, np.ndarray]  # index in `LABELS` -> evidence [S, R, C]
 
 def write(reporter: Reporter, row: dict) -> Written:
     """The report of a row, at the operating point f1 if the model has one."""
-    sizes = {"max_new_tokens": MOST_TOKENS}
+    options = {"max_new_tokens": MOST_TOKENS, "with_line": reporter.has_line}
     openings = None
     if reporter.confidence and reporter.confidence.line:
-        (first,) = write_batch(reporter.model, reporter.collator, [row], **sizes, line_only=True)
+        (first,) = write_batch(reporter.model, reporter.collator, [row], **options, line_only=True)
         logits = line_logits(reporter.model, reporter.collator, [row], [first.line])[0]
         line = reporter.confidence.operating_point("f1").set_line(logits, first.line)
         openings = [f"{line}\n"] if line else None
-    (written,) = write_batch(reporter.model, reporter.collator, [row], **sizes, openings=openings)
+    (written,) = write_batch(reporter.model, reporter.collator, [row], **options, openings=openings)
     return written
 
 

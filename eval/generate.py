@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning, write_batch
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,10 @@ def generate_reports(
 
     Returns:
         `list[str]`: the reports in the rows' order, without special tokens, white space at either end and findings
-        lines.
+        lines. If `rows` is a dataset with `findings_line`, the first line of each text is taken for that line.
     """
-    written = write_reports(
-        model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress
-    )
+    options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "progress": progress}
+    written = write_reports(model, collator, rows, with_line=has_findings_line(rows), **options)
     if warning := cut_warning(sum(report.cut for report in written), len(written), max_new_tokens):
         logger.warning(warning)
     return [text.report for text in written]
@@ -71,12 +71,16 @@ def write_reports(
     batch_size: int = 16,
     max_new_tokens: int = 512,
     progress: bool = True,
+    with_line: bool = False,
 ) -> list[Written]:
-    """Like [`generate_reports`], but with the findings lines and whether each is cut; it does not warn."""
+    """
+    Like [`generate_reports`], but with the findings lines and whether each is cut; it does not warn. For `with_line`
+    see [`~ct_rate_pairs.trainer.generation.write_batch`].
+    """
     written: list[Written] = []
     total = len(rows) if isinstance(rows, Sized) else None
     with tqdm(total=total, desc="Writing reports", unit="scan", disable=not progress) as bar:
         for batch in batched(rows, batch_size):
-            written += write_batch(model, collator, batch, max_new_tokens=max_new_tokens)
+            written += write_batch(model, collator, batch, max_new_tokens=max_new_tokens, with_line=with_line)
             bar.update(len(batch))
     return written

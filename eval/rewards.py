@@ -24,18 +24,21 @@ from ct_rate_pairs.reports.rules import label_report
 from .scoring.places import read_places
 
 
-def label_f1_reward(completions, labels, cut, log_metric=None, **kwargs) -> list[float]:
+def label_f1_reward(completions, labels, cut, reference=None, log_metric=None, **kwargs) -> list[float]:
     """
     F1 of the labels that a report states: `2 TP / (2 TP + FP + FN)` over its 18 labels. If neither the report nor the
     scan has a finding, it is 1.
 
     Args:
         completions (`list[list[dict]]`):
-            The generated texts, each as one turn of the assistant. A findings line is no part of the report.
+            The generated texts, each as one turn of the assistant.
         labels (`list[list[int]]`):
             The 18 true labels of each scan, in the official order.
         cut (`list[bool]`):
             Whether the text met the limit of tokens before its end.
+        reference (`list[str]`, *optional*):
+            The reference texts. If they open with a findings line, the model was taught to write one: the first line
+            of its text is then no part of the report.
         log_metric (`Callable`, *optional*):
             TRL's function that logs a number.
 
@@ -44,11 +47,13 @@ def label_f1_reward(completions, labels, cut, log_metric=None, **kwargs) -> list
     """
     return [
         f1(label_report(opened.report), true) if opened else 0.0
-        for opened, true in zip(read(completions, cut, log_metric), labels, strict=True)
+        for opened, true in zip(read(completions, cut, reference, log_metric), labels, strict=True)
     ]
 
 
-def crg_reward(completions, labels, cut, log_metric=None, positive_weight=1.0, **kwargs) -> list[float]:
+def crg_reward(
+    completions, labels, cut, reference=None, log_metric=None, positive_weight=1.0, **kwargs
+) -> list[float]:
     """
     What a report contributes to CRG, from 0 (all 18 entries are wrong) to 1 (all are right).
 
@@ -57,8 +62,8 @@ def crg_reward(completions, labels, cut, log_metric=None, positive_weight=1.0, *
     reward is the share of the entries that are right, where a positive one weighs `2 r` times a negative one.
 
     Args:
-        completions (`list[list[dict]]`), labels (`list[list[int]]`), cut (`list[bool]`), log_metric (`Callable`, \
-        *optional*):
+        completions (`list[list[dict]]`), labels (`list[list[int]]`), cut (`list[bool]`), reference (`list[str]`, \
+        *optional*), log_metric (`Callable`, *optional*):
             As for [`label_f1_reward`].
         positive_weight (`float`, *optional*, defaults to `1.0`):
             `2 r`: the number of negative entries per positive entry, see [`positive_weight_of`].
@@ -67,7 +72,7 @@ def crg_reward(completions, labels, cut, log_metric=None, positive_weight=1.0, *
         `list[float]`: one reward per text.
     """
     rewards = []
-    for opened, true in zip(read(completions, cut, log_metric), labels, strict=True):
+    for opened, true in zip(read(completions, cut, reference, log_metric), labels, strict=True):
         weights = np.where(np.array(true) == 1, positive_weight, 1.0)  # [18]
         right = np.array(label_report(opened.report)) == np.array(true) if opened else np.zeros(len(LABELS))
         rewards.append(float((weights * right).sum() / weights.sum()))
@@ -94,7 +99,7 @@ def place_reward(completions, reference, cut, log_metric=None, **kwargs) -> list
     wanted = read_places([open_text(text).report for text in reference])
     return [
         place_share(opened, true.places) if true.places else None
-        for opened, true in zip(read(completions, cut, log_metric), wanted, strict=True)
+        for opened, true in zip(read(completions, cut, reference, log_metric), wanted, strict=True)
     ]
 
 
@@ -112,7 +117,7 @@ def agreement_reward(completions, reference, cut, log_metric=None, **kwargs) -> 
         `list[float | None]`: one reward per text.
     """
     rewards = []
-    for opened, true in zip(read(completions, cut, log_metric), reference, strict=True):
+    for opened, true in zip(read(completions, cut, reference, log_metric), reference, strict=True):
         if open_text(true).line is None:
             rewards.append(None)
         else:
@@ -136,7 +141,7 @@ def length_reward(completions, reference, cut, log_metric=None, **kwargs) -> lis
     """
     return [
         min(1.0, length(open_text(true).report) / length(opened.report)) if opened else 0.0
-        for opened, true in zip(read(completions, cut, log_metric), reference, strict=True)
+        for opened, true in zip(read(completions, cut, reference, log_metric), reference, strict=True)
     ]
 
 
@@ -180,15 +185,23 @@ def positive_weight_of(labels: np.ndarray) -> float:
     return (labels.size - positive) / positive
 
 
-def read(completions: Sequence[Sequence[dict]], cut: Sequence[bool], log_metric=None) -> list[Opened | None]:
+def read(
+    completions: Sequence[Sequence[dict]],
+    cut: Sequence[bool],
+    reference: Sequence[str] | None = None,
+    log_metric: Callable | None = None,
+) -> list[Opened | None]:
     """
     The generated texts, taken apart; `None` for those that are cut, and for those whose report cannot be read.
 
     Args:
-        completions (`Sequence[Sequence[dict]]`), cut (`Sequence[bool]`), log_metric (`Callable`, *optional*):
+        completions (`Sequence[Sequence[dict]]`), cut (`Sequence[bool]`), reference (`Sequence[str]`, *optional*), \
+        log_metric (`Callable`, *optional*):
             As for [`label_f1_reward`]. The numbers of both kinds of texts are logged as `cut` and `unreadable`.
     """
-    opened = [open_text(turns[-1]["content"].strip()) for turns in completions]
+    texts = [turns[-1]["content"].strip() for turns in completions]
+    with_line = [open_text(true).line is not None for true in reference or [""] * len(texts)]
+    opened = list(map(open_text, texts, with_line))
     unreadable = [is_unreadable(one.report) for one in opened]
     if log_metric is not None:
         log_metric("cut", float(sum(cut)))

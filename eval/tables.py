@@ -181,10 +181,16 @@ def format_lines(model: dict) -> str:
     titles = {"line_coverage": "Coverage", "line_precision_micro": "Precision", "line_f1_micro": "F1 micro"}
     told = [f"{title} {format_number(model, key)}" for key, title in titles.items()]
     lines = [
-        f"findings lines: {', '.join(told)}; reports that state just what their line says "
+        f"findings lines: {', '.join(told)}; reports that state just the labels of their line "
         f"{format_number(model, 'line_agreement')}; without a line or malformed {model['line_malformed']} of "
         f"{model['n']}"
     ]
+    if "line_side" in model:
+        lines.append(
+            f"sides of the lines: right {format_number(model, 'line_side')} of {model['line_sides']} (most common: "
+            f"{format_number(model, 'line_side_common')}); the same in the report "
+            f"{format_number(model, 'line_side_followed')} of {model['line_sides_placed']}"
+        )
     if "operating_point" in model:
         lines.append(
             f"set at the operating point {model['operating_point']}; reports that follow their line "

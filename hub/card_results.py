@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, suffix_of
-from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_prompt_only, format_value
+from ct_rate_pairs.eval.tables import CURVE_COLUMNS, format_markdown, format_number, format_prompt_only, format_value
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.confidence import ConfidenceQuality
 from ct_rate_pairs.json_schemas.domain import TrainingDomain
@@ -178,7 +178,7 @@ def lines_text(model: dict) -> str:
         followed = (
             f"\nThe lines of the results above were set at the operating point {model['operating_point']}, which is "
             "also the default of `report`. "
-            f"{model['line_followed']:.1%} of the reports state just what their line says.\n"
+            f"{model['line_followed']:.1%} of the reports state just the labels of their line.\n"
         )
     curve = ""
     if "operating_curve" in model:
@@ -190,7 +190,19 @@ def lines_text(model: dict) -> str:
         curve = read_template("model_card_curve").format(table=table)
     calibrated = "calibrated on validation scans" if model["line_calibrated"] else "as the model gives them"
     return read_template("model_card_lines").format(
-        calibrated=calibrated, quality=quality, followed=followed, curve=curve
+        calibrated=calibrated, quality=quality, followed=followed, sides=line_sides_text(model), curve=curve
+    )
+
+
+def line_sides_text(model: dict) -> str:
+    """How good the sides of the findings lines of the row `model` are; an empty string for lines without sides."""
+    if "line_side" not in model:
+        return ""
+    return (
+        f"\nOf {model['line_sides']} findings that line and reference both place, the share with the right side is "
+        f"{format_number(model, 'line_side')}. Always the most common side of the training reports would give "
+        f"{format_value(model['line_side_common'])}. Of {model['line_sides_placed']} findings that line and report "
+        f"both place, the share with the same side is {format_number(model, 'line_side_followed')}.\n"
     )
 
 

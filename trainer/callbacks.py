@@ -20,6 +20,7 @@ from ct_rate_pairs.shown_text import for_markdown
 from ct_rate_pairs.whole_files import write_whole
 
 from .generation import cut_warning, write_batch
+from .row_settings import has_findings_line
 
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class WriteReportSamples(TrainerCallback):
             dataset.select(range(min(max(num_samples, num_scored if score else 0), len(dataset))))
         )
         self.num_scored = num_scored
+        self.with_line = has_findings_line(dataset)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         """Writes the samples of this evaluation, and logs the scores."""
@@ -122,9 +124,8 @@ class WriteReportSamples(TrainerCallback):
             for start in range(0, len(share), batch_size):
                 part = share[start : start + batch_size]
                 rows = [self.dataset[index] for index in part]
-                reports = write_batch(
-                    self.trainer.model, self.trainer.data_collator, rows, max_new_tokens=self.max_new_tokens
-                )
+                options = {"max_new_tokens": self.max_new_tokens, "with_line": self.with_line}
+                reports = write_batch(self.trainer.model, self.trainer.data_collator, rows, **options)
                 for index, row, written in zip(part, rows, reports, strict=True):
                     reference = report_of(row["completion"][-1])
                     scan = {"volume": row["volume"], "reference": reference, "labels": row["labels"]}

@@ -40,20 +40,21 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 class Written(NamedTuple):
-    """A text that a model has written, and whether it met the limit of tokens before its end, so that it is cut."""
+    """A text that a model has written."""
 
     text: str
-    cut: bool
+    cut: bool  # whether it met the limit of tokens before its end
+    with_line: bool = False  # whether its first line is a findings line, see `open_text`
 
     @property
     def report(self) -> str:
         """The text without a findings line."""
-        return open_text(self.text).report
+        return open_text(self.text, self.with_line).report
 
     @property
     def line(self) -> str | None:
-        """The findings line of the text, if it begins with one."""
-        return open_text(self.text).line
+        """The findings line of the text, or what stands in its place, if there is one."""
+        return open_text(self.text, self.with_line).line
 
 
 def generate_batch(
@@ -63,6 +64,7 @@ def generate_batch(
     *,
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
+    with_line: bool = False,
 ) -> list[str]:
     """
     Writes one report per row, see [`write_batch`], which also tells which reports are cut.
@@ -70,8 +72,8 @@ def generate_batch(
     Returns:
         `list[str]`: the reports in the order of the rows, without their findings lines.
     """
-    sizes = {"max_new_tokens": max_new_tokens, "streamer": streamer}
-    return [written.report for written in write_batch(model, collator, rows, **sizes)]
+    options = {"max_new_tokens": max_new_tokens, "streamer": streamer, "with_line": with_line}
+    return [written.report for written in write_batch(model, collator, rows, **options)]
 
 
 @torch.no_grad()
@@ -83,6 +85,7 @@ def write_batch(
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
     openings: Sequence[str] | None = None,
+    with_line: bool = False,
     line_only: bool = False,
 ) -> list[Written]:
     """
@@ -107,8 +110,12 @@ def write_batch(
         openings (`Sequence[str]`, *optional*):
             The beginning of each text, from which the model goes on, such as a findings line with its line break. An
             empty one leaves the whole text to the model.
+        with_line (`bool`, *optional*, defaults to `False`):
+            Whether the model was trained to open its reports with a findings line (`findings_line` of its row
+            settings), so that the first line of each text is no text of the report, see
+            [`~ct_rate_pairs.reports.findings_line.open_text`].
         line_only (`bool`, *optional*, defaults to `False`):
-            Whether to write only up to the first line break: the findings line, if the model writes one.
+            Whether to write only up to the first line break: the findings line of a model that writes one.
 
     Returns:
         `list[Written]`: the reports in the order of the rows, with their openings, without special tokens, without
@@ -158,7 +165,8 @@ def write_batch(
             )  # fmt: skip
     ends_with = torch.tensor(end_ids, dtype=answers.dtype, device=answers.device)
     cut = ~torch.isin(answers, ends_with).any(dim=1)  # [B]
-    return [Written(report or "", is_cut) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
+    with_line = with_line or line_only
+    return [Written(report or "", is_cut, with_line) for report, is_cut in zip(reports, cut.tolist(), strict=True)]
 
 
 class LineBreak(StoppingCriteria):

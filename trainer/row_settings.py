@@ -146,6 +146,15 @@ def settings_of_dataset(dataset: Dataset | IterableDataset) -> RowSettings | Non
     return settings_of(list(by_task.values())) if by_task else None
 
 
+def has_findings_line(rows: object) -> bool:
+    """
+    Whether the completions of rows open with a findings line, and so the texts of a model that is shown its own
+    settings. Rows that do not tell their settings, such as a list, count as rows without a line.
+    """
+    settings = settings_of_dataset(rows) if isinstance(rows, Dataset | IterableDataset) else None
+    return settings is not None and settings.options["findings_line"] != "none"
+
+
 def save_row_settings(readers: Sequence[RowReader], folder: str | Path) -> None:
     """
     Writes `row_settings.json` beside a model.

@@ -47,11 +47,12 @@ class Opened(NamedTuple):
 
     Args:
         line (`str`, *optional*):
-            The findings line, without the line break after it; `None` for a text without one.
+            The findings line, or what stands in its place, without the line break after it; `None` for a text without
+            one.
         labels (`tuple[int, ...]`, *optional*):
             The 18 labels that the line states, 0 or 1; `None` if there is no line, or if it is malformed.
         report (`str`):
-            The text after the line. A malformed line is no part of it either.
+            The text after the line.
     """
 
     line: str | None
@@ -131,12 +132,22 @@ def findings_named(names: Sequence[str]) -> Named:
     return Named(tuple(found), sides)
 
 
-def open_text(text: str) -> Opened:
-    """Takes the findings line off a text, whatever its kind and language are."""
-    if not text.startswith(_HEADINGS):
-        return Opened(None, None, text)
+def open_text(text: str, with_line: bool = False) -> Opened:
+    """
+    Takes the findings line off a text, whatever its kind and language are.
+
+    Args:
+        text (`str`):
+            The text.
+        with_line (`bool`, *optional*, defaults to `False`):
+            Whether a model wrote the text that was trained to open its reports with a findings line. Such a text loses
+            its first line, whatever it is: a damaged line must not be scored as text. By default, only a sound line is
+            taken off, because a report by anybody else may also open with `Abnormalities:`.
+    """
     line, _, report = text.partition("\n")
     read = _read_line(line)
+    if not line or not (with_line or read):
+        return Opened(None, None, text)
     return Opened(line, read and read.labels, report.lstrip())
 
 
@@ -209,11 +220,8 @@ def decisions(
 
 
 def report_of(turn: Mapping) -> str:
-    """The report in a turn of the assistant, without a findings line; see [`~ct_rate_pairs.reports.texts.text_of`]."""
+    """The report in a turn of a row, without a findings line; see [`~ct_rate_pairs.reports.texts.text_of`]."""
     return open_text(text_of(turn)).report
-
-
-_HEADINGS = tuple({heading for words in _WORDS.values() for heading in words["heading"].values()})
 
 
 def _read_line(line: str) -> _Line | None:

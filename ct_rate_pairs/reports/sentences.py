@@ -24,12 +24,13 @@ class Sentence(NamedTuple):
     labels: tuple[int, ...]  # indices in `LABELS` of the labels that the sentence states
 
 
-def report_sentences(report: str) -> list[Sentence]:
+def report_sentences(report: str, with_line: bool = False) -> list[Sentence]:
     """
-    The sentences of a report in their order, split and labelled as in the rule labeler, without a findings line.
+    The sentences of a report in their order, split and labelled as in the rule labeler, without a findings line. For
+    `with_line` see [`~ct_rate_pairs.reports.findings_line.open_text`].
     """
     sentences = []
-    for begin, end, next_start in sentence_spans(report, len(report) - len(open_text(report).report)):
+    for begin, end, next_start in sentence_spans(report, len(report) - len(open_text(report, with_line).report)):
         labels = label_sentence(report[begin:end].strip())
         heading = HEADING.match(report, begin, end)
         start = heading.end() if heading else begin
@@ -40,10 +41,10 @@ def report_sentences(report: str) -> list[Sentence]:
     return sentences
 
 
-def stating_sentences(report: str) -> dict[int, Sentence]:
-    """Index of a label in `LABELS` -> the first sentence of a report that states the label."""
+def stating_sentences(report: str, with_line: bool = False) -> dict[int, Sentence]:
+    """Index of a label in `LABELS` -> the first of the [`report_sentences`] that states the label."""
     stated: dict[int, Sentence] = {}
-    for sentence in report_sentences(report):
+    for sentence in report_sentences(report, with_line):
         for label in sentence.labels:
             stated.setdefault(label, sentence)
     return stated

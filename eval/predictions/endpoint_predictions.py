@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ct_rate_pairs.readable_rows import is_readable
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer.generation import MOST_CUT, Written
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.whole_files import write_whole
 
 from .endpoint import Endpoint, EndpointError
@@ -66,7 +67,7 @@ def write_endpoint_predictions(
         endpoint ([`Endpoint`]):
             Where requests are sent.
         scans ([`~datasets.Dataset`]):
-            Rows of a split. A row is read when its request is sent.
+            Rows of a split. A row is read when its request is sent. If they have a `findings_line`, so has the model.
         path (`str` or `Path`):
             The `.jsonl` file, see [`~ct_rate_pairs.eval.predictions.store.write_predictions`].
         max_new_tokens (`int`, *optional*, defaults to `1200`):
@@ -90,7 +91,7 @@ def write_endpoint_predictions(
         raise ValueError("Use one process, or every process would pay for each scan: pass `concurrency` instead.")
     done = resume_predictions(path, provenance, state)
     failures: dict[str, dict] = {}
-    unanswered = 0
+    with_line, unanswered = has_findings_line(scans), 0
     stop = Event()
     volumes: list[str] = scans.with_format(None)["volume"][:]
     missing = [index for index, volume in enumerate(volumes) if volume not in done]
@@ -105,8 +106,9 @@ def write_endpoint_predictions(
                 failures[volume] = {"failure": answer.failure, "detail": answer.detail}
                 write_failures(failures, path)
             else:
-                done[volume] = answer.report
-                append_predictions(path, {volume: Written(answer.report, cut=False)})  # a cut answer is a failure
+                written = Written(answer.report, cut=False, with_line=with_line)  # a cut answer is a failure
+                done[volume] = written.report
+                append_predictions(path, {volume: written})
             bar.update()
             unanswered = unanswered + 1 if answer.failure == "unanswered" else 0
             if unanswered == UNANSWERED_IN_A_ROW:

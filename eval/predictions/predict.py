@@ -26,6 +26,7 @@ def predict(
     rows: Sequence[dict],
     *,
     max_new_tokens: int,
+    with_line: bool = False,
     operating_point: OperatingPoint | None = None,
     streamer: BaseStreamer | None = None,
 ) -> list[Prediction]:
@@ -41,6 +42,9 @@ def predict(
             Scans, one batch. Only `images`, `slice_mm` and `prompt` are read.
         max_new_tokens (`int`):
             Longest text, in tokens.
+        with_line (`bool`, *optional*, defaults to `False`):
+            Whether the model opens its reports with a findings line, as for
+            [`~ct_rate_pairs.trainer.generation.write_batch`].
         operating_point ([`~ct_rate_pairs.eval.scoring.operating_points.OperatingPoint`], *optional*):
             Sets the line. The model writes its own line first, and its probabilities decide on the line that is set;
             then the model writes the report below that line. If a model's own line is malformed, nothing is known, and
@@ -51,17 +55,17 @@ def predict(
     Returns:
         `list[Prediction]`: the predictions in the order of the rows.
     """
-    rows, sizes = list(rows), {"max_new_tokens": max_new_tokens}
+    rows, options = list(rows), {"max_new_tokens": max_new_tokens, "with_line": with_line}
     if operating_point is None:
-        written = write_batch(model, collator, rows, **sizes, streamer=streamer)
+        written = write_batch(model, collator, rows, **options, streamer=streamer)
         logits = line_logits(model, collator, rows, [text.line for text in written])
         return list(map(Prediction, written, logits))
-    own = [text.line for text in write_batch(model, collator, rows, **sizes, line_only=True)]
+    own = [text.line for text in write_batch(model, collator, rows, **options, line_only=True)]
     readings = read_findings_lines(model, collator, rows, own)
     lines = [
         operating_point.set_line(reading.logits, line, reading.sides)
         for reading, line in zip(readings, own, strict=True)
     ]
     openings = [f"{line}\n" if line else "" for line in lines]
-    written = write_batch(model, collator, rows, **sizes, streamer=streamer, openings=openings)
+    written = write_batch(model, collator, rows, **options, streamer=streamer, openings=openings)
     return [Prediction(text, reading.logits) for text, reading in zip(written, readings, strict=True)]

@@ -25,6 +25,7 @@ from ct_rate_pairs.reports.findings_line import open_text
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.whole_files import write_whole
 
@@ -67,8 +68,8 @@ def read_predictions(path: str | Path) -> dict[str, str]:
             line is left out and a notice is printed.
 
     Returns:
-        `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report without a findings line, in the
-        file's order.
+        `dict[str, str]`: maps each VolumeName (`valid_1_a_1.nii.gz`) to its report, in the file's order. The report of
+        an entry with a `line` is as it stands. Any other report loses a sound findings line, and nothing else.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
@@ -79,14 +80,22 @@ def read_predictions(path: str | Path) -> dict[str, str]:
     for number, row in enumerate(read_rows(path), 1):
         if row["volume"] in predictions:
             raise ValueError(f"{path} entry {number} is a second report for {row['volume']}: keep one of them.")
-        predictions[row["volume"]] = open_text(row["report"]).report
+        predictions[row["volume"]] = _open_row(row)[1]
     return predictions
 
 
 def read_lines(path: str | Path) -> dict[str, str]:
     """The findings line of each VolumeName of a file; reports without one are left out."""
-    lines = {row["volume"]: row.get("line") or open_text(row["report"]).line for row in read_rows(path)}
+    lines = {row["volume"]: _open_row(row)[0] for row in read_rows(path)}
     return {volume: line for volume, line in lines.items() if line}
+
+
+def _open_row(row: Mapping) -> tuple[str | None, str]:
+    """The findings line of an entry, if there is one, and its report."""
+    if line := row.get("line"):
+        return line, row["report"]
+    line, _, report = open_text(row["report"])
+    return line, report
 
 
 def read_line_logits(path: str | Path) -> dict[str, list[float]]:
@@ -202,7 +211,8 @@ def write_predictions(
         collator ([`~ct_rate_pairs.trainer.PairCollator`]):
             Turns rows into prompts.
         scans ([`~datasets.Dataset`]):
-            Rows of a split. A row is read when its batch is due.
+            Rows of a split. A row is read when its batch is due. If they have a `findings_line`, so has the model: the
+            first line of each text is kept apart, whatever it is.
         path (`str` or `Path`):
             The `.jsonl` file, the same for all processes.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -243,10 +253,9 @@ def write_predictions(
                 total=len(volumes), initial=len(volumes) - len(missing), desc="Writing reports", unit="scan",
                 disable=not state.is_main_process,
             )  # fmt: skip
+            options = {"max_new_tokens": max_new_tokens, "with_line": has_findings_line(scans)}
             for rows in batches:
-                reports = predict(
-                    model, collator, rows, max_new_tokens=max_new_tokens, operating_point=operating_point
-                )
+                reports = predict(model, collator, rows, operating_point=operating_point, **options)
                 names = [row["volume"] for row in rows]
                 written = dict(gather_object(list(zip(names, reports, strict=True))))
                 new = {volume: report for volume, report in written.items() if volume not in done}

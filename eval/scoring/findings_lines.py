@@ -6,11 +6,13 @@ import numpy as np
 
 from ct_rate_pairs.eval.metrics.bootstrap import divide, estimate
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
-from ct_rate_pairs.reports.findings_line import open_text
+from ct_rate_pairs.reports.findings_line import form_of, open_text, sides_of
 from ct_rate_pairs.reports.labels import LABELS
+from ct_rate_pairs.reports.places import LATERAL, Place
 
 from .label_calibration import calibrate, judge
 from .operating_points import CURVE, LineCalibration
+from .places import PlacedFindings, place_scores, place_statistics, score_common_places
 
 
 MEASURES = ("coverage", "precision_micro", "f1_micro", "f1_macro", "accuracy")
@@ -42,9 +44,9 @@ def score_lines(
     Returns:
         `dict`: `line_coverage`, `line_precision_micro`, `line_f1_micro`, `line_f1_macro` and `line_accuracy` of the
         lines against the true labels; `line_agreement`, the share of the reports that state just the labels of their
-        line, among those with a line; `line_malformed`, the number of reports without a line, or with one that is not
-        as [`~ct_rate_pairs.reports.findings_line.write_line`] writes it. Such a line states no label. With `ci` also
-        the intervals.
+        line, whatever the sides, among those with a line; `line_malformed`, the number of reports without a line, or
+        with one that is not as [`~ct_rate_pairs.reports.findings_line.write_line`] writes it. Such a line states no
+        label. With `ci` also the intervals.
     """
     read = [open_text(lines.get(volume, "")).labels for volume in volumes]
     given = np.array([labels_of is not None for labels_of in read])
@@ -58,6 +60,61 @@ def score_lines(
         **{name: value for name, value in agreement.items() if name != "ci_level"},
         "line_malformed": int((~given).sum()),
     }
+
+
+def score_line_sides(
+    lines: Mapping[str, str],
+    volumes: Sequence[str],
+    reports: Sequence[PlacedFindings],
+    references: Sequence[PlacedFindings],
+    training: Sequence[PlacedFindings],
+    *,
+    ci: float | None = None,
+) -> dict:
+    """
+    Scores the sides that findings lines state, by the rules of [`~ct_rate_pairs.eval.scoring.places.score_places`].
+
+    Args:
+        lines (`Mapping[str, str]`), volumes (`Sequence[str]`), ci (`float`, *optional*):
+            As for [`score_lines`].
+        reports (`Sequence[PlacedFindings]`), references (`Sequence[PlacedFindings]`):
+            What [`~ct_rate_pairs.eval.scoring.places.read_places`] reads from the `N` reports below the lines, and
+            from their references.
+        training (`Sequence[PlacedFindings]`):
+            The same of the reports of the training split.
+
+    Returns:
+        `dict`: empty if no line is of the form `"sides"`. Otherwise:
+
+        - `line_side`: of the `line_sides` findings that line and reference both place, the share with the same side.
+        - `line_side_common`: the same if each line names the most common side of a finding, not its own side.
+        - `line_side_followed`: of the `line_sides_placed` findings whose side the line names and the report places,
+          the share that the report places on this side.
+
+        A share of nothing is `None`. With `ci` also the intervals.
+    """
+    own = [lines.get(volume, "") for volume in volumes]
+    if not any(form and form[0] == "sides" for form in map(form_of, own)):
+        return {}
+    placed = [
+        PlacedFindings(
+            frozenset(label for label in LATERAL if labels and labels[label]),
+            {label: Place(side, frozenset()) for label, side in sides_of(line).items()},
+        )
+        for line in own
+        for labels in [open_text(line).labels]
+    ]
+    scores = {}
+    compared = (("line_side", "line_sides", references), ("line_side_followed", "line_sides_placed", reports))
+    for name, count, others in compared:
+        statistics = place_statistics(placed, others)
+
+        def side(sums: dict[str, np.ndarray], name: str = name) -> dict[str, np.ndarray]:
+            return {name: place_scores(sums)["side_accuracy"]}
+
+        scores |= estimate(statistics, side, volumes, ci) | {count: int(statistics["sides"].sum())}
+    scores["line_side_common"] = score_common_places(placed, references, training)["side_accuracy_common"]
+    return {name: value for name, value in scores.items() if name != "ci_level"}
 
 
 def score_following(lines: Mapping[str, str], volumes: Sequence[str], stated: np.ndarray) -> dict:
@@ -76,7 +133,7 @@ def score_following(lines: Mapping[str, str], volumes: Sequence[str], stated: np
         `dict`: `line_followed`, the share of the reports that state just the labels of their line, among those with a
         sound line; `line_followed_per_label`, which maps each label to `followed`, the share of these reports that
         agree with their line on the label, and to `stated`, this share among the reports whose line states the label.
-        A share of no report is `None`.
+        A share of no report is `None`. For the sides see [`score_line_sides`].
     """
     read = [open_text(lines.get(volume, "")).labels for volume in volumes]
     given = np.array([labels is not None for labels in read])

@@ -75,23 +75,25 @@ def score_places(
 
 
 def score_common_places(
-    predictions: Sequence[str], references: Sequence[str], train_reports: Sequence[str]
+    predictions: Sequence[PlacedFindings], references: Sequence[PlacedFindings], training: Sequence[PlacedFindings]
 ) -> dict[str, float | None]:
     """
     What [`score_places`] gives if each generated report names the most common place of a finding, not its own place.
 
     Args:
-        predictions (`Sequence[str]`), references (`Sequence[str]`):
-            Generated reports and reference reports. The findings that count are those that count in [`score_places`].
-        train_reports (`Sequence[str]`):
-            Reports of the training split, which tell the most common side of each finding, and its most common lobes.
+        predictions (`Sequence[PlacedFindings]`), references (`Sequence[PlacedFindings]`):
+            What [`read_places`] reads from generated reports and reference reports. The findings that count are those
+            that count in [`score_places`].
+        training (`Sequence[PlacedFindings]`):
+            The same of the reports of the training split, which tell the most common side of each finding, and its
+            most common lobes.
 
     Returns:
         `dict`: `side_accuracy_common` and `lobe_accuracy_common`, which need no look at the scan.
     """
     sides: dict[int, Counter] = {label: Counter() for label in LATERAL}
     lobes: dict[int, Counter] = {label: Counter() for label in LATERAL}
-    for report in read_places(train_reports):
+    for report in training:
         for label, place in report.places.items():
             sides[label][place.side] += 1
             if place.lobes:
@@ -105,9 +107,9 @@ def score_common_places(
 
     guessed = [
         report._replace(places={label: common(label, place) for label, place in report.places.items()})
-        for report in read_places(predictions)
+        for report in predictions
     ]
-    scores = estimate(place_statistics(guessed, read_places(references)), place_scores)
+    scores = estimate(place_statistics(guessed, references), place_scores)
     return {f"{name}_common": value for name, value in scores.items()}
 
 

@@ -35,6 +35,7 @@ LINE_METRICS = {  # of the findings line
     "line_ece": "calibration error",
     "line_agreement": "report agrees",
 }
+LINE_SIDE_METRICS = {"line_side": "Side", "line_side_followed": "report has the side"}  # of lines with sides
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
     "top1": "Matching Top-1",
@@ -53,6 +54,7 @@ METRICS = (
     | PLACE_METRICS
     | MASK_METRICS
     | LINE_METRICS
+    | LINE_SIDE_METRICS
     | LOOKING_METRICS
     | COST_METRICS
     | {CUT: "reports cut"}

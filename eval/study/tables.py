@@ -11,6 +11,7 @@ from .results import (
     COST_METRICS,
     CUT,
     LINE_METRICS,
+    LINE_SIDE_METRICS,
     LOOKING_METRICS,
     MASK_METRICS,
     PLACE_METRICS,
@@ -64,7 +65,10 @@ def format_summary(table: dict) -> str:
         _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
     ]
     if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
-        parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(LINE_METRICS, lined)]
+        # Runs of earlier releases have no sides of their lines.
+        sided = LINE_SIDE_METRICS if any(LINE_SIDE_METRICS.keys() & metrics.keys() for _, _, metrics in lined) else {}
+        columns = LINE_METRICS | sided
+        parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(columns, lined)]
     if masked := [line for line in measured if MASK_METRICS.keys() & line[2].keys()]:
         parts += ["The masks of the mask head, as means over the findings.", _grid(MASK_METRICS, masked)]
     if differences:

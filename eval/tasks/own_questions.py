@@ -28,6 +28,7 @@ from ct_rate_pairs.tasks.own_questions import question_type
 from ct_rate_pairs.tasks.vqa_wording import YES_NO
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning, write_batch
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.whole_files import write_whole
 
 from .settings import TaskSettings
@@ -199,10 +200,11 @@ def answer_from_reports(
         print(f"{len(asked) - len(kept)} of {len(asked)} questions are left out: a report does not answer them.")
     first = {names["volume"][place]: place for place in reversed(kept)}
     config, states = reader_of(rows).config, {}
+    options = {"max_new_tokens": max_new_tokens, "with_line": has_findings_line(rows)}
     for batch in batched(tqdm(rows.select(first.values()), desc="Writing reports", unit="scan"), batch_size):
         shown = [row | {"prompt": report_prompt(row, config)} for row in batch if is_readable(row)]
         blank = [row | {"images": blank_slices(row)} for row in shown]
-        written = (write_batch(model, collator, few, max_new_tokens=max_new_tokens) for few in (shown, blank) if few)
+        written = (write_batch(model, collator, few, **options) for few in (shown, blank) if few)
         for row, *reports in zip(shown, *written, strict=True):
             states[row["volume"]] = reports
     answered = []

@@ -26,11 +26,16 @@ from ct_rate_pairs.eval.predictions.store import count_cut, write_challenge_file
 from ct_rate_pairs.eval.rows import references_of, select_volumes
 from ct_rate_pairs.eval.scoring.baselines import trivial_reports
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
-from ct_rate_pairs.eval.scoring.findings_lines import score_following, score_lines, score_probabilities
+from ct_rate_pairs.eval.scoring.findings_lines import (
+    score_following,
+    score_line_sides,
+    score_lines,
+    score_probabilities,
+)
 from ct_rate_pairs.eval.scoring.labelers import label_predictions
 from ct_rate_pairs.eval.scoring.lesion_size import nodule_coverage_by_size
 from ct_rate_pairs.eval.scoring.operating_points import LineCalibration, OperatingPoint
-from ct_rate_pairs.eval.scoring.places import score_common_places
+from ct_rate_pairs.eval.scoring.places import read_places, score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import (
     format_intervals,
@@ -43,6 +48,7 @@ from ct_rate_pairs.eval.tables import (
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning, evaluating
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.whole_files import write_whole
 
 from .prompt_only import score_prompts
@@ -89,8 +95,9 @@ def score_predictions(
         rule labeler reads from the references, it holds `labels: "rules"`. `model` also holds `unique_report_ratio`,
         `most_common_report_share`, both numbers for the references (`reference_...`), `nodule_coverage_by_size`, the
         numbers of [`~ct_rate_pairs.eval.scoring.places.score_common_places`], and where there are findings lines, or
-        the rows have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`] and, for their
-        log-odds, of [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`]. If the lines were set, also
+        the rows have some, the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_lines`], for sides of
+        [`~ct_rate_pairs.eval.scoring.findings_lines.score_line_sides`], and for their log-odds of
+        [`~ct_rate_pairs.eval.scoring.findings_lines.score_probabilities`]. If the lines were set, also
         `operating_point` and the numbers of [`~ct_rate_pairs.eval.scoring.findings_lines.score_following`].
 
     Raises:
@@ -112,9 +119,11 @@ def score_predictions(
     model |= {f"reference_{name}": value for name, value in report_diversity(references).items() if name != "n"}
     stated, _ = label_predictions(generated, options.get("labeler", "rules"))
     model["nodule_coverage_by_size"] = nodule_coverage_by_size(stated, labels, references)
-    model |= score_common_places(generated, references, train_reports)
-    if lines or (has_reader(scans) and reader_of(scans).config.findings_line != "none"):
+    places = list(map(read_places, (generated, references, train_reports)))
+    model |= score_common_places(*places)
+    if lines or has_findings_line(scans):
         model |= score_lines(lines or {}, volumes, stated, labels, ci=options.get("ci"))
+        model |= score_line_sides(lines or {}, volumes, *places, ci=options.get("ci"))
         if line_logits:
             model |= score_probabilities(line_logits, volumes, labels, np.asarray(train_labels), line_calibration)
     if operating_point is not None:
@@ -150,8 +159,8 @@ def measure_looking(
     try:
         looking["gaps"] = loss_gap(model, collator, scans, volumes=kinds, batch_size=batch_size, ci=ci, seed=seed)
         others = shuffle_volumes(scans, seed)
-        sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        reports = write_at(model, collator, others, operating_point, **sizes)
+        options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "with_line": has_findings_line(scans)}
+        reports = write_at(model, collator, others, operating_point, **options)
         swapped = dict(zip(scans.with_format(None)["volume"], reports, strict=True))
     except TooFewScansError as error:
         print(f"Neither loss gaps nor a row `shuffled`: {error}")
@@ -173,15 +182,17 @@ def write_at(
     *,
     batch_size: int,
     max_new_tokens: int,
+    with_line: bool,
 ) -> list[Written]:
     """Reports of rows, as [`write_reports`] writes them, below the findings lines that an operating point sets."""
+    options = {"max_new_tokens": max_new_tokens, "with_line": with_line}
     if operating_point is None:
-        return write_reports(model, collator, rows, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    sizes = {"max_new_tokens": max_new_tokens, "operating_point": operating_point}
+        return write_reports(model, collator, rows, batch_size=batch_size, **options)
     written: list[Written] = []
     with evaluating(model), tqdm(desc="Writing reports", unit="scan") as bar:
         for batch in batched(rows, batch_size):
-            written += [prediction.written for prediction in predict(model, collator, batch, **sizes)]
+            predictions = predict(model, collator, batch, operating_point=operating_point, **options)
+            written += [prediction.written for prediction in predictions]
             bar.update(len(batch))
     return written
 

@@ -127,11 +127,11 @@ class Callbacks:
         with ThreadPoolExecutor(1) as pool, errors_as_told():
             writing = pool.submit(self.reporter.report, opened.seen, streamer=pieces, **options)
             writing.add_done_callback(lambda _: pieces.end())  # also after an error before the first piece
-            text, has_line = "", self.reporter.findings_line != "none" and point == "none"
+            text, with_line = "", self.reporter.has_line and point == "none"
             for piece in pieces:
                 text += piece
                 # A line of findings that the model writes itself is not shown: the findings below are the same.
-                shown = open_text(text).report if not has_line or "\n" in text.lstrip() else ""
+                shown = open_text(text.lstrip(), with_line).report
                 if not opened.closed:
                     yield gr.skip(), shown, gr.skip(), gr.skip(), gr.skip(), gr.skip()
             if not opened.closed:

@@ -58,7 +58,7 @@ def make_page(reporter: Reporter, examples: Sequence[Path] = (), server=None) ->
     """
     call = Callbacks(reporter, server)
     writes, answers = reporter.writes_reports, reporter.answers_questions
-    takes_findings = reporter.takes_findings or reporter.findings_line != "none"
+    takes_findings = reporter.takes_findings or reporter.has_line
     with gr.Blocks(title="Chest CT report", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         opened = gr.State(None, time_to_live=KEPT)
         model = f"Model {for_markdown(reporter.name)}, version {for_markdown(reporter.version)}"

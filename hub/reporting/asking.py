@@ -141,8 +141,8 @@ def write_answers(
         prompts = [write_turns([*before, question], replies, lines, reporter.language) for question, _ in batch]
         rows = [row | {"prompt": prompt} for prompt in prompts]
         written = write_batch(reporter.model, reporter.collator, rows, max_new_tokens=max_new_tokens)
-        for (question, kind), (text, cut) in zip(batch, written, strict=True):
-            answers.append(Answer(question, text, cut, kind))
+        for (question, kind), answer in zip(batch, written, strict=True):
+            answers.append(Answer(question, answer.text, answer.cut, kind))
         if dialogue:
             before.append(answers[-1].question)
             replies.append(answers[-1].text)

@@ -69,6 +69,7 @@ from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import cut_warning
 from ct_rate_pairs.trainer.hub_files import find_file
+from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.whole_files import write_whole
 
 
@@ -118,12 +119,14 @@ class Confidence:
     line: LineCalibration | None = None
     way: str = "sentences"
 
-    def probabilities(self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str) -> list[float]:
+    def probabilities(
+        self, model: PreTrainedModel, collator: PairCollator, row: dict, report: str, with_line: bool = False
+    ) -> list[float]:
         """
         The 18 calibrated probabilities in the way `sentences`, in the official order. `report` is the model's whole
-        text of `row`.
+        text of `row`; for `with_line` see [`~ct_rate_pairs.reports.findings_line.open_text`].
         """
-        logits = stating_logits(model, collator, row, report, self.openings)
+        logits = stating_logits(model, collator, row, report, self.openings, with_line)
         temperature, bias = ([values[label] for label in LABELS] for values in (self.temperature, self.bias))
         return calibrate(logits, np.array(temperature), np.array(bias)).tolist()
 
@@ -249,7 +252,12 @@ def beginnings(sentence: str) -> list[str]:
 
 @torch.no_grad()
 def stating_logits(
-    model: PreTrainedModel, collator: PairCollator, row: dict, report: str, openings: dict[str, list[str]]
+    model: PreTrainedModel,
+    collator: PairCollator,
+    row: dict,
+    report: str,
+    openings: dict[str, list[str]],
+    with_line: bool = False,
 ) -> np.ndarray:
     """
     Log-odds that the report of a scan states each label, before calibration, `[18]`; 0 for a label without openings.
@@ -258,11 +266,13 @@ def stating_logits(
     a copy of the cache.
     """
     ways = {index: list(openings[label]) for index, label in enumerate(LABELS) if openings[label]}
-    last = {index: boundary(report, sentence.start) for index, sentence in stating_sentences(report).items()}
-    for index, sentence in stating_sentences(report).items():
+    stating = stating_sentences(report, with_line)
+    last = {index: boundary(report, sentence.start) for index, sentence in stating.items()}
+    for index, sentence in stating.items():
         if index in ways and not any(sentence.text.startswith(opening) for opening in ways[index]):
             ways[index].append(sentence.text)
-    places = {end for s in report_sentences(report) for end in (boundary(report, s.start), s.end)} or {0}
+    sentences = report_sentences(report, with_line)
+    places = {end for sentence in sentences for end in (boundary(report, sentence.start), sentence.end)} or {0}
     tokens, offsets = tokens_of(collator, report)
 
     context, read = read_prompt(model, on_device(collator.prompts([row]), model)), 0
@@ -335,11 +345,10 @@ def fit_confidence(
     fold = folds_of([row["volume"] for row in index])  # [N]
     labels = np.array([row["labels"] for row in index], dtype=np.int64)  # [N, 18]
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    written = write_reports(model, collator, rows, **sizes, progress=progress)
+    written = write_reports(model, collator, rows, **sizes, progress=progress, with_line=has_findings_line(rows))
     if warning := cut_warning(sum(text.cut for text in written), len(written), max_new_tokens):
         logger.warning(warning)
-    # With their findings lines: each sentence depends on what is before it.
-    openings = find_openings([text.text for text in written])
+    openings = find_openings([text.report for text in written])
     has_lines = any(text.line for text in written)
     ways = {"sentences": np.empty(labels.shape)} | ({"line": np.empty(labels.shape)} if has_lines else {})
     seconds = dict.fromkeys(ways, 0.0)
@@ -347,7 +356,8 @@ def fit_confidence(
     for place, (row, text) in enumerate(scored):
         on_row(row)
         start = time.perf_counter()
-        ways["sentences"][place] = stating_logits(model, collator, row, text.text, openings)
+        # With its findings line: each sentence depends on what is before it.
+        ways["sentences"][place] = stating_logits(model, collator, row, text.text, openings, text.with_line)
         seconds["sentences"] += time.perf_counter() - start
         if has_lines:
             start = time.perf_counter()

@@ -99,9 +99,9 @@ def slice_evidence(
         row (`dict`):
             The scan, with `volume`, `images`, `slice_mm` and `prompt`. The name `volume` seeds the noise.
         report (`str`):
-            The report of the scan.
+            The report of the scan, with its findings line.
         line (`str`, *optional*):
-            The findings line of the report. A malformed one counts as none.
+            The findings line of the report. The evidence is not measured by a malformed one.
         batch_size (`int`, *optional*, defaults to `4`):
             Volumes per forward pass. `S` slices take `1 + 6 * S` volumes in total.
 
@@ -109,7 +109,7 @@ def slice_evidence(
         `dict[int, list[float]]`: maps the index in `LABELS` of each stated finding to the evidence of the `S` slices,
         in nats.
     """
-    stated = stating_sentences(report)
+    stated = stating_sentences(report, with_line=line is not None)
     if not stated:
         return {}
     images = row["images"]

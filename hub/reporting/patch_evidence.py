@@ -60,9 +60,9 @@ def patch_evidence(
         row (`dict`):
             The scan, with `volume`, `images`, `slice_mm` and `prompt`. The name `volume` seeds the noise.
         report (`str`):
-            The report of the scan.
+            The report of the scan, with its findings line.
         line (`str`, *optional*):
-            The findings line of the report. A malformed one counts as none.
+            The findings line of the report. The evidence is not measured by a malformed one.
         labels (`Collection[int]`, *optional*):
             Indices in `LABELS` of the findings to measure. By default, all that the report states.
         batch_size (`int`, *optional*, defaults to `4`):
@@ -106,7 +106,7 @@ def stated_spans(collator: PairCollator, report: str, line: str | None) -> tuple
     The text to score, which is the line if it is sound; and for each finding that the report states, the tokens of the
     text that state the finding.
     """
-    stated = stating_sentences(report)
+    stated = stating_sentences(report, with_line=line is not None)
     places = {label: (sentence.start, sentence.end) for label, sentence in stated.items()}
     if line and (entries := stating_entries(line)):
         report, places = line, {label: entries[label] for label in stated if label in entries}

@@ -179,7 +179,7 @@ class Reporter:
             seen, unlike = self.see(scan, series, force)
         row = self.row(seen) | {"prompt": self.prompt(lines | ({FINDINGS: cue} if cue else {}))}
         told = [*seen.told, *self.lacking(lines), *self.without_effect(force)]
-        sizes = {"max_new_tokens": max_new_tokens}
+        options = {"max_new_tokens": max_new_tokens, "with_line": self.has_line}
         logits, line, sides = None, cue, {}
         takes_sides = given is not None and self.findings_line == "sides"
         if point or takes_sides or (given and self.confidence and self.confidence.line):
@@ -191,7 +191,7 @@ class Reporter:
             line = write_line(given.labels, self.findings_line, self.language, sides | given.sides)
         with clock(seconds, "writing"):
             openings = [f"{line}\n"] if line and not cue else None
-            (written,) = write_batch(self.model, self.collator, [row], **sizes, streamer=streamer, openings=openings)
+            (written,) = write_batch(self.model, self.collator, [row], **options, streamer=streamer, openings=openings)
         unread = why_unread(written.report)
         warn(name, unlike, unread, max_new_tokens if written.cut else None)
         probabilities, thresholds = NOT_KNOWN, None
@@ -324,7 +324,7 @@ class Reporter:
         sentences of a report, or from the `logits` of its findings line, which are computed if they are not given.
         """
         if way == "sentences":
-            return self.confidence.probabilities(self.model, self.collator, row, written.text)
+            return self.confidence.probabilities(self.model, self.collator, row, written.text, written.with_line)
         if self.confidence.line is None:
             return NOT_KNOWN
         if logits is None:
@@ -379,6 +379,11 @@ class Reporter:
         """The name of the operating point that [`report`] takes; `"none"` if the model decides."""
         point = choose_point(self.confidence, operating_point)
         return point.name if point else "none"
+
+    @property
+    def has_line(self) -> bool:
+        """Whether the model was trained to open its reports with a findings line."""
+        return self.findings_line != "none"
 
     @property
     def writes_reports(self) -> bool:

@@ -115,7 +115,8 @@ def test_only_what_is_longer_than_the_reference_is_punished():
 @pytest.mark.parametrize(
     ("text", "cut", "counted"),
     [
-        (REPORT, True, {"cut": 1, "unreadable": 0}),
+        (below(REPORT, "Cardiomegaly"), True, {"cut": 1, "unreadable": 0}),
+        ("Abnormality: Emphysema.", False, {"cut": 0, "unreadable": 1}),  # of a model with a line, no report
         ("", False, {"cut": 0, "unreadable": 1}),
         ("Herz und Lunge sind unauffällig, kein Pleuraerguss.", False, {"cut": 0, "unreadable": 1}),
         ("a" * 200_000, False, {"cut": 0, "unreadable": 1}),

@@ -238,6 +238,13 @@ def test_both_ways_to_read_a_confidence_and_the_operating_curve_are_told(run_dir
     assert table["sensitivity 0.9"] == table["f1"] == ["0.764", "-", "0.700", "0.688"]
     assert "were set at" not in text and 'operating_point="none"' not in text
     results["model"] |= {"operating_point": "f1", "line_followed": 0.975}
+    assert "both place" not in text
+    sides = {"line_side": 0.9, "line_sides": 30, "line_side_common": None}
+    results["model"] |= sides | {"line_side_followed": 0.5, "line_sides_placed": 20}
+    told = write(run_dir, results).read_text()
+    assert "Of 30 findings that line and reference both place, the share with the right side is 0.900." in told
+    assert "line and report both place, the share with the same side is 0.500." in told
+    assert "most common side of the training reports would give -." in told
     text = write(run_dir, results).read_text()
     assert "set at the operating point f1, which is also the default of `report`. 97.5% of the reports state" in text
     # The code of the card says what it does, before it does so.

@@ -1,7 +1,7 @@
 """A findings line says what the labels say, and comes off a text again, whatever follows it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ct_rate_pairs.reports.findings_line import (
@@ -20,6 +20,7 @@ from ct_rate_pairs.reports.sentences import report_sentences, stating_sentences
 
 KINDS = st.tuples(st.sampled_from(["names", "yes_no", "sides"]), st.sampled_from(["en", "zh"]))
 VECTORS = st.lists(st.integers(0, 1), min_size=18, max_size=18)
+OPENINGS = ("Abnormalities: ", "Abnormalities and sides: ", "异常：", "异常及侧别：", "异常：右肺结节。\n")
 REPORTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(str.strip)
 
 
@@ -85,16 +86,48 @@ def test_it_comes_off_a_text_and_the_report_stays(labels, kind, report):
     assert report_of({"role": "assistant", "content": f"{line}\n{report}"}) == report
 
 
-@given(REPORTS)
-def test_a_report_without_a_line_stays_as_it_is(report):
-    if not report.startswith(("Abnormalities: ", "异常：", "Abnormalities and sides: ", "异常及侧别：")):
-        assert open_text(report) == (None, None, report)
+@given(st.sampled_from(["", *OPENINGS]), REPORTS)
+def test_a_text_by_anybody_else_keeps_its_words(opening, report):
+    """Also one that opens with the heading of a line, as reports do: `异常：` is no rare word."""
+    text = f"{opening}{report}"
+    assume(form_of(text.partition("\n")[0]) is None)
+    assert open_text(text) == (None, None, text)
+    assert report_of({"role": "assistant", "content": text}) == text
+
+
+@given(st.one_of(REPORTS, st.sampled_from(OPENINGS)).filter(lambda line: line and "\n" not in line), REPORTS)
+def test_a_text_of_a_model_with_a_line_loses_its_first_line_whatever_it_is(line, report):
+    opened = open_text(f"{line}\n{report}", with_line=True)
+    assert (opened.line, opened.report) == (line, report)
+    assert (opened.labels is None) == (form_of(line) is None)
+
+
+@given(VECTORS, KINDS, st.data())
+def test_a_damaged_line_of_a_model_with_a_line_is_never_text(labels, kind, data):
+    """A letter is lost, twice there, or another one; or the line is cut."""
+    line, report = write_line(labels, *kind), "Findings: Emphysema is seen."
+    at = data.draw(st.integers(0, len(line) - 1))
+    damage = [line[:at] + line[at + 1 :], line[: at + 1] + line[at:], line[:at] + "x" + line[at + 1 :], line[: at + 1]]
+    damaged = data.draw(st.sampled_from(damage))
+    opened = open_text(f"{damaged}\n{report}", with_line=True)
+    assert (opened.line, opened.report) == (damaged, report)
+    assert opened.labels in (None, tuple(labels)) and (opened.labels is None) == (damaged != line)
+
+
+def test_an_empty_text_has_no_line():
+    assert open_text("", with_line=True) == open_text("") == (None, None, "")
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "Abnormalities: ",
+        "Abnormalities:Cardiomegaly.",
+        "Abnormality: Cardiomegaly.",
+        "abnormalities: Cardiomegaly.",
+        "Abnormalities and sides Cardiomegaly no.",
+        "异常:心脏增大。",
+        "Cardiomegaly; Pleural effusion.",
+        "Abnormalities:",
         "Abnormalities: none",  # cut before its end
         "Abnormalities: Cardiomegaly; Pleural eff",
         "Abnormalities: Cardiomegaly; Cardiomegaly.",
@@ -114,8 +147,12 @@ def test_a_report_without_a_line_stays_as_it_is(report):
     ],
 )
 def test_a_malformed_line_states_nothing_and_is_no_text_of_the_report(line):
-    assert open_text(f"{line}\nFindings: Emphysema is seen.") == (line, None, "Findings: Emphysema is seen.")
-    assert open_text(line) == (line, None, "")
+    text = f"{line}\nFindings: Emphysema is seen."
+    assert open_text(text, with_line=True) == (line, None, "Findings: Emphysema is seen.")
+    assert open_text(line, with_line=True) == (line, None, "")
+    assert [sentence.text for sentence in report_sentences(text, with_line=True)] == ["Emphysema is seen."]
+    assert stating_sentences(text, with_line=True).keys() == {LABELS.index("Emphysema")}
+    assert open_text(text) == (None, None, text)  # of anybody else
 
 
 @given(VECTORS, KINDS)

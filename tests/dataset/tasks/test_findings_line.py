@@ -1,13 +1,16 @@
 """`findings_line`: the completion of a report opens with its labels; nothing else changes."""
 
+import pandas as pd
 import pytest
 from datasets import load_dataset
-from helpers.tree import SPACING
+from helpers.tree import SPACING, STEMS, write_tree
 
 from ct_rate_pairs.readers import reader_of
-from ct_rate_pairs.reports.findings_line import open_text, sides_of, write_line
+from ct_rate_pairs.reports.findings_line import form_of, open_text, sides_of, write_line
+from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import places
-from ct_rate_pairs.trainer.row_settings import settings_of_dataset
+from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.trainer.row_settings import has_findings_line, settings_of_dataset
 
 
 def load(tree, **options):
@@ -41,6 +44,22 @@ def test_the_line_has_the_sides_of_the_whole_report(phantom, target):
     assert found
 
 
+def test_a_chinese_report_gives_its_line_the_sides(tmp_path):
+    report = "右肺上叶见结节。左侧胸腔积液。心脏增大。双肺见肺气肿。"
+    tree, stated = write_tree(tmp_path), label_report(report)
+    for short, long in STEMS:
+        labels = tree / f"dataset/multi_abnormality_labels/{short}_predicted_labels.csv"
+        pd.read_csv(labels).assign(**dict(zip(LABELS, stated, strict=True))).to_csv(labels, index=False)
+        reports = tree / f"dataset/radiology_text_reports/{long}_reports.csv"
+        pd.read_csv(reports).assign(Findings_EN=report).to_csv(reports, index=False)
+    for row in load(tree, prompt="zh", findings_line="sides", target="findings").with_format(None):
+        line, _, text = row["completion"][0]["content"].partition("\n")
+        assert text == report and form_of(line) == ("sides", "zh") and open_text(line).labels == tuple(stated)
+        sides = {LABELS[i]: side for i, side in sides_of(line).items()}
+        assert sides == {"Lung nodule": "right", "Pleural effusion": "left", "Emphysema": "both"}
+        assert "；心脏增大是；" in line and "；肺结节右；" in line and "；胸腔积液左；" in line
+
+
 @pytest.mark.parametrize("task", ["vqa", "matching"])
 def test_other_tasks_have_none(tree, task):
     plain, opened = (load(tree, task=task, **more) for more in ({}, {"findings_line": "names"}))
@@ -50,6 +69,9 @@ def test_other_tasks_have_none(tree, task):
 def test_the_settings_of_a_model_know_it(tree):
     assert settings_of_dataset(load(tree, findings_line="yes_no")).content()["findings_line"] == "yes_no"
     assert reader_of(load(tree)).config.findings_line == "none"
+    assert has_findings_line(load(tree, findings_line="yes_no"))
+    assert has_findings_line(load(tree, findings_line="yes_no", streaming=True))
+    assert not has_findings_line(load(tree)) and not has_findings_line([{"completion": []}])
 
 
 def test_another_kind_is_refused_with_those_there_are(tree):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_rate_pairs.eval.scoring.comparison import compare_reports
-from ct_rate_pairs.eval.scoring.places import misplaced, score_common_places, score_places
+from ct_rate_pairs.eval.scoring.places import misplaced, read_places, score_common_places, score_places
 from ct_rate_pairs.eval.tables import format_places
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import LATERAL
@@ -115,12 +115,13 @@ def test_the_most_common_place_of_the_training_reports_is_what_needs_no_look():
     train = ["A nodule in the left lung upper lobe.", "A nodule in the left lung.", "A nodule in the right lung."]
     lower = "A nodule in the right lung lower lobe."
     references, predictions = ["A nodule in the left lung upper lobe.", lower, "Bilateral nodules."], [lower] * 3
-    assert score_common_places(predictions, references, train) == {
+    predicted, true = read_places(predictions), read_places(references)
+    assert score_common_places(predicted, true, read_places(train)) == {
         "side_accuracy_common": pytest.approx(1 / 3),
         "lobe_accuracy_common": 0.5,
     }
     # A finding that no training report places is never right, and is counted all the same.
-    assert score_common_places(predictions, references, ["Normal."])["side_accuracy_common"] == 0
+    assert score_common_places(predicted, true, read_places(["Normal."]))["side_accuracy_common"] == 0
 
 
 def test_two_runs_are_compared_by_their_places():

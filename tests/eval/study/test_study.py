@@ -256,6 +256,18 @@ def test_the_document_shows_the_tables_of_its_json(path):
     assert told.startswith(shown) and shown.count("|") > 100  # the costs, at its end, may be left out
 
 
+def test_the_sides_of_lines_are_columns_as_soon_as_one_run_knows_them():
+    table = json.loads((DOCUMENT.with_suffix("") / "findings.json").read_text())
+    assert "report has the side" not in format_summary(table)  # all runs are of an earlier release
+    *_, (title, row) = table["rows"].items()
+    row["metrics"] |= {name: interval_over_seeds([0.5]) for name in ("line_side", "line_side_followed")}
+    told = format_summary(table)
+    heading, _, *lines = told.split("its probabilities of the 18 labels.\n\n")[1].split("\n\n")[0].splitlines()
+    assert heading.endswith("| report agrees | Side | report has the side |")
+    ends = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-2:] for line in lines}
+    assert ends.pop(title) == ["0.500", "0.500 |"] and all(end == ["-", "- |"] for end in ends.values()) and ends
+
+
 def test_nothing_run_is_told_as_such(tmp_path):
     study = read(tmp_path)
     summary = summarise(study, tmp_path)

@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from helpers.eval_rows import REPORTS, make_row
+from helpers.tree import SPACING
 
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.looking.report_matching import report_matching
 from ct_rate_pairs.eval.predictions.provenance import fingerprint
 from ct_rate_pairs.eval.predictions.store import (
+    append_predictions,
     read_line_logits,
     read_lines,
     read_predictions,
@@ -23,7 +25,8 @@ from ct_rate_pairs.eval.tasks.report import evaluate_model, measure_looking, sco
 from ct_rate_pairs.reports.findings_line import write_line
 from ct_rate_pairs.reports.labels import LABELS as NAMES
 from ct_rate_pairs.reports.rules import label_report
-from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer import PairCollator, generation
+from ct_rate_pairs.trainer.generation import Written
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
@@ -78,6 +81,9 @@ def test_the_line_of_the_reference_reaches_neither_prompt_nor_prediction(tmp_pat
     written = write_predictions(*model_and_collator, turned, tmp_path / "predictions.jsonl", max_new_tokens=60)
     assert list(written.values()) == REPORTS
     assert list(read_lines(tmp_path / "predictions.jsonl").values()) == LINES
+    _, collator = model_and_collator
+    prompts, others = (collator.prompts(list(scans)) for scans in (turned, make_scans([None] * 3)))
+    assert prompts.keys() == others.keys() and all(torch.equal(prompts[name], others[name]) for name in prompts)
 
 
 def test_a_line_in_the_report_of_another_program_is_taken_off_too(tmp_path):
@@ -87,10 +93,42 @@ def test_a_line_in_the_report_of_another_program_is_taken_off_too(tmp_path):
     assert list(read_predictions(path).values()) == REPORTS and list(read_lines(path).values()) == LINES
 
 
+def test_the_words_of_another_program_that_only_look_like_a_line_are_kept(tmp_path):
+    path, report = tmp_path / "theirs.jsonl", "异常：右肺结节。\n左侧胸腔积液。"
+    path.write_text(json.dumps({"volume": "train_0_a_1.nii.gz", "report": report}) + "\n")
+    assert list(read_predictions(path).values()) == [report] and read_lines(path) == {}
+
+
+def test_a_report_that_is_kept_apart_from_its_line_is_read_as_it_stands(tmp_path):
+    """So a damaged line is no part of it, and neither is a second line taken off."""
+    path, written = tmp_path / "predictions.jsonl", f"{LINES[1]}\n{REPORTS[1]}"
+    append_predictions(path, {"train_0_a_1.nii.gz": Written(f"Abnormality: hernia.\n{written}", False, True)})
+    assert list(read_lines(path).values()) == ["Abnormality: hernia."]
+    assert list(read_predictions(path).values()) == [written]
+
+
+@pytest.mark.parametrize("kind", ["names", "none"])
+def test_the_rows_say_whether_the_first_line_of_the_model_is_text(tmp_path, tree, kind, monkeypatch):
+    written = "Abnormality: Emphysema.\nThe heart is large."
+    monkeypatch.setattr(generation, "decode_with_marks", lambda tokenizer, tokens: written)
+    model, processor = make_tiny_qwen(REPORTS, hidden_size=32, num_layers=1, vision_depth=1)
+    collator, path = PairCollator(processor), tmp_path / "predictions.jsonl"
+    options = {"data_dir": str(tree), "split": "test", "spacing": SPACING, "findings_line": kind}
+    scans = load_dataset("ct_rate_pairs", **options).select([0, 1])
+    reports = ["The heart is large." if kind == "names" else written] * 2
+    assert list(write_predictions(model, collator, scans, path, max_new_tokens=4).values()) == reports
+    assert list(read_predictions(path).values()) == reports
+    assert list(read_lines(path).values()) == (["Abnormality: Emphysema."] * 2 if kind == "names" else [])
+    assert generate_reports(model, collator, scans, max_new_tokens=4, progress=False) == reports
+
+
 def test_references_and_their_fingerprint_are_those_of_rows_without_lines():
     with_lines, without = make_scans(), make_scans([None] * 3)
     assert references_of(with_lines)[1] == references_of(without)[1] == REPORTS
     assert fingerprint(with_lines) == fingerprint(without)
+    lookalikes = ["异常：右肺结节。", "Abnormalities: see below.", "Abnormality: none."]
+    kept = references_of(make_scans(lookalikes))[1]
+    assert kept == [f"{line}\n{report}" for line, report in zip(lookalikes, REPORTS, strict=True)]
 
 
 @pytest.mark.slow
@@ -129,7 +167,8 @@ def test_lines_are_set_by_their_probabilities_and_what_is_made_of_it_is_measured
     options = {"looking_scans": 0, **sizes, **TRAINING}
     model = evaluate_model(*model_and_collator, predictions, scans, tmp_path, **seen, **options)["model"]
     assert model["operating_point"] == "f1" and model["line_followed"] == model["line_agreement"]
-    assert model["line_auroc"] is None or 0 <= model["line_auroc"] <= 1
+    # The logits of the three scans tell apart who has a label and who has not.
+    assert model["line_auroc"] == 1 and model["line_unknown"] == 0 and model["line_calibrated"]
     assert model["operating_curve"]["f1"]["coverage"] == model["line_coverage"]
     assert (tmp_path / "figures" / "operating_curve.png").stat().st_size
     printed = capsys.readouterr().out
