@@ -108,7 +108,9 @@ def test_the_page_runs_from_the_files_that_went_up(hub, talker_dir, tree, tmp_pa
                 tab.locator("#slice img").wait_for()
                 tab.get_by_role("button", name="Write the report").click()
                 tab.get_by_text("Time: writing").wait_for()
-                assert tab.locator("#report textarea").input_value()
+                # The talker has never seen a phantom: what it writes may hold no report, which the page then says.
+                text = tab.locator("#report textarea").input_value()
+                assert text or tab.get_by_text("The model wrote no report").is_visible()
         finally:
             process.terminate()
             process.wait()
