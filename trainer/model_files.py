@@ -92,8 +92,11 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
             check_weights(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled  # their shards hold the head
+        if sharded or isinstance(self.model, PeftModel):
             super()._load_best_model()
+            if self.mask_head is not None and not sharded:
+                load_mask_head(self.mask_head, self.state.best_model_checkpoint)
         else:
             self._load_weights(self.state.best_model_checkpoint)
 

@@ -201,6 +201,20 @@ def test_a_resumed_training_ends_at_the_same_head(tmp_path, lora):
     assert whole.mask_head.project.weight.abs().max() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+def test_the_head_at_the_end_is_that_of_the_best_checkpoint(tmp_path, lora):
+    peft = LoraConfig(target_modules=r".*language_model.*_proj") if lora else None
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": True}
+    each = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    trainer = make_masked(tmp_path, **best, **each, peft_config=peft)
+    trainer.train()  # the loss falls, so the first checkpoint has the greatest
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-2") and trainer.state.global_step == 4
+    saved, last = (load_file(tmp_path / folder / FILE) for folder in ("checkpoint-2", "checkpoint-4"))
+    assert_same(dict(trainer.mask_head.state_dict()), saved, rtol=0, atol=0)
+    assert (saved["project.weight"] - last["project.weight"]).abs().max() > 0
+
+
 def test_a_checkpoint_without_a_head_is_refused(tmp_path):
     make_trainer(tmp_path, MASKED, save_strategy="steps", save_steps=4).train()
     with pytest.raises(ValueError, match=r"checkpoint-4 has no mask_head.safetensors: .* without `mask_loss_weight`"):
