@@ -1,16 +1,20 @@
 """Scores of predicted masks: by brute force, and that shifted, mirrored and trivial masks score lower."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ct_rate_pairs.eval.scoring import masks
 from ct_rate_pairs.eval.scoring.masks import (
     KEYS,
     THRESHOLDS,
     count_masks,
     drawn_masks,
+    evaluate_masks,
     fit_thresholds,
     make_atlas,
     masks_of_atlas,
@@ -116,3 +120,31 @@ def test_the_atlas_is_the_mean_mask_and_knows_no_volume():
     assert abs(own.mean() - mean.mean()) < 0.01 and np.abs(own - mean).max() < 0.35
     with pytest.raises(ValueError, match="The masks of no training volume are known"):
         make_atlas([ROWS[0] | {"masks": None}], NAMES, progress=False)
+
+
+def evaluate_planted(monkeypatch, on_test):
+    """Scores of a model that predicts 0.8 in the drawn masks of validation, 0.5 elsewhere; on the test `on_test`, 0.1."""
+
+    def predict(model, head, collator, row):
+        return np.where(drawn_masks(row, NAMES), *((on_test, 0.1) if row in TEST else (0.8, 0.5)))
+
+    monkeypatch.setattr(masks, "predict_masks", predict)
+    return evaluate_masks(None, SimpleNamespace(names=NAMES), None, ROWS, ROWS, TEST, progress=False)
+
+
+TEST = [make_row(number) for number in (1, 3)] + [make_row(6, (False, False))]
+
+
+def test_a_model_stands_beside_the_atlas_and_no_mask_at_all(monkeypatch):
+    results = evaluate_planted(monkeypatch, on_test=0.8)
+    assert results["n"] == 3 and all(results["model"][key] == 1 for key in ("dice", "met", "pointed", "auroc"))
+    assert 0 < results["atlas"]["dice"] < 1 and results["atlas"]["auroc"] == 0.5
+    empty = {key: results["empty"][key] for key in KEYS}
+    nothing = dict.fromkeys(("dice", "met", "pointed", "lesion_recall", "false_masks"), 0)
+    assert empty == nothing | {"lesion_precision": None, "auroc": 0.5}
+
+
+def test_thresholds_come_from_validation_and_not_from_what_is_measured(monkeypatch):
+    """On the test the model is right, but less sure: thresholds that were fitted there would make it perfect."""
+    scores = evaluate_planted(monkeypatch, on_test=0.4)["model"]
+    assert scores["dice"] == 0 and scores["pointed"] == scores["auroc"] == 1
