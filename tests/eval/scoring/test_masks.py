@@ -123,7 +123,7 @@ def test_the_atlas_is_the_mean_mask_and_knows_no_volume():
 
 
 def evaluate_planted(monkeypatch, on_test):
-    """Scores of a model that predicts 0.8 in the drawn masks of validation, 0.5 elsewhere; on the test `on_test`, 0.1."""
+    """Scores of a model that predicts 0.8 in drawn masks of validation, and 0.5 elsewhere; `on_test` and 0.1 there."""
 
     def predict(model, head, collator, row):
         return np.where(drawn_masks(row, NAMES), *((on_test, 0.1) if row in TEST else (0.8, 0.5)))
