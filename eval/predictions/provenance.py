@@ -23,6 +23,9 @@ from ct_rate_pairs.trainer.run_record import sources_version
 
 logger = logging.getLogger(__name__)
 
+# What a record of reports that were written here has only if it is not the default.
+DEFAULTS = {"operating_point": "none", "slices_as": "slices"}
+
 
 def describe_provenance(weights: str, scans: Dataset, *, split: str, dtype: str, max_new_tokens: int) -> dict:
     """
@@ -81,8 +84,10 @@ def row_settings_of(predictions: str | Path) -> dict:
 
 def differences(first: str | Path, second: str | Path) -> list[str]:
     """How two files of predictions were made differently, in words, apart from the model and its weights."""
-    before, other = read_provenance(first), read_provenance(second)
-    names = sorted((before.keys() & other.keys()) - {"weights", "references"})
+    records = read_provenance(first), read_provenance(second)
+    # A file of another program has no `dtype`, and tells nothing by what it lacks.
+    before, other = (DEFAULTS | record if "dtype" in record else record for record in records)
+    names = sorted((before.keys() & other.keys()) - {"weights", "references", "thresholds"})
     return [f"{name} {before[name]} and {other[name]}" for name in names if before[name] != other[name]]
 
 

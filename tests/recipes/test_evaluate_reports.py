@@ -246,6 +246,15 @@ def test_one_patient_has_a_difference_and_no_interval(tmp_path, tree, capsys):
     assert "one patient" in capsys.readouterr().out
 
 
+def test_an_operating_point_that_only_one_of_two_runs_has_is_told(tmp_path, tree, capsys):
+    first, second = (write_reports(tmp_path / name / "predictions.jsonl", tree, target="findings") for name in "ab")
+    record = json.loads(provenance_path(second).read_text())
+    at_point = {"operating_point": "f1", "thresholds": [0.3] * 18, "slices_as": "montage"}
+    provenance_path(second).write_text(json.dumps(record | at_point))
+    compare_runs.main(["--first", str(first), "--second", str(second), "--data_dir", str(tree)])
+    assert "made: operating_point none and f1; slices_as slices and montage\n" in capsys.readouterr().out
+
+
 def test_how_two_runs_were_made_differently_is_told(tmp_path, tree, capsys, caplog):
     first, second = (write_reports(tmp_path / name / "predictions.jsonl", tree, target="findings") for name in "ab")
     record = json.loads(provenance_path(second).read_text())
