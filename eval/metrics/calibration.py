@@ -23,6 +23,19 @@ def calibration_error(confidence: Sequence[float], correct: Sequence[bool]) -> f
     return float(np.abs(gaps).sum() / len(confidence))
 
 
+def calibration_error_by_chance(confidence: Sequence[float]) -> float:
+    r"""
+    The calibration error that is to be expected of as many choices if each confidence is just right.
+
+    A bin of choices that are right with their probabilities \\(p_i\\) misses its mean confidence by chance, about as
+    a normal distribution does: \\(\frac{1}{N} \sum_b \sqrt{\frac{2}{\pi} \sum_{i \in b} p_i (1 - p_i)}\\). So a
+    calibration error of this size is no sign of a fault.
+    """
+    confidence = np.asarray(confidence)
+    variances = np.bincount(bins_of(confidence), confidence * (1 - confidence))
+    return float(np.sqrt(2 / np.pi * variances).sum() / len(confidence))
+
+
 def errors(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
     Expected calibration error (10 bins), Brier score and negative log-likelihood in nats, over all scans and labels.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ct_rate_pairs.eval.metrics.bootstrap import divide, estimate
+from ct_rate_pairs.eval.metrics.calibration import calibration_error_by_chance
 from ct_rate_pairs.eval.metrics.label_metrics import coverage, label_accuracy
 from ct_rate_pairs.reports.findings_line import form_of, open_text, sides_of
 from ct_rate_pairs.reports.labels import LABELS
@@ -178,7 +179,8 @@ def score_probabilities(
     Returns:
         `dict`: over the scans whose log-odds are known, `line_auroc`, `line_brier`, `line_brier_ratio` (the Brier
         score as a share of the prevalence's) and `line_ece`, see
-        [`~ct_rate_pairs.eval.scoring.label_calibration.judge`]; `line_calibrated`, whether there is a calibration;
+        [`~ct_rate_pairs.eval.scoring.label_calibration.judge`]; `line_ece_by_chance`, the calibration error that right
+        probabilities would have on as many scans; `line_calibrated`, whether there is a calibration;
         `line_unknown`, the number of scans whose log-odds are not known; with a calibration also `operating_curve`,
         see [`operating_curve`].
     """
@@ -191,6 +193,7 @@ def score_probabilities(
     probabilities = calibration.at("f1").probabilities(odds) if calibration else calibrate(odds, *none)
     quality = judge(probabilities, labels, train_labels.mean(axis=0))
     scores = {f"line_{name}": quality[name] for name in ("auroc", "brier", "brier_ratio", "ece")} | counts
+    scores["line_ece_by_chance"] = calibration_error_by_chance(probabilities.ravel())
     return scores | ({"operating_curve": operating_curve(odds, labels, calibration)} if calibration else {})
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
-from ct_rate_pairs.eval.metrics.calibration import calibration_error
+from ct_rate_pairs.eval.metrics.calibration import calibration_error, calibration_error_by_chance
 
 
 def test_calibration_error_by_hand():
@@ -14,6 +14,15 @@ def test_calibration_error_by_hand():
     assert calibration_error(confidence, [True, True, True, False]) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
     assert calibration_error([1.0, 1.0], [True, True]) == 0
     assert calibration_error([1.0], [False]) == 1
+
+
+@pytest.mark.parametrize("choices", [100, 3600])
+def test_right_confidences_have_the_calibration_error_of_chance(choices):
+    rng = np.random.default_rng(0)
+    confidence = rng.beta(0.5, 2, choices)
+    drawn = np.mean([calibration_error(confidence, rng.random(choices) < confidence) for _ in range(500)])
+    assert calibration_error_by_chance(confidence) == pytest.approx(drawn, rel=0.1)
+    assert calibration_error_by_chance([0.0, 1.0]) == 0
 
 
 def test_choices_as_certain_as_they_are_right_have_no_calibration_error():

@@ -128,6 +128,7 @@ def test_probabilities_are_scored_on_the_scans_of_which_they_are_known():
     del logits[VOLUMES[0]]
     scores = score_probabilities(logits, VOLUMES, TRUE, TRUE)
     assert scores["line_auroc"] == 1 and scores["line_brier_ratio"] < 0.1
+    assert 0 < scores["line_ece_by_chance"] < scores["line_ece"]
     assert scores["line_unknown"] == 1 and scores["line_calibrated"] is False and "operating_curve" not in scores
     held_out = {label: [0.05, 0.95] for label in LABELS}
     flat = LineCalibration(dict.fromkeys(LABELS, 1.0), dict.fromkeys(LABELS, 0.0), held_out)
