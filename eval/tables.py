@@ -202,7 +202,8 @@ def format_lines(model: dict) -> str:
         kind = "calibrated on validation scans" if model["line_calibrated"] else "not calibrated, so without a curve"
         lines.append(
             f"probabilities of the lines, {kind}: {', '.join(told)}; calibration error "
-            f"{format_number(model, 'line_ece')} (by chance alone: {format_number(model, 'line_ece_by_chance')}); unknown for {model['line_unknown']} of {model['n']}"
+            f"{format_number(model, 'line_ece')} (by chance alone: {format_number(model, 'line_ece_by_chance')}); "
+            f"unknown for {model['line_unknown']} of {model['n']}"
         )
     for point, scores in model.get("operating_curve", {}).items():
         told = ", ".join(f"{title} {format_number(scores, key)}" for key, title in CURVE_COLUMNS.items())
