@@ -24,6 +24,7 @@ REPORT_METRICS = {key: title.replace("_", "-") for title, key in PAPER_METRICS.i
     "f1_macro": "F1 macro",
 }
 PLACE_METRICS = {"side_accuracy": "Side", "lobe_accuracy": "Lobe", "nodule_coverage": "Coverage of nodules"}
+COMMON_METRICS = {"side_accuracy_common": "*Side, commonest*", "lobe_accuracy_common": "*Lobe, commonest*"}
 MASK_METRICS = {"mask_dice": "Dice", "mask_met": "met", "mask_pointed": "pointed", "mask_auroc": "AUROC"}
 LINE_METRICS = {  # of the findings line
     "line_coverage": "Coverage",
@@ -35,7 +36,11 @@ LINE_METRICS = {  # of the findings line
     "line_ece": "calibration error",
     "line_agreement": "report agrees",
 }
-LINE_SIDE_METRICS = {"line_side": "Side", "line_side_followed": "report has the side"}  # of lines with sides
+LINE_SIDE_METRICS = {  # of lines with sides
+    "line_side": "Side",
+    "line_side_common": "*Side, commonest*",
+    "line_side_followed": "report has the side",
+}
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
     "top1": "Matching Top-1",
@@ -48,10 +53,12 @@ LOOKING_METRICS = {
     "words": "words per report",
 }
 COST_METRICS = {"minutes": "minutes", "cpu_minutes": "CPU minutes", "peak_gib": "peak GiB"}
+MASK_TRIVIAL = ("atlas", "empty")  # masks that need no scan
 CUT = "cut_share"  # share of the reports that met their limit of tokens before their end
 METRICS = (
     REPORT_METRICS
     | PLACE_METRICS
+    | COMMON_METRICS
     | MASK_METRICS
     | LINE_METRICS
     | LINE_SIDE_METRICS
@@ -66,7 +73,7 @@ class Outcome(NamedTuple):
 
     state: str  # finished, failed or not run
     numbers: dict[str, float]  # its keys are those of `METRICS`; empty unless finished
-    blind: dict[str, dict]  # the same numbers for the trivial reports and for the references
+    blind: dict[str, dict]  # the same numbers for trivial reports, trivial masks and the references
     record: dict  # `run.yaml`: numbers, commit, machine, time, error
 
 
@@ -89,8 +96,9 @@ def read_outcome(folder: Path, run: Run, cohort: dict) -> Outcome:
 
 def read_numbers(folder: Path) -> dict[str, dict]:
     """
-    What a finished run measured, for its record: `numbers`, and `blind`, the same for the trivial reports and for the
-    references. With them, the record alone gives the tables, and can be kept where the folder is too large.
+    What a finished run measured, for its record: `numbers`, and `blind`, the same for the trivial reports, the trivial
+    masks and the references. With them, the record alone gives the tables, and can be kept where the folder is too
+    large.
     """
     results = read_json(folder / "results.json", Results)
     model, reports = results["model"], read_predictions(folder / "predictions.jsonl").values()
@@ -100,14 +108,27 @@ def read_numbers(folder: Path) -> dict[str, dict]:
         numbers["coverage_shuffled"] = results["shuffled"]["coverage"]
     if "random" in model.get("matching", {}):
         numbers |= {key: model["matching"]["random"][key] for key in ("top1", "top1_pmi")}
-    numbers["nodule_coverage"] = model["per_label"]["Lung nodule"]["coverage"]
-    if (folder / "masks.json").is_file():
-        masks = read_json(folder / "masks.json")["model"]
-        numbers |= {key: masks[key.removeprefix("mask_")] for key in MASK_METRICS}
+    numbers["nodule_coverage"] = _nodule_coverage(model)
     of_reports = [key for key in REPORT_METRICS | PLACE_METRICS if key != "nodule_coverage"]
-    blind = {name: {key: results[name][key] for key in of_reports} for name in TRIVIAL}
+    blind = {
+        name: {key: results[name][key] for key in of_reports} | {"nodule_coverage": _nodule_coverage(results[name])}
+        for name in TRIVIAL
+    }
+    if (folder / "masks.json").is_file():
+        masks = read_json(folder / "masks.json")
+        numbers |= _mask_numbers(masks["model"])
+        blind |= {name: _mask_numbers(masks[name]) for name in MASK_TRIVIAL}
     blind["references"] = {"unique_report_ratio": model["reference_unique_report_ratio"]}
     return {"numbers": {key: value for key, value in numbers.items() if value is not None}, "blind": blind}
+
+
+def _nodule_coverage(row: dict) -> float | None:
+    return row["per_label"]["Lung nodule"]["coverage"]
+
+
+def _mask_numbers(way: dict) -> dict[str, float | None]:
+    """The numbers of a way to make masks, by the keys of `MASK_METRICS`."""
+    return {key: way[key.removeprefix("mask_")] for key in MASK_METRICS}
 
 
 def read_record(folder: Path) -> dict:
@@ -160,7 +181,7 @@ def summarise(study: Study, out: str | Path) -> dict[str, dict]:
         - `failures`: maps the name of a failed run to its error.
         - `commits`, `machines`: the commits and machines of the runs.
 
-        `blind` holds the metrics of the trivial reports and of the references.
+        `blind` holds the metrics of the trivial reports, of the trivial masks and of the references.
     """
     outcomes = {run.name: read_outcome(run_folder(out, run), run, study.cohort) for run in study.runs}
     summary = {}
@@ -183,10 +204,20 @@ def summarise(study: Study, out: str | Path) -> dict[str, dict]:
                     if outcome.state == "failed"
                 },
             }
-        # The numbers of trivial reports and references do not depend on seed or settings, so any run gives them.
-        blind = next((outcome.blind for outcome in everything if outcome.blind), {})
-        summary[name] = {"title": table.title, "rows": rows, "blind": blind}
+        summary[name] = {"title": table.title, "rows": rows, "blind": _blind(everything)}
     return summary
+
+
+def _blind(outcomes: Iterable[Outcome]) -> dict[str, dict]:
+    """
+    The numbers that need no look at a scan. They do not depend on seed or settings, so the first run that has a number
+    gives it: not every run has masks, and runs of earlier releases have fewer numbers.
+    """
+    blind: dict[str, dict] = {}
+    for outcome in outcomes:
+        for name, numbers in outcome.blind.items():
+            blind[name] = numbers | blind.get(name, {})
+    return blind
 
 
 def _difference(of: Outcome, to: Outcome) -> dict[str, float]:

@@ -4,16 +4,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct_rate_pairs.eval.tables import format_markdown, format_value, write_csv
+from ct_rate_pairs.eval.tables import TRIVIAL, format_markdown, format_value, write_csv
 from ct_rate_pairs.whole_files import write_whole
 
 from .results import (
+    COMMON_METRICS,
     COST_METRICS,
     CUT,
     LINE_METRICS,
     LINE_SIDE_METRICS,
     LOOKING_METRICS,
     MASK_METRICS,
+    MASK_TRIVIAL,
     PLACE_METRICS,
     REPORT_METRICS,
     interval_over_seeds,
@@ -21,6 +23,10 @@ from .results import (
 
 
 ONE_DECIMAL = ("words", *COST_METRICS)
+COMMON_PLACES = (
+    " Columns in italics do not look either: each finding that a row places gets its commonest side and lobes of the "
+    "training reports."
+)
 LOOKING_DIFFERENCES = {key: LOOKING_METRICS[key] for key in ("top1", "loss_gap_shuffled", "words")}
 
 
@@ -47,22 +53,20 @@ def format_summary(table: dict) -> str:
     rows = table["rows"]
     first = next(iter(rows))
     measured = [(title, count_seeds(row["states"]), row["metrics"]) for title, row in rows.items()]
-    blind = [
-        (f"*{title}*", "", {key: interval_over_seeds([value]) for key, value in numbers.items() if value is not None})
-        for title, numbers in table["blind"].items()
-    ]
     differences = [
         (title, count_seeds(row["states"]), row["difference"]) for title, row in rows.items() if title != first
     ]
     # Runs of earlier releases have no places. Without those of the first row, there is nothing to compare with.
     placed = {key: title for key, title in PLACE_METRICS.items() if key in measured[0][2]}
+    common = {key: title for key, title in COMMON_METRICS.items() if key in measured[0][2]}
     seeds = max(len(row["states"]) for row in rows.values())
     parts = [
         f"# {table['title']}",
-        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} per row). Rows in italics never look.",
-        _grid(REPORT_METRICS | placed, [*measured, *blind[:-1]]),
+        f"Mean ± half width of the 95 % t interval over seeds (up to {seeds} per row). Rows in italics never look."
+        + COMMON_PLACES * bool(common),
+        _grid(REPORT_METRICS | placed | common, [*measured, *_blind(table, TRIVIAL)]),
         "Does it look? The loss of the true report and its gaps in nats per token; chance of matching is 0.25.",
-        _grid(LOOKING_METRICS, [*measured, *blind[-1:]]),
+        _grid(LOOKING_METRICS, [*measured, *_blind(table, ["references"])]),
     ]
     if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
         # Runs of earlier releases have no sides of their lines.
@@ -70,6 +74,7 @@ def format_summary(table: dict) -> str:
         columns = LINE_METRICS | sided
         parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(columns, lined)]
     if masked := [line for line in measured if MASK_METRICS.keys() & line[2].keys()]:
+        masked += _blind(table, MASK_TRIVIAL)
         parts += ["The masks of the mask head, as means over the findings.", _grid(MASK_METRICS, masked)]
     if differences:
         parts += [
@@ -84,6 +89,19 @@ def format_summary(table: dict) -> str:
     if failures:
         parts += ["Failed runs:", "\n".join(f"- `{name}`: {error}" for name, error in failures.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _blind(table: dict, names: Sequence[str]) -> list[tuple[str, str, dict]]:
+    """Lines of a grid that need no look at a scan. What the records of earlier releases do not tell is not known."""
+    return [
+        (
+            f"*{name}*",
+            "",
+            {key: interval_over_seeds([value]) for key, value in numbers.items() if value is not None},
+        )
+        for name in names
+        for numbers in [table["blind"].get(name, {})]
+    ]
 
 
 def count_seeds(states: Sequence[str]) -> str:

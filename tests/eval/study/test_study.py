@@ -74,20 +74,24 @@ def keep_run(out, run, cohort, coverage, **record):
     record |= {"machine": "here", "cohort": cohort, "settings": run.settings}
     row = dict.fromkeys(("bleu1", "bleu4", "rouge_l", "accuracy", "precision_micro", "f1_micro", "f1_macro"), 0.5)
     row |= {"side_accuracy": 0.75, "lobe_accuracy": None}
+    common = {"side_accuracy_common": 0.65, "lobe_accuracy_common": None}
     looking = {"matching": {"random": {"top1": 0.4, "top1_pmi": 0.6}}, "loss_gap_shuffled": 0.1, "loss_gap_noise": 0.9}
     diversity = {"unique_report_ratio": 0.8, "reference_unique_report_ratio": 0.9}
     looking |= {"per_label": {"Lung nodule": {"coverage": 0.3}}}
-    blind = {"coverage": 0.0} | row | {"precision_micro": None}
-    results = {"model": {"coverage": coverage} | row | looking | diversity, "shuffled": {"coverage": 0.2}}
-    results |= dict.fromkeys(("all_negative", "most_common", "all_positive"), blind)
+    results = {"model": {"coverage": coverage} | row | common | looking | diversity, "shuffled": {"coverage": 0.2}}
+    for name, nodules in (("all_negative", 0.0), ("most_common", 0.0), ("all_positive", 1.0)):
+        nowhere = {"side_accuracy": None, "per_label": {"Lung nodule": {"coverage": nodules}}}
+        results[name] = {"coverage": 0.0} | row | {"precision_micro": None} | nowhere
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "predictions.jsonl").write_text('{"volume": "a", "report": "One two three four."}\n')
     history = [{"step": step, "loss_pos": 1 / step, "loss_neg": 2 / step} for step in (1, 2)]
     (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     gaps = {"pair_gaps_shuffled": [0.1, 0.2, 0.3], "pair_gaps_noise": [0.5, 0.9, 1.1], "loss_gap_noise": 0.9}
     (folder / "looking.json").write_text(json.dumps({"gaps": gaps}))
-    masks = {"dice": 0.4, "met": 0.9, "pointed": 0.8, "auroc": 0.7, "false_masks": 0.1}
-    (folder / "masks.json").write_text(json.dumps({"model": masks}))
+    if run.settings["negative"] != "none":
+        masks = {"dice": 0.4, "met": 0.9, "pointed": 0.8, "auroc": 0.7, "false_masks": 0.1}
+        ways = {"model": masks, "atlas": masks | {"dice": 0.3}, "empty": dict.fromkeys(masks, 0.0) | {"auroc": 0.5}}
+        (folder / "masks.json").write_text(json.dumps(ways))
     record |= read_numbers(folder) if record["state"] == "finished" else {}
     (folder / "run.yaml").write_text(yaml.safe_dump(record))
     return folder
@@ -218,8 +222,7 @@ def test_tables_tell_means_differences_failures_and_what_was_not_run(tmp_path, m
     first, second = ((tmp_path / "tables" / f"{name}.md").read_text() for name in ("first", "second"))
     assert "| Heter | 2 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.750 ± 0.635 |" in first
     assert "| Side | Lobe |" not in first and "| F1 macro | Side |" in first  # no run knows a lobe
-    assert "| Heter | 2 | 0.400 ± 0.000 | 0.900 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.000 |" in first  # its masks
-    assert "*all_positive*" in first and "*references*" in first and "not run" not in first
+    assert "*references*" in first and "not run" not in first
     assert "| beta 0.2 | 1 failed | - |" in second and "exit 1: boom (runs/it/log.txt)" in second
     with open(tmp_path / "tables" / "first.csv") as file:
         lines = list(csv.DictReader(file))
@@ -260,12 +263,49 @@ def test_the_sides_of_lines_are_columns_as_soon_as_one_run_knows_them():
     table = json.loads((DOCUMENT.with_suffix("") / "findings.json").read_text())
     assert "report has the side" not in format_summary(table)  # all runs are of an earlier release
     *_, (title, row) = table["rows"].items()
-    row["metrics"] |= {name: interval_over_seeds([0.5]) for name in ("line_side", "line_side_followed")}
+    told = ("line_side", "line_side_common", "line_side_followed")
+    row["metrics"] |= {name: interval_over_seeds([value]) for name, value in zip(told, (0.7, 0.6, 0.5), strict=True)}
     told = format_summary(table)
     heading, _, *lines = told.split("its probabilities of the 18 labels.\n\n")[1].split("\n\n")[0].splitlines()
-    assert heading.endswith("| report agrees | Side | report has the side |")
-    ends = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-2:] for line in lines}
-    assert ends.pop(title) == ["0.500", "0.500 |"] and all(end == ["-", "- |"] for end in ends.values()) and ends
+    assert heading.endswith("| report agrees | Side | *Side, commonest* | report has the side |")
+    ends = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-3:] for line in lines}
+    assert ends.pop(title) == ["0.700", "0.600", "0.500 |"]
+    assert all(end == ["-", "-", "- |"] for end in ends.values()) and ends
+
+
+def test_places_and_masks_stand_beside_what_needs_no_look(tmp_path):
+    study = read(tmp_path)
+    for run in study.runs:
+        keep_run(tmp_path, run, study.cohort, coverage=0.7)
+    told = format_summary(summarise(study, tmp_path)["first"])
+    heading, _, *lines = told.split("training reports.\n\n")[1].split("\n\n")[0].splitlines()
+    assert heading.endswith("| Side | Coverage of nodules | *Side, commonest* |")  # no run knows a lobe
+    ends = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-3:] for line in lines}
+    assert ends["Heter"] == ["0.750 ± 0.000", "0.300 ± 0.000", "0.650 ± 0.000 |"]
+    assert ends["*all_negative*"] == ["-", "0.000", "- |"] and ends["*all_positive*"] == ["-", "1.000", "- |"]
+    # Of the first row, no run has masks.
+    masks = told.split("as means over the findings.\n\n")[1].split("\n\n")[0].splitlines()[2:]
+    assert masks == [
+        "| Heter | 2 | 0.400 ± 0.000 | 0.900 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.000 |",
+        "| *atlas* |  | 0.300 | 0.900 | 0.800 | 0.700 |",
+        "| *empty* |  | 0.000 | 0.000 | 0.000 | 0.500 |",
+    ]
+
+
+def test_records_of_earlier_releases_have_no_trivial_masks_and_places(tmp_path):
+    study = read(tmp_path)
+    for run in study.runs:
+        path = keep_run(tmp_path, run, study.cohort, coverage=0.7) / "run.yaml"
+        record = read_yaml(path)
+        del record["numbers"]["side_accuracy_common"]
+        for name in ("atlas", "empty"):
+            record["blind"].pop(name, None)
+        for name in ("all_negative", "most_common", "all_positive"):
+            del record["blind"][name]["nodule_coverage"]
+        path.write_text(yaml.safe_dump(record))
+    told = format_summary(summarise(study, tmp_path)["first"])
+    assert "commonest" not in told and "| *atlas* |  | - | - | - | - |" in told
+    assert "| *all_positive* |  | 0.500 | 0.500 | 0.500 | 0.000 | 0.500 | - | 0.500 | 0.500 | - | - |" in told
 
 
 def test_nothing_run_is_told_as_such(tmp_path):
