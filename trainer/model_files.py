@@ -57,10 +57,10 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
             write_row_settings(self.row_settings, output_dir or self.args.output_dir)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        part = "mask_head."  # `save_pretrained` takes it out of the dictionary
+        weights = {name.partition(part)[2]: value for name, value in (state_dict or {}).items() if part in name}
         super()._save(output_dir, state_dict)
         if self.mask_head is not None and self.args.should_save:  # every process comes here
-            part = "mask_head."
-            weights = {name.partition(part)[2]: value for name, value in (state_dict or {}).items() if part in name}
             self.mask_head.save(output_dir or self.args.output_dir, weights)
 
     def check_checkpoint(self, folder: Path) -> None:

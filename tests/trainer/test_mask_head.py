@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ct_rate_pairs.eval.load_model import load_model
+from ct_rate_pairs.eval.predictions.masks import predict_masks
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.mask_head import (
     CELLS,
@@ -158,11 +160,8 @@ def test_the_gradient_is_that_of_the_reports_and_the_masks_together(tmp_path, pa
 
 
 def gradients_or_zero(trainer, rows):
-    trainer.model.zero_grad()
-    loss = trainer.compute_loss(trainer.model, dict(trainer.data_collator(rows)), num_items_in_batch=torch.tensor(40))
-    loss.backward()
-    parameters = trainer.model.named_parameters()
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in parameters}, loss.detach()
+    found, loss = gradients_or_none(trainer, rows)
+    return {name: found.get(name, torch.zeros_like(p)) for name, p in trainer.model.named_parameters()}, loss
 
 
 def test_the_head_is_saved_beside_the_weights_and_not_among_them(tmp_path):
@@ -174,6 +173,50 @@ def test_the_head_is_saved_beside_the_weights_and_not_among_them(tmp_path):
     other = read_mask_head(tmp_path / FILE, model)
     assert other.names == NAMES
     assert_same(dict(other.state_dict()), dict(trainer.mask_head.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+def test_under_a_frozen_tower_the_masks_teach_the_head_alone(tmp_path, lora):
+    for part in make_model():
+        part.save_pretrained(tmp_path / "base")
+    made = tuple(of.from_pretrained(tmp_path / "base") for of in (AutoModelForImageTextToText, AutoProcessor))
+    peft = LoraConfig(target_modules=r".*language_model.*_proj") if lora else None
+    trainer = make_masked(tmp_path / "run", freeze_vision=True, made=made, peft_config=peft)
+    torch.nn.init.normal_(trainer.mask_head.project.weight)  # at 0 it would send nothing to the tower
+
+    head, rows = trainer.mask_head, MASKED[:3]
+    trainer.model.train()
+    found, _ = gradients_or_none(trainer, rows)
+    trainer.mask_head = None
+    reports, _ = gradients_or_none(trainer, rows)
+    trainer.mask_head = head
+    of_head = {name for name in found if "mask_head" in name}
+    assert len(of_head) == 2 and all(found[name].abs().max() > 0 for name in of_head)
+    assert {name for name in found if name not in of_head} == reports.keys()
+    assert not [name for name in reports if "visual" in name or (lora and "lora_" not in name)]
+    assert_same({name: found[name] for name in reports}, reports, rtol=0, atol=0)
+
+    before = weights_of(trainer)
+    trainer.train()
+    after = weights_of(trainer)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert of_head < changed <= found.keys()
+    trainer.save_model()
+    model, collator = load_model(str(tmp_path / "run"), device="cpu")
+    loaded = read_mask_head(tmp_path / "run" / FILE, model)
+    own = (of.model.visual for of in (model, trainer.model.get_base_model() if lora else trainer.model))
+    assert_same(*(tower.state_dict() for tower in own), rtol=0, atol=0)
+    masks = (predict_masks(of, own, collator, rows[1]) for of, own in ((model, loaded), (trainer.model.eval(), head)))
+    np.testing.assert_array_equal(*masks)
+
+
+def gradients_or_none(trainer, rows):
+    """Gradients of one micro-batch, of those parameters that get one."""
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, dict(trainer.data_collator(rows)), num_items_in_batch=torch.tensor(40))
+    loss.backward()
+    parameters = trainer.model.named_parameters()
+    return {name: weight.grad.clone() for name, weight in parameters if weight.grad is not None}, loss.detach()
 
 
 def test_a_head_for_other_findings_or_of_another_model_is_refused(tmp_path):
@@ -232,6 +275,23 @@ def test_two_processes_train_the_head_of_one_and_one_of_them_saves_it(tmp_path):
     weights = weights_of(trainer)
     assert weights["mask_head.project.weight"].abs().max() > 1e-3
     assert_same(two, weights, rtol=0, atol=1e-4)  # a step moves a weight by up to 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+def test_two_processes_that_shard_the_model_train_save_and_resume_the_head_of_one(tmp_path, lora):
+    run_as_two("fsdp_masks_run.py", tmp_path, *["lora"] * lora)
+    whole, resumed = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "resumed"))
+    saved = load_file(tmp_path / "whole" / FILE)
+    assert_same(
+        saved, {name.split("mask_head.")[1]: w for name, w in whole.items() if "mask_head" in name}, atol=0, rtol=0
+    )
+    assert_same(resumed, whole, rtol=0, atol=1e-6)
+    peft = LoraConfig(target_modules=r".*language_model.*_proj") if lora else None
+    trainer = make_masked(tmp_path / "one", ALIKE, per_device_train_batch_size=4, peft_config=peft)
+    trainer.train()
+    assert trainer.mask_head.project.weight.abs().max() > 1e-3
+    assert_same(whole, weights_of(trainer), rtol=0, atol=2e-4)  # a step moves a weight by up to 1e-2
 
 
 def test_a_model_whose_tower_does_not_merge_patches_is_refused():
