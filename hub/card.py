@@ -18,6 +18,8 @@ from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.run import Environment
 from ct_rate_pairs.reports.prompt_lines import metadata_names
 from ct_rate_pairs.trainer import NegativeSFTConfig
+from ct_rate_pairs.trainer.hub_files import ADAPTER as ADAPTER_CONFIG
+from ct_rate_pairs.trainer.hub_files import base_of
 from ct_rate_pairs.trainer.row_settings import checked_settings
 from ct_rate_pairs.trainer.run_record import ENVIRONMENT
 from ct_rate_pairs.volumes.windows import windows_of
@@ -196,7 +198,8 @@ def write_model_card(
     cohort = (PHANTOM if phantom else OWN if own else REAL) | (
         {"label_source": LABELS_BY_RULES} if "labels" in scores else {}
     )
-    adapter = (run_dir / "adapter_config.json").exists()
+    adapter = (run_dir / ADAPTER_CONFIG).is_file()
+    adapted = base_of(run_dir / ADAPTER_CONFIG, str(run_dir)) if adapter else None
     path = run_dir / "row_settings.json"
     row_settings = checked_settings(read_json(path), path).content()
     recorded = run_dir / ENVIRONMENT
@@ -206,6 +209,9 @@ def write_model_card(
     commits = commits_of(environment.get("base"))  # a run that the training started from has told its own
     direct = [name for name in bases if not Path(name).is_dir()]  # not paths, which would be taken for repositories
     on_hub = list(dict.fromkeys((*direct, *commits)))
+    if adapted and not Path(adapted).is_dir():  # an adapter that goes on has another start, and the same base model
+        on_hub = [adapted]
+    relation = "adapter" if adapter and (direct or adapted in on_hub) else "finetune"
     data = ModelCardData(
         model_name=run_dir.resolve().name,
         library_name="transformers",
@@ -213,7 +219,7 @@ def write_model_card(
         language=row_settings["prompt"],
         license=cohort["license"],
         base_model=on_hub if len(on_hub) > 1 else next(iter(on_hub), None),
-        base_model_relation=("adapter" if adapter and direct else "finetune") if on_hub else None,
+        base_model_relation=relation if on_hub else None,
         datasets=cohort["datasets"],
         metrics=["ct_coverage", "ct_label_accuracy", "ct_crg", "ct_report_text"],
         tags=["chest-ct", "radiology", "report-generation", "ct-rate-pairs", "trl"]

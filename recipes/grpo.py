@@ -98,18 +98,12 @@ def options_of_start(recipe_args: ReinforcementArguments, model_args) -> dict:
     The options of `load_dataset` for the rows: those of the model's training, and the given ones.
 
     Raises:
-        `ValueError`: if the model is an adapter, was not trained here, or was not trained to write reports; or if a
-            reward or an operating point needs a findings line and the model has none.
+        `ValueError`: if the model was not trained here, or was not trained to write reports; or if a reward or an
+            operating point needs a findings line and the model has none.
     """
-    from ct_rate_pairs.trainer.hub_files import ADAPTER, find_file
     from ct_rate_pairs.trainer.row_settings import find_row_settings
 
     name, revision = model_args.model_name_or_path, model_args.model_revision
-    if find_file(name, ADAPTER, revision):
-        raise ValueError(
-            f"{name} is an adapter. Merge it into its base model (`merge_and_unload` of PEFT), save that with the "
-            "adapter's processor and row_settings.json, and give its folder."
-        )
     found = find_row_settings(name, revision)
     if found is None:
         raise ValueError(
@@ -160,12 +154,10 @@ def main(argv: Sequence[str]) -> None:
 
 def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeParser) -> None:
     """Trains, writes and measures reports, and writes the card."""
-    from trl import get_peft_config
-
     from ct_rate_pairs.eval.figures.training import plot_rewards
     from ct_rate_pairs.eval.rewards import rewards_of
     from ct_rate_pairs.eval.rows import first_rows, references_of
-    from ct_rate_pairs.recipes.starting_model import commits_of_start, load_model
+    from ct_rate_pairs.recipes.starting_model import commits_of_start, load_model, new_adapter
     from ct_rate_pairs.recipes.training_run import HubOfRun, keep_records, measure_run, train_and_save
     from ct_rate_pairs.trainer import PairCollator
     from ct_rate_pairs.trainer.grpo_trainer import ReportGRPOTrainer
@@ -185,11 +177,8 @@ def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeP
     }
     rows, validation = indexes["report"]["train"], indexes["report"].get("validation")
     model, processor = load_model(recipe_args, model_args, indexes, args.seed, commits)
-    peft_config = get_peft_config(model_args)
     if model_args.model_revision:
         args.model_init_kwargs = {"revision": model_args.model_revision}  # of the reference model
-        if peft_config is not None:
-            peft_config.revision = model_args.model_revision
     trainer = ReportGRPOTrainer(
         model,
         rewards_of(recipe_args.reward_funcs, references_of(rows)[2]),
@@ -197,7 +186,7 @@ def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeP
         train_dataset=rows,
         eval_dataset=first_rows(validation, recipe_args.validation_scans) if validates else None,
         data_collator=PairCollator(processor, None, args.chat_template_kwargs),
-        peft_config=peft_config,
+        peft_config=new_adapter(model_args, model),
     )
     keep_records(trainer, parser, indexes, commits)
     minutes = train_and_save(trainer, processor, hub)

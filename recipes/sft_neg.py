@@ -60,10 +60,11 @@ def load_tasks(recipe_args: RecipeArguments, args, options: dict) -> dict:
 
 def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processor, indexes: dict, options: dict):
     """The trainer for the split `train`. With an `eval_strategy`, it evaluates the first task on `validation`."""
-    from trl import get_peft_config
+    from peft import PeftModel
 
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.readers import reader_of
+    from ct_rate_pairs.recipes.starting_model import new_adapter
     from ct_rate_pairs.trainer import MuonAdamW, NegativeSFTTrainer, PairCollator, WriteReportSamples
     from ct_rate_pairs.trainer.row_settings import settings_of
     from ct_rate_pairs.trainer.task_mixture import stream_rows
@@ -73,9 +74,8 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
     validates = args.eval_strategy != "no"
     validation = first_rows(index["validation"], recipe_args.validation_scans) if validates else None
     names = reader_of(index["train"]).masks.known if args.mask_loss_weight else ()
-    peft_config = get_peft_config(model_args)
-    if peft_config is not None:
-        peft_config.revision = model_args.model_revision  # whoever loads the adapter needs the same base model
+    if recipe_args.muon and isinstance(model, PeftModel):
+        raise ValueError(f"{model_args.model_name_or_path} is an adapter, and --muon true is for none: leave it out.")
     muon = (lambda: MuonAdamW, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = NegativeSFTTrainer(
         model=model,
@@ -87,7 +87,7 @@ def make_trainer(recipe_args: RecipeArguments, args, model_args, model, processo
         data_collator=PairCollator(processor, None, recipe_args.template_kwargs(), names),
         row_settings=settings_of([reader_of(of_task["train"]) for of_task in indexes.values()]),
         processing_class=processor,
-        peft_config=peft_config,
+        peft_config=new_adapter(model_args, model),
         optimizer_cls_and_kwargs=muon if recipe_args.muon else None,
     )
     if validation is not None and "report" in indexes:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 from datasets import Dataset
+from peft import PeftConfig, PeftModel
 from transformers import AutoModelForImageTextToText
-from trl import ModelConfig, get_quantization_config
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from ct_rate_pairs.eval.load_model import check_configs, load_processor, naming
+from ct_rate_pairs.eval.load_model import base_commit_of, check_configs, load_processor, naming
 from ct_rate_pairs.readable_rows import ReadableRows
 from ct_rate_pairs.recipes.training_arguments import ENCODER_DECODER, MADE_ANEW, RecipeArguments
 from ct_rate_pairs.trainer.encoder_decoder import TEXT_MODELS, VISION_MODELS, make_encoder_decoder
-from ct_rate_pairs.trainer.hub_files import commit_of
+from ct_rate_pairs.trainer.hub_files import ADAPTER, base_of, commit_of, find_file
 from ct_rate_pairs.trainer.row_settings import KEY, find_row_settings
 from ct_rate_pairs.trainer.splits import texts_to_learn
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
@@ -25,7 +26,8 @@ def load_model(
 ) -> tuple:
     """
     The model and processor of `--model_name_or_path`. `"tiny"` and the untrained parts of `"encoder-decoder"` have a
-    vocabulary from the training texts of `indexes`. What comes from the Hub is that of `commits`.
+    vocabulary from the training texts of `indexes`. What comes from the Hub is that of `commits`. An adapter comes on
+    its base model, to be trained further.
     """
     if model_args.model_name_or_path == "tiny":
         return make_tiny_qwen(texts_to_learn(indexes.values()), seed=seed)
@@ -44,12 +46,14 @@ def load_model(
             text_revision=commits.get(recipe_args.text_model),
         )
     name, commit = model_args.model_name_or_path, commits[model_args.model_name_or_path]
-    check_configs(name, commit)
+    adapter, base_commit = find_file(name, ADAPTER, commit), base_commit_of(name, commit)
+    check_configs(name, commit, base_commit)
     before = find_row_settings(name, commit)
+    whole = (base_of(adapter, name), base_commit) if adapter else (name, commit)
     with naming(name):
         model = AutoModelForImageTextToText.from_pretrained(
-            name,
-            revision=commit,
+            whole[0],
+            revision=whole[1],
             dtype=model_args.dtype or "auto",
             attn_implementation=model_args.attn_implementation,
             quantization_config=get_quantization_config(model_args),
@@ -62,7 +66,21 @@ def load_model(
     # Models of earlier releases have no copy of their row settings, with which the trainer compares the new rows.
     if before:
         setattr(model.config, KEY, before.content())
-    return model, load_processor(name, commit)
+    processor = load_processor(name, commit, base_commit)
+    if not adapter:
+        return model, processor
+    with naming(name):
+        model = PeftModel.from_pretrained(model, name, revision=commit, is_trainable=True, trust_remote_code=False)
+    model.active_peft_config.revision = base_commit  # whoever loads the adapter needs the same base model
+    return model, processor
+
+
+def new_adapter(model_args: ModelConfig, model) -> PeftConfig | None:
+    """The adapter of the LoRA options for a model; `None` if none is wanted, or if the model is one that goes on."""
+    config = None if isinstance(model, PeftModel) else get_peft_config(model_args)
+    if config is not None:
+        config.revision = model_args.model_revision  # whoever loads the adapter needs the same base model
+    return config
 
 
 def models_to_start_from(recipe_args: RecipeArguments, model_args: ModelConfig) -> list[str]:

@@ -185,8 +185,11 @@ def check_quantized(model_args) -> None:
 def idle_model_options(model_args) -> dict[str, str]:
     """The options of the model that have no effect beside the others, and why."""
     names, idle = vars(model_args), {}
+    of_adapter = [name for name in names if name.startswith(("lora_", "use_rs", "use_do"))]
     if not model_args.use_peft:
-        idle |= dict.fromkeys((n for n in names if n.startswith(("lora_", "use_rs", "use_do"))), "use_peft is false")
+        idle |= dict.fromkeys(of_adapter, "use_peft is false")
+    elif Path(model_args.model_name_or_path or "", "adapter_config.json").is_file():
+        idle |= dict.fromkeys(of_adapter, f"{model_args.model_name_or_path} is an adapter, which goes on as it is")
     if not model_args.load_in_4bit:
         idle |= dict.fromkeys((name for name in names if "bnb" in name), "load_in_4bit is false")
     if model_args.model_name_or_path in MADE_ANEW:

@@ -1,11 +1,14 @@
 """Reinforcement on rewards of whole reports (GRPO), with the inputs of the supervised training."""
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
+from peft import PeftModel
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
@@ -23,6 +26,7 @@ from .row_settings import RowSettings, settings_of_dataset
 from .what_learns import check_what_learns, format_what_learns, what_learns
 
 
+START = "ref"  # TRL's name of the adapter that the training starts from
 ROWS = "rows"  # key of a batch with the row of each of its completions
 SLICES = ("images", "negative_images")  # columns that TRL must not see: it would make images of the slices
 
@@ -170,6 +174,12 @@ class ReportGRPOTrainer(ModelFilesTrainer, FiniteTrainer, GRPOTrainer):
         del inputs["input_ids"], inputs["attention_mask"]
         types = {name: pad(value, around) for name, value in inputs.items() if name.endswith("token_type_ids")}
         return {"input_ids": tokens} | {name: value.to(tokens.device) for name, value in (inputs | types).items()}
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        # TRL's copy of an adapter that goes on, to measure the distance (KL) from: PEFT has saved it, too.
+        if isinstance(self.model, PeftModel) and START in self.model.peft_config and self.args.should_save:
+            shutil.rmtree(Path(output_dir or self.args.output_dir, START))
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Write no card: TRL would overwrite it at each checkpoint."""

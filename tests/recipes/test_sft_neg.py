@@ -4,17 +4,22 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from datasets import load_dataset
 from helpers.command import call
 from helpers.launch import CONFIGS, SHORT, launch
 from helpers.paths import ROOT
 from helpers.two_processes import run_as_two
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ct_rate_pairs.eval.predictions.store import read_predictions
 from ct_rate_pairs.recipes import compare_runs, evaluate_reports, sft_neg
 from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.splits import texts_of
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 TWO_PROCESSES = ("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0")
@@ -130,6 +135,29 @@ def test_a_mixture_is_measured_on_each_task_and_goes_on_from_a_checkpoint_to_the
     shutil.copytree(out / "checkpoint-2", second / "checkpoint-2")
     sft_neg.main([*whole, "--output_dir", str(second), "--resume_from_checkpoint", "true"])
     assert (out / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_adapter_is_trained_further_as_it_is_but_not_by_muon(tmp_path, phantom, capsys):
+    test = load_dataset("ct_rate_pairs", data_dir=str(phantom), split="test")
+    for part in make_tiny_qwen(texts_of(test), hidden_size=32, num_layers=1, vision_depth=1):
+        part.save_pretrained(tmp_path / "base")
+
+    def train(start, out, *options):
+        short = ("--config", "phantom_heter", "--data_dir", str(phantom), *SHORT, "--confidence_scans", "0")
+        short += ("--dataloader_num_workers", "0")
+        where = ("--model_name_or_path", str(tmp_path / start), "--output_dir", str(tmp_path / out))
+        return call(sft_neg.main, *short, *where, *options)
+
+    lora = ("--use_peft", "true", "--lora_r", "2", "--lora_target_modules", ".*language_model.*_proj")
+    train("base", "first", "--muon", "false", *lora)
+    assert train("first", "second", "--muon", "true") == 2 and "is an adapter" in capsys.readouterr().err
+    train("first", "second", "--muon", "false")
+    first, second = (load_file(tmp_path / run / "adapter_model.safetensors") for run in ("first", "second"))
+    assert first.keys() == second.keys()
+    assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
+    config = json.loads((tmp_path / "second" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == (str(tmp_path / "base"), 2)
 
 
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero3"])
