@@ -211,6 +211,15 @@ def format_lines(model: dict) -> str:
     return "\n".join(lines)
 
 
+def format_label_head(model: dict) -> str:
+    """The probabilities of the label head, as one line; empty if there is no head."""
+    if "label_head_auroc" not in model:
+        return ""
+    titles = {"auroc": "AUROC", "brier_ratio": "Brier, of the prevalence's", "ece": "calibration error"}
+    told = [f"{title} {format_number(model, f'label_head_{key}')}" for key, title in titles.items()]
+    return f"probabilities of the label head, not calibrated: {', '.join(told)}"
+
+
 def format_looking(model: dict) -> str:
     """
     Whether the model looks, one line per measurement: Coverage with other volumes, loss gaps, report matching.

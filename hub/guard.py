@@ -33,6 +33,7 @@ MODEL = (
     INDEX,
     "adapter_model.safetensors",
     "mask_head.safetensors",
+    "label_head.safetensors",
     ADAPTER,
     "config.json",
     "generation_config.json",

@@ -332,6 +332,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
     from ct_rate_pairs.eval.rows import first_rows
     from ct_rate_pairs.eval.tasks.report import evaluate_model
     from ct_rate_pairs.hub.reporting.confidence import calibration_of_lines
+    from ct_rate_pairs.trainer.label_head import find_label_head
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     name, revision = args.model_name_or_path, args.model_revision
@@ -369,6 +370,7 @@ def measure_model(args: EvaluationArguments, split, out: Path, score: dict, opti
         path, seen = out / "predictions.jsonl", {"looking_scans": args.looking_scans, "seed": args.seed}
         seen |= {"cut": read_cut(path), "lines": read_lines(path), "line_logits": read_line_logits(path)}
         seen |= {"line_calibration": calibration, "operating_point": point}
+        seen["label_head"] = find_label_head(name, model, revision)
         evaluate_model(model, collator, predictions, scans, out, **seen, **sizes, **score)
 
 

@@ -191,22 +191,26 @@ def train(recipe_args: ReinforcementArguments, args, model_args, parser: RecipeP
     keep_records(trainer, parser, indexes, commits)
     minutes = train_and_save(trainer, processor, hub)
     if trainer.is_world_process_zero():
-        keep_mask_head(trainer, name, model_args.model_revision)
+        keep_heads(trainer, name, model_args.model_revision)
         plot_rewards(trainer.state.log_history, Path(args.output_dir, "figures", "rewards.png"))
     measure_run(recipe_args, model_args, trainer, indexes, options, minutes)
     hub.publish(trainer)
 
 
-def keep_mask_head(trainer, name: str, revision: str | None) -> None:
+def keep_heads(trainer, name: str, revision: str | None) -> None:
     """
     Copies the mask head of the start, with its scores and thresholds, to the run: they hold as long as the vision
-    tower that the head reads has not learnt. If it has, it is told that the head is left out.
+    tower that the head reads has not learnt. If it has, it is told that the head is left out. So is a label head: the
+    language model that it reads has learnt.
     """
     from ct_rate_pairs.hub.reporting.masks import SCORES
     from ct_rate_pairs.trainer.hub_files import find_file
+    from ct_rate_pairs.trainer.label_head import LabelHead
     from ct_rate_pairs.trainer.mask_head import FILE
     from ct_rate_pairs.trainer.what_learns import PROJECTOR, VISION, what_learns
 
+    if find_file(name, LabelHead.file, revision):
+        print(f"The label head of {name} is not kept: the language model that it reads has learnt.")
     if not find_file(name, FILE, revision):
         return
     if any(part.trainable for part in what_learns(trainer.model) if part.name in (VISION, PROJECTOR)):

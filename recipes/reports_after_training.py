@@ -24,6 +24,7 @@ from ct_rate_pairs.hub.reporting.domain import fit_domain, measure_row, trained_
 from ct_rate_pairs.readers import reader_of
 from ct_rate_pairs.recipes.arguments import TrainingRunArguments
 from ct_rate_pairs.recipes.starting_model import models_to_start_from
+from ct_rate_pairs.trainer.label_head import find_label_head
 from ct_rate_pairs.trainer.model_files import ModelFilesTrainer
 
 
@@ -143,6 +144,7 @@ class ReportsAfterTraining:
             line_logits=read_line_logits(predicted),
             line_calibration=calibration,
             operating_point=self.operating_point,
+            label_head=find_label_head(str(self.out), self.model),
             **self.sizes,
         )
         args = self.trainer.args

@@ -23,7 +23,8 @@ from ct_rate_pairs.recipes.arguments import TrainingRunArguments
 from ct_rate_pairs.recipes.masks_after_training import measure_masks
 from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 from ct_rate_pairs.recipes.reports_after_training import ReportsAfterTraining
-from ct_rate_pairs.trainer.mask_head import FILE as MASK_HEAD
+from ct_rate_pairs.trainer.label_head import LabelHead
+from ct_rate_pairs.trainer.mask_head import MaskHead
 from ct_rate_pairs.trainer.model_files import ModelFilesTrainer
 from ct_rate_pairs.trainer.run_record import WriteRunRecord, base_of_run, options_in_effect
 
@@ -100,7 +101,7 @@ def train_and_save(trainer: ModelFilesTrainer, processor: ProcessorMixin, hub: H
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(out)
-        for earlier in (*MEASURED, *[MASK_HEAD] * (trainer.mask_head is None)):
+        for earlier in {*MEASURED, MaskHead.file, LabelHead.file} - {head.file for head in trainer.heads}:
             (out / earlier).unlink(missing_ok=True)
         (out / "figures").mkdir(exist_ok=True)
     trainer.accelerator.wait_for_everyone()
@@ -135,7 +136,7 @@ def measure_run(
             max_new_tokens=recipe_args.max_new_tokens,
         )
         evaluate_tasks(model, trainer.data_collator, indexes, options, out, settings)
-        if trainer.mask_head is not None:
+        if any(head.file == MaskHead.file for head in trainer.heads):
             measure_masks(recipe_args, model, trainer.data_collator, options, out)
         if reports is not None:
             reports.finish(minutes)

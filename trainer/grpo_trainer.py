@@ -108,7 +108,7 @@ class ReportGRPOTrainer(ModelFilesTrainer, FiniteTrainer, GRPOTrainer):
         self.add_callback(NewNegativesEachEpoch(train_dataset))
         self.data_collator = data_collator
         self.row_settings = row_settings or settings_of_dataset(train_dataset)
-        self.mask_head = None
+        self.heads = []
         self.mark_model()
         self._rows: list[dict] = []  # of the texts that are drawn or scored now
 

@@ -5,36 +5,24 @@ The head reads the merged patches of the vision tower, the same features that th
 the head makes these features tell of places. The language model does not read the head.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
-from trl.trainer.utils import FusedCausalLMOutput
 
+from .heads import Head, base_of, names_of, read_head
 from .vision_features import ENCODED
 
 
-FILE = "mask_head.safetensors"  # beside the weights of the model, which stay those of its class
+FILE = "mask_head.safetensors"
 CELLS = 4  # along each side of a merged patch
 RARE = -4.0  # logit of a cell before the training: findings fill a small part of a chest
 
 
-@dataclass
-class OutputWithMasks(FusedCausalLMOutput):
-    """Output of a model in training, with the logits of its [`MaskHead`], `[N, L, slices, CELLS, CELLS]`."""
-
-    mask_logits: torch.Tensor | None = None
-
-
-class MaskHead(nn.Module):
+class MaskHead(Head):
     """
     One linear layer. For each merged patch it predicts, for each finding, which share of each cell of the patch lies
     in the finding. A merged patch of Qwen2.5-VL covers 28 x 28 pixels of two slices, so its cells have 7 x 7 pixels
@@ -51,14 +39,14 @@ class MaskHead(nn.Module):
             Data type of the weights.
     """
 
+    key, file, option = "mask_head", FILE, "mask_loss_weight"
+
     def __init__(self, hidden_size: int, names: Sequence[str], slices: int, dtype: torch.dtype | None = None):
-        super().__init__()
-        self.names = tuple(names)
-        self.shape = (len(self.names), slices, CELLS, CELLS)
-        self.project = nn.Linear(hidden_size, len(self.names) * slices * CELLS**2, dtype=dtype)
+        super().__init__(names)
+        self.shape = (len(names), slices, CELLS, CELLS)
+        self.project = nn.Linear(hidden_size, len(names) * slices * CELLS**2, dtype=dtype)
         nn.init.zeros_(self.project.weight)
         nn.init.constant_(self.project.bias, RARE)
-        self._features: torch.Tensor | None = None  # of the tower's last pass
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """
@@ -71,33 +59,20 @@ class MaskHead(nn.Module):
         """
         return self.project(features).view(len(features), *self.shape)
 
-    def keep(self, tower: nn.Module, inputs: tuple, outputs: Any) -> None:
-        """Hook of the tower: keeps what it has returned for the forward that has called it."""
-        self._features = outputs.pooler_output
+    def read(self, outputs: Any) -> torch.Tensor:
+        """The merged patches of all volumes, `[N, hidden_size]`."""
+        return outputs.pooler_output
 
-    def add_logits(self, model: nn.Module, inputs: tuple, kwargs: dict[str, Any], outputs: Any) -> Any:
-        """
-        Hook of the model: adds the logits to its outputs in training. They must be among the outputs, because DDP
-        takes parameters that do not lead to an output for unused.
-        """
-        features, self._features = self._features, None
-        if not isinstance(outputs, FusedCausalLMOutput):
-            return outputs
-        for encoded in (kwargs.get(ENCODED) or {}).values():  # the tower ran before this forward
+    def logits(self, features: torch.Tensor, kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The logits of all volumes of a batch. Where forwards share features, the tower ran before this forward."""
+        for encoded in (kwargs.get(ENCODED) or {}).values():
             features = torch.cat(tuple(encoded.pooler_output))
-        return OutputWithMasks(**outputs, mask_logits=self(features))
-
-    def save(self, folder: str | Path, weights: dict[str, torch.Tensor] | None = None) -> None:
-        """Writes the head to a folder. `weights` replace those of the head, which may be sharded."""
-        weights = {name: value.contiguous().cpu() for name, value in (weights or self.state_dict()).items()}
-        save_file(weights, Path(folder) / FILE, metadata={"format": "pt", "findings": json.dumps(self.names)})
+        return {"mask_logits": self(features)}
 
 
 def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
     """
-    Puts a [`MaskHead`] on the vision tower of a model. From then on, the forwards of a training return
-    [`OutputWithMasks`]. The head is a part of the model, so it is trained, moved and sharded with the model. It is
-    not among the files of `save_pretrained`.
+    Puts a [`MaskHead`] on the vision tower of a model.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -111,7 +86,7 @@ def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
     Raises:
         `ValueError`: if the vision tower of the model does not merge patches of videos.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_of(model)
     vision = base.config.vision_config
     sizes = ("temporal_patch_size", "spatial_merge_size", "out_hidden_size")
     if missing := [name for name in sizes if getattr(vision, name, None) is None]:
@@ -122,28 +97,8 @@ def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
     tower = base.get_encoder("image")
     dtype = next(weight.dtype for weight in tower.parameters() if weight.is_floating_point())
     head = MaskHead(vision.out_hidden_size, names, vision.temporal_patch_size, dtype)
-    base.mask_head = head.to(next(tower.parameters()).device)
-    tower.register_forward_hook(head.keep)
-    base.register_forward_hook(head.add_logits, with_kwargs=True)
-    # Other programs load the model by its class, and some of them refuse weights that the class does not have.
-    own = {f"mask_head.{name}" for name in head.state_dict()}
-    base._keys_to_ignore_on_save = own | set(base._keys_to_ignore_on_save or ())
+    head.join(base, tower)
     return head
-
-
-def load_mask_head(head: MaskHead, folder: str | Path) -> None:
-    """
-    Loads the weights of a head into a head that was made for the same findings.
-
-    Raises:
-        `ValueError`: if the folder has no head, or one for other findings.
-    """
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {FILE}: it was trained without `mask_loss_weight`.")
-    if (names := _findings_of(path)) != head.names:
-        raise ValueError(f"{path} predicts {', '.join(names)}: give the `masks` and `mask_names` of its training.")
-    head.load_state_dict(load_file(path))
 
 
 def read_mask_head(file: str | Path, model: nn.Module) -> MaskHead:
@@ -162,18 +117,9 @@ def read_mask_head(file: str | Path, model: nn.Module) -> MaskHead:
     Raises:
         `ValueError`: if the file holds no head of this model.
     """
-    weights, vision = load_file(file), model.config.vision_config
-    head = MaskHead(vision.out_hidden_size, _findings_of(file), vision.temporal_patch_size)
-    shapes = {name: tuple(value.shape) for name, value in head.state_dict().items()}
-    if {name: tuple(value.shape) for name, value in weights.items()} != shapes:
-        raise ValueError(f"{file} holds no mask head of this model: copy it again from its training.")
-    head.load_state_dict(weights)
-    return head.to(model.device, model.dtype).eval()
-
-
-def _findings_of(file: str | Path) -> tuple[str, ...]:
-    with safe_open(file, "pt") as opened:
-        return tuple(json.loads((opened.metadata() or {}).get("findings", "[]")))
+    vision = model.config.vision_config
+    head = MaskHead(vision.out_hidden_size, names_of(file), vision.temporal_patch_size)
+    return read_head(head, file, model)
 
 
 def mask_loss(logits: torch.Tensor, shares: torch.Tensor, patches: Sequence[int]) -> torch.Tensor:

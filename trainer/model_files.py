@@ -1,4 +1,4 @@
-"""What is kept with the weights of a model, in each checkpoint and at the end: its row settings and its mask head."""
+"""What is kept with the weights of a model, in each checkpoint and at the end: its row settings and its heads."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 from ct_rate_pairs.json_files import read_json
 
 from .finite import check_weights
-from .mask_head import MaskHead, load_mask_head
+from .heads import Head
 from .pair_collator import MM_PER_SECOND
 from .row_settings import FILE, KEY, RowSettings, RowSettingsError, checked_settings, write_row_settings
 from .whole_checkpoints import WholeCheckpointTrainer
@@ -20,13 +20,12 @@ logger = logging.getLogger(__name__)
 
 class ModelFilesTrainer(WholeCheckpointTrainer):
     """
-    A [`~transformers.Trainer`] that keeps row settings and mask head with the model, and resumes only if the
-    checkpoint was trained on the same rows. A class that inherits from it sets `row_settings`, `mask_head` and
-    `data_collator`.
+    A [`~transformers.Trainer`] that keeps row settings and heads with the model, and resumes only if the checkpoint
+    was trained on the same rows. A class that inherits from it sets `row_settings`, `heads` and `data_collator`.
     """
 
     row_settings: RowSettings | None
-    mask_head: MaskHead | None
+    heads: list[Head]
 
     def mark_model(self) -> None:
         """Keeps the row settings with model and processor. Tells if the model comes from other rows."""
@@ -57,11 +56,11 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
             write_row_settings(self.row_settings, output_dir or self.args.output_dir)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        part = "mask_head."  # `save_pretrained` takes it out of the dictionary
-        weights = {name.partition(part)[2]: value for name, value in (state_dict or {}).items() if part in name}
+        # `save_pretrained` takes the weights of the heads out of the dictionary.
+        own = {head: _weights_of(head, state_dict or {}) for head in self.heads}
         super()._save(output_dir, state_dict)
-        if self.mask_head is not None and self.args.should_save:  # every process comes here
-            self.mask_head.save(output_dir or self.args.output_dir, weights)
+        for head in self.heads if self.args.should_save else ():  # every process comes here
+            head.save(output_dir or self.args.output_dir, own[head])
 
     def check_checkpoint(self, folder: Path) -> None:
         """Raises an error for a checkpoint that is not whole or of other rows. Tells if it holds only the model."""
@@ -85,18 +84,18 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-            if self.mask_head is not None and not self.is_fsdp_enabled:  # whose shards hold the head
-                load_mask_head(self.mask_head, resume_from_checkpoint)
+            for head in () if self.is_fsdp_enabled else self.heads:  # its shards hold the heads
+                head.load(resume_from_checkpoint)
         else:
             self._load_weights(resume_from_checkpoint)
             check_weights(self.model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled  # their shards hold the head
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled  # their shards hold the heads
         if sharded or isinstance(self.model, PeftModel):
             super()._load_best_model()
-            if self.mask_head is not None and not sharded:
-                load_mask_head(self.mask_head, self.state.best_model_checkpoint)
+            for head in () if sharded else self.heads:
+                head.load(self.state.best_model_checkpoint)
         else:
             self._load_weights(self.state.best_model_checkpoint)
 
@@ -106,7 +105,13 @@ class ModelFilesTrainer(WholeCheckpointTrainer):
         # 43701). `from_pretrained` knows both kinds of names.
         saved = type(self.model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)
         weights = saved.state_dict()
-        if self.mask_head is not None:
-            load_mask_head(self.mask_head, checkpoint)
-            weights |= {f"mask_head.{name}": value for name, value in self.mask_head.state_dict().items()}
+        for head in self.heads:
+            head.load(checkpoint)
+            weights |= {f"{head.key}.{name}": value for name, value in head.state_dict().items()}
         self.model.load_state_dict(weights)
+
+
+def _weights_of(head: Head, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a head among those of a model, by their names in the head."""
+    part = f"{head.key}."
+    return {name.partition(part)[2]: value for name, value in state_dict.items() if part in name}

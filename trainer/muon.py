@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from .label_head import LabelHead
+
 
 ITERATIONS = 5  # of Newton and Schulz
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of their polynomial: those of Muon's author, and of torch
@@ -38,9 +40,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, lr: float = 2e-3, weight_decay: float = 0.01):
         vocabulary = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
         matrices, others = [], []
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                (matrices if parameter.ndim == 2 and id(parameter) not in vocabulary else others).append(parameter)
+                # As the head of the language model, that of the labels has a row for each thing that it tells of.
+                of_adamw = id(parameter) in vocabulary or LabelHead.key in name.split(".")
+                (matrices if parameter.ndim == 2 and not of_adamw else others).append(parameter)
         self.muon = Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})

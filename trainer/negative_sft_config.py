@@ -66,6 +66,10 @@ class NegativeSFTConfig(SFTConfig):
             Whether the vision tower stays as it is. In Qwen's models, the tower includes the projector. The trainer
             refuses adapters in the tower then.
 
+        label_loss_weight (`float`, *optional*, defaults to `0.0`):
+            Weight of the loss of a label head, see [`~ct_rate_pairs.trainer.label_head.LabelHead`]: a linear layer
+            from the hidden state at the end of the prompt to the 18 labels of the row. It is trained beside the
+            report, and saved beside the model. A row without labels adds nothing. With 0, there is no head.
         mask_loss_weight (`float`, *optional*, defaults to `0.0`):
             Weight of the loss of a mask head, see [`~ct_rate_pairs.trainer.mask_head.MaskHead`]: a linear layer on the
             vision tower that predicts where each finding is. It needs rows with masks. With `0.0` there is no head.
@@ -155,6 +159,13 @@ class NegativeSFTConfig(SFTConfig):
         default=False,
         metadata={"help": "Do not train the vision tower, which in Qwen's models includes the projector."},
     )
+    label_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the loss of a label head, from the hidden state at the end of the prompt to the 18 "
+            "labels. 0: no head."
+        },
+    )
     mask_loss_weight: float = field(
         default=0.0,
         metadata={
@@ -203,13 +214,13 @@ class NegativeSFTConfig(SFTConfig):
                 logger.warning("%s=%s has no effect: %s.", name, given[name], reason)
 
     def _check_weights(self) -> None:
-        for name in ("alpha", "beta", "mask_loss_weight"):
+        for name in ("alpha", "beta", "label_loss_weight", "mask_loss_weight"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"`{name}` must be a finite number, got {getattr(self, name)}.")
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"`{name}` must not be negative, got {getattr(self, name)}: the loss is alpha * positive - beta * "
-                    "negative + mask_loss_weight * mask, so the minus sign is already there."
+                    "negative + the losses of the heads, so the minus sign is already there."
                 )
         if self.alpha == self.beta == 0:
             raise ValueError("`alpha` and `beta` are both 0, so the loss is 0 and nothing learns: set one of them.")

@@ -20,8 +20,10 @@ from ct_rate_pairs.readers import has_reader
 
 from .callbacks import NewNegativesEachEpoch
 from .finite import FiniteTrainer, NonFiniteLossError
+from .heads import OutputWithHeads
+from .label_head import TARGETS, LabelTargets, attach_label_head, label_loss
 from .loss import has_negatives, negative_weight, pair_cross_entropy
-from .mask_head import MaskHead, OutputWithMasks, attach_mask_head, mask_loss
+from .mask_head import attach_mask_head, mask_loss
 from .model_files import ModelFilesTrainer
 from .mutual_pairs import PARTNERS, MutualPairs, mutual_reader
 from .negative_sft_config import GAP_LOSSES, NegativeSFTConfig
@@ -81,6 +83,7 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
     - `margin`: `loss_neg - loss_pos` on the same pairs. If it is near 0, the model does not use the volume.
     - `capped_share`: share of the pairs whose negative is at or above the cap (for the hinge: the wanted gap).
     - `paired_share`: with mutual partners, share of the volumes of a batch that have a partner.
+    - `loss_labels`: in training, cross-entropy of the label head, in nats per label.
     - `loss_mask`: cross-entropy and Dice loss of the mask head, see [`~ct_rate_pairs.trainer.mask_head.mask_loss`].
     - `beta`: weight of the negative at the last step; with `negative_share`, its mean over the draws.
     - `volumes_per_second`, `tokens_per_second`: over all processes, since the last log.
@@ -171,18 +174,22 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
                 vision_tower(self.model).requires_grad_(False)
             check_frozen_vision(self.model)
         self.row_settings = row_settings or settings_of_dataset(train_dataset)
-        self.mask_head: MaskHead | None = None
+        self.mask_head, self.label_head = None, None
+        heads = [name for name in ("mask_loss_weight", "label_loss_weight") if getattr(args, name) > 0]
+        if heads and self.is_distributed_loading_by_transformers:
+            raise ValueError(
+                f"`{heads[0]}` needs a model that is not sharded as it is loaded: shard it by accelerate "
+                "(recipes/accelerate/fsdp2.yaml), or leave the option out."
+            )
         if args.mask_loss_weight > 0:
             if not data_collator.mask_names:
                 raise ValueError(
                     f"`mask_loss_weight` is {args.mask_loss_weight}, but the collator has no `mask_names`."
                 )
-            if self.is_distributed_loading_by_transformers:
-                raise ValueError(
-                    "`mask_loss_weight` needs a model that is not sharded as it is loaded: shard it by accelerate "
-                    "(recipes/accelerate/fsdp2.yaml), or leave the option out."
-                )
             self.mask_head = attach_mask_head(self.model, data_collator.mask_names)
+        if args.label_loss_weight > 0:
+            self.label_head = attach_label_head(self.model)
+        self.heads = [head for head in (self.mask_head, self.label_head) if head is not None]
         self.mark_model()
         self.joint = args.pair_mode == "joint"
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -215,11 +222,15 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         return super()._get_dataloader(dataset, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The batches of the training, as [`~transformers.Trainer`] makes them, or with mutual partners."""
-        if self.mutual is None:
-            return super().get_train_dataloader()
+        """
+        The batches of the training, as [`~transformers.Trainer`] makes them; with mutual partners and with the labels
+        of the rows if so set.
+        """
         collator = self.data_collator
-        self.data_collator = MutualPairs(collator, self.mutual.air)  # not of evaluations: their rows have negatives
+        if self.mutual is not None:  # not of evaluations: their rows have negatives
+            self.data_collator = MutualPairs(self.data_collator, self.mutual.air)
+        if self.label_head is not None:  # nor of these: their loss is that of the text
+            self.data_collator = LabelTargets(self.data_collator)
         try:
             return super().get_train_dataloader()
         finally:
@@ -230,8 +241,9 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         Compute the loss of a batch of pairs. A sequential training step also adds the gradient of the negatives.
 
         Returns:
-            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`; with `return_outputs`, also the outputs for the
-            volumes. The graph of the loss has both terms in a joint step, and only `L_pos` in a sequential step.
+            `torch.Tensor` or `tuple`: `alpha * L_pos - beta * L_neg`, and the losses of the heads; with
+            `return_outputs`, also the outputs for the volumes. The graph of the loss has all terms in a joint step,
+            and all but `L_neg` in a sequential step.
 
         Raises:
             `ValueError`: if `beta` is above 0 and a training batch has no negatives.
@@ -249,7 +261,7 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         positive = {
             name: value
             for name, value in inputs.items()
-            if name not in (VOLUMES, PARTNERS, MASK_SHARES) and not name.startswith(NEGATIVE)
+            if name not in (VOLUMES, PARTNERS, MASK_SHARES, TARGETS) and not name.startswith(NEGATIVE)
         }
         if training and self.args.beta > 0 and not negatives and partners is None:
             raise ValueError(f"`beta` is {self.args.beta}, but a batch has no negatives: {REMEDY}")
@@ -290,22 +302,37 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
             loss = loss + beta * negative.loss
             if pairs.leaves is not None and feature_scale is not None:
                 loss = loss + pairs.features.carry_gradient(pairs.leaves, feature_scale)
-        if self.mask_head is not None and (training or MASK_SHARES in inputs):
-            # Micro-batches count by their tokens, as in the loss of the reports.
-            loss = loss + self.args.mask_loss_weight * tokens * scale * self._mask_loss(forwards[-1], inputs)
+        if self.heads:  # micro-batches count by their tokens, as in the loss of the reports
+            loss = loss + tokens * scale * self._loss_of_heads(forwards[-1], inputs)
         return (loss, outputs) if return_outputs else loss
 
-    def _mask_loss(self, outputs: OutputWithMasks, inputs: dict[str, Any]) -> torch.Tensor:
-        """The loss of the mask head on the volumes of a batch."""
+    def _loss_of_heads(self, outputs: OutputWithHeads, inputs: dict[str, Any]) -> torch.Tensor | float:
+        """The weighted losses of the heads on the volumes of a batch; negatives come after these in the outputs."""
+        total = 0.0
+        if self.label_head is not None and TARGETS in inputs:
+            targets = inputs[TARGETS]
+            of_labels = label_loss(outputs.label_logits[: len(targets)], targets)
+            self._log_head("loss_labels", of_labels)
+            total = total + self.args.label_loss_weight * of_labels
+        if self.mask_head is not None and (self.model.training or MASK_SHARES in inputs):
+            of_masks = self._mask_loss(outputs, inputs)
+            self._log_head("loss_mask", of_masks)
+            total = total + self.args.mask_loss_weight * of_masks
+        return total
+
+    def _mask_loss(self, outputs: OutputWithHeads, inputs: dict[str, Any]) -> torch.Tensor:
+        """The loss of the mask head."""
         if MASK_SHARES not in inputs:
             named = ", ".join(inputs.get(VOLUMES) or ["a batch"])
             raise ValueError(f"{named}: no column masks. Load the dataset with `masks`, or set `mask_loss_weight=0`.")
         shares, grids = inputs[MASK_SHARES], inputs["video_grid_thw"]
         merged = self.data_collator.processor.video_processor.merge_size**2
-        loss = mask_loss(outputs.mask_logits[: len(shares)], shares, (grids.prod(dim=1) // merged).tolist())
-        logged = self.accelerator.gather(loss.detach()).mean().item()
-        self._metrics["train" if self.model.training else "eval"]["loss_mask"].append(logged)
-        return loss
+        return mask_loss(outputs.mask_logits[: len(shares)], shares, (grids.prod(dim=1) // merged).tolist())
+
+    def _log_head(self, name: str, loss: torch.Tensor) -> None:
+        """Keeps the mean of a loss over the processes for the next log."""
+        mean = self.accelerator.gather(loss.detach()).mean().item()
+        self._metrics["train" if self.model.training else "eval"][name].append(mean)
 
     def _beta_of_this_step(self) -> float:
         """The expected weight of the negatives: with `negative_share`, the mean over the draws of the step."""

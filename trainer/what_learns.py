@@ -22,7 +22,8 @@ PROJECTORS = {
     "aligner",
     "visual_projection",
 }
-VISION, PROJECTOR, LANGUAGE, MASKS, OTHERS = "vision tower", "projector", "language model", "mask head", "others"
+VISION, PROJECTOR, LANGUAGE, OTHERS = "vision tower", "projector", "language model", "others"
+HEADS = {"mask_head": "mask head", "label_head": "label head"}
 NAMED = 3  # parameters that an error names
 
 
@@ -60,18 +61,18 @@ def what_learns(model: torch.nn.Module) -> list[Part]:
             An image-text-to-text model of transformers, whole, with adapters or with 4-bit weights.
 
     Returns:
-        `list[Part]`: vision tower, projector, language model, mask head and others, without empty parts.
+        `list[Part]`: vision tower, projector, language model, heads and others, without empty parts.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     tower, decoder, head = base.get_encoder("image"), base.get_decoder(), base.get_output_embeddings()
     of_vision = set() if tower in (base, base.base_model) else set(map(id, tower.parameters()))
     of_language = {id(parameter) for module in (decoder, head) if module for parameter in module.parameters()}
-    counts = {part: [0, 0] for part in (VISION, PROJECTOR, LANGUAGE, MASKS, OTHERS)}
+    counts = {part: [0, 0] for part in (VISION, PROJECTOR, LANGUAGE, *HEADS.values(), OTHERS)}
     for name, parameter in model.named_parameters():
         if PROJECTORS.intersection(modules := name.split(".")):
             part = PROJECTOR
-        elif "mask_head" in modules:
-            part = MASKS
+        elif own := HEADS.keys() & set(modules):
+            part = HEADS[own.pop()]
         elif id(parameter) in of_vision:
             part = VISION
         else:

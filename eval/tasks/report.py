@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels, plot_operating_curve
 from ct_rate_pairs.eval.figures.report_sheet import plot_reports
 from ct_rate_pairs.eval.generate import batched, write_reports
+from ct_rate_pairs.eval.looking.label_head import label_head_scores
 from ct_rate_pairs.eval.looking.loss_gap import loss_gap
 from ct_rate_pairs.eval.looking.other_volumes import VOLUMES, TooFewScansError, shuffle_volumes, suffix_of
 from ct_rate_pairs.eval.looking.report_matching import report_matching
@@ -39,6 +40,7 @@ from ct_rate_pairs.eval.scoring.places import read_places, score_common_places
 from ct_rate_pairs.eval.scoring.scores import score_reports
 from ct_rate_pairs.eval.tables import (
     format_intervals,
+    format_label_head,
     format_lines,
     format_looking,
     format_places,
@@ -48,6 +50,7 @@ from ct_rate_pairs.eval.tables import (
 from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written, cut_warning, evaluating
+from ct_rate_pairs.trainer.label_head import LabelHead
 from ct_rate_pairs.trainer.row_settings import has_findings_line
 from ct_rate_pairs.whole_files import write_whole
 
@@ -210,6 +213,7 @@ def evaluate_model(
     seed: int = 0,
     cut: Mapping[str, bool] | None = None,
     operating_point: OperatingPoint | None = None,
+    label_head: LabelHead | None = None,
     **score,
 ) -> dict[str, dict]:
     """
@@ -236,6 +240,8 @@ def evaluate_model(
             Whether the report of a volume is cut, see [`~ct_rate_pairs.eval.predictions.store.read_cut`].
         operating_point ([`~ct_rate_pairs.eval.scoring.operating_points.OperatingPoint`], *optional*):
             What has set the findings lines of the reports. It sets those of the row `shuffled`, too.
+        label_head ([`~ct_rate_pairs.trainer.label_head.LabelHead`], *optional*):
+            The head that the model was trained with, whose probabilities are measured, too.
         score:
             `train_reports`, `train_labels`, `lines`, `line_logits`, `line_calibration` and the options of
             [`score_predictions`].
@@ -255,6 +261,9 @@ def evaluate_model(
     results["model"] |= count_cut(cut, predictions) | {"max_new_tokens": max_new_tokens}
     # A volume that cannot be read has no prediction, so it is left out here too.
     readable = select_volumes(scans, predictions)
+    if label_head is not None:
+        prevalence = {"train_labels": score["train_labels"], "batch_size": batch_size}
+        results["model"] |= label_head_scores(model, label_head, collator, readable, **prevalence)
     looking = {}
     if looking_scans:
         few = readable.select(range(min(looking_scans, len(readable))))
@@ -334,7 +343,9 @@ def write_results(results: dict[str, dict], out: str | Path, *, predictions: dic
         write_whole(out / "looking.json", json.dumps(looking) + "\n")
     known = model["n"] - model.get("cut_unknown", 0)
     warning = cut_warning(model.get("cut", 0), known, model.get("max_new_tokens"))
-    lines = (write(model) for write in (format_intervals, format_places, format_lines, format_looking))
+    lines = (
+        write(model) for write in (format_intervals, format_places, format_lines, format_label_head, format_looking)
+    )
     told = [format_table(results), format_prompt_only(results), *lines, warning]
     print("", *filter(None, told), f"written to {out}", sep="\n")
 

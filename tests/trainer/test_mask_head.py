@@ -22,7 +22,6 @@ from ct_rate_pairs.trainer.mask_head import (
     FILE,
     MaskHead,
     attach_mask_head,
-    load_mask_head,
     mask_loss,
     read_mask_head,
 )
@@ -222,8 +221,8 @@ def gradients_or_none(trainer, rows):
 def test_a_head_for_other_findings_or_of_another_model_is_refused(tmp_path):
     model, _ = make_model()
     MaskHead(32, ("Emphysema",), 2).save(tmp_path)
-    with pytest.raises(ValueError, match="predicts Emphysema: give the `masks` and `mask_names` of its training"):
-        load_mask_head(attach_mask_head(model, NAMES), tmp_path)
+    with pytest.raises(ValueError, match="predicts Emphysema, and this training Lung nodule, Pleural effusion"):
+        attach_mask_head(model, NAMES).load(tmp_path)
     MaskHead(64, NAMES, 2).save(tmp_path)
     with pytest.raises(ValueError, match="holds no mask head of this model"):
         read_mask_head(tmp_path / FILE, model)
