@@ -145,14 +145,14 @@ def test_an_adapter_is_trained_further_as_it_is_but_not_by_muon(tmp_path, phanto
 
     def train(start, out, *options):
         short = ("--config", "phantom_heter", "--data_dir", str(phantom), *SHORT, "--confidence_scans", "0")
-        short += ("--dataloader_num_workers", "0")
+        short += ("--dataloader_persistent_workers", "false")
         where = ("--model_name_or_path", str(tmp_path / start), "--output_dir", str(tmp_path / out))
         return call(sft_neg.main, *short, *where, *options)
 
     lora = ("--use_peft", "true", "--lora_r", "2", "--lora_target_modules", ".*language_model.*_proj")
-    train("base", "first", "--muon", "false", *lora)
+    assert train("base", "first", "--muon", "false", *lora) == 0
     assert train("first", "second", "--muon", "true") == 2 and "is an adapter" in capsys.readouterr().err
-    train("first", "second", "--muon", "false")
+    assert train("first", "second", "--muon", "false") == 0
     first, second = (load_file(tmp_path / run / "adapter_model.safetensors") for run in ("first", "second"))
     assert first.keys() == second.keys()
     assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
