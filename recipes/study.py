@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 
 import yaml
 
@@ -35,16 +35,22 @@ from ct_rate_pairs.whole_files import write_whole
 RECIPES = Path(__file__).resolve().parent
 
 
-def train(run, study, out: Path, deadline: float, first: Future | None, stop: Event) -> None:
+def train_in_turn(run, study, out: Path, deadline: float, first: Future | None, slots: Semaphore, stop: Event) -> None:
+    """Waits for the run `first` and then for one of the `slots`, and trains a run; not if `stop` is set by then."""
+    if first:
+        first.result()
+    with slots:
+        if not stop.is_set():
+            train(run, study, out, deadline, stop)
+
+
+def train(run, study, out: Path, deadline: float, stop: Event) -> None:
     """
-    Trains and evaluates one run, unless it is finished, and writes its record. Waits for the run `first` before, and
-    stops the training if `stop` is set.
+    Trains and evaluates one run, unless it is finished, and writes its record. Stops the training if `stop` is set.
     """
     from ct_rate_pairs.eval.study.plan import RUNS, run_folder
     from ct_rate_pairs.eval.study.results import is_finished, read_numbers, read_record
 
-    if first:
-        first.result()
     folder = run_folder(out, run)
     if is_finished(folder, run, study.cohort):
         print(f"{run.name}: kept", flush=True)
@@ -138,15 +144,17 @@ def keep_losses(folder: Path) -> None:
 
 def train_all(study, out: Path, deadline: float, jobs: int) -> None:
     """Trains all runs, `jobs` at a time. If the study is stopped, its trainings are stopped, too."""
-    stop, runs = Event(), {}
-    with ThreadPoolExecutor(jobs) as pool:
+    stop, slots, runs = Event(), Semaphore(jobs), {}
+    with ThreadPoolExecutor(
+        len(study.runs)
+    ) as pool:  # a run that waits for its first run must leave its slot to others
         for one in study.runs:
-            runs[one.name] = pool.submit(train, one, study, out, deadline, runs.get(one.first_run), stop)
+            before = runs.get(one.first_run)
+            runs[one.name] = pool.submit(train_in_turn, one, study, out, deadline, before, slots, stop)
         try:
             wait(runs.values())
         except BaseException:
             stop.set()
-            pool.shutdown(cancel_futures=True)
             raise
     for future in runs.values():
         future.result()

@@ -1,6 +1,8 @@
 """`recipes/study.py`, as a user types it, on a tiny phantom and for two steps."""
 
 import shutil
+from threading import Event
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -78,3 +80,20 @@ def test_a_study_runs_goes_on_and_tells_what_failed_and_what_is_missing(tmp_path
     study.main(["--config", str(tmp_path / "tiny.yaml"), "--output_dir", str(moved), "--tables_only"])
     assert (moved / "tables" / "first.md").read_text() == first
     assert "| broken | not run | - |" in (moved / "tables" / "second.md").read_text()
+
+
+def test_a_run_that_waits_for_its_first_run_leaves_its_slot_to_others(monkeypatch, tmp_path):
+    names = {"first": None, "goes on": "first", "other": None}
+    runs = [SimpleNamespace(name=name, first_run=first) for name, first in names.items()]
+    began, order = Event(), []
+
+    def train(run, *_):
+        if run.name == "first":
+            assert began.wait(30), "the other run has not begun beside the first"
+        if run.name == "other":
+            began.set()
+        order.append(run.name)
+
+    monkeypatch.setattr(study, "train", train)
+    study.train_all(SimpleNamespace(runs=runs), tmp_path, deadline=0, jobs=2)
+    assert sorted(order) == sorted(names) and order.index("first") < order.index("goes on")
