@@ -7,16 +7,20 @@ For each finding of a scan, the sentence of its report is true. Two kinds of sen
 - `absent`: a sentence about a finding that the scan does not have, from the report of another scan.
 
 The benchmark prints the AUROC of true against false sentences over all scans, the mean AUROC of the sentences about
-one finding, and the share of the pairs of one scan in which the true sentence has the higher score; .5 is chance. For
-the true sentences it then prints how often the highest point lies in the drawn mask (the pointing game), and the Dice.
-Beside them stand ways that need no head: the place of the sentence alone, the mean mask of training scans (atlas), the
-atlas within that place, and no mask.
+one finding, and the share of the pairs of one scan in which the true sentence has the higher score; .5 is chance. The
+row `prevalence` needs no scan: its score is the share of the training scans that have the finding, on the side that
+the sentence names, if it names one.
+
+For the true sentences it then prints how often the highest point lies in the drawn mask (the pointing game), and the
+Dice. Beside them stand ways that need no head: the place of the sentence alone, the mean mask of training scans
+(atlas), the atlas within that place, and no mask.
 
 `--likelihood` adds a score that needs no mask head: how much less likely the model finds the sentence, as a report of
 its own, if the slices are blurred.
 """
 
 import argparse
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +48,7 @@ from ct_rate_pairs.hub.reporting.locating import locate_findings, read_sentence,
 from ct_rate_pairs.hub.reporting.regions import find_chest, weights_of
 from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.flips import swap_side
+from ct_rate_pairs.reports.places import places
 
 
 @dataclass
@@ -77,6 +82,24 @@ class Places:
             self.pointed.setdefault(way, []).append(float(drawn[values == values.max()].mean()))
 
 
+def shares_of_statements(told: list[list[dict]]) -> dict[tuple[str, str], float]:
+    """
+    The share of scans that have a finding, `(finding, "")`, and that have it on a side, `(finding, side)`: all that a
+    score can know without a look. `told` has the column `mask_findings` of each scan.
+    """
+    stated = Counter()
+    for of_scan in told:
+        keys = {(one["finding"], side) for one in of_scan for side in ("", side_of(one["finding"], one["sentence"]))}
+        stated.update(keys)
+    return {key: number / len(told) for key, number in stated.items()}
+
+
+def side_of(finding: str, sentence: str) -> str:
+    """The side on which a sentence places a finding; `""` if it names none."""
+    place = places(sentence).get(LABELS.index(finding))
+    return place.side if place else ""
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,18 +114,20 @@ def main() -> None:
     options = {"data_dir": args.cohort, "masks": f"{args.cohort}/masks", "negative": "none"}
     options |= {"spacing": reporter.volume_settings.spacing, "num_slices": reporter.volume_settings.num_slices}
     rows, train = (load_dataset("ct_rate_pairs", split=split, **options) for split in (args.split, "train"))
+    common = shares_of_statements(train.with_format(None)["mask_findings"])
     rows = rows.select(range(min(args.scans, len(rows))))
     train = train.select(range(min(args.atlas_scans, len(train))))
     atlas = make_atlas(train, LABELS)
     of_atlas = THRESHOLDS[fit_thresholds(count_masks(partial(masks_of_atlas, atlas), train, LABELS))]
     files = {path.name: path for path in Path(args.cohort, "dataset").rglob("*.nii.gz")}
     said = rows.with_format(None)["mask_findings"]
-    asked, places, rng = [], Places(), random_stream(0)
+    asked, placed, rng = [], Places(), random_stream(0)
     for scan, row in enumerate(tqdm(rows, unit="scan")):
         stated = {told["finding"]: told["sentence"] for told in said[scan]}
         seen, _ = reporter.see(files[row["volume"]], force=True)
         shares = reporter.masker.shares(reporter.model, reporter.collator, row, reporter.masker.channels)
-        locate = partial(ask, reporter, row, shares, find_chest(seen.native, seen.places), seen.plan, args.likelihood)
+        chest = find_chest(seen.native, seen.places)
+        locate = partial(ask, reporter, row, shares, common, chest, seen.plan, args.likelihood)
         maps, drawn = masks_of_atlas(atlas, row), drawn_masks(row, LABELS)
         for label, sentence in stated.items():
             found, scores = locate(sentence)
@@ -112,23 +137,23 @@ def main() -> None:
                 asked.append(Asked(scan, label, "side", locate(other)[1]))
             number = LABELS.index(label)
             if drawn[number].any():  # else it lies between the slices
-                where = weights_of(found.places.get(label), find_chest(seen.native, seen.places), drawn.shape[2:])
+                where = weights_of(found.places.get(label), chest, drawn.shape[2:])
                 ways = {"locate": (found.shares, found.shown)}
                 ways["head alone"] = (shares[label], shares[label] >= reporter.masker.threshold(label))
                 for way, values in {"atlas": maps[number], "atlas in the place": maps[number] * where}.items():
                     ways[way] = (values, values >= of_atlas[number])
                 ways["the place alone"] = (where, where >= 0.5)
-                places.add(label, drawn[number], ways)
+                placed.add(label, drawn[number], ways)
         absent = [label for label in LABELS if label not in stated]
         for label in rng.permutation(absent)[: len(stated)]:
             others = [told["sentence"] for of_scan in said for told in of_scan if told["finding"] == label]
             if others:
                 asked.append(Asked(scan, str(label), "absent", locate(str(rng.choice(others)))[1]))
     print_scores(asked)
-    print_places(places)
+    print_places(placed)
 
 
-def ask(reporter, row, shares, chest, plan, with_likelihood: bool, sentence: str):
+def ask(reporter, row, shares, common, chest, plan, with_likelihood: bool, sentence: str):
     """What a sentence is located at, and its scores in several ways."""
     read = read_sentence(sentence, reporter.masker)
     found = locate_findings(sentence, read, {label: shares[label] for label in read}, reporter.masker, chest, plan)
@@ -136,6 +161,7 @@ def ask(reporter, row, shares, chest, plan, with_likelihood: bool, sentence: str
     scores["head alone"] = min(
         score_of(float(shares[label].max()), reporter.masker.threshold(label)) for label in read
     )
+    scores["prevalence"] = min(common.get((label, place.side if place else ""), 0.0) for label, place in read.items())
     if with_likelihood:
         scores["likelihood"] = likelihood(reporter, row, sentence)
     return found, scores
@@ -180,22 +206,22 @@ def auroc_of(way: str, true: list[Asked], false: list[Asked]) -> float:
     return float(auroc(values, np.array([1] * len(true) + [0] * len(false))))
 
 
-def print_places(places: Places) -> None:
+def print_places(placed: Places) -> None:
     """The pointing game and the Dice of the true sentences, for all findings and for each."""
     table = [["way", "sentences", "pointed", "Dice", "lesions found", "lesions right"]]
-    empty = {"no mask": [np.zeros_like(drawn) for drawn in places.drawn]}
-    for way, masks in (places.masks | empty).items():
-        scores = mask_scores(masks, places.drawn)
-        pointed = f"{np.mean(places.pointed[way]):.3f}" if way in places.pointed else ""
+    empty = {"no mask": [np.zeros_like(drawn) for drawn in placed.drawn]}
+    for way, masks in (placed.masks | empty).items():
+        scores = mask_scores(masks, placed.drawn)
+        pointed = f"{np.mean(placed.pointed[way]):.3f}" if way in placed.pointed else ""
         numbers = (scores[key] for key in ("dice", "lesion_recall", "lesion_precision"))
         told = ["" if number is None else f"{number:.3f}" for number in numbers]
         table.append([way, str(len(masks)), pointed, *told])
     print(format_markdown(table, text_columns=1))
-    table = [["finding", "sentences", *(f"{way}: pointed" for way in places.pointed), "locate: Dice"]]
-    dice = mask_scores(places.masks["locate"], places.drawn, findings=places.labels)["per_finding"]
+    table = [["finding", "sentences", *(f"{way}: pointed" for way in placed.pointed), "locate: Dice"]]
+    dice = mask_scores(placed.masks["locate"], placed.drawn, findings=placed.labels)["per_finding"]
     for label in [label for label in LABELS if label in dice]:
-        own = [place for place, other in enumerate(places.labels) if other == label]
-        pointed = [f"{np.mean([of_way[place] for place in own]):.2f}" for of_way in places.pointed.values()]
+        own = [place for place, other in enumerate(placed.labels) if other == label]
+        pointed = [f"{np.mean([of_way[place] for place in own]):.2f}" for of_way in placed.pointed.values()]
         table.append([label, str(len(own)), *pointed, f"{dice[label]['dice']:.2f}"])
     print(format_markdown(table, text_columns=1))
 

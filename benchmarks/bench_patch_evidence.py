@@ -13,21 +13,27 @@ same is measured of each map:
 
 The trivial ways need no model: all patches alike (chance), those near the centre first, and the mean mask of the
 finding in the training scans (atlas). Intervals are bootstrapped by patient.
+
+`--figure FILE.png` draws what is measured: for the first true positives for which a slice is named, one per finding,
+the slice with the largest part of the mask, and on it the maps of each way of `DRAWN`.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset, load_dataset
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from ct_rate_pairs import LABELS
+from ct_rate_pairs.eval.figures.style import NEUTRAL, save_figure
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import answer_losses, on_device
 from ct_rate_pairs.eval.looking.line_probabilities import line_logits
@@ -51,7 +57,11 @@ MOST_TOKENS = 480  # of a report of the phantom
 ATLAS_SCANS = 400
 CI = 0.95
 SLICES = "evidence of slices"  # which tells whether a slice is named
+NAMED = "with a slice named"
 SCORES = ("pointing", "merged", "slice", "AP")
+INTEGRATED, ATTENTION, HEAD = "integrated gradients", "attention", "mask head"
+DRAWN = (INTEGRATED, ATTENTION, HEAD)  # in the figure
+MOST_DRAWN = 4  # findings in the figure
 Maps = dict[int, np.ndarray]  # index in `LABELS` -> evidence [S, R, C]
 
 
@@ -75,6 +85,18 @@ def to_patches(planes: np.ndarray) -> np.ndarray:
     size = round(PATCHES * height / shorter), round(PATCHES * width / shorter)
     flat = torch.from_numpy(np.ascontiguousarray(planes, np.float32)).view(-1, 1, height, width)
     return F.adaptive_avg_pool2d(flat, size).view(*lead, *size).numpy()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A true positive for the figure: the slice with the largest part of its mask, and the maps of this slice."""
+
+    finding: str
+    volume: str
+    number: int  # of the slice, from 1 at the top
+    image: np.ndarray  # [H, W]
+    mask: np.ndarray  # bool [H, W]
+    maps: dict[str, np.ndarray]  # way -> shares [R, C] of the highest value on all slices
 
 
 class Scored:
@@ -177,11 +199,11 @@ def ways_of(
         return {label: maps[label] for label in scored.spans}
 
     return {
-        "integrated gradients": integrated,
+        INTEGRATED: integrated,
         "noise in blocks": lambda scored, written, shape: noise_in_blocks(scored),
         "gradient x merged patches": lambda scored, written, shape: gradient_of_features(scored),
-        "attention": lambda scored, written, shape: attention(scored),
-        **({"mask head": head_map} if head else {}),
+        ATTENTION: lambda scored, written, shape: attention(scored),
+        **({HEAD: head_map} if head else {}),
         "atlas": mean_mask,
         "centre": centre,
         "chance": lambda scored, written, shape: dict.fromkeys(scored.spans, np.zeros(shape)),
@@ -237,14 +259,18 @@ def format_scores(results: dict[str, dict], seconds: dict[str, float]) -> str:
     return format_markdown(lines)
 
 
-def collect(reporter: Reporter, rows: Dataset, ways: dict) -> tuple[list[dict], dict[str, float], dict[str, list]]:
+def collect(
+    reporter: Reporter, rows: Dataset, ways: dict
+) -> tuple[list[dict], dict[str, float], dict[str, list], list[Example]]:
     """
-    The scores of each true positive by each way, processor seconds per scan, and for each planted finding whether a
-    slice shows it.
+    The scores of each true positive by each way, processor seconds per scan, for each planted finding whether a slice
+    shows it, and the examples of the figure.
     """
     records, seconds, seen = [], dict.fromkeys((SLICES, *ways), 0.0), {}
+    examples: dict[str, Example] = {}
     for row in tqdm(rows, desc="Evidence", unit="scan"):
-        shares = to_patches(drawn_masks(row, LABELS))
+        drawn = drawn_masks(row, LABELS)
+        shares = to_patches(drawn)
         for label in np.flatnonzero(row["labels"]):
             seen.setdefault(LABELS[label], []).append(bool(shares[label].any()))
         written = write(reporter, row)
@@ -253,16 +279,55 @@ def collect(reporter: Reporter, rows: Dataset, ways: dict) -> tuple[list[dict], 
         named = slice_evidence(reporter.model, reporter.collator, row, written.text, line=written.line)
         named = {label for label, evidence in named.items() if top_slices(evidence)}
         seconds[SLICES] += time.process_time() - start
+        maps: dict[str, Maps] = {}
         for way, run in ways.items():
             start = time.process_time()
-            maps = run(scored, written, shares.shape[1:])
+            maps[way] = run(scored, written, shares.shape[1:])
             seconds[way] += time.process_time() - start
-            for label in scored.spans:
-                if shares[label].any():
-                    own = measure(maps[label], shares[label])
-                    told = {"volume": row["volume"], "finding": LABELS[label], "named": label in named}
-                    records.append({"way": way, **told, **own})
-    return records, {way: value / len(rows) for way, value in seconds.items()}, seen
+        for label in scored.spans:
+            if shares[label].any():
+                told = {"volume": row["volume"], "finding": LABELS[label], "named": label in named}
+                records += [{"way": way, **told, **measure(maps[way][label], shares[label])} for way in ways]
+                if label in named and LABELS[label] not in examples and len(examples) < MOST_DRAWN:
+                    of_label = {way: maps[way][label] for way in DRAWN if way in maps}
+                    examples[LABELS[label]] = example(row, LABELS[label], drawn[label], of_label)
+    return records, {way: value / len(rows) for way, value in seconds.items()}, seen, list(examples.values())
+
+
+def example(row: dict, finding: str, drawn: np.ndarray, maps: dict[str, np.ndarray]) -> Example:
+    """The example of a finding with the mask `drawn`, `[S, H, W]`, and maps `[S, R, C]`."""
+    place = int(drawn.sum(axis=(1, 2)).argmax())
+    shares = {way: np.maximum(values[place], 0) / max(values.max(), 1e-12) for way, values in maps.items()}
+    image = np.asarray(row["images"][place].convert("L"))
+    return Example(finding, row["volume"], place + 1, image, drawn[place], shares)
+
+
+def draw_examples(examples: list[Example], scores: dict[str, dict], path: Path) -> None:
+    """
+    Draws a row per finding: the slice alone, and under the map of each way. A column tells how often its way pointed
+    right, by the `scores` of all true positives with a slice named.
+    """
+    ways = list(examples[0].maps)
+    figure = Figure(figsize=(2.6 * (len(ways) + 1), 2.6 * len(examples) + 0.9), layout="constrained")
+    grid = figure.subplots(len(examples), len(ways) + 1, squeeze=False)
+    for axes, one in zip(grid, examples, strict=True):
+        height, width = one.image.shape
+        for place, way in zip(axes, ["", *ways], strict=True):
+            place.imshow(one.image, cmap="gray", vmin=0, vmax=255)
+            if way:
+                # Not smoothed: a way can point no finer than its patches.
+                extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+                shares = np.kron(one.maps[way], np.ones((16, 16)))
+                place.imshow(shares, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * shares, extent=extent)
+            place.contour(one.mask, levels=[0.5], colors="#56c8ff", linewidths=1.2)
+            place.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(f"{one.finding}\n{one.volume.split('.')[0]}, slice {one.number}", fontsize=8)
+    grid[0][0].set_title("the slice, and the drawn mask", fontsize=9)
+    for place, way in zip(grid[0][1:], ways, strict=True):
+        place.set_title(f"{way}\npoints right: {scores[way]['pointing']:.2f}", fontsize=9)
+    told = "Each map as shares of its highest value on all slices. Outlined: the drawn mask."
+    figure.supxlabel(told, fontsize=8, color=NEUTRAL)
+    save_figure(figure, path)
 
 
 def main() -> None:
@@ -273,6 +338,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="split to measure (default: %(default)s)")
     parser.add_argument("--scans", type=int, default=0, help="scans to measure; 0, the default, is all")
     parser.add_argument("--output_file", type=Path, help="JSON file for all scores, in the end")
+    parser.add_argument("--figure", type=Path, help="PNG file for the maps of some true positives, beside their masks")
     args = parser.parse_args()
     torch.set_num_threads(1)
     reporter = load_reporter(args.model, device="cpu")
@@ -281,9 +347,9 @@ def main() -> None:
     atlas = make_atlas(first_rows(splits["train"], ATLAS_SCANS), LABELS)
     file = Path(args.model, FILE)
     ways = ways_of(reporter, read_mask_head(file, reporter.model) if file.exists() else None, atlas)
-    records, seconds, seen = collect(reporter, first_rows(splits[args.split], args.scans), ways)
+    records, seconds, seen, examples = collect(reporter, first_rows(splits[args.split], args.scans), ways)
     results = {}
-    groups = {"all findings": records, "with a slice named": [record for record in records if record["named"]]}
+    groups = {"all findings": records, NAMED: [record for record in records if record["named"]]}
     groups |= {label: [record for record in records if record["finding"] == label] for label in LABELS}
     for group, of_group in groups.items():
         if of_group:
@@ -291,6 +357,8 @@ def main() -> None:
             print(f"\n{group}\n\n{format_scores(results[group], seconds)}", end="")
     hidden = [f"{name} {seen[name].count(False)} of {len(seen[name])}" for name in seen if not all(seen[name])]
     print(f"\n{SLICES}: {seconds[SLICES]:.2f} s per scan; findings that no slice shows: {', '.join(hidden) or 'none'}")
+    if args.figure and examples:
+        draw_examples(examples, results[NAMED], args.figure)
     if args.output_file:
         told = {"results": results, "seconds": seconds, "seen": seen, "records": records}
         write_whole(args.output_file, json.dumps(told))
