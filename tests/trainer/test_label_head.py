@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import torch
 from helpers.masked_rows import MASKED, NAMES
-from helpers.pair_trainer import ROWS, assert_same, logged, make_dataset, make_model, make_trainer, weights_of
+from helpers.pair_trainer import (
+    PROMPT,
+    REPORTS,
+    ROWS,
+    assert_same,
+    logged,
+    make_dataset,
+    make_model,
+    make_trainer,
+    weights_of,
+)
+from helpers.tiny_image_models import make_tiny_llava
+from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3_5
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file
@@ -20,6 +32,7 @@ from ct_rate_pairs.trainer.label_head import (
     attach_label_head,
     find_label_head,
 )
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 from ct_rate_pairs.trainer.what_learns import what_learns
 
 
@@ -155,6 +168,21 @@ def test_both_heads_are_trained_saved_and_resumed_together(tmp_path):
     resumed = make_trainer(tmp_path, rows=rows, pair_mode="joint", **both)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert_same(weights_of(trainer), weights_of(resumed), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make_model", [make_tiny_qwen, make_tiny_qwen3_5, make_tiny_gemma3, make_tiny_llava])
+def test_the_head_reads_the_end_of_the_prompt_of_each_family(tmp_path, make_model):
+    rows = labelled(ROWS[:3])
+    made = make_model([*REPORTS, PROMPT])
+    trainer = with_random_head(make_trainer(tmp_path, rows=rows, made=made, beta=0.0, label_loss_weight=WEIGHT))
+    trainer.model.train()
+    batch = LabelTargets(trainer.data_collator)(rows)
+    items = (batch["labels"][:, 1:] != -100).sum()
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=items)
+    del batch[TARGETS]
+    plain = trainer.compute_loss(trainer.model, batch, num_items_in_batch=items)
+    with torch.no_grad():
+        torch.testing.assert_close(loss - plain, WEIGHT * bce_by_hand(trainer, rows), rtol=1e-3, atol=1e-4)
 
 
 def test_an_evaluation_measures_the_text_alone(tmp_path):
