@@ -34,12 +34,18 @@ LINE_METRICS = {  # of the findings line
     "line_auroc": "AUROC",
     "line_brier_ratio": "Brier / prevalence's",
     "line_ece": "calibration error",
+    "line_ece_by_chance": "*error by chance*",
     "line_agreement": "report agrees",
 }
 LINE_SIDE_METRICS = {  # of lines with sides
     "line_side": "Side",
     "line_side_common": "*Side, commonest*",
     "line_side_followed": "report has the side",
+}
+LABEL_HEAD_METRICS = {
+    "label_head_auroc": "AUROC",
+    "label_head_brier_ratio": "Brier / prevalence's",
+    "label_head_ece": "calibration error",
 }
 LOOKING_METRICS = {
     "coverage_shuffled": "Coverage, volumes shuffled",
@@ -62,6 +68,7 @@ METRICS = (
     | MASK_METRICS
     | LINE_METRICS
     | LINE_SIDE_METRICS
+    | LABEL_HEAD_METRICS
     | LOOKING_METRICS
     | COST_METRICS
     | {CUT: "reports cut"}

@@ -11,6 +11,7 @@ from .results import (
     COMMON_METRICS,
     COST_METRICS,
     CUT,
+    LABEL_HEAD_METRICS,
     LINE_METRICS,
     LINE_SIDE_METRICS,
     LOOKING_METRICS,
@@ -69,10 +70,11 @@ def format_summary(table: dict) -> str:
         _grid(LOOKING_METRICS, [*measured, *_blind(table, ["references"])]),
     ]
     if lined := [line for line in measured if LINE_METRICS.keys() & line[2].keys()]:
-        # Runs of earlier releases have no sides of their lines.
-        sided = LINE_SIDE_METRICS if any(LINE_SIDE_METRICS.keys() & metrics.keys() for _, _, metrics in lined) else {}
-        columns = LINE_METRICS | sided
+        known = {key for _, _, metrics in lined for key in metrics}  # runs of earlier releases lack some
+        columns = {key: title for key, title in (LINE_METRICS | LINE_SIDE_METRICS).items() if key in known}
         parts += ["The findings line itself, and its probabilities of the 18 labels.", _grid(columns, lined)]
+    if headed := [line for line in measured if LABEL_HEAD_METRICS.keys() & line[2].keys()]:
+        parts += ["The probabilities of the label head, without calibration.", _grid(LABEL_HEAD_METRICS, headed)]
     if masked := [line for line in measured if MASK_METRICS.keys() & line[2].keys()]:
         masked += _blind(table, MASK_TRIVIAL)
         parts += ["The masks of the mask head, as means over the findings.", _grid(MASK_METRICS, masked)]

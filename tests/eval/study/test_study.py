@@ -273,6 +273,26 @@ def test_the_sides_of_lines_are_columns_as_soon_as_one_run_knows_them():
     assert all(end == ["-", "-", "- |"] for end in ends.values()) and ends
 
 
+def test_a_label_head_has_a_table_of_its_own_and_calibration_errors_that_of_chance():
+    table = json.loads((DOCUMENT.with_suffix("") / "headline.json").read_text())
+    for row in table["rows"].values():
+        for name in ("line_ece_by_chance", "label_head_auroc", "label_head_brier_ratio", "label_head_ece"):
+            row["metrics"].pop(name, None)
+    assert "error by chance" not in format_summary(table) and "label head, without" not in format_summary(table)
+    *_, (title, row) = table["rows"].items()
+    told = {
+        "line_ece_by_chance": 0.016,
+        "label_head_auroc": 0.9,
+        "label_head_brier_ratio": 0.5,
+        "label_head_ece": 0.02,
+    }
+    row["metrics"] |= {name: interval_over_seeds([value]) for name, value in told.items()}
+    told = format_summary(table)
+    assert "| calibration error | *error by chance* | report agrees |" in told and " | 0.016 | " in told
+    (line,) = told.split("label head, without calibration.\n\n")[1].split("\n\n")[0].splitlines()[2:]
+    assert line.startswith(f"| {title} | ") and line.endswith(" | 0.900 | 0.500 | 0.020 |")
+
+
 def test_places_and_masks_stand_beside_what_needs_no_look(tmp_path):
     study = read(tmp_path)
     for run in study.runs:
