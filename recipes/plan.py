@@ -24,11 +24,16 @@ The ways of training, by --negative:
   gauss     noise is the negative: nothing more is read, and everything is computed twice
   heter     another patient's volume is the negative: two volumes are read, and everything is computed twice
   mutual    the volumes of a batch are each other's negatives: no second read, and one pass of the vision tower.
-            A GPU then takes 2 rows or more at once
+            A GPU then takes 2 rows or more at once. With a sharded model, the tower runs twice, as for heter
 The stores, by --store:
   fixed, original   CT-RATE's .nii.gz files on disk
   hub               the fixed files, downloaded for each row
-  prepared          a prepared copy, see `ct-rate-pairs prepare --help`
+  prepared          a prepared copy of slices, see `ct-rate-pairs prepare --help`. Copies of whole volumes (--form
+                    preprocessed, preprocessed_numpy) are left out: what a row from these costs was not measured with
+                    the others
+
+A model that fits on one GPU is trained whole on each. Any other model is sharded over all GPUs, and trains volume and
+negative jointly.
 
 How to read the hours: beside them stands what is slowest. gpu: the GPUs are fed. workers: more workers (and cores) per
 GPU, or a prepared copy. store, network: a faster store, or a prepared copy."""

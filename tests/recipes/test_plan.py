@@ -1,6 +1,9 @@
 """`ct-rate-pairs plan`: what it prints is what it writes, and options without effect are refused."""
 
+import io
 import json
+import re
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -15,6 +18,16 @@ def plan(tmp_path_factory) -> dict:
     path = tmp_path_factory.mktemp("plan") / "new" / "plan.json"
     main([*SMALL, "--negative", "none", "heter", "mutual", "--store", "fixed", "prepared", "--output_file", str(path)])
     return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory) -> tuple[str, dict]:
+    """What is printed and written of a model that fits on no GPU whole, because a GPU takes many rows at once."""
+    path = tmp_path_factory.mktemp("plan") / "plan.json"
+    words = ["--negative", "none", "heter", "mutual", "--store", "prepared", "--per_device_train_batch_size", "700"]
+    with redirect_stdout(io.StringIO()) as told:
+        main([*SMALL, *words, "--output_file", str(path)])
+    return told.getvalue(), json.loads(path.read_text())
 
 
 def hours(plan: dict, **of) -> list[float]:
@@ -51,9 +64,38 @@ def test_a_negative_never_takes_less_and_a_prepared_copy_never_more(plan):
     assert hours(plan, mfu=0.4) <= hours(plan, mfu=0.3)
 
 
-def test_sharded_pairs_are_joint_and_a_model_that_does_not_fit_is_told(plan):
-    assert [(one["shards"], one["joint"]) for one in plan["memory"]] == [(1, False), (2, True), (8, True), (64, True)]
-    assert [one["fits"] for one in plan["memory"]] == [one["total"] <= 80e9 for one in plan["memory"]]
+def test_memory_is_told_by_way_and_sharded_pairs_are_joint(plan):
+    memory = {(one["way"], one["shards"]): one for one in plan["memory"]}
+    assert list(memory) == [(way, shards) for way in ("stock", "heter", "mutual") for shards in (1, 2, 8, 64)]
+    assert all(one["joint"] == (way != "stock" and shards > 1) for (way, shards), one in memory.items())
+    assert all(one["fits"] == (one["total"] <= 80e9) for one in memory.values())
+    volume = memory["stock", 1]["activations"]
+    for way, rows in (("stock", 1), ("heter", 1), ("mutual", 2)):  # a batch of one volume has no partner
+        assert memory[way, 1]["rows"] == rows and memory[way, 1]["activations"] == rows * volume
+        assert memory[way, 8]["activations"] == rows * volume * (1 if way == "stock" else 2)
+
+
+def test_a_model_that_fits_whole_is_not_sharded(plan):
+    assert all(one["shards"] == 1 and one["fits"] for one in plan["epochs"])
+    assert [one["way"] for one in plan["operations"]] == ["stock", "heter", "mutual"]
+
+
+def test_mutual_costs_what_heter_costs_where_the_model_is_sharded(sharded):
+    _, plan = sharded
+    needed = {one["way"]: one["needed"] for one in plan["operations"]}
+    assert needed["mutual"] < needed["mutual, sharded"] == needed["heter"]
+    computed = {(one["way"], one["gpus"]): one["rows_per_second"]["gpu"] for one in plan["epochs"]}
+    assert computed["mutual", 1] > computed["heter", 1]
+    assert all(computed["mutual", gpus] == computed["heter", gpus] for gpus in (2, 8, 64))
+
+
+def test_hours_on_gpus_that_shard_the_model_or_cannot_hold_it_are_marked(sharded):
+    told, plan = sharded
+    assert [(one["gpus"], one["shards"], one["fits"]) for one in plan["epochs"][:4]] == [
+        (1, 1, False), (2, 2, True), (8, 8, True), (64, 64, True),
+    ]  # fmt: skip
+    assert "\n!: does not fit" in told and "\ns: sharded" in told
+    assert len(re.findall(r"^mutual  prepared +[\d.]+ \w+ !( +[\d.]+ \w+ s){3}$", told, re.MULTILINE)) == 2
 
 
 def test_what_was_measured_is_told_apart(plan, capsys):

@@ -57,7 +57,9 @@ class PlanOptions:
     num_slices: int = _option(10, "Slices of a volume.", range=COUNT)
     side: int = _option(480, "Pixels along a side of a slice, after resampling.", range=Range(28))
     report_tokens: int = _option(311, "Tokens of a report, with its end.", range=COUNT)
-    per_device_train_batch_size: int = _option(1, "Rows that a GPU takes at once; counts for memory.", range=COUNT)
+    per_device_train_batch_size: int = _option(
+        1, "Rows that a GPU takes at once, 2 or more if mutual; counts for memory.", range=COUNT
+    )
 
     def __post_init__(self):
         self.negative, self.store = (tuple(dict.fromkeys(names)) for names in (self.negative, self.store))

@@ -7,8 +7,9 @@ from ct_rate_pairs.json_schemas.unit_costs import UnitCosts
 
 from .feeding import cores_per_gpu, feeding, worker_seconds, workers_per_gpu
 from .flops import count_flops
-from .memory import count_parameters, disk_of_checkpoints, memory_per_gpu
+from .memory import count_parameters, disk_of_checkpoints
 from .options import ALL_SCANS, GPUS, PlanOptions
+from .placement import Placement, place, placement
 from .unit_costs import RowCost, row_cost
 from .ways import Way
 
@@ -36,10 +37,12 @@ def make_plan(options: PlanOptions, costs: UnitCosts) -> dict[str, Any]:
     row = options.row
     flops = count_flops(options.model, row, options.tuning)
     peak = GPUS[options.gpu][0]
-    seconds = {(way, mfu): flops.needed(way) / (mfu * peak) for way in options.ways for mfu in options.mfu}
+    placed = {(way, gpus): placement(options, way, gpus) for way in options.ways for gpus in options.gpus}
+    ways = list(dict.fromkeys(on.way for on in placed.values()))
+    seconds = {(way, mfu): flops.needed(way) / (mfu * peak) for way in ways for mfu in options.mfu}
     row_costs = {
         (way, store): row_cost(costs, store, way.negative, options.stored, options.volume_mb * 1e6)
-        for way in options.ways
+        for way in ways
         for store in options.store
     }
     return {
@@ -57,7 +60,7 @@ def make_plan(options: PlanOptions, costs: UnitCosts) -> dict[str, Any]:
                 "gpu_seconds": {str(mfu): seconds[way, mfu] for mfu in options.mfu},
                 "of_peak": {str(mfu): mfu * flops.run(way) / flops.needed(way) for mfu in options.mfu},
             }
-            for way in options.ways
+            for way in ways
         ],
         "feeding": [
             {
@@ -74,42 +77,40 @@ def make_plan(options: PlanOptions, costs: UnitCosts) -> dict[str, Any]:
             for (way, store), cost in row_costs.items()
         ],
         "epochs": [
-            _epoch(options, way, store, cost, mfu, seconds[way, mfu], gpus)
+            {"way": way.name, "store": store, "mfu": mfu, "gpus": gpus, "shards": on.shards, "fits": on.fits}
+            | _epoch(options, store, row_costs[on.way, store], seconds[on.way, mfu], gpus)
             for mfu in options.mfu
-            for (way, store), cost in row_costs.items()
+            for way in options.ways
+            for store in options.store
             for gpus in options.gpus
+            for on in [placed[way, gpus]]
         ],
-        "memory": _memory(options),
+        "memory": [
+            _memory(way, place(options, way, shards)) for way in options.ways for shards in sorted({1, *options.gpus})
+        ],
         "disk": _disk(options, costs),
     }
 
 
-def _epoch(
-    options: PlanOptions, way: Way, store: str, cost: RowCost, mfu: float, gpu_seconds: float, gpus: int
-) -> dict[str, Any]:
+def _epoch(options: PlanOptions, store: str, cost: RowCost, gpu_seconds: float, gpus: int) -> dict[str, Any]:
     rates = feeding(gpu_seconds, cost, options.site(gpus, store))
     return {
-        "way": way.name,
-        "store": store,
-        "mfu": mfu,
-        "gpus": gpus,
         "hours": options.rows / rates.rate / 3600,
         "bottleneck": "network" if store == "hub" and rates.bottleneck == "store" else rates.bottleneck,
         "rows_per_second": rates._asdict(),
     }
 
 
-def _memory(options: PlanOptions) -> list[dict[str, Any]]:
-    """Memory of a GPU: all of the model on each, or shared by all. A sharded model trains its pairs jointly."""
-    has_pairs = options.negative != ("none",)
-    found = []
-    for shards in sorted({1, *options.gpus}):
-        joint = shards > 1 and has_pairs
-        arguments = (options.model, options.row, options.tuning, options.per_device_train_batch_size, joint, shards)
-        memory = memory_per_gpu(*arguments)
-        fits = memory.total <= GPUS[options.gpu][1]
-        found.append({"shards": shards, "joint": joint, **memory._asdict(), "total": memory.total, "fits": fits})
-    return found
+def _memory(way: Way, on: Placement) -> dict[str, Any]:
+    return {
+        "way": way.name,
+        "rows": on.rows,
+        "shards": on.shards,
+        "joint": on.joint,
+        **on.memory._asdict(),
+        "total": on.memory.total,
+        "fits": on.fits,
+    }
 
 
 def _disk(options: PlanOptions, costs: UnitCosts) -> list[dict[str, Any]]:

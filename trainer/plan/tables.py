@@ -4,6 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 
+MARKS = {
+    "s": "sharded, because the whole model does not fit on one GPU. Mutual then runs the vision tower twice.",
+    "!": "does not fit, see the memory below.",
+}
+
+
 def format_plan(plan: dict[str, Any]) -> str:
     """
     A plan as text.
@@ -98,32 +104,45 @@ def _feeding(plan: dict[str, Any]) -> Iterator[str]:
 def _hours(plan: dict[str, Any]) -> Iterator[str]:
     options = plan["options"]
     heading = ["way", "store", *(f"{gpus} GPU" + "s" * (gpus > 1) for gpus in options["gpus"])]
+    told = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in map(_mark, plan["epochs"])]
     for mfu in options["mfu"]:
         yield (
             f"\nHours of an epoch of {options['rows']:,} rows at {mfu:.0%} MFU, and what is slowest: "
             f"{options['workers']} workers per GPU,\n{options['store_gb_s']:g} GB/s from the store to all GPUs."
         )
+        yield from told
         cells: dict[tuple[str, str], list[str]] = {}
         for one in plan["epochs"]:
             if one["mfu"] == mfu:
-                cells.setdefault((one["way"], one["store"]), []).append(f"{one['hours']:.2f} {one['bottleneck']}")
+                cell = f"{one['hours']:.2f} {one['bottleneck']} {_mark(one)}"
+                cells.setdefault((one["way"], one["store"]), []).append(cell if told else cell.rstrip())
         yield table(heading, [[*names, *hours] for names, hours in cells.items()], words=2)
+
+
+def _mark(epoch: dict[str, Any]) -> str:
+    """How the model is trained, as one letter."""
+    if not epoch["fits"]:
+        return "!"
+    return "s" if epoch["shards"] > 1 else " "
 
 
 def _memory(plan: dict[str, Any]) -> Iterator[str]:
     options = plan["options"]
-    yield f"\nMemory of a GPU in GB, {options['per_device_train_batch_size']} at once; activations are an estimate."
+    yield "\nMemory of a GPU in GB, by way and by rows that the GPU takes at once; activations are an estimate."
     parts = ("weights", "gradients", "optimizer", "activations", "total")
     yield table(
-        ["model on", *parts, f"fits {options['gpu']}"],
+        ["way", "model on", "rows", *parts, f"fits {options['gpu']}"],
         [
             [
+                one["way"],
                 "each GPU" if one["shards"] == 1 else f"{one['shards']} GPUs, sharded",
+                str(one["rows"]),
                 *(f"{one[part] / 1e9:.1f}" for part in parts),
                 "yes" if one["fits"] else "no",
             ]
             for one in plan["memory"]
         ],
+        words=2,
     )
 
 

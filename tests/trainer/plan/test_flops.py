@@ -110,6 +110,8 @@ def test_ways_of_training_cost_what_they_compute():
     assert flops.needed(Way("heter")) == flops.needed(Way("gauss")) == 2 * stock
     assert flops.needed(Way("heter", 0.25)) == pytest.approx(1.25 * stock)
     assert flops.needed(Way("mutual")) == flops.tower.model + 2 * flops.language.model
+    assert flops.needed(Way("mutual", 0.25).sharded) == flops.needed(Way("heter", 0.25))
+    assert Way("heter").sharded == Way("heter")
     assert flops.run(Way("heter")) == 2 * flops.run(Way("none")) > flops.needed(Way("heter"))
 
 
