@@ -6,6 +6,7 @@ import re
 from contextlib import redirect_stdout
 
 import pytest
+from helpers.paths import ROOT
 
 from ct_rate_pairs.recipes.plan import main
 
@@ -104,6 +105,15 @@ def test_what_was_measured_is_told_apart(plan, capsys):
     assert f"Measured: processor seconds, and bytes of a prepared row ({plan['measured']['command']}" in told
     assert "nothing was measured on a GPU" in told and "GPU s at 35%" in told and "stock" in told
     assert "are those of slices of 480 pixels, not 56" in told
+
+
+@pytest.mark.slow
+def test_the_document_shows_the_tables_as_they_are_printed(capsys):
+    main([])
+    told = capsys.readouterr().out
+    blocks = (ROOT / "docs" / "scale.md").read_text().split("```")[1::2]
+    tables = [block for block in blocks if block.startswith(("\nway", "\nHours", "\nwhat"))]
+    assert len(tables) == 4 and all(block in told for block in tables)
 
 
 @pytest.mark.parametrize(
