@@ -275,7 +275,7 @@ def options_of_scan(args) -> dict:
         options["operating_point"] = args.operating_point
     if args.findings is not None:
         text = args.findings.strip()
-        options["findings"] = [] if text == "none" else [name.strip() for name in text.split(";")]
+        options["findings"] = [] if text.lower() == "none" else [name.strip() for name in text.split(";")]
         findings_named(options["findings"])
     if args.metadata is not None:
         options["metadata"] = read_metadata(args.metadata)

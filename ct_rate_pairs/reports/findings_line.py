@@ -103,7 +103,8 @@ def write_line(labels: Sequence[int], kind: str, language: str = "en", sides: Ma
 
 def findings_named(names: Sequence[str]) -> Named:
     """
-    The 18 labels: 1 for those in `names`, 0 for the others. A name may end with a side, as `"Lung nodule right"`.
+    The 18 labels: 1 for those in `names`, 0 for the others. A name may end with a side, as `"Lung nodule right"`, and
+    may be in upper or lower case.
 
     Raises:
         `ValueError`: for a text in the place of a list, for a name that is no label, and for the side of a finding
@@ -114,9 +115,9 @@ def findings_named(names: Sequence[str]) -> Named:
     found = [0] * len(LABELS)
     sides = {}
     for name in map(str, names):
-        label, _, side = name.rpartition(" ")
+        label, _, side = name.capitalize().rpartition(" ")  # as labels are written
         if side not in SIDES:
-            label, side = name, ""
+            label, side = name.capitalize(), ""
         if label not in LABELS:
             near = get_close_matches(label, LABELS)
             told = f"is {' or '.join(near)} meant?" if near else f"they are {', '.join(LABELS)}"

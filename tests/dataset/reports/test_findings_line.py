@@ -74,6 +74,14 @@ def test_a_reader_names_findings_with_or_without_their_side():
         findings_named(["Lung nodul left"])
 
 
+@pytest.mark.parametrize("write", [str.lower, str.upper, str.title])
+def test_a_reader_names_findings_in_upper_or_lower_case(write):
+    named = [f"{label} left" if i in LATERAL else label for i, label in enumerate(LABELS)]
+    assert findings_named([write(name) for name in named]) == findings_named(named)
+    with pytest.raises(ValueError, match="'CARDIOMEGLY' is none of the 18 labels .is Cardiomegaly meant"):
+        findings_named(["CARDIOMEGLY"])
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_no_name_of_a_label_is_another_s(language):
     assert len(set(NAMES[language].values())) == 18 and list(NAMES[language]) == list(LABELS)
