@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Collection
 from copy import deepcopy
@@ -31,6 +32,8 @@ from .readers import parts_of_stream
 from .rows import RowReader
 from .shared_readers import make_reader
 
+
+logger = logging.getLogger(__name__)
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 ROW_FEATURES = Features(
@@ -225,6 +228,9 @@ class CTRatePairs(datasets.ArrowBasedBuilder):
         for name, value in options.items():
             setattr(config, name, value)
         config.__post_init__()
+        for name in config.idle_options:  # no error: a mixture of tasks gives all of them the same options
+            told = "%s=%r has no effect with task=%r: only the task 'report' uses it."
+            logger.warning(told, name, getattr(config, name), config.task)
         return config, config_id
 
     def _info(self) -> datasets.DatasetInfo:

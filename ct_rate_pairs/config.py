@@ -170,6 +170,12 @@ class CTRatePairsConfig(*OPTIONS, datasets.BuilderConfig):
         """Whether the volumes of a training batch are each other's negatives."""
         return self.negative == "heter" and self.partner_sampling == "mutual"
 
+    @property
+    def idle_options(self) -> list[str]:
+        """The names of options of reports that were given and have no effect, because the task is another one."""
+        given = {"findings_line": self.findings_line != "none", "prompt_findings": self.prompt_findings}
+        return [name for name, is_given in given.items() if is_given and self.task != "report"]
+
     def _set_plain_numbers(self) -> None:
         """Whole numbers, numbers and switches as Python's own: another kind would go into names and files as it is."""
         kinds = {int: "a whole number", float: "a number", bool: "True or False"}

@@ -61,8 +61,10 @@ def test_a_chinese_report_gives_its_line_the_sides(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["vqa", "matching"])
-def test_other_tasks_have_none(tree, task):
+def test_other_tasks_have_none_and_say_so(tree, task, caplog):
     plain, opened = (load(tree, task=task, **more) for more in ({}, {"findings_line": "names"}))
+    (told,) = [message for message in caplog.messages if "no effect" in message]
+    assert told == f"findings_line='names' has no effect with task='{task}': only the task 'report' uses it."
     assert plain.with_format(None)["completion"][:] == opened.with_format(None)["completion"][:]
 
 
