@@ -153,15 +153,17 @@ def plot_operating_curve(model: Mapping, curve: Mapping[str, Mapping], path: str
     axes.plot(x, y, "o-", color=POSITIVE, markersize=5, label="lines at a sensitivity asked for")
     for point, place in drawn.items():
         axes.annotate(point, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
-    if "f1" in drawn:
+    point = model.get("operating_point")
+    if "f1" in drawn and point != "f1":  # else the lines of the reports are these
         axes.plot(*drawn["f1"], "s", color=GREEN, markersize=8, label="lines at the best F1")
-    chosen = f"at {model['operating_point']}" if "operating_point" in model else "as the model chose"
+    chosen = "as the model chose" if point is None else "at the best F1" if point == "f1" else f"at {point}"
     for title, marker, keys in (
         (f"lines {chosen}", "D", ("line_coverage", "line_precision_micro")),
         (f"text of the reports, lines {chosen}", "*", ("coverage", "precision_micro")),
     ):
         if None not in (place := [model[key] for key in keys]):
-            axes.plot(*place, marker, color=NEGATIVE, markersize=9, label=title)
+            # Hollow, so that the point of the curve is seen through it.
+            axes.plot(*place, marker, color=NEGATIVE, fillstyle="none", markersize=9, label=title)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Coverage", ylabel="precision")
     axes.set_title(f"Operating curve of the findings lines, {model['n']} scans")
     finish(figure, axes, path)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels
+from ct_rate_pairs.eval.figures.evaluation import plot_calibration, plot_gaps, plot_labels, plot_operating_curve
 from ct_rate_pairs.eval.metrics.calibration import calibration_error, calibration_error_by_chance
 
 
@@ -37,6 +37,34 @@ def test_the_figure_of_the_gaps_names_the_gap_of_the_table(tmp_path, monkeypatch
     plot_gaps({"noise": [0.1, 0.3]}, tmp_path / "gaps.png", {"noise": 0.274})
     (text,) = drawn[0].axes[0].get_legend().get_texts()
     assert text.get_text() == "noise: 0.274 over all tokens, 100% of reports above 0"
+
+
+@pytest.mark.parametrize(
+    ("point", "lines"),
+    [
+        ("f1", ["lines at the best F1"]),
+        ("0.9", ["lines at the best F1", "lines at 0.9"]),
+        (None, ["lines at the best F1", "lines as the model chose"]),
+    ],
+)
+def test_the_operating_curve_has_one_marker_and_one_entry_for_each_point(tmp_path, monkeypatch, point, lines):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    curve = {"f1": (0.7, 0.6), "0.5": (0.4, 0.8), "0.9": (0.9, 0.3)}
+    places = curve | {None: (0.6, 0.65)}
+    own = dict(zip(("line_coverage", "line_precision_micro"), places[point], strict=True))
+    model = {"n": 8, "coverage": 0.5, "precision_micro": 0.5} | own
+    model |= {"operating_point": point} if point else {}
+    numbers = {name: {"coverage": x, "precision_micro": y} for name, (x, y) in curve.items()}
+    plot_operating_curve(model, numbers, tmp_path / "curve.png")
+    (axes,) = drawn[0].axes
+    told = [text.get_text() for text in axes.get_legend().get_texts()]
+    asked, text = "lines at a sensitivity asked for", f"text of the reports, {lines[-1]}"
+    assert told == [asked, *lines, text]
+    single = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    shown = [(*line.get_xdata(), *line.get_ydata()) for line in single]
+    assert len(set(shown)) == len(shown) == len(lines) + 1  # no marker lies on another one
+    assert all(line.get_fillstyle() == "none" for line in single if line.get_label() != "lines at the best F1")
 
 
 @pytest.mark.slow
