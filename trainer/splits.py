@@ -1,6 +1,6 @@
 """The splits of a task, checked for what a run needs, and their texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from datasets import Dataset, DatasetDict, load_dataset
@@ -8,6 +8,9 @@ from datasets import Dataset, DatasetDict, load_dataset
 from ct_rate_pairs.readers import split_of
 from ct_rate_pairs.reports.texts import text_of
 from ct_rate_pairs.volume_names import patient_of
+
+
+LEAST_PATIENTS = 5  # of confidences, which are fitted in as many folds
 
 
 def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) -> DatasetDict:
@@ -33,13 +36,26 @@ def load_splits(options: dict, *, validates: bool, confidence_scans: int = 0) ->
     for split in needed:
         split_of(index, split)
     if confidence_scans:
-        volumes = index["validation"].with_format(None)["volume"][:confidence_scans]
-        if (patients := len({patient_of(volume) for volume in volumes})) < 5:
-            raise ValueError(
-                f"Confidences need at least 5 patients, but confidence_scans={confidence_scans} gives {patients} of "
-                "the split 'validation'. Raise the number, or pass --confidence_scans 0 for no confidences."
-            )
+        check_patients(index["validation"].with_format(None)["volume"][:], confidence_scans)
     return index
+
+
+def check_patients(volumes: Sequence[str], confidence_scans: int) -> None:
+    """Raises a `ValueError` with the remedy if the first `confidence_scans` of `volumes` are of too few patients."""
+    given, all_there = (len({patient_of(volume) for volume in some}) for some in (volumes[:confidence_scans], volumes))
+    if given >= LEAST_PATIENTS:
+        return
+    if all_there >= LEAST_PATIENTS:
+        remedy = f"gives {given} of the {all_there} of the split 'validation'. Raise the number"
+    else:
+        remedy = (
+            f"cannot give more than the {all_there} of the split 'validation'. A larger cohort has more: the split is "
+            "5 % of the patients to train on, about 1 in 20. Or mark more rows of your own table as validation"
+        )
+    raise ValueError(
+        f"Confidences need at least {LEAST_PATIENTS} patients, but confidence_scans={confidence_scans} {remedy}. "
+        "Or pass --confidence_scans 0 --operating_point none for no confidences."
+    )
 
 
 def texts_of(rows: Dataset, column: str = "completion") -> list[str]:

@@ -177,7 +177,7 @@ def test_run_bare_without_access_it_says_how_to_get_it(tmp_path, monkeypatch, ca
 def test_too_few_patients_for_confidences_are_told_before_the_training(tmp_path, phantom, capsys):
     out = tmp_path / "run"
     assert call(sft_neg.main, "--config", "phantom", "--data_dir", phantom, "--output_dir", out) == 2
-    assert "pass --confidence_scans 0" in capsys.readouterr().err
+    assert "pass --confidence_scans 0 --operating_point none" in capsys.readouterr().err
     assert not out.exists()
 
 
