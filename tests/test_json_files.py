@@ -229,7 +229,7 @@ def test_confidences_of_lines_are_checked_as_those_of_sentences_are():
     way = {"ece": 0.1, "brier": 0.1, "nll": 0.3, "auroc": None, "brier_ratio": 0.6, "seconds": 0.1}
     content = confidences()
     line = {name: content[name] for name in ("temperature", "bias")} | {"held_out": {name: [0.2] for name in LABELS}}
-    content |= {"line": line, "way": "line", "held_out": None}
+    content |= {"line": line, "way": "line"}
     content["measured"] |= {"ways": {"line": way, "sentences": way | {"auroc": 0.9}}, "unknown": 1}
     assert check_json(content, Confidences, "confidence.json") == content
     for field, value in (

@@ -102,7 +102,7 @@ class Confidences(Schema):
     temperature: Temperatures
     bias: Biases
     measured: Measured
-    held_out: HeldOut | None = None
+    held_out: HeldOut | None = None  # in files of before: nothing reads it
     line: LineCalibration | None = None
     way: Way = "sentences"
 

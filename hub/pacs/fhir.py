@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import WHY_DOUBTFUL, Finding, ScanReport
 
 from .finding_codes import CODES, SYSTEMS
 from .options import check_subject
@@ -97,7 +97,7 @@ def _observation(number: int, finding: Finding, is_whole: bool) -> dict:
         ]
     notes = [finding.sentence] if finding.sentence else []
     notes += [f"It rests on slices {', '.join(map(str, finding.slices))}, from the top."] if finding.slices else []
-    notes += ["Doubtful: stated, and its confidence is below the threshold of its label."] if finding.doubtful else []
+    notes += [WHY_DOUBTFUL] if finding.doubtful else []
     return observation | ({"note": [{"text": _plain(note)} for note in notes]} if notes else {})
 
 

@@ -29,7 +29,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from ct_rate_pairs.hub.notice import NOTICE
-from ct_rate_pairs.hub.reporting.scan_report import Finding, ScanReport
+from ct_rate_pairs.hub.reporting.scan_report import WHY_DOUBTFUL, Finding, ScanReport
 from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.volumes.instances import Instance
 
@@ -148,7 +148,7 @@ def _finding(finding: Finding, images: list[Instance]) -> CodeContentItem:
         below.append(NumContentItem(codes.DCM.CertaintyOfFinding, percent, codes.UCUM.Percent, None, "HAS PROPERTIES"))
     below += [_comment(finding.sentence, "HAS PROPERTIES")] if finding.sentence else []
     if finding.doubtful:
-        below.append(_comment("Doubtful: its confidence is below the threshold of its label.", "HAS PROPERTIES"))
+        below.append(_comment(WHY_DOUBTFUL, "HAS PROPERTIES"))
     below += [
         _image(codes.DCM.BestIllustrationOfFinding, images[number - 1], "INFERRED FROM") for number in finding.slices
     ]

@@ -57,7 +57,6 @@ from ct_rate_pairs.eval.scoring.operating_points import (
     LineCalibration,
     OperatingPoint,
     read_operating_point,
-    thresholds_at,
 )
 from ct_rate_pairs.hub.references import STRETCH, letters_of
 from ct_rate_pairs.json_files import read_json
@@ -103,8 +102,6 @@ class Confidence:
             the same scans: each has the numbers of [`~ct_rate_pairs.eval.scoring.label_calibration.judge`] and
             `seconds`, the time per scan. If there were scans without a sound findings line, which the way `line` can
             tell nothing of, `unknown` counts them.
-        held_out (`dict[str, list[float]]`, *optional*):
-            As in `line`, for the way `sentences`; `None` in files of earlier releases.
         line ([`~ct_rate_pairs.eval.scoring.operating_points.LineCalibration`], *optional*):
             Calibration of the way `line`; `None` for a model without findings lines.
         way (`str`, *optional*, defaults to `"sentences"`):
@@ -115,7 +112,6 @@ class Confidence:
     temperature: dict[str, float]
     bias: dict[str, float]
     measured: dict
-    held_out: dict[str, list[float]] | None = None
     line: LineCalibration | None = None
     way: str = "sentences"
 
@@ -149,11 +145,6 @@ class Confidence:
             )
         return self.line.at(name)
 
-    def doubtful_below(self, way: str) -> np.ndarray | None:
-        """The threshold of each label for the best F1 in a way, `[18]`; `None` if it is not known."""
-        held_out = self.line.held_out if way == "line" and self.line else self.held_out
-        return None if held_out is None else thresholds_at("f1", held_out)
-
     def save(self, folder: str | Path) -> None:
         """Writes `confidence.json` to the folder of a model."""
         write_whole(Path(folder) / FILE, json.dumps(asdict(self), indent=2) + "\n")
@@ -166,6 +157,7 @@ def load_confidence(name_or_path: str, revision: str | None = None) -> Confidenc
         return None
     content = read_json(path, Confidences)
     line = content.get("line")
+    content.pop("held_out", None)  # which files of before have for the sentences, too
     return Confidence(**content | {"line": LineCalibration(**line) if line else None})
 
 
@@ -400,6 +392,6 @@ def fit_confidence(
         "ways": judged,
         "unknown": int(np.isnan(ways["line"]).any(axis=1).sum()) if has_lines else 0,
     }
-    temperature, bias, held_out = fitted["sentences"]
+    temperature, bias, _ = fitted["sentences"]
     lines = LineCalibration(*fitted["line"], operating_point) if "line" in fitted else None
-    return Confidence(openings, temperature, bias, measured, held_out, lines, used)
+    return Confidence(openings, temperature, bias, measured, lines, used)

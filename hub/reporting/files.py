@@ -16,7 +16,7 @@ from ct_rate_pairs.whole_files import write_whole
 from .masks import remove_masks, save_masks
 from .page import format_page
 from .reporter import Reporter
-from .scan_report import ScanReport
+from .scan_report import WHY_DOUBTFUL, ScanReport
 from .sheet import save_sheet
 
 
@@ -44,21 +44,19 @@ def format_report(report: ScanReport) -> str:
         "",
     ]
     if stated:
-        table = [["finding", "confidence", "doubtful below", "slices it rests on, most first", "sentence"]]
+        table = [["finding", "confidence", "slices it rests on, most first", "sentence"]]
         for finding in stated:
             slices = "; ".join(f"{number} ({report.slices[number - 1]})" for number in finding.slices)
             sentence = for_markdown(finding.sentence)
             sure = finding.percent + " (doubtful)" * bool(finding.doubtful)
-            least = "" if finding.threshold is None else f"{finding.threshold:.0%}"
-            table.append([finding.label, sure, least, slices or "none stands out", sentence])
+            table.append([finding.label, sure, slices or "none stands out", sentence])
         lines += [
-            format_markdown(table, text_columns=5),
+            format_markdown(table, text_columns=4),
             "Slices and planes are counted from the top. Table: place along the patient in mm, as the scan has it. "
             "![slices](sheet.png)",
         ]
         if any(finding.doubtful for finding in stated):
-            above = report.line_set_by if (report.line_set_by or "").startswith("operating") else "the best F1"
-            lines.append(f"Doubtful: the confidence is below the threshold of its label for {above}.")
+            lines.append(WHY_DOUBTFUL)
     else:
         lines.append("None of the 18.")
     lines += ["", told_of_lungs(report)]

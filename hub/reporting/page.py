@@ -21,7 +21,7 @@ from ct_rate_pairs.reports.readable import is_chinese
 from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
-from .scan_report import Finding, ScanReport
+from .scan_report import WHY_DOUBTFUL, Finding, ScanReport
 from .sheet import PNG_LEVEL, colour_of, evidence_scale, full_evidence, marked, place_told, resting
 
 
@@ -73,6 +73,7 @@ def format_page(report: ScanReport) -> str:
             stated=stated,
             others=sorted(others, key=lambda finding: -(finding["confidence"] or 0.0)),
             full_evidence=full_evidence(scale),
+            why_doubtful=WHY_DOUBTFUL,
             made=[*report.how_made, told_of_images(report)],
         )
     )

@@ -141,8 +141,9 @@ class Reporter:
                 The labels that the scan has, by a reader, in the place of any operating point. The model writes the
                 report for these findings; `[]` for none of the 18. They are set as the findings line, or for a model
                 that was trained with `prompt_findings` named in its prompt. For a model whose line has sides, a label
-                may end with one, as in `"Lung nodule right"`; otherwise the model's likeliest side is set. What the
-                model writes need not follow them: a warning in `told` names each difference.
+                may end with one, as in `"Lung nodule right"`; otherwise the model's likeliest side is set. Labels
+                may be in upper or lower case. What the model writes need not follow them: a warning in `told` names
+                each difference.
             metadata (`Mapping[str, int or str]`, *optional*):
                 What is known of the patient and the scan, for a model that was trained with `prompt_metadata`: `age`
                 in whole years, `sex` as `"M"` or `"F"`, and the texts `clinical_information`, `technique`,
@@ -194,13 +195,12 @@ class Reporter:
             (written,) = write_batch(self.model, self.collator, [row], **options, streamer=streamer, openings=openings)
         unread = why_unread(written.report)
         warn(name, unlike, unread, max_new_tokens if written.cut else None)
-        probabilities, thresholds = NOT_KNOWN, None
+        probabilities = NOT_KNOWN
         if self.confidence is not None:
             # What is set by a reader or a threshold is no statement of the model: only its own line has probabilities.
             way = "line" if given or point else self.confidence.way
             with clock(seconds, "confidence"):
                 probabilities = self.probabilities(way, row, written, logits)
-            thresholds = point.thresholds if point else self.confidence.doubtful_below(way)
             if probabilities is NOT_KNOWN:
                 told.append(NO_LINE_OF_ITS_OWN if cue else NO_SOUND_LINE)
         if line and not unread:
@@ -209,7 +209,7 @@ class Reporter:
             evidence = slice_evidence(self.model, self.collator, row, written.text, line=written.line)
             named = [label for label, own in evidence.items() if top_slices(own)]
             patches = patch_evidence(self.model, self.collator, row, written.text, line=written.line, labels=named)
-        findings = findings_of(written.report, probabilities, thresholds, evidence, patches)
+        findings = findings_of(written.report, probabilities, evidence, patches)
         masks = None
         if self.masker and seen.plan:
             with clock(seconds, "masks"):

@@ -18,6 +18,9 @@ CUT = (
     "report the scan again."
 )
 
+DOUBTFUL_BELOW = 0.5  # a finding of less confidence is more likely absent than present
+WHY_DOUBTFUL = f"Doubtful: stated, although its confidence is below {DOUBTFUL_BELOW:.0%}."
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -44,10 +47,8 @@ class Finding:
             Evidence of each patch of the slices, for a finding that rests on some slices. [`ScanReport.to_dict`] keeps
             the patch with the most evidence.
         doubtful (`bool`, *optional*):
-            Whether the finding is stated although its confidence is below the threshold of its label: that of the
-            operating point, or without one that of the best F1. `None` if confidence or threshold are not known.
-        threshold (`float`, *optional*):
-            The confidence below which a stated finding is doubtful.
+            Whether the finding is stated although its confidence is below 0.5, so that it is more likely absent than
+            present. What set the findings line makes no difference. `None` if the confidence is not known.
     """
 
     label: str
@@ -57,7 +58,6 @@ class Finding:
     evidence: list[float] | None = None
     slices: list[int] = field(default_factory=list)
     doubtful: bool | None = None
-    threshold: float | None = None
     patches: PatchEvidence | None = field(default=None, repr=False)
 
     @property

@@ -23,7 +23,7 @@ from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.whole_files import whole_file
 
 from .patches import Line
-from .scan_report import Finding, ScanReport
+from .scan_report import WHY_DOUBTFUL, Finding, ScanReport
 
 
 LEAST_WIDTH = 360  # pixels of a slice: smaller ones are enlarged, so that their captions have room
@@ -162,7 +162,6 @@ def findings_block(report: ScanReport) -> Image.Image:
     for finding in stated:
         rests = slices_told(finding) if finding.slices else "no slice stands out"
         sure = f"confidence {finding.percent}, " if finding.percent else ""
-        sure += f"doubtful below {finding.threshold:.0%}, " if finding.threshold is not None else ""
         blocks += [
             written(marked(finding), PANEL, color=WARNING if finding.doubtful else WHITE, bold=True),
             written(sure + rests, PANEL),
@@ -176,8 +175,7 @@ def findings_block(report: ScanReport) -> Image.Image:
             told += " Outlines on the slices: patches with more than half of the highest evidence of their finding."
         blocks.append(written(told, PANEL, color=FAINT))
         if any(finding.doubtful for finding in stated):
-            told = "Doubtful: stated, although its confidence is below the threshold of its label."
-            blocks.append(written(told, PANEL, color=WARNING))
+            blocks.append(written(WHY_DOUBTFUL, PANEL, color=WARNING))
     else:
         blocks.append(written("None of the 18.", PANEL))
     if others:

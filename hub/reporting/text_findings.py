@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from ct_rate_pairs.reports.findings_line import open_text, sides_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import places
@@ -13,21 +11,17 @@ from ct_rate_pairs.trainer.generation import Written
 
 from .evidence import top_slices
 from .patches import PatchEvidence
-from .scan_report import Finding, ReportSentence
+from .scan_report import DOUBTFUL_BELOW, Finding, ReportSentence
 
 
 def findings_of(
     report: str,
     probabilities: Sequence[float | None],
-    thresholds: np.ndarray | None,
     evidence: Mapping[int, list[float]],
     patches: Mapping[int, PatchEvidence],
 ) -> list[Finding]:
-    """The 18 findings, from a report, their probabilities and thresholds, and the evidence of those it states."""
+    """The 18 findings, from a report, their probabilities, and the evidence of those it states."""
     stated = stating_sentences(report)
-    below, least = [None] * len(LABELS), [None] * len(LABELS)
-    if thresholds is not None and probabilities[0] is not None:
-        below, least = (np.array(probabilities) < thresholds).tolist(), [float(value) for value in thresholds]
     return [
         Finding(
             label,
@@ -37,8 +31,7 @@ def findings_of(
             evidence=evidence.get(index),
             slices=top_slices(evidence[index]) if index in stated else [],
             patches=patches.get(index),
-            doubtful=None if below[index] is None else index in stated and below[index],
-            threshold=least[index],
+            doubtful=None if probability is None else index in stated and probability < DOUBTFUL_BELOW,
         )
         for index, (label, probability) in enumerate(zip(LABELS, probabilities, strict=True))
     ]

@@ -69,7 +69,6 @@ _READ: list[tuple[dict[str, Any], Callable[[Path], object]]] = [
                     "ways": {"line": _ERRORS | {"auroc": 0.9, "brier_ratio": 0.6, "seconds": 0.1}},
                     "unknown": 0,
                 },
-                "held_out": {label: [0.1, 0.9] for label in LABELS},
                 "line": {
                     "temperature": dict.fromkeys(LABELS, 1.0),
                     "bias": dict.fromkeys(LABELS, 0.0),

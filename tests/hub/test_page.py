@@ -253,7 +253,7 @@ def test_a_doubtful_finding_is_marked_where_it_is_read(open_page, report):
     with open_page(replace(report, findings=findings)) as page:
         assert page.locator(".sentence.doubtful").inner_text() == STATED[0]
         assert page.locator(".finding.doubtful .label").inner_text() == "Emphysema"
-        assert "below the threshold" in page.locator("body").inner_text()
+        assert "Doubtful: stated, although its confidence is below 50%." in page.locator("body").inner_text()
 
 
 def test_pictures_have_no_sides_and_no_windows_but_their_own(open_page, report):

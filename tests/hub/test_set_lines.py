@@ -72,7 +72,7 @@ def test_a_confidence_of_an_earlier_release_is_one_of_sentences(line_reader_dir,
         del old["measured"][name]
     (tmp_path / "confidence.json").write_text(json.dumps(old))
     confidence = load_confidence(str(tmp_path))
-    assert (confidence.way, confidence.line, confidence.doubtful_below("sentences")) == ("sentences", None, None)
+    assert (confidence.way, confidence.line) == ("sentences", None)
     assert calibration_of_lines(str(tmp_path)) == (None, None)
     assert calibration_of_lines(str(tmp_path), operating_point="none") == (None, None)
     with pytest.raises(ValueError, match="has no calibration of its findings lines"):
@@ -125,6 +125,19 @@ def test_what_a_reader_gives_is_no_statement_of_the_model_and_may_be_doubtful(re
     assert report.to_dict()["sentences"][report.sentences.index(sentence)]["doubtful"] == ["Cardiomegaly"]
     own = reporter.report(scan)
     assert not any(finding.doubtful for finding in own.findings) and "(doubtful)" not in format_report(own)
+
+
+def test_whatever_set_the_line_a_stated_finding_is_doubtful_if_its_confidence_is_below_a_half(reporter, scan):
+    for point in ("none", "f1", 0.95, 0.999):
+        report = reporter.report(scan, operating_point=point)
+        for finding in report.findings:
+            assert finding.doubtful == (finding.stated and finding.confidence < 0.5), (point, finding.label)
+    doubtful = [finding for finding in report.findings if finding.doubtful]
+    assert doubtful  # at a sensitivity of 0.999, even improbable findings are stated
+    markdown = format_report(report)
+    for finding in doubtful:
+        assert f"| {finding.label} | {finding.percent} (doubtful) |" in re.sub(" +", " ", markdown)
+    assert "Doubtful: stated, although its confidence is below 50%." in markdown
 
 
 def test_an_operating_point_decides_the_line_and_the_text_follows(reporter, scan):
