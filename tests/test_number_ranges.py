@@ -27,6 +27,7 @@ ZERO_IN_TRAINING = ZERO | {
     *("adam_epsilon", "label_smoothing_factor", "neftune_noise_alpha", "eval_delay", "save_total_limit", "data_seed"),
     *("local_rank", "ddp_bucket_cap_mb", "router_aux_loss_coef", "dataset_num_proc", "lora_dropout", "max_length"),
     *("pad_to_multiple_of", "global_batch_size", "alpha", "beta", "negative_temperature", "max_negative_loss"),
+    "label_loss_weight",
     "mask_loss_weight",
     *("negative_start_ratio", "negative_warmup_ratio", "negative_share", "prompt_dropout"),
     # Of TRL's `GRPOConfig`.
@@ -81,7 +82,16 @@ def test_a_training_refuses_numbers_that_cannot_be():
 
 
 @pytest.mark.parametrize(
-    "name", ["alpha", "beta", "mask_loss_weight", "negative_temperature", "max_negative_loss", "negative_share"]
+    "name",
+    [
+        "alpha",
+        "beta",
+        "label_loss_weight",
+        "mask_loss_weight",
+        "negative_temperature",
+        "max_negative_loss",
+        "negative_share",
+    ],
 )
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_configuration_of_the_trainer_refuses_them_too(tmp_path, name, value):

@@ -95,10 +95,10 @@ def test_a_mask_head_is_kept_if_the_tower_that_it_reads_has_not_learnt_and_else_
     model, _ = load_model(str(mask_reader_dir), device="cpu")
     trainer = SimpleNamespace(model=model, args=SimpleNamespace(output_dir=tmp_path))
     model.requires_grad_(True)
-    grpo.keep_mask_head(trainer, str(mask_reader_dir), None)
+    grpo.keep_heads(trainer, str(mask_reader_dir), None)
     assert "is not kept: the vision tower" in capsys.readouterr().out and not list(tmp_path.iterdir())
     vision_tower(model).requires_grad_(False)
-    grpo.keep_mask_head(trainer, str(mask_reader_dir), None)
+    grpo.keep_heads(trainer, str(mask_reader_dir), None)
     for name in ("mask_head.safetensors", "masks.json"):
         assert (tmp_path / name).read_bytes() == (mask_reader_dir / name).read_bytes()
 

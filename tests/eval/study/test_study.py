@@ -260,7 +260,7 @@ def test_the_document_shows_the_tables_of_its_json(path):
 
 
 def test_the_sides_of_lines_are_columns_as_soon_as_one_run_knows_them():
-    table = json.loads((DOCUMENT.with_suffix("") / "findings.json").read_text())
+    table = json.loads((DOCUMENT.with_suffix("") / "headline.json").read_text())
     assert "report has the side" not in format_summary(table)  # all runs are of an earlier release
     *_, (title, row) = table["rows"].items()
     told = ("line_side", "line_side_common", "line_side_followed")
