@@ -22,6 +22,7 @@ from ct_rate_pairs.hub.guard import publishable_files
 from ct_rate_pairs.hub.reporting.masks import load_masker
 from ct_rate_pairs.recipes import grpo
 from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer.label_head import LabelHead
 from ct_rate_pairs.trainer.what_learns import vision_tower
 
 
@@ -101,6 +102,15 @@ def test_a_mask_head_is_kept_if_the_tower_that_it_reads_has_not_learnt_and_else_
     grpo.keep_heads(trainer, str(mask_reader_dir), None)
     for name in ("mask_head.safetensors", "masks.json"):
         assert (tmp_path / name).read_bytes() == (mask_reader_dir / name).read_bytes()
+
+
+def test_a_label_head_is_left_out_and_told_because_the_language_model_that_it_reads_has_learnt(tmp_path, capsys):
+    start, out = tmp_path / "start", tmp_path / "run"
+    for folder in (start, out):
+        folder.mkdir()
+    LabelHead(8).save(start)
+    grpo.keep_heads(SimpleNamespace(args=SimpleNamespace(output_dir=out)), str(start), None)
+    assert "The label head of" in capsys.readouterr().out and not list(out.iterdir())
 
 
 @pytest.mark.slow
