@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.masked_rows import MASKED, NAMES
+from helpers.mutual_run import rows_of, trainer_of
 from helpers.pair_trainer import (
     PROMPT,
     REPORTS,
@@ -31,6 +32,7 @@ from ct_rate_pairs.trainer.label_head import (
     LabelTargets,
     attach_label_head,
     find_label_head,
+    label_loss,
 )
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 from ct_rate_pairs.trainer.what_learns import what_learns
@@ -183,6 +185,24 @@ def test_the_head_reads_the_end_of_the_prompt_of_each_family(tmp_path, make_mode
     plain = trainer.compute_loss(trainer.model, batch, num_items_in_batch=items)
     with torch.no_grad():
         torch.testing.assert_close(loss - plain, WEIGHT * bce_by_hand(trainer, rows), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
+def test_mutual_partners_leave_the_head_the_labels_of_the_volumes(tmp_path, tree, pair_mode):
+    trainer = with_random_head(trainer_of(tmp_path, rows_of(tree), label_loss_weight=WEIGHT, pair_mode=pair_mode))
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    ends = (batch["labels"] != -100).int().argmax(dim=1)
+    assert batch[TARGETS].shape == (2, 18) and not batch[TARGETS].isnan().any()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    targets = batch.pop(TARGETS)
+    plain = trainer.compute_loss(trainer.model, dict(batch))
+    inputs = {n: batch[n] for n in ("input_ids", "attention_mask", "pixel_values_videos", "video_grid_thw")}
+    kept = {n: batch[n] for n in ("mm_token_type_ids", "second_per_grid_ts") if n in batch}
+    with torch.no_grad():
+        hidden = trainer.model.base_model(**inputs, **kept).last_hidden_state
+        logits = trainer.label_head(hidden[torch.arange(2), ends - 1])
+    torch.testing.assert_close(loss - plain, WEIGHT * label_loss(logits, targets), rtol=1e-3, atol=1e-4)
 
 
 def test_an_evaluation_measures_the_text_alone(tmp_path):
