@@ -39,8 +39,8 @@ class RecipeArguments(TrainingRunArguments, ChatArguments, TrainingTextArguments
     text_model: str = field(
         default="biogpt",
         metadata={
-            "help": "Language model of --model_name_or_path encoder-decoder: biogpt (small and untrained), or a "
-            "folder or name on the Hub."
+            "help": "Language model of --model_name_or_path encoder-decoder: biogpt or gpt2 (small and untrained), "
+            "or a folder or name on the Hub, such as openai-community/gpt2."
         },
     )
     mixture: dict | str | None = field(

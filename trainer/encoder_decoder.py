@@ -7,6 +7,7 @@ encoder sees one slice at a time, or all slices of a volume ([`~ct_rate_pairs.tr
 language model reads the slices in their order, before the prompt.
 """
 
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ from transformers import (
     BioGptForCausalLM,
     CLIPImageProcessor,
     GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -37,7 +40,7 @@ from .volume_encoder import NETWORKS, VolumeEncoder, VolumeEncoderConfig
 
 
 VISION_MODELS = ("swin", "vit", *NETWORKS)  # small untrained encoders; any other name is that of a pretrained one
-TEXT_MODELS = ("biogpt",)
+TEXT_MODELS = ("biogpt", "gpt2")
 IMAGE_TOKEN = "<image>"
 PATCH = 32  # pixels along each side of what becomes one token of a small encoder
 # The slices, the prompt on a line of its own, and the answer.
@@ -77,7 +80,8 @@ def make_encoder_decoder(
             slices of a volume; or a folder or a name on the Hub, such as `google/vit-base-patch16-224` or
             `openai/clip-vit-base-patch32`.
         text_model (`str`):
-            `"biogpt"`, a small untrained language model; or a folder or a name on the Hub, such as `microsoft/biogpt`.
+            `"biogpt"` or `"gpt2"`, a small untrained language model; or a folder or a name on the Hub, such as
+            `microsoft/biogpt`.
         texts (`list[str]`):
             Texts from which the vocabulary of a small language model is learnt: the reports of the training split.
         image_size (`tuple[int, int]`):
@@ -106,7 +110,7 @@ def make_encoder_decoder(
             encoder = _pretrained_encoder(vision_model, vision_revision)
         if text_model in TEXT_MODELS:
             tokenizer = train_tokenizer(texts, vocab_size=1024)
-            decoder = _small_biogpt(tokenizer)
+            decoder = _small_decoder(text_model, tokenizer)
         else:
             tokenizer = AutoTokenizer.from_pretrained(text_model, revision=text_revision, trust_remote_code=False)
             decoder = _load("text_model", text_model, AutoModelForCausalLM, text_revision)
@@ -123,7 +127,7 @@ def join(
         encoder ([`Encoder`]):
             The image encoder.
         decoder ([`~transformers.PreTrainedModel`]):
-            A language model whose base model holds its embeddings as `embed_tokens`, as LLaVA's class needs it.
+            A language model, whose scores of words come from a linear layer without bias, as in LLaVA's class.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer of the language model. It gets a token for images.
 
@@ -133,17 +137,15 @@ def join(
     Raises:
         `ValueError`: if LLaVA's class cannot join the two.
     """
-    if "embed_tokens" not in dict(decoder.base_model.named_children()):
-        raise ValueError(
-            f"text_model: LLaVA's class of transformers finds no `embed_tokens` in {type(decoder).__name__}. Take "
-            "BioGPT, Llama, Qwen2 or another language model whose base model has it."
-        )
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if len(tokenizer) > decoder.get_input_embeddings().num_embeddings:
         decoder.resize_token_embeddings(len(tokenizer))
     patch, strategy = _grid(encoder)
+    # LLaVA's class ties only embeddings of this name to the head. Those of GPT-2 have another: its head gets its own.
+    embedded_by_name = "embed_tokens" in dict(decoder.base_model.named_children())
+    decoder.config.tie_word_embeddings &= embedded_by_name
     config = LlavaConfig(
         vision_config=encoder.model.config,
         text_config=decoder.config,
@@ -153,9 +155,12 @@ def join(
         tie_word_embeddings=decoder.config.tie_word_embeddings,
     )
     model = LlavaForConditionalGeneration(config)
+    has_place_for = model.state_dict().keys()
     model.model.vision_tower = encoder.model
     model.model.language_model = decoder.base_model
-    model.lm_head = decoder.get_output_embeddings()
+    head = decoder.get_output_embeddings()
+    model.lm_head = head if embedded_by_name else deepcopy(head)
+    _check_words(model, decoder, sorted(model.state_dict().keys() - has_place_for))
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -169,6 +174,23 @@ def join(
         chat_template=CHAT_TEMPLATE.format(image=IMAGE_TOKEN, end=tokenizer.eos_token),
     )
     return model, processor
+
+
+def _check_words(model: LlavaForConditionalGeneration, decoder: PreTrainedModel, lost: list[str]) -> None:
+    """That the model scores words as its language model does alone, and still will after it was saved and loaded."""
+    tokens = torch.arange(8)[None]
+    with torch.no_grad():
+        alone, joined = (part(input_ids=tokens).logits for part in (decoder.eval(), model.eval()))
+    if lost or not torch.allclose(alone, joined, rtol=1e-3, atol=1e-3):
+        reason = (
+            f"has no place for its weights {', '.join(lost[:3])}"
+            if lost
+            else "does not scale or cap scores as it does"
+        )
+        raise ValueError(
+            f"text_model: LLaVA's class of transformers cannot hold {type(decoder).__name__}, because it {reason}. "
+            "Take BioGPT, GPT-2, Llama, Qwen2 or another model whose scores come from a linear layer without bias."
+        )
 
 
 def _grid(encoder: Encoder) -> tuple[int, str]:
@@ -259,20 +281,25 @@ def _load(option: str, name: str, model_class: type, revision: str | None) -> Pr
     return model
 
 
-def _small_biogpt(tokenizer: PreTrainedTokenizerBase) -> BioGptForCausalLM:
+def _small_decoder(name: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    of_both = {
+        "vocab_size": len(tokenizer) + 1,  # and the token of images
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 2048,
+        "bos_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if name == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(**of_both, n_inner=256, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
     return BioGptForCausalLM(
         BioGptConfig(
-            vocab_size=len(tokenizer) + 1,  # and the token of images
-            hidden_size=128,
+            **of_both,
             intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=2048,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
             layerdrop=0.0,
-            bos_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
         )
     )

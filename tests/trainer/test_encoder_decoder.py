@@ -15,6 +15,10 @@ from transformers import (
     CLIPModel,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     ResNetConfig,
@@ -33,8 +37,8 @@ ROWS = [make_row(seed, report) for seed, report in enumerate(REPORTS)]
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def make_small(vision_model="vit", seed=0):
-    return make_encoder_decoder(vision_model, "biogpt", TEXTS, (56, 56), 4, seed=seed)
+def make_small(vision_model="vit", text_model="biogpt", seed=0):
+    return make_encoder_decoder(vision_model, text_model, TEXTS, (56, 56), 4, seed=seed)
 
 
 def save_clip(folder):
@@ -57,9 +61,11 @@ def save_text(folder, model_class, config):
     return model
 
 
-@pytest.mark.parametrize("vision_model", VISION_MODELS)
-def test_it_writes_after_loading_what_it_wrote_before_alone_or_in_a_batch(vision_model, tmp_path):
-    model, processor = make_small(vision_model)
+@pytest.mark.parametrize(
+    ("vision_model", "text_model"), [*((vision, "biogpt") for vision in VISION_MODELS), ("vit", "gpt2")]
+)
+def test_it_writes_after_loading_what_it_wrote_before_alone_or_in_a_batch(vision_model, text_model, tmp_path):
+    model, processor = make_small(vision_model, text_model)
     torch.nn.init.normal_(model.lm_head.weight)  # so that texts differ
     before = generate_reports(model, PairCollator(processor), ROWS, max_new_tokens=12, progress=False)
     for part in (model, processor):
@@ -131,6 +137,18 @@ def test_pretrained_parts_keep_their_weights_and_the_sides_of_the_chest_are_not_
     assert generate_reports(model, collator, [wide], max_new_tokens=2, progress=False) is not None
 
 
+def test_gpt2_whose_head_is_its_embeddings_scores_words_as_it_did_also_when_loaded_again(tmp_path):
+    config = {"n_embd": 32, "n_layer": 1, "n_head": 1, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
+    text = save_text(tmp_path / "gpt2", GPT2LMHeadModel, lambda **size: GPT2Config(**config, **size)).eval()
+    for part in make_encoder_decoder("vit", str(tmp_path / "gpt2"), [], (56, 56), 4):
+        part.save_pretrained(tmp_path / "joined")
+    tokens = torch.tensor([[5, 7, 9]])
+    with torch.no_grad():
+        expected = text(input_ids=tokens).logits
+        scores = load_model(str(tmp_path / "joined"))[0](input_ids=tokens).logits
+    torch.testing.assert_close(scores[..., : expected.shape[-1]], expected)
+
+
 def test_weights_that_a_pretrained_part_lacks_are_not_made_up(tmp_path):
     save_clip(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
@@ -143,7 +161,8 @@ def test_weights_that_a_pretrained_part_lacks_are_not_made_up(tmp_path):
 @pytest.mark.parametrize(
     ("vision_model", "text_model", "message"),
     [
-        ("clip", "gpt2", "text_model: .*no `embed_tokens` in GPT2LMHeadModel. Take BioGPT"),
+        ("clip", "phi", r"text_model: .* cannot hold PhiForCausalLM, because it has no place for .*lm_head\.bias"),
+        ("clip", "granite", "text_model: .* cannot hold GraniteForCausalLM, because it does not scale"),
         ("bert", "biogpt", "vision_model: .*bert holds a BertConfig, which is no encoder of image patches"),
         ("resnet", "biogpt", "vision_model: .*holds a ResNetConfig.*Take a ViT"),
     ],
@@ -153,7 +172,10 @@ def test_what_cannot_be_joined_is_refused(vision_model, text_model, message, tmp
     BertModel(BertConfig(vocab_size=30, **SIZES)).save_pretrained(tmp_path / "bert")
     ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])).save_pretrained(tmp_path / "resnet")
     CLIPImageProcessor().save_pretrained(tmp_path / "resnet")
-    save_text(tmp_path / "gpt2", GPT2LMHeadModel, lambda **size: GPT2Config(n_embd=32, n_layer=1, n_head=1, **size))
+    save_text(tmp_path / "phi", PhiForCausalLM, lambda **size: PhiConfig(**SIZES, **size))
+    save_text(
+        tmp_path / "granite", GraniteForCausalLM, lambda **size: GraniteConfig(**SIZES, logits_scaling=8.0, **size)
+    )
     text = text_model if text_model == "biogpt" else str(tmp_path / text_model)
     with pytest.raises(ValueError, match=message):
         make_encoder_decoder(str(tmp_path / vision_model), text, TEXTS, (56, 56), 4)
