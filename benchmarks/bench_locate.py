@@ -13,7 +13,8 @@ the sentence names, if it names one.
 
 For the true sentences it then prints how often the highest point lies in the drawn mask (the pointing game), and the
 Dice. Beside them stand ways that need no head: the place of the sentence alone, the mean mask of training scans
-(atlas), the atlas within that place, and no mask.
+(atlas), the atlas within that place, and no mask. The atlas's thresholds are fitted on validation scans, as the head's
+are.
 
 `--likelihood` adds a score that needs no mask head: how much less likely the model finds the sentence, as a report of
 its own, if the slices are blurred.
@@ -26,13 +27,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from tqdm.auto import tqdm
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.looking.likelihood import token_log_probs
 from ct_rate_pairs.eval.metrics.dice import mask_scores
 from ct_rate_pairs.eval.metrics.ranking import auroc
+from ct_rate_pairs.eval.rows import first_rows
 from ct_rate_pairs.eval.scoring.masks import (
     THRESHOLDS,
     count_masks,
@@ -49,6 +51,7 @@ from ct_rate_pairs.hub.reporting.regions import find_chest, weights_of
 from ct_rate_pairs.random_streams import random_stream
 from ct_rate_pairs.reports.flips import swap_side
 from ct_rate_pairs.reports.places import places
+from ct_rate_pairs.trainer.row_settings import options_to_show
 
 
 @dataclass
@@ -100,6 +103,12 @@ def side_of(finding: str, sentence: str) -> str:
     return place.side if place else ""
 
 
+def rows_for(model: str, cohort: str, split: str) -> Dataset:
+    """A split of the cohort with masks, as the model is shown it: its planes, window and the like."""
+    given = {"data_dir": cohort, "masks": f"{cohort}/masks", "negative": "none"}
+    return load_dataset("ct_rate_pairs", split=split, **options_to_show(model, None, given, "report"))
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,18 +116,19 @@ def main() -> None:
     parser.add_argument("cohort")
     parser.add_argument("--split", default="test")
     parser.add_argument("--scans", type=int, default=100)
-    parser.add_argument("--atlas_scans", type=int, default=300)
+    scans = "training scans of the atlas, and validation scans of its thresholds (default: %(default)s)"
+    parser.add_argument("--atlas_scans", type=int, default=300, help=scans)
     parser.add_argument("--likelihood", action="store_true")
     args = parser.parse_args()
     reporter = load_reporter(args.model, device="cpu")
-    options = {"data_dir": args.cohort, "masks": f"{args.cohort}/masks", "negative": "none"}
-    options |= {"spacing": reporter.volume_settings.spacing, "num_slices": reporter.volume_settings.num_slices}
-    rows, train = (load_dataset("ct_rate_pairs", split=split, **options) for split in (args.split, "train"))
+    rows, train, validation = (
+        rows_for(args.model, args.cohort, split) for split in (args.split, "train", "validation")
+    )
     common = shares_of_statements(train.with_format(None)["mask_findings"])
-    rows = rows.select(range(min(args.scans, len(rows))))
-    train = train.select(range(min(args.atlas_scans, len(train))))
-    atlas = make_atlas(train, LABELS)
-    of_atlas = THRESHOLDS[fit_thresholds(count_masks(partial(masks_of_atlas, atlas), train, LABELS))]
+    rows = first_rows(rows, args.scans)
+    atlas = make_atlas(first_rows(train, args.atlas_scans), LABELS)
+    counts = count_masks(partial(masks_of_atlas, atlas), first_rows(validation, args.atlas_scans), LABELS)
+    of_atlas = THRESHOLDS[fit_thresholds(counts)]
     files = {path.name: path for path in Path(args.cohort, "dataset").rglob("*.nii.gz")}
     said = rows.with_format(None)["mask_findings"]
     asked, placed, rng = [], Places(), random_stream(0)

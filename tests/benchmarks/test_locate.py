@@ -1,15 +1,18 @@
-"""False sentences are scored beside what the prevalence of findings and sides alone would give."""
+"""Sentences are scored on the slices of the model, beside what the prevalence of findings and sides alone gives."""
 
 import importlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.load_model import load_model
+from ct_rate_pairs.hub.reporting.seen import see
 from ct_rate_pairs.phantom import write_cohort
 from ct_rate_pairs.trainer.mask_head import MaskHead
+from ct_rate_pairs.volumes.settings import VolumeSettings
 
 
 @pytest.fixture
@@ -53,10 +56,32 @@ def test_who_knows_how_common_a_finding_is_tells_absent_ones_apart_and_within_a_
     assert rows["prevalence", "absent"] == ["10", "10", "0.900", "0.500", "0.900"]
 
 
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    write_cohort(folder, 8, valid_scans=3, workers=1, masks=True, shape=(48, 36, 24), spacing=(8.0, 8.0, 12.0))
+    return folder
+
+
+@pytest.mark.slow  # 1 s: it writes the cohort
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_rows_are_those_that_the_model_is_shown(bench, cohort, tmp_path, split):
+    """The plan and the chest of a scan are those that the reporter reads, so the masks must be of its slices."""
+    shown = {"num_slices": 4, "spacing": [8.0, 8.0, 12.0], "window": "rgb", "z_range": [0.3, 0.9]}
+    of_text = {"target": "findings", "prompt": "en", "prompt_metadata": False}
+    (tmp_path / "row_settings.json").write_text(json.dumps(shown | of_text))
+    row = bench.rows_for(str(tmp_path), str(cohort), split)[0]
+    (scan,) = cohort.rglob(row["volume"])
+    for image, seen in zip(row["images"], see(scan, VolumeSettings(**shown)).images, strict=True):
+        np.testing.assert_array_equal(image, seen)
+    assert {len(planes) for planes in row["masks"]} == {4}
+
+
 @pytest.mark.slow
-def test_the_table_has_the_prevalence_beside_the_scores_of_the_model(bench, reader_dir, tmp_path, capsys, monkeypatch):
-    cohort, model = tmp_path / "phantom", tmp_path / "model"
-    write_cohort(cohort, 8, valid_scans=3, workers=1, masks=True, shape=(48, 36, 24), spacing=(8.0, 8.0, 12.0))
+def test_the_table_has_the_prevalence_beside_the_scores_of_the_model(
+    bench, cohort, reader_dir, tmp_path, capsys, monkeypatch
+):
+    model = tmp_path / "model"
     shutil.copytree(reader_dir, model)
     vision = load_model(str(model), device="cpu")[0].config.vision_config
     MaskHead(vision.out_hidden_size, LABELS, vision.temporal_patch_size).save(model)
