@@ -59,6 +59,12 @@ def format_report(report: ScanReport) -> str:
             lines.append(WHY_DOUBTFUL)
     else:
         lines.append("None of the 18.")
+    if report.masks and report.masks.shown:
+        on = {label: ", ".join(map(str, report.masks.slices(label))) for label in report.masks.shown}
+        lines += [
+            "",
+            f"Masks ([thin outlines](sheet.png)) on slices: {'; '.join(f'{label}: {on[label]}' for label in on)}.",
+        ]
     lines += ["", told_of_lungs(report)]
     lines += ["", "## Findings it does not state", ""]
     if report.findings[0].confidence is not None:

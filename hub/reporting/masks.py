@@ -19,6 +19,8 @@ from ct_rate_pairs.trainer.hub_files import find_file
 from ct_rate_pairs.trainer.mask_head import FILE, MaskHead, read_mask_head
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
 
+from .outlines import Line, outline_of
+
 
 SCORES = "masks.json"  # of `recipes/masks_after_training.py`, with the thresholds
 FOLDER = "masks"  # beside `report.json`
@@ -53,6 +55,15 @@ class ScanMasks:
     def voxels(self, label: str) -> np.ndarray:
         """The mask of a label on the grid of the scan in display order, bool `[Z, Y, X]`."""
         return self.plan.on_grid(self.shown[label])
+
+    def slices(self, label: str) -> list[int]:
+        """The slices that the mask of a label is on, counted from 1; none for a label without a mask."""
+        shown = self.shown.get(label)
+        return [] if shown is None else (np.flatnonzero(shown.any(axis=(1, 2))) + 1).tolist()
+
+    def outline(self, label: str, number: int) -> list[Line]:
+        """The outline of the mask of a label on a slice, counted from 1, at the pixels of its stored plane."""
+        return outline_of(self.plan.in_plane(self.shown[label][number - 1]))
 
     def to_dict(self) -> dict:
         """What `report.json` tells of the files of [`save_masks`]."""

@@ -22,7 +22,7 @@ from ct_rate_pairs.reports.sentences import report_sentences
 from ct_rate_pairs.shown_text import for_terminal
 
 from .scan_report import WHY_DOUBTFUL, Finding, ScanReport
-from .sheet import PNG_LEVEL, colour_of, evidence_scale, full_evidence, marked, place_told, resting
+from .sheet import PNG_LEVEL, THIN, colour_of, evidence_scale, full_evidence, marked, masked, place_told, resting
 
 
 NAMES = {"lung": "lung", "mediastinum": "mediastinum", "grey": "grey", "model": "the model's view"}
@@ -46,7 +46,7 @@ def format_page(report: ScanReport) -> str:
         `str`: the page. Each slice is in it once per window, as a PNG image that has lost nothing.
     """
     scale = evidence_scale(report)
-    findings = [finding_values(finding, scale) for finding in report.findings]
+    findings = [finding_values(report, finding, scale) for finding in report.findings]
     stated = [finding for finding in findings if finding["stated"]]
     others = [finding for finding in findings if not finding["stated"]]
     slices = slice_values(report, stated)
@@ -74,12 +74,13 @@ def format_page(report: ScanReport) -> str:
             others=sorted(others, key=lambda finding: -(finding["confidence"] or 0.0)),
             full_evidence=full_evidence(scale),
             why_doubtful=WHY_DOUBTFUL,
+            thin=THIN if report.masks and report.masks.shown else None,
             made=[*report.how_made, told_of_images(report)],
         )
     )
 
 
-def finding_values(finding: Finding, scale: float) -> dict:
+def finding_values(report: ScanReport, finding: Finding, scale: float) -> dict:
     """What the template shows of a finding. `scale` is the evidence of a full bar, in nats."""
     evidence = finding.evidence or []
     return vars(finding) | {
@@ -88,6 +89,7 @@ def finding_values(finding: Finding, scale: float) -> dict:
         "percent": finding.percent,
         "shares": [round(min(max(nats, 0.0) / scale, 1.0), 3) for nats in evidence],
         "nats": [f"{nats:.1f}" for nats in evidence],
+        "mask_slices": report.masks.slices(finding.label) if report.masks else [],
         "target": f"slice-{finding.slices[0]}" if finding.slices else f"finding-{LABELS.index(finding.label)}",
     }
 
@@ -110,16 +112,23 @@ def slice_values(report: ScanReport, stated: list[dict]) -> list[dict]:
 
 
 def outline_values(report: ScanReport, index: int) -> list[dict]:
-    """What the template draws on a slice: the outline of each finding that rests there, in shares of the sides."""
+    """
+    What the template draws on a slice, in shares of its sides: the outlines of the findings that rest there, and of
+    the masks that are on it.
+    """
+    number = report.slices[index].number
+    patches = [("patches", of, of.patches.outline(number)) for of in resting(report, index) if of.patches]
+    masks = [("mask", of, report.masks.outline(of.label, number)) for of in masked(report, index)]
     return [
         {
+            "kind": kind,
             "finding": LABELS.index(finding.label),
             "name": marked(finding),
             "colour": "#{:02x}{:02x}{:02x}".format(*colour_of(report, finding)),
             "path": " ".join("M{:.4g} {:.4g}L{:.4g} {:.4g}".format(*line) for line in lines),
         }
-        for finding in resting(report, index)
-        if finding.patches and (lines := finding.patches.outline(report.slices[index].number))
+        for kind, finding, lines in patches + masks
+        if lines
     ]
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .outlines import Line, outline_of
+
 
 OUTLINED = 0.5  # share of the highest evidence that a patch needs, to be outlined
-
-Line = tuple[float, float, float, float]  # from (x, y) to (x, y), in shares of the width and the height
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,5 @@ class PatchEvidence:
             `list[tuple[float, float, float, float]]`: lines along edges of patches; none if no patch of the slice
             stands out.
         """
-        out = np.pad(self.values[number - 1] > OUTLINED * max(self.values.max(), 0.0), 1)
-        lines = []
-        for row, column in np.argwhere(out[1:, 1:-1] != out[:-1, 1:-1]):
-            y = self.rows[row]
-            lines.append((self.columns[column], y, self.columns[column + 1], y))
-        for row, column in np.argwhere(out[1:-1, 1:] != out[1:-1, :-1]):
-            x = self.columns[column]
-            lines.append((x, self.rows[row], x, self.rows[row + 1]))
-        return [tuple(map(float, line)) for line in lines]
+        stand_out = self.values[number - 1] > OUTLINED * max(self.values.max(), 0.0)
+        return outline_of(stand_out, self.rows, self.columns)

@@ -22,7 +22,7 @@ from ct_rate_pairs.volumes.native_slices import GREY
 from ct_rate_pairs.volumes.slice_places import SlicePlace
 from ct_rate_pairs.whole_files import whole_file
 
-from .patches import Line
+from .outlines import Line
 from .scan_report import WHY_DOUBTFUL, Finding, ScanReport
 
 
@@ -34,7 +34,8 @@ EVIDENCE, WARNING = (255, 160, 50), (255, 210, 80)
 # Of the outlines of findings, one after the other: light enough to be seen on a CT, and told apart by most readers.
 COLOURS = (EVIDENCE, (86, 200, 255), (120, 230, 120), (255, 120, 190), (240, 230, 80), (180, 150, 255), (255, 100, 80))
 BODY, TITLE = 22, 30  # sizes of letters in pixels
-OUTLINE = 2  # width of an outline, in pixels
+OUTLINE, OF_MASK = 2, 1  # width of the outline of patches and of a mask, in pixels
+THIN = "Thin outlines: where the mask head shows a finding, as coarse as it reads the slices."
 PNG_LEVEL = 3  # of slices it gives about the bytes of 6, the default, in half the time
 LEAST_SCALE = 2.0  # nats that are drawn in full colour at least, so that weak evidence looks weak
 CHINESE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"  # letters between which a line may end
@@ -108,8 +109,17 @@ def resting(report: ScanReport, index: int) -> list[Finding]:
     return [finding for finding in report.findings if report.slices[index].number in finding.slices]
 
 
+def masked(report: ScanReport, index: int) -> list[Finding]:
+    """The findings whose masks are on a slice."""
+    number = report.slices[index].number
+    return [finding for finding in report.findings if report.masks and number in report.masks.slices(finding.label)]
+
+
 def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -> Image.Image:
-    """One slice in each window, with its number above it, and its place and the findings that rest on it below."""
+    """
+    One slice in each window, with its number above it, and its place and the findings that rest on it, or whose masks
+    are on it, below.
+    """
     place, columns = report.slices[index], []
     for window, image in tiles.items():
         caption = f"slice {place.number}, {place.mm:.0f} mm below the first" + (
@@ -118,7 +128,10 @@ def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -
         tile = image.convert("RGB")
         for finding in resting(report, index):
             if finding.patches:
-                draw_outline(tile, finding.patches.outline(place.number), colour_of(report, finding))
+                draw_outline(tile, finding.patches.outline(place.number), colour_of(report, finding), OUTLINE)
+        for finding in masked(report, index):
+            outline = report.masks.outline(finding.label, place.number)
+            draw_outline(tile, outline, colour_of(report, finding), OF_MASK)
         if window != GREY:
             mark_sides(tile)
         columns.append(stack([written(caption, tile.width, bold=True), tile]))
@@ -127,21 +140,24 @@ def slice_block(report: ScanReport, index: int, tiles: dict[str, Image.Image]) -
     for finding in resting(report, index):
         told = f"rests here: {marked(finding)}"
         below.append(written(told, shown.width, color=colour_of(report, finding), bold=True))
+    for finding in masked(report, index):
+        below.append(written(f"mask: {finding.label}", shown.width, color=colour_of(report, finding)))
     return stack([shown, *below])
 
 
-def draw_outline(image: Image.Image, lines: Sequence[Line], colour: tuple[int, int, int]) -> None:
+def draw_outline(image: Image.Image, lines: Sequence[Line], colour: tuple[int, int, int], width: int) -> None:
     """Draws lines, which are given in shares of the width and the height of a slice."""
     draw, sides = ImageDraw.Draw(image), image.size * 2
     for line in lines:
         ends = [min(round(share * side), side - 1) for share, side in zip(line, sides, strict=True)]
-        draw.line(ends, colour, OUTLINE)
+        draw.line(ends, colour, width)
 
 
 def colour_of(report: ScanReport, finding: Finding) -> tuple[int, int, int]:
-    """The colour in which a finding that rests on slices is outlined and named below them."""
-    resting_somewhere = [other.label for other in report.findings if other.slices]
-    return COLOURS[resting_somewhere.index(finding.label) % len(COLOURS)]
+    """The colour in which a finding is outlined on slices and named below them."""
+    has_mask = report.masks.shown if report.masks else {}
+    outlined = [other.label for other in report.findings if other.slices or other.label in has_mask]
+    return COLOURS[outlined.index(finding.label) % len(COLOURS)]
 
 
 def mark_sides(image: Image.Image) -> None:
@@ -173,6 +189,8 @@ def findings_block(report: ScanReport) -> Image.Image:
         told += f"Orange: {full_evidence(scale)}."
         if any(finding.patches for finding in stated):
             told += " Outlines on the slices: patches with more than half of the highest evidence of their finding."
+        if report.masks and report.masks.shown:
+            told += f" {THIN}"
         blocks.append(written(told, PANEL, color=FAINT))
         if any(finding.doubtful for finding in stated):
             blocks.append(written(WHY_DOUBTFUL, PANEL, color=WARNING))

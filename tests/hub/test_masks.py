@@ -1,6 +1,7 @@
 """A mask for each stated finding, at the voxels of the scan where the finding is; and what has none is told."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import nibabel as nib
@@ -9,14 +10,17 @@ import pytest
 from helpers.command import call
 from helpers.dicom_series import PLANTED, slices, write
 from helpers.mask_reader import THRESHOLD
-from helpers.scan_reports import said_in
+from helpers.scan_reports import said_in, without_patches
 from helpers.tiny_reader import AFFINE, FINDINGS, make_row, make_voxels, save_nifti
 from highdicom.seg import segread
 
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.report import main
+from ct_rate_pairs.hub.reporting import sheet
 from ct_rate_pairs.hub.reporting.batch import report_batch
+from ct_rate_pairs.hub.reporting.files import format_report
 from ct_rate_pairs.hub.reporting.masks import Masker, save_masks
+from ct_rate_pairs.hub.reporting.page import format_page
 from ct_rate_pairs.masks.rexgrounding import CATEGORIES
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.trainer.mask_head import MaskHead
@@ -102,6 +106,29 @@ def test_the_command_writes_masks_beside_the_report_and_a_segmentation_of_the_sa
         )
     assert call(main, *order) == 0  # the masks of the earlier report are gone
     assert not list((out / "masks").iterdir()) and "masks" not in json.loads((out / "report.json").read_text())
+
+
+@pytest.mark.slow
+def test_masks_are_outlined_where_they_are_and_told_beside_their_findings(reporter, tmp_path):
+    report = without_patches(reporter.report(save_nifti(tmp_path / "scan.nii.gz", SHOWN)))
+    label, shown = "Emphysema", report.masks.shown["Emphysema"]
+    report = replace(report, masks=replace(report.masks, shown={label: shown}))
+    colour = sheet.colour_of(report, report.findings[LABELS.index(label)])
+    on = []
+    for index, place in enumerate(report.slices):
+        tile = report.native.images("lung")[index].resize((420, 420))
+        drawn = np.asarray(sheet.slice_block(report, index, {"lung": tile}))
+        top = sheet.written("slice 1", 420).height + sheet.GAP // 2  # of the tile, below its caption
+        outlined = np.flatnonzero((drawn == colour).all(axis=-1)[top : top + 420, :420].any(axis=0))
+        if len(columns := np.flatnonzero(shown[index].any(axis=0))):
+            on.append(place.number)
+            np.testing.assert_allclose(outlined[[0, -1]], [15 * columns[0], 15 * (columns[-1] + 1)], atol=2)
+        else:
+            assert not len(outlined)
+    assert on == [1, 2, 5, 6]  # the head has the places of all findings
+    page = format_page(report)
+    assert page.count('class="mask"') == 4 and page.count("· mask on slices") == 1
+    assert "on slices: Emphysema: 1, 2, 5, 6." in format_report(report)
 
 
 @pytest.mark.slow

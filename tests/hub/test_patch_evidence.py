@@ -81,8 +81,17 @@ def test_an_outline_parts_the_patches_that_stand_out_from_all_others(values):
     patches = PatchEvidence(values, np.arange(4) / 3, np.arange(5) / 4)
     for number in (1, 2):
         out = np.pad(values[number - 1] > values.max() / 2, 1)
-        edges = (out[1:] != out[:-1]).sum() + (out[:, 1:] != out[:, :-1]).sum()
-        assert len(set(patches.outline(number))) == len(patches.outline(number)) == edges
+        across = {(row, column) for row, column in np.argwhere(out[1:] != out[:-1])}
+        down = {(row, column) for row, column in np.argwhere(out[:, 1:] != out[:, :-1])}
+        for x, y, to_x, to_y in np.rint(np.array(patches.outline(number)).reshape(-1, 4) * [4, 3, 4, 3]).astype(int):
+            edges, passed = (
+                (across, {(y, column + 1) for column in range(x, to_x)})
+                if y == to_y
+                else (down, {(row + 1, x) for row in range(y, to_y)})
+            )
+            assert passed and passed <= edges  # and no line goes over another
+            edges -= passed
+        assert not across and not down
 
 
 def test_gradients_are_taken_where_a_caller_needs_none(reader):
