@@ -57,3 +57,10 @@ def read_place(stated: Stated) -> tuple[frozenset[str] | None, frozenset[str] | 
             whole = whole or not (following and following["levels"] and not following["side"])
         before = named or before
     return frozenset(sides), None if whole or not lobes else frozenset(lobes)
+
+
+def names_place(sentence: str) -> tuple[bool, bool]:
+    """Whether a sentence has a word for a side, and whether it has one for a part of a lung."""
+    marks = list(_PLACE.finditer(sentence))
+    sides = any(mark["side"] or mark["alone"] or mark["lingula"] for mark in marks)
+    return sides, any(mark["levels"] or mark["lingula"] for mark in marks)

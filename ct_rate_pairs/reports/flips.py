@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .chinese_rules import NO, NOT_SEEN
 from .labels import LABELS
+from .readable import is_chinese
 from .rules import label_sentence
 from .sentences import report_sentences
 
@@ -79,6 +81,8 @@ def affirm(sentence: str) -> str:
     A sentence without its denials, so that the labeler finds the labels that the sentence denies. The result may be
     ungrammatical: it is for the labeler only.
     """
+    if not sentence.isascii() and is_chinese(sentence):
+        return NOT_SEEN.sub("", NO.sub("", sentence))
     sentence = re.sub(r"\b(?:no|not|any) ", "", sentence.lower())
     sentence = re.sub(r"\bwithout\b", "with", sentence)
     return re.sub(r"\b(?:normal|natural|preserved|within normal limits)\b", "increased", sentence)

@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from .chinese_places import names_place as chinese_names_place
 from .chinese_places import read_place as read_chinese_place
 from .chinese_rules import stated_findings
 from .clauses import split_clauses
@@ -117,6 +118,17 @@ def places(text: str) -> dict[int, Place]:
     return {label: place for label, said in of_label.items() if (place := _join(said))}
 
 
+def names_place(sentence: str) -> tuple[bool, bool]:
+    """
+    Whether a sentence has a word for a side, and whether it has one for a part of a lung. [`places`] need not
+    understand these words: they may belong to another organ, or to a finding that is not in `LATERAL`.
+    """
+    if not sentence.isascii() and is_chinese(sentence):
+        return chinese_names_place(sentence)
+    sentence = _plainly(sentence)
+    return bool(_PLACED.search(sentence)), bool(_PART.search(sentence))
+
+
 def _join(said: list[Said]) -> Place | None:
     """The place of one finding that all its clauses give together; `None` if it is unknown."""
     sides = frozenset().union(*(clause.sides or () for clause in said))
@@ -135,9 +147,7 @@ def _read_sentence(sentence: str) -> tuple[Said, ...]:
         found = stated_findings(sentence)
         said = [Said(stated.label, *read_chinese_place(stated)) for stated in found if stated.label in LATERAL]
         return tuple(place for place in said if place.sides is None or place.sides)
-    sentence = " ".join(sentence.lower().split())
-    for form, plain in _PLAIN_FORMS:
-        sentence = form.sub(plain, sentence)
+    sentence = _plainly(sentence)
     if not _PLACED.search(sentence):
         # A part of the lung without its side: the places in other sentences are then not all places of the finding.
         return tuple(Said(label, None, None) for label in _lateral(sentence)) if _PART.search(sentence) else ()
@@ -150,6 +160,14 @@ def _read_sentence(sentence: str) -> tuple[Said, ...]:
         for clause in [clause for clause, in_clause in clauses if label in in_clause] or [sentence]
         for said in _read_clause(label, clause)
     )
+
+
+def _plainly(sentence: str) -> str:
+    """A sentence in lower case, with the plain forms of its places."""
+    sentence = " ".join(sentence.lower().split())
+    for form, plain in _PLAIN_FORMS:
+        sentence = form.sub(plain, sentence)
+    return sentence
 
 
 def _lateral(text: str) -> list[int]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.reports.places import Place, places
+from ct_rate_pairs.reports.places import Place, names_place, places
 from ct_rate_pairs.reports.rules import label_report
+from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
 
 from .masks import Masker
@@ -36,7 +38,7 @@ class LocatedSentence:
         plan ([`~ct_rate_pairs.volumes.slice_plan.SlicePlan`]):
             Where the slices lie in the scan.
         told (`list[str]`):
-            Warnings.
+            Warnings: of the scan, and of what the sentence says and the score does not tell.
     """
 
     sentence: str
@@ -70,7 +72,8 @@ class LocatedSentence:
 
 def read_sentence(sentence: str, masker: Masker) -> dict[str, Place | None]:
     """
-    The findings that a sentence states and the mask head knows, each with its place in words.
+    The findings that a sentence states and the mask head knows, each with its place in words. What else the sentence
+    says is told by [`told_of_rest`].
 
     Raises:
         `ValueError`: if the sentence states no finding, or none that the head knows. A denied finding has no place.
@@ -85,6 +88,37 @@ def read_sentence(sentence: str, masker: Masker) -> dict[str, Place | None]:
             '"nodule in the left lower lobe".'
         )
     return {LABELS[index]: found.get(index) for index in known}
+
+
+def told_of_rest(sentence: str, read: dict[str, Place | None]) -> list[str]:
+    """
+    What a sentence says and no score of [`locate_findings`] tells, in words: findings that the head does not know,
+    denied findings, and places that were not understood, or not whole. So a reader takes no score for that of more.
+    """
+    unknown, denied, nowhere, side_only = set(), set(), set(), set()
+    for one in split_sentences(sentence):
+        stated, denied_here = (sorted(labels) for labels in labels_of(one))
+        denied |= {LABELS[label] for label in denied_here}
+        side, part = names_place(one)
+        for label in (LABELS[index] for index in stated):
+            if label not in read:
+                unknown.add(label)
+            elif read[label] is None and (side or part):
+                nowhere.add(label)
+            elif read[label] and not read[label].lobes and part:
+                side_only.add(label)
+    told = {
+        "The mask head does not know {}, so mask and score leave this out.": unknown,
+        "Mask and score leave out what the sentence denies: {}.": denied,
+        "No place was read for {}, though the sentence names one. The whole chest counts, and each side has the same "
+        "score.": nowhere,
+        "Only the side was read for {}, though the sentence names a part of a lung.": side_only,
+    }
+    return [words.format(_listed(labels)) for words, labels in told.items() if labels]
+
+
+def _listed(labels: set[str]) -> str:
+    return ", ".join(label for label in LABELS if label in labels)
 
 
 def locate_findings(
@@ -109,7 +143,7 @@ def locate_findings(
         chest ([`~ct_rate_pairs.hub.reporting.regions.ChestFrame`]), plan:
             Where the chest lies in the slices, and the slices in the scan.
         told (`Sequence[str]`):
-            Warnings.
+            Warnings of the scan.
 
     Returns:
         [`LocatedSentence`]: the places.
@@ -125,7 +159,7 @@ def locate_findings(
         shares=np.max(list(placed.values()), axis=0),
         shown=np.any(masks, axis=0),
         plan=plan,
-        told=list(told),
+        told=[*told, *told_of_rest(sentence, read)],
     )
 
 

@@ -92,6 +92,44 @@ def test_a_sentence_is_as_true_as_the_least_of_its_findings():
     assert both.shown.any()
 
 
+UNPLACED = "No place was read for {}, though the sentence names one"
+SIDE_ONLY = "Only the side was read for Lung nodule"
+DENIED = "Mask and score leave out what the sentence denies: "
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("Nodule and emphysema in the left lung.", ["The mask head does not know Emphysema"]),
+        ("Nodule in the left lung, no pleural effusion.", [f"{DENIED}Pleural effusion."]),
+        ("Nodule in the left lung. No emphysema. The heart is normal.", [f"{DENIED}Cardiomegaly, Emphysema."]),
+        ("No nodule in the right lung. Nodule in the left lung.", [f"{DENIED}Lung nodule."]),
+        ("左肺下叶结节，未见胸腔积液。", [f"{DENIED}Pleural effusion."]),
+        ("Lymphadenopathy in the left axilla.", [UNPLACED.format("Lymphadenopathy")]),
+        ("Mosaic attenuation in the left lower lobe.", [UNPLACED.format("Mosaic attenuation pattern")]),
+        ("A port catheter on the right.", [UNPLACED.format("Medical material")]),
+        ("左侧腋窝淋巴结肿大。", [UNPLACED.format("Lymphadenopathy")]),
+        ("A nodule in the upper lobe.", [UNPLACED.format("Lung nodule")]),
+        ("A nodule on the left. Nodules, more prominent on the right.", [UNPLACED.format("Lung nodule")]),
+        ("Nodule in the left apex.", [SIDE_ONLY]),
+        ("左肺及右肺上叶结节。", [SIDE_ONLY]),
+        *((sentence, []) for sentence in TRUE),
+        ("Cardiomegaly. A nodule in the left lung. Effusion on the right, unchanged.", []),
+        ("Lymphadenopathy.", []),
+        ("The nodule in the right middle lobe has not changed.", []),
+        ("双肺结节，较前无明显变化。", []),
+    ],
+)
+def test_what_a_sentence_says_and_the_score_does_not_tell_is_told(sentence, told):
+    masker = Masker(
+        MaskHead(8, (*MASKER.head.names, "Lymphadenopathy", "Mosaic attenuation pattern", "Medical material"), 2)
+    )
+    read = read_sentence(sentence, masker)
+    found = locate_findings(sentence, read, dict.fromkeys(read, LEFT_BASE), masker, CHEST, PLAN, ["of the scan"])
+    assert found.told[0] == "of the scan"
+    assert [of.startswith(words) for of, words in zip(found.told[1:], told, strict=True)] == [True] * len(told)
+
+
 @pytest.mark.parametrize(
     ("sentence", "told"),
     [
@@ -177,7 +215,7 @@ def test_a_reporter_locates_a_sentence_in_a_scan(reporter, tmp_path):
     found, other = (reporter.locate(scan, "Emphysema in both lungs.") for scan in (here, absent))
     assert found.score > 0.5 > other.score and found.slices == [1, 2] and other.slices == []
     assert found.voxels.shape == (12, 28, 28) and found.plan.name == ""
-    assert found.places == {"Emphysema": Place("both", frozenset())}
+    assert found.places == {"Emphysema": Place("both", frozenset())} and found.told == []
 
 
 def test_what_cannot_be_located_is_refused(reporter, reader_dir, tmp_path):
