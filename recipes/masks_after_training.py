@@ -11,6 +11,7 @@ from ct_rate_pairs.recipes.training_arguments import RecipeArguments
 from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.mask_head import FILE, read_mask_head
+from ct_rate_pairs.volumes.settings import OF_TRAINING
 from ct_rate_pairs.whole_files import write_whole
 
 
@@ -26,6 +27,8 @@ def measure_masks(
     scores, and the threshold of each finding, which is fitted on `validation`. A split without masks is told.
     """
     given = options | recipe_args.mask_options() | {"task": "report", "negative": "none"}
+    if recipe_args.slices in OF_TRAINING:
+        given["slices"] = "uniform"  # the atlas must be of the planes that are measured
     splits = {split: _with_masks(load_dataset("ct_rate_pairs", split=split, **given)) for split in SPLITS}
     if missing := [split for split, rows in splits.items() if not rows]:
         print(f"No scan of the split {' and of '.join(missing)} has masks, so the masks are not measured.")

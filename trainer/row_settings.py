@@ -32,7 +32,7 @@ from ct_rate_pairs.readers import has_reader, reader_of
 from ct_rate_pairs.rows import RowReader
 from ct_rate_pairs.tasks import OPTIONS, TASKS
 from ct_rate_pairs.tasks.report import ReportOptions
-from ct_rate_pairs.volumes.settings import VolumeSettings
+from ct_rate_pairs.volumes.settings import OF_TRAINING, VolumeSettings
 from ct_rate_pairs.whole_files import whole_file, write_whole
 
 from .hub_files import ADAPTER, base_of, find_file
@@ -104,7 +104,7 @@ class RowSettings:
 def row_settings(reader: RowReader) -> dict:
     """The options of `load_dataset("ct_rate_pairs", ...)` that decide what a model is shown and what it is asked."""
     volume, config = asdict(reader.source.settings), asdict(reader.config)
-    if volume["slices"] in ("jitter", "key"):  # of the training alone
+    if volume["slices"] in OF_TRAINING:
         volume["slices"] = "uniform"
     names = list(_OF_THE_TEXT)
     if config["task"] != "report":

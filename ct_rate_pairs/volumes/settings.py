@@ -15,6 +15,7 @@ FILES = ("fixed", "original")
 RECONSTRUCTIONS = ("first", "all")
 FORMS = ("slices", "preprocessed", "preprocessed_numpy")  # of a prepared copy
 RULES = ("uniform", "jitter", "lung", "mip", "key")
+OF_TRAINING = ("jitter", "key")  # rules that choose planes in the split `train` alone; elsewhere they are "uniform"
 OF_SLICES = ("num_slices", "z_range", "slices")  # settings that choose the slices of a volume, and not its voxels
 MOST_SLICES = 2048
 FINEST, COARSEST = 0.1, 100.0  # voxel sizes in mm; finer ones than a CT has would only take memory
