@@ -35,6 +35,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from .row_checks import STACKED
 from .tiny import train_tokenizer
 from .volume_encoder import NETWORKS, VolumeEncoder, VolumeEncoderConfig
 
@@ -238,13 +239,16 @@ def _small_encoder(name: str, image_size: tuple[int, int], num_slices: int) -> E
             num_attention_heads=2,
         )
         model = ViTModel(config, add_pooling_layer=False)
+    images = num_slices if name in NETWORKS else 1
     prepare = CLIPImageProcessor(
         size={"height": height, "width": width},
         do_center_crop=False,
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
+        # The encoder sees slices without their volumes: it cannot tell one volume of 10 from two of 5, but rows can.
+        **({STACKED: images} if images > 1 else {}),
     )
-    return Encoder(model, prepare, layer=-1, images=num_slices if name in NETWORKS else 1)
+    return Encoder(model, prepare, layer=-1, images=images)
 
 
 def _pretrained_encoder(name: str, revision: str | None) -> Encoder:

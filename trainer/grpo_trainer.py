@@ -23,7 +23,7 @@ from .model_files import ModelFilesTrainer
 from .pair_collator import PairCollator
 from .preconditions import check_upload, check_vision
 from .row_settings import RowSettings, settings_of_dataset
-from .what_learns import check_what_learns, format_what_learns, what_learns
+from .what_learns import check_what_learns, format_what_learns, freeze_unread, what_learns
 
 
 START = "ref"  # TRL's name of the adapter that the training starts from
@@ -105,6 +105,7 @@ class ReportGRPOTrainer(ModelFilesTrainer, FiniteTrainer, GRPOTrainer):
             self.eos_token_ids = [*self.eos_token_ids, end]
             self.generation_config.eos_token_id = self.generation_kwargs["eos_token_id"] = self.eos_token_ids
         check_vision(self.model, data_collator.pixels)
+        freeze_unread(self.model)
         self.add_callback(NewNegativesEachEpoch(train_dataset))
         self.data_collator = data_collator
         self.row_settings = row_settings or settings_of_dataset(train_dataset)

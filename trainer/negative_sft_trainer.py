@@ -33,7 +33,14 @@ from .pair_sums import SUMS, metrics_of, sums_of
 from .preconditions import REMEDY, check_columns, check_embeddings, check_mutual_batch, check_upload, check_vision
 from .row_settings import RowSettings, settings_of_dataset
 from .vision_features import ENCODED, VisionFeatures, inputs_of_rows, takes_features, volumes_of_pixels
-from .what_learns import check_frozen_vision, check_what_learns, format_what_learns, vision_tower, what_learns
+from .what_learns import (
+    check_frozen_vision,
+    check_what_learns,
+    format_what_learns,
+    freeze_unread,
+    vision_tower,
+    what_learns,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -195,6 +202,8 @@ class NegativeSFTTrainer(ModelFilesTrainer, FiniteTrainer, SFTTrainer):
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         sharded = sharded or self.is_distributed_loading_by_transformers
         # With a sharded model, the tower alone has no weights outside of a forward of the whole model.
+        if not sharded:
+            freeze_unread(self.model)
         self.shares_features = not sharded and takes_features(self.model)
         self.mutual = mutual_reader(train_dataset) if args.beta > 0 else None
         if self.mutual is not None:

@@ -26,7 +26,7 @@ from .chat_template import (
     takes_one_picture,
 )
 from .mask_shares import mask_shares
-from .row_checks import check_rows
+from .row_checks import STACKED, check_rows
 
 
 # Share of the mean distance by which a slice may lie off its even place. Evenly spread slices are rounded to whole
@@ -128,6 +128,7 @@ class PairCollator:
         self.processor = processor
         self.mm_per_second = saved_mm_per_second(processor) if mm_per_second is None else mm_per_second
         self.takes_one_picture = takes_one_picture(processor)
+        self.stacked = processor.image_processor.to_dict().get(STACKED)
         set_plain_template(processor)
         self.chat_template_kwargs = set_chat_template_kwargs(processor, chat_template_kwargs)
         self.mask_names = tuple(mask_names)
@@ -162,7 +163,7 @@ class PairCollator:
                 f"A model with a {type(self.processor).__name__} writes reports here, but is not trained, and the "
                 "likelihood of a report is not measured: it has no chat template that says how an answer ends."
             )
-        check_rows(rows, "completion", "volume", depths=self.takes_video)
+        check_rows(rows, "completion", "volume", depths=self.takes_video, stacked=self.stacked)
         prompts = self._prompts(rows)
         answers = [self._answer(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         batch = self._process(prompts, rows)
@@ -216,7 +217,7 @@ class PairCollator:
         Returns:
             `dict[str, torch.Tensor]`: the batch for `model.generate(**batch)`.
         """
-        check_rows(rows, depths=self.takes_video)
+        check_rows(rows, depths=self.takes_video, stacked=self.stacked)
         prompts = self._prompts(rows)
         if openings is not None:
             prompts = [self._begin(*each) for each in zip(rows, prompts, openings, strict=True)]

@@ -8,10 +8,11 @@ from typing import Any
 from PIL import Image
 
 
+STACKED = "num_slices"  # of an image processor: how many slices of a volume its encoder reads at once
 ROLES = {"prompt": "user", "completion": "assistant"}  # columns of turns, and who speaks in them
 
 
-def check_rows(rows: Sequence[Mapping[str, Any]], *columns: str, depths: bool) -> None:
+def check_rows(rows: Sequence[Mapping[str, Any]], *columns: str, depths: bool, stacked: int | None = None) -> None:
     """
     Refuses rows that cannot be collated.
 
@@ -22,10 +23,13 @@ def check_rows(rows: Sequence[Mapping[str, Any]], *columns: str, depths: bool) -
             Columns that are read beside the slices and the prompt.
         depths (`bool`):
             Whether the depths of the slices are read.
+        stacked (`int`, *optional*):
+            How many slices of a volume the image encoder reads at once. By default, it reads each slice by itself.
 
     Raises:
-        `ValueError`: if a row lacks a column or cannot be read, if its slices are no PIL images, if its texts are no
-            turns of a dialogue, or if the depths are those that [`depths_of`] refuses.
+        `ValueError`: if a row has another number of slices than `stacked`, if it lacks a column or cannot be read, if
+            its slices are no PIL images, if its texts are no turns of a dialogue, or if the depths are those that
+            [`depths_of`] refuses.
     """
     needed = ("images", "prompt", *(["slice_mm"] if depths else []), *columns)
     for row in rows:
@@ -42,6 +46,11 @@ def check_rows(rows: Sequence[Mapping[str, Any]], *columns: str, depths: bool) -
             )
         for column in {"images", "negative_images"} & row.keys():
             _check_slices(row, column)
+        if stacked and len(row["images"]) != stacked:
+            raise ValueError(
+                f"{_name(row)} has {len(row['images'])} images, but the image encoder of this model reads {stacked} "
+                f"slices of a volume at once: pass num_slices={stacked}, and show the slices as slices."
+            )
         for column in ROLES.keys() & needed:
             _check_turns(row, column)
         if depths:

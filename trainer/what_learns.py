@@ -10,6 +10,9 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from transformers import LlavaForConditionalGeneration, LlavaOnevisionForConditionalGeneration
+
+from .row_checks import STACKED
 
 
 # Names of the modules between the vision tower and the language model, in the model families of transformers.
@@ -50,6 +53,34 @@ def vision_tower(model: torch.nn.Module) -> torch.nn.Module:
             "with `requires_grad_(False)`, and leave `freeze_vision` out."
         )
     return tower
+
+
+def freeze_unread(model: torch.nn.Module) -> None:
+    """
+    Freezes what lies behind the layer of the vision tower that a LLaVA reads, such as its last layer norm. It gets no
+    gradient, and DDP waits for the gradient of each parameter that learns. Other models are left as they are.
+
+    Args:
+        model (`torch.nn.Module`):
+            A whole model of transformers, with or without adapters.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(base, LlavaForConditionalGeneration | LlavaOnevisionForConditionalGeneration):
+        return
+    tower, layer = vision_tower(base), base.config.vision_feature_layer
+    learning = [parameter for parameter in tower.parameters() if parameter.requires_grad]
+    if not learning:
+        return
+    size = tower.config.image_size
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    images = tower.config.to_dict().get(STACKED, 1)
+    shown = torch.zeros(images, tower.config.num_channels, *sides, device=tower.device, dtype=tower.dtype)
+    with torch.enable_grad():
+        states = tower(shown, output_hidden_states=True).hidden_states
+        read = sum(states[place].sum() for place in (layer if isinstance(layer, list | tuple) else (layer,)))
+        gradients = torch.autograd.grad(read, learning, allow_unused=True)
+    for parameter, gradient in zip(learning, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def what_learns(model: torch.nn.Module) -> list[Part]:

@@ -103,6 +103,18 @@ def test_each_slice_changes_the_loss_and_so_does_their_order(vision_model):
     assert loss(images[::-1]) != shown
 
 
+@pytest.mark.parametrize("slices", [2, 8])
+def test_volumes_of_other_numbers_of_slices_are_no_stacks_of_another_volume(slices, tmp_path):
+    for part in make_small("resnet3d"):  # for volumes of 4 slices
+        part.save_pretrained(tmp_path)
+    _, collator = load_model(str(tmp_path))
+    rows = [row | {"images": row["images"][:1] * slices} for row in ROWS[:2]]
+    told = f"{ROWS[0]['volume']} has {slices} images, .* reads 4 slices of a volume at once: pass num_slices=4"
+    for collate in (collator, collator.prompts):
+        with pytest.raises(ValueError, match=told):
+            collate(rows)
+
+
 def test_seed_decides_the_weights_and_leaves_the_global_state_alone():
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -7,10 +7,12 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
 from helpers.pair_trainer import ROWS, make_dataset, make_model, options
+from helpers.tiny_image_models import make_tiny_llava
 from helpers.tiny_models import make_tiny_gemma3, make_tiny_qwen3, make_tiny_qwen3_5
 from trl import GRPOConfig
 
 from ct_rate_pairs.trainer import PairCollator
+from ct_rate_pairs.trainer.encoder_decoder import make_encoder_decoder
 from ct_rate_pairs.trainer.grpo_trainer import ReportGRPOTrainer, check_whole
 from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
@@ -22,6 +24,8 @@ FAMILIES = {
     "qwen3-vl": lambda: make_tiny_qwen3(TEXTS),
     "qwen3.5": lambda: make_tiny_qwen3_5(TEXTS),
     "gemma3": lambda: make_tiny_gemma3(TEXTS),
+    "llava": lambda: make_tiny_llava(TEXTS),
+    "encoder of volumes": lambda: make_encoder_decoder("resnet3d", "biogpt", TEXTS, (28, 28), 4),
 }
 
 
@@ -73,6 +77,8 @@ def test_log_probabilities_are_those_of_the_supervised_forward(tmp_path, family)
     trainer = make_trainer(tmp_path, made=(model, processor))
     collator = trainer.data_collator
     shorter = ROWS[1] | {"images": ROWS[1]["images"][:2], "slice_mm": [0.0, 20.0]}  # so prompts differ in length
+    if collator.stacked:
+        shorter = ROWS[1]
     rows = [{**row, "negative_images": []} for row in (ROWS[0], shorter, ROWS[2])]
     batch = collator(rows)
     del batch["volumes"]

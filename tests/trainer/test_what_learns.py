@@ -4,11 +4,19 @@ import re
 
 import pytest
 import torch
-from helpers.pair_trainer import make_model, make_trainer, weights_of
+from helpers.pair_trainer import PROMPT, REPORTS, ROWS, make_model, make_trainer, weights_of
 from helpers.tiny_models import make_tiny_gemma3
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForImageTextToText, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForImageTextToText,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
+from ct_rate_pairs.trainer.encoder_decoder import make_encoder_decoder
 from ct_rate_pairs.trainer.what_learns import check_what_learns, vision_tower, what_learns
 
 
@@ -58,6 +66,31 @@ def test_the_tower_of_another_family_is_frozen_without_its_projector():
     assert parts["vision tower"].trainable == 0 < parts["vision tower"].parameters
     assert parts["projector"].trainable == parts["projector"].parameters > 0
     assert sum(part.parameters for part in parts.values()) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("vision_model", "behind"),
+    [("vit", {"layernorm."}), ("swin_unetr", set()), ("clip", {"layers.1.", "post_layernorm."})],
+)
+def test_of_a_tower_what_lies_behind_the_layer_that_is_read_does_not_learn(vision_model, behind, tmp_path):
+    if vision_model == "clip":
+        config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+        vision = config | {"image_size": 28, "patch_size": 14}
+        CLIPModel(CLIPConfig(text_config=config, vision_config=vision)).save_pretrained(tmp_path / "clip")
+        CLIPImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path / "clip")
+        vision_model = str(tmp_path / "clip")
+    made = make_encoder_decoder(vision_model, "biogpt", [*REPORTS, PROMPT], (28, 28), 4)
+    trainer = make_trainer(tmp_path, beta=0.0, max_steps=1, made=made)
+    learning = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in trainer.model.named_parameters()} - learning
+    assert {part for part in behind for name in frozen if part in name} == behind
+    assert all(any(part in name for part in behind) for name in frozen)
+    batch = trainer.data_collator(ROWS[:1])
+    trainer.model(
+        **{name: batch[name] for name in ("input_ids", "attention_mask", "labels", "pixel_values")}
+    ).loss.backward()
+    assert {name for name, parameter in trainer.model.named_parameters() if parameter.grad is not None} == learning
 
 
 def test_a_model_without_a_tower_is_not_frozen_whole():
