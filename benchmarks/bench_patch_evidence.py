@@ -7,9 +7,14 @@ shows: findings which the report states and the masks have. The second table has
 names a slice, so that the reporter shows patches of them. Each way gives a map of all patches of the slices, and the
 same is measured of each map:
 - pointing: whether the patch with the most evidence touches the mask (of equal patches, the share that does);
-- merged: the same for the model's merged patches of 28 x 28 pixels and two slices, by their highest patch;
+- merged: the same for the model's merged patches, by their highest patch; for Qwen2.5-VL, these have 28 x 28 pixels of
+  two slices;
 - slice: the same for slices;
 - AP: average precision of the patches, each with its share of the mask.
+
+A finding that the mask head has not learnt gets the same share everywhere, so it counts as chance. The benchmark takes
+slices whose shorter side is two merged patches, as those of a phantom are for Qwen2.5-VL: then four patches make up a
+merged one, and no slice is padded.
 
 The trivial ways need no model: all patches alike (chance), those near the centre first, and the mean mask of the
 finding in the training scans (atlas). Intervals are bootstrapped by patient.
@@ -38,7 +43,6 @@ from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import answer_losses, on_device
 from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.metrics.bootstrap import estimate
-from ct_rate_pairs.eval.predictions.masks import predict_masks
 from ct_rate_pairs.eval.rows import first_rows
 from ct_rate_pairs.eval.scoring.masks import drawn_masks, make_atlas
 from ct_rate_pairs.eval.tables import format_markdown
@@ -46,9 +50,8 @@ from ct_rate_pairs.hub.reporting.evidence import blurred_slices, slice_evidence,
 from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.hub.reporting.patch_evidence import PATCHES, log_odds, patch_evidence, stated_spans
 from ct_rate_pairs.hub.reporting.reporter import Reporter
-from ct_rate_pairs.trainer import read_row_settings
+from ct_rate_pairs.trainer import PairCollator, read_row_settings
 from ct_rate_pairs.trainer.generation import Written, write_batch
-from ct_rate_pairs.trainer.mask_head import FILE, MaskHead, read_mask_head
 from ct_rate_pairs.trainer.vision_features import ENCODED
 from ct_rate_pairs.whole_files import write_whole
 
@@ -105,6 +108,8 @@ class Scored:
     def __init__(self, reporter: Reporter, row: dict, written: Written):
         """Collates the row once."""
         self.model, self.collator, self.row = reporter.model, reporter.collator, row
+        video = self.collator.processor.video_processor
+        self.merge, self.depth = video.merge_size, video.temporal_patch_size
         answer, self.spans = stated_spans(self.collator, written.text, written.line)
         turn = {"completion": [{"role": "assistant", "content": answer}], "negative_images": []}
         self.batch = on_device(self.collator([row | turn]), self.model)
@@ -119,16 +124,18 @@ class Scored:
         return {label: log_odds(-losses[:, span].sum(dim=1)) for label, span in self.spans.items()}
 
     def merged(self, values: torch.Tensor) -> np.ndarray:
-        """Values of the merged patches as a map of the pixels, [S, H, W]."""
+        """Values of the merged patches as a map, [S, rows, columns]."""
         frames, rows, columns = self.grid[0].tolist()
-        planes = values.detach().float().view(frames, rows // 2, columns // 2).numpy()
-        planes = np.repeat(np.kron(planes, np.ones((1, 28, 28))), 2, axis=0)
-        return planes[: len(self.row["images"])]
+        return self.on_slices(values.detach().float().view(frames, rows // self.merge, columns // self.merge).numpy())
+
+    def on_slices(self, values: np.ndarray) -> np.ndarray:
+        """Values of pairs of slices on each slice, [S, ...]. The last slice of an odd number was repeated."""
+        return np.repeat(values, self.depth, axis=0)[: len(self.row["images"])]
 
 
 @torch.no_grad()
 def noise_in_blocks(scored: Scored) -> Maps:
-    """The drop of the log-odds if one block of 14 x 14 pixels of two slices is blurred, for each block."""
+    """The drop of the log-odds if one of the tower's own patches is blurred, for each patch."""
     blurred = scored.row | {"images": blurred_slices(scored.row)}
     noise = scored.collator.prompts([blurred])["pixel_values_videos"]
     blocks, own = range(len(scored.pixels)), scored.log_odds(1, pixel_values_videos=scored.pixels)
@@ -138,12 +145,12 @@ def noise_in_blocks(scored: Scored) -> Maps:
         volumes[range(len(chosen)), chosen] = noise[chosen]
         for label, odds in scored.log_odds(len(chosen), pixel_values_videos=volumes.flatten(0, 1)).items():
             drops[label] += (own[label] - odds).tolist()
-    frames, rows, columns = scored.grid[0].tolist()
+    (frames, rows, columns), merge = scored.grid[0].tolist(), scored.merge
     maps = {}
     for label, values in drops.items():
-        planes = np.array(values).reshape(frames, rows // 2, columns // 2, 2, 2).transpose(0, 1, 3, 2, 4)
-        planes = np.kron(planes.reshape(frames, rows, columns), np.ones((1, 14, 14)))
-        maps[label] = to_patches(np.repeat(planes, 2, axis=0)[: len(scored.row["images"])])
+        merged = np.array(values).reshape(frames, rows // merge, columns // merge, merge, merge)
+        planes = merged.transpose(0, 1, 3, 2, 4).reshape(frames, rows, columns)
+        maps[label] = to_patches(scored.on_slices(planes))
     return maps
 
 
@@ -177,9 +184,7 @@ def attention(scored: Scored) -> Maps:
     return maps
 
 
-def ways_of(
-    reporter: Reporter, head: MaskHead | None, atlas: np.ndarray
-) -> dict[str, Callable[[Scored, Written, tuple], Maps]]:
+def ways_of(reporter: Reporter, atlas: np.ndarray) -> dict[str, Callable[[Scored, Written, tuple], Maps]]:
     """Each way with its name. A way takes a row with its report, and the shape of a map."""
 
     def integrated(scored: Scored, written: Written, shape: tuple) -> Maps:
@@ -187,8 +192,11 @@ def ways_of(
         return {label: patches.values for label, patches in found.items()}
 
     def head_map(scored: Scored, written: Written, shape: tuple) -> Maps:
-        maps = to_patches(predict_masks(reporter.model, head, reporter.collator, scored.row))
-        return {label: maps[head.names.index(LABELS[label])] for label in scored.spans}
+        masker = reporter.masker
+        known = [LABELS[label] for label in scored.spans if LABELS[label] in masker.channels]
+        shares = masker.shares(reporter.model, reporter.collator, scored.row, known) if known else {}
+        maps = {LABELS.index(name): to_patches(share) for name, share in shares.items()}
+        return {label: maps[label] if label in maps else np.zeros(shape) for label in scored.spans}
 
     def centre(scored: Scored, written: Written, shape: tuple) -> Maps:
         axes = np.meshgrid(*((np.arange(count) + 0.5) / count - 0.5 for count in shape), indexing="ij")
@@ -203,7 +211,7 @@ def ways_of(
         "noise in blocks": lambda scored, written, shape: noise_in_blocks(scored),
         "gradient x merged patches": lambda scored, written, shape: gradient_of_features(scored),
         ATTENTION: lambda scored, written, shape: attention(scored),
-        **({HEAD: head_map} if head else {}),
+        **({HEAD: head_map} if reporter.masker else {}),
         "atlas": mean_mask,
         "centre": centre,
         "chance": lambda scored, written, shape: dict.fromkeys(scored.spans, np.zeros(shape)),
@@ -226,7 +234,7 @@ def measure(evidence: np.ndarray, shares: np.ndarray) -> dict[str, float]:
         return float(touches[evidence == evidence.max()].mean())
 
     def merge(values: np.ndarray) -> np.ndarray:
-        # Four patches of 7 pixels along each side of a merged patch, as the slices of the phantom have them.
+        # Four patches along each side of a merged patch: see `check_size`.
         padded = np.concatenate([values, values[-1:]]) if slices % 2 else values
         return padded.reshape(-1, 2, rows // 4, 4, columns // 4, 4).max(axis=(1, 3, 5))
 
@@ -236,6 +244,17 @@ def measure(evidence: np.ndarray, shares: np.ndarray) -> dict[str, float]:
         "slice": pointing(evidence.max(axis=(1, 2)), shares.any(axis=(1, 2))),
         "AP": average_precision(evidence, shares),
     }
+
+
+def check_size(collator: PairCollator, row: dict) -> None:
+    """Raises a `ValueError` if the shorter side of the slices is not two merged patches, or if slices are padded."""
+    video, sides = collator.processor.video_processor, row["images"][0].size
+    merged = video.patch_size * video.merge_size
+    if min(sides) != 2 * merged or max(sides) % merged:
+        raise ValueError(
+            f"The slices have {sides[0]} x {sides[1]} pixels. This benchmark needs multiples of {merged}, the side of "
+            f"this model's merged patches, and two of them along the shorter side."
+        )
 
 
 def score(records: list[dict]) -> dict:
@@ -345,8 +364,8 @@ def main() -> None:
     options = {"masks": str(Path(args.data_dir, "masks")), "negative": "none", **read_row_settings(args.model)}
     splits = load_dataset("ct_rate_pairs", data_dir=args.data_dir, **options)
     atlas = make_atlas(first_rows(splits["train"], ATLAS_SCANS), LABELS)
-    file = Path(args.model, FILE)
-    ways = ways_of(reporter, read_mask_head(file, reporter.model) if file.exists() else None, atlas)
+    check_size(reporter.collator, splits[args.split][0])
+    ways = ways_of(reporter, atlas)
     records, seconds, seen, examples = collect(reporter, first_rows(splits[args.split], args.scans), ways)
     results = {}
     groups = {"all findings": records, NAMED: [record for record in records if record["named"]]}

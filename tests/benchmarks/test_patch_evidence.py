@@ -1,14 +1,20 @@
-"""The figure of evidence by patch shows the maps that are measured, beside the mask."""
+"""The figure of evidence by patch shows the maps that are measured, beside the mask; any mask head is measured."""
 
 import importlib
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny_reader import FINDINGS, make_row
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ct_rate_pairs import LABELS
 from ct_rate_pairs.hub import load_reporter
+from ct_rate_pairs.hub.reporting.masks import Masker
+from ct_rate_pairs.trainer.mask_head import MaskHead
 
 
 SHOWN = ((1, 0, 1), (1, 0, 1), (0, 1, 0))
@@ -26,6 +32,37 @@ def with_masks(shown, seed):
     }
 
 
+def test_a_finding_that_the_mask_head_has_not_learnt_has_no_place_and_names_of_its_own_are_read(reader):
+    """Else a head with names of ReXGroundingCT, or of some findings, ended the benchmark with an error."""
+    bench, (model, collator) = importlib.import_module("bench_patch_evidence"), reader
+    head = MaskHead(model.config.vision_config.out_hidden_size, ("Nodules/masses", "Atelectasis or consolidation"), 2)
+    torch.nn.init.normal_(head.project.weight)
+    ways = bench.ways_of(SimpleNamespace(model=model, collator=collator, masker=Masker(head)), np.zeros((18, 6, 8, 8)))
+    nodule, atelectasis, heart = map(LABELS.index, ("Lung nodule", "Atelectasis", "Cardiomegaly"))
+    scored = SimpleNamespace(row=make_row((1, 0, 1)), spans=dict.fromkeys((nodule, atelectasis, heart), slice(1)))
+    maps = ways[bench.HEAD](scored, None, (6, 8, 8))
+    assert {label: values.shape for label, values in maps.items()} == dict.fromkeys(scored.spans, (6, 8, 8))
+    assert not maps[heart].any() and np.ptp(maps[nodule]) > 0 and (maps[nodule] != maps[atelectasis]).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "fits"),
+    [
+        ((84, 56), 14, True),
+        ((96, 64), 16, True),
+        ((84, 56), 16, False),
+        ((480, 480), 14, False),
+        ((60, 56), 14, False),
+    ],
+)
+def test_slices_on_which_the_maps_do_not_lie_on_each_other_are_refused(size, patch, fits):
+    bench = importlib.import_module("bench_patch_evidence")
+    video = SimpleNamespace(patch_size=patch, merge_size=2)
+    collator = SimpleNamespace(processor=SimpleNamespace(video_processor=video))
+    with nullcontext() if fits else pytest.raises(ValueError, match=rf"{size[0]} x {size[1]} .*multiples of"):
+        bench.check_size(collator, {"images": [Image.new("L", size)]})
+
+
 @pytest.mark.slow
 def test_the_figure_shows_the_maps_of_a_true_positive_of_each_finding_beside_its_mask(
     reader_dir, tmp_path, monkeypatch
@@ -35,7 +72,7 @@ def test_the_figure_shows_the_maps_of_a_true_positive_of_each_finding_beside_its
     bench = importlib.import_module("bench_patch_evidence")
     reporter = load_reporter(str(reader_dir), device="cpu")
     rows = [with_masks(shown, 900 + seed) for seed, shown in enumerate(SHOWN)]
-    ways = bench.ways_of(reporter, None, np.zeros((18, 6, 8, 8), np.float32))
+    ways = bench.ways_of(reporter, np.zeros((18, 6, 8, 8), np.float32))
     ways = {way: ways[way] for way in (bench.INTEGRATED, bench.ATTENTION, "atlas")}
     records, _, _, examples = bench.collect(reporter, rows, ways)
 
