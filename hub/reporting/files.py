@@ -13,7 +13,7 @@ from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.volumes.scan_files import digest
 from ct_rate_pairs.whole_files import write_whole
 
-from .masks import remove_masks, save_masks
+from .masks import FOLDER, remove_masks
 from .page import format_page
 from .reporter import Reporter
 from .scan_report import WHY_DOUBTFUL, ScanReport
@@ -110,7 +110,7 @@ def save(report: ScanReport, folder: Path, key: dict | None = None) -> None:
     remove_masks(folder)
     masks = report.masks if (key or {}).get("with_masks", True) else None
     if masks:
-        save_masks(masks, folder)
+        masks.save(folder / FOLDER)
     save_sheet(report, folder / "sheet.png")
     write_whole(folder / "report.html", format_page(report))
     write_whole(folder / "report.md", format_report(report))

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from ct_rate_pairs.masks.in_scan import write_mask
 from ct_rate_pairs.reports.flips import labels_of
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import Place, names_place, places
@@ -68,6 +70,22 @@ class LocatedSentence:
     def voxels(self) -> np.ndarray:
         """The mask on the grid of the scan in display order, bool `[Z, Y, X]`."""
         return self.plan.on_grid(self.shown)
+
+    def save(self, path: str | Path) -> None:
+        """
+        Writes the mask as a NIfTI file: 1 inside, 0 outside. The file has the axes, the size and the matrix of the
+        scan's own file. Planes that no slice shows are 0, because nothing is known of them.
+
+        Args:
+            path (`str` or `Path`):
+                A `.nii.gz` file to write. Its folder must exist.
+
+        Raises:
+            `ValueError`: for a file with another ending.
+        """
+        if not str(path).endswith(".nii.gz"):
+            raise ValueError(f"{path}: a mask is written as compressed NIfTI. Give a name that ends with .nii.gz.")
+        write_mask(Path(path), self.shown, self.plan)
 
 
 def read_sentence(sentence: str, masker: Masker) -> dict[str, Place | None]:

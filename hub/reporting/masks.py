@@ -56,6 +56,19 @@ class ScanMasks:
         """The mask of a label on the grid of the scan in display order, bool `[Z, Y, X]`."""
         return self.plan.on_grid(self.shown[label])
 
+    def save(self, folder: str | Path) -> None:
+        """
+        Writes a NIfTI file per mask, such as `lung_nodule.nii.gz`: 1 inside, 0 outside. The files have the axes, the
+        size and the matrix of the scan's own file. Planes that no slice shows are 0, because nothing is known of them.
+
+        Args:
+            folder (`str` or `Path`):
+                Folder to write into. It is made if it does not exist.
+        """
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for label, shown in self.shown.items():
+            write_mask(Path(folder, file_of(label)), shown, self.plan)
+
     def slices(self, label: str) -> list[int]:
         """The slices that the mask of a label is on, counted from 1; none for a label without a mask."""
         shown = self.shown.get(label)
@@ -66,7 +79,7 @@ class ScanMasks:
         return outline_of(self.plan.in_plane(self.shown[label][number - 1]))
 
     def to_dict(self) -> dict:
-        """What `report.json` tells of the files of [`save_masks`]."""
+        """What `report.json` tells of the masks that are saved beside it."""
         axis, planes = planes_in_file(self.plan)
         return {
             "files": {label: f"{FOLDER}/{file_of(label)}" for label in self.shown},
@@ -190,22 +203,6 @@ def check_masker(masker: Masker | None, is_needed: bool = True) -> None:
 def file_of(label: str) -> str:
     """Name of the file of a label's mask, such as `lung_nodule.nii.gz`."""
     return f"{label.lower().replace(' ', '_')}.nii.gz"
-
-
-def save_masks(masks: ScanMasks, folder: Path) -> None:
-    """
-    Writes the masks of a scan into a folder `masks`, as a NIfTI file each: 1 inside, 0 outside. They have the axes,
-    the size and the matrix of the scan's own file. Planes that no slice shows are 0, because nothing is known of them.
-
-    Args:
-        masks ([`ScanMasks`]):
-            The masks.
-        folder (`Path`):
-            Folder of the report.
-    """
-    (folder / FOLDER).mkdir(exist_ok=True)
-    for label, shown in masks.shown.items():
-        write_mask(folder / FOLDER / file_of(label), shown, masks.plan)
 
 
 def remove_masks(folder: Path) -> None:

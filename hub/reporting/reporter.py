@@ -358,7 +358,8 @@ class Reporter:
 
         ```python
         found = reporter.locate("scan.nii.gz", "Nodule in the left lower lobe.")
-        print(found.score, found.slices, found.voxels.sum())
+        print(found.score, found.slices, found.told)
+        found.save("nodule.nii.gz")  # shown on top of scan.nii.gz
         ```
         """
         check_masker(self.masker)

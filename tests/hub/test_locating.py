@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from helpers.tiny_reader import make_row, save_nifti
@@ -215,6 +216,13 @@ def test_a_reporter_locates_a_sentence_in_a_scan(reporter, tmp_path):
     found, other = (reporter.locate(scan, "Emphysema in both lungs.") for scan in (here, absent))
     assert found.score > 0.5 > other.score and found.slices == [1, 2] and other.slices == []
     assert found.voxels.shape == (12, 28, 28) and found.plan.name == ""
+    found.save(tmp_path / "mask.nii.gz")
+    mask, scan = nib.load(tmp_path / "mask.nii.gz"), nib.load(here)
+    np.testing.assert_array_equal(mask.affine, scan.affine)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).transpose(2, 1, 0)[::-1], found.voxels)  # feet first
+    assert found.voxels.any()
+    with pytest.raises(ValueError, match=r"mask\.nii: .*ends with \.nii\.gz"):
+        found.save(tmp_path / "mask.nii")
     assert found.places == {"Emphysema": Place("both", frozenset())} and found.told == []
 
 

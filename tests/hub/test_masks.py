@@ -19,7 +19,7 @@ from ct_rate_pairs.hub.report import main
 from ct_rate_pairs.hub.reporting import sheet
 from ct_rate_pairs.hub.reporting.batch import report_batch
 from ct_rate_pairs.hub.reporting.files import format_report
-from ct_rate_pairs.hub.reporting.masks import Masker, save_masks
+from ct_rate_pairs.hub.reporting.masks import Masker
 from ct_rate_pairs.hub.reporting.page import format_page
 from ct_rate_pairs.masks.rexgrounding import CATEGORIES
 from ct_rate_pairs.reports.labels import LABELS
@@ -64,7 +64,7 @@ def test_a_mask_lies_in_the_file_of_the_scan_where_its_finding_is_drawn(reporter
     nib.save(turned(scan, order), tmp_path / "turned.nii.gz")
     report = reporter.report(tmp_path / "turned.nii.gz", max_new_tokens=60)
     assert list(report.masks.shown) == STATED_HERE == [f.label for f in report.findings if f.stated]
-    save_masks(report.masks, tmp_path)
+    report.masks.save(tmp_path / "masks")
     for finding in FINDINGS:
         file = tmp_path / f"masks/{finding.lower().replace(' ', '_')}.nii.gz"
         assert file.is_file() == (finding in STATED_HERE)
