@@ -158,11 +158,16 @@ def test_both_studies_share_their_runs():
     assert len(small.runs) == 18 and {run.name for run in small.runs} < {run.name for run in whole.runs}
 
 
+@pytest.fixture(scope="module")
+def whole_study():
+    return read_study(CONFIGS / "study.yaml")
+
+
 @pytest.mark.parametrize("path", sorted(DOCUMENT.with_suffix("").glob("records/*.yaml")), ids=lambda path: path.stem)
-def test_a_kept_record_is_that_of_a_run_of_the_study(path):
-    study, record = read_study(CONFIGS / "study.yaml"), read_yaml(path)
-    (run,) = [run for run in study.runs if run.name == path.stem]
-    assert (record["settings"], record["cohort"], record["state"]) == (run.settings, study.cohort, "finished")
+def test_a_kept_record_is_that_of_a_run_of_the_study(whole_study, path):
+    record = read_yaml(path)
+    (run,) = [run for run in whole_study.runs if run.name == path.stem]
+    assert (record["settings"], record["cohort"], record["state"]) == (run.settings, whole_study.cohort, "finished")
 
 
 def test_a_row_with_a_base_of_its_own_has_the_options_of_that_and_of_the_study_but_none_of_negatives(tmp_path):

@@ -130,9 +130,12 @@ DIFFERENCES = [
 ]
 
 
+# Each difference at the same places, and in turn half a step, a third of one, or two steps apart.
+APART = [(*of, shift) for place, of in enumerate(DIFFERENCES) for shift in (0.0, (2.0, 1.3, 8.0)[place % 3])]
+
+
 @pytest.mark.slow_but_first
-@pytest.mark.parametrize("shift", [0.0, 2.0, 1.3, 8.0])
-@pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(DIFFERENCES, every=3))
+@pytest.mark.parametrize(("keyword", "one", "two", "shift"), mostly_slow(APART, every=3))
 def test_acquisitions_of_one_series_are_told_apart_by_what_differs(tmp_path, keyword, one, two, shift):
     first, second = acquisitions(shift, {keyword: two}, {keyword: one})
     folder = write(tmp_path, [*first, *second], order=list(range(24)))
@@ -292,8 +295,9 @@ OTHERS = [
 
 
 @pytest.mark.slow_but_first
-@pytest.mark.parametrize(("keyword", "one", "two"), mostly_slow(OTHERS))
-@pytest.mark.parametrize("decimals", [6, 0])
+@pytest.mark.parametrize(
+    ("keyword", "one", "two", "decimals"), mostly_slow((*of, 6 * (place % 2)) for place, of in enumerate(OTHERS))
+)
 def test_acquisitions_half_a_step_apart_are_told_apart_by_any_element(tmp_path, keyword, one, two, decimals):
     first, second = acquisitions(2.0, {keyword: two}, {keyword: one} if one is not None else {})
     both = numbered_by_place(first, second)
