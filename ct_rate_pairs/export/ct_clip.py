@@ -13,6 +13,7 @@ they rescale twice (CT-CLIP#50). The arrays here are made from HU.
 import json
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,6 +87,16 @@ def ct_chat_questions(files: Mapping[str, str]) -> dict[str, str]:
     return {"merged_output_valid.json": json.dumps(asked, indent=1) + "\n"}
 
 
+def ct2rep_table(files: Mapping[str, str]) -> dict[str, str]:
+    """
+    The table of CT2Rep's loader, as CSV: a row per folder of a scan. The loader leaves out a folder without a row, and
+    takes "Not given." as no text. The reference reports are not needed to write new ones.
+    """
+    folders = dict.fromkeys(Path(file).parent.name for file in files.values())
+    rows = (f"{folder},Not given.\n" for folder in folders)
+    return {"scans.csv": "".join(["AccessionNo,Findings_EN\n", *rows])}
+
+
 _SHARED = {
     "dtype": "float32",
     "spacing_mm": SPACING,
@@ -98,7 +109,7 @@ CT_CLIP = ModelInput(
     sources={
         "scripts/data_inference_nii.py": "13d84fbd78ac886d1a881f5e054a0aea742c89f7",
         "scripts/zero_shot.py": "b97fab65663f15f15daff6e00bedc9086c65d574",
-        "scripts/forward_data.py": "b0a0e80258badc4c7f2161527248920ed514fe68",
+        "scripts/forward_data.py": "f6a31ac97dc52aa918725b18a7baf387a3e26001",
     },
     shape=(1, *SIZE),
     axes="channel, head, left, back",
@@ -143,6 +154,6 @@ CT2REP = ModelInput(
     prompts=(),
     array=resampled,
     place=partial(in_folders, ending=".npz"),
-    beside=nothing_beside,
+    beside=ct2rep_table,
     **_SHARED,
 )

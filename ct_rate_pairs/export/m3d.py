@@ -73,7 +73,7 @@ M3D = ModelInput(
     sources={
         "README.md": "05bb41a29a9dcb5afe8dcafc2c0222b45e271c2a",
         "Data/process/m3d_cap_data_prepare.py": "ac364a9a267e54d140b7939b19ec46ead0871870",
-        "Bench/eval/eval_caption.py": "ac364a9a267e54d140b7939b19ec46ead0871870",
+        "Bench/eval/eval_caption.py": "b24a75034ce5aa46aa4ca4408f378b47cc97c0b8",
         "LaMed/src/dataset/prompt_templates.py": "b24a75034ce5aa46aa4ca4408f378b47cc97c0b8",
     },
     shape=(1, *SIZE),
@@ -86,6 +86,8 @@ M3D = ModelInput(
     not_stated=(
         "The window: -1000 to 1000 HU, that of CT-RATE's own scripts.",
         "The order of slices: from the head to the feet.",
+        "The resizing of the training: by averages, as the first script of the preparation has it. Its later version "
+        "(b24a7503) interpolates.",
     ),
     array=array,
     place=npy_of,

@@ -3,8 +3,10 @@ Reports and references in the files that other evaluation tools read:
 
 - RadEval: JSON lines of `ref` and `hyp` (`docs/file_formats.md` of jbdel/RadEval at 6d2cc58e).
 - RadMatch: two folders of `NAME.txt`, paired by name (`README.md` of raidium-med/RadMatch at 1378ab49).
-- the report track of the VLM3D challenge: predictions, reference reports and labels
-  (`ct_challenges/reportgen_evaluation/README.md` of forithmus/VLM3D-Dockers at a9459009).
+- the report track of the VLM3D challenge: predictions, reference reports and labels, as the code of its container
+  reads them (`src/nlg_metrics.py`, `src/calc_scores.py` and `src/crg_score.py` in `ct_challenges/reportgen_evaluation`
+  of forithmus/VLM3D-Dockers at a9459009; `reportgen_evaluation/src/infer.py` at c73fe073). `ground_truth.json` is an
+  object with a list `generated_reports`, as in the `test` folder there, though the README beside it says "array".
 
 These files hold the reference reports. Those of CT-RATE must not be passed on.
 """

@@ -4,10 +4,10 @@ write, by their own keys:
 
 - CT-CHAT, JSON: `image`, `conversations_out` of `question` and `answer`
   (`llava/serve/ctchat_validation_llama.py` of ibrahimethemhamamci/CT-CHAT at fec81f5c).
-- M3D-LaMed, CSV: `Ground Truth`, `pred` (`Bench/eval/eval_caption.py` of BAAI-DCAI/M3D at ac364a9a).
+- M3D-LaMed, CSV: `Ground Truth`, `pred` (`Bench/eval/eval_caption.py` of BAAI-DCAI/M3D at b24a7503).
 - RadFM, CSV: `Ground Truth`, `Pred`, both as Python lists (`src/test.py` of chaoyi-wu/RadFM at 651e1969).
-- CT2Rep, CSV without a heading: name and report (its `modules/trainer.py` writes the report alone:
-  docs/other_models.md tells what to add).
+- CT2Rep, CSV without a heading: name and report (its `modules/trainer.py` writes the report alone;
+  docs/other_models.md has a script that writes both).
 - any CSV, JSON or JSONL with a column for the name of a scan and one for its report (`NAMES`, `REPORTS`).
 
 The scripts of M3D-LaMed and RadFM write no name of a scan. For them, `ct-rate-pairs export` gives each scan its

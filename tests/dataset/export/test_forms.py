@@ -3,7 +3,11 @@ What other models are shown, checked by the numbers that their scripts state (`M
 window, values, and where the patient's head, right and front are.
 """
 
+import io
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from ct_rate_pairs.export import FORMATS as NAMES
@@ -99,6 +103,15 @@ def test_ct2rep_s_own_loader_gets_its_window(arrays):
     hu = np.array([at(arrays["ct2rep"], "SLP", place, (1.5, 0.75, 0.75)) for place in (LUNG, MARK, HOLE)]) * 1000
     assert (hu.clip(-1000, 200) + 400) / 600 == pytest.approx([-500 / 600, 1, -1], abs=1e-6)
     assert (arrays["ct2rep"][0, 0, 0] * 1000 + 400) / 600 == -1
+
+
+def test_ct2rep_s_own_loader_finds_a_row_for_each_folder_of_a_scan():
+    """A row of `modules/data_ct.py`: the name of a folder, and its findings, "Not given." for no text."""
+    form = FORMATS["ct2rep"]
+    files = {name: form.place(name) for name in ("valid_1_a_1.nii.gz", "valid_1_a_2.nii.gz", "valid_2_b_1.nii.gz")}
+    rows = pd.read_csv(io.StringIO(form.beside(files)["scans.csv"])).to_dict("records")
+    assert rows == [{"AccessionNo": name, "Findings_EN": "Not given."} for name in ("valid_1_a", "valid_2_b")]
+    assert {Path(file).parent.name for file in files.values()} == {row["AccessionNo"] for row in rows}
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def radfm(path):
 
 
 def ct2rep(path):
-    """`modules/trainer.py`, with the name of the file before each report."""
+    """The script of docs/other_models.md: the name of the file that CT2Rep's loader gives, and the report."""
     write_csv(path, [[f"{volume.removesuffix('.nii.gz')}.npz", report] for volume, report in REPORTS.items()])
 
 
