@@ -7,12 +7,14 @@ ibrahimethemhamamci/CT-CLIP at b0a0e802): a file `NAME.npz` per vector, with an 
 
 - `image/NAME.npz`: a scan. NAME is its VolumeName without `.nii.gz`.
 - `text/NAME.npz`: the report of that scan; `text/ID.npz`: a text of `texts.jsonl`, which maps each `id` to a `text`.
+  An `id` is a hash of its text, so that a vector never comes to stand for another text.
 - `blank/NAME.npz`: the scan with blank slices; or `blank/blank.npz` for all scans, if a blank volume is the same for
   all.
 - `predicted_weights.npz` and `accessions.txt`: the zero-shot probabilities that CT-CLIP's `scripts/zero_shot.py` (at
   b97fab65) writes, `data` of shape `[N, 18]`, and the names of the scans in the same order.
 """
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,16 +24,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 
 from ct_rate_pairs.eval.predictions.formats import volume_of
-from ct_rate_pairs.json_files import parse_json
-from ct_rate_pairs.json_schemas.export import TextToEmbed
+from ct_rate_pairs.eval.predictions.provenance import fingerprint
+from ct_rate_pairs.export.write import MANIFEST
+from ct_rate_pairs.json_files import parse_json, read_json
+from ct_rate_pairs.json_schemas.export import ExportManifest, TextToEmbed
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.whole_files import whole_file, write_whole
 
 
 TEXTS = "texts.jsonl"
 BLANK = "blank"
+FORMAT = "embeddings"  # in `manifest.json` of vectors of a matcher that was trained here
 ZERO_SHOT, ACCESSIONS = "predicted_weights.npz", "accessions.txt"
 
 
@@ -44,8 +50,12 @@ class Embeddings(NamedTuple):
 
 
 def write_texts(folder: str | Path, texts: Sequence[str]) -> None:
-    """Writes `texts.jsonl`: the texts to embed, one per line, with an `id` each."""
-    lines = (json.dumps({"id": f"text_{number:06}", "text": text}) + "\n" for number, text in enumerate(texts))
+    """
+    Adds texts to embed to `texts.jsonl`, one per line, with an `id` each. Texts of an earlier call stay: their vectors
+    may be on their way.
+    """
+    rows = read_texts(folder) | {f"text_{hashlib.sha256(text.encode()).hexdigest()[:16]}": text for text in texts}
+    lines = (json.dumps({"id": name, "text": text}) + "\n" for name, text in rows.items())
     write_whole(Path(folder, TEXTS), "".join(lines))
 
 
@@ -63,6 +73,20 @@ def write_vectors(folder: str | Path, vectors: Mapping[str, torch.Tensor]) -> No
     for name, vector in vectors.items():
         with whole_file(Path(folder, f"{name}.npz")) as part, part.open("wb") as file:
             np.savez(file, arr=vector.numpy()[None])
+
+
+def check_cohort(folder: str | Path, scans: Dataset) -> None:
+    """
+    Raises a `ValueError` if the vectors of a matcher are for other scans or reports than `scans`, the whole split. A
+    folder without the manifest of `export --embeddings`, such as that of CT-CLIP's scripts, is not checked.
+    """
+    file = Path(folder, MANIFEST)
+    there = read_json(file, ExportManifest) if file.is_file() else {}
+    if there.get("format") == FORMAT and there["cohort"] != fingerprint(scans):
+        raise ValueError(
+            f"{file} tells that these vectors were written for a split {there['split']} with other scans or reports. "
+            "Choose the data_dir and the target that they were written for."
+        )
 
 
 def read_embeddings(folder: str | Path, reports: Mapping[str, str]) -> Embeddings:

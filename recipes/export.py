@@ -55,7 +55,15 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
     """Writes the scans for the model of `--for`."""
     from ct_rate_pairs.config import CTRatePairsConfig
     from ct_rate_pairs.export import ct_clip
-    from ct_rate_pairs.export.write import MANIFEST, cohort_of, export_scans, gigabytes, save_array
+    from ct_rate_pairs.export.write import (
+        MANIFEST,
+        cohort_of,
+        export_scans,
+        facts_of,
+        gigabytes,
+        open_manifest,
+        save_array,
+    )
     from ct_rate_pairs.sources import open_source
     from ct_rate_pairs.sources.prepared import PreparedSource
     from ct_rate_pairs.splits import read_tables
@@ -67,6 +75,7 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
     scans = read_tables(source, CTRatePairsConfig(on_error="skip"))[args.split]
     cohort = cohort_of(scans)
     scans = scans.iloc[: args.max_eval_samples or len(scans)]
+    open_manifest(out, facts_of(args.format, args.split, cohort))  # refuses a folder before anything is written to it
     print(f"{len(scans)} scans of the split {args.split}: at most {gigabytes(args.format, len(scans)):.2f} GB.")
     if args.format == "ct-clip" and args.split == "test":  # before hours of reading scans
         write_texts_to_embed(out, {"data_dir": args.data_dir, "on_error": "skip", **settings}, list(scans.index))
@@ -80,7 +89,7 @@ def export_scans_for(parser: CommandParser, args: argparse.Namespace) -> None:
 
 
 def write_texts_to_embed(out: Path, options: dict, volumes: Sequence[str]) -> None:
-    """Writes `texts.jsonl`: the texts whose vectors are needed to measure a dual encoder on these scans."""
+    """Adds to `texts.jsonl` the texts whose vectors are needed to measure a dual encoder on these scans."""
     from ct_rate_pairs.eval.embeddings import TEXTS, write_texts
     from ct_rate_pairs.eval.matcher_scores import texts_to_embed
     from ct_rate_pairs.eval.rows import select_volumes
@@ -98,7 +107,7 @@ def export_embeddings(matcher: str, data_dir: str | None, out: Path) -> None:
     """Writes the vectors of a matcher for the split `test`, and of the texts that are needed to measure it."""
     from tqdm import tqdm
 
-    from ct_rate_pairs.eval.embeddings import read_texts, write_vectors
+    from ct_rate_pairs.eval.embeddings import FORMAT, read_texts, write_vectors
     from ct_rate_pairs.eval.load_model import version_of
     from ct_rate_pairs.eval.matcher import embed_scans, embed_texts
     from ct_rate_pairs.eval.predictions.provenance import fingerprint
@@ -113,7 +122,7 @@ def export_embeddings(matcher: str, data_dir: str | None, out: Path) -> None:
     collator = MatcherCollator.from_pretrained(matcher)
     options = options_to_show(matcher, None, {"data_dir": data_dir, "on_error": "skip"}, "report")
     scans = load_split("test", options | {"negative": "none"})
-    facts = {"format": "embeddings", "split": "test", "cohort": fingerprint(scans), "weights": version_of(matcher)}
+    facts = {"format": FORMAT, "split": "test", "cohort": fingerprint(scans), "weights": version_of(matcher)}
     open_manifest(out, facts)
     write_texts_to_embed(out, options, scans["volume"][:])
     stems = [volume.removesuffix(".nii.gz") for volume in scans.with_format(None)["volume"]]

@@ -78,7 +78,7 @@ def export_scans(
         [`~ct_rate_pairs.folder_lock.FolderInUseError`]: if another process writes into the folder.
     """
     form, out = FORMATS[name], Path(out)
-    facts = {"format": name, "split": split, "cohort": cohort, **form.facts()}
+    facts = facts_of(name, split, cohort)
     with folder_lock(out, "ct-rate-pairs export"):
         before = open_manifest(out, facts)
         files, failed = dict(before["scans"]), dict(before["failed"])
@@ -107,6 +107,11 @@ def cohort_of(scans: pd.DataFrame) -> str:
     """A hash (16 hexadecimal digits) of the names and reports of a split, from its whole table."""
     rows = pd.util.hash_pandas_object(scans[["findings", "impression"]].astype(str))
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+
+
+def facts_of(name: str, split: str, cohort: str) -> dict:
+    """What `manifest.json` tells besides the scans. The arguments are those of [`export_scans`]."""
+    return {"format": name, "split": split, "cohort": cohort, **FORMATS[name].facts()}
 
 
 def open_manifest(out: Path, facts: dict) -> dict:

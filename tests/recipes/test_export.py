@@ -48,10 +48,14 @@ def test_a_bad_scan_is_listed_and_the_next_run_writes_only_what_is_missing(tmp_p
     assert [(out / row["text"]).read_text() for row in listed] == list(manifest["scans"])
     assert all((out / row["image"]).is_file() for row in listed)
 
+    files, written = sorted(out.rglob("*")), (out / "manifest.json").read_text()
     with pytest.raises(ValueError, match="holds scans that were exported otherwise: axes"):
         run(tree, out, of="radfm")
+    with pytest.raises(ValueError, match="holds scans that were exported otherwise: axes"):
+        run(tree, out, of="ct-clip")  # which has files besides the scans
     with pytest.raises(ValueError, match="holds scans that were exported otherwise: cohort"):  # of the same names
         run(write_tree(tmp_path / "other", scans=5), out)
+    assert files == sorted(out.rglob("*")) and written == (out / "manifest.json").read_text()
 
 
 @pytest.mark.slow
