@@ -269,16 +269,20 @@ UNREAD = {"empty reports": "empty_predictions", "not read": "foreign_predictions
 TRIVIAL = ("all_negative", "most_common", "all_positive")
 
 
+OTHER_SCANS = (
+    "Give all runs the same split and `target`. If a run lacks the reports of some scans, measure the others without "
+    "these: evaluate --predictions OTHER_RUN/predictions.jsonl --scans_of RUN, and evaluate-matcher --scans_of RUN."
+)
+
+
 def check_same(rows: Mapping[str, Mapping], keys: Sequence[str]) -> None:
     """Raises a `ValueError` if the rows of some runs, by their names, differ in one of `keys`."""
     for key in keys:
         values = {name: row[key] for name, row in rows.items()}
         if len(set(values.values())) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in values.items())
-            raise ValueError(
-                f"The runs differ in `{key}` ({told}), so their numbers cannot be compared. Measure all runs with the "
-                f"same `{key}`."
-            )
+            remedy = OTHER_SCANS if key in ("n", "scans") else f"Measure all runs with the same `{key}`."
+            raise ValueError(f"The runs differ in `{key}` ({told}), so their numbers cannot be compared. {remedy}")
 
 
 def paper_table(runs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:

@@ -5,6 +5,7 @@ This file does not import torch, so that `--help` and a mistyped option answer a
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -168,6 +169,25 @@ def longest_text(default: int) -> Any:
     """The option `max_new_tokens`."""
     told = "Maximum length of a generated report or answer in tokens."
     return field(default=default, metadata={"range": COUNT, "help": told})
+
+
+def check_made_by(made_by: str) -> None:
+    """Raises a `ValueError` unless the option `made_by` has the name of a model and its commit."""
+    if not re.fullmatch(r"[^@\s]+@[0-9A-Za-z._-]+", made_by):
+        raise ValueError(
+            f"--made_by {made_by}: give the model and the commit or version of its weights as NAME@COMMIT, such as "
+            "M3D-LaMed-Phi-3-4B@0a1b2c3."
+        )
+
+
+@dataclass
+class SharedScansArguments:
+    """The scans that other runs have, too."""
+
+    scans_of: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Runs, or files of predictions: only scans that all of them have a report of are measured."},
+    )
 
 
 @dataclass

@@ -16,12 +16,12 @@ from pathlib import Path
 import ct_rate_pairs  # noqa: F401 (registers the dataset)
 from ct_rate_pairs.command_line import run
 from ct_rate_pairs.folder_lock import folder_lock
-from ct_rate_pairs.recipes.arguments import ScanArguments
+from ct_rate_pairs.recipes.arguments import ScanArguments, SharedScansArguments, check_made_by
 from ct_rate_pairs.recipes.recipe_parser import RecipeParser
 
 
 @dataclass
-class MatcherEvaluationArguments(ScanArguments):
+class MatcherEvaluationArguments(SharedScansArguments, ScanArguments):
     """The vectors, the scans, and what stands beside them in the table."""
 
     embeddings: str = field(kw_only=True, metadata={"help": "Folder of the vectors."})
@@ -40,27 +40,31 @@ def main(argv: Sequence[str]) -> None:
     """The command `ct-rate-pairs evaluate-matcher`."""
     parser = RecipeParser([MatcherEvaluationArguments], "ct-rate-pairs evaluate-matcher", __doc__)
     (args,) = parser.parse(argv)
+    check_made_by(args.made_by)
 
     import numpy as np
     import torch
 
-    from ct_rate_pairs.eval.embeddings import ZERO_SHOT, Embeddings, read_embeddings, read_label_scores
+    from ct_rate_pairs.eval.embeddings import ZERO_SHOT, Embeddings, check_cohort, read_embeddings, read_label_scores
     from ct_rate_pairs.eval.matcher_scores import score_vectors, write_matcher_results
+    from ct_rate_pairs.eval.predictions.store import select_shared
     from ct_rate_pairs.eval.rows import references_of, select_volumes
     from ct_rate_pairs.recipes.train_matcher import CHOICES, load_choices, load_split, read_beside
 
     options = args.dataset_options() | {"seed": args.seed, "negative": "none"}
     scans, train = load_split("test", options), load_split("train", options)
+    check_cohort(args.embeddings, scans)
     choices = [load_choices(options | kind) for kind in CHOICES]
     beside = {folder: read_beside(folder, [asked for asked, _ in choices]) for folder in args.beside}
     volumes, reports, _ = references_of(scans)
+    asked = select_shared(dict(zip(volumes, reports, strict=True)), args.scans_of)
     scores = read_label_scores(args.embeddings)
     if scores and not Path(args.embeddings, "image").is_dir():
-        known = [volume for volume in volumes if volume in scores]
+        known = [volume for volume in asked if volume in scores]
         found = Embeddings(known, torch.full((2, len(known), 1), torch.nan), {})
     else:
-        found = read_embeddings(args.embeddings, dict(zip(volumes, reports, strict=True)))
-    print(f"{len(found.volumes)} of the {len(scans)} scans of the split test have a vector.")
+        found = read_embeddings(args.embeddings, asked)
+    print(f"{len(found.volumes)} of {len(asked)} scans of the split test have a vector.")
     label_scores = None
     if scores and all(volume in scores for volume in found.volumes):
         label_scores = np.stack([scores[volume] for volume in found.volumes])

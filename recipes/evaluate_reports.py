@@ -19,7 +19,6 @@ The model is any image-text-to-text model of transformers, or `openai:NAME` at a
 model at an endpoint, only the reports can be measured.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +34,14 @@ from ct_rate_pairs.recipes.arguments import (
     DataArguments,
     ModelArguments,
     ScoringArguments,
+    SharedScansArguments,
     SplitArguments,
+    check_made_by,
     longest_text,
     scans_to_measure,
 )
 from ct_rate_pairs.recipes.recipe_parser import RecipeParser
+from ct_rate_pairs.shown_text import for_terminal
 
 
 SERVED = "openai:"  # the name of a model at an endpoint begins with this
@@ -49,7 +51,7 @@ SHOWN = {"slices": "single images", "montage": "one picture"}  # what an endpoin
 
 
 @dataclass
-class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, DataArguments):
+class EvaluationArguments(SharedScansArguments, ScoringArguments, SplitArguments, ModelArguments, DataArguments):
     """A model or a file of predictions, the scans, and what to measure."""
 
     predictions: str | None = field(
@@ -144,7 +146,7 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
         if self.slices_as != "video":
             idle["mm_per_second"] = "slices_as is not video, and a loaded model knows its own"
         if not self.predictions:
-            idle["made_by"] = "there are no --predictions"
+            idle |= dict.fromkeys(("made_by", "scans_of"), "there are no --predictions")
         else:
             of_writing = ("max_new_tokens", "slices_as", "mm_per_second")
             idle |= dict.fromkeys((*of_model, *of_negatives, *of_writing), "the reports of --predictions are there")
@@ -183,11 +185,8 @@ class EvaluationArguments(ScoringArguments, SplitArguments, ModelArguments, Data
             raise ValueError("--max_eval_samples is for a model: all reports of a file of predictions are measured.")
         if self.predictions and not Path(self.predictions).is_file():
             raise FileNotFoundError(no_such("file", self.predictions))
-        if self.made_by and not re.fullmatch(r"[^@\s]+@[0-9A-Za-z._-]+", self.made_by):
-            raise ValueError(
-                f"--made_by {self.made_by}: give the model and the commit or version of its weights as NAME@COMMIT, "
-                "such as M3D-LaMed-Phi-3-4B@0a1b2c3."
-            )
+        if self.made_by:
+            check_made_by(self.made_by)
         self.template_kwargs()
         if self.slices_as == "video" and not self.served:
             raise ValueError(
@@ -249,7 +248,8 @@ def main(argv: Sequence[str]) -> None:
     _, score["train_reports"], score["train_labels"] = references_of(split_of(index, "train"))
     with folder_lock(out, parser.prog, distributed=True):
         if args.predictions:
-            measure_predictions(args.predictions, split, out, score, split_name=args.split, made_by=args.made_by)
+            told = {"made_by": args.made_by, "scans_of": args.scans_of}
+            measure_predictions(args.predictions, split, out, score, split_name=args.split, **told)
         elif args.served:
             measure_endpoint(args, endpoint, split, out, score)
         else:
@@ -277,6 +277,7 @@ def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, scor
     from ct_rate_pairs.eval.predictions.endpoint import EndpointError
     from ct_rate_pairs.eval.predictions.endpoint_predictions import (
         count_failures,
+        count_served,
         format_failures,
         write_endpoint_predictions,
     )
@@ -306,6 +307,9 @@ def measure_endpoint(args: EvaluationArguments, endpoint, split, out: Path, scor
     lines = read_lines(out / "predictions.jsonl")
     results = score_predictions(predictions, split, lines=lines, **score)
     results["model"] |= {"failures": count_failures(failures), "max_new_tokens": args.max_new_tokens} | shown
+    if served := count_served(out / "predictions.jsonl"):
+        results["model"]["answered_by"] = served
+        print("Reports by", for_terminal(", ".join(f"{name}: {number}" for name, number in served.items())))
     write_results(results, out, predictions=predictions, looking={})
     if args.slices_as != "video":
         print(

@@ -12,22 +12,25 @@ from ct_rate_pairs.eval.predictions.store import (
     read_line_logits,
     read_lines,
     read_predictions,
+    select_shared,
 )
 from ct_rate_pairs.eval.rows import select_volumes
 from ct_rate_pairs.eval.tasks.report import score_predictions, write_results
 
 
 def measure_predictions(
-    file: str, split: Dataset, out: Path, score: dict, *, split_name: str, made_by: str | None
+    file: str, split: Dataset, out: Path, score: dict, *, split_name: str, made_by: str | None, scans_of: list[str]
 ) -> None:
-    """Measures a file of reports. Neither a model nor a volume is read."""
+    """Measures a file of reports, of the scans that all runs of `scans_of` have, too. Reads no model and no volume."""
     predictions = read_predictions(file)
     check_references(file, split, split_name)
     print(f"{len(predictions)} of the {len(split)} scans of the split {split_name} have a report.")
     select_volumes(split, predictions)  # refuses reports of other scans
     if made_by:
         copy_predictions(file, split, out, made_by=made_by, split=split_name)
-    made_with = read_provenance(file)
+    predictions, made_with = select_shared(predictions, scans_of), read_provenance(file)
+    if scans_of:
+        print(f"{len(predictions)} of these scans have a report in all runs of scans_of, too, and are measured.")
     score |= {"lines": read_lines(file), "line_logits": read_line_logits(file)}
     score["operating_point"] = made_with.get("operating_point")
     results, counts = score_predictions(predictions, split, **score), count_cut(read_cut(file), predictions)

@@ -27,12 +27,21 @@ class Answer(NamedTuple):
     report: str
     failure: str = ""  # "refusal", "content_filter", "length", "thinking", "empty", "malformed" or "unanswered"
     detail: str = ""
+    answered_by: str = ""  # the model and the version of its server, as the answer names them
+    system_fingerprint: str = ""
+
+    @property
+    def served(self) -> dict[str, str]:
+        """What a line of a file of reports tells of the server."""
+        told = {"answered_by": self.answered_by, "system_fingerprint": self.system_fingerprint}
+        return {name: value for name, value in told.items() if value}
 
 
 def read_answer(reply: Reply) -> Answer:
     """The report in a successful answer, or the reason why it holds no report."""
     try:
-        choice = json_of(reply)["choices"][0]
+        answered = json_of(reply)
+        choice = answered["choices"][0]
         message = choice["message"]
         content, refusal, reason = message.get("content") or "", message.get("refusal"), choice.get("finish_reason")
         if isinstance(content, list):  # of parts, among which a thought may be
@@ -50,4 +59,6 @@ def read_answer(reply: Reply) -> Answer:
     report = without_thought(text)
     if not report or not re.search(r"\w", report):  # such as unseen characters alone
         return Answer("", "thinking" if report is None else "empty", quoted(text or f"finish_reason {reason}"))
-    return Answer("", "refusal", quoted(report)) if REFUSAL.match(report) else Answer(report)
+    names = {"answered_by": answered.get("model"), "system_fingerprint": answered.get("system_fingerprint")}
+    names = {key: quoted(name) for key, name in names.items() if isinstance(name, str)}
+    return Answer("", "refusal", quoted(report)) if REFUSAL.match(report) else Answer(report, **names)

@@ -20,6 +20,7 @@ from .endpoint import Endpoint, EndpointError
 from .endpoint_answer import Answer, read_answer
 from .endpoint_client import OddAnswerError, UnansweredError, check_there, error_of, post
 from .endpoint_request import request_body
+from .formats import read_rows
 from .store import append_predictions, resume_predictions
 
 
@@ -61,7 +62,8 @@ def write_endpoint_predictions(
     Requests a report for each scan that has no report in the file yet, and appends each report when it arrives.
 
     A refused, truncated or empty answer is never taken for a report: it is written to `failures.json` beside the file,
-    and the next call requests the report of this scan again.
+    and the next call requests the report of this scan again. Each line of the file tells which model the answer named
+    (`answered_by`) and the `system_fingerprint`, if it did.
 
     Args:
         endpoint ([`Endpoint`]):
@@ -82,14 +84,16 @@ def write_endpoint_predictions(
         the second maps the VolumeName of a failed scan to `failure` and `detail`.
 
     Raises:
-        `EndpointError`: if the endpoint takes no connection, refuses all requests, or leaves five requests in a row
-            unanswered. Reports that were written stay, and the same call continues.
+        `EndpointError`: if the endpoint takes no connection, refuses all requests, leaves five requests in a row
+            unanswered, or answers as another model than before. Reports that were written stay, and the same call
+            continues.
         `ValueError`: if the file was begun with another `provenance`, or if there are several processes.
     """
     path, state = Path(path), PartialState()
     if state.num_processes > 1:
         raise ValueError("Use one process, or every process would pay for each scan: pass `concurrency` instead.")
     done = resume_predictions(path, provenance, state)
+    models = {row["answered_by"] for row in read_rows(path) if "answered_by" in row}
     failures: dict[str, dict] = {}
     with_line, unanswered = has_findings_line(scans), 0
     stop = Event()
@@ -106,9 +110,17 @@ def write_endpoint_predictions(
                 failures[volume] = {"failure": answer.failure, "detail": answer.detail}
                 write_failures(failures, path)
             else:
+                if answer.answered_by:
+                    models.add(answer.answered_by)
+                if len(models) > 1:
+                    raise EndpointError(
+                        f"{endpoint.url} answers as {answer.answered_by!r}, but reports in {path} are by "
+                        f"{', '.join(sorted(models - {answer.answered_by}))}. One file never holds the reports of two "
+                        "models: ask for one version by its full name, and give another --output_dir."
+                    )
                 written = Written(answer.report, cut=False, with_line=with_line)  # a cut answer is a failure
                 done[volume] = written.report
-                append_predictions(path, {volume: written})
+                append_predictions(path, {volume: written}, told=answer.served)
             bar.update()
             unanswered = unanswered + 1 if answer.failure == "unanswered" else 0
             if unanswered == UNANSWERED_IN_A_ROW:
@@ -150,6 +162,12 @@ def write_failures(failures: dict[str, dict], path: Path) -> None:
 def count_failures(failures: dict[str, dict]) -> dict[str, int]:
     """Number of scans without a report, by reason; for `results.json`."""
     return dict(Counter(failure["failure"] for failure in failures.values()).most_common())
+
+
+def count_served(path: str | Path) -> dict[str, int]:
+    """Number of reports of a file by the model and the fingerprint that answers named; for `results.json`."""
+    rows = (row for row in read_rows(path) if "answered_by" in row)
+    return dict(Counter(f"{row['answered_by']} {row.get('system_fingerprint', '')}".strip() for row in rows))
 
 
 def format_failures(failures: dict[str, dict], scans: int, folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,15 @@ from ct_rate_pairs.shown_text import to_json
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.generation import Written
 from ct_rate_pairs.trainer.row_settings import has_findings_line
-from ct_rate_pairs.trainer.run_record import sources_version
 from ct_rate_pairs.whole_files import write_whole
 
 from .formats import is_whole, read_rows
 from .predict import predict
 from .provenance import check_provenance, fingerprint, provenance_path, read_provenance, set_aside_unknown
+
+
+# What a line of `predictions.jsonl` has, of which a file of another program has the first two.
+ROW = ("volume", "report", "line", "line_logits", "cut")
 
 
 def find_predictions(name: str | Path) -> Path:
@@ -82,6 +85,28 @@ def read_predictions(path: str | Path) -> dict[str, str]:
             raise ValueError(f"{path} entry {number} is a second report for {row['volume']}: keep one of them.")
         predictions[row["volume"]] = _open_row(row)[1]
     return predictions
+
+
+def select_shared(texts: Mapping[str, str], runs: Sequence[str | Path]) -> dict[str, str]:
+    """
+    The texts of those volumes that each of some runs has a report of; all texts, if there are no runs.
+
+    Args:
+        texts (`Mapping[str, str]`):
+            Maps a VolumeName to its text.
+        runs (`Sequence[str | Path]`):
+            Names of runs or files, see [`find_predictions`].
+
+    Raises:
+        `ValueError`: if a run has no report of any of the volumes that are left.
+    """
+    shared = dict(texts)
+    for run in runs:
+        theirs = read_predictions(find_predictions(run))
+        shared = {volume: text for volume, text in shared.items() if volume in theirs}
+        if not shared:
+            raise ValueError(f"scans_of: {run} has no report of the scans that are measured. Choose runs of these.")
+    return shared
 
 
 def read_lines(path: str | Path) -> dict[str, str]:
@@ -142,7 +167,8 @@ def count_cut(cut: Mapping[str, bool], volumes: Collection[str]) -> dict:
 def copy_predictions(path: str | Path, scans: Dataset, out: str | Path, *, made_by: str, split: str) -> None:
     """
     Copies the reports that another program has written to `predictions.jsonl`, with a record of what has made them. So
-    they are a run as any other, and `ct-rate-pairs compare` takes the folder.
+    they are a run as any other, and `ct-rate-pairs compare` takes the folder. What lines of JSON tell of a report goes
+    with it. The version of this package is no part of the record: it has written none of them.
 
     Args:
         path (`str` or `Path`):
@@ -163,11 +189,11 @@ def copy_predictions(path: str | Path, scans: Dataset, out: str | Path, *, made_
         raise ValueError(f"--made_by is for files of other programs, and {path} tells itself what has made it.")
     copy = Path(out) / "predictions.jsonl"
     settings = {"target": reader_of(scans).config.target, "split": split, "references": fingerprint(scans)}
-    provenance = {"weights": made_by, "code": sources_version(), **settings}
+    provenance = {"weights": made_by, **settings}
     if copy.exists():
         check_provenance(copy, provenance)
-    rows = (json.dumps({"volume": row["volume"], "report": row["report"]}) + "\n" for row in read_rows(path))
-    write_whole(copy, "".join(rows))
+    rows = [{key: row[key] for key in ROW if key in row} for row in read_rows(path)]
+    write_whole(copy, "".join(json.dumps(row) + "\n" for row in rows))
     write_whole(provenance_path(copy), json.dumps(provenance, indent=2) + "\n")
 
 
@@ -303,18 +329,23 @@ def resume_predictions(path: Path, provenance: dict | None, state: PartialState)
 
 
 def append_predictions(
-    path: Path, reports: Mapping[str, Written], logits: Mapping[str, np.ndarray] | None = None
+    path: Path,
+    reports: Mapping[str, Written],
+    logits: Mapping[str, np.ndarray] | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> None:
     """
     Appends reports to the file, each with its findings line, if it has one, the line's log-odds of the 18 labels, if
-    they are known (not NaN), and whether the report is cut. Waits until they are on the disk.
+    they are known (not NaN), whether the report is cut, and what a server has `told` of them. Waits until they are on
+    the disk.
     """
     lines = []
     for volume, written in reports.items():
         line = {} if written.line is None else {"line": written.line}
         if logits and not np.isnan(logits[volume]).any():
             line["line_logits"] = logits[volume].round(4).tolist()
-        lines.append(json.dumps({"volume": volume, **line, "report": written.report, "cut": written.cut}) + "\n")
+        row = {"volume": volume, **line, "report": written.report, "cut": written.cut, **(told or {})}
+        lines.append(json.dumps(row) + "\n")
     with open(path, "a") as file:
         file.writelines(lines)
         file.flush()

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 
-def answer(content="A nodule.", finish_reason="stop", **message):
+def answer(content="A nodule.", finish_reason="stop", served=None, **message):
     choice = {"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish_reason}
-    return JSONResponse({"choices": [choice]})
+    return JSONResponse({"choices": [choice], **(served or {})})
 
 
 def error(status, message="no", code=None, **headers):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from datasets import load_dataset
 from helpers.matcher_rows import TINY
-from helpers.tree import SPACING, write_telling_tree
+from helpers.tree import SPACING, write_telling_tree, write_tree
 
-from ct_rate_pairs.eval.embeddings import read_embeddings, read_label_scores, write_vectors
+from ct_rate_pairs.eval.embeddings import read_embeddings, read_label_scores, read_texts, write_texts, write_vectors
 from ct_rate_pairs.eval.matcher import evaluate_matcher
 from ct_rate_pairs.eval.metrics.ranking import label_auroc
 from ct_rate_pairs.eval.rows import references_of
@@ -62,7 +62,7 @@ def test_vectors_of_a_matcher_give_its_numbers_again(cohort, capsys):
     assert flat(results) == pytest.approx(flat(expected), abs=1e-6)
     table = (root / "vectors/evaluation/table.md").read_text()
     assert table.replace("| own", "| dual encoder") == (root / "table.md").read_text()
-    assert "16 of the 16 scans of the split test have a vector" in capsys.readouterr().out
+    assert "16 of 16 scans of the split test have a vector" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (root / "vectors/image").iterdir()}
     export.main(
         ["--embeddings", str(root / "run"), "--data_dir", str(cohort[0]), "--output_dir", str(root / "vectors")]
@@ -128,12 +128,37 @@ def test_ct_clip_s_own_files_give_retrieval_and_its_zero_shot_labels(cohort, tmp
 def test_ct_clip_gets_its_scans_a_blank_one_and_the_texts_to_embed(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(ct_clip, "SIZE", (24, 48, 48))  # an array of the true size has 221 MB
     tree, splits, *_ = cohort
-    export.main(
-        ["--for", "ct-clip", "--data_dir", str(tree), "--output_dir", str(tmp_path), "--max_eval_samples", "1"]
-    )
+    out = ("--output_dir", str(tmp_path), "--max_eval_samples", "1")
+    export.main(["--for", "ct-clip", "--data_dir", str(tree), *out])
     assert np.load(tmp_path / "blank.npy").shape == np.load(tmp_path / "scans/valid_1/valid_1_a/valid_1_a_1.npy").shape
-    texts = {json.loads(line)["text"] for line in (tmp_path / "texts.jsonl").read_text().splitlines()}
-    assert references_of(splits["test"])[1][0] in texts and "Cardiomegaly is present." in texts
+    texts = read_texts(tmp_path)
+    assert {references_of(splits["test"])[1][0], "Cardiomegaly is present."} < set(texts.values())
+    with pytest.raises(ValueError, match="exported otherwise: cohort"):
+        export.main(["--for", "ct-clip", "--data_dir", str(write_tree(tmp_path / "other")), *out])
+    assert read_texts(tmp_path) == texts
+
+
+def test_a_vector_stays_with_its_text_when_another_export_has_other_texts(tmp_path):
+    reports = {"valid_1_a_1.nii.gz": "A."}
+    write_vectors(tmp_path / "image", {"valid_1_a_1": torch.ones(2)})
+    write_texts(tmp_path, ["B.", "C."])
+    vectors = {"B.": torch.tensor([1.0, 0.0]), "C.": torch.tensor([0.0, 1.0])}
+    write_vectors(tmp_path / "text", {name: vectors[text] for name, text in read_texts(tmp_path).items()})
+    write_texts(tmp_path, ["A.", "B."])
+    found = read_embeddings(tmp_path, reports).texts
+    assert {text: vector.tolist() for text, vector in found.items()} == {"B.": [1, 0], "C.": [0, 1]}
+
+
+@pytest.mark.slow
+def test_vectors_of_a_matcher_are_not_measured_on_another_cohort_of_the_same_names(cohort, tmp_path):
+    other = write_tree(tmp_path / "other", scans=16)
+    with pytest.raises(ValueError, match=r"vectors/manifest\.json tells .* with other scans or reports"):
+        recipe.main(["--embeddings", str(cohort[2] / "vectors"), "--made_by", "own@1", "--data_dir", str(other)])
+
+
+def test_a_model_without_its_commit_is_refused():
+    with pytest.raises(ValueError, match="--made_by CT-CLIP: give the model and the commit"):
+        recipe.main(["--embeddings", "latents", "--made_by", "CT-CLIP"])
 
 
 def test_a_folder_that_holds_no_vectors_is_told_by_file(tmp_path):

@@ -6,6 +6,7 @@ from helpers.loopback_endpoint import LoopbackEndpoint, answer, error
 
 from ct_rate_pairs.eval.predictions import endpoint_predictions
 from ct_rate_pairs.eval.predictions.endpoint import EndpointError
+from ct_rate_pairs.eval.predictions.endpoint_predictions import count_served
 from ct_rate_pairs.eval.predictions.store import read_predictions
 
 
@@ -25,6 +26,25 @@ def test_each_scan_gets_its_own_answer_whatever_the_order_of_arrival(path):
     assert not failures
     assert read_predictions(path) == predictions
     assert list(read_predictions(path)) != list(predictions)  # the late one was written when it came
+
+
+def test_each_report_tells_what_answered_and_a_name_that_comes_to_mean_another_model_stops_the_run(path):
+    scans = make_scans(4)
+    names = (("some-model-05", "fp_1"), ("some-model-05", "fp_2"), ("some-model-08", "fp_2"))
+    by = [{"model": model, "system_fingerprint": fingerprint} for model, fingerprint in names]
+    with LoopbackEndpoint(*(answer(served=served) for served in by[:2])) as server:
+        write(server, path, scans.select([0, 1, 2]))  # the last answer names no model
+    assert count_served(path) == {"some-model-05 fp_1": 1, "some-model-05 fp_2": 1}
+    before = path.read_text()
+    with (
+        LoopbackEndpoint(answer(served=by[2])) as server,
+        pytest.raises(EndpointError, match="answers as 'some-model-08', but .* by some-model-05"),
+    ):
+        write(server, path, scans)
+    assert path.read_text() == before
+    with LoopbackEndpoint(answer(served={"model": 7, "system_fingerprint": None})) as server:
+        assert len(write(server, path, scans)[0]) == 4
+    assert len(read_predictions(path)) == 4
 
 
 def test_a_scan_that_gets_no_answer_does_not_stop_the_others(path):

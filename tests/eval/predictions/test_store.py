@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from datasets import load_dataset
 from helpers import programs
 from helpers.eval_rows import REPORTS
 from helpers.paths import HELPERS
@@ -15,10 +16,14 @@ from helpers.two_processes import run_as_two
 from ct_rate_pairs.eval.generate import generate_reports
 from ct_rate_pairs.eval.predictions.provenance import provenance_path
 from ct_rate_pairs.eval.predictions.store import (
+    copy_predictions,
     count_cut,
     find_predictions,
     read_cut,
+    read_line_logits,
+    read_lines,
     read_predictions,
+    select_shared,
     write_challenge_file,
     write_predictions,
 )
@@ -199,3 +204,29 @@ def test_one_file_never_holds_the_reports_of_two_models(tmp_path, model_and_coll
         write(make_scans(), model="a", spacing=[1, 1, 2])
     path.unlink()
     write(make_scans().select([0]), model="b", spacing=[1, 1, 2])
+
+
+@pytest.mark.slow
+def test_a_copy_tells_what_the_file_of_another_program_tells_and_no_version_of_this_code(tmp_path, tree):
+    theirs, copy = tmp_path / "theirs.jsonl", tmp_path / "run" / "predictions.jsonl"
+    copy.parent.mkdir()
+    told = {"line": "Abnormality: hernia.", "line_logits": [0.5] * 18, "cut": True}
+    rows = [{"volume": "valid_1_a_1.nii.gz", "report": "A hernia.", **told, "seconds": 3}]
+    rows += [{"VolumeName": "valid_2_a_1", "report": "None."}]
+    theirs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scans = load_dataset("ct_rate_pairs", data_dir=str(tree), split="test", negative="none")
+    copy_predictions(theirs, scans, copy.parent, made_by="RadFM@1", split="test")
+    for read in (read_predictions, read_lines, read_line_logits, read_cut):
+        assert read(copy) == read(theirs) and read(copy)
+    assert json.loads(provenance_path(copy).read_text()).keys() == {"weights", "target", "split", "references"}
+
+
+def test_texts_are_restricted_to_the_scans_that_all_runs_have(tmp_path):
+    for name, number in (("a", 3), ("b", 2)):
+        (tmp_path / name).mkdir()
+        lines = (json.dumps({"volume": volume, "report": "r"}) + "\n" for volume in VOLUMES[3 - number : 3])
+        (tmp_path / name / "predictions.jsonl").write_text("".join(lines))
+    texts, runs = dict.fromkeys(VOLUMES[:3], "mine"), [tmp_path / "a", tmp_path / "b"]
+    assert select_shared(texts, runs) == dict.fromkeys(VOLUMES[1:3], "mine") and select_shared(texts, []) == texts
+    with pytest.raises(ValueError, match="b has no report of the scans that are measured"):
+        select_shared({VOLUMES[0]: "mine"}, runs)
