@@ -221,7 +221,7 @@ def print_places(placed: Places) -> None:
     table = [["way", "sentences", "pointed", "Dice", "lesions found", "lesions right"]]
     empty = {"no mask": [np.zeros_like(drawn) for drawn in placed.drawn]}
     for way, masks in (placed.masks | empty).items():
-        scores = mask_scores(masks, placed.drawn)
+        scores = mask_scores(masks, placed.drawn, planes_apart=True)
         pointed = f"{np.mean(placed.pointed[way]):.3f}" if way in placed.pointed else ""
         numbers = (scores[key] for key in ("dice", "lesion_recall", "lesion_precision"))
         told = ["" if number is None else f"{number:.3f}" for number in numbers]

@@ -15,11 +15,14 @@ from .bootstrap import divide, estimate, known
 
 
 TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner are of one lesion
+IN_PLANE = TOUCHING & np.array([0, 1, 0], bool)[:, None, None]
 COUNTS = ("lesions", "found", "predicted", "right")
 NUMBERS = ("dice", "lesion_recall", "lesion_precision", "lesion_f1", "false_masks")
 
 
-def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, int, int, int]:
+def count_lesions(
+    prediction: np.ndarray, reference: np.ndarray, planes_apart: bool = False
+) -> tuple[int, int, int, int]:
     """
     Counts lesions, which are connected parts of a mask. A lesion is found if the other mask has at least one of its
     voxels.
@@ -27,6 +30,9 @@ def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, i
     Args:
         prediction (`np.ndarray`), reference (`np.ndarray`):
             Masks, bool `[Z, Y, X]`.
+        planes_apart (`bool`, *optional*, defaults to `False`):
+            Whether there are gaps between the planes. Nobody knows then whether what lies on two planes is connected
+            between them, so the parts of each plane are lesions of their own.
 
     Returns:
         `tuple[int, int, int, int]`: lesions of the reference, those of them that the prediction meets, lesions of the
@@ -34,7 +40,7 @@ def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, i
     """
     counts = []
     for own, other in ((reference, prediction), (prediction, reference)):
-        parts, number = ndimage.label(own, TOUCHING)
+        parts, number = ndimage.label(own, IN_PLANE if planes_apart else TOUCHING)
         counts += [number, len(np.unique(parts[own & other]))]
     return tuple(counts)
 
@@ -43,18 +49,21 @@ def mask_scores(
     predictions: Sequence[np.ndarray],
     references: Sequence[np.ndarray],
     *,
+    planes_apart: bool = False,
     findings: Sequence[str] | None = None,
     volumes: Sequence[str] | None = None,
     ci: float | None = None,
 ) -> dict:
     """
     Scores predicted masks. A pair is the mask of one finding in one volume, on the slices or on the voxels of the
-    volume. Where only some planes were looked at, give these planes alone.
+    volume. Where only some planes were looked at, give these planes alone, and `planes_apart`.
 
     Args:
         predictions (`Sequence[np.ndarray]`), references (`Sequence[np.ndarray]`):
             `N` pairs of masks, `[Z, Y, X]`, of 0 and 1. The two of a pair have one shape. An empty mask says that the
             finding is not there.
+        planes_apart (`bool`, *optional*, defaults to `False`):
+            Whether there are gaps between the planes, see [`count_lesions`].
         findings (`Sequence[str]`, *optional*):
             The finding of each pair.
         volumes (`Sequence[str]`, *optional*), ci (`float`, *optional*):
@@ -84,7 +93,7 @@ def mask_scores(
         )
     if findings is not None and len(findings) != len(references):
         raise ValueError(f"{len(findings)} `findings` for {len(references)} masks: give one name per mask.")
-    statistics = _statistics(predictions, references)
+    statistics = _statistics(predictions, references, planes_apart)
     scores = estimate(statistics, _scores, volumes, ci) | _sizes(statistics)
     if findings is not None:
         names = np.asarray(findings)
@@ -92,7 +101,7 @@ def mask_scores(
     return scores
 
 
-def _statistics(predictions: Sequence, references: Sequence) -> dict[str, np.ndarray]:
+def _statistics(predictions: Sequence, references: Sequence, planes_apart: bool) -> dict[str, np.ndarray]:
     """What is counted of each pair, `[N]`."""
     rows = []
     for row, pair in enumerate(zip(predictions, references, strict=True)):
@@ -110,7 +119,7 @@ def _statistics(predictions: Sequence, references: Sequence) -> dict[str, np.nda
                 "dice": 2 * both / sizes if has else 0.0,
                 "lacks": not has,
                 "false": not has and bool(prediction.any()),
-                **dict(zip(COUNTS, count_lesions(prediction, reference), strict=True)),
+                **dict(zip(COUNTS, count_lesions(prediction, reference, planes_apart), strict=True)),
             }
         )
     return {name: np.array([row[name] for row in rows], float) for name in rows[0]}

@@ -40,6 +40,9 @@ class MaskCounts:
             Highest prediction in the volume.
         pointed (`np.ndarray` of shape `[N, L]`):
             Whether the pixel of the highest prediction lies in the drawn mask.
+        absent (`np.ndarray` of shape `[N, L]`):
+            Whether the volume does not have the finding. A finding that lies between the slices is not absent, though
+            its drawn mask on the slices is empty.
         lesions (`np.ndarray` of shape `[N, L, 4]`, *optional*):
             What [`~ct_rate_pairs.eval.metrics.dice.count_lesions`] counts at one threshold of each finding.
     """
@@ -49,6 +52,7 @@ class MaskCounts:
     drawn: np.ndarray
     highest: np.ndarray
     pointed: np.ndarray
+    absent: np.ndarray
     lesions: np.ndarray | None = None
 
 
@@ -116,17 +120,20 @@ def count_masks(
         if row["masks"] is None:
             continue
         drawn, maps = drawn_masks(row, names), predict(row)
-        counts.append([np.stack(values) for values in zip(*map(_of_finding, maps, drawn), strict=True)])
+        absent = [name not in {of["finding"] for of in row["mask_findings"]} for name in names]
+        found = map(_of_finding, maps, drawn, absent)
+        counts.append([np.stack(values) for values in zip(*found, strict=True)])
         if chosen is not None:
             masks = maps >= THRESHOLDS[chosen][:, None, None, None]
-            lesions.append([count_lesions(*of_finding) for of_finding in zip(masks, drawn, strict=True)])
+            # Between slices the model has seen nothing, so nothing joins what lies on two of them.
+            lesions.append([count_lesions(*pair, planes_apart=True) for pair in zip(masks, drawn, strict=True)])
     if not counts:
         raise ValueError("The masks of none of these volumes are known: give masks of these volumes.")
     pixels = (np.stack(values) for values in zip(*counts, strict=True))
     return MaskCounts(*pixels, lesions=np.array(lesions) if lesions else None)
 
 
-def _of_finding(maps: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
+def _of_finding(maps: np.ndarray, drawn: np.ndarray, absent: bool) -> tuple[np.ndarray, ...]:
     """The counts of one finding in one volume, in the order of [`MaskCounts`]."""
     level = np.digitize(maps, THRESHOLDS)  # how many thresholds a pixel reaches
     highest = maps.argmax()
@@ -136,6 +143,7 @@ def _of_finding(maps: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
         drawn.sum(),
         maps.flat[highest],
         drawn.flat[highest],
+        absent,
     )
 
 
@@ -168,12 +176,14 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
     Returns:
         `dict`: for each finding, and as means over the findings that occur:
 
-        - `dice`: mean Dice over the volumes that have the finding.
+        - `dice`: mean Dice over the volumes that have the finding on their slices.
         - `met`: share of these volumes in which the predicted mask touches the drawn one.
         - `pointed`: share of them in which the highest prediction lies in the drawn mask (the pointing game).
-        - `lesion_recall`, `lesion_precision`: see [`~ct_rate_pairs.eval.metrics.dice.mask_scores`].
+        - `lesion_recall`, `lesion_precision`: see [`~ct_rate_pairs.eval.metrics.dice.mask_scores`]. Each slice has
+          lesions of its own.
         - `false_masks`: share of the volumes without the finding that get a mask.
-        - `auroc`: of the highest prediction, for whether a volume has the finding.
+        - `auroc`: of the highest prediction, for whether a volume has the finding. Volumes in which the finding lies
+          between the slices count neither here nor in `false_masks`.
         - `support`: volumes that have the finding; `threshold`.
     """
     place = np.arange(len(names))
@@ -188,14 +198,15 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
     findings = {}
     for label, name in enumerate(names):
         own = has[:, label]
+        shown_or_absent = own | counts.absent[:, label]
         findings[name] = {
             "dice": mean(dice[:, label], own),
             "met": mean(both[:, label] > 0, own),
             "pointed": mean(counts.pointed[:, label], own),
             "lesion_recall": known(divide(found[label], lesions[label])),
             "lesion_precision": known(divide(right[label], shown[label])),
-            "false_masks": mean(predicted[:, label] > 0, ~own),
-            "auroc": known(auroc(counts.highest[:, label], own.astype(int))),
+            "false_masks": mean(predicted[:, label] > 0, counts.absent[:, label]),
+            "auroc": known(auroc(counts.highest[shown_or_absent, label], own[shown_or_absent].astype(int))),
             "support": int(own.sum()),
             "threshold": round(float(THRESHOLDS[chosen[label]]), 2),
         }

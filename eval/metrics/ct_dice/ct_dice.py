@@ -26,6 +26,8 @@ Args:
         is not there.
     references: the drawn masks, one per prediction, each of the same shape. Where a model has seen some planes of a
         volume alone, give these planes of both.
+    planes_apart: whether there are gaps between the planes (optional). The parts of each plane are then lesions of
+        their own.
     findings: the name of the finding of each mask (optional).
     volumes: CT-RATE's volume names, one per mask; they name the patients to resample (optional).
     ci: level of the bootstrap intervals by patient, such as 0.95 (optional).

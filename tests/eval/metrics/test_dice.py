@@ -61,6 +61,17 @@ def test_a_shift_costs_overlap_before_it_costs_the_lesion():
     assert (far["dice"], far["lesion_recall"], far["lesion_precision"], far["lesion_f1"]) == (0, 0, 0, 0)
 
 
+def test_what_lies_on_two_planes_is_one_lesion_only_if_there_is_no_gap_between_them():
+    first, second = box(0, slice(2, 5), slice(2, 5)), box(1, slice(3, 6), slice(3, 6))
+    whole, apart = (mask_scores([first], [first | second], planes_apart=gaps) for gaps in (False, True))
+    assert (whole["lesions"], whole["lesion_recall"]) == (1, 1) and (apart["lesions"], apart["lesion_recall"]) == (
+        2,
+        0.5,
+    )
+    beside = first | box(0, slice(5, 6), slice(5, 6))  # a corner within the plane
+    assert mask_scores([beside], [beside], planes_apart=True)["lesions"] == 1
+
+
 def test_findings_have_numbers_of_their_own_and_patients_give_intervals():
     volumes = ["valid_1_a_1.nii.gz", "valid_1_a_1.nii.gz", "valid_2_a_1.nii.gz"]
     scores = mask_scores([ONE, EMPTY, TWO], [ONE, TWO, TWO], findings=["a", "b", "b"], volumes=volumes, ci=0.9)

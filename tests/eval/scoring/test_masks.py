@@ -80,6 +80,26 @@ def test_an_empty_mask_has_no_overlap_and_a_full_one_is_false_where_nothing_is()
     assert 0 < full["dice"] < 0.2
 
 
+def test_a_finding_between_the_slices_is_not_absent():
+    """Its mask on the slices is empty, and a mask there is wrong, but not where nothing is."""
+    between = make_row(0, (False, False))
+    between |= {"masks": [[Image.new("1", (30, 24))] * 4], "mask_findings": [{"finding": NAMES[0], "sentence": ""}]}
+    scores = scores_of(np.ones_like, [ROWS[0], between])["findings"]
+    nodule, effusion = ([scores[name][key] for key in ("false_masks", "auroc", "support")] for name in NAMES)
+    assert nodule == [None, None, 1] and effusion == [1, 0.5, 1]
+
+
+def test_each_slice_has_lesions_of_its_own():
+    """A box lies on two slices. Whoever finds it on one of them has found half of it."""
+
+    def first_alone(masks):
+        masks[:, 2:] = 0
+        return masks
+
+    scores = scores_of(first_alone, [make_row(0, (True, False))])["findings"][NAMES[0]]
+    assert scores["lesion_recall"] == 0.5 and scores["lesion_precision"] == 1
+
+
 def test_volumes_whose_masks_are_not_known_are_left_out():
     unknown = ROWS[0] | {"masks": None, "mask_findings": None}
     assert scores_of(lambda masks: masks, [unknown, *ROWS]) == scores_of(lambda masks: masks)
