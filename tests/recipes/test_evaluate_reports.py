@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from datasets import load_dataset
 from helpers.command import call
-from helpers.loopback_endpoint import LoopbackEndpoint, error
+from helpers.loopback_endpoint import LoopbackEndpoint, answer, error
 from helpers.tree import SPACING, write_tree
 
 from ct_rate_pairs.eval.predictions.provenance import describe_provenance, provenance_path
@@ -167,13 +167,15 @@ def ask(endpoint, out, tree, *options):
 @pytest.mark.slow
 def test_a_model_at_an_endpoint_is_asked_and_only_its_reports_are_measured(tmp_path, tree, capsys):
     refused = error(400, "blocked", "content_filter")
-    with LoopbackEndpoint(refused) as server:
+    served = {"model": "some-model-05", "system_fingerprint": "fp_1"}
+    with LoopbackEndpoint(refused, answer(served=served)) as server:
         ask(server.url, tmp_path, tree, "--concurrency", "1")
         told = capsys.readouterr().out
         assert "1 of 4 scans have NO report (1 content_filter)" in told and "Not measured: loss gaps" in told
         model = json.loads((tmp_path / "results.json").read_text())["model"]
         assert model["slices_as"] == "slices" and "slices_as: slices" in told and "single images" in told
         assert model["n"] == 3 and model["failures"] == {"content_filter": 1} and "loss_gap" not in model
+        assert model["answered_by"] == {"some-model-05 fp_1": 1} and "Reports by some-model-05 fp_1: 1\n" in told
         assert "valid_" not in json.dumps(server.bodies) and len(server.bodies) == 4
         ask(server.url, tmp_path, tree, "--concurrency", "1")
         assert len(server.bodies) == 5  # the one that was missing
