@@ -41,8 +41,8 @@ from ct_rate_pairs import LABELS
 from ct_rate_pairs.eval.figures.style import NEUTRAL, save_figure
 from ct_rate_pairs.eval.generate import batched
 from ct_rate_pairs.eval.looking.likelihood import answer_losses, on_device
-from ct_rate_pairs.eval.looking.line_probabilities import line_logits
 from ct_rate_pairs.eval.metrics.bootstrap import estimate
+from ct_rate_pairs.eval.predictions.predict import predict
 from ct_rate_pairs.eval.rows import first_rows
 from ct_rate_pairs.eval.scoring.masks import drawn_masks, make_atlas
 from ct_rate_pairs.eval.tables import format_markdown
@@ -51,7 +51,7 @@ from ct_rate_pairs.hub.reporting.load import load_reporter
 from ct_rate_pairs.hub.reporting.patch_evidence import PATCHES, log_odds, patch_evidence, stated_spans
 from ct_rate_pairs.hub.reporting.reporter import Reporter
 from ct_rate_pairs.trainer import PairCollator, read_row_settings
-from ct_rate_pairs.trainer.generation import Written, write_batch
+from ct_rate_pairs.trainer.generation import Written
 from ct_rate_pairs.trainer.vision_features import ENCODED
 from ct_rate_pairs.whole_files import write_whole
 
@@ -71,14 +71,10 @@ Maps = dict[int, np.ndarray]  # index in `LABELS` -> evidence [S, R, C]
 def write(reporter: Reporter, row: dict) -> Written:
     """The report of a row, at the operating point f1 if the model has one."""
     options = {"max_new_tokens": MOST_TOKENS, "with_line": reporter.has_line}
-    openings = None
-    if reporter.confidence and reporter.confidence.line:
-        (first,) = write_batch(reporter.model, reporter.collator, [row], **options, line_only=True)
-        logits = line_logits(reporter.model, reporter.collator, [row], [first.line])[0]
-        line = reporter.confidence.operating_point("f1").set_line(logits, first.line)
-        openings = [f"{line}\n"] if line else None
-    (written,) = write_batch(reporter.model, reporter.collator, [row], **options, openings=openings)
-    return written
+    has_points = reporter.confidence and reporter.confidence.line
+    point = reporter.confidence.operating_point("f1") if has_points else None
+    (prediction,) = predict(reporter.model, reporter.collator, [row], **options, operating_point=point)
+    return prediction.written
 
 
 def to_patches(planes: np.ndarray) -> np.ndarray:
@@ -327,7 +323,8 @@ def draw_examples(examples: list[Example], scores: dict[str, dict], path: Path) 
     right, by the `scores` of all true positives with a slice named.
     """
     ways = list(examples[0].maps)
-    figure = Figure(figsize=(2.6 * (len(ways) + 1), 2.6 * len(examples) + 0.9), layout="constrained")
+    flat = max(one.image.shape[0] / one.image.shape[1] for one in examples)
+    figure = Figure(figsize=(2.6 * (len(ways) + 1), (2.6 * flat + 0.2) * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), len(ways) + 1, squeeze=False)
     for axes, one in zip(grid, examples, strict=True):
         height, width = one.image.shape

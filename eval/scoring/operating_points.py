@@ -46,10 +46,10 @@ class OperatingPoint:
     bias: np.ndarray
     thresholds: np.ndarray
 
-    def set_line(self, logits: np.ndarray, own: str | None, sides: Mapping[int, str] | None = None) -> str | None:
+    def set_line(self, logits: np.ndarray, own: str | None, sides: Mapping[int, str]) -> str | None:
         """
         The findings line under this operating point, in the form of the model's own line. `logits` are the log-odds of
-        the labels, `[18]`, and `sides` the likeliest sides, which a form without sides does not need. They are not
+        the labels, `[18]`, and `sides` the likeliest sides, of which a form without sides reads none. They are not
         known (NaN) if the model writes no sound line. Then nothing is set: `None`.
         """
         form = form_of(own) if own else None

@@ -69,13 +69,13 @@ def test_a_line_is_set_by_the_thresholds_in_the_form_of_the_model_s_own(kind, la
     point = LineCalibration(ones, zeros, held_out([0.1, 0.2, 0.7])).at("f1")
     logits = np.full(18, -3.0)
     logits[[2, 5]] = 2.0
-    line = point.set_line(logits, write_line([0] * 18, kind, language))
+    line = point.set_line(logits, write_line([0] * 18, kind, language), {})
     assert line == write_line([int(i in (2, 5)) for i in range(18)], kind, language)
     assert open_text(line).labels == tuple(point.decide(logits))
     logits[8] = 2.0
     sided = point.set_line(logits, write_line([0] * 18, "sides", language), {8: "right", 9: "both"})
     assert open_text(sided).labels == tuple(point.decide(logits)) and sides_of(sided) == {8: "right"}
-    assert point.set_line(logits, "Abnormalities: heart.") is None and point.set_line(logits, None) is None
+    assert point.set_line(logits, "Abnormalities: heart.", {}) is None and point.set_line(logits, None, {}) is None
     assert point.describe() == {"operating_point": "f1", "thresholds": [0.7] * 18}
 
 
