@@ -4,18 +4,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .schema import Share
-
 
 LONGEST_NAME = 200  # letters of the name of a finding
 
 
 class FindingThreshold(BaseModel):
-    """The threshold of one finding."""
+    """The threshold of one finding; `None` where the volumes of `validation` told none."""
 
     model_config = ConfigDict(strict=True)
 
-    threshold: Share
+    threshold: Annotated[float, Field(gt=0, le=1)] | None
 
 
 class ModelMasks(BaseModel):

@@ -9,6 +9,9 @@ from ct_rate_pairs.trainer.mask_head import MaskHead
 from ct_rate_pairs.trainer.mask_shares import masks_of_shares
 
 
+DEFAULT_THRESHOLD = 0.5  # of a finding for which no threshold could be fitted
+
+
 @torch.no_grad()
 def predict_cells(model: PreTrainedModel, head: MaskHead, collator: PairCollator, row: dict) -> torch.Tensor:
     """

@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from ct_rate_pairs.eval.metrics.bootstrap import divide, known
 from ct_rate_pairs.eval.metrics.dice import count_lesions
 from ct_rate_pairs.eval.metrics.ranking import auroc
-from ct_rate_pairs.eval.predictions.masks import predict_masks
+from ct_rate_pairs.eval.predictions.masks import DEFAULT_THRESHOLD, predict_masks
 from ct_rate_pairs.eval.tables import format_value
 from ct_rate_pairs.trainer import PairCollator
 from ct_rate_pairs.trainer.mask_head import MaskHead
 
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
+DEFAULT = int(np.abs(THRESHOLDS - DEFAULT_THRESHOLD).argmin())  # its place
 KEYS = ("dice", "met", "pointed", "lesion_recall", "lesion_precision", "false_masks", "auroc")
 PREDICTED = ("both", "predicted", "highest", "pointed")  # of `MaskCounts`
 ATLAS = (64, 64)  # rows and columns of a slice of the atlas
@@ -54,6 +55,11 @@ class MaskCounts:
     pointed: np.ndarray
     absent: np.ndarray
     lesions: np.ndarray | None = None
+
+    @property
+    def met(self) -> np.ndarray:
+        """Whether the predicted mask of a finding meets the drawn one, in any volume at any threshold, bool `[L]`."""
+        return self.both.any(axis=(0, 2))
 
 
 def drawn_masks(row: dict, names: Sequence[str]) -> np.ndarray:
@@ -155,13 +161,14 @@ def _reaching(level: np.ndarray) -> np.ndarray:
 def fit_thresholds(counts: MaskCounts) -> np.ndarray:
     """
     For each finding, the place in `THRESHOLDS` of the best Dice over all pixels of all volumes, `[L]`: so a mask in a
-    volume without the finding counts against a threshold, too.
+    volume without the finding counts against a threshold, too. Where no mask meets a drawn one, all thresholds are
+    equally bad: such a finding gets the default of 0.5, and not the lowest, which would draw a mask nearly anywhere.
     """
     both, sizes = counts.both.sum(axis=0), counts.predicted.sum(axis=0) + counts.drawn.sum(axis=0)[:, None]
-    return (2 * both / np.maximum(sizes, 1)).argmax(axis=1)
+    return np.where(counts.met, (2 * both / np.maximum(sizes, 1)).argmax(axis=1), DEFAULT)
 
 
-def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) -> dict:
+def score_masks(counts: MaskCounts, chosen: np.ndarray, fitted: np.ndarray, names: Sequence[str]) -> dict:
     """
     The scores of predicted masks.
 
@@ -170,6 +177,8 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
             From [`count_masks`], with the lesions.
         chosen (`np.ndarray` of shape `[L]`):
             Places of the thresholds, from [`fit_thresholds`] on other volumes.
+        fitted (`np.ndarray` of shape `[L]`):
+            Whether these other volumes told a threshold: `met` of their counts.
         names (`Sequence[str]`):
             Names of the findings.
 
@@ -184,7 +193,8 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
         - `false_masks`: share of the volumes without the finding that get a mask.
         - `auroc`: of the highest prediction, for whether a volume has the finding. Volumes in which the finding lies
           between the slices count neither here nor in `false_masks`.
-        - `support`: volumes that have the finding; `threshold`.
+        - `support`: volumes that have the finding.
+        - `threshold`: fitted on other volumes; `None` where they told none, and 0.5 was taken.
     """
     place = np.arange(len(names))
     both, predicted = counts.both[:, place, chosen], counts.predicted[:, place, chosen]  # [N, L]
@@ -208,7 +218,7 @@ def score_masks(counts: MaskCounts, chosen: np.ndarray, names: Sequence[str]) ->
             "false_masks": mean(predicted[:, label] > 0, counts.absent[:, label]),
             "auroc": known(auroc(counts.highest[shown_or_absent, label], own[shown_or_absent].astype(int))),
             "support": int(own.sum()),
-            "threshold": round(float(THRESHOLDS[chosen[label]]), 2),
+            "threshold": round(float(THRESHOLDS[chosen[label]]), 2) if fitted[label] else None,
         }
     occurring = [values for values in findings.values() if values["support"]]
     means = {key: [values[key] for values in occurring if values[key] is not None] for key in KEYS}
@@ -248,12 +258,13 @@ def evaluate_masks(
         "atlas": partial(masks_of_atlas, make_atlas(train, names, progress)),
     }
     for way, predict in ways.items():
-        chosen = fit_thresholds(count_masks(predict, validation, names, progress))
+        seen = count_masks(predict, validation, names, progress)
+        chosen = fit_thresholds(seen)
         counts = count_masks(predict, test, names, progress, chosen)
-        results[way] = score_masks(counts, chosen, names)
+        results[way] = score_masks(counts, chosen, seen.met, names)
     lesions = counts.lesions * np.array([1, 0, 0, 0])  # those that are drawn
     nothing = replace(counts, **{name: np.zeros_like(getattr(counts, name)) for name in PREDICTED}, lesions=lesions)
-    return results | {"empty": score_masks(nothing, chosen, names), "n": len(counts.drawn)}
+    return results | {"empty": score_masks(nothing, chosen, seen.met, names), "n": len(counts.drawn)}
 
 
 def format_masks(results: Mapping[str, Any]) -> str:
@@ -263,7 +274,11 @@ def format_masks(results: Mapping[str, Any]) -> str:
     lines += [_line(way, results["n"], results[way]) for way in ("model", "atlas", "empty")]
     findings = results["model"]["findings"]
     lines += [_line(f"  {name}", values["support"], values) for name, values in findings.items() if values["support"]]
-    return "\n".join([*lines, "masks: thresholds from validation; rows of findings are those of the model"])
+    lines.append("masks: thresholds from validation; rows of findings are those of the model")
+    if unfitted := [name for name, values in findings.items() if values["threshold"] is None]:
+        unmet = f"masks: no mask met the finding on validation, so {DEFAULT_THRESHOLD} is taken"
+        lines.append(f"{unmet}: {', '.join(unfitted)}")
+    return "\n".join(lines)
 
 
 def _line(name: str, number: int, scores: Mapping[str, float | None]) -> str:

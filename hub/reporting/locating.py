@@ -14,7 +14,7 @@ from ct_rate_pairs.reports.rules import label_report
 from ct_rate_pairs.reports.sentence_spans import split_sentences
 from ct_rate_pairs.volumes.slice_plan import SlicePlan
 
-from .masks import Masker
+from .masks import Masker, told_of_thresholds
 from .regions import ChestFrame, weights_of
 
 
@@ -177,7 +177,7 @@ def locate_findings(
         shares=np.max(list(placed.values()), axis=0),
         shown=np.any(masks, axis=0),
         plan=plan,
-        told=[*told, *told_of_rest(sentence, read)],
+        told=[*told, *told_of_rest(sentence, read), *told_of_thresholds(masker.unfitted(read))],
     )
 
 

@@ -1,6 +1,6 @@
 """Where the findings of a scan are, by the mask head of a model, and the files of these masks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from ct_rate_pairs.eval.predictions.masks import predict_cells, shares_of_cells
+from ct_rate_pairs.eval.predictions.masks import DEFAULT_THRESHOLD, predict_cells, shares_of_cells
 from ct_rate_pairs.json_files import read_json
 from ct_rate_pairs.json_schemas.masks import MaskScores
 from ct_rate_pairs.masks.in_scan import planes_in_file, write_mask
@@ -24,7 +24,6 @@ from .outlines import Line, outline_of
 
 SCORES = "masks.json"  # of `recipes/masks_after_training.py`, with the thresholds
 FOLDER = "masks"  # beside `report.json`
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,9 @@ class ScanMasks:
         shown (`dict[str, np.ndarray]`):
             For each label the voxels of its mask on the slices, bool `[S, H, W]`. No mask is empty.
         thresholds (`dict[str, float]`):
-            For each of these labels, the share from which on a pixel belongs to its mask.
+            For each finding of the head that these labels have, the share from which on a pixel belongs to the mask.
+        unfitted (`list[str]`):
+            The findings of the head, of these labels and of those without a mask, that take the default of 0.5.
         without (`list[str]`):
             The labels that the head knows, and whose share reaches its threshold nowhere.
         unknown (`list[str]`):
@@ -49,6 +50,7 @@ class ScanMasks:
     plan: SlicePlan
     shown: dict[str, np.ndarray]
     thresholds: dict[str, float]
+    unfitted: list[str]
     without: list[str]
     unknown: list[str]
 
@@ -84,6 +86,7 @@ class ScanMasks:
         return {
             "files": {label: f"{FOLDER}/{file_of(label)}" for label in self.shown},
             "thresholds": self.thresholds,
+            "unfitted": self.unfitted,
             "seen_planes": {"axis": axis, "places": planes},
             "nowhere": self.without,
             "unknown": self.unknown,
@@ -98,13 +101,12 @@ class Masker:
         head ([`~ct_rate_pairs.trainer.mask_head.MaskHead`]):
             The head. The names of its findings are labels, or are read by the rule labeler: ReXGroundingCT's
             "Atelectasis or consolidation" stands for two labels.
-        thresholds (`Mapping[str, float]`, *optional*):
-            Threshold of each of its findings. By default, 0.5 for all.
+        fitted (`Mapping[str, float]`, *optional*):
+            The fitted thresholds of its findings. The others take 0.5.
     """
 
-    def __init__(self, head: MaskHead, thresholds: Mapping[str, float] | None = None):
-        self.head, self.fitted = head, thresholds is not None
-        self.thresholds = dict(thresholds or {})
+    def __init__(self, head: MaskHead, fitted: Mapping[str, float] | None = None):
+        self.head, self.fitted = head, dict(fitted or {})
 
     @cached_property
     def channels(self) -> dict[str, list[int]]:
@@ -113,23 +115,35 @@ class Masker:
         found = {label: [place for place, labels in enumerate(named) if label in labels] for label in LABELS}
         return {label: places for label, places in found.items() if places}
 
-    def threshold(self, label: str) -> float:
-        """The lowest of the thresholds of the findings that a label has in the head."""
+    def thresholds(self, label: str) -> dict[str, float]:
+        """The thresholds of the findings that a label has in the head."""
         names = [self.head.names[place] for place in self.channels[label]]
-        return min(self.thresholds.get(name, DEFAULT_THRESHOLD) for name in names)
+        return {name: self.fitted.get(name, DEFAULT_THRESHOLD) for name in names}
+
+    def threshold(self, label: str) -> float:
+        """The threshold of the shares of a label: the lowest of [`thresholds`]."""
+        return min(self.thresholds(label).values())
+
+    def unfitted(self, labels: Iterable[str]) -> list[str]:
+        """The findings of the head, among those of some labels that it knows, that take the default."""
+        names = dict.fromkeys(name for label in labels for name in self.thresholds(label))
+        return [name for name in names if name not in self.fitted]
 
     def shares(
         self, model: PreTrainedModel, collator: PairCollator, row: dict, labels: Iterable[str]
     ) -> dict[str, np.ndarray]:
         """
         For some labels that the head knows, the share of each pixel's surroundings that lies in the finding, float32
-        of shape `[S, H, W]`, in [0, 1]. Only the vision tower runs, once.
+        of shape `[S, H, W]`, in [0, 1]. Of several findings of the head, the share that is highest in relation to its
+        own threshold counts, scaled so that it reaches the lowest threshold where it reaches its own. Only the vision
+        tower runs, once.
         """
         cells = predict_cells(model, self.head, collator, row)
         maps = {}
         for label in labels:  # one by one: all labels at the size of the slices would take much memory
             of_label = shares_of_cells(cells[:, self.channels[label]], collator, row)
-            maps[label] = of_label.max(axis=0)
+            own = np.array(list(self.thresholds(label).values()), np.float32)
+            maps[label] = (of_label * (own.min() / own)[:, None, None, None]).max(axis=0)
         return maps
 
     def masks(
@@ -161,7 +175,8 @@ class Masker:
         return ScanMasks(
             plan,
             shown,
-            thresholds={label: self.threshold(label) for label in shown},
+            thresholds={name: own for label in shown for name, own in self.thresholds(label).items()},
+            unfitted=self.unfitted(known),
             without=[label for label in known if label not in shown],
             unknown=[label for label in labels if label not in self.channels],
         )
@@ -186,9 +201,16 @@ def load_masker(name_or_path: str, revision: str | None, model: PreTrainedModel)
     if file is None:
         return None
     scores = find_file(name_or_path, SCORES, revision)
-    found = scores and read_json(scores, MaskScores)["model"]["findings"]
-    thresholds = found and {name: of_finding["threshold"] for name, of_finding in found.items()}
-    return Masker(read_mask_head(file, model), thresholds)
+    found = read_json(scores, MaskScores)["model"]["findings"] if scores else {}
+    fitted = {name: own["threshold"] for name, own in found.items() if own["threshold"] is not None}
+    return Masker(read_mask_head(file, model), fitted)
+
+
+def told_of_thresholds(unfitted: Sequence[str]) -> list[str]:
+    """The warning of the findings of a head whose masks begin at the default, if there are any."""
+    listed = ", ".join(unfitted)
+    default = f"masks begin at a share of {DEFAULT_THRESHOLD}, which was not measured"
+    return [f"No threshold could be fitted for {listed}: {default}."] if listed else []
 
 
 def check_masker(masker: Masker | None, is_needed: bool = True) -> None:

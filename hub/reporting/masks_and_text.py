@@ -5,7 +5,7 @@ import numpy as np
 from ct_rate_pairs.reports.labels import LABELS
 from ct_rate_pairs.reports.places import Place, places
 
-from .masks import ScanMasks
+from .masks import ScanMasks, told_of_thresholds
 from .regions import ChestFrame, weights_of
 
 
@@ -14,8 +14,9 @@ NEARLY_ALL = 0.9  # share of a mask that lies on the other side
 
 def told_of_masks(masks: ScanMasks, report: str, chest: ChestFrame) -> list[str]:
     """
-    What a reader is to know of the masks of a report: findings that have none, and findings that the text places on
-    one side and the mask head on the other. Such a finding may be right in one of the two, or in none.
+    What a reader is to know of the masks of a report: findings that have none, findings without a fitted threshold,
+    and findings that the text places on one side and the mask head on the other. Such a finding may be right in one
+    of the two, or in none.
 
     Args:
         masks ([`~ct_rate_pairs.hub.reporting.masks.ScanMasks`]):
@@ -30,6 +31,7 @@ def told_of_masks(masks: ScanMasks, report: str, chest: ChestFrame) -> list[str]
     """
     listed = ", ".join(masks.without)
     told = [f"The mask head shows no place for what the report states: {listed}."] if listed else []
+    told += told_of_thresholds(masks.unfitted)
     placed = {LABELS[label]: place.side for label, place in places(report).items()}
     for label, shown in masks.shown.items():
         if (side := placed.get(label)) not in ("right", "left"):

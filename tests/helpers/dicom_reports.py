@@ -56,4 +56,4 @@ def bright_masks(seen: SeenScan) -> ScanMasks:
     """The masks of what the slices of a scan show brighter than soft tissue."""
     bright = seen.pixels > 150
     shown = dict(zip(STATED, (bright, bright & (np.indices(bright.shape).sum(axis=0) % 2 == 1)), strict=True))
-    return ScanMasks(seen.plan, shown, dict.fromkeys(shown, 0.5), [], [])
+    return ScanMasks(seen.plan, shown, dict.fromkeys(shown, 0.5), [], [], [])

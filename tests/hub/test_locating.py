@@ -72,7 +72,7 @@ OTHER_SIDE = "Lung nodule: the text says right, and the mask head shows it on th
     ],
 )
 def test_a_side_on_which_text_and_mask_disagree_is_told(report, told):
-    masks = ScanMasks(PLAN, {"Lung nodule": LEFT_BASE >= 0.3, "Cardiomegaly": LEFT_BASE >= 0.3}, {}, [], [])
+    masks = ScanMasks(PLAN, {"Lung nodule": LEFT_BASE >= 0.3, "Cardiomegaly": LEFT_BASE >= 0.3}, {}, [], [], [])
     assert told_of_masks(masks, report, CHEST) == told
     across = np.flip(masks.shown["Lung nodule"], axis=2) | masks.shown["Lung nodule"]
     assert told_of_masks(replace(masks, shown={"Lung nodule": across}), report, CHEST) == []

@@ -1,12 +1,15 @@
 """A mask for each stated finding, at the voxels of the scan where the finding is; and what has none is told."""
 
 import json
+import shutil
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from helpers.command import call
 from helpers.dicom_series import PLANTED, slices, write
 from helpers.mask_reader import THRESHOLD
@@ -16,14 +19,15 @@ from highdicom.seg import segread
 
 from ct_rate_pairs.hub import load_reporter
 from ct_rate_pairs.hub.report import main
-from ct_rate_pairs.hub.reporting import sheet
+from ct_rate_pairs.hub.reporting import masks, sheet
 from ct_rate_pairs.hub.reporting.batch import report_batch
 from ct_rate_pairs.hub.reporting.files import format_report
-from ct_rate_pairs.hub.reporting.masks import Masker
+from ct_rate_pairs.hub.reporting.locating import score_of
+from ct_rate_pairs.hub.reporting.masks import Masker, load_masker
 from ct_rate_pairs.hub.reporting.page import format_page
 from ct_rate_pairs.masks.rexgrounding import CATEGORIES
 from ct_rate_pairs.reports.labels import LABELS
-from ct_rate_pairs.trainer.mask_head import MaskHead
+from ct_rate_pairs.trainer.mask_head import CELLS, MaskHead
 
 
 SHOWN = (1, 0, 1)
@@ -161,7 +165,7 @@ def test_a_segmentation_is_of_one_dicom_scan(mask_reader_dir, tmp_path, capfd):
 
 def test_what_is_stated_and_has_no_place_is_told(mask_reader_dir, tmp_path):
     reporter = load_reporter(mask_reader_dir, device="cpu")
-    reporter.masker.thresholds["Emphysema"] = 1.1
+    reporter.masker.fitted["Emphysema"] = 1.1
     report = reporter.report(save_nifti(tmp_path / "scan.nii.gz", SHOWN), max_new_tokens=60)
     assert (list(report.masks.shown), report.masks.without) == (["Pleural effusion"], ["Emphysema"])
     assert report.told == ["The mask head shows no place for what the report states: Emphysema."]
@@ -179,11 +183,49 @@ def test_names_of_other_masks_stand_for_the_labels_that_they_state(reader):
     names = {label: [head.names[place] for place in places] for label, places in masker.channels.items()}
     assert names["Lung nodule"] == ["Micronodules", "Pulmonary nodules or masses"]
     assert names["Atelectasis"] == names["Consolidation"] == ["Atelectasis or consolidation"]
-    assert "Cardiomegaly" not in names and masker.threshold("Lung nodule") == 0.2
+    assert "Cardiomegaly" not in names
+    assert masker.thresholds("Lung nodule") == {"Micronodules": 0.2, "Pulmonary nodules or masses": 0.3}
     assert masker.threshold("Emphysema") == 0.5
     assert Masker(MaskHead(8, LABELS, 2)).channels == {label: [place] for place, label in enumerate(LABELS)}
 
 
-def test_without_measured_masks_the_threshold_is_a_half(mask_reader_dir, tmp_path, reporter):
-    assert reporter.masker.threshold("Emphysema") == THRESHOLD and reporter.masker.fitted
-    assert not Masker(reporter.masker.head).fitted and Masker(reporter.masker.head).threshold("Emphysema") == 0.5
+@pytest.mark.parametrize(
+    ("micronodules", "nodules", "is_mask"),
+    [(0.1, 0.25, False), (0.19, 0.29, False), (0.1, 0.35, True), (0.25, 0, True)],
+)
+def test_each_finding_of_the_head_meets_its_own_threshold(reporter, monkeypatch, micronodules, nodules, is_mask):
+    shares = {"Micronodules": micronodules, "Pulmonary nodules or masses": nodules}
+    head = MaskHead(8, list(shares), 2)
+    cells = torch.tensor(list(shares.values()))[None, :, None, None, None].expand(3, -1, 2, CELLS, CELLS)
+    monkeypatch.setattr(masks, "predict_cells", lambda *inputs: cells)
+    masker = Masker(head, {"Micronodules": 0.2, "Pulmonary nodules or masses": 0.3})
+    inputs = (reporter.model, reporter.collator, make_row(SHOWN))
+    found = masker.masks(*inputs, None, ["Lung nodule"])
+    assert found.without == ["Lung nodule"] * (not is_mask)
+    if is_mask:
+        assert found.shown["Lung nodule"].all()
+        assert found.thresholds == {"Micronodules": 0.2, "Pulmonary nodules or masses": 0.3}
+    highest = masker.shares(*inputs, ["Lung nodule"])["Lung nodule"].max()
+    assert (score_of(highest, masker.threshold("Lung nodule")) >= 0.5) == is_mask  # so `locate` agrees
+
+
+@pytest.mark.slow
+def test_a_finding_without_a_fitted_threshold_takes_a_half_and_is_told(reporter, mask_reader_dir, tmp_path):
+    """`masks.json` has no threshold of what validation does not show, and of nothing if it was not measured."""
+    head = mask_reader_dir / "mask_head.safetensors"
+    shutil.copy(head, tmp_path)
+    assert load_masker(str(tmp_path), None, reporter.model).fitted == {}
+    scores = json.loads((mask_reader_dir / "masks.json").read_text())
+    scores["model"]["findings"]["Emphysema"]["threshold"] = None
+    (tmp_path / "masks.json").write_text(json.dumps(scores))
+    masker = load_masker(str(tmp_path), None, reporter.model)
+    assert (masker.threshold("Emphysema"), masker.threshold("Pleural effusion")) == (0.5, THRESHOLD)
+    assert masker.unfitted(FINDINGS) == ["Emphysema"]
+    other = copy(reporter)
+    other.masker = masker
+    scan = save_nifti(tmp_path / "scan.nii.gz", SHOWN)
+    report = other.report(scan, max_new_tokens=60)
+    told = "No threshold could be fitted for Emphysema: masks begin at a share of 0.5, which was not measured."
+    assert told in report.told and report.masks.to_dict()["unfitted"] == ["Emphysema"]
+    assert told in other.locate(scan, "Emphysema.").told and told not in other.locate(scan, "Pleural effusion.").told
+    assert told not in reporter.report(scan, max_new_tokens=60).told

@@ -160,7 +160,7 @@ def test_an_adapter_with_a_mask_head_goes_on_as_it_is_and_comes_back_from_the_hu
     assert (card.base_model, card.base_model_relation) == ("alice/base", "adapter")
     reporter = load_reporter("alice/second", device="cpu")
     before = load_masker(str(mask_reader_dir), None, reporter.model)
-    assert reporter.masker.head.names == before.head.names and reporter.masker.thresholds == before.thresholds
+    assert reporter.masker.head.names == before.head.names and reporter.masker.fitted == before.fitted
     options = read_row_settings("alice/second")
     test = load_dataset("ct_rate_pairs", data_dir=str(phantom), split="test", **options)
     rows = [test[index] for index in range(2)]

@@ -16,6 +16,7 @@ from ct_rate_pairs.eval.scoring.masks import (
     drawn_masks,
     evaluate_masks,
     fit_thresholds,
+    format_masks,
     make_atlas,
     masks_of_atlas,
     score_masks,
@@ -48,7 +49,7 @@ ROWS = [make_row(0), make_row(2), make_row(4, (True, False)), make_row(5, (False
 def scores_of(change, rows=ROWS, chosen=EXACT):
     predict = lambda row: change(drawn_masks(row, NAMES).astype(np.float32))  # noqa: E731
     counts = count_masks(predict, rows, NAMES, progress=False, chosen=chosen)
-    return score_masks(counts, chosen, NAMES)
+    return score_masks(counts, chosen, counts.met, NAMES)
 
 
 def test_the_drawn_masks_themselves_are_perfect():
@@ -142,14 +143,14 @@ def test_the_atlas_is_the_mean_mask_and_knows_no_volume():
         make_atlas([ROWS[0] | {"masks": None}], NAMES, progress=False)
 
 
-def evaluate_planted(monkeypatch, on_test):
-    """Scores of a model that predicts 0.8 in drawn masks of validation, and 0.5 elsewhere; `on_test` and 0.1 there."""
+def evaluate_planted(monkeypatch, on_test, on_validation=(0.8, 0.5), validation=ROWS):
+    """Scores of a model with two predictions on validation, inside and outside of masks; `on_test` and 0.1 on test."""
 
     def predict(model, head, collator, row):
-        return np.where(drawn_masks(row, NAMES), *((on_test, 0.1) if row in TEST else (0.8, 0.5)))
+        return np.where(drawn_masks(row, NAMES), *((on_test, 0.1) if row in TEST else on_validation))
 
     monkeypatch.setattr(masks, "predict_masks", predict)
-    return evaluate_masks(None, SimpleNamespace(names=NAMES), None, ROWS, ROWS, TEST, progress=False)
+    return evaluate_masks(None, SimpleNamespace(names=NAMES), None, ROWS, validation, TEST, progress=False)
 
 
 TEST = [make_row(number) for number in (1, 3)] + [make_row(6, (False, False))]
@@ -168,3 +169,20 @@ def test_thresholds_come_from_validation_and_not_from_what_is_measured(monkeypat
     """On the test the model is right, but less sure: thresholds that were fitted there would make it perfect."""
     scores = evaluate_planted(monkeypatch, on_test=0.4)["model"]
     assert scores["dice"] == 0 and scores["pointed"] == scores["auroc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("on_validation", "validation"),
+    [((0.8, 0.5), [make_row(number, (True, False)) for number in range(3)]), ((0.04, 0.5), ROWS)],
+    ids=["not drawn", "never met"],
+)
+def test_what_validation_does_not_show_has_no_threshold_and_is_no_mask_at_a_low_share(
+    monkeypatch, on_validation, validation
+):
+    results = evaluate_planted(monkeypatch, 0.8, on_validation, validation)
+    scores = results["model"]["findings"]["Pleural effusion"]
+    assert scores["threshold"] is None and (scores["dice"], scores["false_masks"]) == (1, 0)
+    told = format_masks(results).splitlines()[-1]
+    assert told.startswith("masks: no mask met the finding on validation, so 0.5 is taken:")
+    unmet = [name for name, own in results["model"]["findings"].items() if own["threshold"] is None]
+    assert told.endswith(f": {', '.join(unmet)}") and len(unmet) == (1 if validation is not ROWS else 2)
