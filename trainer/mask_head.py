@@ -26,7 +26,7 @@ class MaskHead(Head):
     """
     One linear layer. For each merged patch it predicts, for each finding, which share of each cell of the patch lies
     in the finding. A merged patch of Qwen2.5-VL covers 28 x 28 pixels of two slices, so its cells have 7 x 7 pixels
-    of one slice.
+    of one slice; those of Qwen3-VL and Qwen3.5 cover 32 x 32 pixels, with cells of 8 x 8.
 
     Args:
         hidden_size (`int`):
@@ -76,7 +76,7 @@ def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
 
     Args:
         model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
-            A model of the Qwen-VL family: its vision tower merges patches along height, width and depth.
+            Qwen2.5-VL, Qwen3-VL or Qwen3.5: its vision tower merges patches along height, width and depth.
         names (`Sequence[str]`):
             Names of the findings.
 
@@ -84,14 +84,15 @@ def attach_mask_head(model: nn.Module, names: Sequence[str]) -> MaskHead:
         [`MaskHead`]: the head, which predicts that no finding is anywhere.
 
     Raises:
-        `ValueError`: if the vision tower of the model does not merge patches of videos.
+        `ValueError`: if the vision tower of the model does not merge patches of videos, or if its config does not tell
+            the width of the merged patches (Qwen2-VL).
     """
     base = base_of(model)
     vision = base.config.vision_config
     sizes = ("temporal_patch_size", "spatial_merge_size", "out_hidden_size")
     if missing := [name for name in sizes if getattr(vision, name, None) is None]:
         raise ValueError(
-            f"A mask head needs a vision tower that merges patches of a video, as Qwen-VL's does. That of "
+            "A mask head needs a vision tower that merges patches of a video, as that of Qwen2.5-VL does. That of "
             f"{type(base).__name__} has no {' and no '.join(missing)}: set `mask_loss_weight=0`."
         )
     tower = base.get_encoder("image")

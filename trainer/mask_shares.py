@@ -14,7 +14,7 @@ def mask_shares(masks: np.ndarray, side: int, slices: int) -> torch.Tensor:
 
     Args:
         masks (`np.ndarray` of shape `[L, S, H, W]`):
-            Masks of `L` findings on `S` slices: 1 inside, 0 outside, NaN where nothing is known.
+            Masks of `L` findings on `S` slices: 1 inside, 0 outside; all NaN for a finding that is not known.
         side (`int`):
             Pixels along each side of a merged patch.
         slices (`int`):
@@ -22,12 +22,14 @@ def mask_shares(masks: np.ndarray, side: int, slices: int) -> torch.Tensor:
 
     Returns:
         `torch.Tensor` of shape `[patches, L, slices, CELLS, CELLS]`: patches in the order of the vision tower, along
-        depth, then height, then width.
+        depth, then height, then width. All NaN for a finding that is not known.
     """
     shares = torch.from_numpy(masks)
     height, width = shares.shape[-2:]
     low, left = _before(height, side), _before(width, side)
+    unknown = shares.isnan().flatten(1).all(dim=1)
     shares = F.pad(shares, (left, -(width + left) % side, low, -(height + low) % side))
+    shares[unknown] = torch.nan  # of its padding, too: else the loss would learn from it that nothing is there
     if missing := -shares.shape[1] % slices:
         shares = torch.cat([shares, shares[:, -1:].expand(-1, missing, -1, -1)], dim=1)
     shares = F.avg_pool2d(shares, side // CELLS)  # [L, S, rows of cells, columns of cells]

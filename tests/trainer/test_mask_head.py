@@ -5,14 +5,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.masked_rows import ALIKE, MASKED, NAMES, with_masks
-from helpers.pair_trainer import ROWS, assert_same, gradients, logged, make_model, make_trainer, weights_of
+from helpers.pair_trainer import (
+    PROMPT,
+    REPORTS,
+    ROWS,
+    assert_same,
+    gradients,
+    logged,
+    make_model,
+    make_trainer,
+    weights_of,
+)
+from helpers.tiny_models import make_tiny_qwen3, make_tiny_qwen3_5
 from helpers.two_processes import run_as_two
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2VLConfig
 
 from ct_rate_pairs.eval.load_model import load_model
 from ct_rate_pairs.eval.predictions.masks import predict_masks
@@ -26,6 +37,7 @@ from ct_rate_pairs.trainer.mask_head import (
     read_mask_head,
 )
 from ct_rate_pairs.trainer.mask_shares import mask_shares, masks_of_shares
+from ct_rate_pairs.trainer.tiny import make_tiny_qwen
 
 
 def make_masked(tmp_path, rows=MASKED, weight=1.0, **changes):
@@ -33,19 +45,29 @@ def make_masked(tmp_path, rows=MASKED, weight=1.0, **changes):
     return trainer
 
 
+FAMILIES = {"qwen2.5-vl": make_tiny_qwen, "qwen3-vl": make_tiny_qwen3, "qwen3.5": make_tiny_qwen3_5}
+TEXTS = [*REPORTS, PROMPT]
+
+
+@pytest.fixture(scope="module", params=["qwen2.5-vl", "qwen3-vl"])  # Qwen3.5 has the processor of Qwen3-VL
+def family_collator(request):
+    return PairCollator(FAMILIES[request.param](TEXTS)[1], mask_names=NAMES)
+
+
+@pytest.mark.slow_but_first
 @given(st.integers(1, 6), st.integers(5, 70), st.integers(5, 70), st.integers(0, 9))
-def test_the_shares_are_those_of_the_pixels_that_the_tower_sees(slices, height, width, seed):
+def test_the_shares_are_those_of_the_pixels_that_the_tower_sees(family_collator, slices, height, width, seed):
     """A mask that is drawn as an image, too: the mean of each cell of each patch must be its share."""
     slices = max(slices, 2)  # a depth between slices needs two
     masks = np.random.default_rng(seed).integers(0, 2, (slices, height, width), dtype=np.uint8)
     images = [Image.fromarray(plane * 255) for plane in masks]
     row = ROWS[0] | {"images": images, "negative_images": [], "slice_mm": [10.0 * i for i in range(slices)]}
-    batch = COLLATOR([with_masks(row, masks)])
+    batch, video = family_collator([with_masks(row, masks)]), family_collator.processor.video_processor
     depth, rows, columns = batch["video_grid_thw"][0].tolist()
-    pixels = batch["pixel_values_videos"].view(depth, rows // 2, columns // 2, 2, 2, 3, 2, 14, 14)[:, :, :, :, :, 0]
-    pixels = pixels.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(-1, 2, 28, 28)  # [patches, slices, 28, 28]
-    video = COLLATOR.processor.video_processor
-    seen = F.avg_pool2d(pixels * video.image_std[0] + video.image_mean[0], 28 // CELLS)
+    size, side = video.patch_size, 2 * video.patch_size  # of a patch and of a merged one
+    pixels = batch["pixel_values_videos"].view(depth, rows // 2, columns // 2, 2, 2, 3, 2, size, size)[..., 0, :, :, :]
+    pixels = pixels.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(-1, 2, side, side)  # [patches, slices, side, side]
+    seen = F.avg_pool2d(pixels * video.image_std[0] + video.image_mean[0], side // CELLS)
     torch.testing.assert_close(batch["mask_shares"][:, 0], seen)
     assert batch["mask_shares"][:, 1].abs().max() == 0  # the volume is known not to have it
 
@@ -53,8 +75,11 @@ def test_the_shares_are_those_of_the_pixels_that_the_tower_sees(slices, height, 
 COLLATOR = PairCollator(make_model()[1], mask_names=NAMES)
 
 
-def test_masks_that_are_not_known_are_not_learnt():
-    unknown = COLLATOR([ROWS[0] | {"masks": None, "mask_findings": None}])["mask_shares"]
+@pytest.mark.parametrize("size", [(28, 28), (30, 40)], ids=["whole patches", "padded"])
+def test_masks_that_are_not_known_are_not_learnt(size):
+    images = [image.resize(size) for image in ROWS[0]["images"]]
+    unknown = COLLATOR([ROWS[0] | {"images": images, "negative_images": [], "masks": None, "mask_findings": None}])
+    unknown = unknown["mask_shares"]
     assert unknown.isnan().all()
     logits = torch.randn(unknown.shape, requires_grad=True)
     loss = mask_loss(logits, unknown, [len(unknown)])
@@ -135,10 +160,14 @@ def test_the_head_learns_where_the_finding_is(tmp_path, changes):
     assert logits[inside].mean() > logits[~inside].mean() + 1
 
 
-@pytest.mark.parametrize("pair_mode", ["sequential", "joint"])
-def test_the_gradient_is_that_of_the_reports_and_the_masks_together(tmp_path, pair_mode):
+@pytest.mark.parametrize(
+    ("family", "pair_mode"),
+    [("qwen2.5-vl", "sequential"), ("qwen2.5-vl", "joint"), ("qwen3-vl", "sequential"), ("qwen3.5", "joint")],
+)
+def test_the_gradient_is_that_of_the_reports_and_the_masks_together(tmp_path, family, pair_mode):
     rows, weight = MASKED[:3], 0.7
-    trainer = make_masked(tmp_path, weight=weight, pair_mode=pair_mode, beta=0.3)
+    made = FAMILIES[family](TEXTS)
+    trainer = make_masked(tmp_path, weight=weight, pair_mode=pair_mode, beta=0.3, made=made)
     torch.nn.init.normal_(trainer.mask_head.project.weight)  # at 0 it would send nothing to the tower
     found, loss = gradients(trainer, rows, num_items=torch.tensor(40))
 
@@ -301,6 +330,14 @@ def test_a_model_whose_tower_does_not_merge_patches_is_refused():
         attach_mask_head(Tower(), NAMES)
 
 
+def test_qwen2_vl_is_refused_because_its_config_does_not_tell_the_width_of_merged_patches():
+    class Model(torch.nn.Module):
+        config = Qwen2VLConfig()
+
+    with pytest.raises(ValueError, match="has no out_hidden_size: set `mask_loss_weight=0`"):
+        attach_mask_head(Model(), NAMES)
+
+
 def test_a_head_without_names_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the collator has no `mask_names`"):
         make_trainer(tmp_path, MASKED, mask_loss_weight=1.0)
@@ -311,18 +348,18 @@ def test_a_new_head_says_that_nothing_is_anywhere():
     assert head(torch.randn(3, 8)).sigmoid().max() < 0.05
 
 
-@given(st.integers(2, 6), st.integers(5, 70), st.integers(5, 70), st.integers(0, 9))
-def test_masks_come_back_from_their_shares_in_their_places(slices, height, width, seed):
+@given(st.integers(2, 6), st.integers(5, 70), st.integers(5, 70), st.integers(0, 9), st.sampled_from([28, 32]))
+def test_masks_come_back_from_their_shares_in_their_places(slices, height, width, seed, side):
     """The centre of gravity of a box moves by less than a cell."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((1, slices, height, width), np.float32)
     top, left = rng.integers(0, height), rng.integers(0, width)
     masks[0, rng.integers(0, slices), top : top + 21, left : left + 21] = 1
-    back = masks_of_shares(mask_shares(masks, 28, 2), masks.shape[1:], 28)
+    back = masks_of_shares(mask_shares(masks, side, 2), masks.shape[1:], side)
     assert back.shape == masks.shape
 
     def centre(values):
         return [(np.indices(values.shape)[axis] * values).sum() / values.sum() for axis in range(1, 4)]
 
     slice_of, *place = np.subtract(centre(back), centre(masks))
-    assert abs(slice_of) < 1e-3 and max(map(abs, place)) < 28 / CELLS
+    assert abs(slice_of) < 1e-3 and max(map(abs, place)) < side / CELLS
