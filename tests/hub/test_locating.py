@@ -122,9 +122,8 @@ DENIED = "Mask and score leave out what the sentence denies: "
     ],
 )
 def test_what_a_sentence_says_and_the_score_does_not_tell_is_told(sentence, told):
-    masker = Masker(
-        MaskHead(8, (*MASKER.head.names, "Lymphadenopathy", "Mosaic attenuation pattern", "Medical material"), 2)
-    )
+    names = (*MASKER.head.names, "Lymphadenopathy", "Mosaic attenuation pattern", "Medical material")
+    masker = Masker(MaskHead(8, names, 2), dict.fromkeys(names, 0.3))
     read = read_sentence(sentence, masker)
     found = locate_findings(sentence, read, dict.fromkeys(read, LEFT_BASE), masker, CHEST, PLAN, ["of the scan"])
     assert found.told[0] == "of the scan"
